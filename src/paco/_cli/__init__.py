@@ -1,0 +1,81 @@
+"""The command `paco`.
+
+The layers, each importing only from those above it::
+
+    _errors     the error that ends the command, how an error of the user's code is shown
+    _console    what a person is shown: whole lines, and one that is repainted
+    _stop       signals, and the wish that nothing more is read
+    _values     values as JSON
+    _keys       what identifies an item
+    _chunks     bytes of files, pipes and terminals
+    _inputs     items
+    _records    the record of an item
+    _writer     the one writer of records
+    _target     TARGET found and imported
+    _function   what TARGET may be
+    _progress   how the run goes
+    _options    the words of the command line
+    _run        a run
+    _map        `paco map`
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import paco
+from paco._cli._console import safe_lines
+from paco._cli._errors import CommandError, suggest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["main"]
+
+_USAGE = """\
+usage: paco map [options] TARGET [INPUT ...]    run an async function over every item of a file
+       paco map --help                          examples and options
+       paco --version
+"""
+_WRONG_USE = 2
+_INTERRUPTED = 130
+_CLOSED_PIPE = 141
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command with the words of ``argv`` (default: of this process) and return its exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        code = _dispatch(words)
+        if sys.stdout is not None:  # None: it was closed before we began
+            sys.stdout.flush()
+    except CommandError as error:
+        print(safe_lines(f"paco: {error}"), file=sys.stderr)
+        return _WRONG_USE
+    except KeyboardInterrupt:
+        print("paco: interrupted", file=sys.stderr)
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # `paco --help | true`: what is left is flushed into nothing, or Python complains at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return _CLOSED_PIPE
+    return code
+
+
+def _dispatch(words: list[str]) -> int:
+    first = words[0] if words else ""
+    if first == "map":
+        from paco._cli._map import map_command
+
+        return map_command(words[1:])
+    if first == "--version":
+        print(f"paco {paco.__version__}")
+    elif first in {"-h", "--help"}:
+        print(_USAGE, end="")
+    else:
+        hint = suggest(first, ["map", "--version", "--help"])
+        what = f"there is no command {first}{hint}" if words else "which command?"
+        raise CommandError(f"{what}\n\n{_USAGE.rstrip()}")
+    return 0

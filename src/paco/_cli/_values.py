@@ -1,0 +1,97 @@
+"""Values as JSON: what is converted, what is refused, and text that no terminal is disturbed by."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import datetime as dt
+import decimal
+import enum
+import json
+import math
+import pathlib
+import uuid
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class NotJSONError(TypeError):
+    """A value that JSON cannot hold; the text names its type."""
+
+
+def _sorted(values: set[Any] | frozenset[Any]) -> list[Any]:
+    """Return a set as a list in an order that is the same in every process, which hashes of text are not."""
+    try:
+        return sorted(values)
+    except TypeError:
+        return sorted(values, key=repr)
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+
+
+#: Base64 for all bytes, as Go, protobuf and Jackson do: now text and now base64 could not be read back.
+_CONVERSIONS: list[tuple[type | tuple[type, ...], Callable[[Any], Any]]] = [
+    ((set, frozenset), _sorted),
+    ((dt.date, dt.time), lambda value: value.isoformat()),  # a datetime is a date
+    (dt.timedelta, lambda value: value.total_seconds()),
+    ((bytes, bytearray, memoryview), lambda value: base64.b64encode(value).decode()),
+    ((pathlib.PurePath, uuid.UUID, decimal.Decimal), str),
+    (enum.Enum, lambda value: value.value),
+]
+
+
+def convert(value: Any) -> Any:
+    """Return ``value`` one step nearer to JSON: the hook for what the encoder does not know."""
+    for types, conversion in _CONVERSIONS:
+        if isinstance(value, types):
+            return conversion(value)
+    kind = value.__class__
+    if dataclasses.is_dataclass(kind):
+        return _fields(value)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    raise NotJSONError(f"JSON cannot hold a value of type {name}; return dict, list, str, numbers, bool or None")
+
+
+def _finite(value: Any) -> Any:
+    """Return ``value`` with NaN and the infinities as None, which is what JavaScript and orjson write for them."""
+    known: object = value
+    if known is None or isinstance(known, bool | int | str):
+        return known
+    if isinstance(known, float):
+        return known if math.isfinite(known) else None
+    if isinstance(known, dict):
+        return {str(key) if isinstance(key, float) else key: _finite(one) for key, one in value.items()}
+    if isinstance(known, list | tuple):
+        return [_finite(one) for one in value]
+    return _finite(convert(value))
+
+
+_SHAPE: Any = {"allow_nan": False, "separators": (",", ":"), "default": convert}
+_READABLE = json.JSONEncoder(ensure_ascii=False, **_SHAPE).encode
+_ASCII = json.JSONEncoder(ensure_ascii=True, **_SHAPE).encode
+
+
+def encode(value: Any) -> str:
+    """Return ``value`` as one line of JSON.
+
+    Printable text stays readable. A value with any other character outside ASCII (C1 controls, direction overrides,
+    lone surrogates) is written in ASCII escapes, so that a record shown by ``cat`` cannot disturb a terminal.
+
+    Raises:
+        NotJSONError: a value, or the key of a dict, is of a type that JSON cannot hold.
+    """
+    try:
+        try:
+            text = _READABLE(value)
+        except ValueError:  # NaN or an infinity; a value that holds itself ends in the RecursionError below
+            value = _finite(value)
+            text = _READABLE(value)
+    except RecursionError:
+        raise NotJSONError("JSON cannot hold a value that holds itself or is nested too deeply") from None
+    except TypeError as error:
+        raise NotJSONError(str(error)) from None
+    return text if text.isascii() or text.isprintable() else _ASCII(value)

@@ -1,0 +1,349 @@
+"""THE scheduler: recycled workers run an async function over a source, under a limit.
+
+A run has at most ``limit`` worker tasks. A worker takes the next item, awaits the function, stores the result and goes
+on: no semaphore, no queue, no task per item. An item cannot tell a recycled worker from a fresh task, because a worker
+whose item has left a mark (a context variable, a cancellation, another name) retires and a fresh one takes its slot.
+
+`Run._work` is the hot path. All that is not the running of an item (yielding to the loop, backpressure, waiting for an
+async source, waking the consumer) is behind one comparison, ``started >= attention``, in `Run._ready`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections import deque
+from collections.abc import AsyncIterable, Awaitable
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from paco._check import shorten
+from paco._errors import as_item_error, not_awaitable, trim
+from paco._nursery import Nursery
+from paco._source import Reader, Upstream, close
+from paco._turn import SLICE
+from paco._turn import turn as _turn
+
+if TYPE_CHECKING:
+    import contextvars
+    from collections.abc import Callable
+
+    from paco._sinks import InOrder, Sink
+
+#: Items between two looks at the clock, at most: 16 us of items that take 0.25 us.
+_STRIDE: Final = 64
+
+
+class Run(Nursery):
+    """One run of a function over a source: `start`, then `join`, or `next` for each result of a stream.
+
+    Args:
+        name: The operation, for messages: ``map``.
+        fn: Called with each item; what it returns is awaited.
+        source: A checked source of items.
+        sink: Where the results go.
+        limit: Items in flight at most, 0 for no limit.
+        timeout: Seconds for the whole run, or ``None``.
+        catch: Whether an item's ``Exception`` is its result.
+        offset: How many results the sink holds already.
+    """
+
+    __slots__ = (
+        "_attention",
+        "_catch",
+        "_consumer",
+        "_exhausted",
+        "_fn",
+        "_growing",
+        "_idle",
+        "_items",
+        "_limit",
+        "_looked",
+        "_offset",
+        "_reader",
+        "_releasing",
+        "_sink",
+        "_source",
+        "_stride",
+        "_workers",
+        "parked",
+        "started",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        fn: Callable[[Any], Awaitable[Any]],
+        source: Any,
+        sink: Sink,
+        *,
+        limit: int,
+        timeout: float | None = None,
+        catch: bool = False,
+        offset: int = 0,
+    ) -> None:
+        super().__init__(name, timeout)
+        self._fn = fn
+        self._source = source
+        self._items: Any = None
+        self._reader: Reader | None = None
+        self._sink = sink
+        self._limit = limit or sys.maxsize
+        self._catch = catch
+        self._offset = self.started = offset
+        self._attention = -1  # when as many items have been started, a worker asks `_ready` before it takes another
+        self._stride = 1
+        self._looked = 0.0
+        self._workers: set[asyncio.Task[None]] = set()  # the tasks that have a slot
+        self._idle = 0  # those of them that are not in an item
+        self._consumer: asyncio.Future[None] | None = None
+        self._exhausted = self._growing = self._releasing = False
+        #: Workers that wait for room or for an item; a consumer that takes a result calls `release` if there are any.
+        self.parked: deque[asyncio.Future[None]] = deque()
+
+    # ---- starting, and growing on demand
+
+    def start(self) -> None:
+        """Start in the running loop: one worker, and more as they turn out to be useful."""
+        source = self._source
+        if isinstance(source, Upstream):
+            source.feeds(self.fail)
+        if not self.enter():
+            return
+        if isinstance(source, AsyncIterable | Awaitable):
+            self._items = self._reader = Reader(source, self, self._loop)
+            self.start_task(self._reader.read(), self._base.copy())
+        else:
+            self._items = iter(source)
+        self._spawn()
+        self._grow_soon()
+
+    def _spawn(self) -> None:
+        context = self._base.copy()
+        self._workers.add(self.start_task(self._work(context), context))
+
+    def _grow_soon(self) -> None:
+        if not (self._growing or self._exhausted or self._ending) and len(self._workers) < self._limit:
+            self._growing = True
+            self._loop.call_soon(self._grow, context=self._base)
+
+    def _grow(self) -> None:
+        """Double the workers, now that each of them has been seen suspended in an item."""
+        self._growing = False
+        if self._idle or self._exhausted or self._ending:
+            return  # whoever ends its idling asks again
+        count = min(len(self._workers), self._limit - len(self._workers))
+        if self._reader is not None:
+            count = min(count, self._reader.waiting())
+        for _ in range(count):
+            self._spawn()
+        if count > 0:
+            self._grow_soon()
+
+    # ---- working
+
+    async def _work(self, context: contextvars.Context) -> None:
+        """Run items until there are no more: the hot path. See the module's docstring before you change it."""
+        task = asyncio.current_task(self._loop)
+        assert task is not None  # noqa: S101 - a coroutine that runs in a loop is a task's
+        cancelling, get_name, name = task.cancelling, task.get_name, task.get_name()
+        fn, items, store, base = self._fn, self._items, self._sink.store, self._base
+        turn = 0
+        try:
+            while turn := await self._ready(turn):
+                for item in items:
+                    index = self.started
+                    self.started = index + 1
+                    try:
+                        store[index] = await fn(item)
+                    except BaseException as error:  # noqa: BLE001 - nothing is dropped there
+                        if not self._item_failed(error, index, item):
+                            return
+                    try:
+                        # Contexts compare by pointer while nothing has been set: tens of ns.
+                        marked = context != base or cancelling() or get_name() is not name
+                    except Exception:  # noqa: BLE001 - values that cannot be compared have been set
+                        marked = True
+                    if marked:
+                        self._retire(task)
+                        return
+                    if self.started >= self._attention:
+                        break
+                else:
+                    self._out_of_items()
+                item = None  # not kept alive while this worker waits
+        except BaseException as error:  # noqa: BLE001 - raised in the caller
+            self._source_failed(error)
+
+    async def _ready(self, last: int) -> int:
+        """Wait until this worker may take an item: the number of the turn, 0 when there is no more work for it.
+
+        A worker gives way to the loop when the turn's time is used up and its items have not suspended since the turn
+        was its ``last``. One that was resumed in this turn always gets on a little, so that none starves.
+        """
+        turn = _turn
+        while True:
+            self._notify()
+            if self._ending or self._exhausted:
+                return 0
+            now = perf_counter()
+            if turn.loop is not self._loop:
+                turn.begin(self._loop, now)
+            elif last == turn.number and now - turn.start > SLICE:
+                await self._idling(asyncio.sleep(0))
+                continue
+            elapsed, self._looked = now - self._looked, now
+            if elapsed < SLICE / 4:
+                self._stride = min(2 * self._stride, _STRIDE)
+            elif elapsed > SLICE / 2:
+                self._stride = max(self._stride // 2, 1)
+            room = self._sink.room(self.started)
+            if self.started < room and (self._reader is None or self._reader.ready()):
+                self._attention = min(self.started + self._stride, room) if self._consumer is None else -1
+                return turn.number
+            await self._idling(self._park())
+
+    async def _idling(self, wait: Awaitable[None]) -> None:
+        self._idle += 1
+        try:
+            await wait
+        finally:
+            self._idle -= 1
+        self._grow_soon()
+
+    async def _park(self) -> None:
+        waiter = self._loop.create_future()
+        self.parked.append(waiter)
+        if self._reader is not None:
+            self._reader.wake()
+        await waiter
+
+    def _unpark(self, count: int) -> None:
+        while count > 0 and self.parked:
+            waiter = self.parked.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                count -= 1
+
+    def _retire(self, task: asyncio.Task[None]) -> None:
+        """Give the slot of a worker that its item has left a mark on to a fresh task."""
+        self._workers.discard(task)
+        self._notify()
+        if not (self._exhausted or self._ending):
+            self._spawn()
+
+    def _out_of_items(self) -> None:
+        if self._reader is None or self._reader.ended:
+            self._exhausted = True
+            self._attention = -1
+            self._unpark(len(self.parked))
+
+    # ---- what the reader of an async source asks, and tells
+
+    def wanted(self) -> int:
+        """Return how many items could start now: the free slots, as far as the sink has room."""
+        busy = len(self._workers) - self._idle
+        return min(self._limit - busy, self._sink.room(self.started) - self.started)
+
+    def supplied(self) -> None:
+        """Have a worker take what was read, or each worker hear of the end."""
+        if self.parked:
+            self._unpark(len(self.parked) if self._reader is not None and self._reader.ended else 1)
+        else:
+            self._grow_soon()
+
+    # ---- failing and ending
+
+    def _item_failed(self, error: BaseException, index: int, item: object) -> bool:
+        """Sort out how an item ended; true when its worker may go on."""
+        where = trim(error)
+        if where is not None and isinstance(error, TypeError):
+            error = not_awaitable(error, where, self._name, self._fn)
+        position = f"item {index - self._offset}"
+        if self._ending:
+            self._failure.late(error, position)
+            return False
+        self._leave_if_collected(error)
+        error = as_item_error(error)
+        if self._catch and isinstance(error, Exception):
+            self._sink.store[index] = error
+            return True
+        self.fail(error, f"{position}: {shorten(item)}")
+        return False
+
+    def _source_failed(self, error: BaseException) -> None:
+        """End the run because the source raised, or because someone else cancelled a worker that waited."""
+        trim(error)
+        if self._ending:
+            self._failure.late(error, "the source")
+            return
+        self._leave_if_collected(error)
+        self.fail(as_item_error(error), f"its source, after {self.started - self._offset} items")
+
+    def _leave_if_collected(self, error: BaseException) -> None:
+        """Let a GeneratorExit pass that is not an item's: the loop is gone and this coroutine is being collected."""
+        if isinstance(error, GeneratorExit) and asyncio.current_task(self._loop) is None:
+            raise error
+
+    def _task_failed(self, task: asyncio.Task[None], error: BaseException) -> None:
+        if task in self._workers:
+            self._source_failed(error)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        super()._ended(task)
+        self._workers.discard(task)
+
+    def _stopping(self) -> None:
+        self._attention = -1
+
+    def _finishing(self) -> None:
+        if self._consumer is not None and not self._consumer.done():
+            self._consumer.set_result(None)
+        try:
+            close(self._items)
+        finally:
+            close(self._source)
+        if self._reader is not None:
+            self._reader.close()
+
+    # ---- what the consumer of a stream asks
+
+    def _notify(self) -> None:
+        consumer = self._consumer
+        if consumer is not None and cast("InOrder", self._sink).ready():
+            self._consumer = None
+            if not consumer.done():
+                consumer.set_result(None)
+
+    async def next(self, sink: InOrder) -> bool:
+        """Wait until the next result is there; false at the end. An error is raised when what came before is taken."""
+        if self._consumer is not None:
+            raise RuntimeError(f"paco.{self._name}: another task waits for the next result; a stream has one consumer")
+        while not sink.ready():
+            if self.done:
+                await self.join()
+                return False
+            self._consumer = self._loop.create_future()
+            self._attention = -1
+            try:
+                await self._consumer
+            except asyncio.CancelledError as error:
+                self.stop()
+                await self.join(error)
+            finally:
+                self._consumer = None
+        return True
+
+    def release(self) -> None:
+        """Let workers that wait for room go on, once the consumer lets the loop go round."""
+        if not self._releasing:
+            self._releasing = True
+            self._loop.call_soon(self._release, context=self._base)
+
+    def _release(self) -> None:
+        self._releasing = False
+        if self._exhausted or self._ending:
+            return
+        self._unpark(self._sink.room(self.started) - self.started)
+        if self._reader is not None:
+            self._reader.wake()

@@ -1,0 +1,247 @@
+"""`ConcurrentExecutor`: add coroutines, watch them by events, run them under a limit."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from paco import _check, _jobs
+from paco._sinks import Drop
+from paco._stream import Plan
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from paco._engine import Run
+    from paco._types import Loop
+
+Futures: TypeAlias = set[asyncio.Future[Any]]
+Listener: TypeAlias = Callable[..., object]
+
+_NAME: Final = "ConcurrentExecutor"
+_EVENTS: Final = ("start", "finish", "task.start", "task.finish", "task.error")
+
+
+class ConcurrentExecutor:
+    """Runs the coroutines added to it, at most ``limit`` at once, and tells listeners what happens.
+
+    Events, each with what its listeners get; they may be sync or async, and one that raises ends the run with its error:
+
+    - ``start (executor)``, ``finish (executor)``: around a run,
+    - ``task.start (task)``, ``task.finish (task, result)``, ``task.error (task, error)``: around each coroutine.
+
+    As ``async with``: leaving the block runs what was added and waits for it; an error in the block cancels it. Belongs
+    to one loop at a time, and is not thread safe.
+
+    Args:
+        limit: Coroutines in flight at most; 0 for no limit.
+        loop: ``None`` or the running loop.
+        coros: Coroutine objects and functions to begin with.
+        ignore_empty: A run without coroutines returns two empty sets instead of raising ``ValueError``.
+
+    >>> async def double(number):
+    ...     return 2 * number
+    >>> async def main():
+    ...     executor = paco.ConcurrentExecutor(limit=2)
+    ...     future = executor.add(double, 21)
+    ...     await executor.run()
+    ...     return future.result()
+    >>> paco.run(main())
+    42
+    """
+
+    def __init__(
+        self, limit: int = 10, loop: Loop = None, coros: Iterable[Any] | None = None, ignore_empty: bool = False
+    ) -> None:
+        _check.loop(_NAME, loop)
+        #: In flight at most.
+        self.limit = _check.limit(_NAME, limit)
+        self.ignore_empty = ignore_empty
+        #: What was added and has not been taken by a run.
+        self.pool: deque[_jobs.Job] = deque()
+        #: The exceptions of the latest run's coroutines, in the order in which they came.
+        self.errors: list[Exception] = []
+        self._listeners: dict[str, list[Listener]] = {}
+        self._run: Run | None = None
+        self._running = False
+        if coros is not None:
+            _check.iterable(_NAME, coros, "coros")
+            self.extend(*coros)
+
+    def __len__(self) -> int:
+        return len(self.pool)
+
+    def add(self, coro: Any, *args: Any, **kw: Any) -> asyncio.Future[Any]:
+        """Add a coroutine object, or a coroutine function with its arguments; during a run, for the next one.
+
+        Returns:
+            A future with the outcome. To cancel it is to cancel the coroutine.
+
+        Raises:
+            TypeError: Neither a coroutine nor a function, or a coroutine object with arguments.
+        """
+        if not (callable(coro) or inspect.isawaitable(coro)):
+            raise TypeError(f"paco.{_NAME}: coro must be a coroutine object or function, got {_check.shorten(coro)}")
+        if inspect.isawaitable(coro) and (args or kw):
+            with _check.discarding(coro):
+                raise TypeError(f"paco.{_NAME}: a coroutine object takes no arguments; pass the function, not the call")
+        job = _jobs.Job(coro, *args, **kw)
+        self.pool.append(job)
+        return job.future
+
+    submit = add
+
+    def extend(self, *coros: Any) -> None:
+        """Add several coroutine objects and functions without arguments.
+
+        Raises:
+            TypeError: One is neither; then none is added.
+        """
+        for one in _jobs.calls(_NAME, ((),) if not coros else (coros,)):
+            self.add(one)
+
+    # ---- events
+
+    def on(self, event: str, fn: Listener) -> None:
+        """Call ``fn``, sync or async, whenever ``event`` happens."""
+        self._check_event(event)
+        if not callable(fn):
+            raise TypeError(f"paco.{_NAME}: fn must be a function, got {_check.shorten(fn)}")
+        self._listeners.setdefault(event, []).append(fn)
+
+    def off(self, event: str) -> None:
+        """Remove the listeners of ``event``."""
+        self._check_event(event)
+        self._listeners.pop(event, None)
+
+    def _check_event(self, event: object) -> None:
+        if event not in _EVENTS:
+            raise ValueError(f"paco.{_NAME}: event must be one of {', '.join(_EVENTS)}, got {_check.shorten(event)}")
+
+    async def _tell(self, event: str, *args: Any) -> None:
+        for listener in tuple(self._listeners.get(event, ())):
+            answer = listener(*args)
+            if inspect.isawaitable(answer):
+                await answer
+
+    # ---- running
+
+    def is_running(self) -> bool:
+        """Say whether coroutines of this executor are running."""
+        return self._running or (self._run is not None and not self._run.done)
+
+    def run(
+        self,
+        timeout: float | None = None,
+        return_exceptions: bool | None = None,
+        return_when: str | None = None,
+        ignore_empty: bool | None = None,
+    ) -> Coroutine[Any, Any, tuple[Futures, Futures]]:
+        """Run what was added, and wait for it.
+
+        An exception of a coroutine is kept in its future, told to ``task.error`` and listed in `errors`.
+
+        Args:
+            timeout: Seconds for the run; ``None`` for no limit.
+            return_exceptions: An ``Exception`` becomes the *result* of its future.
+            return_when: ``"ALL_COMPLETED"``, ``"FIRST_COMPLETED"`` or ``"FIRST_EXCEPTION"``: what is pending when the
+                call returns goes on under the limit.
+            ignore_empty: As of the executor, for this run.
+
+        Returns:
+            Two sets of futures, done and pending.
+
+        Raises:
+            ValueError: Nothing was added.
+            RuntimeError: The executor is running.
+            TimeoutError: The timeout has passed, and everything has been cancelled and has finished.
+        """
+        timeout = _check.timeout(_NAME, timeout)
+        when = asyncio.ALL_COMPLETED if return_when is None else _jobs.return_when(_NAME, return_when)
+        if self.is_running():
+            raise RuntimeError(f"paco.{_NAME}: the executor is running; wait for it, or cancel it")
+        if not self.pool and not (self.ignore_empty if ignore_empty is None else ignore_empty):
+            raise ValueError(f"paco.{_NAME}: nothing to run; add a coroutine first, or pass ignore_empty=True")
+        return self._run_all(timeout, when, catch=bool(return_exceptions))
+
+    wait = run
+
+    async def _run_all(self, timeout: float | None, when: str, *, catch: bool) -> tuple[Futures, Futures]:
+        jobs = _jobs.Jobs(self.pool)
+        self.pool.clear()
+        self.errors = []
+        self._running = True
+        try:
+            await self._tell("start", self)
+            await self._run_jobs(jobs, timeout, when, catch=catch)
+            await self._tell("finish", self)
+        finally:
+            self._running = False
+            if self._run is None or self._run.done:
+                jobs.discard()
+        return jobs.futures()
+
+    async def _run_jobs(self, jobs: _jobs.Jobs, timeout: float | None, when: str, *, catch: bool) -> None:
+        async def attempt(job: _jobs.Job) -> None:
+            await self._attempt(job, catch=catch)
+
+        self._run = run = Plan(_NAME, attempt, jobs, self.limit).run(Drop())
+        run.start()
+        if await _jobs.until(run, jobs, timeout=timeout, when=when):
+            run.fail(TimeoutError(f"paco.{_NAME}: not finished within its timeout of {timeout} s"))
+            await run.join()
+        elif run.done:
+            await run.join()
+        else:
+            run.let_go()
+
+    async def _attempt(self, job: _jobs.Job, *, catch: bool) -> None:
+        if job.future.done():
+            job.discard()
+            return
+        await self._tell("task.start", job)
+        try:
+            result = await job.run()
+        except Exception as error:  # noqa: BLE001 - it is the future's, and told
+            self.errors.append(error)
+            job.fail(error, catch=catch, heard=bool(self._listeners.get("task.error")))
+            await self._tell("task.error", job, error)
+        else:
+            if not job.future.cancelled():
+                await self._tell("task.finish", job, result)
+
+    def cancel(self) -> None:
+        """Cancel everything: what was added is not started, what runs is cancelled and ends in its time."""
+        while self.pool:
+            self.pool.popleft().discard()
+        if self._run is not None:
+            self._run.stop()
+
+    def reset(self) -> None:
+        """Forget what was added, the listeners and the errors.
+
+        Raises:
+            RuntimeError: The executor is running.
+        """
+        if self.is_running():
+            raise RuntimeError(f"paco.{_NAME}: the executor is running; wait for it, or cancel it")
+        self.cancel()
+        self._listeners.clear()
+        self.errors = []
+
+    async def __aenter__(self) -> ConcurrentExecutor:
+        return self
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is not None:
+            self.cancel()
+        while self.pool:
+            await self.run()
+        if self._run is not None:
+            await self._run.join()
+
+
+concurrent = ConcurrentExecutor

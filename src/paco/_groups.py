@@ -1,0 +1,281 @@
+"""Given coroutines rather than items: gather series race wait."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Any, Literal, TypeAlias, overload
+
+from paco import _check, _jobs
+from paco._sinks import Drop
+from paco._stream import Plan, Stream
+from paco._types import Loop, T
+
+#: A coroutine object, a future, or a coroutine function that takes no arguments.
+Call: TypeAlias = Awaitable[T] | Callable[[], Awaitable[T]]
+Futures: TypeAlias = set[asyncio.Future[Any]]
+
+
+@overload
+def gather(
+    *coros_or_futures: Call[T],
+    limit: int = 0,
+    loop: Loop = None,
+    timeout: float | None = None,
+    preserve_order: bool = False,
+    return_exceptions: Literal[False] = False,
+) -> Stream[T]: ...
+@overload
+def gather(
+    *coros_or_futures: Call[T],
+    limit: int = 0,
+    loop: Loop = None,
+    timeout: float | None = None,
+    preserve_order: bool = False,
+    return_exceptions: bool,
+) -> Stream[T | Exception]: ...
+@overload
+def gather(
+    coros_or_futures: Iterable[Call[T]],
+    /,
+    *,
+    limit: int = 0,
+    loop: Loop = None,
+    timeout: float | None = None,
+    preserve_order: bool = False,
+    return_exceptions: Literal[False] = False,
+) -> Stream[T]: ...
+@overload
+def gather(
+    coros_or_futures: Iterable[Call[T]],
+    /,
+    *,
+    limit: int = 0,
+    loop: Loop = None,
+    timeout: float | None = None,
+    preserve_order: bool = False,
+    return_exceptions: bool,
+) -> Stream[T | Exception]: ...
+def gather(
+    *coros_or_futures: Any,
+    limit: int = 0,
+    loop: Loop = None,
+    timeout: float | None = None,
+    preserve_order: bool = False,  # noqa: ARG001 - results always keep their order
+    return_exceptions: bool = False,
+) -> Any:
+    """Run coroutines at most ``limit`` at once, and give their results in the order in which they were given.
+
+    Unlike ``asyncio.gather`` the first error cancels the others and is raised when they have finished, and a coroutine
+    that was not started by then is closed.
+
+    Args:
+        *coros_or_futures: Coroutine objects, coroutine functions and futures, or one iterable of them.
+        limit: In flight at most; 0 for no limit.
+        loop: ``None`` or the running loop.
+        timeout: Seconds for the whole call; ``None`` for no limit.
+        preserve_order: Changes nothing: the order is always kept.
+        return_exceptions: Give an ``Exception`` as a result instead of ending the call with it.
+
+    Returns:
+        A `Stream`: ``await`` it for the list, or iterate it.
+
+    >>> async def double(number):
+    ...     return 2 * number
+    >>> async def main():
+    ...     return await paco.gather(double(1), double(2), double(3), limit=2)
+    >>> paco.run(main())
+    [2, 4, 6]
+    """
+    return _run_through("gather", coros_or_futures, limit, loop, timeout, return_exceptions)
+
+
+@overload
+def series(
+    *coros_or_futures: Call[T],
+    timeout: float | None = None,
+    loop: Loop = None,
+    return_exceptions: Literal[False] = False,
+) -> Stream[T]: ...
+@overload
+def series(
+    *coros_or_futures: Call[T], timeout: float | None = None, loop: Loop = None, return_exceptions: bool
+) -> Stream[T | Exception]: ...
+@overload
+def series(
+    coros_or_futures: Iterable[Call[T]],
+    /,
+    *,
+    timeout: float | None = None,
+    loop: Loop = None,
+    return_exceptions: Literal[False] = False,
+) -> Stream[T]: ...
+@overload
+def series(
+    coros_or_futures: Iterable[Call[T]],
+    /,
+    *,
+    timeout: float | None = None,
+    loop: Loop = None,
+    return_exceptions: bool,
+) -> Stream[T | Exception]: ...
+def series(
+    *coros_or_futures: Any, timeout: float | None = None, loop: Loop = None, return_exceptions: bool = False
+) -> Any:
+    """Run coroutines one after the other, and give their results in that order; after an error the rest is not started.
+
+    Args:
+        *coros_or_futures: As of `gather`; at least one.
+        timeout: Seconds for the whole call; ``None`` for no limit.
+        loop: ``None`` or the running loop.
+        return_exceptions: Give an ``Exception`` as a result, and go on.
+
+    Raises:
+        ValueError: Nothing was given.
+
+    >>> async def double(number):
+    ...     return 2 * number
+    >>> async def main():
+    ...     return await paco.series(double(1), double(2), double(3))
+    >>> paco.run(main())
+    [2, 4, 6]
+    """
+    return _run_through("series", coros_or_futures, 1, loop, timeout, return_exceptions, least=1)
+
+
+def _run_through(
+    name: str,
+    given: tuple[Any, ...],
+    limit: int,
+    loop: Loop,
+    timeout: float | None,
+    catch: bool,  # noqa: FBT001 - private
+    least: int = 0,
+) -> Stream[Any]:
+    calls = _jobs.calls(name, given)
+    with _check.discarding(*calls):
+        limit = _check.limit(name, limit)
+        timeout = _check.timeout(name, timeout)
+        _check.loop(name, loop)
+        _at_least(name, calls, least)
+    return Stream(Plan(name, _jobs.call, calls, limit, timeout, catch))
+
+
+def _at_least(name: str, calls: list[Any], least: int) -> None:
+    if len(calls) < least:
+        raise ValueError(f"paco.{name}: give at least one coroutine object, coroutine function or future")
+
+
+def race(
+    iterable: Iterable[Awaitable[T] | Callable[..., Awaitable[T]]],
+    loop: Loop = None,
+    timeout: float | None = None,
+    *args: Any,
+    **kw: Any,
+) -> Coroutine[Any, Any, T]:
+    """Run coroutines against each other: the first to complete decides, with its value or its exception.
+
+    The losers are cancelled, and have finished when the call returns.
+
+    Args:
+        iterable: Coroutine functions, called with ``args`` and ``kw``, and coroutine objects; at least one.
+        loop: ``None`` or the running loop.
+        timeout: Seconds for the whole call; ``None`` for no limit.
+        *args: Arguments for the functions.
+        **kw: Keyword arguments for the functions.
+
+    Raises:
+        ValueError: Nothing was given.
+        TimeoutError: None has completed in time.
+
+    >>> async def fast():
+    ...     return "hare"
+    >>> async def slow():
+    ...     await asyncio.sleep(3600)
+    >>> paco.run(paco.race([slow, fast]))
+    'hare'
+    """
+    _check.iterable("race", iterable)
+    calls = _jobs.calls("race", (iterable,))
+    with _check.discarding(*calls):
+        _check.loop("race", loop)
+        timeout = _check.timeout("race", timeout)
+        _at_least("race", calls, 1)
+
+    async def run(one: Any) -> Any:
+        return await _jobs.call(one, *args, **kw)
+
+    return _first(Plan("race", run, calls, timeout=timeout, ordered=False))
+
+
+async def _first(plan: Plan) -> Any:
+    async with Stream[Any](plan) as results:
+        return await anext(results)
+
+
+def wait(
+    *coros_or_futures: Any,
+    limit: int = 0,
+    timeout: float | None = None,
+    loop: Loop = None,
+    return_exceptions: bool = False,
+    return_when: str = _jobs.ALL_COMPLETED,
+) -> Coroutine[Any, Any, tuple[Futures, Futures]]:
+    """Run coroutines at most ``limit`` at once, and wait for them as ``asyncio.wait`` does.
+
+    Args:
+        *coros_or_futures: As of `gather`; at least one.
+        limit: In flight at most; 0 for no limit.
+        timeout: Seconds to wait; when they have passed the call returns, it does not raise.
+        loop: ``None`` or the running loop.
+        return_exceptions: An ``Exception`` becomes the *result* of its future.
+        return_when: ``"ALL_COMPLETED"``, ``"FIRST_COMPLETED"`` or ``"FIRST_EXCEPTION"``.
+
+    Returns:
+        Two sets of futures, done and pending. Pending ones belong to the caller: they go on under the limit, and
+        cancelling one cancels its coroutine.
+
+    Raises:
+        ValueError: Nothing was given.
+        Exception: When neither ``return_exceptions`` nor ``return_when`` was given, the first error, after the rest has
+            been cancelled and has finished.
+
+    >>> async def double(number):
+    ...     return 2 * number
+    >>> async def main():
+    ...     done, pending = await paco.wait(double(1), double(2), limit=1)
+    ...     return sorted(future.result() for future in done), pending
+    >>> paco.run(main())
+    ([2, 4], set())
+    """
+    calls = _jobs.calls("wait", coros_or_futures)
+    with _check.discarding(*calls):
+        limit = _check.limit("wait", limit)
+        timeout = _check.timeout("wait", timeout)
+        _check.loop("wait", loop)
+        _jobs.return_when("wait", return_when)
+        _at_least("wait", calls, 1)
+    fail_fast = return_when is _jobs.ALL_COMPLETED and not return_exceptions
+    return _wait(list(dict.fromkeys(calls)), limit, timeout, return_when, catch=return_exceptions, fail_fast=fail_fast)
+
+
+async def _wait(
+    calls: list[Any], limit: int, timeout: float | None, when: str, *, catch: bool, fail_fast: bool
+) -> tuple[Futures, Futures]:
+    async def attempt(job: _jobs.Job) -> None:
+        try:
+            await job.run()
+        except Exception as error:
+            job.fail(error, catch=catch, heard=fail_fast)
+            if fail_fast:
+                raise
+
+    jobs = _jobs.Jobs(_jobs.Job(one) for one in calls)
+    run = Plan("wait", attempt, jobs, limit).run(Drop())
+    run.start()
+    await _jobs.until(run, jobs, timeout=timeout, when=when)
+    if run.done:
+        await run.join()
+    else:
+        run.let_go()
+    return jobs.futures()

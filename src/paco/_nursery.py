@@ -1,0 +1,209 @@
+"""Tasks that end together: the first error cancels them all, each once, and nobody goes on before all have finished.
+
+The only module that creates tasks. Not `asyncio.TaskGroup`: it raises groups, takes a child that ended cancelled for
+one that went well, and on Python 3.11 and 3.12 leaves ``cancelling()`` of its parent wrong (gh-116720).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from typing import TYPE_CHECKING, Any, Final
+
+from paco._errors import Failure, as_item_error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from paco._types import T
+
+#: Tasks and nurseries that nobody else needs to hold: asyncio itself keeps weak references only (gh-88831).
+_alive: Final[set[object]] = set()
+
+
+def background(coro: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
+    """Start a task in the running loop that stays alive until it is done, whoever forgets it."""
+    task = asyncio.Task(coro, loop=asyncio.get_running_loop(), name=name)
+    _alive.add(task)
+    task.add_done_callback(_alive.discard)
+    return task
+
+
+class Nursery:
+    """Starts tasks and outlives them: `enter`, then `start_task` …, then `join`.
+
+    A subclass says what is to be done when it stops (`_stopping`) and when all tasks have ended (`_finishing`).
+    """
+
+    __slots__ = (
+        "_abandoned",
+        "_base",
+        "_downstream",
+        "_ending",
+        "_failure",
+        "_loop",
+        "_name",
+        "_tasks",
+        "_timeout",
+        "_timer",
+        "_watchers",
+        "done",
+    )
+
+    def __init__(self, name: str, timeout: float | None) -> None:
+        self._name = name
+        self._timeout = None if timeout is None or timeout == float("inf") else timeout
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._watchers: list[asyncio.Future[None]] = []
+        self._downstream: Callable[[BaseException], None] | None = None
+        self._failure = Failure(name)
+        self._ending = self._abandoned = False
+        #: Whether everything has ended.
+        self.done = False
+
+    def enter(self) -> bool:
+        """Belong to the running loop, with the caller's context; false when there is no time at all."""
+        self._loop = asyncio.get_running_loop()
+        self._base = contextvars.copy_context()
+        if self._timeout == 0:
+            self._expire()
+            return False
+        if self._timeout is not None:
+            self._timer = self._loop.call_later(self._timeout, self._expire, context=self._base)
+        return True
+
+    def start_task(self, coro: Coroutine[Any, Any, None], context: contextvars.Context) -> asyncio.Task[None]:
+        """Start a task that this nursery waits for, in a context of its own."""
+        # Not loop.create_task: an eager task factory would run the first step of a task inside of the step that starts
+        # it, so that workers which retire would nest into each other.
+        task = asyncio.Task(coro, loop=self._loop, name=f"paco.{self._name}", context=context)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended, context=self._base)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Hear that a task is done: by callback, since a task can be cancelled before its first step."""
+        error: BaseException | None = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if error is not None:
+            self._task_failed(task, error)
+        self._tasks.discard(task)
+        if not self._tasks:
+            self._finish()
+
+    def _task_failed(self, task: asyncio.Task[None], error: BaseException) -> None:  # noqa: ARG002 - for subclasses
+        """Hear that a task ended with an error that it did not keep to itself."""
+        self.fail(as_item_error(error))
+
+    # ---- ending
+
+    def _expire(self) -> None:
+        self.fail(TimeoutError(f"paco.{self._name}: not finished within its timeout of {self._timeout} s"))
+
+    def fail(self, error: BaseException, note: str = "") -> None:
+        """End with a first error; what still runs is cancelled, and waited for."""
+        if self._ending:
+            self._failure.late(error, note)
+            return
+        self._failure.first(error, note)
+        self.stop()
+        if self._downstream is not None:
+            self._failure.handed_on = True
+            self._downstream(error)
+
+    def stop(self) -> None:
+        """Start nothing more and cancel what runs, each once. Does not wait."""
+        if self._ending:
+            return
+        self._ending = True
+        self._stopping()
+        _alive.add(self)
+        if self._timer is not None:
+            self._timer.cancel()
+        current = asyncio.current_task(self._loop)
+        for task in list(self._tasks):
+            if task is not current:
+                task.cancel()
+        if not self._tasks:
+            self._loop.call_soon(self._finish, context=self._base)
+
+    def _stopping(self) -> None:
+        """Do what is to be done before the tasks are cancelled."""
+
+    def _finish(self) -> None:
+        if self.done:
+            return
+        self.done = self._ending = True
+        if self._timer is not None:
+            self._timer.cancel()
+        try:
+            self._finishing()
+        except BaseException as error:  # noqa: BLE001 - told with the first error, or reported
+            self._failure.late(error, "closing its source")
+        _alive.discard(self)
+        if self._abandoned:
+            self._failure.report(self._loop)
+        for watcher in self._watchers:
+            if not watcher.done():
+                watcher.set_result(None)
+
+    def _finishing(self) -> None:
+        """Do what is to be done when all tasks have ended; errors are told."""
+
+    def watch(self) -> asyncio.Future[None]:
+        """Return a future that is resolved when everything has ended, if not before by someone else."""
+        watcher = self._loop.create_future()
+        if self.done:
+            watcher.set_result(None)
+        self._watchers.append(watcher)
+        return watcher
+
+    async def join(self, cancelled: asyncio.CancelledError | None = None) -> None:
+        """Wait until everything has ended, then raise the first error.
+
+        A cancellation meanwhile stops everything, and is what is raised in the end; as is one that the caller has
+        caught and hands over.
+        """
+        while not self.done:
+            try:
+                await self.watch()
+            except asyncio.CancelledError as error:
+                cancelled = cancelled or error
+                self.stop()
+        try:
+            if cancelled is not None:
+                self._failure.throw_cancelled(cancelled)
+            self._failure.throw(self._loop)
+        finally:
+            del cancelled
+
+    # ---- being left, and being read by another
+
+    def feeds(self, fail: Callable[[BaseException], None]) -> None:
+        """Name the run that reads these results: it fails with this one at once, however busy it is."""
+        self._downstream = fail
+
+    def let_go(self) -> None:
+        """Go on without anybody who waits: errors are reported to the event loop."""
+        self._abandoned = True
+        if self.done:
+            self._failure.report(self._loop)
+        else:
+            _alive.add(self)
+
+    def abandon(self) -> None:
+        """Stop, since nobody will ask for more. Does not wait."""
+        self.let_go()
+        self.stop()
+
+    def abandon_soon(self) -> None:
+        """Abandon from anywhere: a stream can be collected in any thread, and when its loop is gone."""
+        if asyncio._get_running_loop() is self._loop:  # noqa: SLF001 - the form that answers None where none runs
+            self.abandon()
+        elif not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self.abandon)
+
+    async def close(self) -> None:
+        """Abandon, and wait until everything has ended."""
+        self.abandon()
+        await self.join()

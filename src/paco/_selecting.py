@@ -1,0 +1,303 @@
+"""An async function that judges or combines items: filter filterfalse dropwhile some every reduce."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, overload
+
+from paco import _check
+from paco._sinks import SKIP
+from paco._stage import ItemFunction, Stage, named_as, over
+from paco._stream import Plan, Stream
+from paco._types import MISSING, Loop, Missing, R, Source, T
+
+Truth = Coroutine[Any, Any, bool]
+
+
+def _selecting(coro: Any, assert_fn: Any, *, keep: bool) -> ItemFunction:
+    """Give the item back if its verdict is the wanted one, else `SKIP`."""
+
+    async def select(item: Any) -> Any:
+        verdict = await coro(item)
+        if assert_fn is not None:
+            verdict = assert_fn(verdict)
+            if inspect.isawaitable(verdict):
+                verdict = await verdict
+        return item if bool(verdict) is keep else SKIP
+
+    return named_as(coro, select)
+
+
+def _select(
+    name: str, coro: Any, iterable: Any, assert_fn: Any, limit: int, loop: Loop, *, keep: bool
+) -> Stream[Any] | Stage[Any, Stream[Any]]:
+    def build(source: Any, limit: int, _: float | None) -> Stream[Any]:
+        return Stream(Plan(name, _selecting(coro, assert_fn, keep=keep), source, limit))
+
+    def also() -> None:
+        if assert_fn is not None:
+            _check.function(name, assert_fn, "assert_fn")
+
+    return over(name, coro, iterable, build, limit=limit, loop=loop, also=also)
+
+
+@overload
+def filter(
+    coro: Callable[[T], Awaitable[Any]],
+    iterable: Source[T],
+    assert_fn: Callable[[Any], object] | None = None,
+    limit: int = 0,
+    loop: Loop = None,
+) -> Stream[T]: ...
+@overload
+def filter(
+    coro: Callable[[T], Awaitable[Any]],
+    iterable: Missing = MISSING,
+    assert_fn: Callable[[Any], object] | None = None,
+    limit: int = 0,
+    loop: Loop = None,
+) -> Stage[T, Stream[T]]: ...
+def filter(coro: Any, iterable: Any = MISSING, assert_fn: Any = None, limit: int = 0, loop: Loop = None) -> Any:
+    """Keep the items that pass an async test, in their order.
+
+    Args:
+        coro: The test, called with each item; its result is awaited.
+        iterable: As of `map`. Left out: a stage for ``|``.
+        assert_fn: Judges what the test returned; sync or async. Without it, what is true passes.
+        limit: Items in flight at most; 0 for no limit.
+        loop: ``None`` or the running loop.
+
+    Returns:
+        A `Stream` of items, falsy ones too.
+
+    >>> async def is_even(number):
+    ...     return number % 2 == 0
+    >>> paco.run(paco.filter(is_even, [1, 2, 3, 4, 5], limit=3))
+    [2, 4]
+    """
+    return _select("filter", coro, iterable, assert_fn, limit, loop, keep=True)
+
+
+@overload
+def filterfalse(
+    coro: Callable[[T], Awaitable[Any]],
+    iterable: Source[T],
+    assert_fn: Callable[[Any], object] | None = None,
+    limit: int = 0,
+    loop: Loop = None,
+) -> Stream[T]: ...
+@overload
+def filterfalse(
+    coro: Callable[[T], Awaitable[Any]],
+    iterable: Missing = MISSING,
+    assert_fn: Callable[[Any], object] | None = None,
+    limit: int = 0,
+    loop: Loop = None,
+) -> Stage[T, Stream[T]]: ...
+def filterfalse(coro: Any, iterable: Any = MISSING, assert_fn: Any = None, limit: int = 0, loop: Loop = None) -> Any:
+    """Keep the items that do not pass an async test: the exact complement of `filter`, with its parameters.
+
+    >>> async def is_even(number):
+    ...     return number % 2 == 0
+    >>> paco.run(paco.filterfalse(is_even, [1, 2, 3, 4, 5], limit=3))
+    [1, 3, 5]
+    """
+    return _select("filterfalse", coro, iterable, assert_fn, limit, loop, keep=False)
+
+
+@overload
+def dropwhile(coro: Callable[[T], Awaitable[Any]], iterable: Source[T], loop: Loop = None) -> Stream[T]: ...
+@overload
+def dropwhile(
+    coro: Callable[[T], Awaitable[Any]], iterable: Missing = MISSING, loop: Loop = None
+) -> Stage[T, Stream[T]]: ...
+def dropwhile(coro: Any, iterable: Any = MISSING, loop: Loop = None) -> Any:
+    """Drop items as long as an async test is true of them, then give every further one.
+
+    The test runs on one item at a time, and is not called again after its first false.
+
+    Args:
+        coro: The test, called with an item; its result is awaited.
+        iterable: As of `map`. Left out: a stage for ``|``.
+        loop: ``None`` or the running loop.
+
+    >>> async def below_four(number):
+    ...     return number < 4
+    >>> paco.run(paco.dropwhile(below_four, [1, 2, 3, 4, 5, 1]))
+    [4, 5, 1]
+    """
+
+    def build(source: Any, limit: int, _: float | None) -> Stream[Any]:
+        dropping = True
+
+        async def select(item: Any) -> Any:
+            nonlocal dropping
+            dropping = dropping and bool(await coro(item))
+            return SKIP if dropping else item
+
+        return Stream(Plan("dropwhile", named_as(coro, select), source, limit))
+
+    return over("dropwhile", coro, iterable, build, limit=1, loop=loop)
+
+
+async def _decided(plan: Plan, verdict: bool) -> bool:  # noqa: FBT001 - the value that is looked for
+    async with Stream[bool](plan) as results:
+        async for result in results:
+            if result is verdict:
+                return True
+    return False
+
+
+def _judging(coro: Any) -> ItemFunction:
+    async def judge(item: Any) -> bool:
+        return bool(await coro(item))
+
+    return named_as(coro, judge)
+
+
+@overload
+def some(
+    coro: Callable[[T], Awaitable[Any]],
+    iterable: Source[T],
+    limit: int = 0,
+    timeout: float | None = None,
+    loop: Loop = None,
+) -> Truth: ...
+@overload
+def some(
+    coro: Callable[[T], Awaitable[Any]],
+    iterable: Missing = MISSING,
+    limit: int = 0,
+    timeout: float | None = None,
+    loop: Loop = None,
+) -> Stage[T, Truth]: ...
+def some(
+    coro: Any, iterable: Any = MISSING, limit: int = 0, timeout: float | None = None, loop: Loop = None
+) -> Any:
+    """Say whether an async test is true of at least one item.
+
+    The first true result decides: the rest is cancelled and has finished when the call returns.
+
+    Args:
+        coro: The test, called with an item; its result is awaited.
+        iterable: As of `map`. Left out: a stage that ends a pipeline.
+        limit: Items in flight at most; 0 for no limit.
+        timeout: Seconds for the whole call; ``None`` for no limit.
+        loop: ``None`` or the running loop.
+
+    >>> async def above_three(number):
+    ...     return number > 3
+    >>> paco.run(paco.some(above_three, [1, 2, 3, 4, 5]))
+    True
+    """
+
+    async def find(source: Any, limit: int, timeout: float | None) -> bool:
+        plan = Plan("some", _judging(coro), source, limit, timeout, ordered=False)
+        return await _decided(plan, verdict=True)
+
+    return over("some", coro, iterable, find, limit=limit, timeout=timeout, loop=loop)
+
+
+@overload
+def every(
+    coro: Callable[[T], Awaitable[Any]], iterable: Source[T], limit: int = 1, loop: Loop = None
+) -> Truth: ...
+@overload
+def every(
+    coro: Callable[[T], Awaitable[Any]], iterable: Missing = MISSING, limit: int = 1, loop: Loop = None
+) -> Stage[T, Truth]: ...
+def every(coro: Any, iterable: Any = MISSING, limit: int = 1, loop: Loop = None) -> Any:
+    """Say whether an async test is true of all items.
+
+    The first false result decides: the rest is cancelled and has finished when the call returns.
+
+    Args:
+        coro: The test, called with an item; its result is awaited.
+        iterable: As of `map`. Left out: a stage that ends a pipeline.
+        limit: Items in flight at most; 0 for no limit.
+        loop: ``None`` or the running loop.
+
+    >>> async def above_ten(number):
+    ...     return number > 10
+    >>> paco.run(paco.every(above_ten, [1, 2, 3, 4, 5]))
+    False
+    """
+
+    async def find(source: Any, limit: int, _: float | None) -> bool:
+        return not await _decided(Plan("every", _judging(coro), source, limit, ordered=False), verdict=False)
+
+    return over("every", coro, iterable, find, limit=limit, loop=loop)
+
+
+async def _folded(coro: Any, source: Any, result: Any, *, right: bool) -> Any:
+    async def step(item: Any) -> None:
+        nonlocal result
+        result = item if result is MISSING else await coro(result, item)
+
+    async def same(item: Any) -> Any:
+        return item
+
+    if right:
+        source = reversed(await Plan("reduce", same, source, 1).collect())
+    await Plan("reduce", named_as(coro, step), source, 1).drain()
+    if result is MISSING:
+        raise TypeError("paco.reduce: iterable must not be empty when there is no initializer")
+    return result
+
+
+@overload
+def reduce(
+    coro: Callable[[R, T], Awaitable[R]], iterable: Source[T], right: bool = False, *, initializer: R, loop: Loop = None
+) -> Coroutine[Any, Any, R]: ...
+@overload
+def reduce(
+    coro: Callable[[R, T], Awaitable[R]], iterable: Source[T], right: bool, initializer: R, loop: Loop = None
+) -> Coroutine[Any, Any, R]: ...
+@overload
+def reduce(
+    coro: Callable[[T, T], Awaitable[T]],
+    iterable: Source[T],
+    right: bool = False,
+    initializer: Missing = MISSING,
+    loop: Loop = None,
+) -> Coroutine[Any, Any, T]: ...
+@overload
+def reduce(
+    coro: Callable[[R, T], Awaitable[R]],
+    iterable: Missing = MISSING,
+    right: bool = False,
+    *,
+    initializer: R,
+    loop: Loop = None,
+) -> Stage[T, Coroutine[Any, Any, R]]: ...
+@overload
+def reduce(
+    coro: Callable[[T, T], Awaitable[T]],
+    iterable: Missing = MISSING,
+    right: bool = False,
+    initializer: Missing = MISSING,
+    loop: Loop = None,
+) -> Stage[T, Coroutine[Any, Any, T]]: ...
+def reduce(
+    coro: Any, iterable: Any = MISSING, right: bool = False, initializer: Any = MISSING, loop: Loop = None
+) -> Any:
+    """Fold items into one value with an async function of two arguments, one step after the other.
+
+    Args:
+        coro: Called with the value so far and an item; its result is awaited and is the next value.
+        iterable: As of `map`. Left out: a stage that ends a pipeline.
+        right: Fold from the last item to the first; the source is read to its end before.
+        initializer: The value to start with. Without one the first item is, and no items are a ``TypeError``.
+        loop: ``None`` or the running loop.
+
+    >>> async def add(total, number):
+    ...     return total + number
+    >>> paco.run(paco.reduce(add, [1, 2, 3, 4, 5], initializer=0))
+    15
+    """
+
+    def build(source: Any, _limit: int, _timeout: float | None) -> Coroutine[Any, Any, Any]:
+        return _folded(coro, source, initializer, right=right)
+
+    return over("reduce", coro, iterable, build, limit=1, loop=loop)

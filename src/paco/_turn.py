@@ -1,0 +1,34 @@
+"""How long runs may hold the event loop: they share the time of each of its turns."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
+#: Runs use at most this much of a turn, in seconds, before they let the loop go round.
+SLICE: Final = 0.001
+
+
+class Turn(threading.local):
+    """The present turn of this thread's event loop, begun by the first run that looks at the clock in it."""
+
+    number = 0
+    start = 0.0
+    loop: AbstractEventLoop | None = None
+
+    def begin(self, loop: AbstractEventLoop, now: float) -> None:
+        """Begin a turn, which is over when the loop has gone round."""
+        self.number += 1
+        self.start = now
+        self.loop = loop
+        loop.call_soon(self.over)
+
+    def over(self) -> None:
+        """Let the next look at the clock begin a turn."""
+        self.loop = None
+
+
+turn: Final = Turn()

@@ -1,0 +1,173 @@
+"""Inputs and functions that record how they are used."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Iterator
+from typing import Generic, TypeVar
+
+from paco.testing._loop import now
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class _Recorder(Generic[T]):
+    def __init__(self, items: Iterable[T], error: Exception | None) -> None:
+        self.pulled = 0
+        self.ended = self.closed = self.asked_after_end = False
+        self._items = iter(items)
+        self._error = error
+
+    def _take(self, end: type[Exception]) -> T:
+        if self.ended:
+            self.asked_after_end = True
+            raise end
+        for item in self._items:
+            self.pulled += 1
+            return item
+        self.ended = True
+        raise self._error or end
+
+
+class Source(_Recorder[T], Iterator[T]):
+    """An iterator that records how it is used; `generator` gives the same in the form of a generator.
+
+    Args:
+        items: What to iterate; taken lazily, may be endless.
+        error: What to raise after the last item.
+
+    Attributes:
+        pulled: How many items were taken.
+        ended: Whether the end, or the error, was delivered.
+        closed: Whether ``close`` was called. Of a generator that was started: whether it was closed or has ended.
+        asked_after_end: Whether an item was asked for after the end or the error. (A generator cannot tell.)
+
+    >>> source = Source("abc")
+    >>> next(source), source.pulled, source.ended
+    ('a', 1, False)
+    """
+
+    def __init__(self, items: Iterable[T], *, error: Exception | None = None) -> None:
+        super().__init__(items, error)
+
+    def __next__(self) -> T:
+        return self._take(StopIteration)
+
+    def close(self) -> None:
+        """Record the call. Nothing is closed: whoever iterates an iterator does not own it."""
+        self.closed = True
+
+    def generator(self) -> Generator[T]:
+        """Return a generator over the items, which records on this object; whoever iterates it has to close it."""
+        try:
+            yield from self
+        finally:
+            self.closed = True
+
+
+class AsyncSource(_Recorder[T], AsyncIterator[T]):
+    """An async iterator that records how it is used, with the attributes of `Source`.
+
+    Like an async generator, it refuses to be asked by two tasks at once.
+
+    Args:
+        items: What to iterate; taken lazily, may be endless.
+        error: What to raise after the last item.
+        delay: Seconds before each item; ``None``: without a turn of the loop.
+
+    >>> from paco.testing import run
+    >>> async def first():
+    ...     source = AsyncSource("abc", delay=10)
+    ...     return await anext(source), source.pulled, now()
+    >>> run(first)
+    ('a', 1, 10.0)
+    """
+
+    def __init__(self, items: Iterable[T], *, error: Exception | None = None, delay: float | None = None) -> None:
+        super().__init__(items, error)
+        self._delay = delay
+        self._asked = False
+
+    async def __anext__(self) -> T:
+        if self._asked:
+            raise RuntimeError("paco.testing.AsyncSource: asked for an item while another task waits for one")
+        self._asked = True
+        try:
+            if self._delay is not None:
+                await asyncio.sleep(self._delay)
+            return self._take(StopAsyncIteration)
+        finally:
+            self._asked = False
+
+    async def aclose(self) -> None:
+        """Record the call. Nothing is closed: whoever iterates an iterator does not own it."""
+        self.closed = True
+
+    async def generator(self) -> AsyncGenerator[T]:
+        """Return an async generator over the items, which records on this object."""
+        try:
+            async for item in self:
+                yield item
+        finally:
+            self.closed = True
+
+
+class Probe(Generic[T, R]):
+    """An async function of one item that records when it runs: ``await probe(item)`` is ``fn(item)``, after some time.
+
+    Args:
+        fn: What is called when the time is over; its result, or its exception, is the probe's.
+        takes: Seconds for each item, or a function that tells them; 0: one turn of the loop; ``None``: none at all.
+        cleanup: Seconds for which an item goes on after it was cancelled, as if it awaited something in a ``finally``.
+
+    Attributes:
+        started: The items in the order of their start.
+        started_at: The times of these starts.
+        finished: The items that gave a result, in the order of their end.
+        failed: The items for which ``fn`` raised, likewise.
+        cancelled: The items that were cancelled, likewise.
+        running: How many are in flight.
+        peak: The most that were in flight at once.
+
+    >>> from paco.testing import run
+    >>> async def three():
+    ...     double = Probe(lambda x: 2 * x, takes=10)
+    ...     results = await asyncio.gather(double(1), double(2), double(3))
+    ...     return results, double.peak, now()
+    >>> run(three)
+    ([2, 4, 6], 3, 10.0)
+    """
+
+    def __init__(
+        self, fn: Callable[[T], R], *, takes: float | Callable[[T], float] | None = 0, cleanup: float | None = None
+    ) -> None:
+        self.started: list[T] = []
+        self.started_at: list[float] = []
+        self.finished: list[T] = []
+        self.failed: list[T] = []
+        self.cancelled: list[T] = []
+        self.running = self.peak = 0
+        self._fn, self._takes, self._cleanup = fn, takes, cleanup
+
+    async def __call__(self, item: T) -> R:
+        """Let the time pass, then return ``fn(item)``."""
+        self.started.append(item)
+        self.started_at.append(now())
+        self.running += 1
+        self.peak = max(self.peak, self.running)
+        outcome = self.failed
+        try:
+            if self._takes is not None:
+                await asyncio.sleep(self._takes(item) if callable(self._takes) else self._takes)
+            result = self._fn(item)
+            outcome = self.finished
+        except asyncio.CancelledError:
+            outcome = self.cancelled
+            if self._cleanup is not None:
+                await asyncio.sleep(self._cleanup)
+            raise
+        finally:
+            outcome.append(item)
+            self.running -= 1
+        return result

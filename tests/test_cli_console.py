@@ -1,0 +1,173 @@
+"""What a person is shown: safe text, cut to the width, above one line that is repainted."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+
+import pytest
+
+from paco._cli._console import Console, fit, safe, safe_lines
+from paco._cli._errors import describe, explain, message, suggest
+
+ESCAPES = ["\x1b]52;c;aGk=\x07", "\x9b2J", "\r", "\u202e", "\0", "\x7f", "\ud800", "\u2028"]
+
+
+class Screen(io.StringIO):
+    """A terminal of 40 columns that remembers all it was sent."""
+
+    def isatty(self):
+        return True
+
+    def fileno(self):
+        return 99
+
+
+@pytest.fixture
+def size(monkeypatch):
+    monkeypatch.setattr(os, "get_terminal_size", lambda _: os.terminal_size((40, 10)))
+
+
+@pytest.mark.parametrize("text", ESCAPES)
+def test_what_is_not_printable_is_escaped(text):
+    assert safe(f"a{text}b").isprintable()
+    assert safe_lines(f"{text}\nx").split("\n")[1] == "x"
+
+
+def test_printable_text_stays_as_it_is():
+    assert safe("naïve 日本 ✗") == "naïve 日本 ✗"
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "shown"),
+    [
+        ("short", 10, "short"),
+        ("just right", 10, "just right"),
+        ("one more...", 10, "one mor..."),
+        ("日本語", 6, "日本語"),
+        ("日本語", 5, "日..."),
+        ("\x1b\x1b", 5, "\\x..."),
+        ("abcd", 2, ".."),
+    ],
+)
+def test_text_is_cut_to_the_columns_it_takes(text, width, shown):
+    assert fit(text, width) == shown
+
+
+def test_a_line_that_stays_goes_above_the_repainted_one():
+    screen = Screen()
+    console = Console(screen, {})
+    console.paint("50%")
+    console.say("news")
+    console.paint("")
+    console.paint("")
+    assert screen.getvalue() == "\r\x1b[K50%\r\x1b[Knews\n50%\r\x1b[K"
+
+
+@pytest.mark.parametrize(
+    ("environ", "live", "colour"),
+    [
+        ({"TERM": "xterm"}, True, True),
+        ({"TERM": "dumb"}, False, False),
+        ({"CI": "true"}, False, False),
+        ({"CI": "true", "FORCE_COLOR": "1"}, False, True),
+        ({"NO_COLOR": "1"}, True, False),
+    ],
+)
+def test_the_environment_says_what_a_terminal_can_do(environ, live, colour):
+    console = Console(Screen(), environ)
+    assert (console.live, console.colour) == (live, colour)
+    assert console.style("x", "red") == ("\x1b[31mx\x1b[0m" if colour else "x")
+
+
+def test_what_is_no_terminal_is_neither_live_nor_coloured():
+    console = Console(io.StringIO(), {"TERM": "xterm"})
+    assert not console.live
+    assert not console.colour
+    assert console.width() == 500
+
+
+@pytest.mark.usefixtures("size")
+def test_the_width_is_that_of_the_terminal():
+    assert Console(Screen(), {}).width() == 40
+
+
+def test_a_terminal_without_a_size_has_80_columns(monkeypatch):
+    assert Console(Screen(), {}).width() == 80  # the system knows no descriptor 99
+    monkeypatch.setattr(os, "get_terminal_size", lambda _: os.terminal_size((0, 0)))
+    assert Console(Screen(), {}).width() == 80
+
+
+def test_a_console_that_is_closed_is_no_error():
+    screen = Screen()
+    console = Console(screen, {})
+    screen.close()
+    console.say("nobody reads this")
+    console.say("nor this")
+    Console(None, {}).say("nor that")
+    assert Console(None, {}).width() == 500
+
+
+def test_prints_of_the_target_go_to_stderr_whole_lines_above_the_repainted_one(monkeypatch):
+    screen = Screen()
+    monkeypatch.setattr(sys, "stderr", screen)
+    console = Console(screen, {})
+    console.paint("50%")
+    with console.guarding():
+        print("from", end=" ")
+        print("print")
+        print("an error", file=sys.stderr)
+        print("no line end", end="")
+        sys.stdout.flush()
+        assert sys.stdout.isatty()
+        assert sys.stdout.fileno() == 99
+        assert sys.stdout.getvalue() == screen.getvalue()
+    shown = screen.getvalue().replace("\r\x1b[K", "|").replace("\n50%", "")
+    assert shown == "|50%|from print|an error|no line end"
+    assert sys.stderr is screen
+
+
+def test_prints_of_the_target_go_to_a_plain_stderr_as_they_are(monkeypatch):
+    plain = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", plain)
+    with Console(plain, {}).guarding():
+        print("hello")
+    assert plain.getvalue() == "hello\n"
+
+
+def test_without_a_last_line_end_missing_nothing_is_added(monkeypatch):
+    screen = Screen()
+    monkeypatch.setattr(sys, "stderr", screen)
+    with Console(screen, {}).guarding():
+        print("whole")
+    assert screen.getvalue() == "whole\n"
+
+
+def test_a_close_word_is_suggested():
+    assert suggest("fetsh", ["fetch", "store"]) == "; did you mean fetch?"
+    assert not suggest("zzz", ["fetch"])
+
+
+def test_an_error_whose_text_fails_is_named():
+    class HostileError(Exception):
+        def __str__(self):
+            raise ValueError
+
+    assert message(HostileError()) == "<HostileError whose str() failed>"
+
+
+def test_an_error_of_the_system_is_told_without_its_number():
+    assert describe(OSError(28, "No space left on device")) == "No space left on device"
+    assert describe(FileNotFoundError(2, "No such file", "a.txt")) == "a.txt: No such file"
+    assert describe(OSError("odd")) == "odd"
+
+
+def test_a_traceback_begins_in_the_users_code():
+    try:
+        message(None)
+        raise ValueError("mine")  # noqa: TRY301
+    except ValueError as error:
+        text = explain(error)
+    assert text.startswith("Traceback")
+    assert text.endswith("ValueError: mine")

@@ -1,0 +1,297 @@
+"""Inputs: checked before anything starts, read as needed, and never a reason for the loop to wait."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import threading
+from contextlib import aclosing
+
+import pytest
+
+from paco._cli import _chunks
+from paco._cli._chunks import LineCount, Splitter, read_live
+from paco._cli._errors import CommandError
+from paco._cli._inputs import Input, Reader, find_inputs
+from paco._cli._stop import Stop
+
+pytestmark = pytest.mark.realtime
+
+
+@pytest.fixture
+def pipe():
+    ends = os.pipe()
+    yield ends
+    for end in ends:
+        try:
+            os.close(end)
+        except OSError:
+            pass
+
+
+@pytest.fixture
+def short_lines(monkeypatch):
+    monkeypatch.setattr("paco._cli._chunks.LONGEST_LINE", 1000)
+    monkeypatch.setattr("paco._cli._inputs.LONGEST_LINE", 1000)
+
+
+def written(folder, data, name="items.txt"):
+    path = folder / name
+    path.write_bytes(data)
+    return str(path)
+
+
+def reader_of(*paths, head=None, format_=None):
+    return Reader(find_inputs(paths, format_, stdin=0), Stop(), head)
+
+
+async def values(reader):
+    async with aclosing(reader.items()) as items:
+        return [item.value async for item in items]
+
+
+async def counted(reader):
+    while reader._count.total is None:
+        await asyncio.sleep(0.001)
+    return reader.total()
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 100])
+def test_lines_are_cut_wherever_the_chunks_end(size):
+    data = b"\xef\xbb\xbfone\r\n\ntwo\nlast"
+    splitter = Splitter()
+    lines = []
+    for start in range(0, len(data), size):
+        lines += splitter.feed(data[start : start + size])
+    assert lines + splitter.end() == [b"one\r", b"", b"two", b"last"]
+    assert splitter.end() == []
+
+
+async def test_an_item_is_a_line_without_its_end_and_blank_lines_are_skipped(tmp_path):
+    path = written(tmp_path, "\ufeff one\r\n\n \t\r\nzwei 日本\nlast".encode())
+    reader = reader_of(path)
+    assert await values(reader) == [" one", "zwei 日本", "last"]
+    assert reader.total() == 3
+
+
+async def test_several_inputs_are_one_after_the_other(tmp_path):
+    reader = reader_of(written(tmp_path, b"1\n2", "a"), written(tmp_path, b"3\n", "b"), written(tmp_path, b"", "c"))
+    async with aclosing(reader.items()) as items:
+        assert [(item.id, item.value) async for item in items] == [(0, "1"), (1, "2"), (2, "3")]
+
+
+async def test_hostile_lines_are_items_like_others(tmp_path):
+    path = written(tmp_path, b"\xff\xfe\na\0b\n\x1b[2J\n")
+    assert await values(reader_of(path)) == ["\\xff\\xfe", "a\0b", "\x1b[2J"]
+
+
+@pytest.mark.usefixtures("short_lines")
+async def test_a_line_over_the_longest_is_an_error_of_that_item_and_does_not_fill_the_memory(tmp_path):
+    path = written(tmp_path, b"x" * 1000 + b"\n" + b"y" * 300_000 + b"\nz\n")
+    async with aclosing(reader_of(path).items()) as items:
+        first, long, last = [item async for item in items]
+    assert first.problem is None
+    assert long.problem.type == "LineTooLong"
+    assert long.value == "y" * 200 + "..."
+    assert last.value == "z"
+
+
+async def test_an_item_of_jsonl_is_the_value_of_a_line(tmp_path):
+    path = written(tmp_path, b'{"a": [1, null]}\n\n"text"\n12\n', "a.jsonl")
+    assert await values(reader_of(path)) == [{"a": [1, None]}, "text", 12]
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"{oops", "Expecting property name"),
+        (b'{"a": NaN}', "NaN is not JSON"),
+        (b"-Infinity", "-Infinity is not JSON"),
+        (b"9" * 5000, "integer string conversion"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b'"\xff"', "escape"),
+        (b"1 2", "Extra data at column 3"),
+    ],
+)
+async def test_a_line_that_is_not_json_is_an_error_of_that_item(tmp_path, line, reason):
+    path = written(tmp_path, line + b"\n1\n", "a.jsonl")
+    async with aclosing(reader_of(path).items()) as items:
+        bad, good = [item async for item in items]
+    assert bad.problem.type == "JSONDecodeError"
+    assert reason in bad.problem.message
+    assert bad.value == line.decode(errors="backslashreplace")
+    assert (good.value, good.problem) == (1, None)
+
+
+async def test_the_format_can_be_said(tmp_path):
+    path = written(tmp_path, b"[1]\n", "a.csv")
+    assert await values(reader_of(path, format_="lines")) == ["[1]"]
+    assert await values(reader_of(path, format_="jsonl")) == [[1]]
+
+
+async def test_head_takes_the_first_and_asks_for_no_more(tmp_path):
+    reader = reader_of(written(tmp_path, b"1\n2\n3\n"), head=2)
+    assert await values(reader) == ["1", "2"]
+    assert reader.total() == 2
+
+
+async def test_the_total_is_counted_meanwhile(tmp_path):
+    reader = reader_of(written(tmp_path, b"1\n\n2\n3"), written(tmp_path, b"4\n", "b"))
+    assert await counted(reader) == 5
+    async with aclosing(reader.items()) as items:
+        assert [(await anext(items)).value for _ in range(2)] == ["1", "2"]
+        assert reader.total() == 4  # a blank line is none
+    assert await counted(reader_of(written(tmp_path, b"1\n2\n3"), head=2)) == 2
+    assert await counted(reader_of(written(tmp_path, b""))) == 0
+
+
+async def test_a_total_that_is_not_known_yet_is_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(threading.Thread, "start", lambda _: None)
+    assert reader_of(written(tmp_path, b"1\n")).total() is None
+
+
+def test_counting_lines_leaves_a_bad_file_to_the_run():
+    threads = set(threading.enumerate())
+    count = LineCount(["no such file"])
+    for thread in set(threading.enumerate()) - threads:
+        thread.join()
+    assert count.total is None
+
+
+async def test_a_stop_ends_the_items(tmp_path):
+    reader = reader_of(written(tmp_path, b"1\n2\n"))
+    async with aclosing(reader.items()) as items:
+        await anext(items)
+        reader._stop.want()
+        assert [item async for item in items] == []
+    assert reader._read == 1
+
+
+async def test_an_input_that_breaks_ends_the_items_and_is_remembered(tmp_path):
+    good, bad = written(tmp_path, b"1\n"), written(tmp_path, b"2\n", "b")
+    reader = reader_of(good, bad, good)
+    os.remove(bad)
+    assert await values(reader) == ["1"]
+    assert isinstance(reader.error, FileNotFoundError)
+
+
+def test_inputs_are_checked_before_anything_starts(tmp_path):
+    (tmp_path / "table.csv").touch()
+    for names, told in [
+        (["-", "-"], "given twice"),
+        ([str(tmp_path / "none")], "cannot read .*none: No such file"),
+        ([str(tmp_path)], "it is a folder"),
+        (["a\0b"], "cannot read"),
+        ([str(tmp_path / "table.csv")], "not .csv; --format lines"),
+    ]:
+        with pytest.raises(CommandError, match=told):
+            find_inputs(names, None, stdin=0)
+
+
+def test_an_input_that_may_not_be_read_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(CommandError, match="permission denied"):
+        find_inputs([written(tmp_path, b"")], None, stdin=0)
+
+
+async def test_a_pipe_gives_what_it_has_while_its_writer_is_idle(pipe):
+    out, into = pipe
+    reader = Reader([Input(out, "lines", regular=False)], Stop())
+    async with aclosing(reader.items()) as items:
+        os.write(into, b"1\n2\n")
+        assert [(await anext(items)).value for _ in range(2)] == ["1", "2"]
+        waiting = asyncio.ensure_future(anext(items))
+        await asyncio.sleep(0.01)
+        assert not waiting.done()
+        os.write(into, b"3")
+        os.close(into)
+        assert (await waiting).value == "3"
+        assert reader.total() is None
+        assert [item async for item in items] == []
+    assert reader.total() == 3
+
+
+async def test_a_stop_ends_the_wait_for_a_pipe(pipe):
+    stop = Stop()
+    reader = Reader([Input(pipe[0], "lines", regular=False)], stop)
+    async with aclosing(reader.items()) as items:
+        waiting = asyncio.ensure_future(anext(items, None))
+        await asyncio.sleep(0.01)
+        stop.want()
+        stop.want()
+        assert await waiting is None
+    os.write(pipe[1], b"late\n")  # lets the thread end
+    assert reader.total() is None
+
+
+async def test_a_stop_that_came_before_ends_a_pipe_at_once(pipe):
+    stop = Stop()
+    stop.want()
+    async with aclosing(read_live(pipe[0], stop)) as chunks:
+        assert [chunk async for chunk in chunks] == []
+    os.write(pipe[1], b"late\n")
+
+
+async def test_a_pipe_that_does_not_block_is_waited_for(pipe):
+    out, into = pipe
+    os.set_blocking(out, False)
+    async with aclosing(read_live(out, Stop())) as chunks:
+        waiting = asyncio.ensure_future(anext(chunks))
+        await asyncio.sleep(0.01)
+        os.write(into, b"1")
+        assert await waiting == b"1"
+
+
+async def test_a_named_pipe_is_opened_where_it_keeps_nobody_waiting(tmp_path):
+    path = str(tmp_path / "pipe")
+    os.mkfifo(path)
+    (found,) = find_inputs([path], None, stdin=0)
+    assert not found.regular
+    reading = asyncio.ensure_future(values(Reader([found], Stop())))
+    await asyncio.sleep(0.01)
+    into = os.open(path, os.O_WRONLY)
+    os.write(into, b"1\n")
+    os.close(into)
+    assert await reading == ["1"]
+
+
+async def test_a_pipe_that_breaks_ends_the_items():
+    ends = os.pipe()
+    for end in ends:
+        os.close(end)
+    reader = Reader([Input(ends[0], "lines", regular=False)], Stop())
+    assert await values(reader) == []
+    assert isinstance(reader.error, OSError)
+
+
+def test_a_reader_whose_loop_has_ended_ends_as_well(pipe):
+    before = set(threading.enumerate())
+
+    async def give_up():
+        chunks = read_live(pipe[0], Stop())
+        waiting = asyncio.ensure_future(anext(chunks))
+        await asyncio.sleep(0.01)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        await chunks.aclose()
+
+    asyncio.run(give_up())
+    os.write(pipe[1], b"late")
+    for thread in set(threading.enumerate()) - before:
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def test_an_answer_that_nobody_waits_for_any_more_is_dropped():
+    async def drop():
+        future = asyncio.get_running_loop().create_future()
+        future.cancel()
+        _chunks._settle(future, b"late")
+
+    asyncio.run(drop())
+
+
+async def test_json_lines_of_a_million_digits_do_not_stop_the_run(tmp_path):
+    path = written(tmp_path, b"1" * 1_000_000 + b"\n" + json.dumps("ok").encode(), "a.jsonl")
+    assert (await values(reader_of(path)))[1] == "ok"

@@ -1,0 +1,199 @@
+"""How the run goes: on virtual time, so that each line is known to the character."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+
+import pytest
+
+from paco._cli._console import Console
+from paco._cli._inputs import Item, Problem
+from paco._cli._progress import Display, Progress, Tally
+
+
+class Screen(Console):
+    """A console of some width that remembers its lines."""
+
+    def __init__(self, width, live=True):
+        super().__init__(io.StringIO(), {})
+        self.columns, self.live = width, live
+        self.said, self.painted = [], []
+
+    def width(self):
+        return self.columns
+
+    def say(self, text):
+        self.said.append(text)
+
+    def paint(self, line):
+        self.painted.append(line)
+
+
+def made(display=Display.LIVE, width=80, total=1000):
+    screen, tally = Screen(width, live=display is Display.LIVE), Tally()
+    return screen, tally, Progress(screen, tally, lambda: total, display)
+
+
+def item(number=0, value="https://example.org/"):
+    return Item(number, "", value, None)
+
+
+async def test_the_line_is_repainted_ten_times_a_second():
+    screen, tally, progress = made()
+    progress.start()
+    tally.started = 150
+    for done in (50, 100):
+        await asyncio.sleep(0.45)
+        tally.ok = done
+    await asyncio.sleep(0.15)
+    progress.stop()
+    assert len(screen.painted) == 11
+    assert screen.painted[-2] == "   10%  100/1,000  100 ok  0 failed  100/s  50 in flight  eta 0:09"
+    assert screen.painted[-1] == ""
+
+
+async def test_a_line_without_a_known_total_says_what_is_done():
+    screen, tally, progress = made(total=None)
+    progress.start()
+    progress.state = "draining"
+    tally.started = tally.ok = 1
+    await asyncio.sleep(0.1)
+    progress.stop()
+    assert screen.painted[0] == "  draining  1 done  1 ok  0 failed  10/s  0 in flight"
+
+
+async def test_what_does_not_fit_is_left_out():
+    screen, _, progress = made(width=30)
+    progress.start()
+    await asyncio.sleep(0.1)
+    progress.stop()
+    assert screen.painted[0] == "    0%  0/1,000  0 ok"
+
+
+async def test_a_wide_terminal_has_a_bar():
+    screen, tally, progress = made(width=200)
+    progress.start()
+    tally.ok = 500
+    await asyncio.sleep(0.1)
+    progress.stop()
+    assert screen.painted[0].startswith("  " + "━" * 15 + "─" * 15 + "   50%")
+
+
+async def test_an_empty_input_has_no_share():
+    screen, _, progress = made(width=200, total=0)
+    progress.start()
+    await asyncio.sleep(0.1)
+    progress.stop()
+    assert screen.painted[0] == "  0/0  0 ok  0 failed  0/s  0 in flight"
+
+
+async def test_the_rate_is_that_of_the_last_ten_seconds():
+    screen, tally, progress = made()
+    progress.start()
+    tally.ok = 900
+    await asyncio.sleep(30.05)
+    progress.stop()
+    assert "  0/s  " in screen.painted[-2]
+
+
+@pytest.mark.parametrize(("left", "shown"), [(10_000, "eta 1:40"), (800_000, "eta 2:13:20")])
+async def test_the_eta_is_a_clock(left, shown):
+    screen, tally, progress = made(total=10 + left, width=100)
+    progress.start()
+    tally.ok = 10
+    await asyncio.sleep(0.1)
+    progress.stop()
+    assert screen.painted[0].endswith(shown)
+
+
+async def test_off_a_terminal_there_is_a_line_each_ten_seconds():
+    screen, _, progress = made(Display.PLAIN)
+    progress.start()
+    await asyncio.sleep(25)
+    progress.stop()
+    assert len(screen.said) == 2
+    assert screen.painted == [""]
+
+
+async def test_a_failure_is_told_with_its_item_and_cause():
+    screen, _, progress = made(width=49)
+    progress.failure(item(3), Problem("ValueError", "bad \x1b[2J"))
+    progress.failure(item(4, {"a": 1}), Problem("TimeoutError", ""))
+    assert screen.said == ["✗ #3 https://example.org/  ValueError: bad \\x1...", "✗ #4 {'a': 1}  TimeoutError"]
+
+
+async def test_of_many_failures_at_once_the_first_are_told():
+    screen, _, progress = made()
+    progress.start()
+    for number in range(25):
+        progress.failure(item(number), Problem("E", ""))
+    await asyncio.sleep(0.1)
+    progress.failure(item(25), Problem("E", ""))
+    progress.stop()
+    assert len(screen.said) == 12
+    assert screen.said[10] == "  and 15 more failures: see the records"
+
+
+async def test_a_log_tells_twenty_failures_in_all():
+    screen, _, progress = made(Display.PLAIN)
+    progress.start()
+    for number in range(25):
+        progress.failure(item(number), Problem("E", ""))
+    await asyncio.sleep(15)
+    progress.failure(item(25), Problem("E", ""))
+    progress.stop()
+    assert len([text for text in screen.said if "✗" in text]) == 20
+    assert screen.said[-1] == "  and 6 more failures: see the records"
+
+
+@pytest.mark.parametrize("display", [Display.SUMMARY, Display.OFF])
+async def test_nothing_is_told_meanwhile_where_it_would_be_in_the_way(display):
+    screen, _, progress = made(display)
+    progress.start()
+    progress.failure(item(), Problem("E", ""))
+    await asyncio.sleep(100)
+    progress.stop()
+    assert screen.said == []
+    progress.summary()
+    assert len(screen.said) == (display is Display.SUMMARY)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (3.2, "done in 3.2s    1,000 items   998 ok   2 failed   312/s"),
+        (59.96, "done in 1m 00s    1,000 items   998 ok   2 failed   16.7/s"),
+        (202, "done in 3m 22s    1,000 items   998 ok   2 failed   4.95/s"),
+        (7380, "done in 2h 03m    1,000 items   998 ok   2 failed   0.136/s"),
+        (0, "done in 0.0s    1,000 items   998 ok   2 failed"),
+    ],
+)
+async def test_the_summary_says_how_it_went(seconds, shown):
+    screen, tally, progress = made()
+    await asyncio.sleep(seconds)
+    tally.ok = 998
+    tally.fail(Problem("HTTPError", "503"))
+    tally.fail(Problem("HTTPError", "503"))
+    progress.summary()
+    assert screen.said == [shown, "  failures  2 HTTPError: 503"]
+
+
+async def test_the_summary_of_a_run_that_was_stopped_counts_what_is_left():
+    screen, tally, progress = made()
+    tally.ok, tally.cancelled = 3, 2
+    progress.summary("stopped")
+    assert screen.said == ["stopped in 0.0s    3 of 1,000 items   3 ok   0 failed   2 cancelled"]
+
+
+async def test_failures_are_counted_by_kind():
+    screen, tally, progress = made(width=60)
+    for number in range(9):
+        for _ in range(number + 1):
+            tally.fail(Problem(f"Error{number}", "always the same" if number == 8 else f"{_}"))
+    progress.summary()
+    assert screen.said[1].split("\n") == [
+        "  failures  9 Error8: always the same   8 Error7   7 Error6",
+        "            6 Error5   5 Error4   4 Error3   3 Error2",
+        "            2 Error1   and 1 other",
+    ]

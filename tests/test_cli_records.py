@@ -1,0 +1,144 @@
+"""Records: what JSON can hold of a result, what identifies an item, which slot it takes."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import decimal
+import enum
+import json
+import math
+import pathlib
+import uuid
+
+import pytest
+
+from paco._cli._inputs import Item, Problem
+from paco._cli._keys import Keys, Seen
+from paco._cli._records import Slots, Span, failure, line, opening, result
+from paco._cli._values import NotJSONError, encode
+
+
+@dataclasses.dataclass
+class Point:
+    x: int
+    where: pathlib.PurePath
+
+
+class Shade(enum.Enum):
+    DARK = "dark"
+
+
+class Size(enum.IntEnum):
+    BIG = 3
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        (None, None),
+        ((1, 2), [1, 2]),
+        ({3, 1, 2}, [1, 2, 3]),
+        (frozenset({1, "a"}), ["a", 1]),
+        (Point(1, pathlib.PurePosixPath("a/b")), {"x": 1, "where": "a/b"}),
+        (dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC), "2026-01-02T03:04:05+00:00"),
+        (dt.date(2026, 1, 2), "2026-01-02"),
+        (dt.time(3, 4), "03:04:00"),
+        (dt.timedelta(minutes=1), 60.0),
+        (b"\xff\x00", "/wA="),
+        (bytearray(b"hi"), "aGk="),
+        (memoryview(b"hi"), "aGk="),
+        (decimal.Decimal("1.10"), "1.10"),
+        (uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001"),
+        (Shade.DARK, "dark"),
+        (Size.BIG, 3),
+        ({1: {"a": [Shade.DARK]}}, {"1": {"a": ["dark"]}}),
+    ],
+)
+def test_what_is_near_to_json_is_converted(value, written):
+    assert json.loads(encode(value)) == written
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_numbers_that_json_does_not_have_become_null(number):
+    value = {"a": [number, 1.5, True, None, "x"], "b": (Point(number, number),), number: 1}
+    written = json.loads(encode(value))
+    assert written == {"a": [None, 1.5, True, None, "x"], "b": [{"x": None, "where": None}], str(number): 1}
+
+
+@pytest.mark.parametrize(
+    ("value", "named"),
+    [
+        (object(), "object"),
+        (Point, "type"),
+        ([{"x": pytest}], "module"),
+        (Span(1, 1, object(), 1), "object"),
+        ({(1, 2): 3}, "tuple"),
+        ([math.nan, object()], "object"),
+        (Keys(), "paco._cli._keys.Keys"),
+    ],
+)
+def test_what_json_cannot_hold_is_an_error_that_names_the_type(value, named):
+    with pytest.raises(NotJSONError, match=named):
+        encode(value)
+
+
+def test_a_value_that_holds_itself_is_an_error():
+    loop = []
+    loop.append(loop)
+    with pytest.raises(NotJSONError, match="holds itself"):
+        encode(loop)
+
+
+def test_printable_text_stays_readable():
+    assert encode("naïve 日本") == '"naïve 日本"'
+
+
+@pytest.mark.parametrize("text", ["\x9b2J é", "\u202e", "\ud800", "\x1b[2J", "\u2028"])
+def test_a_record_cannot_disturb_a_terminal(text):
+    assert encode(text).isprintable()
+    assert json.loads(encode(text)) == text
+
+
+def test_equal_items_have_keys_of_their_own():
+    keys = Keys()
+    first = [keys.key(value) for value in ("a", "b", "a", "a", {"x": 1, "y": 2})]
+    assert len(set(first)) == 5
+    assert all(len(key) == 16 and int(key, 16) >= 0 for key in first)
+
+
+def test_keys_depend_on_the_content_and_not_on_the_position_or_the_order_of_fields():
+    one, other = Keys(), Keys()
+    ours = {one.key(value) for value in ("a", "b", "a", {"x": 1, "y": 2})}
+    theirs = {other.key(value) for value in ({"y": 2, "x": 1}, "a", "a", "b")}
+    assert ours == theirs
+
+
+def test_seen_hashes_are_known_however_many_there_are():
+    seen = Seen()
+    hashes = [number * 0x9E3779B97F4A7C15 % 2**64 for number in range(20_000)]
+    assert not any(map(seen.add, hashes))
+    assert all(map(seen.add, hashes))
+    assert sum(len(table) * 8 for table in seen._tables) <= 24 * len(hashes)
+
+
+def test_the_lowest_free_slot_is_taken():
+    slots = Slots()
+    assert [slots.take(), slots.take(), slots.take()] == [0, 1, 2]
+    slots.give(2)
+    slots.give(0)
+    assert [slots.take(), slots.take(), slots.take()] == [0, 2, 3]
+
+
+def test_a_record_says_what_went_in_what_came_out_and_when():
+    item = Item(7, "00ff", {"url": "a"}, None)
+    assert line(opening(item), result([1]), Span(1, 4, 0.0015, 12.34)) == (
+        b'{"id":7,"key":"00ff","input":{"url":"a"},"ok":true,"result":[1],'
+        b'"attempts":1,"slot":4,"start":"1970-01-01T00:00:00.001Z","ms":12.3}\n'
+    )
+
+
+def test_the_record_of_an_error_has_its_type_and_message():
+    record = json.loads(line(opening(Item(0, "", "x", None)), failure(Problem("E", 'a "b"')), Span(0, None, 0, 0.0)))
+    assert record["error"] == {"type": "E", "message": 'a "b"'}
+    assert (record["ok"], record["slot"], record["attempts"]) == (False, None, 0)

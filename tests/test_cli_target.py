@@ -1,0 +1,304 @@
+"""TARGET: found, imported, checked; each mistake is told with the way out."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import importlib
+import sys
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+
+import pytest
+
+from paco._cli import _target
+from paco._cli._errors import ClosingError, CommandError
+from paco._cli._function import open_target
+from paco._cli._target import find_target
+
+JOBS = """
+import asyncio
+
+async def fetch(item):
+    return item
+
+async def _hidden(item): ...
+
+def resize(item): ...
+
+class Client:
+    async def get(self, item): ...
+
+client = Client()
+URLS = ["a"]
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """A folder of its own to import from, forgotten afterwards."""
+    (tmp_path / "jobs.py").write_text(JOBS)
+    (tmp_path / "pack").mkdir()
+    (tmp_path / "pack" / "__init__.py").touch()
+    (tmp_path / "pack" / "inner.py").write_text("async def f(item): ...\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    importlib.invalidate_caches()
+    before = dict(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - set(before):
+        del sys.modules[name]
+
+
+def refused(target):
+    with pytest.raises(CommandError) as caught:
+        find_target(target)
+    return str(caught.value)
+
+
+def refused_function(found, arguments=()):
+    with pytest.raises(CommandError) as caught:
+        open_target(found, "jobs:it", dict(arguments))
+    return str(caught.value)
+
+
+async def called(found, item, **arguments):
+    async with open_target(found, "jobs:it", arguments) as function:
+        return await function(item)
+
+
+@pytest.mark.parametrize(
+    "target", ["jobs:fetch", "jobs.py:fetch", "./jobs.py:fetch", "jobs:client.get", "pack.inner:f"]
+)
+def test_a_function_is_found_by_module_or_file(target):
+    assert asyncio.iscoroutinefunction(find_target(target)) if sys.version_info < (3, 14) else find_target(target)
+
+
+def test_a_file_is_found_from_another_folder_and_sees_its_neighbours(folder, monkeypatch):
+    (folder / "other.py").write_text("from jobs import fetch\n")
+    monkeypatch.chdir("/")
+    assert find_target(f"{folder}/other.py:fetch").__name__ == "fetch"
+
+
+def test_a_file_named_like_a_module_does_not_replace_it(folder):
+    (folder / "json.py").write_text("async def f(item): ...\n")
+    assert find_target("json.py:f").__module__ == "_paco_json"
+    assert hasattr(sys.modules["json"], "loads")
+
+
+@pytest.mark.parametrize(
+    ("target", "told"),
+    [
+        ("jobs", "TARGET must be module:function or path.py:function, got 'jobs'"),
+        ("jobs.fetch", "did you mean jobs:fetch?"),
+        ("jobs.py", "it defines fetch"),
+        ("none.py", "got 'none.py'"),
+        (":fetch", "TARGET must be"),
+        ("jbos:fetch", "there is no module jbos; did you mean jobs?"),
+        ("pack.iner:f", "there is no module pack.iner; did you mean inner?"),
+        ("jobs.fetch:x", "jobs is a module and no package, so there is no jobs.fetch; did you mean jobs:fetch?"),
+        ("jbos.py:fetch", "there is no file jbos.py; did you mean jobs.py?"),
+        ("none/jobs.py:fetch", "there is no file none/jobs.py"),
+        ("jobs:fetsh", "jobs has no 'fetsh'; did you mean fetch?"),
+        ("jobs:zzz", "jobs has no 'zzz'; it defines"),
+        ("jobs:client.zzz", "jobs:client has no 'zzz'"),
+        ("jobs:client.get.zzz", "jobs:client.get has no 'zzz'"),
+        ("./pack:f", "there is no file ./pack"),
+    ],
+)
+def test_what_is_not_there_is_told_with_what_was_meant(target, told):
+    assert told in refused(target)
+
+
+def test_a_file_that_is_no_python_source_is_refused(folder):
+    (folder / "data.txt").touch()
+    assert "must end in .py" in refused("./data.txt:f")
+
+
+def test_a_file_that_cannot_be_parsed_names_no_functions(folder):
+    (folder / "bad.py").write_text("def f(:\n")
+    assert refused("bad.py").endswith("got 'bad.py'")
+
+
+@pytest.mark.parametrize("target", ["broken:f", "broken.py:f"])
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("def helper():\n    raise ValueError('mine')\nhelper()\n", "in helper\n    raise ValueError('mine')"),
+        ("import nonexisting\n", "No module named 'nonexisting'"),
+        ("f(:\n", "SyntaxError"),
+        ("raise SystemExit(3)\n", 'if __name__ == "__main__":'),
+    ],
+)
+def test_an_import_that_fails_shows_the_users_traceback_only(folder, target, source, told):
+    (folder / "broken.py").write_text(source)
+    text = refused(target)
+    assert text.startswith(f"importing {target.partition(':')[0]} failed:\n")
+    assert told in text
+    assert "importlib" not in text
+    assert "_target.py" not in text
+
+
+def test_the_current_folder_is_not_searched_under_pythons_safe_path(monkeypatch):
+    monkeypatch.setattr(sys, "path", [one for one in sys.path if one])
+    before = sys.path[:]
+    safe = SimpleNamespace(safe_path=True)
+    names = ("path", "modules", "stdlib_module_names")
+    monkeypatch.setattr(_target, "sys", SimpleNamespace(flags=safe, **{name: getattr(sys, name) for name in names}))
+    assert "is not searched under Python's safe path (-P)" in refused("jobs:fetch")
+    assert find_target("jobs.py:fetch")
+    assert sys.path == before
+
+
+async def fetch(item):
+    return item
+
+
+class Caller:
+    async def __call__(self, item):
+        return item
+
+    async def method(self, item):
+        return item
+
+
+def decorated(function):
+    @functools.wraps(function)
+    def wrapper(*arguments):
+        return function(*arguments)
+
+    return wrapper
+
+
+KINDS = {
+    "function": fetch,
+    "object": Caller(),
+    "method": Caller().method,
+    "partial": functools.partial(fetch),
+    "decorated": decorated(fetch),
+    "decorated method": decorated(Caller().method),
+}
+
+
+@pytest.mark.parametrize("found", KINDS.values(), ids=KINDS)
+async def test_an_async_function_is_called_with_the_item(found):
+    assert await called(found, 7) == 7
+
+
+async def test_a_context_manager_is_entered_once_and_gives_the_function():
+    events = []
+
+    @asynccontextmanager
+    async def client(name="none"):
+        events.append(f"open {name}")
+        yield fetch
+        events.append("close")
+
+    assert await called(client, 7, name="a") == 7
+    assert await called(client(), 8) == 8
+    assert events == ["open a", "close", "open none", "close"]
+
+
+async def test_a_class_or_an_object_that_is_a_context_manager_is_entered():
+    class Pool:
+        async def __aenter__(self):
+            return fetch
+
+        async def __aexit__(self, *_):
+            return None
+
+    assert await called(Pool, 7) == 7
+    assert await called(Pool(), 7) == 7
+    assert "is made already" in refused_function(Pool(), {"a": "1"})
+
+
+@asynccontextmanager
+async def yields_a_sync_function():
+    yield print
+
+
+@asynccontextmanager
+async def fails_to_open():
+    raise ValueError("no database")
+    yield
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        (yields_a_sync_function, "what jobs:it yields is not an async function"),
+        (fails_to_open, "ValueError: no database"),
+    ],
+)
+async def test_a_set_up_that_fails_is_an_error_of_the_command(found, told):
+    with pytest.raises(CommandError, match=told) as caught:
+        await called(found, 7)
+    assert "contextlib" not in str(caught.value)
+
+
+async def test_an_end_that_fails_is_told_as_such():
+    @asynccontextmanager
+    async def client():
+        yield fetch
+        raise ValueError("still in use")
+
+    with pytest.raises(ClosingError, match=r"closing jobs:it failed:\n(.*\n)*ValueError: still in use"):
+        await called(client, 7)
+
+
+async def generator(item):
+    yield item
+
+
+async def two(session, item): ...
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        (print, "jobs:it is not an async function"),
+        (lambda item: item, "asyncio.to_thread(<lambda>, item)"),
+        (functools.partial(print), "paco.wraps(function)"),
+        (["a"], "jobs:it is of type list"),
+        (generator, "@contextlib.asynccontextmanager"),
+        (two, "jobs:it(session, item): missing a required argument: 'item'"),
+        (Caller, "jobs:it is not an async function"),
+        (asynccontextmanager(generator), "must be able to be called with --arg alone"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_with_the_way_out(found, told):
+    assert told in refused_function(found)
+
+
+async def test_a_function_without_a_signature_is_taken_on_trust():
+    class Compiled:
+        __signature__ = "unreadable"
+
+        async def __call__(self, item, **arguments):
+            return item, arguments
+
+    assert await called(Compiled(), 7, a="b") == (7, {"a": "b"})
+
+
+async def test_arg_is_text_unless_its_parameter_is_annotated():
+    async def job(item, a, b: int = 0, c: "float" = 0, d: bool | None = False, **more):
+        return a, b, c, d, more
+
+    given = {"a": "1.10", "b": "2", "c": "1.5", "d": "Yes", "e": "5"}
+    assert await called(job, 7, **given) == ("1.10", 2, 1.5, True, {"e": "5"})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"b": "x"}, "--arg b must be of type int, got 'x'"),
+        ({"d": "perhaps"}, "--arg d must be of type bool, got 'perhaps'"),
+        ({"verbsoe": "1"}, "--arg verbsoe: jobs:it has no such parameter; did you mean verbose?"),
+        ({"zzz": "1"}, "has no such parameter; it has item, b, d, verbose"),
+        ({"item": "1"}, "multiple values for argument 'item'"),
+    ],
+)
+def test_an_arg_that_does_not_fit_is_refused(arguments, told):
+    async def job(item, b: int = 0, d: bool = False, verbose=0): ...
+
+    assert told in refused_function(job, arguments)

@@ -1,0 +1,128 @@
+"""The laws about the source itself."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import paco
+
+ROOT = Path(__file__).parent.parent
+SOURCE = ROOT / "src" / "paco"
+MODULES = sorted(SOURCE.rglob("*.py"))
+
+#: A module imports only from modules above it. `paco` is `__init__.py`, the table of contents.
+CORE = [
+    "_types",
+    "_check",
+    "_errors",
+    "_source",
+    "_sinks",
+    "limits",
+    "events",
+    "_engine",
+    "_stream",
+    "_decorator",
+    "_shared",
+    "_iterables",
+    "_groups",
+    "_loops",
+    "_timing",
+    "_functions",
+    "_run",
+    "paco",
+]
+#: Imported on use, inside a function, so that importing paco does not pay for them.
+OPTIONAL = ["outcomes", "retries", "progress", "tracing", "journal", "remote", "testing", "_cli", "__main__"]
+LAYERS = [*CORE, *OPTIONAL]
+
+
+def layer(path: Path) -> str:
+    """Return the layer of a file: the name of its module, or of the folder that it lies in."""
+    first = path.relative_to(SOURCE).parts[0].removesuffix(".py")
+    return "paco" if first == "__init__" else first
+
+
+def imports(path: Path) -> set[tuple[str, bool]]:
+    """Return the layers that a file imports from, each with whether that happens inside a function."""
+    tree = ast.parse(path.read_text("utf-8"))
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    late = {id(node) for function in functions for node in ast.walk(function)}
+    package = ["paco", *path.relative_to(SOURCE).parts[:-1]]
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(package[: len(package) + 1 - node.level]) if node.level else ""
+            module = ".".join(filter(None, [base, node.module]))
+            names = [f"{module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            top, second = [*name.split("."), ""][:2]
+            if top == "paco":
+                found.add((second if second in LAYERS else "paco", id(node) in late))
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_a_module_imports_only_from_modules_above_it(path):
+    here = layer(path)
+    assert here in LAYERS, f"{here} has no place among the layers: give it one in {Path(__file__).name}"
+    for there, late in imports(path) - {(here, True), (here, False)}:
+        on_use = late and there in OPTIONAL and here in CORE
+        assert on_use or LAYERS.index(there) < LAYERS.index(here), f"{here} imports {there}, which is below it"
+
+
+SCHEDULES = {"create_task", "ensure_future"}
+SCHEDULES_OF_ASYNCIO = {"Task", "TaskGroup", "as_completed", "gather", "wait_for"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_only_the_engine_creates_tasks(path):
+    if layer(path) in {"_engine", "testing", "_cli"}:
+        return
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            assert called.rpartition(".")[2] not in SCHEDULES, f"line {node.lineno}: {called}"
+            assert called not in {f"asyncio.{name}" for name in SCHEDULES_OF_ASYNCIO}, f"line {node.lineno}: {called}"
+        elif isinstance(node, ast.ImportFrom) and node.module == "asyncio":
+            names = {alias.name for alias in node.names}
+            assert not names & (SCHEDULES | SCHEDULES_OF_ASYNCIO), f"line {node.lineno}: {names}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_a_module_has_at_most_400_lines(path):
+    lines = path.read_text("utf-8").count("\n")
+    assert lines <= 400, "split it by theme"
+
+
+def test_all_is_sorted_and_complete():
+    public = {name for name, value in vars(paco).items() if name[0] != "_" and not isinstance(value, ModuleType)}
+    assert paco.__all__ == sorted(paco.__all__)
+    assert set(paco.__all__) - {"__version__"} == public
+
+
+def test_importing_paco_imports_the_standard_library_and_nothing_that_is_optional():
+    code = "import sys; before = set(sys.modules); import paco; print(*set(sys.modules) - before)"
+    # Without coverage in the child: it would have imported much of what is looked for.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    imported = done.stdout.split()
+    assert {name.partition(".")[0] for name in imported} <= {"paco", *sys.stdlib_module_names}
+    assert not {f"paco.{name}" for name in OPTIONAL} & set(imported)
+    assert not {"argparse", "json", "multiprocessing", "unittest"} & set(imported)
+
+
+def test_the_version_is_the_newest_entry_of_the_changelog():
+    entries = re.findall(r"^## \[(\d[^\]]*)\]", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+    assert entries[0] == paco.__version__

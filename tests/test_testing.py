@@ -1,0 +1,817 @@
+"""The tools that the other tests stand on: each check is seen red here."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import math
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Coroutine
+from contextlib import aclosing, suppress
+from itertools import count
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from paco.testing import (
+    AsyncSource,
+    Deadlock,
+    Leak,
+    Probe,
+    Source,
+    VirtualLoop,
+    cancel_at_every_step,
+    check_leaks,
+    now,
+    pytest_pyfunc_call,
+    run,
+)
+
+needs_eager_tasks = pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with Python 3.12")
+EAGER = [False, pytest.param(True, marks=needs_eager_tasks)]
+
+
+async def forever():
+    await asyncio.get_running_loop().create_future()
+
+
+async def fail():
+    raise ValueError("planted")
+
+
+# ---- virtual time ----
+
+
+async def naps():
+    limit = asyncio.Semaphore(2)
+
+    async def nap():
+        async with limit:
+            await asyncio.sleep(10)
+
+    await asyncio.gather(*(nap() for _ in range(6)))
+    return now()
+
+
+@pytest.mark.parametrize("debug", [False, True])
+@pytest.mark.parametrize("eager", EAGER)
+def test_six_naps_of_ten_seconds_at_limit_two_end_at_exactly_thirty(eager, debug):
+    assert run(naps, eager=eager, debug=debug) == 30
+
+
+@pytest.mark.parametrize("seconds", [86_400, 86_400.5, 10 * 365 * 86_400])
+def test_a_sleep_takes_no_time_however_long(seconds):
+    began = time.monotonic()
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(asyncio.sleep(seconds))
+        assert runner.get_loop().time() == seconds
+    assert time.monotonic() - began < 5
+
+
+async def test_the_clock_is_exactly_at_the_time_of_the_timer():
+    expected = 0.0
+    for _ in range(1000):
+        await asyncio.sleep(0.1)
+        expected += 0.1
+        assert now() == expected
+
+
+async def test_timers_of_the_same_instant_run_in_the_same_step_and_others_do_not():
+    loop = asyncio.get_running_loop()
+    later = math.nextafter(1, 2)
+    ran = []
+    for when in (later, 1, 1):
+        loop.call_at(when, lambda: (ran.append(now()), loop.call_soon(ran.append, "next step")))
+    await asyncio.sleep(2)
+    assert ran == [1, 1, "next step", "next step", later, "next step"]
+
+
+async def test_a_cancelled_timer_does_not_move_the_clock():
+    asyncio.get_running_loop().call_later(5, print).cancel()
+    await asyncio.sleep(7)
+    assert now() == 7
+
+
+@pytest.mark.parametrize("wait", [forever, lambda: asyncio.sleep(math.inf)])
+def test_waiting_for_nothing_is_a_deadlock(wait):
+    with pytest.raises(Deadlock, match=r"^nothing is ready and no timer is set at time 3\.0; these tasks wait:"):
+        run(lambda: asyncio.wait_for(asyncio.gather(asyncio.sleep(3), wait()), None))
+
+
+def test_a_deadlock_tells_who_waits_and_where():
+    async def main():
+        async with asyncio.TaskGroup() as group:
+            group.create_task(forever(), name="worker")
+
+    with pytest.raises(Deadlock) as caught:
+        run(main)
+    assert re.search(rf"\n  task 'worker', at {re.escape(__file__)}:\d+ in forever\b", str(caught.value))
+    assert re.search(rf"\n  task '.*', at {re.escape(__file__)}:\d+ in .*main\b", str(caught.value))
+    assert not hasattr(caught.value, "__notes__")
+
+
+def test_after_a_deadlock_the_loop_works_and_is_closed_as_usual():
+    ended = []
+
+    async def main():
+        try:
+            await forever()
+        finally:
+            await asyncio.sleep(1)
+            ended.append(now())
+
+    with check_leaks(), asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        with pytest.raises(Deadlock):
+            runner.run(main())
+        runner.run(asyncio.sleep(4))
+    assert ended == [5]
+
+
+def test_a_deadlocked_task_that_resists_its_cancellation_hangs_nothing():
+    async def main():
+        while True:
+            with suppress(asyncio.CancelledError):
+                await forever()
+
+    def deadlock():
+        with check_leaks(), suppress(Deadlock):
+            run(main)
+
+    with pytest.raises(Leak, match="Task was destroyed but it is pending"):
+        deadlock()
+    assert sys.get_asyncgen_hooks() == (None, None)
+
+
+async def test_a_thread_is_waited_for_and_its_time_does_not_count():
+    order = []
+
+    async def job():
+        await asyncio.to_thread(time.sleep, 0.01)
+        order.append(("job", now()))
+
+    async def timer():
+        await asyncio.sleep(1000)
+        order.append(("timer", now()))
+
+    await asyncio.gather(timer(), job())
+    assert order == [("job", 0), ("timer", 1000)]
+
+
+async def test_a_timer_fires_while_a_thread_runs_after_its_real_time():
+    event = threading.Event()
+    job = asyncio.create_task(asyncio.to_thread(event.wait, 30))
+    began = time.monotonic()
+    await asyncio.sleep(0.02)
+    assert time.monotonic() - began > 0.019
+    event.set()
+    assert await job
+    assert now() == 0.02
+
+
+async def test_a_thread_may_call_into_the_loop():
+    loop = asyncio.get_running_loop()
+    told = loop.create_future()
+    await asyncio.gather(told, asyncio.to_thread(loop.call_soon_threadsafe, told.set_result, 1))
+
+
+def test_after_a_thread_has_ended_a_deadlock_is_found_again():
+    async def main():
+        await asyncio.to_thread(int)
+        await forever()
+
+    with pytest.raises(Deadlock):
+        run(main)
+
+
+async def test_a_watched_socket_is_waited_for():
+    near, far = socket.socketpair()
+    with near, far:
+        near.setblocking(False)
+        thread = threading.Timer(0.01, far.send, [b"x"])
+        thread.start()
+        assert await asyncio.get_running_loop().sock_recv(near, 1) == b"x"
+        thread.join()
+
+
+async def test_what_another_thread_queued_since_the_step_began_is_run_before_the_clock_moves():
+    loop = asyncio.get_running_loop()
+    ran = []
+    queue = loop._step_ended
+    loop._step_ended = lambda: loop._ready.append(asyncio.Handle(lambda: ran.append(now()), (), loop))
+    await asyncio.sleep(0)
+    loop._step_ended = queue
+    await asyncio.sleep(1)
+    assert ran == [0]
+
+
+def test_an_interrupt_cancels_the_run_and_is_raised():
+    cancelled = []
+
+    async def main():
+        signal.raise_signal(signal.SIGINT)
+        try:
+            await asyncio.sleep(1)
+        except asyncio.CancelledError:
+            cancelled.append(now())
+            raise
+
+    with pytest.raises(KeyboardInterrupt):
+        run(main)
+    assert cancelled == [0]
+
+
+# ---- run ----
+
+
+def test_run_takes_a_function_a_coroutine_and_any_awaitable():
+    class Three:
+        def __await__(self):
+            yield from asyncio.sleep(3).__await__()
+            return 3
+
+    async def three():
+        return await Three()
+
+    assert [run(three), run(three()), run(Three())] == [3, 3, 3]
+
+
+async def test_run_inside_a_loop_says_await():
+    with pytest.raises(RuntimeError, match="await the function instead"):
+        run(naps)
+
+
+def test_debug_is_debug_mode():
+    async def debugs():
+        return asyncio.get_running_loop().get_debug()
+
+    assert run(debugs, debug=True)
+
+
+@needs_eager_tasks
+def test_eager_tasks_start_at_their_creation():
+    async def main():
+        task = asyncio.create_task(asyncio.sleep(0, 1))
+        task_of_one_step = asyncio.create_task(Probe(int, takes=None)(1))
+        assert task_of_one_step.done()
+        return await task
+
+    assert run(main, eager=True) == 1
+
+
+def test_eager_tasks_need_python_3_12(monkeypatch):
+    monkeypatch.delattr(asyncio, "eager_task_factory", raising=False)
+    with pytest.raises(RuntimeError, match=r"eager tasks need Python 3\.12"):
+        run(naps, eager=True)
+
+
+# ---- leaks ----
+
+
+def start(coroutine, **options):
+    return asyncio.create_task(coroutine, **options)
+
+
+async def leak_task():
+    start(forever(), name="worker")
+    await asyncio.sleep(0)
+
+
+async def leak_task_of_a_foreign_coroutine():
+    class Foreign(Coroutine):
+        def send(self, _):
+            return None
+
+        def throw(self, *error):
+            raise error[0]
+
+        def close(self):
+            pass
+
+        def __await__(self):
+            return self
+
+    start(Foreign())
+
+
+async def numbers():
+    for number in count():
+        yield number
+        await asyncio.sleep(1)
+
+
+async def leak_open_generator():
+    leak_open_generator.generator = numbers()
+    await anext(leak_open_generator.generator)
+
+
+async def leak_dropped_generator():
+    async for _ in numbers():
+        break
+
+
+async def leak_waiting_generator():
+    generator = numbers()
+    await anext(generator)
+    start(pull(generator), name="puller")
+    await asyncio.sleep(0)
+
+
+async def pull(generator):
+    await anext(generator)
+
+
+async def leak_coroutine():
+    naps()
+
+
+async def leak_error_of_task():
+    start(fail())
+    await asyncio.sleep(1)
+
+
+async def leak_error_in_a_cycle():
+    task = asyncio.create_task(fail())
+    task.add_done_callback([task].append)
+    await asyncio.sleep(1)
+
+
+async def leak_error_of_future():
+    asyncio.get_running_loop().create_future().set_exception(ValueError("planted"))
+
+
+async def leak_error_of_callback():
+    asyncio.get_running_loop().call_soon(int, "planted")
+    await asyncio.sleep(0)
+
+
+class Unraisable:
+    def __del__(self):
+        raise ValueError("planted")
+
+
+async def leak_unraisable():
+    Unraisable()
+
+
+async def leak_file():
+    open(os.devnull)  # noqa: ASYNC230, PTH123, SIM115 - left open on purpose
+
+
+LEAKS = [
+    (leak_task, r"task 'worker', at .*test_testing\.py:\d+ in forever$"),
+    (leak_task_of_a_foreign_coroutine, r"task '.*', at an unknown place"),
+    (leak_open_generator, r"async generator 'numbers', at .*test_testing\.py:\d+ in numbers$"),
+    (leak_dropped_generator, r"async generator 'numbers', at .*test_testing\.py:\d+ in numbers$"),
+    (leak_waiting_generator, r"task 'puller', at (?s:.*)async generator 'numbers', at .* in numbers$"),
+    (leak_coroutine, r"RuntimeWarning: coroutine 'naps' was never awaited; .*naps"),
+    (leak_error_of_task, r"Task exception was never retrieved, future: .*planted"),
+    (leak_error_in_a_cycle, r"Task exception was never retrieved, future: .*planted"),
+    (leak_error_of_future, r"Future exception was never retrieved, future: .*planted"),
+    (leak_error_of_callback, r"Exception in callback int\(.*planted"),
+    (leak_unraisable, r"ValueError: planted; .*Unraisable\.__del__"),
+    (leak_file, r"ResourceWarning: unclosed file"),
+]
+
+
+@pytest.mark.parametrize("eager", EAGER)
+@pytest.mark.parametrize(("leaking", "message"), LEAKS, ids=lambda value: getattr(value, "__name__", None))
+def test_a_run_that_leaves_something_behind_fails(leaking, message, eager):
+    with pytest.raises(Leak, match=r"^left behind:\n  (?m:" + message + ")"):
+        run(leaking, eager=eager)
+
+
+@pytest.mark.parametrize(("leaking", "message"), LEAKS, ids=lambda value: getattr(value, "__name__", None))
+def test_an_error_of_the_run_wins_and_what_it_left_behind_becomes_its_notes(leaking, message):
+    async def main():
+        await leaking()
+        raise LookupError("mine")
+
+    with pytest.raises(LookupError, match="mine") as caught:
+        run(main)
+    assert re.search("(?m:" + message + ")", "\n".join(caught.value.__notes__))
+
+
+async def test_what_has_ended_is_no_leak():
+    async def two():
+        yield 1
+        yield 2
+
+    assert [number async for number in two()] == [1, 2]
+    async with aclosing(numbers()) as generator:
+        await anext(generator)
+    numbers()
+    with pytest.raises(ValueError, match="planted"):
+        await asyncio.create_task(fail())
+    task = asyncio.create_task(forever())
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    logging.getLogger("asyncio").warning("no error")
+
+
+async def test_a_dropped_generator_that_the_loop_has_closed_is_no_leak():
+    async for _ in numbers():
+        break
+    await asyncio.sleep(1)
+
+
+async def test_check_leaks_blames_a_block_for_its_own_tasks_only():
+    before = asyncio.create_task(asyncio.sleep(1))
+    with check_leaks():
+        await asyncio.create_task(asyncio.sleep(0))
+    with pytest.raises(Leak, match="task 'mine'"), check_leaks():
+        mine = asyncio.create_task(asyncio.sleep(0), name="mine")
+    await asyncio.wait([before, mine])
+
+
+def test_check_leaks_works_around_code_without_a_loop():
+    with check_leaks():
+        asyncio.run(asyncio.sleep(0))
+    with pytest.raises(Leak, match="never retrieved"), check_leaks():
+        asyncio.run(leak_error_of_task())
+    with pytest.raises(Leak, match="planted"), check_leaks():
+        Unraisable()
+
+
+def test_check_leaks_puts_everything_back():
+    def state():
+        return sys.unraisablehook, sys.get_asyncgen_hooks(), logging.getLogger("asyncio").filters[:], gc.isenabled()
+
+    async def main():
+        before = state()
+        with suppress(Leak), check_leaks():
+            await leak_task()
+        assert state() == before
+
+    before = state()
+    with suppress(Leak):
+        run(main)
+    assert state() == before
+    assert gc.get_freeze_count() == 0
+
+
+def test_garbage_from_before_the_block_is_not_blamed_on_it():
+    gc.disable()
+    try:
+        garbage = [Unraisable()]
+        garbage.append(garbage)
+        garbage_alive = weakref.ref(garbage[0])
+        del garbage
+        with check_leaks():
+            gc.collect()
+        assert garbage_alive() is not None
+    finally:
+        gc.enable()
+    with pytest.raises(Leak, match="planted"), check_leaks():
+        gc.unfreeze()
+
+
+# ---- cancellation ----
+
+
+@pytest.mark.parametrize(
+    ("fn", "points"),
+    [
+        (lambda: asyncio.sleep(1), 5),  # before: the start, the timer, the end; after: the start, the timer
+        (lambda: asyncio.sleep(0), 3),
+        (lambda: Probe(int, takes=None)(1), 1),
+        (naps, 23),
+    ],
+)
+def test_a_run_is_cancelled_at_every_step(fn, points):
+    assert cancel_at_every_step(fn, eager=False) == points
+    assert cancel_at_every_step(fn, eager=False, again=0) == points
+    assert cancel_at_every_step(fn, eager=False, again=1) == points
+
+
+def test_the_cancellation_comes_before_and_after_the_callbacks_of_each_step():
+    traces = []
+
+    async def sleeps():
+        trace = []
+        traces.append(trace)
+        asyncio.get_running_loop().call_later(1, trace.append, "timer")
+        try:
+            await asyncio.sleep(1)
+        except asyncio.CancelledError:
+            trace.append(now())
+            raise
+
+    assert cancel_at_every_step(sleeps) == 5
+    before = [["timer", 1], ["timer", 1], ["timer"]]  # the first of all is cancelled before it is called
+    after = [[0], ["timer", 1], ["timer"]]
+    assert traces == before + after
+
+
+@pytest.mark.parametrize("eager", EAGER)
+def test_a_group_passes(eager):
+    async def group():
+        tasks = [asyncio.create_task(asyncio.sleep(delay)) for delay in (1, 1, 2)]
+        try:
+            await asyncio.wait(tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+    assert cancel_at_every_step(group, eager=eager) > 5
+
+
+async def swallows():
+    with suppress(asyncio.CancelledError):
+        await asyncio.sleep(1)
+
+
+async def turns_into_a_timeout():
+    try:
+        await asyncio.sleep(1)
+    except asyncio.CancelledError:
+        raise TimeoutError from None
+
+
+async def forgets_its_task():
+    task = asyncio.create_task(asyncio.sleep(1), name="forgotten")
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def uncancels():
+    try:
+        await asyncio.sleep(1)
+    except asyncio.CancelledError:
+        asyncio.current_task().uncancel()
+        raise
+
+
+async def cancels_itself():
+    raise asyncio.CancelledError
+
+
+async def hangs_when_cancelled():
+    try:
+        await asyncio.sleep(1)
+    finally:
+        await forever()
+
+
+async def never_ends():
+    while True:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(1)
+
+
+BROKEN = [
+    (swallows, AssertionError, "the cancellation was swallowed", "before the callbacks of step 1"),
+    (turns_into_a_timeout, TimeoutError, None, "before the callbacks of step 1"),
+    (forgets_its_task, Leak, "task 'forgotten'", "before the callbacks of step 1"),
+    (uncancels, AssertionError, r"cancelling\(\) is 0 after 1 cancellations", "before the callbacks of step 1"),
+    (cancels_itself, AssertionError, "nobody had cancelled it", "in a run that was not cancelled"),
+    (hangs_when_cancelled, Deadlock, "in forever", "before the callbacks of step 1"),
+    (never_ends, AssertionError, "not ended within 50 steps", "before the callbacks of step 1"),
+    (fail, ValueError, "planted", "in a run that was not cancelled"),
+]
+
+
+@pytest.mark.parametrize(("fn", "error", "message", "note"), BROKEN, ids=lambda value: getattr(value, "__name__", None))
+def test_a_broken_cancellation_is_found_and_its_step_is_told(fn, error, message, note):
+    with pytest.raises(error, match=message) as caught:
+        cancel_at_every_step(fn, max_steps=50)
+    assert note in "".join(caught.value.__notes__)
+
+
+def test_a_second_cancellation_finds_what_the_first_does_not():
+    async def abandons_its_task_when_cancelled_twice():
+        task = asyncio.create_task(Probe(int, takes=5, cleanup=5)(1), name="abandoned")
+        try:
+            await asyncio.wait([task])
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
+    assert cancel_at_every_step(abandons_its_task_when_cancelled_twice) > 5
+    with pytest.raises(Leak, match="task 'abandoned'"):
+        cancel_at_every_step(abandons_its_task_when_cancelled_twice, again=1)
+
+
+# ---- fakes ----
+
+
+def test_a_source_records_how_far_it_was_pulled_and_that_it_was_asked_again():
+    source = Source("abc")
+    assert next(source) == "a"
+    assert (source.pulled, source.ended, source.closed, source.asked_after_end) == (1, False, False, False)
+    assert list(source) == ["b", "c"]
+    assert (source.pulled, source.ended, source.closed, source.asked_after_end) == (3, True, False, False)
+    assert list(source) == []
+    assert source.asked_after_end
+    source.close()
+    assert source.closed
+
+
+def test_a_source_raises_its_error_after_its_items():
+    error = ValueError("planted")
+    source = Source([1], error=error)
+    with pytest.raises(ValueError, match="planted") as caught:
+        list(source)
+    assert caught.value is error
+    assert (source.pulled, source.ended, source.asked_after_end) == (1, True, False)
+
+
+def test_a_source_is_lazy_and_records_that_its_generator_is_closed():
+    source = Source(count())
+    generator = source.generator()
+    assert [next(generator), next(generator), source.pulled, source.closed] == [0, 1, 2, False]
+    generator.close()
+    assert source.closed
+
+
+async def test_an_async_source_records_the_same():
+    source = AsyncSource("abc", delay=10)
+    assert await anext(source) == "a"
+    assert (source.pulled, source.ended, source.closed, source.asked_after_end) == (1, False, False, False)
+    assert [item async for item in source] == ["b", "c"]
+    assert (source.pulled, source.ended, source.closed, source.asked_after_end) == (3, True, False, False)
+    assert [item async for item in source] == []
+    assert source.asked_after_end
+    await source.aclose()
+    assert source.closed
+    assert now() == 50  # an end takes the delay too
+
+
+async def test_an_async_source_raises_its_error_and_is_closed_as_a_generator():
+    source = AsyncSource([1], error=ValueError("planted"))
+    generator = source.generator()
+    assert await anext(generator) == 1
+    with pytest.raises(ValueError, match="planted"):
+        await anext(generator)
+    assert source.closed
+    endless = AsyncSource(count())
+    async with aclosing(endless.generator()) as generator:
+        await anext(generator)
+    assert (endless.pulled, endless.ended, endless.closed) == (1, False, True)
+
+
+async def test_an_async_source_refuses_two_tasks_at_once():
+    source = AsyncSource("abc", delay=1)
+    first = asyncio.create_task(pull(source))
+    await asyncio.sleep(0)
+    with pytest.raises(RuntimeError, match="while another task waits"):
+        await anext(source)
+    await first
+    assert await anext(source) == "b"
+
+
+async def test_a_probe_records_starts_ends_and_the_peak():
+    probe = Probe(lambda x: 2 * x, takes=lambda x: 10 - x)
+    first = asyncio.gather(probe(1), probe(2))
+    await asyncio.sleep(5)
+    assert probe.running == 2
+    assert await asyncio.gather(first, probe(6)) == [[2, 4], 12]
+    assert (probe.started, probe.started_at) == ([1, 2, 6], [0, 0, 5])
+    assert probe.finished == [2, 1, 6]
+    assert (probe.peak, probe.running, probe.failed, probe.cancelled) == (3, 0, [], [])
+
+
+async def test_a_probe_records_errors_and_cancellations_and_cleans_up():
+    probe = Probe(lambda x: 1 / x, takes=1, cleanup=5)
+    with pytest.raises(ZeroDivisionError):
+        await probe(0)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.5):
+            await probe(2)
+    assert (probe.failed, probe.cancelled, probe.finished, probe.running, now()) == ([0], [2], [], 0, 6.5)
+    quick = Probe(int, takes=1)
+    task = asyncio.create_task(quick(1))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    assert quick.cancelled == [1]
+
+
+# ---- the pytest plugin ----
+
+
+@pytest.fixture
+def five():
+    return 5
+
+
+async def test_async_tests_run_on_virtual_time_and_take_fixtures(five):
+    assert isinstance(asyncio.get_running_loop(), VirtualLoop)
+    await asyncio.sleep(five)
+    assert now() == 5
+
+
+class TestMethods:
+    async def test_methods_too(self, five):
+        await asyncio.sleep(five)
+
+
+@pytest.mark.realtime
+async def test_realtime_tests_run_on_a_real_loop(monkeypatch):
+    assert not isinstance(asyncio.get_running_loop(), VirtualLoop)
+
+
+@pytest.mark.parametrize("twice", [1, 2])
+@given(seconds=st.integers(1, 9))
+async def test_laws_of_hypothesis_may_be_async(twice, seconds):
+    await asyncio.sleep(seconds * twice)
+    assert now() == seconds * twice
+
+
+def item(test, *markers):
+    """Return what the plugin needs to know of a pytest item."""
+    return SimpleNamespace(
+        obj=test, get_closest_marker={name: name for name in markers}.get, _fixtureinfo=SimpleNamespace(argnames=())
+    )
+
+
+@pytest.mark.parametrize("marker", ["asyncio", "anyio", "trio"])
+def test_tests_of_other_plugins_are_left_alone(marker):
+    assert pytest_pyfunc_call(item(naps, marker)) is None
+    assert pytest_pyfunc_call(item(naps)) is True
+    assert pytest_pyfunc_call(item(lambda: None)) is None
+
+
+@needs_eager_tasks
+@pytest.mark.parametrize(("value", "eager"), [("1", True), ("0", False), ("", False)])
+def test_the_environment_turns_eager_tasks_on(monkeypatch, value, eager):
+    async def test():
+        assert asyncio.create_task(Probe(int, takes=None)(1)).done() is eager
+        await asyncio.sleep(0)
+
+    monkeypatch.setenv("PACO_TEST_EAGER", value)
+    assert pytest_pyfunc_call(item(test))
+
+
+def test_the_environment_names_the_loop_of_realtime_tests(monkeypatch):
+    class Mine(asyncio.SelectorEventLoop):
+        pass
+
+    async def test(expected):
+        assert type(asyncio.get_running_loop()) is expected
+
+    monkeypatch.setitem(sys.modules, "mine", SimpleNamespace(new_event_loop=Mine))
+    monkeypatch.setenv("PACO_TEST_LOOP", "mine")
+    for markers, loop in ((["realtime"], Mine), ([], VirtualLoop)):
+        fake = item(test, *markers)
+        fake.funcargs, fake._fixtureinfo.argnames = {"expected": loop}, ["expected"]
+        assert pytest_pyfunc_call(fake)
+
+
+SUITE = """
+import asyncio, pytest
+from paco.testing import now
+
+async def test_passes(tmp_path):
+    await asyncio.sleep(86_400)
+    assert now() == 86_400
+
+@pytest.mark.realtime
+async def test_realtime():
+    await asyncio.sleep(0.001)
+
+async def test_leaks():
+    asyncio.create_task(asyncio.sleep(1), name="worker")
+
+async def test_fails_and_leaks():
+    asyncio.create_task(asyncio.sleep(1), name="worker")
+    assert now() == 1
+
+async def test_deadlock():
+    await asyncio.Event().wait()
+"""
+
+
+@pytest.mark.parametrize("enable", ["-p paco.testing", "conftest"])
+def test_the_plugin_in_a_run_of_pytest(tmp_path, enable):
+    (tmp_path / "test_suite.py").write_text(SUITE)
+    (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --strict-markers\nfilterwarnings = error")
+    (tmp_path / "conftest.py").write_text("" if enable != "conftest" else 'pytest_plugins = ["paco.testing"]')
+    options = enable.split() if enable != "conftest" else []
+    ended = subprocess.run(
+        [sys.executable, "-m", "pytest", "-rA", "-p", "no:cacheprovider", "-p", "no:randomly", *options, str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = ended.stdout + ended.stderr
+    assert re.search(r"\b3 failed, 2 passed\b", said), said
+    assert re.search(r"(?m)^E +paco\.testing\._leaks\.Leak: left behind:\n +task 'worker', at .* in sleep$", said), said
+    assert re.search(r"(?m)^E +assert 0\.0 == 1\n(E.*\n)*?E +left behind: task 'worker'", said), said
+    assert re.search(r"Deadlock: nothing is ready and no timer is set at time 0\.0", said), said
+    assert "run_until_complete" not in said.partition("test_leaks")[2].partition("____")[0]

@@ -1,0 +1,642 @@
+"""`paco.TimeoutLimit`, `paco.timeout`, `paco.throttle` and `paco.defer`, on virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import gc
+import inspect
+import time
+import weakref
+
+import pytest
+
+from paco import testing
+from paco._run import run
+from paco._timing import TimeoutLimit, defer, throttle, timeout
+from paco.testing import cancel_at_every_step, now
+
+
+async def nap(seconds=0, result="rested"):
+    """Sleep."""
+    await asyncio.sleep(seconds)
+    return result
+
+
+async def nap_and_clean_up():
+    """Sleep for 20 seconds, however it ends, after 20 more."""
+    try:
+        await nap(20)
+    finally:
+        await nap(20)
+
+
+def cancelling():
+    return asyncio.current_task().cancelling()
+
+
+# ---- TimeoutLimit
+
+
+async def test_a_block_that_ends_in_time_is_left_alone():
+    with TimeoutLimit(10) as limit:
+        await nap(9)
+    await nap(9)
+    assert not limit.expired
+
+
+async def test_a_block_that_does_not_is_cancelled_and_timeout_error_tells_the_time():
+    limit = TimeoutLimit(10)
+    with (
+        pytest.raises(TimeoutError, match=r"^paco\.TimeoutLimit: the block did not finish within 10 s$") as caught,
+        limit,
+    ):
+        await nap(11)
+    assert isinstance(caught.value.__cause__, asyncio.CancelledError)
+    assert limit.expired
+    assert (now(), cancelling()) == (10, 0)
+
+
+async def test_async_with_does_the_same():
+    with pytest.raises(TimeoutError):
+        async with TimeoutLimit(10):
+            await nap(11)
+    async with TimeoutLimit(10):
+        await nap(9)
+    assert (now(), cancelling()) == (19, 0)
+
+
+async def test_the_cleanup_of_the_block_has_finished_when_the_error_is_raised():
+    with pytest.raises(TimeoutError), TimeoutLimit(10):
+        await nap_and_clean_up()
+    assert now() == 30
+
+
+@pytest.mark.parametrize("seconds", [None, float("inf")])
+async def test_none_and_infinity_are_no_limit(seconds):
+    with TimeoutLimit(seconds):
+        await nap(10**9)
+
+
+async def test_with_0_the_block_is_cancelled_at_its_first_suspension():
+    reached = []
+
+    async def block():
+        reached.append(1)
+        await nap()
+        reached.append(2)
+
+    with pytest.raises(TimeoutError), TimeoutLimit(0):
+        await block()
+    assert (reached, now()) == ([1], 0)
+
+
+async def test_with_0_a_block_that_never_suspends_ends_as_usual():
+    with TimeoutLimit(0) as limit:
+        pass
+    await nap()
+    assert not limit.expired
+
+
+async def test_a_cancellation_requested_before_a_timeout_of_0_is_not_swallowed():
+    for seconds in (0, 1):
+        asyncio.current_task().cancel()
+        with pytest.raises(asyncio.CancelledError), TimeoutLimit(seconds):
+            await nap(2)
+        assert cancelling() == 1
+        asyncio.current_task().uncancel()
+
+
+async def test_a_timeout_in_the_cleanup_after_a_cancellation_is_a_timeout():
+    asyncio.current_task().cancel()
+    try:
+        await nap()
+    except asyncio.CancelledError:
+        for seconds in (0, 1):
+            with pytest.raises(TimeoutError), TimeoutLimit(seconds):
+                await nap(2)
+            assert cancelling() == 1
+    asyncio.current_task().uncancel()
+
+
+@pytest.mark.parametrize(("first", "seconds"), [("timeout", 0), ("timeout", 10), ("cancellation", 10)])
+async def test_a_cancellation_in_the_same_step_as_the_timeout_stays_one(first, seconds):
+    entered = asyncio.Event()
+
+    async def limited():
+        if first == "cancellation":
+            entered.set()
+            await nap(0)  # the test sets its timer before
+        try:
+            with TimeoutLimit(seconds):
+                entered.set()
+                await nap(20)
+        finally:
+            assert cancelling() == 1
+
+    task = asyncio.ensure_future(limited())
+    await entered.wait()
+    if seconds:
+        asyncio.get_running_loop().call_at(seconds, task.cancel)
+    else:
+        task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert now() == seconds
+
+
+async def test_a_cancellation_during_the_cleanup_after_a_timeout_stays_one():
+    async def limited():
+        with TimeoutLimit(10):
+            await nap_and_clean_up()
+
+    task = asyncio.ensure_future(limited())
+    await nap(15)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (now(), task.cancelling()) == (15, 1)
+
+
+async def test_a_cancellation_before_the_timeout_stays_one_though_the_cleanup_takes_longer():
+    async def limited():
+        with TimeoutLimit(10):
+            await nap_and_clean_up()
+
+    task = asyncio.ensure_future(limited())
+    await nap(5)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (now(), task.cancelling()) == (10, 1)
+
+
+async def test_an_error_of_the_block_is_not_replaced():
+    async def block():
+        try:
+            await nap(20)
+        except asyncio.CancelledError:
+            raise ValueError("own") from None
+
+    with pytest.raises(ValueError, match=r"^own$"), TimeoutLimit(10):
+        await block()
+    with pytest.raises(ValueError, match=r"^own$"), TimeoutLimit(10):
+        raise ValueError("own")
+    assert cancelling() == 0
+
+
+async def test_a_block_that_suppresses_the_cancellation_ends_as_usual_and_expired_tells():
+    with TimeoutLimit(10) as limit:
+        try:
+            await nap(20)
+        except asyncio.CancelledError:
+            await nap(5)
+    assert limit.expired
+    assert (now(), cancelling()) == (15, 0)
+
+
+async def test_a_cancelled_future_is_no_timeout():
+    future = asyncio.get_running_loop().create_future()
+    future.cancel()
+    with pytest.raises(asyncio.CancelledError), TimeoutLimit(10):
+        await future
+    assert cancelling() == 0
+
+
+@pytest.mark.parametrize(("outer", "inner"), [(10, 20), (20, 10), (10, 10), (0, 10), (10, 0), (0, 0)])
+async def test_nested_limits_raise_the_error_of_the_one_that_was_up_first_and_the_outer_in_a_tie(outer, inner):
+    raised = []
+
+    async def block():
+        try:
+            with TimeoutLimit(inner):
+                await nap(30)
+        except TimeoutError:
+            raised.append("inner")
+            await nap(30)
+        except asyncio.CancelledError:
+            raised.append("cancelled")
+            raise
+
+    with pytest.raises(TimeoutError), TimeoutLimit(outer) as outside:
+        await block()
+    assert outside.expired
+    assert raised == (["inner"] if inner < outer else ["cancelled"])
+    assert (now(), cancelling()) == (outer, 0)
+
+
+@pytest.mark.parametrize("inner", [asyncio.timeout, TimeoutLimit])
+async def test_the_time_of_the_outer_limit_goes_on_after_the_inner_one_was_up(inner):
+    async def block():
+        with pytest.raises(TimeoutError):
+            async with inner(5):
+                await nap(20)
+        await nap(20)
+
+    with pytest.raises(TimeoutError), TimeoutLimit(10):
+        await block()
+    assert (now(), cancelling()) == (10, 0)
+
+
+async def test_the_object_can_be_used_again_but_not_inside_of_itself():
+    limit = TimeoutLimit(10)
+    for _ in range(2):
+        with pytest.raises(TimeoutError), limit:
+            await nap(20)
+        assert limit.expired
+        with limit:
+            with pytest.raises(RuntimeError, match="is limiting a block already"):
+                limit.__enter__()
+            await nap(5)
+        assert not limit.expired
+    assert now() == 30
+
+
+def test_outside_of_a_task_it_is_an_error():
+    with pytest.raises(RuntimeError, match=r"^paco\.TimeoutLimit: must be used inside of a task"):
+        TimeoutLimit(1).__enter__()
+
+
+async def test_in_a_callback_of_the_loop_it_is_an_error():
+    raised = asyncio.get_running_loop().create_future()
+
+    def callback():
+        try:
+            TimeoutLimit(1).__enter__()
+        except RuntimeError as error:
+            raised.set_result(error)
+
+    asyncio.get_running_loop().call_soon(callback)
+    assert "inside of a task" in str(await raised)
+
+
+WRONG_SECONDS = [
+    (-1, ValueError),
+    (float("nan"), ValueError),
+    (float("-inf"), ValueError),
+    (True, TypeError),
+    ("1", TypeError),
+    (1j, TypeError),
+]
+
+
+@pytest.mark.parametrize(("seconds", "error"), WRONG_SECONDS)
+def test_wrong_seconds_are_errors_at_the_call(seconds, error):
+    for make in (TimeoutLimit, functools.partial(timeout, nap), lambda seconds: timeout(timeout=seconds)):
+        with pytest.raises(error, match=r"timeout must be seconds \(a number of 0 or more\) or None, got "):
+            make(seconds)
+    with pytest.raises(error, match=r"^paco\.timeout: timeout must be seconds"):
+        timeout(nap(), seconds)  # and the coroutine is closed: it does not warn
+    for make in (functools.partial(defer, nap), lambda seconds: defer(delay=seconds)):
+        with pytest.raises(error, match=r"^paco\.defer: delay must be seconds \(a number of 0 or more\), got "):
+            make(seconds)
+    with pytest.raises(error, match=r"^paco\.throttle: timeframe must be seconds"):
+        throttle(nap, 1, seconds)
+
+
+async def test_another_loop_is_an_error_at_the_call():
+    other = asyncio.new_event_loop()
+    try:
+        for make in (TimeoutLimit, functools.partial(timeout, nap), timeout):
+            with pytest.raises(RuntimeError, match=r"got another loop"):
+                make(1, loop=other)
+    finally:
+        other.close()
+    with TimeoutLimit(1, asyncio.get_running_loop()):
+        await timeout(nap, 1, asyncio.get_running_loop())()
+
+
+def test_a_loop_given_before_it_runs_is_compared_when_the_block_is_entered():
+    other = asyncio.new_event_loop()
+    limit, limited = TimeoutLimit(1, other), timeout(nap, 1, other)
+
+    async def main():
+        with pytest.raises(RuntimeError, match=r"got another loop"):
+            limit.__enter__()
+        with pytest.raises(RuntimeError, match=r"got another loop"):
+            await limited()
+
+    testing.run(main)
+    try:
+        assert other.run_until_complete(limited()) == "rested"
+    finally:
+        other.close()
+
+
+def test_a_cancellation_at_any_step_arrives():
+    async def block():
+        with pytest.raises(TimeoutError):
+            await timeout(nap, 1)(10)
+        try:
+            await timeout(nap(10), 10)
+        finally:
+            await nap(1)
+
+    async def main():
+        with pytest.raises(TimeoutError):
+            async with TimeoutLimit(2):
+                await block()
+        with pytest.raises(TimeoutError), TimeoutLimit(0):
+            await nap(1)
+
+    assert cancel_at_every_step(main) > 8
+    assert cancel_at_every_step(main, again=1) > 8
+
+
+async def test_a_caught_timeout_frees_its_frames_without_the_cyclic_collector():
+    class Thing:
+        pass
+
+    seen = []
+
+    async def work():
+        thing = Thing()
+        seen.append(weakref.ref(thing))
+        await nap(20)
+
+    async def handled():
+        with contextlib.suppress(TimeoutError):
+            await timeout(work, 10)()
+
+    gc.disable()
+    try:
+        await handled()
+        with pytest.raises(TimeoutError):
+            await asyncio.ensure_future(timeout(work, 10)())
+        await nap()
+        assert [ref() for ref in seen] == [None, None]
+    finally:
+        gc.enable()
+
+
+# ---- timeout
+
+
+async def test_timeout_gives_each_call_its_own_time():
+    quick = timeout(nap, 10)
+    assert [await quick(9), await quick(9, result=1)] == ["rested", 1]
+    with pytest.raises(TimeoutError, match=r"^paco\.timeout: nap did not finish within 10 s$"):
+        await quick(11)
+    assert (now(), cancelling()) == (28, 0)
+
+
+async def test_timeout_takes_a_coroutine_object_too():
+    assert await timeout(nap(9), timeout=10) == "rested"
+    with pytest.raises(TimeoutError, match=r"^paco\.timeout: nap did not finish within 10 s$"):
+        await timeout(nap(11), 10)
+
+
+async def test_timeout_takes_other_awaitables_and_cancels_them():
+    future = asyncio.get_running_loop().create_future()
+    with pytest.raises(TimeoutError, match="Future"):
+        await timeout(future, 10)
+    assert future.cancelled()
+
+
+async def test_timeout_without_seconds_is_no_limit():
+    assert await timeout(nap)(10**9) == "rested"
+    assert await timeout(timeout=None)(nap)(10**9) == "rested"
+
+
+async def test_a_call_that_suppresses_the_cancellation_has_its_result_returned():
+    async def stubborn():
+        try:
+            await nap(20)
+        except asyncio.CancelledError:
+            return "partial result"
+
+    assert await timeout(stubborn, 10)() == "partial result"
+    assert (now(), cancelling()) == (10, 0)
+
+
+async def test_the_call_runs_in_the_task_of_the_caller():
+    async def current():
+        return asyncio.current_task()
+
+    assert await timeout(current, 10)() is asyncio.current_task()
+
+
+def test_a_limited_coroutine_that_is_never_awaited_is_told_of_once():
+    limited = timeout(nap(), 10)
+    with pytest.warns(RuntimeWarning, match="never awaited") as told:
+        del limited
+    assert len(told) == 1
+    timeout(nap(), 10).close()
+
+
+# ---- throttle
+
+
+async def test_calls_over_the_limit_return_the_last_result():
+    calls = throttle(nap, limit=2, timeframe=10)
+    results = [await calls(0, number) for number in range(4)]
+    assert results == [0, 1, 1, 1]
+
+
+async def test_the_window_slides():
+    """At most ``limit`` starts in any window: not a burst at the end of one and another at the start of the next."""
+    starts = []
+
+    async def call():
+        starts.append(now())
+
+    calls = throttle(call, 2, 10)
+    for at in (0, 9, 10, 11, 18, 19, 20, 20.5, 29, 30):
+        await asyncio.sleep(at - now())
+        await calls()
+    assert starts == [0, 9, 10, 19, 20, 29, 30]
+    assert all(later - earlier >= 10 for earlier, later in zip(starts, starts[2:], strict=False))
+
+
+@pytest.mark.parametrize("timeframe", [0.1, 0.3, 1, 1e-9])
+async def test_a_call_a_whole_timeframe_later_may_start(timeframe):
+    calls = throttle(nap, 1, timeframe)
+    for number in range(1000):
+        assert await calls(0, number) == number
+        await asyncio.sleep(timeframe)
+
+
+async def test_the_timeframe_is_measured_between_starts_not_ends():
+    calls = throttle(nap, 1, 10)
+    assert await calls(9, "first") == "first"
+    await nap(1)
+    assert await calls(0, "second") == "second"
+
+
+async def test_return_value_is_what_dropped_calls_return():
+    calls = throttle(nap, return_value="dropped")
+    assert [await calls(), await calls()] == ["rested", "dropped"]
+    calls = throttle(nap, return_value=0)
+    assert [await calls(), await calls()] == ["rested", 0]
+
+
+async def test_raise_exception_makes_dropped_calls_errors():
+    calls = throttle(nap, limit=2, timeframe=3, raise_exception=True)
+    await calls()
+    await calls()
+    with pytest.raises(RuntimeError, match=r"^paco\.throttle: nap was called more than 2 times in 3 s$"):
+        await calls()
+
+
+async def test_a_dropped_call_returns_none_as_long_as_none_has_returned():
+    calls = throttle(nap, timeframe=100)
+    task = asyncio.ensure_future(calls(10))
+    await nap()
+    assert await calls() is None
+    await task
+    assert await calls() == "rested"
+
+
+async def test_a_call_that_fails_counts_as_started_and_leaves_the_last_result():
+    async def inverse(number):
+        return 1 / number
+
+    calls = throttle(inverse, 2)
+    assert await calls(1) == 1
+    with pytest.raises(ZeroDivisionError):
+        await calls(0)
+    assert await calls(4) == 1
+
+
+async def test_a_timeframe_of_0_drops_nothing():
+    calls = throttle(nap, 1, 0)
+    assert [await calls(0, number) for number in range(3)] == [0, 1, 2]
+
+
+def test_on_real_loops_the_window_holds_from_one_to_the_next():
+    calls = throttle(nap, 1, 60)
+    assert run(calls(0, "first")) == "first"
+    assert run(calls(0, "second")) == "first"
+
+
+def test_on_loops_with_clocks_of_their_own_it_starts_anew(monkeypatch):
+    monkeypatch.setattr(time, "monotonic", lambda: 10**6)  # far from the virtual clock, also just after a boot
+    calls = throttle(nap, 1, 60)
+    assert testing.run(calls(0, "first")) == "first"
+    assert testing.run(calls(0, "second")) == "second"
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"limit": 0}, ValueError),
+        ({"limit": -1}, ValueError),
+        ({"limit": 1.5}, TypeError),
+        ({"limit": True}, TypeError),
+        ({"timeframe": None}, TypeError),
+        ({"raise_exception": 1}, TypeError),
+    ],
+)
+def test_wrong_options_are_errors_in_both_forms(options, error):
+    for make in (lambda: throttle(nap, **options), lambda: throttle(**options)):
+        with pytest.raises(error, match=rf"^paco\.throttle: {next(iter(options))} must be "):
+            make()
+
+
+# ---- defer
+
+
+async def test_defer_waits_before_each_call():
+    called_at = []
+
+    async def call(number):
+        called_at.append(now())
+        return number
+
+    deferred = defer(call, 5)
+    assert [await deferred(1), await deferred(number=2)] == [1, 2]
+    assert called_at == [5, 10]
+    await defer(call)(3)
+    assert now() == 11
+
+
+async def test_a_call_that_is_cancelled_while_it_is_deferred_is_never_made():
+    called = []
+
+    async def call():
+        called.append(True)
+
+    with pytest.raises(TimeoutError):
+        await timeout(defer(call, 5), 1)()
+    await nap(10)
+    assert called == []
+
+
+# ---- all of them, as decorators
+
+BARE = [timeout, throttle, defer]
+WITH_OPTIONS = [timeout(timeout=9), timeout(9), throttle(limit=9), throttle(9, 1), defer(delay=9), defer(9)]
+
+
+class Callable:
+    """A callable object."""
+
+    def __init__(self):
+        self.state = 1
+
+    async def __call__(self, seconds):
+        return await nap(seconds)
+
+
+def unawaitable(seconds):
+    return seconds
+
+
+@pytest.mark.parametrize("wrap", [*BARE, *WITH_OPTIONS], ids=str)
+async def test_they_take_any_callable_whose_result_can_be_awaited(wrap):
+    for fn in (
+        nap,
+        Callable(),
+        Callable().__call__,
+        functools.partial(nap, result="rested"),
+        lambda seconds: nap(seconds, "rested"),
+    ):
+        wrapped = wrap(fn)
+        assert await wrapped(0) == "rested"
+        assert inspect.iscoroutinefunction(wrapped)
+        assert wrapped.__wrapped__ is fn
+
+
+@pytest.mark.parametrize("wrap", [*BARE, *WITH_OPTIONS], ids=str)
+def test_they_keep_the_metadata(wrap):
+    wrapped = wrap(nap)
+    assert (wrapped.__name__, wrapped.__doc__, wrapped.__module__) == ("nap", "Sleep.", __name__)
+    assert inspect.signature(wrapped) == inspect.signature(nap)
+    wrapped = wrap(functools.partial(functools.partial(nap, 1), result=2))
+    assert (wrapped.__name__, wrapped.__doc__) == ("nap", "Sleep.")
+    assert str(inspect.signature(wrapped)) == "(*, result=2)"
+    wrapped = wrap(Callable())
+    assert (wrapped.__name__, wrapped.__doc__) == ("Callable", "A callable object.")
+    assert list(inspect.signature(wrapped).parameters) == ["seconds"]
+    assert not hasattr(wrapped, "state")
+
+
+@pytest.mark.parametrize("wrap", BARE)
+@pytest.mark.parametrize("wrong", [None, "text", [1]])
+def test_what_is_no_function_is_an_error_at_once(wrap, wrong):
+    with pytest.raises(TypeError, match=rf"^paco\.{wrap.__name__}: coro must be a coroutine function, got "):
+        wrap(wrong)
+    with pytest.raises(TypeError, match="coro must be a coroutine function, got "):
+        wrap(coro=wrong)
+    with pytest.raises(TypeError, match="coro must be a coroutine function, got "):
+        wrap()(wrong)
+
+
+@pytest.mark.parametrize("wrap", [throttle, defer])
+def test_a_coroutine_object_where_a_function_belongs_is_an_error_that_says_so(wrap):
+    with pytest.raises(TypeError, match=r"pass the function, not the call: nap instead of nap\(\.\.\.\)$"):
+        wrap(nap())
+
+
+@pytest.mark.parametrize("wrap", BARE)
+async def test_a_function_whose_result_cannot_be_awaited_is_an_error_that_names_it_and_the_mend(wrap):
+    with pytest.raises(
+        TypeError, match=r"unawaitable must be .*paco\.wraps\(unawaitable\).*asyncio\.to_thread\(unawait"
+    ):
+        await wrap(unawaitable)(5)
+
+
+@pytest.mark.parametrize("wrap", BARE)
+def test_they_have_the_documented_signature(wrap):
+    assert next(iter(inspect.signature(wrap).parameters)) == "coro"

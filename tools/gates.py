@@ -1,0 +1,225 @@
+"""See each gate red once: plant one fault at a time in a copy of the project and demand that the right tool fails.
+
+A gate that cannot fail is worse than none: a coverage run over nothing reports 100 %, a setting under a name that
+nobody reads stays quiet. The commands come from ``dev`` itself, so that the gate that is proven is the one that runs.
+Run it with ``./dev gates``, or ``./dev gates NAME ...`` for some of them.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+from pathlib import Path
+from typing import Any, TypeAlias
+
+ROOT = Path(__file__).resolve().parent.parent
+LEFT_OUT = shutil.ignore_patterns(".git", ".venv*", ".*cache", ".cache", ".coverage*", "__pycache__", "site")
+
+Edit: TypeAlias = Callable[[str], str]
+
+
+def load_dev() -> Any:
+    """Return the ``dev`` script as a module: its name has no suffix, so ``import`` does not find it."""
+    spec = spec_from_loader("dev", SourceFileLoader("dev", str(ROOT / "dev")))
+    if spec is None or spec.loader is None:
+        sys.exit("gates: dev cannot be loaded")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+DEV = load_dev()
+
+
+def append(text: str) -> Edit:
+    """Return an edit that adds ``text`` at the end; the file may be a new one."""
+    return lambda old: f"{old}{text}"
+
+
+def replace(pattern: str, new: str) -> Edit:
+    """Return an edit of the first match; a pattern that no longer matches is an error, not a gate that is green."""
+
+    def edit(old: str) -> str:
+        text, count = re.subn(pattern, new, old, count=1, flags=re.MULTILINE)
+        if not count:
+            sys.exit(f"gates: nothing matches {pattern!r} any more: mend the gate that plants there")
+        return text
+
+    return edit
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A fault, and the tool that must see it."""
+
+    name: str
+    fault: str
+    file: str
+    edit: Edit
+    command: list[str]
+    #: A pattern in the tool's output: red for any other reason does not count.
+    says: str
+
+
+def shorten(text: str, most: int) -> str:
+    """Return ``text``, cut to fit its column."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def pytest(*arguments: str) -> list[str]:
+    """Return the command of a pytest run that stops at the first failure."""
+    return ["pytest", "-q", "-x", *arguments]
+
+
+LEAK = """
+
+async def test_planted() -> None:
+    import asyncio
+
+    globals()["planted"] = asyncio.get_running_loop().create_task(asyncio.sleep(1000))
+"""
+
+GATES = [
+    Gate(
+        "lint", "an unused import",
+        "src/paco/_check.py", append("\nimport shelve\n"),
+        DEV.CHECKS["lint"], "F401",
+    ),
+    Gate(
+        "format", "a line in another format",
+        "src/paco/_check.py", append("\nplanted = {  'a':1 }\n"),
+        DEV.CHECKS["format"], "_check.py",
+    ),
+    Gate(
+        "types", "a wrong type in tests/typing",
+        "tests/typing/planted.py", append("from typing import assert_type\n\nassert_type(1, str)\n"),
+        DEV.CHECKS["types"], r"planted\.py.*assert-type",
+    ),
+    Gate(
+        "strict", "the same, for pyright",
+        "tests/typing/planted.py", append("from typing import assert_type\n\nassert_type(1, str)\n"),
+        DEV.CHECKS["strict"], r"planted\.py.*reportAssertTypeFailure",
+    ),
+    Gate(
+        "typed", "a public function without types",
+        "src/paco/__init__.py", append("\n\ndef planted(x):\n    return x\n"),
+        DEV.CHECKS["typed"], "paco.planted",
+    ),
+    Gate(
+        "layers", "an upward import",
+        "src/paco/_check.py", append("\n\ndef planted() -> None:\n    from paco import _engine\n"),
+        DEV.CHECKS["laws"], "_check imports _engine",
+    ),
+    Gate(
+        "engine", "a second scheduler",
+        "src/paco/_iterables.py", append("\n\ndef planted(coro):\n    return asyncio.create_task(coro)\n"),
+        DEV.CHECKS["laws"], "asyncio.create_task",
+    ),
+    Gate(
+        "limit", "an engine that heeds no limit",
+        "src/paco/_engine.py", replace(r"self\._limit = limit or sys\.maxsize", "self._limit = sys.maxsize"),
+        pytest("tests", "-k", "limit"), "FAILED",
+    ),
+    Gate(
+        "exports", "a stale name in __all__",
+        "src/paco/__init__.py", append('\n__all__ += ["planted"]\n'),
+        DEV.CHECKS["laws"], "test_all_is_sorted_and_complete",
+    ),
+    Gate(
+        "examples", "a wrong result in the README",
+        "README.md", append("\n```python\n>>> 1 + 1\n3\n\n```\n"),
+        pytest("README.md"), "Expected:\n    3",
+    ),
+    Gate(
+        "leaks", "a test that leaves a task running",
+        "tests/test_planted.py", append(LEAK),
+        pytest("tests/test_planted.py"), "left behind",
+    ),
+    Gate(
+        "coverage", "a line that no test reaches",
+        "src/paco/_check.py", append("\n\ndef planted() -> None:\n    raise NotImplementedError\n"),
+        DEV.COVERED, r"paco/_check\.py .*\n(.*\n)*.*Required test coverage of 100",
+    ),
+]  # fmt: skip
+
+
+def copy(to: Path) -> Path:
+    """Copy the project without what is installed or cached, and return the interpreter that imports the copy."""
+    shutil.copytree(ROOT, to, ignore=LEFT_OUT)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", to / ".venv"], check=True)
+    python = to / ".venv" / "bin" / "python"
+    packages = next((to / ".venv" / "lib").glob("python*")) / "site-packages"
+    # What is installed is shared by a path file. Those of the original are not read from there: paco is the copy.
+    (packages / "gates.pth").write_text(f"{to / 'src'}\n{sysconfig.get_path('purelib')}\n", "utf-8")
+    for script in ("paco", "ruff"):
+        (to / ".venv" / "bin" / script).symlink_to(Path(sys.executable).parent / script)
+    return python
+
+
+def run(python: Path, command: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run a gate's command in the copy."""
+    return subprocess.run(
+        [python, "-m", *command],
+        cwd=python.parents[2],
+        env=DEV.activated(python),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def judge(python: Path, gate: Gate) -> str:
+    """Plant the fault, run the tool, mend the fault, and return what was seen."""
+    file = python.parents[2] / gate.file
+    was = file.read_text("utf-8") if file.exists() else None
+    file.write_text(gate.edit(was or ""), "utf-8")
+    try:
+        done = run(python, gate.command)
+    finally:
+        if was is None:
+            file.unlink()
+        else:
+            file.write_text(was, "utf-8")
+    if done.returncode == 0:
+        return "NOT RED"
+    return "RED ok" if re.search(gate.says, done.stdout + done.stderr) else "RED, for another reason"
+
+
+def main(*names: str) -> int:
+    """Prove the gates, or those that are named, and return the exit code."""
+    if unknown := set(names) - {gate.name for gate in GATES}:
+        sys.exit(f"gates: no such gate: {', '.join(sorted(unknown))}")
+    gates = [gate for gate in GATES if not names or gate.name in names]
+    failed = 0
+    with tempfile.TemporaryDirectory() as folder:
+        python = copy(Path(folder).resolve() / "paco")
+        row = "{:<10} {:<36} {:<38} {:<24} {:>7}"
+        print(row.format("gate", "planted fault", "tool", "seen", "seconds"), flush=True)
+        green: dict[tuple[str, ...], bool] = {}
+        for gate in gates:
+            start = time.monotonic()
+            # A new file's gate runs that file only: without the fault there is nothing that could be green.
+            if (python.parents[2] / gate.file).exists() and tuple(gate.command) not in green:
+                before = run(python, gate.command)
+                green[tuple(gate.command)] = before.returncode == 0
+                if before.returncode:
+                    print(f"{before.stdout}{before.stderr}", file=sys.stderr)
+            seen = judge(python, gate) if green.get(tuple(gate.command), True) else "red without the fault"
+            failed += seen != "RED ok"
+            tool = shorten(" ".join(gate.command), 38)
+            print(row.format(gate.name, gate.fault, tool, seen, f"{time.monotonic() - start:.1f}"), flush=True)
+    print(f"{len(gates) - failed} of {len(gates)} gates went red")
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
