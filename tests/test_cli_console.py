@@ -115,10 +115,10 @@ def test_prints_of_the_target_go_to_stderr_whole_lines_above_the_repainted_one(m
     console = Console(screen, {})
     console.paint("50%")
     with console.guarding():
-        print("from", end=" ")
-        print("print")
-        print("an error", file=sys.stderr)
-        print("no line end", end="")
+        sys.stdout.write("from ")
+        sys.stdout.write("print\n")
+        sys.stderr.write("an error\n")
+        sys.stdout.write("no line end")
         sys.stdout.flush()
         assert sys.stdout.isatty()
         assert sys.stdout.fileno() == 99
@@ -132,7 +132,7 @@ def test_prints_of_the_target_go_to_a_plain_stderr_as_they_are(monkeypatch):
     plain = io.StringIO()
     monkeypatch.setattr(sys, "stderr", plain)
     with Console(plain, {}).guarding():
-        print("hello")
+        sys.stdout.write("hello\n")
     assert plain.getvalue() == "hello\n"
 
 
@@ -140,7 +140,7 @@ def test_without_a_last_line_end_missing_nothing_is_added(monkeypatch):
     screen = Screen()
     monkeypatch.setattr(sys, "stderr", screen)
     with Console(screen, {}).guarding():
-        print("whole")
+        sys.stdout.write("whole\n")
     assert screen.getvalue() == "whole\n"
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import threading
+import time
 from contextlib import aclosing
 
 import pytest
@@ -21,19 +23,25 @@ pytestmark = pytest.mark.realtime
 
 @pytest.fixture
 def pipe():
-    ends = os.pipe()
-    yield ends
-    for end in ends:
-        try:
-            os.close(end)
-        except OSError:
-            pass
+    out, into = os.pipe()
+    yield out, into
+    with contextlib.suppress(OSError):  # the test has closed it
+        os.close(into)
+    join_readers()  # at the end of the pipe, before its number belongs to another file
+    os.close(out)
 
 
 @pytest.fixture
 def short_lines(monkeypatch):
     monkeypatch.setattr("paco._cli._chunks.LONGEST_LINE", 1000)
     monkeypatch.setattr("paco._cli._inputs.LONGEST_LINE", 1000)
+
+
+def join_readers():
+    for thread in threading.enumerate():
+        if thread.name == "paco-reader":
+            thread.join(10)
+            assert not thread.is_alive()
 
 
 def written(folder, data, name="items.txt"):
@@ -53,7 +61,7 @@ async def values(reader):
 
 async def counted(reader):
     while reader._count.total is None:
-        await asyncio.sleep(0.001)
+        await asyncio.to_thread(time.sleep, 0.001)
     return reader.total()
 
 
@@ -171,7 +179,7 @@ async def test_a_stop_ends_the_items(tmp_path):
 async def test_an_input_that_breaks_ends_the_items_and_is_remembered(tmp_path):
     good, bad = written(tmp_path, b"1\n"), written(tmp_path, b"2\n", "b")
     reader = reader_of(good, bad, good)
-    os.remove(bad)
+    (tmp_path / "b").unlink()
     assert await values(reader) == ["1"]
     assert isinstance(reader.error, FileNotFoundError)
 
@@ -221,7 +229,6 @@ async def test_a_stop_ends_the_wait_for_a_pipe(pipe):
         stop.want()
         stop.want()
         assert await waiting is None
-    os.write(pipe[1], b"late\n")  # lets the thread end
     assert reader.total() is None
 
 
@@ -230,7 +237,6 @@ async def test_a_stop_that_came_before_ends_a_pipe_at_once(pipe):
     stop.want()
     async with aclosing(read_live(pipe[0], stop)) as chunks:
         assert [chunk async for chunk in chunks] == []
-    os.write(pipe[1], b"late\n")
 
 
 async def test_a_pipe_that_does_not_block_is_waited_for(pipe):
@@ -257,17 +263,12 @@ async def test_a_named_pipe_is_opened_where_it_keeps_nobody_waiting(tmp_path):
 
 
 async def test_a_pipe_that_breaks_ends_the_items():
-    ends = os.pipe()
-    for end in ends:
-        os.close(end)
-    reader = Reader([Input(ends[0], "lines", regular=False)], Stop())
+    reader = Reader([Input(1_000_000, "lines", regular=False)], Stop())  # no such descriptor
     assert await values(reader) == []
     assert isinstance(reader.error, OSError)
 
 
 def test_a_reader_whose_loop_has_ended_ends_as_well(pipe):
-    before = set(threading.enumerate())
-
     async def give_up():
         chunks = read_live(pipe[0], Stop())
         waiting = asyncio.ensure_future(anext(chunks))
@@ -278,9 +279,7 @@ def test_a_reader_whose_loop_has_ended_ends_as_well(pipe):
 
     asyncio.run(give_up())
     os.write(pipe[1], b"late")
-    for thread in set(threading.enumerate()) - before:
-        thread.join(10)
-        assert not thread.is_alive()
+    join_readers()
 
 
 def test_an_answer_that_nobody_waits_for_any_more_is_dropped():

@@ -281,7 +281,7 @@ async def test_a_function_without_a_signature_is_taken_on_trust():
 
 
 async def test_arg_is_text_unless_its_parameter_is_annotated():
-    async def job(item, a, b: int = 0, c: "float" = 0, d: bool | None = False, **more):
+    async def job(item, a, b: int = 0, c: float = 0, d: bool | None = False, **more):
         return a, b, c, d, more
 
     given = {"a": "1.10", "b": "2", "c": "1.5", "d": "Yes", "e": "5"}

@@ -54,7 +54,7 @@ async def test_a_line_is_written_soon_though_no_other_comes(file, path):
     writer = Writer(file, pytest.fail)
     writer.add(b"1\n")
     while not path.read_bytes():
-        await asyncio.sleep(0.001)
+        await asyncio.to_thread(time.sleep, 0.001)
     await writer.aclose()
 
 
@@ -75,7 +75,7 @@ async def test_a_large_group_does_not_wait(file, path, monkeypatch):
     writer = Writer(file, pytest.fail)
     writer.add(b"x" * _writer._GROUP_BYTES)
     while path.stat().st_size < _writer._GROUP_BYTES:
-        await asyncio.sleep(0.001)
+        await asyncio.to_thread(time.sleep, 0.001)
     await writer.aclose()
 
 
@@ -115,7 +115,7 @@ async def test_a_reader_that_has_gone_is_told_once(pipe):
     writer = Writer(pipe[1], told.append)
     writer.add(b"1\n")
     while not told:
-        await asyncio.sleep(0.001)
+        await asyncio.to_thread(time.sleep, 0.001)
     writer.add(b"2\n")
     await writer.aclose()
     assert [type(error) for error in told] == [BrokenPipeError]
@@ -124,7 +124,11 @@ async def test_a_reader_that_has_gone_is_told_once(pipe):
 async def test_a_full_disk_leaves_whole_lines(file, path, monkeypatch):
     told = []
     parts = iter([lambda to, data: os.pwrite(to, data[:5], 0), full])
-    monkeypatch.setattr(_writer.os, "write", lambda to, data: next(parts)(to, data))
+
+    def write(to, data):
+        return next(parts)(to, data)
+
+    monkeypatch.setattr(_writer.os, "write", write)
     monkeypatch.setattr(_writer, "_GROUP_SECONDS", 10)
     writer = Writer(file, told.append)
     writer.add(b"1\n")

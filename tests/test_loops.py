@@ -184,6 +184,11 @@ async def test_it_does_not_drift_over_many_calls_of_any_length():
     assert times == [tick * 0.1 for tick in range(2000)]
 
 
+async def test_a_tick_is_exact_where_a_delay_is_not():
+    assert 0.03 + (0.3 - 0.03) != 0.3
+    assert await starts(takes=0.03, interval=0.3, times=2) == [0, 0.3]
+
+
 async def test_the_grid_starts_with_the_first_call():
     await asyncio.sleep(0.3)
     assert await starts(interval=0.1, times=4) == [0.3 + tick * 0.1 for tick in range(4)]

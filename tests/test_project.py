@@ -18,29 +18,14 @@ ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "paco"
 MODULES = sorted(SOURCE.rglob("*.py"))
 
-#: A module imports only from modules above it. `paco` is `__init__.py`, the table of contents.
-CORE = [
-    "_types",
-    "_check",
-    "_errors",
-    "_source",
-    "_sinks",
-    "limits",
-    "events",
-    "_engine",
-    "_stream",
-    "_decorator",
-    "_shared",
-    "_iterables",
-    "_groups",
-    "_loops",
-    "_timing",
-    "_functions",
-    "_run",
-    "paco",
+#: The layers, as the docstring of paco tells them: names, then what they are for, with two or more spaces between.
+LISTED = [
+    name for line in paco.__doc__.splitlines() if line[:4] == "    " for name in re.split(r" {2,}", line.strip())[:-1]
 ]
+#: What `import paco` brings; `paco` is `__init__.py`, the table of contents.
+CORE = [*LISTED[: LISTED.index("_run") + 1], "paco"]
 #: Imported on use, inside a function, so that importing paco does not pay for them.
-OPTIONAL = ["outcomes", "retries", "progress", "tracing", "journal", "remote", "testing", "_cli", "__main__"]
+OPTIONAL = [*LISTED[LISTED.index("_run") + 1 :], "__main__"]
 LAYERS = [*CORE, *OPTIONAL]
 
 
@@ -76,7 +61,7 @@ def imports(path: Path) -> set[tuple[str, bool]]:
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
 def test_a_module_imports_only_from_modules_above_it(path):
     here = layer(path)
-    assert here in LAYERS, f"{here} has no place among the layers: give it one in {Path(__file__).name}"
+    assert here in LAYERS, f"{here} has no place among the layers: give it one in the docstring of paco"
     for there, late in imports(path) - {(here, True), (here, False)}:
         on_use = late and there in OPTIONAL and here in CORE
         assert on_use or LAYERS.index(there) < LAYERS.index(here), f"{here} imports {there}, which is below it"
@@ -87,8 +72,8 @@ SCHEDULES_OF_ASYNCIO = {"Task", "TaskGroup", "as_completed", "gather", "wait_for
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
-def test_only_the_engine_creates_tasks(path):
-    if layer(path) in {"_engine", "testing", "_cli"}:
+def test_tasks_are_created_in_one_place(path):
+    if layer(path) in {"_nursery", "testing", "_cli"}:
         return
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Call):
@@ -108,6 +93,7 @@ def test_a_module_has_at_most_400_lines(path):
 
 def test_all_is_sorted_and_complete():
     public = {name for name, value in vars(paco).items() if name[0] != "_" and not isinstance(value, ModuleType)}
+    public.discard("annotations")  # of __future__
     assert paco.__all__ == sorted(paco.__all__)
     assert set(paco.__all__) - {"__version__"} == public
 

@@ -118,6 +118,21 @@ def test_a_deadlock_tells_who_waits_and_where():
         run(main)
     assert re.search(rf"\n  task 'worker', at {re.escape(__file__)}:\d+ in forever\b", str(caught.value))
     assert re.search(rf"\n  task '.*', at {re.escape(__file__)}:\d+ in .*main\b", str(caught.value))
+
+
+def test_a_deadlock_is_not_told_twice():
+    async def main():
+        async def worker():
+            try:
+                await forever()
+            finally:
+                await asyncio.sleep(1)
+
+        start(worker())
+        await forever()
+
+    with pytest.raises(Deadlock) as caught:
+        run(main)
     assert not hasattr(caught.value, "__notes__")
 
 
@@ -185,9 +200,12 @@ async def test_a_thread_may_call_into_the_loop():
     await asyncio.gather(told, asyncio.to_thread(loop.call_soon_threadsafe, told.set_result, 1))
 
 
-def test_after_a_thread_has_ended_a_deadlock_is_found_again():
+@pytest.mark.parametrize("shut_down", [False, True])
+def test_after_a_thread_has_ended_a_deadlock_is_found_again(shut_down):
     async def main():
         await asyncio.to_thread(int)
+        if shut_down:
+            await asyncio.get_running_loop().shutdown_default_executor()
         await forever()
 
     with pytest.raises(Deadlock):
@@ -202,6 +220,26 @@ async def test_a_watched_socket_is_waited_for():
         thread.start()
         assert await asyncio.get_running_loop().sock_recv(near, 1) == b"x"
         thread.join()
+
+
+def test_a_wait_that_is_interrupted_is_no_deadlock():
+    loop = VirtualLoop()
+    loop._jobs = 1
+    assert loop._wait(lambda timeout: [], None) == []
+    loop.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="loops on Windows handle no signals")
+async def test_a_signal_that_the_loop_handles_comes_before_the_clock_moves():
+    loop = asyncio.get_running_loop()
+    told = loop.create_future()
+    loop.add_signal_handler(signal.SIGUSR1, told.set_result, None)
+    signal.raise_signal(signal.SIGUSR1)
+    try:
+        async with asyncio.timeout(1):
+            await told
+    finally:
+        loop.remove_signal_handler(signal.SIGUSR1)
 
 
 async def test_what_another_thread_queued_since_the_step_began_is_run_before_the_clock_moves():
@@ -420,6 +458,12 @@ async def test_what_has_ended_is_no_leak():
     logging.getLogger("asyncio").warning("no error")
 
 
+def test_the_loop_closes_a_generator_that_was_left_open():
+    with suppress(Leak):
+        run(leak_open_generator)
+    assert leak_open_generator.generator.ag_frame is None
+
+
 async def test_a_dropped_generator_that_the_loop_has_closed_is_no_leak():
     async for _ in numbers():
         break
@@ -512,6 +556,23 @@ def test_the_cancellation_comes_before_and_after_the_callbacks_of_each_step():
     before = [["timer", 1], ["timer", 1], ["timer"]]  # the first of all is cancelled before it is called
     after = [[0], ["timer", 1], ["timer"]]
     assert traces == before + after
+
+
+@pytest.mark.parametrize(("again", "cancellations"), [(None, {1}), (0, {2}), (1, {1, 2})])
+def test_a_second_cancellation_comes_that_many_steps_after_the_first(again, cancellations):
+    seen = set()
+
+    async def cleans_up():
+        try:
+            await asyncio.sleep(1)
+        finally:
+            try:
+                await asyncio.sleep(1)
+            finally:
+                seen.add(asyncio.current_task().cancelling())
+
+    assert cancel_at_every_step(cleans_up, again=again) > 5
+    assert seen - {0} == cancellations
 
 
 @pytest.mark.parametrize("eager", EAGER)
@@ -682,6 +743,7 @@ async def test_a_probe_records_starts_ends_and_the_peak():
     assert await asyncio.gather(first, probe(6)) == [[2, 4], 12]
     assert (probe.started, probe.started_at) == ([1, 2, 6], [0, 0, 5])
     assert probe.finished == [2, 1, 6]
+    await probe(9)
     assert (probe.peak, probe.running, probe.failed, probe.cancelled) == (3, 0, [], [])
 
 

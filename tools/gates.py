@@ -121,7 +121,7 @@ GATES = [
     ),
     Gate(
         "engine", "a second scheduler",
-        "src/paco/_iterables.py", append("\n\ndef planted(coro):\n    return asyncio.create_task(coro)\n"),
+        "src/paco/_mapping.py", append("\n\ndef planted(coro):\n    return asyncio.create_task(coro)\n"),
         DEV.CHECKS["laws"], "asyncio.create_task",
     ),
     Gate(

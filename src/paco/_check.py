@@ -26,7 +26,7 @@ def shorten(value: object, most: int = 80) -> str:
     """Return the repr of ``value`` cut to ``most`` characters; a repr that fails is named, not raised."""
     try:
         text = repr(value)
-    except Exception as error:  # noqa: BLE001 - a hostile __repr__ must not hide the error that is being told
+    except Exception as error:  # a hostile __repr__ must not hide the error that is being told
         text = f"<{type(value).__name__} whose repr raised {type(error).__name__}>"
     return text if len(text) <= most else text[: most - 3] + "..."
 
@@ -147,7 +147,7 @@ def loop(name: str, value: Any) -> None:
         return
     if not isinstance(value, asyncio.AbstractEventLoop):
         raise TypeError(_message(name, "loop", "None or the running event loop", value))
-    running = asyncio._get_running_loop()  # noqa: SLF001 - the only form that answers None instead of raising
+    running = asyncio._get_running_loop()  # the only form that answers None instead of raising
     if running is not None and running is not value:
         raise RuntimeError(
             f"paco.{name}: loop must be None or the running event loop, got another loop; leave the argument out"

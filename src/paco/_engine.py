@@ -62,9 +62,11 @@ class Run(Nursery):
         "_offset",
         "_reader",
         "_releasing",
+        "_since",
         "_sink",
         "_source",
         "_stride",
+        "_turn",
         "_workers",
         "parked",
         "started",
@@ -90,10 +92,12 @@ class Run(Nursery):
         self._sink = sink
         self._limit = limit or sys.maxsize
         self._catch = catch
-        self._offset = self.started = offset
+        self._offset = offset
+        self.started: int = offset
         self._attention = -1  # when as many items have been started, a worker asks `_ready` before it takes another
-        self._stride = 1
-        self._looked = 0.0
+        self._stride = 8
+        self._looked = self._since = 0.0
+        self._turn = 0
         self._workers: set[asyncio.Task[None]] = set()  # the tasks that have a slot
         self._idle = 0  # those of them that are not in an item
         self._consumer: asyncio.Future[None] | None = None
@@ -114,7 +118,7 @@ class Run(Nursery):
             self._items = self._reader = Reader(source, self, self._loop)
             self.start_task(self._reader.read(), self._base.copy())
         else:
-            self._items = iter(source)
+            self._items = iter(self._source)
         self._spawn()
         self._grow_soon()
 
@@ -134,6 +138,7 @@ class Run(Nursery):
             return  # whoever ends its idling asks again
         count = min(len(self._workers), self._limit - len(self._workers))
         if self._reader is not None:
+            self._reader.wake()
             count = min(count, self._reader.waiting())
         for _ in range(count):
             self._spawn()
@@ -142,10 +147,9 @@ class Run(Nursery):
 
     # ---- working
 
-    async def _work(self, context: contextvars.Context) -> None:
+    async def _work(self, context: contextvars.Context) -> None:  # noqa: C901 - a call per item costs a third more
         """Run items until there are no more: the hot path. See the module's docstring before you change it."""
-        task = asyncio.current_task(self._loop)
-        assert task is not None  # noqa: S101 - a coroutine that runs in a loop is a task's
+        task = cast("asyncio.Task[None]", asyncio.current_task(self._loop))
         cancelling, get_name, name = task.cancelling, task.get_name, task.get_name()
         fn, items, store, base = self._fn, self._items, self._sink.store, self._base
         turn = 0
@@ -156,13 +160,13 @@ class Run(Nursery):
                     self.started = index + 1
                     try:
                         store[index] = await fn(item)
-                    except BaseException as error:  # noqa: BLE001 - nothing is dropped there
+                    except BaseException as error:
                         if not self._item_failed(error, index, item):
                             return
                     try:
                         # Contexts compare by pointer while nothing has been set: tens of ns.
                         marked = context != base or cancelling() or get_name() is not name
-                    except Exception:  # noqa: BLE001 - values that cannot be compared have been set
+                    except Exception:  # values that cannot be compared have been set
                         marked = True
                     if marked:
                         self._retire(task)
@@ -172,14 +176,17 @@ class Run(Nursery):
                 else:
                     self._out_of_items()
                 item = None  # not kept alive while this worker waits
-        except BaseException as error:  # noqa: BLE001 - raised in the caller
+        except BaseException as error:
             self._source_failed(error)
+        finally:
+            # The frames of a kept error lead back here: without this, it and the list that it is in would be a cycle.
+            del self, store
 
     async def _ready(self, last: int) -> int:
         """Wait until this worker may take an item: the number of the turn, 0 when there is no more work for it.
 
-        A worker gives way to the loop when the turn's time is used up and its items have not suspended since the turn
-        was its ``last``. One that was resumed in this turn always gets on a little, so that none starves.
+        A worker gives way to the loop when its run's share of the turn is used up, unless its item has suspended since
+        the turn was its ``last``: a worker that was resumed in this turn always gets on a little, so none starves.
         """
         turn = _turn
         while True:
@@ -188,14 +195,18 @@ class Run(Nursery):
                 return 0
             now = perf_counter()
             if turn.loop is not self._loop:
-                turn.begin(self._loop, now)
-            elif last == turn.number and now - turn.start > SLICE:
+                turn.begin(self._loop)
+            if self._turn != turn.number:
+                self._turn = turn.number
+                self._since = now
+                turn.runs += 1
+            elif last == turn.number and now - self._since > turn.share:
                 await self._idling(asyncio.sleep(0))
                 continue
             elapsed, self._looked = now - self._looked, now
-            if elapsed < SLICE / 4:
+            if elapsed < SLICE / 8:
                 self._stride = min(2 * self._stride, _STRIDE)
-            elif elapsed > SLICE / 2:
+            elif elapsed > SLICE / 4 and last == turn.number:
                 self._stride = max(self._stride // 2, 1)
             room = self._sink.room(self.started)
             if self.started < room and (self._reader is None or self._reader.ready()):
@@ -299,12 +310,10 @@ class Run(Nursery):
     def _finishing(self) -> None:
         if self._consumer is not None and not self._consumer.done():
             self._consumer.set_result(None)
-        try:
-            close(self._items)
-        finally:
-            close(self._source)
         if self._reader is not None:
-            self._reader.close()
+            self._failure.late(self._reader.close(), "closing its source")
+        close(self._source)
+        close(self._items)
 
     # ---- what the consumer of a stream asks
 

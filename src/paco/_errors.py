@@ -15,7 +15,7 @@ _SHOWN: Final = 3
 _PACKAGE: Final = __name__.partition(".")[0]
 
 
-class ItemCancelled(RuntimeError):  # noqa: N818 - named like the asyncio.CancelledError that caused it
+class ItemCancelled(RuntimeError):
     """An item ended cancelled by itself, while nobody had cancelled the run; the cause is its ``CancelledError``.
 
     It is an error of that item like any other. A bare ``CancelledError`` would be taken for a cancellation of the
@@ -46,7 +46,7 @@ def trim(error: BaseException) -> TracebackType | None:
 
 
 def as_item_error(error: BaseException) -> BaseException:
-    """Turn what would be taken for something else in the caller (a cancellation, the end of an iteration) into errors."""
+    """Turn what would be taken for something else in the caller (a cancellation, the end of a loop) into errors."""
     replaced: BaseException
     if isinstance(error, asyncio.CancelledError):
         replaced = ItemCancelled("an item ended cancelled by itself, while nobody had cancelled the run")
@@ -60,7 +60,7 @@ def as_item_error(error: BaseException) -> BaseException:
 
 def not_awaitable(error: TypeError, where: TracebackType, name: str, fn: object) -> TypeError:
     """Replace the interpreter's message if ``await`` itself failed: the function is not a coroutine function."""
-    import dis  # noqa: PLC0415 - takes a millisecond to import, needed for this error only
+    import dis  # takes a millisecond, and is needed for this error only
 
     if where.tb_frame.f_code.co_code[where.tb_lasti] != dis.opmap["GET_AWAITABLE"]:
         return error
@@ -83,7 +83,7 @@ class Failure:
         self._late: list[str] = []
         self._count = 0
         #: Whether the run that reads from this one raises the error.
-        self.handed_on = False
+        self.handed_on: bool = False
 
     def first(self, error: BaseException, note: str) -> None:
         """Take the error that ends the run."""
@@ -91,9 +91,9 @@ class Failure:
         if note:
             add_note(error, f"paco.{self._name}: {note}")
 
-    def late(self, error: BaseException, where: str) -> None:
+    def late(self, error: BaseException | None, where: str) -> None:
         """Take an error that came while the run was ending; a cancellation then is not one."""
-        if error is self._first or isinstance(error, asyncio.CancelledError | GeneratorExit):
+        if error is None or error is self._first or isinstance(error, asyncio.CancelledError | GeneratorExit):
             return
         self._count += 1
         if self._count <= _SHOWN:

@@ -6,17 +6,18 @@ import asyncio
 import inspect
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, overload
 
 from paco import _check, _jobs
 from paco._sinks import Drop
 from paco._stream import Plan
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Awaitable, Coroutine
+    from typing import Self
 
     from paco._engine import Run
-    from paco._types import Loop
+    from paco._types import Loop, P, T
 
 Futures: TypeAlias = set[asyncio.Future[Any]]
 Listener: TypeAlias = Callable[..., object]
@@ -28,7 +29,7 @@ _EVENTS: Final = ("start", "finish", "task.start", "task.finish", "task.error")
 class ConcurrentExecutor:
     """Runs the coroutines added to it, at most ``limit`` at once, and tells listeners what happens.
 
-    Events, each with what its listeners get; they may be sync or async, and one that raises ends the run with its error:
+    Events, each with what its listeners get. They may be sync or async; one that raises ends the run with its error.
 
     - ``start (executor)``, ``finish (executor)``: around a run,
     - ``task.start (task)``, ``task.finish (task, result)``, ``task.error (task, error)``: around each coroutine.
@@ -58,8 +59,8 @@ class ConcurrentExecutor:
     ) -> None:
         _check.loop(_NAME, loop)
         #: In flight at most.
-        self.limit = _check.limit(_NAME, limit)
-        self.ignore_empty = ignore_empty
+        self.limit: int = _check.limit(_NAME, limit)
+        self.ignore_empty: bool = ignore_empty
         #: What was added and has not been taken by a run.
         self.pool: deque[_jobs.Job] = deque()
         #: The exceptions of the latest run's coroutines, in the order in which they came.
@@ -74,6 +75,10 @@ class ConcurrentExecutor:
     def __len__(self) -> int:
         return len(self.pool)
 
+    @overload
+    def add(self, coro: Callable[P, Awaitable[T]], *args: P.args, **kw: P.kwargs) -> asyncio.Future[T]: ...
+    @overload
+    def add(self, coro: Awaitable[T]) -> asyncio.Future[T]: ...
     def add(self, coro: Any, *args: Any, **kw: Any) -> asyncio.Future[Any]:
         """Add a coroutine object, or a coroutine function with its arguments; during a run, for the next one.
 
@@ -205,7 +210,7 @@ class ConcurrentExecutor:
         await self._tell("task.start", job)
         try:
             result = await job.run()
-        except Exception as error:  # noqa: BLE001 - it is the future's, and told
+        except Exception as error:
             self.errors.append(error)
             job.fail(error, catch=catch, heard=bool(self._listeners.get("task.error")))
             await self._tell("task.error", job, error)
@@ -232,7 +237,7 @@ class ConcurrentExecutor:
         self._listeners.clear()
         self.errors = []
 
-    async def __aenter__(self) -> ConcurrentExecutor:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:

@@ -13,7 +13,8 @@ from paco._types import Loop, T
 
 #: A coroutine object, a future, or a coroutine function that takes no arguments.
 Call: TypeAlias = Awaitable[T] | Callable[[], Awaitable[T]]
-Futures: TypeAlias = set[asyncio.Future[Any]]
+Futures: TypeAlias = set[asyncio.Future[T]]
+DoneAndPending: TypeAlias = Coroutine[Any, Any, tuple[Futures[T], Futures[T]]]
 
 
 @overload
@@ -149,7 +150,7 @@ def _run_through(
     limit: int,
     loop: Loop,
     timeout: float | None,
-    catch: bool,  # noqa: FBT001 - private
+    catch: bool,
     least: int = 0,
 ) -> Stream[Any]:
     calls = _jobs.calls(name, given)
@@ -213,6 +214,46 @@ async def _first(plan: Plan) -> Any:
         return await anext(results)
 
 
+@overload
+def wait(
+    *coros_or_futures: Call[T],
+    limit: int = 0,
+    timeout: float | None = None,
+    loop: Loop = None,
+    return_exceptions: Literal[False] = False,
+    return_when: str = _jobs.ALL_COMPLETED,
+) -> DoneAndPending[T]: ...
+@overload
+def wait(
+    *coros_or_futures: Call[T],
+    limit: int = 0,
+    timeout: float | None = None,
+    loop: Loop = None,
+    return_exceptions: bool,
+    return_when: str = _jobs.ALL_COMPLETED,
+) -> DoneAndPending[T | Exception]: ...
+@overload
+def wait(
+    coros_or_futures: Iterable[Call[T]],
+    /,
+    *,
+    limit: int = 0,
+    timeout: float | None = None,
+    loop: Loop = None,
+    return_exceptions: Literal[False] = False,
+    return_when: str = _jobs.ALL_COMPLETED,
+) -> DoneAndPending[T]: ...
+@overload
+def wait(
+    coros_or_futures: Iterable[Call[T]],
+    /,
+    *,
+    limit: int = 0,
+    timeout: float | None = None,
+    loop: Loop = None,
+    return_exceptions: bool,
+    return_when: str = _jobs.ALL_COMPLETED,
+) -> DoneAndPending[T | Exception]: ...
 def wait(
     *coros_or_futures: Any,
     limit: int = 0,
@@ -220,7 +261,7 @@ def wait(
     loop: Loop = None,
     return_exceptions: bool = False,
     return_when: str = _jobs.ALL_COMPLETED,
-) -> Coroutine[Any, Any, tuple[Futures, Futures]]:
+) -> DoneAndPending[Any]:
     """Run coroutines at most ``limit`` at once, and wait for them as ``asyncio.wait`` does.
 
     Args:
@@ -261,7 +302,7 @@ def wait(
 
 async def _wait(
     calls: list[Any], limit: int, timeout: float | None, when: str, *, catch: bool, fail_fast: bool
-) -> tuple[Futures, Futures]:
+) -> tuple[Futures[Any], Futures[Any]]:
     async def attempt(job: _jobs.Job) -> None:
         try:
             await job.run()

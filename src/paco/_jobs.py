@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from paco import _check
@@ -31,9 +32,9 @@ ALL_COMPLETED: Final[str] = _Default(asyncio.ALL_COMPLETED)
 
 def calls(name: str, given: tuple[Any, ...]) -> Calls:
     """Check coroutine objects, coroutine functions and futures, given one by one or as one iterable of them."""
-    if len(given) == 1 and isinstance(given[0], Iterable) and not isinstance(given[0], Awaitable):
+    if len(given) == 1 and _is_many(given[0]):
         _check.iterable(name, given[0], "coros_or_futures")
-        given = tuple(cast("Iterable[Any]", given[0]))
+        given = tuple(given[0])
     with _check.discarding(*given):
         for one in given:
             if not (callable(one) or inspect.isawaitable(one)):
@@ -42,11 +43,15 @@ def calls(name: str, given: tuple[Any, ...]) -> Calls:
     return Calls(given)
 
 
-def return_when(name: str, value: object) -> str:
+def _is_many(one: object) -> bool:
+    return isinstance(one, Iterable) and not isinstance(one, Awaitable)
+
+
+def return_when(name: str, value: str) -> str:
     """Check one of asyncio's three constants."""
     if value not in _WHEN:
         raise ValueError(f"paco.{name}: return_when must be one of {', '.join(_WHEN)}, got {_check.shorten(value)}")
-    return cast("str", value)
+    return value
 
 
 async def call(one: Any, *args: Any, **kw: Any) -> Any:
@@ -70,7 +75,8 @@ class _RunningLoop:
         return asyncio.get_running_loop().call_soon(callback, *args, context=context)
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        asyncio.get_event_loop_policy().new_event_loop().call_exception_handler(context)
+        with closing(asyncio.new_event_loop()) as loop:
+            loop.call_exception_handler(context)
 
 
 class _LateFuture(asyncio.Future[Any]):
@@ -85,7 +91,7 @@ class _LateFuture(asyncio.Future[Any]):
 
 def new_future() -> asyncio.Future[Any]:
     """Return a future of the running loop, or one that is bound later when none runs."""
-    loop = asyncio._get_running_loop()  # noqa: SLF001 - the form that answers None where none runs
+    loop = asyncio._get_running_loop()  # the form that answers None where none runs
     return _LateFuture() if loop is None else loop.create_future()
 
 
@@ -107,8 +113,7 @@ class Job:
 
     async def run(self) -> Any:
         """Await the call and settle the future with a result; an error is raised, for the caller to `fail` with."""
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - jobs are run by workers
+        task = cast("asyncio.Task[Any]", asyncio.current_task())
         if self.future.done():
             self.discard()
             return None
@@ -170,6 +175,13 @@ class Jobs(Calls):
         return done, futures - done
 
 
+def _resolve(future: asyncio.Future[None]) -> bool:
+    if future.done():
+        return False
+    future.set_result(None)
+    return True
+
+
 async def until(run: Nursery, jobs: Jobs, *, timeout: float | None, when: str) -> bool:
     """Wait for a run until ``when`` holds or ``timeout`` has passed, which it returns; the run may then go on.
 
@@ -179,15 +191,12 @@ async def until(run: Nursery, jobs: Jobs, *, timeout: float | None, when: str) -
     late = False
 
     def decide(future: asyncio.Future[Any]) -> None:
-        failed = not future.cancelled() and when == asyncio.FIRST_EXCEPTION and future.exception() is not None
-        if not decided.done() and (failed or when == asyncio.FIRST_COMPLETED):
-            decided.set_result(None)
+        if when == asyncio.FIRST_COMPLETED or (not future.cancelled() and future.exception() is not None):
+            _resolve(decided)
 
     def expire() -> None:
         nonlocal late
-        if not decided.done():
-            late = True
-            decided.set_result(None)
+        late = late or _resolve(decided)
 
     timer = None if timeout is None else asyncio.get_running_loop().call_later(timeout, expire)
     watched = [job.future for job in jobs] if when != asyncio.ALL_COMPLETED else []

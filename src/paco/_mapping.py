@@ -228,7 +228,7 @@ def _leaves(nested: Iterable[Any]) -> Generator[Any]:
         while stack:
             for element in stack[-1]:
                 if isinstance(element, Iterable) and not isinstance(element, str | bytes | bytearray):
-                    stack.append(iter(cast("Iterable[Any]", element)))
+                    stack.append(iter(cast("Iterable[object]", element)))
                     break
                 yield element
             else:

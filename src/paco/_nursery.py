@@ -60,7 +60,7 @@ class Nursery:
         self._failure = Failure(name)
         self._ending = self._abandoned = False
         #: Whether everything has ended.
-        self.done = False
+        self.done: bool = False
 
     def enter(self) -> bool:
         """Belong to the running loop, with the caller's context; false when there is no time at all."""
@@ -91,7 +91,7 @@ class Nursery:
         if not self._tasks:
             self._finish()
 
-    def _task_failed(self, task: asyncio.Task[None], error: BaseException) -> None:  # noqa: ARG002 - for subclasses
+    def _task_failed(self, task: asyncio.Task[None], error: BaseException) -> None:
         """Hear that a task ended with an error that it did not keep to itself."""
         self.fail(as_item_error(error))
 
@@ -138,7 +138,7 @@ class Nursery:
             self._timer.cancel()
         try:
             self._finishing()
-        except BaseException as error:  # noqa: BLE001 - told with the first error, or reported
+        except BaseException as error:
             self._failure.late(error, "closing its source")
         _alive.discard(self)
         if self._abandoned:
@@ -198,7 +198,7 @@ class Nursery:
 
     def abandon_soon(self) -> None:
         """Abandon from anywhere: a stream can be collected in any thread, and when its loop is gone."""
-        if asyncio._get_running_loop() is self._loop:  # noqa: SLF001 - the form that answers None where none runs
+        if asyncio._get_running_loop() is self._loop:  # the form that answers None where none runs
             self.abandon()
         elif not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self.abandon)

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, overload
+from typing import Any, Protocol, overload
 
 from paco import _check
 from paco._sinks import SKIP
 from paco._stage import ItemFunction, Stage, named_as, over
 from paco._stream import Plan, Stream
-from paco._types import MISSING, Loop, Missing, R, Source, T
+from paco._types import MISSING, Loop, Missing, R, Source, T, T_contra
 
 Truth = Coroutine[Any, Any, bool]
+
+
+class Step(Protocol[R, T_contra]):
+    """What `reduce` calls. With a plain ``Callable`` mypy would take the initializer ``{}`` for all that is known."""
+
+    def __call__(self, total: R, item: T_contra, /) -> Awaitable[R]:
+        """Combine the value so far and an item."""
+        ...
 
 
 def _selecting(coro: Any, assert_fn: Any, *, keep: bool) -> ItemFunction:
@@ -33,7 +41,7 @@ def _select(
     name: str, coro: Any, iterable: Any, assert_fn: Any, limit: int, loop: Loop, *, keep: bool
 ) -> Stream[Any] | Stage[Any, Stream[Any]]:
     def build(source: Any, limit: int, _: float | None) -> Stream[Any]:
-        return Stream(Plan(name, _selecting(coro, assert_fn, keep=keep), source, limit))
+        return Stream(Plan(name, _selecting(coro, assert_fn, keep=keep), source, limit, gaps=True))
 
     def also() -> None:
         if assert_fn is not None:
@@ -136,12 +144,12 @@ def dropwhile(coro: Any, iterable: Any = MISSING, loop: Loop = None) -> Any:
             dropping = dropping and bool(await coro(item))
             return SKIP if dropping else item
 
-        return Stream(Plan("dropwhile", named_as(coro, select), source, limit))
+        return Stream(Plan("dropwhile", named_as(coro, select), source, limit, gaps=True))
 
     return over("dropwhile", coro, iterable, build, limit=1, loop=loop)
 
 
-async def _decided(plan: Plan, verdict: bool) -> bool:  # noqa: FBT001 - the value that is looked for
+async def _decided(plan: Plan, *, verdict: bool) -> bool:
     async with Stream[bool](plan) as results:
         async for result in results:
             if result is verdict:
@@ -172,9 +180,7 @@ def some(
     timeout: float | None = None,
     loop: Loop = None,
 ) -> Stage[T, Truth]: ...
-def some(
-    coro: Any, iterable: Any = MISSING, limit: int = 0, timeout: float | None = None, loop: Loop = None
-) -> Any:
+def some(coro: Any, iterable: Any = MISSING, limit: int = 0, timeout: float | None = None, loop: Loop = None) -> Any:
     """Say whether an async test is true of at least one item.
 
     The first true result decides: the rest is cancelled and has finished when the call returns.
@@ -200,9 +206,7 @@ def some(
 
 
 @overload
-def every(
-    coro: Callable[[T], Awaitable[Any]], iterable: Source[T], limit: int = 1, loop: Loop = None
-) -> Truth: ...
+def every(coro: Callable[[T], Awaitable[Any]], iterable: Source[T], limit: int = 1, loop: Loop = None) -> Truth: ...
 @overload
 def every(
     coro: Callable[[T], Awaitable[Any]], iterable: Missing = MISSING, limit: int = 1, loop: Loop = None
@@ -248,11 +252,11 @@ async def _folded(coro: Any, source: Any, result: Any, *, right: bool) -> Any:
 
 @overload
 def reduce(
-    coro: Callable[[R, T], Awaitable[R]], iterable: Source[T], right: bool = False, *, initializer: R, loop: Loop = None
+    coro: Step[R, T], iterable: Source[T], right: bool = False, *, initializer: R, loop: Loop = None
 ) -> Coroutine[Any, Any, R]: ...
 @overload
 def reduce(
-    coro: Callable[[R, T], Awaitable[R]], iterable: Source[T], right: bool, initializer: R, loop: Loop = None
+    coro: Step[R, T], iterable: Source[T], right: bool, initializer: R, loop: Loop = None
 ) -> Coroutine[Any, Any, R]: ...
 @overload
 def reduce(
@@ -264,12 +268,7 @@ def reduce(
 ) -> Coroutine[Any, Any, T]: ...
 @overload
 def reduce(
-    coro: Callable[[R, T], Awaitable[R]],
-    iterable: Missing = MISSING,
-    right: bool = False,
-    *,
-    initializer: R,
-    loop: Loop = None,
+    coro: Step[R, T], iterable: Missing = MISSING, right: bool = False, *, initializer: R, loop: Loop = None
 ) -> Stage[T, Coroutine[Any, Any, R]]: ...
 @overload
 def reduce(

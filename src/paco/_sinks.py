@@ -37,12 +37,13 @@ class Sink(Protocol):
 
 
 class Keep:
-    """All results, as one list in the order of the input."""
+    """All results, as one list in the order of the input; with ``gaps`` where some may be `SKIP`."""
 
-    __slots__ = ("store",)
+    __slots__ = ("_gaps", "store")
 
-    def __init__(self, head: tuple[Any, ...] = ()) -> None:
+    def __init__(self, head: tuple[Any, ...] = (), *, gaps: bool = False) -> None:
         self.store: list[Any] = list(head)
+        self._gaps = gaps
 
     def room(self, started: int) -> int:
         """Make places for the next items: a list has always room."""
@@ -53,7 +54,7 @@ class Keep:
     def results(self, started: int) -> list[Any]:
         """Return the results of a run that has ended, ``started`` items and all."""
         del self.store[started:]
-        return [result for result in self.store if result is not SKIP] if SKIP in self.store else self.store
+        return [result for result in self.store if result is not SKIP] if self._gaps else self.store
 
 
 class Drop:
@@ -68,7 +69,7 @@ class Drop:
     def __setitem__(self, index: int, result: Any) -> None:
         """Forget the result."""
 
-    def room(self, started: int) -> int:  # noqa: ARG002 - the protocol's signature
+    def room(self, started: int) -> int:
         return sys.maxsize
 
 
@@ -85,9 +86,9 @@ class InOrder:
 
     def __init__(self, window: int, most: int, head: tuple[Any, ...] = ()) -> None:
         self.store: dict[int, Any] = dict(enumerate(head))
-        self.taken = 0
-        self.window = window
-        self.most = most
+        self.taken: int = 0
+        self.window: int = window
+        self.most: int = most
 
     def room(self, started: int) -> int:
         return started if self.waiting() >= self.most else self.taken + self.window

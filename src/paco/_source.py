@@ -81,8 +81,8 @@ class Reader:
         return bool(self._items) or self.ended
 
     def waiting(self) -> int:
-        """Return how many items have been read and not been taken."""
-        return len(self._items)
+        """Return how many items have been read and not been taken; an error counts, it wants to be raised."""
+        return len(self._items) + (self._error is not None)
 
     def wake(self) -> None:
         """Hear that a slot is free."""
@@ -93,7 +93,7 @@ class Reader:
         """Read the source to its end, never more than is wanted, and close it when told to stop."""
         try:
             await self._read_all()
-        except BaseException as error:  # noqa: BLE001 - whatever it is, a worker raises it in its turn
+        except BaseException as error:  # whatever it is, a worker raises it in its turn
             trim(error)
             self._error = error
         finally:
@@ -111,20 +111,19 @@ class Reader:
                     self._parked = self._loop.create_future()
                     await self._parked
 
-    def close(self) -> None:
-        """Let go of a source that was never read, and raise the error that no worker has raised."""
+    def close(self) -> BaseException | None:
+        """Let go of a source that was never read, and return the error that no worker has raised."""
         close(self._source)
         error, self._error = self._error, None
-        if error is not None:
-            raise error
+        return error
 
 
 @asynccontextmanager
 async def opened(source: Any) -> AsyncGenerator[AsyncIterator[Any]]:
     """Iterate any source as an async one, awaited if need be, and close it in the end."""
     if not isinstance(source, AsyncIterable) and isinstance(source, Awaitable):
-        source = await cast("Awaitable[Any]", source)
-    iterator = aiter(cast("AsyncIterable[Any]", source if isinstance(source, AsyncIterable) else _each(source)))
+        source = await cast("Awaitable[object]", source)
+    iterator = aiter(cast("AsyncIterable[object]", source if isinstance(source, AsyncIterable) else _each(source)))
     try:
         yield iterator
     finally:

@@ -50,10 +50,10 @@ class Stage(Generic[T_contra, Out_co]):
         return self._apply(source)
 
     def __or__(self: Stage[T_contra, Stream[R]], other: Stage[R, X]) -> Stage[T_contra, X]:
-        if not isinstance(other, Stage):
+        if not isinstance(cast("object", other), Stage):
             return NotImplemented
-        first, second = self._apply, other._apply  # noqa: SLF001 - of the same class
-        return Stage(f"{self._name} | {other._name}", lambda source: second(first(source)))  # noqa: SLF001
+        first, second = self._apply, other._apply
+        return Stage(f"{self._name} | {other._name}", lambda source: second(first(source)))
 
 
 def over(

@@ -34,6 +34,7 @@ class Plan:
     timeout: float | None = None
     catch: bool = False
     head: tuple[Any, ...] = ()  # results that come before those of the items
+    gaps: bool = False  # whether a result may be SKIP
     ordered: bool = True
     buffer: int | None = None
 
@@ -52,7 +53,7 @@ class Plan:
 
     async def collect(self) -> list[Any]:
         """Run, and return the results as a list."""
-        keep = Keep(self.head)
+        keep = Keep(self.head, gaps=self.gaps)
         run = self.run(keep)
         run.start()
         await run.join()
@@ -73,7 +74,12 @@ class Plan:
         return kind(window, window, self.head)
 
 
-class Stream(Coroutine[Any, Any, list[T_co]], AsyncIterator[T_co], Generic[T_co]):
+# The list that `await` gives is a fresh one: nobody else sees it as a list of something wider, so T may be covariant.
+class Stream(
+    Coroutine[Any, Any, list[T_co]],  # pyright: ignore[reportInvalidTypeArguments]
+    AsyncIterator[T_co],
+    Generic[T_co],
+):
     """The results of an async function over items: ``await`` it for the list, or iterate it in constant memory.
 
     Nothing starts before it is used, and it is used once. While it is iterated, the function runs ahead of the
@@ -192,7 +198,7 @@ class Stream(Coroutine[Any, Any, list[T_co]], AsyncIterator[T_co], Generic[T_co]
         if run is None or sink is None:
             run, sink = self._start()
         while True:
-            result = sink.take()
+            result: T_co = sink.take()
             if result is NOTHING:
                 if not await run.next(sink):
                     raise StopAsyncIteration

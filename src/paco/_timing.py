@@ -192,7 +192,7 @@ def _limit(what: str, timeout: float | None, loop: asyncio.AbstractEventLoop | N
 def _limited(
     awaitable: Awaitable[T], timeout: float | None, loop: asyncio.AbstractEventLoop | None
 ) -> Coroutine[Any, Any, T]:
-    what = f"timeout: {getattr(awaitable, '__name__', None) or _check.shorten(awaitable)}"
+    what = f"timeout: {getattr(awaitable, '__name__', None) or 'the ' + type(awaitable).__name__}"
 
     async def wrapper() -> T:
         with _limit(what, timeout, loop):

@@ -16,13 +16,15 @@ class Turn(threading.local):
     """The present turn of this thread's event loop, begun by the first run that looks at the clock in it."""
 
     number = 0
-    start = 0.0
+    runs = 0
+    share = SLICE
     loop: AbstractEventLoop | None = None
 
-    def begin(self, loop: AbstractEventLoop, now: float) -> None:
-        """Begin a turn, which is over when the loop has gone round."""
+    def begin(self, loop: AbstractEventLoop) -> None:
+        """Begin a turn, which is over when the loop has gone round; as many runs as in the last one share its time."""
         self.number += 1
-        self.start = now
+        self.share = SLICE / max(self.runs, 1)
+        self.runs = 0
         self.loop = loop
         loop.call_soon(self.over)
 

@@ -60,7 +60,7 @@ class Work:
                 self._tally.cancelled += 1
                 raise
             outcome = Problem("CancelledError", message(error))
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - an error of an item is a record
+        except (Exception, SystemExit) as error:
             outcome = Problem(type(error).__name__, message(error))
         finally:
             self._slots.give(slot)

@@ -8,10 +8,10 @@ every ``async def`` test::
     pytest_plugins = ["paco.testing"]  # in conftest.py; or: pytest -p paco.testing
 
 Tests marked ``@pytest.mark.realtime`` (sockets, threads, processes, signals) run on a real loop under the same leak
-check. Two environment variables serve the lanes of a CI: with ``PACO_TEST_EAGER=1`` all of this runs with the eager
-task factory (Python 3.12+), and ``PACO_TEST_LOOP=uvloop`` names the module whose ``new_event_loop`` makes the loop of the
-``realtime`` tests. Tests marked ``asyncio``, ``anyio`` or ``trio`` are left to those plugins. Async fixtures are not
-supported: a fixture would live on another loop than its test.
+check. Two environment variables serve the lanes of a CI: with ``PACO_TEST_EAGER=1`` all of this runs with eager tasks
+(Python 3.12+); ``PACO_TEST_LOOP=uvloop`` names the module whose ``new_event_loop`` makes the loop of the ``realtime``
+tests. Tests marked ``asyncio``, ``anyio`` or ``trio`` are left to those plugins. Async fixtures are not supported: a
+fixture would live on another loop than its test.
 
 (PYTEST_DONT_REWRITE: without that word, importing this before pytest registers it as a plugin is a warning.)
 """

@@ -14,8 +14,10 @@ R = TypeVar("R")
 
 class _Recorder(Generic[T]):
     def __init__(self, items: Iterable[T], error: Exception | None) -> None:
-        self.pulled = 0
-        self.ended = self.closed = self.asked_after_end = False
+        self.pulled: int = 0
+        self.ended: bool = False
+        self.closed: bool = False
+        self.asked_after_end: bool = False
         self._items = iter(items)
         self._error = error
 
@@ -147,7 +149,8 @@ class Probe(Generic[T, R]):
         self.finished: list[T] = []
         self.failed: list[T] = []
         self.cancelled: list[T] = []
-        self.running = self.peak = 0
+        self.running: int = 0
+        self.peak: int = 0
         self._fn, self._takes, self._cleanup = fn, takes, cleanup
 
     async def __call__(self, item: T) -> R:

@@ -82,7 +82,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def _wait(self, poll: _Poll, timeout: float | None) -> _Events:
         self._step_ended()
         events = poll(0)
-        # The ready queue is asked again: _step_ended or another thread may have filled it since the step began.
+        # The ready queue is asked again: _step_ended or another thread may have filled it since the step began. Events
+        # come even without sockets and threads: a signal that the loop handles is one.
         if timeout != 0 and not events and not self._ready:
             events = self._idle(poll)
         self._step_begins()
@@ -92,7 +93,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         when = self._scheduled[0].when() if self._scheduled else math.inf
         if self._jobs or len(self._poller.get_map()) > self._own_files:
             events = poll(None if when == math.inf else min(when - self._now, _DAY))
-            if events or self._ready or when == math.inf:
+            if events or when == math.inf:
                 return events
         if when == math.inf:
             tasks = "\n  ".join(["these tasks wait:", *describe(asyncio.all_tasks(self))])

@@ -1,0 +1,502 @@
+"""`paco map` from its words to its exit code, within this process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import importlib
+import io
+import json
+import os
+import pty
+import runpy
+import signal
+import sys
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import paco
+from paco._cli import _run, _writer, main
+from paco._cli._stop import Interrupts
+
+pytestmark = pytest.mark.realtime
+
+JOBS = """
+import asyncio, signal
+from contextlib import asynccontextmanager
+
+class Response: ...
+
+async def echo(item):
+    return item
+
+async def odd(item):
+    print("working on", item)
+    match item:
+        case "bad": raise ValueError("503 \\x1b[2J")
+        case "response": return Response()
+        case "exit": raise SystemExit(3)
+        case "cancelled": raise asyncio.CancelledError("by itself")
+        case "silent": raise TimeoutError
+    return item
+
+async def mutate(item):
+    item["seen"] = True
+    return item
+
+async def interrupt(item):
+    if item == "2":
+        signal.raise_signal(signal.SIGINT)
+    await asyncio.sleep(0.01)
+
+async def terminate(item):
+    signal.raise_signal(signal.SIGTERM)
+    await asyncio.sleep(0.01)
+
+async def interrupt_twice(item):
+    if item != "0":
+        signal.raise_signal(signal.SIGINT)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        signal.raise_signal(signal.SIGINT)
+        await asyncio.sleep(3600)
+
+async def interrupt_thrice(item):
+    for _ in range(3):
+        signal.raise_signal(signal.SIGINT)
+
+async def hang(item):
+    await asyncio.sleep(3600)
+
+async def cancel(item):
+    asyncio.current_task().cancel()
+    await asyncio.sleep(0)
+
+@asynccontextmanager
+async def interrupted_set_up():
+    signal.raise_signal(signal.SIGINT)
+    await asyncio.sleep(3600)
+    yield echo
+
+@asynccontextmanager
+async def bad_end():
+    yield echo
+    raise ValueError("still in use")
+
+@asynccontextmanager
+async def cancelled_end():
+    yield echo
+    raise asyncio.CancelledError
+
+@asynccontextmanager
+async def late():
+    yield echo
+    for _ in range(2):
+        signal.raise_signal(signal.SIGINT)
+        await asyncio.sleep(0)
+    await asyncio.sleep(3600)
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """A folder of its own to run in, forgotten afterwards."""
+    (tmp_path / "jobs.py").write_text(JOBS)
+    (tmp_path / "three.txt").write_text("1\n2\n3\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    monkeypatch.delenv("CI", raising=False)
+    importlib.invalidate_caches()
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+def paco_map(*words):
+    return main(["map", *map(str, words)])
+
+
+def records(text):
+    return sorted(map(json.loads, text.splitlines()), key=lambda record: record["id"])
+
+
+def told(capfd):
+    return capfd.readouterr().err
+
+
+def test_each_item_has_a_record_on_stdout_and_the_summary_goes_to_stderr(capfd):
+    assert paco_map("jobs:echo", "three.txt") == 0
+    out, err = capfd.readouterr()
+    assert [(record["id"], record["input"], record["ok"], record["result"]) for record in records(out)] == [
+        (number, str(number + 1), True, str(number + 1)) for number in range(3)
+    ]
+    assert set(records(out)[0]) == {"id", "key", "input", "ok", "result", "attempts", "slot", "start", "ms"}
+    assert err.startswith("done in 0.")
+    assert "3 items   3 ok   0 failed" in err
+
+
+def test_records_are_appended_to_a_file_that_only_its_owner_reads(folder, capfd):
+    for _ in range(2):
+        assert paco_map("jobs:echo", "three.txt", "-o", "out.jsonl") == 0
+    assert len(records((folder / "out.jsonl").read_text())) == 6
+    assert (folder / "out.jsonl").stat().st_mode & 0o777 == 0o600
+    assert capfd.readouterr().out == ""
+
+
+def test_a_torn_line_of_a_killed_run_does_not_spoil_the_next_record(folder):
+    (folder / "out.jsonl").write_text('{"id":0}\n{"id":1,"ke')
+    assert paco_map("jobs:echo", "three.txt", "--head", 1, "-o", "out.jsonl") == 0
+    first, torn, new = (folder / "out.jsonl").read_text().splitlines()
+    assert (first, torn) == ('{"id":0}', '{"id":1,"ke')
+    assert json.loads(new)["input"] == "1"
+
+
+def test_an_output_that_cannot_be_read_is_written_all_the_same(folder, monkeypatch):
+    (folder / "out.jsonl").write_text("{}")
+
+    def refuse(*_, **__):
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(sys, "stdin", None)
+    with contextlib.ExitStack() as stack:
+        out, into = os.pipe()
+        stack.callback(os.close, out)
+        os.close(into)
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(fileno=lambda: out))
+        assert paco_map("jobs:echo", "-o", "out.jsonl") == 0
+
+
+def test_what_goes_wrong_with_an_item_is_its_record_and_the_rest_goes_on(folder, capfd):
+    items = ["good", "bad", "response", "exit", "cancelled", "silent", "end"]
+    (folder / "items.txt").write_text("\n".join(items))
+    assert paco_map("jobs:odd", "items.txt") == 1
+    out, err = capfd.readouterr()
+    found = records(out)
+    assert [record["ok"] for record in found] == [True, False, False, False, False, False, True]
+    assert [record["error"]["type"] for record in found[1:6]] == [
+        "ValueError",
+        "NotJSONError",
+        "SystemExit",
+        "CancelledError",
+        "TimeoutError",
+    ]
+    assert found[1]["error"]["message"] == "503 \x1b[2J"
+    assert "jobs.Response" in found[2]["error"]["message"]
+    assert found[4]["error"]["message"] == "by itself"
+    assert "\x1b" not in out + err
+    assert "✗ #1 bad  ValueError: 503 \\x1b[2J\n" in err
+    assert "✗ #5 silent  TimeoutError\n" in err
+    assert "failures  1 ValueError: 503 \\x1b[2J" in err
+    assert "working on good" in err  # what the target prints does not mix with the records
+
+
+def test_a_line_that_is_not_json_was_never_attempted(folder, capfd):
+    (folder / "items.jsonl").write_text('{"a":1}\n{oops\n')
+    assert paco_map("jobs:mutate", "items.jsonl") == 1
+    good, bad = records(capfd.readouterr().out)
+    assert good["input"] == {"a": 1}  # as it was before the function changed it
+    assert good["result"] == {"a": 1, "seen": True}
+    assert (bad["input"], bad["attempts"], bad["slot"]) == ("{oops", 0, None)
+
+
+def test_an_item_that_cancels_its_own_task_fails_alone(capfd):
+    assert paco_map("jobs:cancel", "three.txt", "--limit", 1) == 1
+    assert [record["error"]["type"] for record in records(capfd.readouterr().out)] == ["CancelledError"] * 3
+
+
+def test_progress_off_says_nothing(capfd):
+    assert paco_map("jobs:echo", "three.txt", "-o", "out.jsonl", "--progress", "off") == 0
+    assert capfd.readouterr() == ("", "")
+
+
+def test_ctrl_c_lets_the_running_items_end(folder, capfd):
+    (folder / "many.txt").write_text("".join(f"{number}\n" for number in range(100)))
+    assert paco_map("jobs:interrupt", "many.txt", "--limit", 2) == 130
+    out, err = capfd.readouterr()
+    assert 3 <= len(records(out)) <= 6
+    assert all(record["ok"] for record in records(out))
+    assert "draining 2 running items; Ctrl-C again cancels them\n" in err
+    assert "stopped in" in err
+    assert "of 100 items" in err
+
+
+def test_sigterm_does_the_same_with_its_own_exit_code(capfd):
+    assert paco_map("jobs:terminate", "three.txt", "--limit", 1) == 143
+    out, err = capfd.readouterr()
+    assert len(records(out)) == 1
+    assert "draining 1 running item; another signal cancels them\n" in err
+
+
+def test_a_second_ctrl_c_cancels_and_what_is_finished_stays(folder, capfd):
+    (folder / "two.txt").write_text("0\n1\n")
+    assert paco_map("jobs:interrupt_twice", "two.txt", "--limit", 2) == 130
+    out, err = capfd.readouterr()
+    assert [record["input"] for record in records(out)] == ["0"]
+    assert "cancelling 1 running item; Ctrl-C again leaves at once\n" in err
+    assert "1 cancelled" in err
+
+
+def test_a_third_ctrl_c_leaves_at_once_after_the_records_are_written(monkeypatch, capfd):
+    left = []
+    monkeypatch.setattr(os, "_exit", left.append)
+    assert paco_map("jobs:interrupt_thrice", "three.txt", "--limit", 1) == 130
+    assert left[0] == 130
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    capfd.readouterr()
+
+
+def test_ctrl_c_while_the_target_is_set_up_ends_the_run(capfd):
+    assert paco_map("jobs:interrupted_set_up", "three.txt") == 130
+    assert "stopped in" in told(capfd)
+
+
+def test_ctrl_c_twice_while_the_target_is_closed_cancels_that(capfd):
+    assert paco_map("jobs:late", "three.txt") == 130
+    out, err = capfd.readouterr()
+    assert len(records(out)) == 3
+    assert "cancelling 0 running items" in err
+
+
+def test_ctrl_c_before_the_run_ends_the_command(folder, capfd):
+    (folder / "slow.py").write_text("import signal\nsignal.raise_signal(signal.SIGINT)\n")
+    assert paco_map("slow:f", "three.txt") == 130
+    assert told(capfd) == "paco: interrupted\n"
+
+
+def test_a_signal_after_the_end_of_the_loop_is_harmless():
+    interrupts = Interrupts()
+
+    async def attach():
+        interrupts.attach(pytest.fail, pytest.fail)
+
+    asyncio.run(attach())
+    with interrupts.caught():
+        signal.raise_signal(signal.SIGINT)
+    assert interrupts.first == signal.SIGINT
+
+
+def test_a_run_outside_of_the_main_thread_goes_without_signals():
+    codes = []
+    thread = threading.Thread(target=lambda: codes.append(paco_map("jobs:echo", "three.txt", "-o", "out.jsonl")))
+    thread.start()
+    thread.join()
+    assert codes == [0]
+
+
+def test_a_target_that_fails_at_its_end_is_told_and_no_record_is_lost(capfd):
+    assert paco_map("jobs:bad_end", "three.txt") == 1
+    out, err = capfd.readouterr()
+    assert len(records(out)) == 3
+    assert "paco: closing jobs:bad_end failed:\nTraceback" in err
+    assert err.endswith("ValueError: still in use\n")
+
+
+def test_a_cancellation_that_is_not_ours_is_not_hidden(capfd):
+    with pytest.raises(asyncio.CancelledError):
+        paco_map("jobs:cancelled_end", "three.txt")
+    assert len(records(capfd.readouterr().out)) == 3
+
+
+def test_a_cancellation_of_the_items_that_is_not_ours_is_not_hidden(monkeypatch, capfd):
+    async def each(*_, **__):
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(paco, "each", each)
+    with pytest.raises(asyncio.CancelledError):
+        paco_map("jobs:echo", "three.txt")
+    capfd.readouterr()
+
+
+def test_a_reader_that_has_gone_ends_the_run_quietly(monkeypatch, capfd, folder):
+    out, into = os.pipe()
+    os.close(out)
+    monkeypatch.setattr(sys, "stdout", SimpleNamespace(fileno=lambda: into, flush=lambda: None))
+    (folder / "mixed.py").write_text(
+        "import asyncio\nasync def f(item):\n    await asyncio.sleep(0 if item == '0' else 3600)\n"
+    )
+    (folder / "items.txt").write_text("0\n1\n2\n")
+    assert paco_map("mixed:f", "items.txt") == 141
+    os.close(into)
+    assert told(capfd) == ""
+
+
+def test_a_full_disk_ends_the_run_and_is_told(monkeypatch, capfd):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(_writer.Writer, "_write_whole", full)
+    assert paco_map("jobs:echo", "three.txt", "-o", "out.jsonl") == 1
+    assert "paco: cannot write the output, so the run was cancelled: No space left on device\n" in told(capfd)
+
+
+def test_an_input_that_breaks_is_told_and_what_was_read_is_run(monkeypatch, capfd):
+    async def breaks(path, _):
+        yield b"1\n2\n"
+        raise OSError(errno.EIO, "Input/output error", path)
+
+    monkeypatch.setattr("paco._cli._inputs.read_file", breaks)
+    assert paco_map("jobs:echo", "three.txt") == 1
+    out, err = capfd.readouterr()
+    assert len(records(out)) == 2
+    assert "paco: cannot read on, so the items end here: three.txt: Input/output error\n" in err
+
+
+def test_stdin_is_read_when_no_input_is_named(monkeypatch, capfd, folder):
+    with (folder / "three.txt").open() as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        assert paco_map("jobs:echo") == 0
+    assert len(records(capfd.readouterr().out)) == 3
+
+
+def test_a_terminal_that_is_read_is_announced(monkeypatch, capfd):
+    master, slave = pty.openpty()
+    os.write(master, b"typed\n\x04")
+    with os.fdopen(slave) as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        assert paco_map("jobs:echo") == 0
+    os.close(master)
+    out, err = capfd.readouterr()
+    assert err.startswith("paco: reading items from the terminal, one a line; end with Ctrl-D\n")
+    assert [record["input"] for record in records(out)] == ["typed"]
+
+
+@pytest.mark.parametrize(
+    ("words", "painted"),
+    [(["-o", "out.jsonl"], True), ([], False), (["-o", "out.jsonl", "--progress", "plain"], False)],
+)
+def test_a_line_is_repainted_where_it_is_in_nobodys_way(monkeypatch, folder, words, painted):
+    (folder / "slow.py").write_text("import asyncio\nasync def f(item):\n    await asyncio.sleep(0.25)\n")
+    monkeypatch.setenv("TERM", "xterm")
+    master, slave = pty.openpty()
+    with os.fdopen(slave, "w", closefd=False) as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        monkeypatch.setattr(sys, "stdout", terminal)
+        assert paco_map("slow:f", "three.txt", *words) == 0
+    os.close(slave)
+    shown = ""
+    with (
+        os.fdopen(master, encoding="utf-8", newline="") as screen,
+        contextlib.suppress(OSError),
+    ):  # the end of a terminal
+        while part := screen.read(1):
+            shown += part
+    assert ("0/3" in shown) == painted
+    assert "3 items" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["jobs:echo", "none.txt"], "cannot read none.txt: No such file or directory"),
+        (["jobs:echo", "three.txt", "-o", "none/out.jsonl"], "cannot write none/out.jsonl: No such file or directory"),
+        (["jobs:echo", "three.txt", "-o", "a\0b"], "cannot write a\\x00b: "),
+        (["jobs:echo", "three.txt", "-o", "three.txt"], "three.txt is both input and output"),
+        (["jobs:echo", "--limt", "5", "three.txt"], "unknown option --limt; did you mean --limit?"),
+        (["jobs:echo", "three.txt", "--bogus=5"], "unknown option --bogus\n"),
+        (["jobs:echo", "three.txt", "-x"], "unknown option -x\n"),
+        (["jobs:echo", "three.txt", "--limit", "-1"], "must be a whole number of 0 or more, got '-1'"),
+        (["jobs:echo", "three.txt", "--limit", "ten"], "must be a whole number of 0 or more, got 'ten'"),
+        (["jobs:echo", "three.txt", "--head", "0"], "must be a whole number of 1 or more, got '0'"),
+        (["jobs:echo", "three.txt", "--arg", "x"], "must be NAME=VALUE, got 'x'"),
+        (["jobs:echo", "three.txt", "--arg", "x=1"], "--arg x: jobs:echo has no such parameter"),
+        (["jobs:echo", "three.txt", "--progress", "loud"], "invalid choice: 'loud'"),
+        ([], "TARGET is missing"),
+        (["jobs:Response", "three.txt"], "jobs:Response is not an async function"),
+    ],
+)
+def test_wrong_use_is_told_before_anything_starts(words, said, capfd):
+    assert paco_map(*words) == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.startswith("paco: ")
+    assert said in err
+
+
+def test_options_may_stand_anywhere_and_what_follows_two_dashes_is_no_option(folder, capfd):
+    (folder / "--odd").write_text("1\n")
+    assert paco_map("--limit", 5, "jobs:echo", "--head=2", "three.txt") == 0
+    assert paco_map("jobs:echo", "--", "--odd") == 0
+    capfd.readouterr()
+
+
+@pytest.mark.parametrize(("name", "option"), [("stdin", []), ("stdout", ["three.txt"])])
+@pytest.mark.parametrize("stream", [None, io.StringIO()])
+def test_a_standard_stream_that_is_closed_is_told(monkeypatch, capfd, name, option, stream):
+    monkeypatch.setattr(sys, name, stream)
+    assert paco_map("jobs:echo", *option) == 2
+    assert f"paco: standard {name[3:]}put is closed" in told(capfd)
+
+
+def test_help_starts_with_three_examples(capfd):
+    assert paco_map("--help") == 0
+    assert paco_map("jobs:echo", "-h") == 0
+    out = capfd.readouterr().out
+    assert out[: out.index("usage:")].count("paco map ") == 3
+    assert all(len(line) <= 100 for line in out.splitlines())
+
+
+def test_the_command_alone(capfd, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["paco", "--version"])
+    assert main() == 0
+    assert main(["--help"]) == main(["-h"]) == 0
+    assert capfd.readouterr().out.startswith(f"paco {paco.__version__}\nusage: paco map")
+    assert main([]) == 2
+    assert main(["mpa"]) == 2
+    assert "there is no command mpa; did you mean map?" in told(capfd)
+
+
+def test_a_help_that_nobody_reads_is_no_error(monkeypatch):
+    redirected = []
+
+    def closed():
+        raise BrokenPipeError
+
+    with monkeypatch.context() as patch:  # pytest's own capturing needs the real one
+        patch.setattr(os, "dup2", lambda source, target: redirected.append((os.close(source), target)))
+        patch.setattr(sys, "stdout", SimpleNamespace(write=lambda _: None, flush=closed))
+        assert main(["--help"]) == 141
+    assert redirected == [(None, 1)]
+
+
+def test_without_any_stdout_a_run_writes_its_file(monkeypatch, capfd):
+    monkeypatch.setattr(sys, "stdout", None)
+    assert paco_map("jobs:echo", "three.txt", "-o", "out.jsonl") == 0
+    capfd.readouterr()
+
+
+def test_python_m_paco_is_the_command(monkeypatch, capfd):
+    monkeypatch.setattr(sys, "argv", ["paco", "--version"])
+    with pytest.raises(SystemExit) as caught:
+        runpy.run_module("paco", run_name="__main__")
+    assert caught.value.code == 0
+    assert importlib.import_module("paco.__main__")
+    assert capfd.readouterr().out == f"paco {paco.__version__}\n"
+
+
+def test_the_end_of_a_run_is_not_cancelled(capfd):
+    async def closing():
+        run = _run._Run(SimpleNamespace(console=None, reader=SimpleNamespace(total=None), display=None, stop=paco))
+        run._closing = True
+        run._job.stop = SimpleNamespace(want=lambda: None)
+        run._cancel()
+        await asyncio.sleep(0)
+
+    asyncio.run(closing())
+
+
+def test_a_thousand_requests_over_http(folder, capfd):
+    examples = Path(__file__).parent.parent / "examples"
+    pytest.importorskip("aiohttp")
+    words = [f"{examples / 'fetch.py'}:fetch", examples / "urls.txt", "--limit", 100, "--output", "out.jsonl"]
+    assert paco_map(*words) == 0
+    found = records((folder / "out.jsonl").read_text())
+    assert [record["input"] for record in found] == [f"/item/{number}" for number in range(1000)]
+    assert {record["result"]["status"] for record in found} == {200}
+    assert max(record["slot"] for record in found) < 100
+    assert "1,000 items   1,000 ok   0 failed" in told(capfd)

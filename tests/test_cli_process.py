@@ -1,0 +1,295 @@
+"""`paco map` as a process of its own: signals, pipes, terminals, and what is left on the disk."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import paco
+
+pytestmark = pytest.mark.realtime
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+JOBS = '''
+import asyncio, pathlib, time
+
+async def echo(item):
+    return item
+
+async def gate(item):
+    """End at once, but for items that are to be released."""
+    if item.startswith("wait"):
+        print("started", item)
+        while not pathlib.Path("release").exists():
+            await asyncio.sleep(0.01)
+    return item
+
+async def stubborn(item):
+    print("started", item)
+    while item.startswith("wait"):
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            print("stays")
+
+async def blocking(item):
+    print("started", item)
+    while True:
+        time.sleep(3600)
+
+async def thread(item):
+    print("started", item)
+    await asyncio.to_thread(time.sleep, 3600)
+
+async def large(item):
+    return "x" * 100_000
+'''
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    (tmp_path / "jobs.py").write_text(JOBS)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def start(folder):
+    """Start `paco`; whatever is still running at the end of the test is killed."""
+    with contextlib.ExitStack() as stack:
+
+        def run(*words, options=("-X", "dev", "-W", "error"), environ=(), **more):
+            environment = {**os.environ, "PYTHONPATH": str(Path(paco.__file__).parents[1]), **dict(environ)}
+            command = [sys.executable, *options, "-m", "paco", *map(str, words)]
+            streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
+            process = subprocess.Popen(command, text=True, env=environment, **streams)
+            stack.enter_context(process)
+            stack.callback(process.kill)
+            return process
+
+        yield run
+
+
+def items(folder, *lines):
+    (folder / "items.txt").write_text("".join(f"{line}\n" for line in lines))
+    return "items.txt"
+
+
+def until(stream, word):
+    """Read lines until one has ``word``."""
+    lines = []
+    for line in stream:
+        lines.append(line)
+        if word in line:
+            return lines
+    raise AssertionError("".join(lines))
+
+
+def records(path):
+    text = path.read_text()
+    assert text.endswith("\n")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.mark.parametrize(("lines", "code"), [(["1", "2"], 0), (['"1"', "{oops"], 1)])
+def test_the_exit_code_says_how_it_went(start, folder, lines, code):
+    process = start("map", "jobs:echo", items(folder, *lines), "--format", "jsonl")
+    out, _ = process.communicate()
+    assert process.returncode == code
+    assert len(out.splitlines()) == 2
+
+
+def test_wrong_use_is_exit_code_2(start):
+    process = start("map", "jobs:ecko", "-")
+    assert process.communicate() == ("", "paco: jobs has no 'ecko'; did you mean echo?\n")
+    assert process.returncode == 2
+
+
+def test_the_current_folder_is_not_searched_under_pythons_safe_path(start, folder):
+    process = start("map", "jobs:echo", items(folder, "1"), options=["-P"])
+    assert "not searched under Python's safe path" in process.communicate()[1]
+    process = start("map", "jobs.py:echo", items(folder, "1"), options=["-P"])
+    process.communicate()
+    assert process.returncode == 0
+
+
+def test_one_ctrl_c_starts_nothing_more_and_lets_running_items_end(start, folder):
+    lines = ["fast", "wait 1", "wait 2", *map(str, range(1000))]
+    process = start("map", "jobs:gate", items(folder, *lines), "-l", 2, "-o", "out.jsonl")
+    until(process.stderr, "started wait 2")
+    process.send_signal(signal.SIGINT)
+    assert until(process.stderr, "draining")[-1] == "draining 2 running items; Ctrl-C again cancels them\n"
+    (folder / "release").touch()
+    assert "stopped in" in process.communicate()[1]
+    assert process.returncode == 130
+    assert sorted(record["input"] for record in records(folder / "out.jsonl")) == ["fast", "wait 1", "wait 2"]
+
+
+def test_two_ctrl_c_cancel_the_running_items(start, folder):
+    process = start("map", "jobs:gate", items(folder, "fast", "wait 1", "wait 2"), "-o", "out.jsonl")
+    until(process.stderr, "started wait 2")
+    process.send_signal(signal.SIGINT)
+    until(process.stderr, "draining")
+    process.send_signal(signal.SIGINT)
+    assert "cancelling 2 running items" in process.communicate()[1]
+    assert process.returncode == 130
+    assert [record["input"] for record in records(folder / "out.jsonl")] == ["fast"]
+
+
+def test_three_ctrl_c_leave_at_once_whatever_an_item_does(start, folder):
+    process = start("map", "jobs:stubborn", items(folder, "fast", "wait"), "-o", "out.jsonl")
+    until(process.stderr, "started wait")
+    for word in ("draining", "stays"):
+        process.send_signal(signal.SIGINT)
+        until(process.stderr, word)
+    process.send_signal(signal.SIGINT)
+    process.communicate()
+    assert process.returncode == 130
+    assert [record["input"] for record in records(folder / "out.jsonl")] == ["fast"]
+
+
+def test_three_ctrl_c_leave_even_where_an_item_blocks_the_loop(start, folder):
+    process = start("map", "jobs:blocking", items(folder, "1"))
+    until(process.stderr, "started 1")
+    began = time.monotonic()
+    while process.poll() is None and time.monotonic() - began < 30:
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.05)  # signals that come too close together are one
+    assert process.wait(10) == 130
+
+
+def test_three_ctrl_c_leave_even_where_a_thread_goes_on(start, folder):
+    process = start("map", "jobs:thread", items(folder, "1"))
+    until(process.stderr, "started 1")
+    for word in ("draining", "cancelling"):
+        process.send_signal(signal.SIGINT)
+        until(process.stderr, word)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 130
+
+
+def test_sigterm_drains_and_ends_with_its_own_code(start, folder):
+    process = start("map", "jobs:gate", items(folder, "wait 1"), "-o", "out.jsonl")
+    until(process.stderr, "started")
+    process.terminate()
+    until(process.stderr, "draining 1 running item; another signal cancels them")
+    (folder / "release").touch()
+    process.communicate()
+    assert process.returncode == 143
+    assert len(records(folder / "out.jsonl")) == 1
+
+
+def test_results_come_while_stdin_is_idle(start):
+    process = start("map", "jobs:echo")
+    for number in range(3):
+        process.stdin.write(f"{number}\n")
+        process.stdin.flush()
+        assert json.loads(process.stdout.readline())["input"] == str(number)
+    process.communicate()
+    assert process.returncode == 0
+
+
+def test_ctrl_c_ends_the_wait_for_an_idle_stdin(start):
+    process = start("map", "jobs:echo")
+    process.stdin.write("1\n")
+    process.stdin.flush()
+    process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 130
+    assert "Exception" not in process.stderr.read()
+
+
+def test_a_reader_that_goes_ends_the_run_quietly(start, folder):
+    process = start("map", "jobs:large", items(folder, *range(10_000)))
+    assert json.loads(process.stdout.readline())["ok"]
+    process.stdout.close()
+    assert process.wait(30) == 141
+    assert process.stderr.read() == ""
+
+
+def test_help_into_a_closed_pipe_is_quiet(start):
+    out, into = os.pipe()
+    os.close(out)
+    process = start("map", "--help", stdout=into)
+    os.close(into)
+    assert process.communicate()[1] == ""
+    assert process.returncode == 141
+
+
+def test_a_closed_stderr_does_not_disturb_the_run(start, folder):
+    process = start("map", "jobs:echo", items(folder, "1", "2"))
+    process.stderr.close()
+    assert len(process.stdout.readlines()) == 2
+    assert process.wait(30) == 0
+
+
+def test_hostile_input_is_told_and_does_not_disturb_a_terminal(start, folder):
+    (folder / "jobs.py").write_text("async def fail(item):\n    raise ValueError(item)\n")
+    hostile = b"\x1b]52;c;aGk=\x07\n\xc2\x9b2J\n\xff\xfe\na\0b\n\xe2\x80\xae\n" + b"x" * 20_000_000 + b"\nlast\n"
+    (folder / "items.txt").write_bytes(hostile)
+    process = start("map", "jobs:fail", "items.txt", options=(), environ={"PYTHONUTF8": "1"})
+    out, err = process.communicate()
+    assert process.returncode == 1
+    found = sorted(map(json.loads, out.splitlines()), key=lambda record: record["id"])
+    assert len(found) == 7
+    assert found[5]["error"]["type"] == "LineTooLong"
+    assert found[6]["input"] == "last"
+    assert all(line.isprintable() for line in (out + err).splitlines())
+
+
+def test_on_a_terminal_one_line_is_repainted_and_failures_stay_above_it(start, folder):
+    (folder / "jobs.py").write_text(
+        "import asyncio\nasync def f(item):\n    await asyncio.sleep(0.25)\n    if item == '1':\n"
+        "        raise ValueError('no')\n"
+    )
+    master, slave = pty.openpty()
+    words = ("map", "jobs:f", items(folder, "0", "1", "2"), "-l", 1, "-o", "out.jsonl")
+    process = start(*words, stderr=slave, environ={"TERM": "xterm", "NO_COLOR": "1", "CI": ""})
+    os.close(slave)
+    with os.fdopen(master, encoding="utf-8", newline="") as screen, contextlib.suppress(OSError):
+        shown = ""
+        while part := screen.read(1):
+            shown += part
+    assert process.wait(30) == 1
+    assert "33%  1/3  1 ok  0 failed" in shown
+    assert "\r\x1b[K✗ #1 1  ValueError: no\r\n" in shown
+    assert shown.count("\x1b") == shown.count("\r\x1b[K")
+    assert shown.endswith("  failures  1 ValueError: no\r\n")
+
+
+def test_a_named_pipe_is_read_as_it_comes(start, folder):
+    os.mkfifo(folder / "pipe")
+    process = start("map", "jobs:echo", "pipe")
+    with (folder / "pipe").open("w") as into:
+        into.write("1\n")
+        into.flush()
+        assert json.loads(process.stdout.readline())["input"] == "1"
+    process.communicate()
+    assert process.returncode == 0
+
+
+def test_ctrl_c_in_the_middle_of_http_requests_leaves_whole_records(start, folder):
+    pytest.importorskip("aiohttp")
+    (folder / "urls.txt").write_text("".join(f"/item/{number}\n" for number in range(100_000)))
+    words = ("map", f"{EXAMPLES / 'fetch.py'}:fetch", "urls.txt", "--limit", 50, "--output", "out.jsonl")
+    process = start(*words, options=())
+    while not (folder / "out.jsonl").exists() or (folder / "out.jsonl").stat().st_size < 10_000:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    err = process.communicate()[1]
+    assert process.returncode == 130
+    found = records(folder / "out.jsonl")
+    assert all(record["ok"] for record in found)
+    assert sorted(record["id"] for record in found) == list(range(len(found)))
+    assert f"{len(found):,} of 100,000 items" in err

@@ -1,0 +1,449 @@
+"""The engine: the limit, the order, fairness, pulling, context variables, recycled workers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import gc
+import itertools
+import time
+import tracemalloc
+
+import pytest
+
+import paco
+from paco.testing import AsyncSource, Probe, Source, now
+
+VAR: contextvars.ContextVar[object] = contextvars.ContextVar("VAR", default="unset")
+
+
+async def same(item):
+    return item
+
+
+async def sleepy(item):
+    await asyncio.sleep(0)
+    return item
+
+
+def shapes(items):
+    """Every shape of input, over the same items."""
+    items = list(items)
+
+    async def later():
+        await asyncio.sleep(1)
+        return items
+
+    async def later_async():
+        return AsyncSource(items)
+
+    async def later_generator():
+        return Source(items).generator()
+
+    return {
+        "list": lambda: items,
+        "iterator": lambda: Source(items),
+        "generator": lambda: Source(items).generator(),
+        "async iterator": lambda: AsyncSource(items),
+        "slow async iterator": lambda: AsyncSource(items, delay=0.1),
+        "async generator": lambda: AsyncSource(items).generator(),
+        "awaitable of a list": later,
+        "awaitable of an async iterator": later_async,
+        "awaitable of a generator": later_generator,
+        "stream": lambda: paco.map(same, items, limit=2),
+    }
+
+
+@pytest.mark.parametrize("fn", [same, sleepy, Probe(lambda item: item, takes=lambda item: 5 - item % 5)])
+@pytest.mark.parametrize("limit", [0, 1, 2, 3, 10, 10**9])
+@pytest.mark.parametrize("shape", shapes([]))
+async def test_every_shape_of_input_gives_every_result_in_order(shape, limit, fn):
+    for items in [], [7], list(range(25)):
+        source = shapes(items)[shape]
+        assert await paco.map(fn, source(), limit=limit) == items
+        assert [item async for item in paco.map(fn, source(), limit=limit)] == items
+        assert sorted([item async for item in paco.map(fn, source(), limit=limit).as_completed()]) == items
+        assert sorted(await paco.map(fn, source(), limit=limit).as_completed()) == items
+
+
+async def test_six_naps_of_ten_seconds_at_a_limit_of_two_take_thirty():
+    await paco.map(Probe(lambda item: item, takes=10), range(6), limit=2)
+    assert now() == 30
+
+
+@pytest.mark.parametrize("shape", shapes([]))
+@pytest.mark.parametrize("limit", [1, 2, 7, 100])
+async def test_the_limit_is_never_passed_and_is_reached_when_there_are_as_many_items(shape, limit):
+    probe = Probe(lambda item: item, takes=10)
+    await paco.map(probe, shapes(range(40))[shape](), limit=limit)
+    slow_source = shape == "slow async iterator"
+    assert probe.peak == min(limit, 40) or (slow_source and probe.peak <= limit)
+    assert probe.started == list(range(40))
+
+
+async def test_no_limit_runs_all_at_once():
+    probe = Probe(lambda item: item, takes=10)
+    await paco.map(probe, range(500))
+    assert probe.peak == 500
+    assert now() == 10
+
+
+async def test_a_slot_is_refilled_in_the_turn_in_which_it_gets_free():
+    probe = Probe(lambda item: item, takes=lambda item: 1 if item else 10)
+    await paco.map(probe, range(11), limit=2)
+    assert now() == 10
+    assert probe.started_at == [0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
+
+
+async def test_a_huge_limit_over_few_items_starts_few_tasks():
+    alive = 0
+
+    async def count(item):
+        nonlocal alive
+        await asyncio.sleep(1)
+        alive = max(alive, len(asyncio.all_tasks()))
+
+    await paco.map(count, range(10), limit=10**9)
+    assert alive <= 17
+
+
+async def test_items_that_never_suspend_need_one_worker():
+    tasks = set()
+
+    async def note(item):
+        tasks.add(asyncio.current_task())
+
+    await paco.map(note, range(1000), limit=100)
+    assert len(tasks) == 1
+
+
+async def test_workers_are_recycled():
+    tasks = set()
+
+    async def note(item):
+        tasks.add(asyncio.current_task())
+        await asyncio.sleep(1)
+
+    await paco.map(note, range(100), limit=5)
+    assert len(tasks) == 5
+
+
+# ---- context variables, and other marks
+
+
+async def test_an_item_sees_the_context_of_the_caller_and_of_no_other_item():
+    VAR.set("caller")
+    seen = []
+
+    async def mark(item):
+        seen.append(VAR.get())
+        VAR.set(item)
+        await asyncio.sleep(0)
+        assert VAR.get() == item
+
+    await paco.map(mark, range(20), limit=3)
+    assert seen == ["caller"] * 20
+    assert VAR.get() == "caller"
+
+
+async def test_a_context_variable_that_is_set_and_reset_costs_no_task():
+    tasks = set()
+
+    async def mark(item):
+        tasks.add(asyncio.current_task())
+        token = VAR.set(item)
+        VAR.reset(token)
+
+    await paco.map(mark, range(100), limit=1)
+    assert len(tasks) == 1
+
+
+async def test_context_values_that_cannot_be_compared_do_not_leak_either():
+    class Incomparable:
+        def __eq__(self, other):
+            raise RuntimeError("not comparable")
+
+        __hash__ = None
+
+    VAR.set(Incomparable())
+    seen = []
+
+    async def mark(item):
+        seen.append(VAR.get())
+        VAR.set(Incomparable())
+        return item
+
+    assert await paco.map(mark, range(5), limit=1) == list(range(5))
+    assert len({id(value) for value in seen}) == 1
+
+
+async def test_a_name_given_to_the_task_does_not_reach_the_next_item():
+    names = []
+
+    async def rename(item):
+        task = asyncio.current_task()
+        names.append(task.get_name())
+        task.set_name("mine")
+        await asyncio.sleep(0)
+
+    await paco.map(rename, range(4), limit=1)
+    assert names == ["paco.map"] * 4
+
+
+async def test_an_item_that_cancels_its_own_task_and_returns_does_not_touch_the_next_one():
+    async def cancel(item):
+        if item == 1:
+            asyncio.current_task().cancel()
+        else:
+            await asyncio.sleep(0)
+        return item
+
+    assert await paco.map(cancel, range(4), limit=1) == [0, 1, 2, 3]
+
+
+async def test_an_async_generator_source_is_run_in_one_task_with_a_context_of_its_own():
+    tasks = set()
+
+    async def source():
+        for number in range(10):
+            tasks.add(asyncio.current_task())
+            VAR.set(number)
+            await asyncio.sleep(1)
+            tasks.add(asyncio.current_task())
+            assert VAR.get() == number
+            yield number
+
+    async def look(item):
+        assert VAR.get() == "unset"
+        return item
+
+    assert await paco.map(look, source(), limit=3) == list(range(10))
+    assert len(tasks) == 1
+
+
+# ---- pulling
+
+
+async def test_a_source_is_pulled_only_when_a_worker_can_start_the_item():
+    for kind in Source, AsyncSource:
+        source = kind(itertools.count())
+        probe = Probe(lambda item: item, takes=10)
+        running = asyncio.ensure_future(paco.map(probe, source, limit=3))
+        await asyncio.sleep(5)
+        assert source.pulled == 3
+        await asyncio.sleep(10)
+        assert source.pulled == 6
+        running.cancel()
+        await asyncio.wait([running])
+        assert source.pulled == 6
+
+
+@pytest.mark.parametrize("kind", [Source, AsyncSource])
+async def test_a_source_is_not_asked_again_after_its_end(kind):
+    source = kind(range(20))
+    await paco.map(Probe(lambda item: item, takes=lambda item: item % 3), source, limit=4)
+    assert source.ended
+    assert not source.asked_after_end
+    assert not source.closed
+
+
+@pytest.mark.parametrize("kind", [Source, AsyncSource])
+async def test_an_error_of_the_source_ends_the_run_with_a_note_and_it_is_not_asked_again(kind):
+    source = kind(range(5), error=OSError("gone"))
+    probe = Probe(lambda item: item, takes=10)
+    with pytest.raises(OSError, match="gone") as caught:
+        await paco.map(probe, source, limit=20)
+    assert caught.value.__notes__ == ["paco.map: its source, after 5 items"]
+    assert sorted(probe.cancelled) == [0, 1, 2, 3, 4]
+    assert not source.asked_after_end
+    assert now() == 0
+
+
+async def test_results_before_an_error_of_the_source_are_delivered():
+    for kind in Source, AsyncSource:
+        seen = []
+        with pytest.raises(OSError, match="gone"):
+            async for item in paco.map(same, kind(range(5), error=OSError("gone")), limit=2):
+                seen.append(item)
+        assert seen == [0, 1, 2, 3, 4]
+
+
+async def test_an_iterable_that_cannot_be_iterated_raises_when_the_run_starts():
+    class Broken:
+        def __iter__(self):
+            raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        await paco.map(same, Broken())
+
+
+async def test_on_an_early_end_generators_are_closed_and_other_iterators_are_left_alone():
+    async def fail(item):
+        if item == 3:
+            raise ValueError(item)
+        await asyncio.sleep(1)
+
+    for kind in Source, AsyncSource:
+        plain, generated = kind(itertools.count()), kind(itertools.count())
+        with pytest.raises(ValueError, match="3"):
+            await paco.map(fail, plain, limit=5)
+        assert not plain.closed
+        with pytest.raises(ValueError, match="3"):
+            await paco.map(fail, generated.generator(), limit=5)
+        assert generated.closed
+
+
+async def test_a_source_that_is_idle_holds_no_result_back():
+    async def source():
+        yield 1
+        await asyncio.sleep(100)
+        yield 2
+
+    stream = paco.map(same, source(), limit=5)
+    assert await anext(stream) == 1
+    assert now() == 0
+    assert await anext(stream) == 2
+    assert [item async for item in stream] == []
+
+
+async def test_an_error_in_closing_the_source_does_not_hide_the_first_one():
+    def sync_source():
+        try:
+            yield from itertools.count()
+        finally:
+            raise OSError("cleanup")
+
+    async def async_source():
+        try:
+            for number in itertools.count():
+                yield number
+        finally:
+            raise OSError("cleanup")
+
+    async def fail(item):
+        await asyncio.sleep(1)
+        raise ValueError(item)
+
+    for source in sync_source, async_source:
+        with pytest.raises(ValueError, match="0") as caught:
+            await paco.map(fail, source(), limit=1)
+        assert caught.value.__notes__ == [
+            "paco.map: item 0: 0",
+            "paco.map: 1 more failed meanwhile: closing its source: OSError('cleanup')",
+        ]
+
+
+# ---- fairness, memory
+
+
+@pytest.mark.realtime
+async def test_a_timer_beside_items_that_never_suspend_is_not_late():
+    worst = 0.0
+    ended = False
+
+    async def tick():
+        nonlocal worst
+        while not ended:
+            start = time.perf_counter()
+            await asyncio.sleep(0.001)
+            worst = max(worst, time.perf_counter() - start - 0.001)
+
+    timer = asyncio.ensure_future(tick())
+    await asyncio.gather(*(paco.each(same, range(100_000), limit=100) for _ in range(4)))
+    ended = True
+    await timer
+    assert worst < 0.05
+
+
+async def test_runs_that_share_a_loop_all_get_on():
+    finished = []
+
+    async def run(name, count):
+        await paco.each(same, range(count), limit=10)
+        finished.append(name)
+
+    await asyncio.gather(run("long", 50_000), run("short", 100))
+    assert finished == ["short", "long"]
+
+
+@pytest.mark.parametrize("kind", ["each", "ordered", "completed"])
+async def test_streaming_takes_constant_memory(kind):
+    def source(count):
+        for _ in range(count):
+            yield object()
+
+    async def consume(count):
+        if kind == "each":
+            await paco.each(same, source(count), limit=10)
+        else:
+            stream = paco.map(same, source(count), limit=10)
+            async for _ in stream if kind == "ordered" else stream.as_completed():
+                pass
+
+    await consume(100)
+    tracemalloc.start()
+    try:
+        await consume(20_000)
+        assert tracemalloc.get_traced_memory()[1] < 500_000
+    finally:
+        tracemalloc.stop()
+
+
+async def test_a_delivered_result_is_not_kept_alive():
+    class Result:
+        alive = 0
+
+        def __init__(self):
+            Result.alive += 1
+
+        def __del__(self):
+            Result.alive -= 1
+
+    async def make(item):
+        await asyncio.sleep(item)
+        return Result()
+
+    for completed in False, True:
+        stream = paco.map(make, [1, 2, 1000], limit=3)
+        stream = stream.as_completed() if completed else stream
+        async with stream as results:
+            assert isinstance(await anext(results), Result)
+            assert Result.alive == 0
+            await anext(results)
+            assert Result.alive == 0
+
+
+async def test_a_handled_error_frees_its_frames_without_the_cyclic_collector():
+    class Local:
+        alive = 0
+
+        def __init__(self):
+            Local.alive += 1
+
+        def __del__(self):
+            Local.alive -= 1
+
+    async def fail(item):
+        local = Local()
+        await asyncio.sleep(1)
+        raise ValueError(local)
+
+    async def caught(**options):
+        try:
+            return await paco.map(fail, source, limit=2, **options)
+        except ValueError:
+            return None
+
+    gc.collect()
+    gc.disable()
+    try:
+        for source in [1, 2, 3], AsyncSource([1, 2, 3]):
+            assert await caught() is None
+            assert Local.alive == 0
+        source = [1, 2, 3]
+        results = await caught(return_exceptions=True)
+        assert len(results) == 3
+        del results
+        assert Local.alive == 0
+    finally:
+        gc.enable()

@@ -1,0 +1,371 @@
+"""How a run ends: the first error, notes, cancellation, timeouts, items that cancel, hostile exceptions."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import traceback
+
+import pytest
+
+import paco
+from paco.testing import AsyncSource, Probe, Source, now, run
+
+
+class Hostile(Exception):
+    """An exception whose notes cannot be used and whose repr fails."""
+
+    def __init__(self):
+        self.__notes__ = "not a list"
+
+    def __repr__(self):
+        raise RuntimeError("no repr")
+
+
+def failing(*bad, error=ValueError):
+    """Return a probe of 1 s for good items, at once for bad ones."""
+
+    def fn(item):
+        if item in bad:
+            raise error(item)
+        return item
+
+    return Probe(fn, takes=lambda item: 1 if item in bad else 10, cleanup=5)
+
+
+async def test_the_first_error_is_raised_itself_after_all_siblings_have_finished():
+    probe = failing(2)
+    with pytest.raises(ValueError, match="2") as caught:
+        await paco.map(probe, range(10), limit=4)
+    assert sorted(probe.cancelled) == [0, 1, 3]
+    assert probe.running == 0
+    assert now() == 6  # 1 s of the item, 5 s of its siblings' cleanup
+    assert caught.value.__notes__ == ["paco.map: item 2: 2"]
+
+
+async def test_the_traceback_shows_the_users_frames_and_where_the_call_was_made():
+    async def inner(item):
+        raise ValueError(item)
+
+    async def outer(item):
+        await asyncio.sleep(1)
+        await inner(item)
+
+    with pytest.raises(ValueError, match="2") as caught:
+        await paco.map(outer, [2])
+    frames = [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
+    assert frames[0] == "test_the_traceback_shows_the_users_frames_and_where_the_call_was_made"
+    assert frames[-2:] == ["outer", "inner"]
+    assert "_work" not in frames
+
+
+async def test_the_context_and_cause_of_an_error_are_the_users():
+    async def fail(item):
+        try:
+            raise KeyError("inner")
+        except KeyError as inner:
+            raise ValueError("outer") from inner
+
+    for source in [1], AsyncSource([1]):
+        with pytest.raises(ValueError, match="outer") as caught:
+            async for _ in paco.map(fail, source):
+                pass
+        assert isinstance(caught.value.__cause__, KeyError)
+
+
+async def test_further_errors_are_counted_and_three_of_them_are_shown():
+    async def fail(item):
+        try:
+            await asyncio.sleep(1 if item == 0 else 100)
+        finally:
+            raise ValueError(item)
+
+    with pytest.raises(ValueError, match="0") as caught:
+        await paco.map(fail, range(6))
+    first, second = caught.value.__notes__
+    assert first == "paco.map: item 0: 0"
+    assert second.startswith("paco.map: 5 more failed meanwhile: item ")
+    assert second.endswith("; and 2 more")
+    assert second.count("ValueError(") == 3
+
+
+async def test_a_long_item_is_shortened_in_the_note():
+    async def fail(item):
+        raise ValueError("bad")
+
+    with pytest.raises(ValueError, match="bad") as caught:
+        await paco.map(fail, ["x" * 10_000])
+    assert len(caught.value.__notes__[0]) < 120
+
+
+async def test_hostile_exceptions_and_items_do_not_hide_the_error():
+    class Item:
+        def __repr__(self):
+            raise RuntimeError("no repr")
+
+    async def fail(item):
+        raise Hostile
+
+    with pytest.raises(Hostile):
+        await paco.map(fail, [Item()] * 3)
+
+
+async def test_exceptions_take_the_place_of_results_when_asked_for():
+    results = await paco.map(failing(1, 3), range(5), limit=2, return_exceptions=True)
+    assert [type(result) for result in results] == [int, ValueError, int, ValueError, int]
+    assert not hasattr(results[1], "__notes__")
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("catch", [False, True])
+def test_keyboard_interrupt_and_system_exit_leave_through_run_after_all_cleanup(error, catch):
+    ended = []
+
+    async def item(number):
+        try:
+            await asyncio.sleep(1 if number == 1 else 100)
+            raise error
+        finally:
+            await asyncio.sleep(5)
+            ended.append(number)
+
+    with pytest.raises(error):
+        run(paco.map(item, [1, 2, 3], return_exceptions=catch))
+    assert sorted(ended) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("error", [StopIteration, StopAsyncIteration, GeneratorExit])
+@pytest.mark.parametrize("catch", [False, True])
+async def test_the_end_of_an_iteration_out_of_an_item_is_an_error_and_never_a_short_result(error, catch):
+    async def fail(item):
+        if item == 3:
+            raise error
+        return item
+
+    if catch:
+        results = await paco.map(fail, range(6), limit=2, return_exceptions=True)
+        assert isinstance(results[3], RuntimeError)
+        assert len(results) == 6
+    else:
+        for stream in paco.map(fail, range(6), limit=2), paco.map(fail, range(6), limit=2).as_completed():
+            with pytest.raises(RuntimeError) as caught:
+                await stream
+            assert isinstance(caught.value.__cause__, error)
+
+
+async def test_an_item_that_ends_cancelled_by_itself_is_an_error_of_that_item():
+    async def cancel(item):
+        if item == 1:
+            raise asyncio.CancelledError("mine")
+        if item == 2:
+            asyncio.current_task().cancel()
+        await asyncio.sleep(1)
+        return item
+
+    for bad in 1, 2:
+        with pytest.raises(paco.ItemCancelled) as caught:
+            await paco.map(cancel, [0, bad, 3])
+        assert isinstance(caught.value.__cause__, asyncio.CancelledError)
+        assert caught.value.__notes__ == [f"paco.map: item 1: {bad}"]
+    results = await paco.map(cancel, [0, 1, 2, 3], return_exceptions=True)
+    assert [type(result) for result in results] == [int, paco.ItemCancelled, paco.ItemCancelled, int]
+    assert asyncio.current_task().cancelling() == 0
+
+
+async def test_an_item_that_awaits_a_cancelled_future_is_an_error_of_that_item():
+    future = asyncio.get_running_loop().create_future()
+    future.cancel()
+
+    async def wait(item):
+        await future
+
+    with pytest.raises(paco.ItemCancelled):
+        await paco.map(wait, [1])
+
+
+async def test_a_cancelled_caller_gets_its_cancellation_after_everything_has_finished():
+    probe = Probe(lambda item: item, takes=100, cleanup=5)
+    running = asyncio.ensure_future(paco.map(probe, range(10), limit=3))
+    await asyncio.sleep(1)
+    running.cancel("enough")
+    await asyncio.sleep(1)
+    running.cancel()  # a second one does not abandon the cleanup
+    with pytest.raises(asyncio.CancelledError, match="enough"):
+        await running
+    assert now() == 6
+    assert sorted(probe.cancelled) == [0, 1, 2]
+    assert running.cancelled()
+
+
+async def test_each_running_item_gets_exactly_one_cancel():
+    counts = []
+
+    async def count(item):
+        try:
+            await asyncio.sleep(100)
+        finally:
+            await asyncio.sleep(5)
+            counts.append(asyncio.current_task().cancelling())
+
+    running = asyncio.ensure_future(paco.map(count, range(3)))
+    for _ in range(3):
+        await asyncio.sleep(1)
+        running.cancel()
+    await asyncio.wait([running])
+    assert counts == [1, 1, 1]
+
+
+async def test_an_item_that_suppresses_a_cancellation_is_still_waited_for_and_nothing_new_starts():
+    source = Source(itertools.count())
+
+    async def stubborn(item):
+        try:
+            await asyncio.sleep(100)
+        except asyncio.CancelledError:
+            asyncio.current_task().uncancel()
+            await asyncio.sleep(50)
+
+    running = asyncio.ensure_future(paco.map(stubborn, source, limit=2))
+    await asyncio.sleep(1)
+    running.cancel()
+    await asyncio.wait([running])
+    assert running.cancelled()
+    assert now() == 51
+    assert source.pulled == 2
+
+
+async def test_a_cancellation_wins_over_an_error_which_goes_into_its_note():
+    running = asyncio.ensure_future(paco.map(failing(0), range(3)))
+    await asyncio.sleep(2)  # the item has failed, its siblings clean up
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await running
+    assert caught.value.__notes__ == ["paco.map: cancelled while it was failing with ValueError(0)"]
+
+
+async def test_errors_in_the_cleanup_of_a_cancelled_run_are_told_in_its_note():
+    async def fail(item):
+        try:
+            await asyncio.sleep(100)
+        finally:
+            raise ValueError(item)
+
+    running = asyncio.ensure_future(paco.map(fail, [7]))
+    await asyncio.sleep(1)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await running
+    assert caught.value.__notes__ == ["paco.map: 1 more failed meanwhile: item 0: ValueError(7)"]
+
+
+async def test_a_timeout_is_raised_after_everything_has_been_cancelled_and_has_finished():
+    probe = Probe(lambda item: item, takes=100, cleanup=5)
+    with pytest.raises(TimeoutError, match="paco.map: not finished within its timeout of 2 s"):
+        await paco.map(probe, range(10), limit=3, timeout=2)
+    assert now() == 7
+    assert sorted(probe.cancelled) == [0, 1, 2]
+    assert asyncio.current_task().cancelling() == 0
+
+
+async def test_a_timeout_of_zero_fires_at_once_and_starts_nothing():
+    probe = Probe(lambda item: item)
+    for source in Source([1]), Source([1]).generator(), AsyncSource([1]), paco.map(probe, [1]):
+        with pytest.raises(TimeoutError):
+            await paco.map(probe, source, timeout=0)
+        with pytest.raises(TimeoutError):
+            async for _ in paco.map(probe, [1], timeout=0):
+                pass
+    assert probe.started == []
+
+
+async def test_an_awaitable_source_is_closed_when_a_timeout_of_zero_starts_nothing():
+    async def rows():
+        return [1]
+
+    with pytest.raises(TimeoutError):
+        await paco.map(Probe(lambda item: item), rows(), timeout=0)
+
+
+async def test_no_timeout_and_an_endless_one_are_the_same():
+    assert await paco.map(Probe(lambda item: item, takes=10**6), [1], timeout=float("inf")) == [1]
+
+
+async def test_a_timeout_is_no_cancellation_of_the_caller():
+    async with asyncio.timeout(50):
+        with pytest.raises(TimeoutError, match="paco.map"):
+            await paco.map(Probe(lambda item: item, takes=100), [1], timeout=2)
+        await asyncio.sleep(1)
+
+
+async def test_an_outer_timeout_is_the_outer_one():
+    with pytest.raises(TimeoutError) as caught:
+        async with asyncio.timeout(2):
+            await paco.map(Probe(lambda item: item, takes=100), [1], timeout=50)
+    assert "paco" not in str(caught.value)
+    assert asyncio.current_task().cancelling() == 0
+
+
+async def test_a_cancellation_in_the_step_in_which_the_run_ends_is_not_swallowed():
+    running = None
+
+    async def cancel_the_caller(item):
+        await asyncio.sleep(1)
+        running.cancel()
+        return item
+
+    running = asyncio.ensure_future(paco.map(cancel_the_caller, [1]))
+    await asyncio.wait([running])
+    assert running.cancelled()
+
+
+async def test_a_worker_that_someone_else_cancels_is_an_error_and_no_short_result():
+    async def item(number):
+        await asyncio.sleep(10)
+        return number
+
+    before = asyncio.all_tasks()
+    running = asyncio.ensure_future(paco.map(item, range(4), limit=2))
+    await asyncio.sleep(1)
+    for task in asyncio.all_tasks() - before - {running}:
+        task.cancel()
+        break
+    with pytest.raises(paco.ItemCancelled):
+        await running
+
+
+@pytest.mark.parametrize("source", [[1, 2, 3], AsyncSource([1, 2, 3], delay=5)], ids=["sync", "async"])
+async def test_workers_and_readers_that_are_cancelled_before_their_first_step_are_errors_too(source):
+    before = asyncio.all_tasks()
+    running = asyncio.ensure_future(paco.map(Probe(lambda item: item), source))
+    await asyncio.sleep(0)
+    for task in asyncio.all_tasks() - before - {running}:
+        task.cancel()
+    with pytest.raises(paco.ItemCancelled):
+        await running
+
+
+async def test_a_function_that_is_not_async_is_told_how_to_become_one():
+    def double(item):
+        return 2 * item
+
+    with pytest.raises(TypeError, match=r"double must be a coroutine function.*paco\.wraps.*asyncio\.to_thread"):
+        await paco.map(double, [1])
+    with pytest.raises(TypeError, match="double must be a coroutine function"):
+        await paco.filter(double, [1])
+    with pytest.raises(TypeError, match="double must be a coroutine function"):
+        await paco.map(double, [1], 0, None, None, False)
+
+
+async def test_a_type_error_of_the_users_own_stays_as_it_is():
+    async def two(first, second):
+        return first
+
+    async def wrong(item):
+        return await 5
+
+    with pytest.raises(TypeError, match="missing 1 required positional argument"):
+        await paco.map(two, [1])
+    with pytest.raises(TypeError, match="^object int can't be used in 'await' expression|can't be awaited"):
+        await paco.map(wrong, [1])
+    with pytest.raises(TypeError, match="has no len"):
+        await paco.map(len, [1])

@@ -1,0 +1,435 @@
+"""Streams and pipelines: delivery, backpressure, leaving early, use once, stages."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import itertools
+import logging
+import threading
+
+import pytest
+
+import paco
+from paco.testing import AsyncSource, Probe, Source, now
+
+
+async def same(item):
+    return item
+
+
+async def test_an_ordered_stream_gives_each_result_as_soon_as_its_turn_comes():
+    seen = []
+    async for item in paco.map(Probe(lambda item: item, takes=lambda item: [3, 1, 2][item]), range(3)):
+        seen.append((item, now()))
+    assert seen == [(0, 3), (1, 3), (2, 3)]
+
+
+async def test_as_completed_gives_each_result_as_soon_as_it_is_there():
+    seen = []
+    async for item in paco.map(Probe(lambda item: item, takes=lambda item: [3, 1, 2][item]), range(3)).as_completed():
+        seen.append((item, now()))
+    assert seen == [(1, 1), (2, 2), (0, 3)]
+
+
+async def test_the_list_of_as_completed_is_in_order_of_completion():
+    assert await paco.map(Probe(lambda item: item, takes=lambda item: -item % 3), range(3)).as_completed() == [0, 2, 1]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 5])
+@pytest.mark.parametrize("buffer", [None, 0, 1, 7])
+@pytest.mark.parametrize("completed", [False, True])
+async def test_a_slow_consumer_holds_the_source_back(limit, buffer, completed):
+    for kind in Source, AsyncSource:
+        source = kind(itertools.count())
+        stream = paco.map(Probe(lambda item: item, takes=1), source, limit=limit)
+        stream = stream if buffer is None else stream.buffer(buffer)
+        stream = stream.as_completed() if completed else stream
+        window = limit + (limit if buffer is None else buffer)
+        taken = 0
+        async with stream as results:
+            async for _ in results:
+                taken += 1
+                await asyncio.sleep(100)
+                assert source.pulled == taken + window
+                if taken == 4:
+                    break
+
+
+async def test_a_slow_consumer_and_work_overlap():
+    async for _ in paco.map(Probe(lambda item: item, takes=50), range(100), limit=10):
+        await asyncio.sleep(10)
+    assert now() == 1050
+
+
+async def test_a_slow_head_holds_delivery_and_not_work():
+    probe = Probe(lambda item: item, takes=lambda item: 0.01 if item else 0.5)
+    seen = [item async for item in paco.map(probe, range(100), limit=4).buffer(100)]
+    assert seen == list(range(100))
+    assert now() == 0.5
+
+
+async def test_without_a_limit_finished_results_that_wait_are_bounded_too():
+    source = Source(itertools.count())
+    async with paco.map(same, source) as results:
+        async for item in results:
+            await asyncio.sleep(1)
+            assert source.pulled < 3000
+            if item == 5:
+                break
+
+
+async def test_a_slow_head_never_holds_an_error():
+    async def fail(item):
+        await asyncio.sleep(100 if item == 0 else 1)
+        raise ValueError(item)
+
+    with pytest.raises(ValueError, match="1"):
+        async for _ in paco.map(fail, range(3)):
+            pass
+    assert now() == 1
+
+
+async def test_results_before_an_error_are_delivered_first_and_then_the_stream_has_ended():
+    async def fail(item):
+        if item == 5:
+            raise ValueError(item)
+        return item
+
+    for limit in 1, 3, 10:
+        stream = paco.map(fail, range(10), limit=limit)
+        seen = []
+        with pytest.raises(ValueError, match="5"):
+            async for item in stream:
+                seen.append(item)
+        assert seen == [0, 1, 2, 3, 4]
+        with pytest.raises(StopAsyncIteration):
+            await anext(stream)
+
+
+async def test_break_ends_the_tasks_when_the_stream_is_dropped():
+    probe = Probe(lambda item: item, takes=lambda item: 10 * item)
+    source = Source(itertools.count())
+    async for _ in paco.map(probe, source.generator(), limit=3):
+        break
+    assert probe.running > 0
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert probe.running == 0
+    assert source.closed
+
+
+async def test_a_stream_dropped_in_another_thread_ends_its_tasks():
+    probe = Probe(lambda item: item, takes=lambda item: 10 * item)
+    stream = paco.map(probe, itertools.count(), limit=3)
+    await anext(stream)
+    held = [stream]
+    del stream
+    thread = threading.Thread(target=held.clear)
+    thread.start()
+    thread.join()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert probe.running == 0
+
+
+def test_a_stream_dropped_after_its_loop_is_gone_does_nothing():
+    async def main():
+        stream = paco.map(same, range(1000), limit=2)
+        await anext(stream)
+        return stream
+
+    stream = asyncio.run(main())
+    del stream
+    gc.collect()
+
+
+async def test_async_with_guarantees_the_end_by_the_end_of_the_block():
+    probe = Probe(lambda item: item, takes=lambda item: 10 * item, cleanup=5)
+    source = AsyncSource(itertools.count())
+    async with paco.map(probe, source.generator(), limit=3) as results:
+        async for _ in results:
+            break
+    assert probe.running == 0
+    assert source.closed
+    assert now() == 5
+
+
+async def test_an_error_in_the_block_is_the_error():
+    probe = Probe(lambda item: item, takes=10)
+    with pytest.raises(KeyError):
+        async with paco.map(probe, range(5)):
+            raise KeyError
+    assert probe.started == []
+    with pytest.raises(KeyError):
+        async with paco.map(probe, range(5), limit=2) as results:
+            async for _ in results:
+                raise KeyError
+    assert probe.running == 0
+
+
+async def test_errors_that_nobody_receives_are_reported_to_the_loop():
+    reports = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: reports.append(context))
+
+    async def fail(item):
+        if not item:
+            return item
+        try:
+            await asyncio.sleep(item)
+        finally:
+            raise ValueError(item)
+
+    async with paco.map(fail, [0, 50, 100]) as results:
+        assert await anext(results) == 0
+        await asyncio.sleep(10)
+    assert len(reports) == 1
+    assert "2 more failed meanwhile" in reports[0]["message"]
+    assert "item 1: ValueError(50)" in reports[0]["message"]
+    reports.clear()
+
+    async with paco.map(fail, [0, 1, 100]) as results:
+        assert await anext(results) == 0
+        await asyncio.sleep(50)
+    assert str(reports[0]["exception"]) == "1"
+    reports.clear()
+
+    stream = paco.map(fail, [0, 1])
+    assert await anext(stream) == 0
+    await asyncio.sleep(50)
+    del stream
+    assert str(reports[0]["exception"]) == "1"
+
+
+async def test_a_consumer_that_is_cancelled_leaves_nothing_running():
+    probe = Probe(lambda item: item, takes=100, cleanup=5)
+
+    async def consume():
+        async for _ in paco.map(probe, range(10), limit=3):
+            pass
+
+    running = asyncio.ensure_future(consume())
+    await asyncio.sleep(1)
+    running.cancel()
+    await asyncio.wait([running])
+    assert running.cancelled()
+    assert probe.running == 0
+    assert now() == 6
+
+
+async def test_a_stream_has_one_consumer():
+    stream = paco.map(Probe(lambda item: item, takes=10), range(3), limit=1)
+    first = asyncio.ensure_future(anext(stream))
+    await asyncio.sleep(1)
+    with pytest.raises(RuntimeError, match="one consumer"):
+        await anext(stream)
+    assert await first == 0
+    await stream.aclose()
+
+
+async def test_a_stream_is_used_once():
+    used = [paco.map(same, [1]) for _ in range(4)]
+    await used[0]
+    assert [item async for item in used[1]] == [1]
+    used[2].as_completed().close()
+    used[3].close()
+    for stream in used:
+        with pytest.raises(RuntimeError, match="a stream is used once"):
+            await stream
+        with pytest.raises(RuntimeError, match="a stream is used once"):
+            aiter(stream)
+        with pytest.raises(RuntimeError, match="a stream is used once"):
+            stream.buffer(2)
+    with pytest.raises(RuntimeError, match="a stream is used once"):
+        await anext(used[0])
+    with pytest.raises(StopAsyncIteration):
+        await anext(used[1])
+
+
+async def test_a_stream_can_be_iterated_on_where_it_was_left():
+    stream = paco.map(same, range(5), limit=2)
+    async for item in stream:
+        if item == 1:
+            break
+    assert [item async for item in stream] == [2, 3, 4]
+
+
+async def test_aclose_can_be_called_at_any_time_and_again():
+    stream = paco.map(same, Source(range(5)).generator())
+    await stream.aclose()
+    await stream.aclose()
+    stream = paco.map(same, range(5))
+    await anext(stream)
+    await stream.aclose()
+    await stream.aclose()
+    with pytest.raises(StopAsyncIteration):
+        while True:
+            await anext(stream)
+
+
+async def test_a_stream_that_is_dropped_unused_warns():
+    with pytest.warns(RuntimeWarning, match="paco.map.* was never awaited or iterated"):
+        paco.map(same, [1])
+
+    async def rows():
+        return [1]
+
+    with pytest.warns(RuntimeWarning, match="paco.map.* was never awaited or iterated"):
+        paco.map(same, rows())
+
+
+async def test_a_stream_says_what_it_is():
+    stream = paco.map(same, [1], limit=3)
+    assert repr(stream) == f"<paco.map stream of {same!r}, limit=3, unused>"[: len(repr(stream))]
+    await stream
+    assert "awaited" in repr(stream)
+
+
+def test_a_stream_is_a_coroutine_for_everything_that_takes_one():
+    async def main():
+        assert await asyncio.create_task(paco.map(same, [1])) == [1]
+        assert await asyncio.gather(paco.map(same, [1]), paco.map(same, [2])) == [[1], [2]]
+        assert await asyncio.wait_for(paco.map(same, [1]), 5) == [1]
+
+    asyncio.run(main())
+    assert asyncio.run(paco.map(same, [1, 2])) == [1, 2]
+    loop = asyncio.new_event_loop()
+    assert loop.run_until_complete(paco.map(same, [1, 2])) == [1, 2]
+    loop.close()
+
+
+async def test_a_task_of_a_stream_that_is_cancelled_before_its_first_step_closes_what_it_was_given():
+    async def rows():
+        return [1]
+
+    for stream in paco.map(same, rows()), paco.gather(same(1), same(2)):
+        task = asyncio.create_task(stream)
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+
+
+async def test_a_stream_can_be_driven_by_hand():
+    stream = paco.map(same, [1])
+    with pytest.raises(KeyError):
+        stream.throw(KeyError)
+    with pytest.raises(KeyError, match="x"):
+        paco.map(same, [1]).throw(KeyError, KeyError("x"))
+
+
+# ---- pipelines
+
+
+async def double(item):
+    return 2 * item
+
+
+async def is_small(item):
+    return item < 8
+
+
+async def add(total, item):
+    return total + item
+
+
+async def test_stages_run_at_the_same_time_each_under_its_own_limit():
+    first, second = Probe(lambda item: item + 1, takes=1), Probe(lambda item: 2 * item, takes=10)
+    results = await (range(10) | paco.map(first, limit=1) | paco.map(second, limit=10))
+    assert results == [2 * (item + 1) for item in range(10)]
+    assert now() == 20
+    assert first.peak == 1
+
+
+@pytest.mark.parametrize(
+    ("stage", "result"),
+    [
+        (paco.map(double), [0, 2, 4, 6, 8]),
+        (paco.filter(is_small), [0, 1, 2, 3, 4]),
+        (paco.filterfalse(is_small), []),
+        (paco.flat_map(double), [0, 2, 4, 6, 8]),
+        (paco.dropwhile(is_small), []),
+        (paco.each(double), None),
+        (paco.each(double, collect=True), [0, 2, 4, 6, 8]),
+        (paco.reduce(add), 10),
+        (paco.reduce(add, initializer=5), 15),
+        (paco.some(double), True),
+        (paco.every(double), False),
+        (paco.map(double) | paco.map(double), [0, 4, 8, 12, 16]),
+        (paco.map(double) | paco.filter(is_small) | paco.reduce(add), 12),
+    ],
+)
+async def test_every_stage_takes_every_left_side_and_can_be_used_again(stage, result):
+    async def rows():
+        return range(5)
+
+    lefts = [range(5), list(range(5)), Source(range(5)), AsyncSource(range(5)), rows(), paco.map(same, range(5))]
+    for left in [*lefts, dict.fromkeys(range(5)), set(range(5))]:
+        assert await (left | stage) == result
+
+
+async def test_an_empty_left_side_is_a_left_side():
+    assert await ([] | paco.map(double)) == []
+    assert await ({} | paco.map(double)) == []
+
+
+async def test_a_stage_joined_with_anything_else_is_a_type_error():
+    with pytest.raises(TypeError, match="unsupported operand"):
+        paco.map(double) | 5
+    with pytest.raises(TypeError, match="paco.map: the left side of | must be"):
+        5 | paco.map(double)
+    assert repr(paco.map(double) | paco.filter(is_small)) == "<paco stage map | filter>"
+
+
+async def test_a_failure_of_one_stage_ends_all_at_once_however_busy_the_others_are():
+    async def fail(item):
+        await asyncio.sleep(item)
+        if item == 3:
+            raise ValueError(item)
+        return item
+
+    slow = Probe(lambda item: item, takes=1000)
+    with pytest.raises(ValueError, match="3") as caught:
+        await (range(5) | paco.map(fail) | paco.map(slow, limit=2) | paco.map(same))
+    assert now() == 3
+    assert slow.running == 0
+    assert caught.value.__notes__ == ["paco.map: item 3: 3"]
+
+
+async def test_errors_in_the_cleanup_of_a_failing_stage_are_in_the_notes():
+    async def fail(item):
+        try:
+            await asyncio.sleep(item)
+        finally:
+            raise ValueError(item)
+
+    with pytest.raises(ValueError, match="1") as caught:
+        await (range(1, 4) | paco.map(fail) | paco.map(same))
+    assert "2 more failed meanwhile" in caught.value.__notes__[1]
+
+
+async def test_leaving_a_pipeline_early_ends_every_stage_and_closes_the_source():
+    source = AsyncSource(itertools.count())
+    probes = [Probe(lambda item: item, takes=3, cleanup=5) for _ in range(3)]
+    stream = source.generator() | paco.map(probes[0], limit=2) | paco.map(probes[1], limit=2) | paco.map(probes[2])
+    async with stream as results:
+        assert await anext(results) == 0
+    assert all(probe.running == 0 for probe in probes)
+    assert source.closed
+
+
+async def test_a_slow_consumer_holds_a_whole_pipeline_back():
+    source = Source(itertools.count())
+    stream = source | paco.map(same, limit=2) | paco.map(same, limit=2) | paco.map(same, limit=2)
+    async with stream as results:
+        await anext(results)
+        await asyncio.sleep(1000)
+        assert source.pulled < 20
+
+
+async def test_a_cancelled_pipeline_is_silent(caplog):
+    caplog.set_level(logging.ERROR)
+    running = asyncio.ensure_future(range(5) | paco.map(Probe(lambda item: item, takes=9)) | paco.each(same))
+    await asyncio.sleep(1)
+    running.cancel()
+    await asyncio.wait([running])
+    assert not caplog.records
