@@ -9,6 +9,7 @@ import asyncio
 import functools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any, cast
 
 import aiometer
 import aiostream
@@ -144,13 +145,15 @@ async def streamable_as_completed(fn: Fn, items: list[int], limit: int) -> list[
     return [result async for result in streamable.stream(items).map(fn, concurrency=limit, as_completed=True)]
 
 
-async def aiostream_list(fn: Fn, items: list[int], limit: int) -> list[int]:
-    return await aiostream.stream.list(aiostream.stream.map(aiostream.stream.iterate(items), fn, task_limit=limit))
+async def aiostream_list(fn: Any, items: list[int], limit: int) -> list[int]:
+    results: Any = aiostream.stream.map(aiostream.stream.iterate(items), fn, task_limit=limit)
+    return cast("list[int]", await aiostream.stream.list(results))
 
 
-async def _aiostream(fn: Fn, items: list[int], limit: int, *, ordered: bool) -> list[int]:
+async def _aiostream(fn: Any, items: list[int], limit: int, *, ordered: bool) -> list[int]:
     source = aiostream.stream.iterate(items)
-    async with aiostream.stream.map(source, fn, ordered=ordered, task_limit=limit).stream() as results:
+    mapped: Any = aiostream.stream.map(source, fn, ordered=ordered, task_limit=limit)
+    async with mapped.stream() as results:
         return [result async for result in results]
 
 
@@ -160,7 +163,7 @@ aiostream_as_completed = functools.partial(_aiostream, ordered=False)
 BARE = Peer("bare tasks, static split", bare_tasks)
 GATHER = Peer("gather + Semaphore", gather_semaphore)
 STREAMABLE = Peer("streamable", streamable_ordered, packages=("streamable",))
-AIOSTREAM = Peer("aiostream", aiostream_ordered, 20_000, packages=("aiostream",))
+AIOSTREAM = Peer("aiostream", aiostream_ordered, 10_000, packages=("aiostream",))
 
 #: What paco is compared with, by how it is used: ours, and the peers that do the same.
 SHAPES: dict[str, tuple[Peer, list[Peer]]] = {
@@ -173,9 +176,9 @@ SHAPES: dict[str, tuple[Peer, list[Peer]]] = {
             Peer("TaskGroup + Semaphore", task_group_semaphore),
             Peer("aioitertools", aioitertools, packages=("aioitertools",)),
             STREAMABLE,
-            Peer("aiometer", aiometer_run_all, 20_000, packages=("aiometer",)),
-            Peer("aiostream", aiostream_list, 20_000, packages=("aiostream",)),
-            Peer("anyio + CapacityLimiter", anyio_limiter, 20_000, packages=("anyio",)),
+            Peer("aiometer", aiometer_run_all, 10_000, packages=("aiometer",)),
+            Peer("aiostream", aiostream_list, 10_000, packages=("aiostream",)),
+            Peer("anyio + CapacityLimiter", anyio_limiter, 10_000, packages=("anyio",)),
         ],
     ),
     "ordered stream": (Peer("async for ... in paco.map(...)", paco_ordered), [STREAMABLE, AIOSTREAM]),
@@ -183,8 +186,8 @@ SHAPES: dict[str, tuple[Peer, list[Peer]]] = {
         Peer("async for ... in paco.map(...).as_completed()", paco_as_completed, ordered=False),
         [
             Peer("streamable", streamable_as_completed, ordered=False, packages=("streamable",)),
-            Peer("aiometer", aiometer_amap, 20_000, ordered=False, packages=("aiometer",)),
-            Peer("aiostream", aiostream_as_completed, 20_000, ordered=False, packages=("aiostream",)),
+            Peer("aiometer", aiometer_amap, 10_000, ordered=False, packages=("aiometer",)),
+            Peer("aiostream", aiostream_as_completed, 10_000, ordered=False, packages=("aiostream",)),
         ],
     ),
 }

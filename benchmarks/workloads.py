@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 #: Items in flight at most, in every measurement.
 LIMIT = 100
 
-Fn = Callable[[int], Awaitable[int]]
+Fn = Callable[[int], Coroutine[Any, Any, int]]
 
 
 async def _instant(item: int) -> int:

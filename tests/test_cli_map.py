@@ -14,6 +14,7 @@ import runpy
 import signal
 import sys
 import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -52,6 +53,11 @@ async def interrupt(item):
     if item == "2":
         signal.raise_signal(signal.SIGINT)
     await asyncio.sleep(0.01)
+
+async def wakes(item):
+    wakeup = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(wakeup)
+    return wakeup >= 0
 
 async def terminate(item):
     signal.raise_signal(signal.SIGTERM)
@@ -224,6 +230,12 @@ def test_ctrl_c_lets_the_running_items_end(folder, capfd):
     assert "draining 2 running items; Ctrl-C again cancels them\n" in err
     assert "stopped in" in err
     assert "of 100 items" in err
+
+
+def test_a_signal_wakes_the_loop_up_whenever_it_comes(capfd):
+    assert paco_map("jobs:wakes", "three.txt") == 0
+    assert [record["result"] for record in records(capfd.readouterr().out)] == [True] * 3
+    assert signal.set_wakeup_fd(-1) == -1
 
 
 def test_sigterm_does_the_same_with_its_own_exit_code(capfd):
@@ -433,12 +445,13 @@ def test_a_standard_stream_that_is_closed_is_told(monkeypatch, capfd, name, opti
     assert f"paco: standard {name[3:]}put is closed" in told(capfd)
 
 
-def test_help_starts_with_three_examples(capfd):
+def test_help_starts_with_three_examples(capfd, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     assert paco_map("--help") == 0
     assert paco_map("jobs:echo", "-h") == 0
     out = capfd.readouterr().out
     assert out[: out.index("usage:")].count("paco map ") == 3
-    assert all(len(line) <= 100 for line in out.splitlines())
+    assert all(len(line) <= 79 for line in out.splitlines())
 
 
 def test_the_command_alone(capfd, monkeypatch):
@@ -500,3 +513,41 @@ def test_a_thousand_requests_over_http(folder, capfd):
     assert {record["result"]["status"] for record in found} == {200}
     assert max(record["slot"] for record in found) < 100
     assert "1,000 items   1,000 ok   0 failed" in told(capfd)
+
+
+class Echo(BaseHTTPRequestHandler):
+    """A server that is not the example's own."""
+
+    def do_GET(self):
+        body = self.path.encode()
+        self.send_response(200 if self.path != "/none" else 404)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.parametrize("by", ["environment", "argument"])
+def test_the_example_asks_a_server_that_is_named(folder, capfd, monkeypatch, by):
+    pytest.importorskip("aiohttp")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Echo) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        (folder / "urls.txt").write_text(f"/abc\n{url}/whole-url\n/none\n")
+        words = [f"{Path(__file__).parent.parent / 'examples/fetch.py'}:fetch", "urls.txt"]
+        if by == "environment":
+            monkeypatch.setenv("BASE_URL", url)
+        else:
+            words += ["--arg", f"base_url={url}"]
+        code = paco_map(*words)
+        server.shutdown()
+        thread.join()
+    assert code == 0
+    assert [tuple(record["result"].values()) for record in records(capfd.readouterr().out)] == [
+        (200, 4),
+        (200, 10),
+        (404, 5),
+    ]

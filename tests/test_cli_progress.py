@@ -49,7 +49,7 @@ async def test_the_line_is_repainted_ten_times_a_second():
     await asyncio.sleep(0.15)
     progress.stop()
     assert len(screen.painted) == 11
-    assert screen.painted[-2] == "   10%  100/1,000  100 ok  0 failed  100/s  50 in flight  eta 0:09"
+    assert screen.painted[-2] == "  10%  100/1,000  100 ok  0 failed  100/s  50 in flight  eta 0:09"
     assert screen.painted[-1] == ""
 
 
@@ -64,11 +64,11 @@ async def test_a_line_without_a_known_total_says_what_is_done():
 
 
 async def test_what_does_not_fit_is_left_out():
-    screen, _, progress = made(width=30)
+    screen, _, progress = made(width=29)
     progress.start()
     await asyncio.sleep(0.1)
     progress.stop()
-    assert screen.painted[0] == "    0%  0/1,000  0 ok"
+    assert screen.painted[0] == "  0%  0/1,000  0 ok"
 
 
 async def test_a_wide_terminal_has_a_bar():
@@ -77,7 +77,7 @@ async def test_a_wide_terminal_has_a_bar():
     tally.ok = 500
     await asyncio.sleep(0.1)
     progress.stop()
-    assert screen.painted[0].startswith("  " + "━" * 15 + "─" * 15 + "   50%")
+    assert screen.painted[0].startswith("  " + "━" * 15 + "─" * 15 + "  50%")
 
 
 async def test_an_empty_input_has_no_share():

@@ -192,8 +192,8 @@ async def test_gather():
 
 
 async def test_repeat():
-    """Two corrections: the example calls ``paco.times``, which takes no number of runs, and the list of parameters gives
-    ``limit`` a default of 10, where the signature has 1.
+    """Two corrections: the example calls ``paco.times``, whose second parameter is the limit already, and the list of
+    parameters gives ``limit`` a default of 10, where the signature has 1.
     """
 
     async def task(num):
@@ -318,10 +318,7 @@ async def test_concurrent_executor_events():
     heard = []
 
     def hear(event):
-        return functools.partial(heard_of, event)
-
-    def heard_of(event, *args):
-        heard.append((event, *args))
+        return lambda *args: heard.append((event, *args))
 
     pool = paco.ConcurrentExecutor(3, coros=[functools.partial(mul2, 21)])
     for event in ("start", "task.start", "task.finish", "finish"):

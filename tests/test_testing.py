@@ -307,6 +307,19 @@ def test_eager_tasks_start_at_their_creation():
     assert run(main, eager=True) == 1
 
 
+def test_eager_is_the_eager_task_factory_of_asyncio(monkeypatch):
+    class Eager(asyncio.Task):
+        def __init__(self, loop, coroutine, **options):
+            super().__init__(coroutine, loop=loop, **options)
+
+    async def kind():
+        return type(asyncio.current_task())
+
+    monkeypatch.setattr(asyncio, "eager_task_factory", Eager, raising=False)
+    assert run(kind, eager=True) is Eager
+    assert run(kind, eager=False) is asyncio.Task
+
+
 def test_eager_tasks_need_python_3_12(monkeypatch):
     monkeypatch.delattr(asyncio, "eager_task_factory", raising=False)
     with pytest.raises(RuntimeError, match=r"eager tasks need Python 3\.12"):

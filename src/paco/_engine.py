@@ -147,7 +147,7 @@ class Run(Nursery):
 
     # ---- working
 
-    async def _work(self, context: contextvars.Context) -> None:  # noqa: C901 - a call per item costs a third more
+    async def _work(self, context: contextvars.Context) -> None:  # noqa: C901 - a call costs for each item
         """Run items until there are no more: the hot path. See the module's docstring before you change it."""
         task = cast("asyncio.Task[None]", asyncio.current_task(self._loop))
         cancelling, get_name, name = task.cancelling, task.get_name, task.get_name()

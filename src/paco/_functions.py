@@ -173,7 +173,9 @@ def compose(
     outer: Callable[[R], Awaitable[T]], middle: Callable[[X], Awaitable[R]], inner: Callable[P, Awaitable[X]], /
 ) -> Callable[P, Coroutine[Any, Any, T]]: ...
 @overload
-def compose(*coros: AnyCoroutineFunction) -> Callable[..., Coroutine[Any, Any, Any]]: ...
+def compose(
+    a: AnyCoroutineFunction, b: AnyCoroutineFunction, c: AnyCoroutineFunction, /, *coros: AnyCoroutineFunction
+) -> Callable[..., Coroutine[Any, Any, Any]]: ...
 def compose(*coros: AnyCoroutineFunction) -> Callable[..., Coroutine[Any, Any, Any]]:
     """Chain coroutine functions from right to left: ``compose(f, g)(x)`` is ``f(g(x))``, each awaited.
 

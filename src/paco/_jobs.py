@@ -121,14 +121,16 @@ class Job:
         self.future.add_done_callback(self._cancel)
         try:
             result = await call(self._call, *self._args, **self._kw)
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
             if self._cancelled:
                 task.uncancel()  # it was meant for the call, and has ended that
                 return None
             if self._call is self.future and self.future.cancelled() and not task.cancelling():
                 return None
             self.future.cancel()
-            raise
+            if task.cancelling():
+                raise
+            raise as_item_error(error) from error
         finally:
             self._task = None
             self.future.remove_done_callback(self._cancel)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
 from typing import Any, Protocol, overload
 
 from paco import _check
-from paco._sinks import SKIP
+from paco._sinks import SKIP, Drop
 from paco._stage import ItemFunction, Stage, named_as, over
 from paco._stream import Plan, Stream
 from paco._types import MISSING, Loop, Missing, R, Source, T, T_contra
@@ -149,19 +150,21 @@ def dropwhile(coro: Any, iterable: Any = MISSING, loop: Loop = None) -> Any:
     return over("dropwhile", coro, iterable, build, limit=1, loop=loop)
 
 
-async def _decided(plan: Plan, *, verdict: bool) -> bool:
-    async with Stream[bool](plan) as results:
-        async for result in results:
-            if result is verdict:
-                return True
-    return False
+async def _found(plan: Plan, *, verdict: bool) -> bool:
+    """Say whether one item gives the verdict: its worker stops the run at once, and starts no other item."""
+    found = False
+    test = plan.fn
 
+    async def judge(item: Any) -> None:
+        nonlocal found
+        if bool(await test(item)) is verdict:
+            found = True
+            run.stop()
 
-def _judging(coro: Any) -> ItemFunction:
-    async def judge(item: Any) -> bool:
-        return bool(await coro(item))
-
-    return named_as(coro, judge)
+    run = replace(plan, fn=named_as(test, judge)).run(Drop())
+    run.start()
+    await run.join()
+    return found
 
 
 @overload
@@ -199,8 +202,7 @@ def some(coro: Any, iterable: Any = MISSING, limit: int = 0, timeout: float | No
     """
 
     async def find(source: Any, limit: int, timeout: float | None) -> bool:
-        plan = Plan("some", _judging(coro), source, limit, timeout, ordered=False)
-        return await _decided(plan, verdict=True)
+        return await _found(Plan("some", coro, source, limit, timeout), verdict=True)
 
     return over("some", coro, iterable, find, limit=limit, timeout=timeout, loop=loop)
 
@@ -229,7 +231,7 @@ def every(coro: Any, iterable: Any = MISSING, limit: int = 1, loop: Loop = None)
     """
 
     async def find(source: Any, limit: int, _: float | None) -> bool:
-        return not await _decided(Plan("every", _judging(coro), source, limit, ordered=False), verdict=False)
+        return not await _found(Plan("every", coro, source, limit), verdict=False)
 
     return over("every", coro, iterable, find, limit=limit, loop=loop)
 

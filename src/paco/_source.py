@@ -47,7 +47,6 @@ class Demand(Protocol):
         ...
 
 
-
 class Reader:
     """An iterator over what has been read of an async source: it stops when nothing is there *yet*.
 

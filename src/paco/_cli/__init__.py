@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _USAGE = """\
-usage: paco map [options] TARGET [INPUT ...]    run an async function over every item of a file
+usage: paco map [options] TARGET [INPUT ...]    an async function over a file
        paco map --help                          examples and options
        paco --version
 """

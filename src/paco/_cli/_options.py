@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 _EXAMPLES = """\
-Run an async function over every item of a file, with a limit, and get one JSON record per item.
+Run an async function over every item of a file: one JSON record each.
 
 examples:
   paco map jobs.py:fetch urls.txt --output out.jsonl
@@ -24,8 +24,11 @@ examples:
 """
 _EPILOG = """\
 exit codes:
-  0 all ok    1 some items failed    2 wrong use, or TARGET could not be set up: nothing was run
-  130 ended by Ctrl-C    141 the reader of the output has gone    143 ended by SIGTERM
+  0    all ok
+  1    some items failed, or an input or the output broke
+  2    wrong use, or TARGET could not be set up: nothing was run
+  130  ended by Ctrl-C (143: by SIGTERM)
+  141  the reader of the output has gone
 """
 _TARGET = (
     "module:function or path.py:function; an async def f(item), or an async context manager that yields such a function"

@@ -138,7 +138,7 @@ class Progress:
         counted = f"{tally.done:,}/{total:,}" if total is not None else f"{tally.done:,} done"
         parts = [
             (self.state, "bold"),
-            (f"{tally.done / total:4.0%}" if total else "", "bold"),
+            (f"{tally.done / total:.0%}" if total else "", "bold"),
             (counted, ""),
             (f"{tally.ok:,} ok", "green"),
             (f"{tally.failed:,} failed", "red" if tally.failed else ""),

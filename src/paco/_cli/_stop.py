@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 #: The count of signals that leaves at once.
 _LEAVE = 3
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stop:
@@ -40,8 +41,8 @@ class Stop:
 class Interrupts:
     """Counts SIGINT and SIGTERM and passes them on to the run.
 
-    By ``signal.signal`` and not ``loop.add_signal_handler``, whose callbacks wait for the loop: so a third Ctrl-C
-    leaves at once even where an item blocks the loop, and Windows is served too.
+    By ``signal.signal`` and not by callbacks of the loop: so a third Ctrl-C leaves at once even where an item blocks
+    the loop, and Windows is served too.
     """
 
     def __init__(self) -> None:
@@ -56,16 +57,22 @@ class Interrupts:
     def caught(self) -> Generator[None]:
         """Catch the signals within the block; outside of the main thread, where that is impossible, do nothing."""
         with contextlib.ExitStack() as stack:
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in _SIGNALS:
                 with contextlib.suppress(ValueError):
                     stack.callback(signal.signal, number, signal.signal(number, self._handle))
             yield
 
     def attach(self, advance: Callable[[], None], last: Callable[[], None]) -> None:
         """Call ``advance`` in the running loop for each signal from now on, and ``last`` before leaving at once."""
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop = asyncio.get_running_loop()
         self._advance = advance
         self._last = last
+        for number in _SIGNALS:
+            # The loop is told only so that it lets a signal wake it up (set_wakeup_fd): one that comes just before it
+            # begins to wait would else be seen when the wait ends, which may be never. Windows does so by itself.
+            with contextlib.suppress(NotImplementedError, RuntimeError):
+                loop.add_signal_handler(number, int)
+                signal.signal(number, self._handle)
 
     def _handle(self, number: int, _frame: object) -> None:
         self.count += 1

@@ -31,6 +31,9 @@ class _Recorder(Generic[T]):
         self.ended = True
         raise self._error or end
 
+    def _close(self) -> None:
+        self.closed = True
+
 
 class Source(_Recorder[T], Iterator[T]):
     """An iterator that records how it is used; `generator` gives the same in the form of a generator.
@@ -58,14 +61,14 @@ class Source(_Recorder[T], Iterator[T]):
 
     def close(self) -> None:
         """Record the call. Nothing is closed: whoever iterates an iterator does not own it."""
-        self.closed = True
+        self._close()
 
     def generator(self) -> Generator[T]:
         """Return a generator over the items, which records on this object; whoever iterates it has to close it."""
         try:
             yield from self
         finally:
-            self.closed = True
+            self._close()
 
 
 class AsyncSource(_Recorder[T], AsyncIterator[T]):
@@ -104,7 +107,7 @@ class AsyncSource(_Recorder[T], AsyncIterator[T]):
 
     async def aclose(self) -> None:
         """Record the call. Nothing is closed: whoever iterates an iterator does not own it."""
-        self.closed = True
+        self._close()
 
     async def generator(self) -> AsyncGenerator[T]:
         """Return an async generator over the items, which records on this object."""
@@ -112,7 +115,7 @@ class AsyncSource(_Recorder[T], AsyncIterator[T]):
             async for item in self:
                 yield item
         finally:
-            self.closed = True
+            self._close()
 
 
 class Probe(Generic[T, R]):

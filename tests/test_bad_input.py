@@ -1,0 +1,645 @@
+"""What a call refuses: an error of the documented type and form, at the call, before anything has started.
+
+One table says what each parameter refuses, and every function that has such a parameter is tried with it. The leak
+check of the tests sees a coroutine that a refused call would leave unawaited.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import math
+import re
+from contextlib import closing
+
+import pytest
+
+import paco
+from paco import testing
+from paco.testing import AsyncSource, Source, VirtualLoop
+
+
+class Work:
+    """An async function that records its calls."""
+
+    def __init__(self):
+        self.calls = 0
+
+    async def __call__(self, *args, **kw):
+        self.calls += 1
+
+    async def method(self, *args, **kw):
+        self.calls += 1
+
+
+async def work(*args, **kw):
+    """An async function that is named in a message."""
+
+
+class Hostile:
+    """An object that cannot be shown."""
+
+    def __repr__(self):
+        raise ZeroDivisionError
+
+
+def a_class(name, module, *bases):
+    return type(name, bases, {"__module__": module, "__iter__": lambda self: iter(["column"])})
+
+
+PANDAS = a_class("DataFrame", "pandas.core.frame")
+FRAMES = {
+    "a pandas frame": (PANDAS, "itertuples"),
+    "a polars frame": (a_class("DataFrame", "polars.dataframe.frame"), "iter_rows"),
+    "a polars lazy frame": (a_class("LazyFrame", "polars.lazyframe.frame"), "iter_rows"),
+    "a pyarrow table": (a_class("Table", "pyarrow.lib"), "to_pylist"),
+    "a pyarrow batch": (a_class("RecordBatch", "pyarrow.lib"), "to_pylist"),
+}
+
+# ---- the table: what each parameter refuses
+
+HOSTILE = {"hostile": (Hostile, TypeError, "<Hostile whose repr raised ZeroDivisionError>")}
+
+NOT_CALLABLE = {
+    "None": (lambda: None, TypeError, "None"),
+    "int": (lambda: 5, TypeError, "5"),
+    "str": (lambda: "work", TypeError, "'work'"),
+    "list": (lambda: [work], TypeError, "[<function work"),
+    "long": (lambda: "x" * 10**6, TypeError, "'xxxxxxxx"),
+    **HOSTILE,
+}
+
+FUNCTION = {
+    **NOT_CALLABLE,
+    "coroutine object": (
+        lambda: work(1),
+        TypeError,
+        "the coroutine object work(...); pass the function, not the call: work instead of work(...)",
+    ),
+}
+
+ITERABLE = {
+    "None": (lambda: None, TypeError, "None"),
+    "str": (lambda: "text", TypeError, "'text'"),
+    "empty str": (lambda: "", TypeError, "''"),
+    "bytes": (lambda: b"text", TypeError, "b'text'"),
+    "bytearray": (lambda: bytearray(b"text"), TypeError, "bytearray(b'text')"),
+    "int": (lambda: 5, TypeError, "5"),
+    "bool": (lambda: True, TypeError, "True"),
+    "float": (lambda: 1.5, TypeError, "1.5"),
+    "complex": (lambda: 1j, TypeError, "1j"),
+    "function": (lambda: work, TypeError, "<function work"),
+    "class": (lambda: list, TypeError, "<class 'list'>"),
+    "object": (object, TypeError, "<object object at"),
+    **HOSTILE,
+    **{name: (kind, TypeError, "") for name, (kind, _) in FRAMES.items()},
+}
+
+
+def integers(least):
+    """Return what an int of ``least`` or more is not."""
+    return {
+        "below": (lambda: least - 1, ValueError, str(least - 1)),
+        "far below": (lambda: -(10**30), ValueError, str(-(10**30))),
+        "True": (lambda: True, TypeError, "True"),
+        "False": (lambda: False, TypeError, "False"),
+        "float": (lambda: 3.0, TypeError, "3.0"),
+        "nan": (lambda: math.nan, TypeError, "nan"),
+        "str": (lambda: "3", TypeError, "'3'"),
+        "list": (lambda: [3], TypeError, "[3]"),
+        **HOSTILE,
+    }
+
+
+NONE = {"None": (lambda: None, TypeError, "None")}
+
+SECONDS = {
+    "negative": (lambda: -1, ValueError, "-1"),
+    "just negative": (lambda: -5e-324, ValueError, "-5e-324"),
+    "minus infinity": (lambda: -math.inf, ValueError, "-inf"),
+    "nan": (lambda: math.nan, ValueError, "nan"),
+    "True": (lambda: True, TypeError, "True"),
+    "str": (lambda: "10", TypeError, "'10'"),
+    "tuple": (lambda: (10,), TypeError, "(10,)"),
+    **HOSTILE,
+}
+
+LOOP = {
+    "int": (lambda: 5, TypeError, "5"),
+    "str": (lambda: "uvloop", TypeError, "'uvloop'"),
+    "the class": (lambda: VirtualLoop, TypeError, "<class "),
+    **HOSTILE,
+}
+
+WHEN = {
+    "str": (lambda: "SOMETIME", ValueError, "'SOMETIME'"),
+    "lower case": (lambda: "all_completed", ValueError, "'all_completed'"),
+    "int": (lambda: 5, ValueError, "5"),
+}
+
+#: By the name of the parameter, or ``function.parameter`` where it differs. An empty one: tested by itself, below.
+REFUSED = {
+    "coro": FUNCTION,
+    "coro_test": FUNCTION,
+    "timeout.coro": {name: row for name, row in FUNCTION.items() if name != "coroutine object"},
+    "run.coro": {},
+    "assert_fn": {name: row for name, row in FUNCTION.items() if name != "None"},
+    "assert_coro": {name: row for name, row in FUNCTION.items() if name != "None"},
+    "evaluator": {name: row for name, row in FUNCTION.items() if name != "None"},
+    "fn": FUNCTION,
+    "arity_or_fn": {
+        **{name: row for name, row in FUNCTION.items() if name not in {"None", "int"}},
+        "below": (lambda: -1, ValueError, "-1"),
+        "True": (lambda: True, TypeError, "True"),
+    },
+    "iterable": ITERABLE,
+    "coros": {name: row for name, row in ITERABLE.items() if name != "None"},
+    "compose.coros": {},
+    "initializer": {"int": (lambda: 5, TypeError, "5"), **HOSTILE},
+    "reduce.initializer": {},
+    "limit": {**integers(0), **NONE},
+    "times.limit": {**integers(1), **NONE},
+    "throttle.limit": {**integers(1), **NONE},
+    "times": integers(1),
+    "repeat.times": {**integers(1), **NONE},
+    "step": {**integers(1), **NONE},
+    "timeout": SECONDS,
+    "delay": SECONDS,
+    "defer.delay": {**SECONDS, **NONE},
+    "interval": {**SECONDS, **NONE},
+    "timeframe": {**SECONDS, **NONE},
+    "loop": LOOP,
+    "return_when": WHEN,
+}
+
+FUNCTIONS = [name for name in paco.__all__ if name[0].islower()] + ["ConcurrentExecutor", "TimeoutLimit"]
+
+
+def parameters(name):
+    return inspect.signature(getattr(paco, name)).parameters
+
+
+ROWS = [
+    pytest.param(name, parameter, *row, id=f"{name}({parameter}={kind})")
+    for name in FUNCTIONS
+    if name not in {"run", "concurrent", "identity"}
+    for parameter in parameters(name)
+    for kind, row in REFUSED.get(f"{name}.{parameter}", REFUSED.get(parameter, {})).items()
+]
+
+
+def call(name, function, source, **given):
+    """Call a function with what is right, but for what is ``given``."""
+    known = parameters(name)
+    right = {"coro": function, "coro_test": function, "iterable": source, "timeout": None, "value": 5, "fn": function}
+    right["arity_or_fn"] = function
+    several = (function(), function, function()) if "coros_or_futures" in known else ()
+    keywords = {key: value for key, value in right.items() if key in known}
+    return getattr(paco, name)(*several, **{**keywords, **given})
+
+
+def refuse(name, parameter, make, error, shown):
+    """Demand that a call is refused and says so, and that nothing has happened."""
+    function = Work()
+    source = Source([function, function])
+    with pytest.raises(error) as caught:
+        call(name, function, source, **{parameter: make()})
+    message = str(caught.value)
+    assert re.match(rf"paco\.{name}: {parameter} must be [^,]", message)
+    assert f", got {shown}" in message
+    assert len(message) < 400
+    assert type(caught.value) is error
+    assert function.calls == 0
+    if name != "race":  # whose contestants are taken at the call
+        assert source.pulled == 0
+    assert not source.closed
+
+
+@pytest.mark.parametrize(("name", "parameter", "make", "error", "shown"), ROWS)
+async def test_bad_input_is_refused_at_the_call_before_anything_has_started(name, parameter, make, error, shown):
+    refuse(name, parameter, make, error, shown)
+
+
+@pytest.mark.parametrize(("name", "parameter", "make", "error", "shown"), ROWS)
+def test_also_where_no_loop_runs(name, parameter, make, error, shown):
+    with testing.check_leaks():
+        refuse(name, parameter, make, error, shown)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in FUNCTIONS if "loop" in parameters(name) and name not in {"run", "concurrent"}]
+)
+async def test_another_loop_is_refused_and_the_running_one_is_taken(name):
+    with closing(VirtualLoop()) as other:
+        refuse(name, "loop", lambda: other, RuntimeError, "another loop")
+    result = call(name, work, [work, work], loop=asyncio.get_running_loop())
+    if inspect.isawaitable(result):
+        await result
+
+
+def test_the_message_names_function_parameter_expectation_and_value():
+    with pytest.raises(ValueError, match=r"^paco\.map: limit must be an int of 0 or more, got -1$"):
+        paco.map(work, [], limit=-1)
+    with pytest.raises(TypeError, match=r"^paco\.each: coro must be a coroutine function, got None$"):
+        paco.each(None, [])
+    with pytest.raises(TypeError, match=r"^paco\.some: timeout must be .+ or None, got '3'$"):
+        paco.some(work, [], timeout="3")
+    with pytest.raises(
+        TypeError, match=r"^paco\.filter: iterable must be an iterable, an async iterable or .+, got 5$"
+    ):
+        paco.filter(work, 5)
+
+
+@pytest.mark.parametrize("kind", FRAMES)
+def test_of_a_frame_the_message_names_the_row_iterator(kind):
+    frame, rows = FRAMES[kind]
+    with pytest.raises(TypeError, match=rows):
+        paco.map(work, frame())
+    with pytest.raises(TypeError, match=rows):
+        frame() | paco.map(work)
+
+
+async def test_a_subclass_of_a_frame_is_a_frame():
+    """As that of geopandas: what it iterates are the names of its columns, too."""
+    frame = a_class("GeoDataFrame", "geopandas.geodataframe", PANDAS)
+    with pytest.raises(TypeError, match="itertuples"):
+        paco.map(work, frame()).close()
+
+
+async def test_what_looks_like_a_frame_and_is_none_is_taken():
+    mine = a_class("DataFrame", "frames_of_my_own")
+    series = a_class("Series", "pandas.core.series")
+    assert await paco.map(paco.constant(1), mine()) == [1]
+    assert await paco.map(paco.constant(1), series()) == [1]
+
+
+def test_of_text_the_message_shows_how_to_run_over_it_all_the_same():
+    with pytest.raises(TypeError, match=r"\[value\]"):
+        paco.map(work, "text")
+
+
+# ---- the left side of |
+
+STAGED = [name for name in FUNCTIONS if {"coro", "iterable"} <= set(parameters(name))]
+
+
+@pytest.mark.parametrize("kind", ITERABLE)
+@pytest.mark.parametrize("name", STAGED)
+async def test_the_left_side_of_a_stage_is_an_iterable(name, kind):
+    make, error, shown = ITERABLE[kind]
+    function = Work()
+    stage = getattr(paco, name)(function)
+    with pytest.raises(error, match=rf"^paco\.{name}: the left side of \| must be .+, got {re.escape(shown)}"):
+        make() | stage
+    assert function.calls == 0
+
+
+@pytest.mark.parametrize("wrong", [None, 5, "text", [1], work], ids=["None", "int", "str", "list", "function"])
+@pytest.mark.parametrize("name", STAGED)
+def test_the_right_side_of_a_stage_is_a_stage(name, wrong):
+    with pytest.raises(TypeError, match="unsupported operand"):
+        getattr(paco, name)(work) | wrong
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        pytest.param([1, 2], id="list"),
+        pytest.param([], id="empty list"),
+        pytest.param({1: 2}, id="dict"),
+        pytest.param({1}, id="set"),
+        pytest.param(range(3), id="range"),
+    ],
+)
+async def test_operands_that_know_an_operator_of_their_own_leave_it_to_the_stage(items):
+    async def same(item):
+        return item
+
+    assert await (items | paco.map(same)) == list(items)
+
+
+async def test_a_numpy_array_leaves_the_operator_to_the_stage_and_gives_its_rows():
+    numpy = pytest.importorskip("numpy")
+
+    async def total(row):
+        return int(row.sum())
+
+    assert await (numpy.array([1, 2, 3]) | paco.map(total, limit=2)) == [1, 2, 3]
+    assert await (numpy.array([[1, 2], [3, 4]]) | paco.map(total)) == [3, 7]
+    assert await (numpy.array([]) | paco.map(total)) == []
+    assert await paco.map(total, numpy.array([[1, 2], [3, 4]])) == [3, 7]
+
+
+@pytest.mark.parametrize("kind", ["int64", "float64", "bool_", "str_", "bytes_", "array"])
+async def test_a_numpy_scalar_is_a_number_or_a_text_and_not_an_iterable(kind):
+    numpy = pytest.importorskip("numpy")
+    values = {"int64": 5, "float64": 1.5, "bool_": True, "str_": "text", "bytes_": b"text", "array": 5}
+    scalar = getattr(numpy, kind)(values[kind])
+    with pytest.raises(TypeError, match=r"^paco\.map: iterable must be "):
+        paco.map(work, scalar).close()
+    with pytest.raises(TypeError, match=r"^paco\.map: the left side of \| must be "):
+        (scalar | paco.map(work)).close()
+
+
+# ---- gather, series, wait, race
+
+GROUPS = ["gather", "series", "wait"]
+NOT_A_CALL = {"None": None, "int": 5, "object": object(), "hostile": Hostile(), "frame": PANDAS()}
+
+
+@pytest.mark.parametrize("kind", NOT_A_CALL)
+@pytest.mark.parametrize("name", GROUPS)
+async def test_what_is_no_coroutine_is_refused_among_others_and_those_are_closed(name, kind):
+    function = Work()
+    message = rf"^paco\.{name}: coros_or_futures must be .+, got "
+    for given in ((NOT_A_CALL[kind],), (function(), NOT_A_CALL[kind]), ([function(), NOT_A_CALL[kind], function()],)):
+        with pytest.raises(TypeError, match=message):
+            getattr(paco, name)(*given)
+    assert function.calls == 0
+
+
+@pytest.mark.parametrize("wrong", ["text", b"text", "", b""], ids=repr)
+@pytest.mark.parametrize("name", GROUPS)
+async def test_text_is_no_iterable_of_coroutines(name, wrong):
+    with pytest.raises(TypeError, match=rf"^paco\.{name}: coros_or_futures must be .+, got b?['\"]"):
+        getattr(paco, name)(wrong)
+
+
+@pytest.mark.parametrize("kind", NOT_A_CALL)
+async def test_a_race_names_its_own_parameter_and_closes_the_other_contestants(kind):
+    function = Work()
+    with pytest.raises(TypeError, match=r"^paco\.race: iterable must be .+, got "):
+        paco.race([function(), NOT_A_CALL[kind]])
+    assert function.calls == 0
+
+
+@pytest.mark.parametrize("name", ["series", "wait"])
+async def test_groups_of_nothing_are_refused(name):
+    for nothing in ((), ([],), (iter([]),)):
+        with pytest.raises(ValueError, match=rf"^paco\.{name}: "):
+            getattr(paco, name)(*nothing)
+
+
+async def test_a_race_of_nobody_is_refused():
+    with pytest.raises(ValueError, match=r"^paco\.race: "):
+        paco.race([])
+
+
+@pytest.mark.parametrize("name", GROUPS)
+async def test_a_refused_group_leaves_the_futures_of_others_alone(name):
+    future = asyncio.get_running_loop().create_future()
+    task = asyncio.create_task(asyncio.sleep(10, "done"))
+    with pytest.raises(ValueError, match="timeout must be"):
+        getattr(paco, name)(future, task, timeout=-1)
+    future.set_result(1)
+    assert await asyncio.gather(future, task) == [1, "done"]
+
+
+# ---- compose, run
+
+
+@pytest.mark.parametrize("kind", FUNCTION)
+async def test_compose_demands_functions(kind):
+    make, error, shown = FUNCTION[kind]
+    with pytest.raises(error, match=rf"^paco\.compose: coros must be .+, got {re.escape(shown)}"):
+        paco.compose(work, make(), work)
+    with pytest.raises(TypeError, match=r"^paco\.compose: coros must be "):
+        paco.compose()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (work, "pass the call, not the function"),
+        (None, "got None"),
+        (5, "got 5"),
+        ([work], r"got \[<function work"),
+        (Hostile(), "got <Hostile whose repr raised"),
+    ],
+    ids=["function", "None", "int", "list", "hostile"],
+)
+def test_run_demands_an_awaitable(wrong, message):
+    with pytest.raises(TypeError, match=rf"^paco\.run: coro must be .*{message}"):
+        paco.run(wrong)
+
+
+@pytest.mark.parametrize("kind", LOOP)
+def test_run_demands_a_loop(kind):
+    make, error, shown = LOOP[kind]
+    function = Work()
+    with testing.check_leaks(), pytest.raises(error, match=rf"^paco\.run: loop must be .+, got {re.escape(shown)}"):
+        paco.run(function(), loop=make())
+    assert function.calls == 0
+
+
+async def test_run_inside_of_a_running_loop_says_await():
+    function = Work()
+    for awaitable in (function(), paco.map(function, [1])):
+        with pytest.raises(RuntimeError, match=r"^paco\.run: .+await"):
+            paco.run(awaitable)
+    assert function.calls == 0
+
+
+# ---- the executor
+
+
+def by_argument(fn, *args, **kw):
+    """Name a call for the test that makes it."""
+    return lambda executor: getattr(executor, fn)(*args, **kw)
+
+
+REFUSED_BY_THE_EXECUTOR = {
+    "add None": (by_argument("add", None), TypeError, "coro must be .+, got None"),
+    "add int": (by_argument("add", 5), TypeError, "coro must be .+, got 5"),
+    "add hostile": (by_argument("add", Hostile()), TypeError, "coro must be .+, got <Hostile whose repr raised"),
+    "add a coroutine object and arguments": (
+        lambda executor: executor.add(work(), 1),
+        TypeError,
+        "pass the function, not the call",
+    ),
+    "submit None": (by_argument("submit", None), TypeError, "coro must be .+, got None"),
+    "extend int": (lambda executor: executor.extend(work(), 5, work()), TypeError, "coros must be .+, got 5"),
+    "extend None": (by_argument("extend", None), TypeError, "coros must be .+, got None"),
+    "on nothing known": (by_argument("on", "stop", print), ValueError, "event must be .+, got 'stop'"),
+    "on no function": (by_argument("on", "start", None), TypeError, "fn must be .+, got None"),
+    "off nothing known": (by_argument("off", "stop"), ValueError, "event must be .+, got 'stop'"),
+    "negative timeout": (by_argument("run", timeout=-1), ValueError, "timeout must be .+, got -1"),
+    "nan timeout": (by_argument("run", timeout=math.nan), ValueError, "timeout must be .+, got nan"),
+    "text timeout": (by_argument("wait", timeout="3"), TypeError, "timeout must be .+, got '3'"),
+    "return_when": (by_argument("run", return_when="SOMETIME"), ValueError, "return_when must be .+, got 'SOMETIME'"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED_BY_THE_EXECUTOR)
+async def test_the_executor_refuses_and_keeps_what_it_has(kind):
+    refused, error, message = REFUSED_BY_THE_EXECUTOR[kind]
+    executor = paco.ConcurrentExecutor()
+    future = executor.add(work)
+    with pytest.raises(error, match=rf"^paco\.ConcurrentExecutor: .*{message}"):
+        refused(executor)
+    assert (len(executor), executor.is_running(), future.done()) == (1, False, False)
+    await executor.run()
+    assert future.done()
+
+
+async def test_the_executor_refuses_one_bad_coroutine_and_closes_the_others():
+    with pytest.raises(TypeError, match=r"^paco\.ConcurrentExecutor: coros must be .+, got 5$"):
+        paco.ConcurrentExecutor(coros=[work(), 5, work()])
+
+
+# ---- a function whose result cannot be awaited
+
+
+def plain(*args):
+    return 5
+
+
+UNAWAITABLE = {
+    "map": lambda: paco.map(plain, [1]),
+    "map with arguments": lambda: paco.map(plain, [1], 0, None, None, False, 7),
+    "each": lambda: paco.each(plain, [1]),
+    "filter": lambda: paco.filter(plain, [1]),
+    "filterfalse": lambda: paco.filterfalse(plain, [1]),
+    "flat_map": lambda: paco.flat_map(plain, [[1]]),
+    "dropwhile": lambda: paco.dropwhile(plain, [1]),
+    "reduce": lambda: paco.reduce(plain, [1, 2]),
+    "some": lambda: paco.some(plain, [1]),
+    "every": lambda: paco.every(plain, [1]),
+    "repeat": lambda: paco.repeat(plain),
+    "gather": lambda: paco.gather(plain),
+    "series": lambda: paco.series(plain),
+    "wait": lambda: paco.wait(plain),
+    "race": lambda: paco.race([plain]),
+    "whilst": lambda: paco.whilst(plain, paco.constant(True)),
+    "whilst's test": lambda: paco.whilst(work, plain),
+    "until": lambda: paco.until(plain, paco.constant(False)),
+    "until's test": lambda: paco.until(work, plain),
+    "interval": paco.interval(plain),
+    "timeout": paco.timeout(plain, 1),
+    "throttle": paco.throttle(plain),
+    "defer": paco.defer(plain),
+    "once": paco.once(plain),
+    "times": paco.times(plain),
+    "apply": paco.apply(plain),
+    "partial": paco.partial(plain),
+    "thunk": paco.thunk(plain),
+    "compose": paco.compose(plain, work),
+}
+
+
+@pytest.mark.parametrize("name", UNAWAITABLE)
+async def test_a_sync_function_is_named_with_its_mends(name):
+    with pytest.raises(TypeError) as caught:
+        await UNAWAITABLE[name]()
+    message = str(caught.value)
+    operation = name.partition(" ")[0].partition("'")[0]
+    assert message.startswith(f"paco.{operation}: plain must be a coroutine function")
+    assert "paco.wraps(plain)" in message
+    assert "asyncio.to_thread(plain" in message
+
+
+async def test_the_executor_names_a_sync_function_with_its_mends():
+    executor = paco.ConcurrentExecutor()
+    future = executor.add(plain)
+    await executor.run()
+    message = str(future.exception())
+    assert message.startswith("paco.ConcurrentExecutor: plain must be a coroutine function")
+    assert "paco.wraps(plain)" in message
+    assert "asyncio.to_thread(plain" in message
+
+
+# ---- and what is not refused
+
+CALLABLE = {
+    "async def": lambda: work,
+    "method": lambda: Work().method,
+    "object": Work,
+    "partial": lambda: functools.partial(work, 1),
+    "partial of a partial": lambda: functools.partial(functools.partial(Work(), 1), 2),
+    "lambda": lambda: lambda *args, **kw: work(1),
+    "lambda that returns a future": lambda: lambda *args, **kw: asyncio.ensure_future(work()),
+    "wraps": lambda: paco.wraps(lambda *args, **kw: None),
+    "class of awaitables": lambda: Awaitable,
+}
+
+
+class Awaitable:
+    """Its objects can be awaited."""
+
+    def __init__(self, *args, **kw):
+        pass
+
+    def __await__(self):
+        return work().__await__()
+
+
+@pytest.mark.parametrize("kind", CALLABLE)
+@pytest.mark.parametrize(
+    "name",
+    [name for name in FUNCTIONS if "coro" in parameters(name) and name not in {"run", "whilst", "until", "interval"}],
+)
+async def test_whatever_returns_an_awaitable_when_called_is_a_coroutine_function(name, kind):
+    result = call(name, CALLABLE[kind](), [1, 2])
+    await (result if inspect.isawaitable(result) else result())
+
+
+class OldSequence:
+    """Iterable by the protocol from before ``__iter__``."""
+
+    def __getitem__(self, index):
+        return [1, 2][index]
+
+
+async def later(value):
+    return value
+
+
+TAKEN = {
+    "list": lambda: [1, 2],
+    "tuple": lambda: (1, 2),
+    "dict": lambda: {1: "a", 2: "b"},
+    "iterator": lambda: iter([1, 2]),
+    "generator": lambda: (number for number in (1, 2)),
+    "sequence of old": OldSequence,
+    "async iterator": lambda: AsyncSource([1, 2]),
+    "async generator": lambda: AsyncSource([1, 2]).generator(),
+    "awaitable of a list": lambda: later([1, 2]),
+    "awaitable of an async generator": lambda: later(AsyncSource([1, 2]).generator()),
+    "future of a list": lambda: asyncio.ensure_future(later([1, 2])),
+    "stream": lambda: paco.map(later, [1, 2]),
+}
+
+
+@pytest.mark.parametrize("kind", TAKEN)
+@pytest.mark.parametrize("name", STAGED)
+async def test_any_iterable_async_iterable_or_awaitable_of_one_is_taken(name, kind):
+    expected = {"dropwhile": [2], "filterfalse": [], "each": None, "reduce": 3, "some": True, "every": True}
+    fns = {"reduce": lambda total, number: later(total + number), "dropwhile": lambda number: later(number < 2)}
+    fn = fns.get(name, later)
+    assert await getattr(paco, name)(fn, TAKEN[kind]()) == expected.get(name, [1, 2])
+    assert await (TAKEN[kind]() | getattr(paco, name)(fn)) == expected.get(name, [1, 2])
+
+
+CONTESTANTS = {
+    "list": lambda one: [one],
+    "tuple": lambda one: (one,),
+    "iterator": lambda one: iter([one]),
+    "generator": lambda one: (each for each in [one]),
+    "async iterator": lambda one: AsyncSource([one]),
+    "async generator": lambda one: AsyncSource([one]).generator(),
+}
+
+
+@pytest.mark.parametrize("kind", CONTESTANTS)
+async def test_the_contestants_of_a_race_come_from_any_iterable(kind):
+    assert await paco.race(CONTESTANTS[kind](paco.constant("first"))) == "first"
+
+
+@pytest.mark.parametrize("seconds", [0, 0.0, 1, 10**400, math.inf, None], ids=["0", "0.0", "1", "huge", "inf", "None"])
+async def test_seconds_are_any_number_of_zero_or_more(seconds):
+    if seconds == 0:
+        with pytest.raises(TimeoutError):
+            await paco.map(later, [1], timeout=seconds)
+    else:
+        assert await paco.map(later, [1], timeout=seconds) == [1]

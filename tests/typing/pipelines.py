@@ -1,0 +1,84 @@
+"""How types flow through pipelines. Checked by mypy and pyright, never run."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Coroutine, Generator
+from typing import Any, assert_type
+
+import paco
+
+
+async def parse(word: str) -> int:
+    return int(word)
+
+
+async def half(number: int) -> float:
+    return number / 2
+
+
+async def is_even(number: int) -> bool:
+    return number % 2 == 0
+
+
+async def show(number: float) -> None: ...
+
+
+async def add(total: float, number: float) -> float:
+    return total + number
+
+
+def take_wider(stage: paco.Stage[str, paco.Stream[float | None]]) -> None: ...
+
+
+def generated() -> Generator[str]:
+    yield "1"
+
+
+async def streamed() -> AsyncGenerator[str]:
+    yield "1"
+
+
+async def fetched() -> list[str]:
+    return ["1"]
+
+
+async def sources(words: list[str]) -> None:
+    assert_type(await (words | paco.map(parse) | paco.map(half)), list[float])
+    assert_type(await ([] | paco.map(parse) | paco.map(half)), list[float])
+    assert_type(await ({"1", "2"} | paco.map(parse) | paco.map(half)), list[float])
+    assert_type(await ({"1": 2} | paco.map(parse) | paco.map(half)), list[float])
+    assert_type(await (generated() | paco.map(parse) | paco.map(half)), list[float])
+    assert_type(await (streamed() | paco.map(parse) | paco.map(half)), list[float])
+    assert_type(await (fetched() | paco.map(parse) | paco.map(half)), list[float])
+    assert_type(await (paco.map(parse, words) | paco.map(half)), list[float])
+
+
+async def stages(words: list[str]) -> None:
+    assert_type(paco.map(parse), paco.Stage[str, paco.Stream[int]])
+    assert_type(paco.map(parse, limit=2, return_exceptions=True), paco.Stage[str, paco.Stream[int | Exception]])
+    twice = paco.map(parse, limit=3) | paco.map(half)
+    assert_type(twice, paco.Stage[str, paco.Stream[float]])
+    take_wider(twice)
+    assert_type(twice | paco.each(show), paco.Stage[str, Coroutine[Any, Any, None]])
+    assert_type(twice | paco.reduce(add), paco.Stage[str, Coroutine[Any, Any, float]])
+    assert_type(await (words | twice), list[float])
+    assert_type(words | paco.map(parse) | paco.filter(is_even) | paco.map(half), paco.Stream[float])
+    assert_type(await (words | paco.map(parse) | paco.filterfalse(is_even) | paco.reduce(add, initializer=0)), float)
+    assert_type(await (words | paco.map(parse) | paco.some(is_even)), bool)
+    assert_type(await (words | paco.map(parse) | paco.each(show)), None)
+    async for number in words | paco.map(parse) | paco.dropwhile(is_even):
+        assert_type(number, int)
+    async with words | twice as numbers:
+        assert_type(numbers, paco.Stream[float])
+    assert_type(paco.run(words | twice), list[float])
+
+
+def refused(numbers: list[int], words: list[str]) -> None:
+    _ = numbers | paco.map(parse)  # type: ignore[operator] # pyright: ignore[reportOperatorIssue, reportUnknownVariableType]
+    _ = 5 | paco.map(half)  # type: ignore[operator] # pyright: ignore[reportOperatorIssue, reportUnknownVariableType]
+    _ = paco.map(half) | 5  # type: ignore[operator] # pyright: ignore[reportOperatorIssue, reportUnknownVariableType]
+    _ = paco.map(half) | half  # type: ignore[operator] # pyright: ignore[reportOperatorIssue, reportUnknownVariableType]
+    _ = words | paco.map(parse) | paco.map(parse)  # type: ignore[operator] # pyright: ignore[reportOperatorIssue, reportUnknownVariableType]
+    _ = paco.map(half) | paco.map(parse)  # type: ignore[call-overload] # pyright: ignore[reportOperatorIssue, reportUnknownVariableType]
+    _ = paco.some(is_even) | paco.map(half)  # type: ignore[operator] # pyright: ignore[reportOperatorIssue, reportUnknownVariableType]
+    _ = words | paco.each(parse) | paco.map(half)  # type: ignore[operator] # pyright: ignore[reportOperatorIssue, reportUnknownVariableType]
