@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
+import sys
+from collections.abc import Iterable
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,11 +17,14 @@ if TYPE_CHECKING:
     from paco._types import T
 
 #: Frames are not iterables of rows: their own row iterators are, and which one is meant is the caller's choice.
-_ROW_ITERATORS = {
-    "pandas": "frame.itertuples()",
-    "polars": "frame.iter_rows(named=True)",
-    "pyarrow": "table.to_pylist()",
+_ROWS = {
+    "pandas.DataFrame": "frame.itertuples()",
+    "polars.DataFrame": "frame.iter_rows(named=True)",
+    "polars.LazyFrame": "frame.collect().iter_rows(named=True)",
+    "pyarrow.Table": "table.to_pylist()",
+    "pyarrow.RecordBatch": "batch.to_pylist()",
 }
+_ITERABLE = ("__iter__", "__aiter__", "__await__", "__getitem__")
 
 
 def shorten(value: object, most: int = 80) -> str:
@@ -98,15 +103,21 @@ def flag(name: str, parameter: str, value: object) -> None:
 def iterable(name: str, value: object, parameter: str = "iterable") -> None:
     """Demand an iterable, an async iterable or an awaitable of one; text, numbers and frames are refused."""
     expected = "an iterable, an async iterable or an awaitable of one"
-    package = type(value).__module__.partition(".")[0]
-    if package in _ROW_ITERATORS and type(value).__name__ in {"DataFrame", "LazyFrame", "Table", "RecordBatch"}:
-        raise TypeError(
-            _message(name, parameter, expected, type(value)) + f"; pass its rows: {_ROW_ITERATORS[package]}"
-        )
+    for kind in type(value).__mro__:
+        rows = _ROWS.get(f"{kind.__module__.partition('.')[0]}.{kind.__name__}")
+        if rows is not None:
+            raise TypeError(_message(name, parameter, expected, type(value)) + f"; pass its rows: {rows}")
     if isinstance(value, str | bytes | bytearray):
         raise TypeError(_message(name, parameter, expected, value) + "; to run over one value, pass [value]")
-    if not any(hasattr(type(value), method) for method in ("__iter__", "__aiter__", "__await__", "__getitem__")):
+    scalar = getattr(value, "shape", None) == ()  # of numpy: those have an __iter__ that raises
+    if scalar or not any(hasattr(type(value), method) for method in _ITERABLE):
         raise TypeError(_message(name, parameter, expected, value))
+
+
+def plain_iterable(name: str, value: object, parameter: str) -> None:
+    """Demand an iterable that can be read at once."""
+    if not isinstance(value, Iterable) or isinstance(value, str | bytes | bytearray):
+        raise TypeError(_message(name, parameter, "an iterable", value))
 
 
 def integer(name: str, parameter: str, value: object, least: int) -> int:
@@ -131,9 +142,9 @@ def seconds(name: str, parameter: str, value: object, *, optional: bool = True) 
     expected = "seconds (a number of 0 or more)" + (" or None" if optional else "")
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(_message(name, parameter, expected, value))
-    if math.isnan(value) or value < 0:
+    if not value >= 0:  # NaN is not either
         raise ValueError(_message(name, parameter, expected, value))
-    return value
+    return math.inf if value > sys.float_info.max else value
 
 
 def timeout(name: str, value: object) -> float | None:

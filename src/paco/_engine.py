@@ -182,7 +182,7 @@ class Run(Nursery):
             # The frames of a kept error lead back here: without this, it and the list that it is in would be a cycle.
             del self, store
 
-    async def _ready(self, last: int) -> int:
+    async def _ready(self, last: int) -> int:  # noqa: C901 - a call costs for each item
         """Wait until this worker may take an item: the number of the turn, 0 when there is no more work for it.
 
         A worker gives way to the loop when its run's share of the turn is used up, unless its item has suspended since

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 #: Of the errors that came after the first one, this many are shown; the rest is counted.
 _SHOWN: Final = 3
-_PACKAGE: Final = __name__.partition(".")[0]
+#: Our modules, not those that users import: a fake of `paco.testing` is as good as the user's own.
+_OURS: Final = __name__.partition(".")[0] + "._"
 
 
 class ItemCancelled(RuntimeError):
@@ -39,7 +40,7 @@ def trim(error: BaseException) -> TracebackType | None:
     """
     frame = error.__traceback__
     last = None
-    while frame is not None and frame.tb_frame.f_globals.get("__name__", "").partition(".")[0] == _PACKAGE:
+    while frame is not None and frame.tb_frame.f_globals.get("__name__", "").startswith(_OURS):
         last, frame = frame, frame.tb_next
     error.__traceback__ = frame
     return last if frame is None else None

@@ -69,8 +69,7 @@ class ConcurrentExecutor:
         self._run: Run | None = None
         self._running = False
         if coros is not None:
-            _check.iterable(_NAME, coros, "coros")
-            self.extend(*coros)
+            self._extend((coros,))
 
     def __len__(self) -> int:
         return len(self.pool)
@@ -105,7 +104,11 @@ class ConcurrentExecutor:
         Raises:
             TypeError: One is neither; then none is added.
         """
-        for one in _jobs.calls(_NAME, ((),) if not coros else (coros,)):
+        self._extend((coros,))
+
+    def _extend(self, coros: tuple[Any]) -> None:
+        _check.iterable(_NAME, coros[0], "coros")
+        for one in _jobs.calls(_NAME, coros, "coros"):
             self.add(one)
 
     # ---- events
@@ -209,7 +212,7 @@ class ConcurrentExecutor:
             return
         await self._tell("task.start", job)
         try:
-            result = await job.run()
+            result = await job.run(_NAME)
         except Exception as error:
             self.errors.append(error)
             job.fail(error, catch=catch, heard=bool(self._listeners.get("task.error")))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable
+from functools import partial
 from typing import Any, Literal, TypeAlias, overload
 
 from paco import _check, _jobs
@@ -159,7 +160,7 @@ def _run_through(
         timeout = _check.timeout(name, timeout)
         _check.loop(name, loop)
         _at_least(name, calls, least)
-    return Stream(Plan(name, _jobs.call, calls, limit, timeout, catch))
+    return Stream(Plan(name, partial(_jobs.call, name), calls, limit, timeout, catch))
 
 
 def _at_least(name: str, calls: list[Any], least: int) -> None:
@@ -196,22 +197,26 @@ def race(
     >>> paco.run(paco.race([slow, fast]))
     'hare'
     """
-    _check.iterable("race", iterable)
-    calls = _jobs.calls("race", (iterable,))
-    with _check.discarding(*calls):
+    source: Any = iterable
+    with _check.discarding(iterable):
         _check.loop("race", loop)
         timeout = _check.timeout("race", timeout)
-        _at_least("race", calls, 1)
+        _check.iterable("race", iterable)
+    if not isinstance(iterable, AsyncIterable | Awaitable):
+        source = _jobs.calls("race", (iterable,), "iterable")
+        _at_least("race", source, 1)
 
     async def run(one: Any) -> Any:
-        return await _jobs.call(one, *args, **kw)
+        return await _jobs.call("race", one, *args, **kw)
 
-    return _first(Plan("race", run, calls, timeout=timeout, ordered=False))
+    return _first(Plan("race", run, source, timeout=timeout, ordered=False))
 
 
 async def _first(plan: Plan) -> Any:
     async with Stream[Any](plan) as results:
-        return await anext(results)
+        async for result in results:
+            return result
+    return _at_least(plan.name, [], 1)
 
 
 @overload
@@ -305,7 +310,7 @@ async def _wait(
 ) -> tuple[Futures[Any], Futures[Any]]:
     async def attempt(job: _jobs.Job) -> None:
         try:
-            await job.run()
+            await job.run("wait")
         except Exception as error:
             job.fail(error, catch=catch, heard=fail_fast)
             if fail_fast:

@@ -30,16 +30,16 @@ class _Default(str):
 ALL_COMPLETED: Final[str] = _Default(asyncio.ALL_COMPLETED)
 
 
-def calls(name: str, given: tuple[Any, ...]) -> Calls:
+def calls(name: str, given: tuple[Any, ...], parameter: str = "coros_or_futures") -> Calls:
     """Check coroutine objects, coroutine functions and futures, given one by one or as one iterable of them."""
     if len(given) == 1 and _is_many(given[0]):
-        _check.iterable(name, given[0], "coros_or_futures")
+        _check.iterable(name, given[0], parameter)
         given = tuple(given[0])
     with _check.discarding(*given):
         for one in given:
             if not (callable(one) or inspect.isawaitable(one)):
                 expected = "coroutine objects, coroutine functions or futures"
-                raise TypeError(f"paco.{name}: coros_or_futures must be {expected}, got {_check.shorten(one)}")
+                raise TypeError(f"paco.{name}: {parameter} must be {expected}, got {_check.shorten(one)}")
     return Calls(given)
 
 
@@ -54,15 +54,9 @@ def return_when(name: str, value: str) -> str:
     return value
 
 
-async def call(one: Any, *args: Any, **kw: Any) -> Any:
+async def call(name: str, one: Any, *args: Any, **kw: Any) -> Any:
     """Await a coroutine object or a future, or what a coroutine function returns."""
-    if inspect.isawaitable(one):
-        return await one
-    result = one(*args, **kw)
-    if not inspect.isawaitable(result):
-        called = getattr(one, "__qualname__", None) or _check.shorten(one)
-        raise TypeError(f"{called} must be a coroutine function, but it returned {_check.shorten(result)}")
-    return await result
+    return await (one if inspect.isawaitable(one) else _check.awaitable(name, one, one(*args, **kw)))
 
 
 class _RunningLoop:
@@ -111,7 +105,7 @@ class Job:
     def __repr__(self) -> str:
         return f"<paco job {_check.shorten(self._call)}>"
 
-    async def run(self) -> Any:
+    async def run(self, name: str) -> Any:
         """Await the call and settle the future with a result; an error is raised, for the caller to `fail` with."""
         task = cast("asyncio.Task[Any]", asyncio.current_task())
         if self.future.done():
@@ -120,7 +114,7 @@ class Job:
         self._task = task
         self.future.add_done_callback(self._cancel)
         try:
-            result = await call(self._call, *self._args, **self._kw)
+            result = await call(name, self._call, *self._args, **self._kw)
         except asyncio.CancelledError as error:
             if self._cancelled:
                 task.uncancel()  # it was meant for the call, and has ended that

@@ -325,13 +325,19 @@ def flat_map(
     >>> paco.run(paco.flat_map(double, [1, [2, [3, (4,)]], 5], limit=3))
     [2, 4, 6, 8, 10]
     """
-    head = () if initializer is None else tuple(initializer)
+    head: tuple[Any, ...] = ()
+
+    def also() -> None:
+        nonlocal head
+        if initializer is not None:
+            _check.plain_iterable("flat_map", initializer, "initializer")
+            head = tuple(initializer)
 
     def build(source: Any, limit: int, timeout: float | None) -> Stream[Any]:
         flat = _async_leaves(source) if isinstance(source, AsyncIterable | Awaitable) else _leaves(source)
         return Stream(Plan("flat_map", bound(coro, args, kw), flat, limit, timeout, return_exceptions, head))
 
-    return over("flat_map", coro, iterable, build, limit=limit, timeout=timeout, loop=loop)
+    return over("flat_map", coro, iterable, build, limit=limit, timeout=timeout, loop=loop, also=also)
 
 
 def repeat(

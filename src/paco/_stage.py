@@ -44,6 +44,10 @@ class Stage(Generic[T_contra, Out_co]):
     def __repr__(self) -> str:
         return f"<paco stage {self._name}>"
 
+    def __call__(self, source: Source[T_contra]) -> Out_co:
+        """Be applied to items: ``stage(items)`` is ``items | stage``."""
+        return self.__ror__(source)
+
     def __ror__(self, source: Source[T_contra]) -> Out_co:
         with _check.discarding(source):
             _check.iterable(self._name, source, "the left side of |")
