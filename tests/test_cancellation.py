@@ -55,8 +55,6 @@ async def wait_and_go_on(*given):
         finally:
             for future in pending:
                 future.cancel()
-            while not all(future.done() for future in pending):
-                await asyncio.sleep(0)
             for _ in range(9):
                 await asyncio.sleep(0)
 

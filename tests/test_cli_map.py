@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import errno
 import importlib
@@ -285,12 +286,34 @@ def test_a_signal_after_the_end_of_the_loop_is_harmless():
     interrupts = Interrupts()
 
     async def attach():
-        interrupts.attach(pytest.fail, pytest.fail)
+        with interrupts.attached(pytest.fail, pytest.fail):
+            await asyncio.sleep(0)
 
     asyncio.run(attach())
     with interrupts.caught():
         signal.raise_signal(signal.SIGINT)
     assert interrupts.first == signal.SIGINT
+
+
+async def test_a_signal_that_came_before_the_run_is_passed_on():
+    interrupts, passed = Interrupts(), asyncio.Event()
+    interrupts.hold()
+    with interrupts.caught():
+        signal.raise_signal(signal.SIGINT)
+        with interrupts.attached(passed.set, pytest.fail):
+            await passed.wait()
+    assert interrupts.count == 1
+
+
+def test_a_third_signal_leaves_whatever_the_import_does_with_the_first(monkeypatch):
+    left = []
+    monkeypatch.setattr(os, "_exit", left.append)
+    interrupts = Interrupts()
+    with interrupts.caught():
+        for _ in range(3):
+            with contextlib.suppress(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+    assert left == [130]
 
 
 def test_a_run_outside_of_the_main_thread_goes_without_signals():
@@ -454,6 +477,36 @@ def test_help_starts_with_three_examples(capfd, monkeypatch):
     assert all(len(line) <= 79 for line in out.splitlines())
 
 
+@pytest.fixture
+def own_end(monkeypatch):
+    """What a process does at its end is undone."""
+    registered = []
+    monkeypatch.setattr(atexit, "register", lambda *call: registered.append(call))
+    yield registered
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def test_ctrl_c_while_python_ends_keeps_the_exit_code(monkeypatch, capfd, own_end):
+    left = []
+    monkeypatch.setattr(os, "_exit", left.append)
+    monkeypatch.setattr(sys, "argv", ["paco", "--bogus"])
+    assert main() == 2
+    signal.raise_signal(signal.SIGINT)
+    assert left == [2]
+    assert own_end == [(signal.signal, signal.SIGINT, signal.SIG_IGN)]
+    capfd.readouterr()
+
+
+def test_the_command_outside_of_the_main_thread_has_no_signals(monkeypatch, capfd, own_end):
+    monkeypatch.setattr(sys, "argv", ["paco", "--version"])
+    thread = threading.Thread(target=main)
+    thread.start()
+    thread.join()
+    assert own_end == []
+    capfd.readouterr()
+
+
+@pytest.mark.usefixtures("own_end")
 def test_the_command_alone(capfd, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["paco", "--version"])
     assert main() == 0
@@ -483,6 +536,7 @@ def test_without_any_stdout_a_run_writes_its_file(monkeypatch, capfd):
     capfd.readouterr()
 
 
+@pytest.mark.usefixtures("own_end")
 def test_python_m_paco_is_the_command(monkeypatch, capfd):
     monkeypatch.setattr(sys, "argv", ["paco", "--version"])
     with pytest.raises(SystemExit) as caught:
@@ -533,8 +587,7 @@ class Echo(BaseHTTPRequestHandler):
 def test_the_example_asks_a_server_that_is_named(folder, capfd, monkeypatch, by):
     pytest.importorskip("aiohttp")
     with ThreadingHTTPServer(("127.0.0.1", 0), Echo) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
+        threading.Thread(target=server.serve_forever).start()
         url = f"http://127.0.0.1:{server.server_port}"
         (folder / "urls.txt").write_text(f"/abc\n{url}/whole-url\n/none\n")
         words = [f"{Path(__file__).parent.parent / 'examples/fetch.py'}:fetch", "urls.txt"]
@@ -542,10 +595,10 @@ def test_the_example_asks_a_server_that_is_named(folder, capfd, monkeypatch, by)
             monkeypatch.setenv("BASE_URL", url)
         else:
             words += ["--arg", f"base_url={url}"]
-        code = paco_map(*words)
-        server.shutdown()
-        thread.join()
-    assert code == 0
+        try:
+            assert paco_map(*words) == 0
+        finally:
+            server.shutdown()
     assert [tuple(record["result"].values()) for record in records(capfd.readouterr().out)] == [
         (200, 4),
         (200, 10),

@@ -428,7 +428,7 @@ async def test_a_handled_error_frees_its_frames_without_the_cyclic_collector():
         await asyncio.sleep(1)
         raise ValueError(local)
 
-    async def caught(**options):
+    async def caught(source, **options):
         try:
             return await paco.map(fail, source, limit=2, **options)
         except ValueError:
@@ -438,10 +438,9 @@ async def test_a_handled_error_frees_its_frames_without_the_cyclic_collector():
     gc.disable()
     try:
         for source in [1, 2, 3], AsyncSource([1, 2, 3]):
-            assert await caught() is None
+            assert await caught(source) is None
             assert Local.alive == 0
-        source = [1, 2, 3]
-        results = await caught(return_exceptions=True)
+        results = await caught([1, 2, 3], return_exceptions=True)
         assert len(results) == 3
         del results
         assert Local.alive == 0

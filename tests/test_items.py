@@ -35,7 +35,7 @@ class Callable:
 
 @pytest.mark.parametrize(
     "coro",
-    [double, Callable(), Callable().method, functools.partial(add, 1), lambda item: double(item)],
+    [double, Callable(), Callable().method, functools.partial(add, 1), lambda item, *more: double(item, *more)],
     ids=["function", "object", "method", "partial", "lambda"],
 )
 async def test_any_callable_whose_result_is_awaitable_will_do(coro):
@@ -103,7 +103,7 @@ async def test_each_goes_on_past_exceptions_when_told_to():
     assert (first, type(second), third) == (1, ZeroDivisionError, 0)
 
 
-@pytest.mark.parametrize("judge", [None, bool, lambda verdict: Callable()(verdict)], ids=["none", "sync", "async"])
+@pytest.mark.parametrize("judge", [None, bool, Callable()], ids=["none", "sync", "async"])
 @pytest.mark.parametrize("limit", [0, 1, 3])
 async def test_filter_and_filterfalse_are_complements_and_keep_the_order(judge, limit):
     items = [0, 1, "", "a", None, 2.5, []]

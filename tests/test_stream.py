@@ -375,7 +375,7 @@ async def test_an_empty_left_side_is_a_left_side():
 async def test_a_stage_joined_with_anything_else_is_a_type_error():
     with pytest.raises(TypeError, match="unsupported operand"):
         paco.map(double) | 5
-    with pytest.raises(TypeError, match="paco.map: the left side of | must be"):
+    with pytest.raises(TypeError, match=r"paco\.map: the left side of \| must be"):
         5 | paco.map(double)
     assert repr(paco.map(double) | paco.filter(is_small)) == "<paco stage map | filter>"
 

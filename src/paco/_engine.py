@@ -61,14 +61,14 @@ class Run(Nursery):
         "_looked",
         "_offset",
         "_reader",
-        "_releasing",
         "_since",
         "_sink",
         "_source",
         "_stride",
         "_turn",
+        "_parked",
         "_workers",
-        "parked",
+        "hungry",
         "started",
     )
 
@@ -101,9 +101,10 @@ class Run(Nursery):
         self._workers: set[asyncio.Task[None]] = set()  # the tasks that have a slot
         self._idle = 0  # those of them that are not in an item
         self._consumer: asyncio.Future[None] | None = None
-        self._exhausted = self._growing = self._releasing = False
-        #: Workers that wait for room or for an item; a consumer that takes a result calls `release` if there are any.
-        self.parked: deque[asyncio.Future[None]] = deque()
+        self._exhausted = self._growing = False
+        self._parked: deque[asyncio.Future[None]] = deque()  # the workers that wait for room or for an item
+        #: Whether a consumer that takes a result shall call `release`, for workers that wait for room.
+        self.hungry = False
 
     # ---- starting, and growing on demand
 
@@ -224,14 +225,15 @@ class Run(Nursery):
 
     async def _park(self) -> None:
         waiter = self._loop.create_future()
-        self.parked.append(waiter)
+        self._parked.append(waiter)
+        self.hungry = True
         if self._reader is not None:
             self._reader.wake()
         await waiter
 
     def _unpark(self, count: int) -> None:
-        while count > 0 and self.parked:
-            waiter = self.parked.popleft()
+        while count > 0 and self._parked:
+            waiter = self._parked.popleft()
             if not waiter.done():
                 waiter.set_result(None)
                 count -= 1
@@ -247,7 +249,7 @@ class Run(Nursery):
         if self._reader is None or self._reader.ended:
             self._exhausted = True
             self._attention = -1
-            self._unpark(len(self.parked))
+            self._unpark(len(self._parked))
 
     # ---- what the reader of an async source asks, and tells
 
@@ -258,8 +260,8 @@ class Run(Nursery):
 
     def supplied(self) -> None:
         """Have a worker take what was read, or each worker hear of the end."""
-        if self.parked:
-            self._unpark(len(self.parked) if self._reader is not None and self._reader.ended else 1)
+        if self._parked:
+            self._unpark(len(self._parked) if self._reader is not None and self._reader.ended else 1)
         else:
             self._grow_soon()
 
@@ -332,6 +334,8 @@ class Run(Nursery):
             if self.done:
                 await self.join()
                 return False
+            if self._parked:
+                self._release()  # nothing is left to take before they go on
             self._consumer = self._loop.create_future()
             self._attention = -1
             try:
@@ -345,14 +349,13 @@ class Run(Nursery):
 
     def release(self) -> None:
         """Let workers that wait for room go on, once the consumer lets the loop go round."""
-        if not self._releasing:
-            self._releasing = True
-            self._loop.call_soon(self._release, context=self._base)
+        self.hungry = False
+        self._loop.call_soon(self._release, context=self._base)
 
     def _release(self) -> None:
-        self._releasing = False
         if self._exhausted or self._ending:
             return
         self._unpark(self._sink.room(self.started) - self.started)
         if self._reader is not None:
             self._reader.wake()
+        self.hungry = bool(self._parked)

@@ -93,8 +93,8 @@ def map(
         TimeoutError: The timeout has passed, and all that was started has been cancelled and has finished.
 
     The first error of an item is raised as it came, with a note that names the item, after its siblings have been
-    cancelled and have finished. An item costs about a quarter of a microsecond more than a plain ``await`` of it; see
-    the benchmarks.
+    cancelled and have finished. To await the list costs about 0.2 us of CPU per item more than to await each item in
+    a plain loop, a stream 0.5 to 1 us; ``./dev bench`` measures it.
 
     >>> async def double(number):
     ...     return 2 * number

@@ -203,7 +203,7 @@ class Stream(
                 if not await run.next(sink):
                     raise StopAsyncIteration
                 continue
-            if run.parked:
+            if run.hungry:
                 run.release()
             if result is not SKIP:
                 return result

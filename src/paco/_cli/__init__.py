@@ -21,7 +21,11 @@ The layers, each importing only from those above it::
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import functools
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -46,7 +50,20 @@ _CLOSED_PIPE = 141
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with the words of ``argv`` (default: of this process) and return its exit code."""
-    words = list(sys.argv[1:] if argv is None else argv)
+    code = _answer(list(sys.argv[1:] if argv is None else argv))
+    if argv is None:
+        # Only Python's own end is left. An impatient Ctrl-C cuts it short, and gets no traceback of it.
+        with contextlib.suppress(ValueError):  # not in the main thread
+            signal.signal(signal.SIGINT, functools.partial(_leave, code))
+            atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
+    return code
+
+
+def _leave(code: int, _number: int, _frame: object) -> None:
+    os._exit(code)
+
+
+def _answer(words: list[str]) -> int:
     try:
         code = _dispatch(words)
         if sys.stdout is not None:  # None: it was closed before we began

@@ -58,6 +58,7 @@ def map_command(words: Sequence[str]) -> int:
                 display=_display(options.progress, console, output, typing=terminal),
                 interrupts=interrupts,
             )
+            interrupts.hold()
             return asyncio.run(run(job))
 
 

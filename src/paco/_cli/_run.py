@@ -112,7 +112,11 @@ class _Run:
 
     async def run(self) -> int:
         writer = Writer(self._job.output, self._output_failed)
-        self._job.interrupts.attach(self._advance, writer.abandon)
+        with self._job.interrupts.attached(self._advance, writer.abandon):
+            await self._run_to_end(writer)
+        return self._end()
+
+    async def _run_to_end(self, writer: Writer) -> None:
         self._progress.start()
         try:
             await self._run_items(writer)
@@ -125,7 +129,6 @@ class _Run:
             self._closing = True
             await writer.aclose()
             self._progress.stop()
-        return self._end()
 
     async def _run_items(self, writer: Writer) -> None:
         async with self._job.target as function:

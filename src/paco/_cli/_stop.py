@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
 #: The count of signals that leaves at once.
 _LEAVE = 3
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stop:
@@ -49,6 +49,7 @@ class Interrupts:
         self.count = 0
         #: The first signal that came: it decides the exit code.
         self.first: int | None = None
+        self._held = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._advance: Callable[[], None] | None = None
         self._last: Callable[[], None] | None = None
@@ -57,30 +58,56 @@ class Interrupts:
     def caught(self) -> Generator[None]:
         """Catch the signals within the block; outside of the main thread, where that is impossible, do nothing."""
         with contextlib.ExitStack() as stack:
-            for number in _SIGNALS:
+            for number in (signal.SIGINT, signal.SIGTERM):
                 with contextlib.suppress(ValueError):
                     stack.callback(signal.signal, number, signal.signal(number, self._handle))
             yield
 
-    def attach(self, advance: Callable[[], None], last: Callable[[], None]) -> None:
+    def hold(self) -> None:
+        """Keep the signals until the run is attached; before, they are a ``KeyboardInterrupt`` at once."""
+        self._held = True
+
+    @contextmanager
+    def attached(self, advance: Callable[[], None], last: Callable[[], None]) -> Generator[None]:
         """Call ``advance`` in the running loop for each signal from now on, and ``last`` before leaving at once."""
-        self._loop = loop = asyncio.get_running_loop()
+        self._loop = asyncio.get_running_loop()
         self._advance = advance
         self._last = last
-        for number in _SIGNALS:
-            # The loop is told only so that it lets a signal wake it up (set_wakeup_fd): one that comes just before it
-            # begins to wait would else be seen when the wait ends, which may be never. Windows does so by itself.
-            with contextlib.suppress(NotImplementedError, RuntimeError):
-                loop.add_signal_handler(number, int)
-                signal.signal(number, self._handle)
+        if self.count:
+            self._loop.call_soon(advance)
+        with _waking(self._loop):
+            yield
 
     def _handle(self, number: int, _frame: object) -> None:
         self.count += 1
         self.first = self.first or number
-        if self._loop is None or self._advance is None or self._last is None:
-            raise KeyboardInterrupt
-        if self.count >= _LEAVE:
-            self._last()
+        if self.count == _LEAVE:
+            if self._last is not None:
+                self._last()
             os._exit(128 + self.first)
-        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-            self._loop.call_soon_threadsafe(self._advance)
+        if self._loop is not None and self._advance is not None and self.count < _LEAVE:
+            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+                self._loop.call_soon_threadsafe(self._advance)
+        elif not self._held:
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def _waking(loop: asyncio.AbstractEventLoop) -> Generator[None]:
+    """Let each signal wake the loop up.
+
+    Python runs a handler between two bytecodes. A signal that comes just before the loop begins to wait would be
+    handled when the wait ends, which may be never. asyncio does the same for ``add_signal_handler``; but its loop
+    closes the socket while signals are still written to it.
+    """
+    with contextlib.ExitStack() as stack:
+        # NotImplementedError: on Windows the loop does this by itself. ValueError: not in the main thread.
+        with contextlib.suppress(NotImplementedError, ValueError):
+            receiver, sender = map(stack.enter_context, socket.socketpair())
+            receiver.setblocking(False)
+            sender.setblocking(False)
+            loop.add_reader(receiver, receiver.recv, 4096)
+            stack.callback(loop.remove_reader, receiver)
+            before = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
+            stack.callback(signal.set_wakeup_fd, before)
+        yield

@@ -33,11 +33,12 @@ class Writer:
         self._failed = failed
         self._regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
         self._loop = asyncio.get_running_loop()
-        # SimpleQueue.put is reentrant, so a signal handler can meet it at any point. None ends the thread.
+        # SimpleQueue.put is reentrant: a signal handler may come in the middle of it, where threading.Event would
+        # deadlock. None ends the thread.
         self._lines: SimpleQueue[bytes | None] = SimpleQueue()
         self._added = 0
         self._written = 0
-        self._hurry = threading.Event()
+        self._hurry: SimpleQueue[None] = SimpleQueue()
         self._waiting: list[asyncio.Future[None]] = []
         self._ended: asyncio.Future[None] = self._loop.create_future()
         # A daemon: a reader that never reads must not keep the process alive after the third Ctrl-C.
@@ -49,7 +50,7 @@ class Writer:
         self._added += len(line)
         self._lines.put(line)
         if self._added - self._written >= _GROUP_BYTES:
-            self._hurry.set()
+            self._hurry.put(None)
 
     async def room(self) -> None:
         """Wait while more than 8 MB are waiting to be written."""
@@ -72,14 +73,16 @@ class Writer:
 
     def _end(self) -> None:
         self._lines.put(None)
-        self._hurry.set()
+        self._hurry.put(None)
 
     def _work(self) -> None:
         going = True
         while going:
             group = [self._lines.get()]
-            self._hurry.wait(_GROUP_SECONDS)
-            self._hurry.clear()
+            with contextlib.suppress(Empty):
+                self._hurry.get(timeout=_GROUP_SECONDS)
+                while True:
+                    self._hurry.get_nowait()
             with contextlib.suppress(Empty):
                 while group[-1] is not None:
                     group.append(self._lines.get_nowait())
