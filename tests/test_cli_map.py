@@ -290,30 +290,33 @@ def test_a_signal_after_the_end_of_the_loop_is_harmless():
             await asyncio.sleep(0)
 
     asyncio.run(attach())
-    with interrupts.caught():
+    with interrupts.caught(for_good=False):
         signal.raise_signal(signal.SIGINT)
     assert interrupts.first == signal.SIGINT
 
 
 async def test_a_signal_that_came_before_the_run_is_passed_on():
     interrupts, passed = Interrupts(), asyncio.Event()
-    interrupts.hold()
-    with interrupts.caught():
+    with interrupts.caught(for_good=False):
         signal.raise_signal(signal.SIGINT)
         with interrupts.attached(passed.set, pytest.fail):
             await passed.wait()
     assert interrupts.count == 1
 
 
-def test_a_third_signal_leaves_whatever_the_import_does_with_the_first(monkeypatch):
+def test_a_signal_is_raised_once_and_only_where_something_may_wait_for_long(monkeypatch):
     left = []
     monkeypatch.setattr(os, "_exit", left.append)
     interrupts = Interrupts()
-    with interrupts.caught():
-        for _ in range(3):
-            with contextlib.suppress(KeyboardInterrupt):
-                signal.raise_signal(signal.SIGINT)
-    assert left == [130]
+    with interrupts.caught(for_good=False):
+        with pytest.raises(KeyboardInterrupt), interrupts.raising():
+            signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt), interrupts.raising():
+            pytest.fail("there was a signal already")
+        signal.raise_signal(signal.SIGINT)
+        assert left == []
+        signal.raise_signal(signal.SIGINT)
+        assert left == [143]
 
 
 def test_a_run_outside_of_the_main_thread_goes_without_signals():
@@ -479,11 +482,13 @@ def test_help_starts_with_three_examples(capfd, monkeypatch):
 
 @pytest.fixture
 def own_end(monkeypatch):
-    """What a process does at its end is undone."""
+    """What a process does for its end is undone."""
     registered = []
     monkeypatch.setattr(atexit, "register", lambda *call: registered.append(call))
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield registered
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def test_ctrl_c_while_python_ends_keeps_the_exit_code(monkeypatch, capfd, own_end):
@@ -493,7 +498,7 @@ def test_ctrl_c_while_python_ends_keeps_the_exit_code(monkeypatch, capfd, own_en
     assert main() == 2
     signal.raise_signal(signal.SIGINT)
     assert left == [2]
-    assert own_end == [(signal.signal, signal.SIGINT, signal.SIG_IGN)]
+    assert own_end == [(signal.signal, number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)]
     capfd.readouterr()
 
 

@@ -168,6 +168,21 @@ def test_three_ctrl_c_leave_even_where_an_item_blocks_the_loop(start, folder):
     assert process.wait(10) == 130
 
 
+@pytest.mark.parametrize("pause", [0, 0.002, 0.02])
+def test_ctrl_c_in_quick_succession_at_any_moment_leaves_whole_records(start, folder, pause):
+    process = start("map", "jobs:echo", items(folder, *range(100_000)), "-o", "out.jsonl")
+    while not (folder / "out.jsonl").exists() and process.poll() is None:  # it is opened just before the run
+        time.sleep(0.001)
+    for _ in range(6):
+        process.send_signal(signal.SIGINT)
+        time.sleep(pause)
+    _, err = process.communicate()
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    text = (folder / "out.jsonl").read_text()
+    assert not text or records(folder / "out.jsonl")
+
+
 def test_three_ctrl_c_leave_even_where_a_thread_goes_on(start, folder):
     process = start("map", "jobs:thread", items(folder, "1"))
     until(process.stderr, "started 1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import traceback
 
@@ -369,3 +370,16 @@ async def test_a_type_error_of_the_users_own_stays_as_it_is():
         await paco.map(wrong, [1])
     with pytest.raises(TypeError, match="has no len"):
         await paco.map(len, [1])
+
+
+def test_a_run_that_is_collected_with_its_loop_says_nothing_more(caplog):
+    loop = asyncio.new_event_loop()
+    running = loop.create_task(paco.map(Probe(lambda item: item, takes=100), [1], limit=1))
+    reading = loop.create_task(paco.map(Probe(lambda item: item), AsyncSource([1], delay=100)))
+    loop.run_until_complete(asyncio.sleep(0.01))
+    loop.close()
+    del running, reading, loop
+    gc.collect()
+    assert {record.getMessage().partition("\n")[0] for record in caplog.records} <= {
+        "Task was destroyed but it is pending!"
+    }

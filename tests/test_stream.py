@@ -317,6 +317,17 @@ async def test_a_stream_can_be_driven_by_hand():
         paco.map(same, [1]).throw(KeyError, KeyError("x"))
 
 
+async def test_a_stream_that_is_closed_as_a_coroutine_leaves_nothing_running():
+    probe = Probe(lambda item: item, takes=100)
+    stream = paco.map(probe, range(3))
+    stream.send(None)
+    await asyncio.sleep(1)
+    stream.close()
+    for _ in range(9):
+        await asyncio.sleep(0)
+    assert sorted(probe.cancelled) == [0, 1, 2]
+
+
 # ---- pipelines
 
 
@@ -370,6 +381,32 @@ async def test_every_stage_takes_every_left_side_and_can_be_used_again(stage, re
 async def test_an_empty_left_side_is_a_left_side():
     assert await ([] | paco.map(double)) == []
     assert await ({} | paco.map(double)) == []
+
+
+async def test_a_stage_can_be_called_with_its_items():
+    assert await paco.map(double)([1, 2]) == [2, 4]
+
+
+async def test_a_stage_that_fails_while_the_next_one_is_failing_is_in_its_note():
+    loop = asyncio.get_running_loop()
+    first, second = loop.create_future(), loop.create_future()
+
+    async def fail(item):
+        await first
+        raise ValueError(item)
+
+    async def fail_next(item):
+        if item:
+            await second
+            raise KeyError(item)
+        return item
+
+    loop.call_later(1, first.set_result, None)
+    first.add_done_callback(lambda _: None)
+    loop.call_later(1, second.set_result, None)
+    with pytest.raises((ValueError, KeyError)) as caught:
+        await ([0, 1] | paco.map(fail_next) | paco.map(fail))
+    assert "1 more failed meanwhile" in caught.value.__notes__[1]
 
 
 async def test_a_stage_joined_with_anything_else_is_a_type_error():

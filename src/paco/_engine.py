@@ -111,15 +111,16 @@ class Run(Nursery):
     def start(self) -> None:
         """Start in the running loop: one worker, and more as they turn out to be useful."""
         source = self._source
+        read = isinstance(source, AsyncIterable | Awaitable)
         if isinstance(source, Upstream):
             source.feeds(self.fail)
+        if not read:
+            self._items = iter(source)
         if not self.enter():
             return
-        if isinstance(source, AsyncIterable | Awaitable):
+        if read:
             self._items = self._reader = Reader(source, self, self._loop)
             self.start_task(self._reader.read(), self._base.copy())
-        else:
-            self._items = iter(self._source)
         self._spawn()
         self._grow_soon()
 

@@ -189,6 +189,7 @@ class ConcurrentExecutor:
         finally:
             self._running = False
             if self._run is None or self._run.done:
+                self._run = None
                 jobs.discard()
         return jobs.futures()
 

@@ -10,7 +10,7 @@ import asyncio
 import contextvars
 from typing import TYPE_CHECKING, Any, Final
 
-from paco._errors import Failure, as_item_error
+from paco._errors import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -92,8 +92,7 @@ class Nursery:
             self._finish()
 
     def _task_failed(self, task: asyncio.Task[None], error: BaseException) -> None:
-        """Hear that a task ended with an error that it did not keep to itself."""
-        self.fail(as_item_error(error))
+        """Hear that a task ended cancelled, or with an error that it did not keep to itself."""
 
     # ---- ending
 
@@ -131,8 +130,6 @@ class Nursery:
         """Do what is to be done before the tasks are cancelled."""
 
     def _finish(self) -> None:
-        if self.done:
-            return
         self.done = self._ending = True
         if self._timer is not None:
             self._timer.cancel()
@@ -153,8 +150,6 @@ class Nursery:
     def watch(self) -> asyncio.Future[None]:
         """Return a future that is resolved when everything has ended, if not before by someone else."""
         watcher = self._loop.create_future()
-        if self.done:
-            watcher.set_result(None)
         self._watchers.append(watcher)
         return watcher
 
@@ -170,6 +165,9 @@ class Nursery:
             except asyncio.CancelledError as error:
                 cancelled = cancelled or error
                 self.stop()
+            except GeneratorExit:
+                self.abandon_soon()  # the coroutine that waits is closed by hand
+                raise
         try:
             if cancelled is not None:
                 self._failure.throw_cancelled(cancelled)

@@ -95,9 +95,9 @@ class Reader:
         except BaseException as error:  # whatever it is, a worker raises it in its turn
             trim(error)
             self._error = error
-        finally:
-            self.ended = True
-            self._source = None
+        self.ended = True
+        self._source = None
+        if not self._loop.is_closed():  # it is when this coroutine is being collected
             self._run.supplied()
 
     async def _read_all(self) -> None:

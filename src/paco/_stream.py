@@ -120,6 +120,11 @@ class Stream(
         plan = self._plan
         return f"<paco.{plan.name} stream of {_check.shorten(plan.fn)}, limit={plan.limit}, {self._use or 'unused'}>"
 
+    @property
+    def __name__(self) -> str:
+        """The name by which asyncio shows a task of this stream."""
+        return f"paco.{self._plan.name}"
+
     # ---- the same run in another form
 
     def as_completed(self) -> Stream[T_co]:

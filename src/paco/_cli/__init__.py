@@ -21,9 +21,6 @@ The layers, each importing only from those above it::
 
 from __future__ import annotations
 
-import atexit
-import contextlib
-import functools
 import os
 import signal
 import sys
@@ -32,6 +29,7 @@ from typing import TYPE_CHECKING
 import paco
 from paco._cli._console import safe_lines
 from paco._cli._errors import CommandError, suggest
+from paco._cli._stop import Interrupts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,28 +42,22 @@ usage: paco map [options] TARGET [INPUT ...]    an async function over a file
        paco --version
 """
 _WRONG_USE = 2
-_INTERRUPTED = 130
 _CLOSED_PIPE = 141
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with the words of ``argv`` (default: of this process) and return its exit code."""
-    code = _answer(list(sys.argv[1:] if argv is None else argv))
-    if argv is None:
-        # Only Python's own end is left. An impatient Ctrl-C cuts it short, and gets no traceback of it.
-        with contextlib.suppress(ValueError):  # not in the main thread
-            signal.signal(signal.SIGINT, functools.partial(_leave, code))
-            atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
+    words = list(sys.argv[1:] if argv is None else argv)
+    interrupts = Interrupts()
+    with interrupts.caught(for_good=argv is None):
+        code = _answer(words, interrupts)
+        interrupts.end(code)
     return code
 
 
-def _leave(code: int, _number: int, _frame: object) -> None:
-    os._exit(code)
-
-
-def _answer(words: list[str]) -> int:
+def _answer(words: list[str], interrupts: Interrupts) -> int:
     try:
-        code = _dispatch(words)
+        code = _dispatch(words, interrupts)
         if sys.stdout is not None:  # None: it was closed before we began
             sys.stdout.flush()
     except CommandError as error:
@@ -73,7 +65,7 @@ def _answer(words: list[str]) -> int:
         return _WRONG_USE
     except KeyboardInterrupt:
         print("paco: interrupted", file=sys.stderr)
-        return _INTERRUPTED
+        return 128 + (interrupts.first or signal.SIGINT)
     except BrokenPipeError:
         # `paco --help | true`: what is left is flushed into nothing, or Python complains at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -81,12 +73,12 @@ def _answer(words: list[str]) -> int:
     return code
 
 
-def _dispatch(words: list[str]) -> int:
+def _dispatch(words: list[str], interrupts: Interrupts) -> int:
     first = words[0] if words else ""
     if first == "map":
         from paco._cli._map import map_command
 
-        return map_command(words[1:])
+        return map_command(words[1:], interrupts)
     if first == "--version":
         print(f"paco {paco.__version__}")
     elif first in {"-h", "--help"}:

@@ -17,7 +17,7 @@ from paco._cli._inputs import STDIN, Input, Reader, find_inputs
 from paco._cli._options import parse_map
 from paco._cli._progress import Display
 from paco._cli._run import Job, run
-from paco._cli._stop import Interrupts, Stop
+from paco._cli._stop import Stop
 from paco._cli._target import find_target
 
 if TYPE_CHECKING:
@@ -25,11 +25,12 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from paco._cli._options import MapOptions
+    from paco._cli._stop import Interrupts
 
 _STDOUT = "-"
 
 
-def map_command(words: Sequence[str]) -> int:
+def map_command(words: Sequence[str], interrupts: Interrupts) -> int:
     """Run `paco map` with these words and return the exit code.
 
     Raises:
@@ -40,12 +41,12 @@ def map_command(words: Sequence[str]) -> int:
         print(options, end="")
         return 0
     console = Console(sys.stderr, os.environ)
-    interrupts = Interrupts()
     standard = _Standard(_descriptor(sys.stdin), _descriptor(sys.stdout))
-    with interrupts.caught(), console.guarding():
+    with console.guarding():
         inputs = _find_inputs(options, standard.input)
-        target = open_target(find_target(options.target), options.target, options.arguments)
-        with _open_output(options.output, standard.output, inputs) as output:
+        with interrupts.raising():  # an import may take long
+            target = open_target(find_target(options.target), options.target, options.arguments)
+        with _open_output(options.output, standard.output, inputs, interrupts) as output:
             terminal = _announce(inputs, standard.input, console)
             stop = Stop()
             job = Job(
@@ -58,7 +59,6 @@ def map_command(words: Sequence[str]) -> int:
                 display=_display(options.progress, console, output, typing=terminal),
                 interrupts=interrupts,
             )
-            interrupts.hold()
             return asyncio.run(run(job))
 
 
@@ -101,7 +101,7 @@ def _display(mode: str, console: Console, output: int, *, typing: bool) -> Displ
 
 
 @contextlib.contextmanager
-def _open_output(name: str, stdout: int, inputs: Sequence[Input]) -> Generator[int]:
+def _open_output(name: str, stdout: int, inputs: Sequence[Input], interrupts: Interrupts) -> Generator[int]:
     """Give the descriptor that the records go to."""
     if name == _STDOUT:
         if stdout < 0:
@@ -111,7 +111,8 @@ def _open_output(name: str, stdout: int, inputs: Sequence[Input]) -> Generator[i
         return
     try:
         # Appending never destroys earlier records. Only the owner may read them: they may hold what the items hold.
-        output = os.open(name, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o600)
+        with interrupts.raising():  # a named pipe waits for its reader
+            output = os.open(name, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o600)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise CommandError(f"cannot write {name}: {getattr(error, 'strerror', None) or error}") from None
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import os
 import signal
@@ -42,30 +43,51 @@ class Interrupts:
     """Counts SIGINT and SIGTERM and passes them on to the run.
 
     By ``signal.signal`` and not by callbacks of the loop: so a third Ctrl-C leaves at once even where an item blocks
-    the loop, and Windows is served too.
+    the loop, and Windows is served too. Nothing is raised but within ``raising``, and there once: an exception can come
+    between any two bytecodes, and a second one amid what the first has set off.
     """
 
     def __init__(self) -> None:
         self.count = 0
         #: The first signal that came: it decides the exit code.
         self.first: int | None = None
-        self._held = False
+        self._raising = False
+        self._code: int | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._advance: Callable[[], None] | None = None
         self._last: Callable[[], None] | None = None
 
     @contextmanager
-    def caught(self) -> Generator[None]:
-        """Catch the signals within the block; outside of the main thread, where that is impossible, do nothing."""
+    def caught(self, *, for_good: bool) -> Generator[None]:
+        """Catch the signals within the block, or until the process ends.
+
+        Outside of the main thread, where that is impossible, do nothing.
+        """
         with contextlib.ExitStack() as stack:
             for number in (signal.SIGINT, signal.SIGTERM):
                 with contextlib.suppress(ValueError):
-                    stack.callback(signal.signal, number, signal.signal(number, self._handle))
+                    before = signal.signal(number, self._handle)
+                    if for_good:
+                        # Python resets its handlers while it ends; only one that ignores is left as it is.
+                        atexit.register(signal.signal, number, signal.SIG_IGN)
+                    else:
+                        stack.callback(signal.signal, number, before)
             yield
 
-    def hold(self) -> None:
-        """Keep the signals until the run is attached; before, they are a ``KeyboardInterrupt`` at once."""
-        self._held = True
+    @contextmanager
+    def raising(self) -> Generator[None]:
+        """Turn the first signal into a ``KeyboardInterrupt``: in the block, something may wait for long."""
+        if self.count:
+            raise KeyboardInterrupt
+        self._raising = True
+        try:
+            yield
+        finally:
+            self._raising = False
+
+    def end(self, code: int) -> None:
+        """Let a signal do nothing more than cut the end of the process short."""
+        self._code = code
 
     @contextmanager
     def attached(self, advance: Callable[[], None], last: Callable[[], None]) -> Generator[None]:
@@ -81,15 +103,17 @@ class Interrupts:
     def _handle(self, number: int, _frame: object) -> None:
         self.count += 1
         self.first = self.first or number
+        if self._code is not None:
+            os._exit(self._code)
         if self.count == _LEAVE:
             if self._last is not None:
                 self._last()
             os._exit(128 + self.first)
-        if self._loop is not None and self._advance is not None and self.count < _LEAVE:
+        if self._raising and self.count == 1:
+            raise KeyboardInterrupt
+        if self._loop is not None and self._advance is not None:
             with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
                 self._loop.call_soon_threadsafe(self._advance)
-        elif not self._held:
-            raise KeyboardInterrupt
 
 
 @contextmanager
