@@ -218,9 +218,12 @@ class ConcurrentExecutor:
             self.errors.append(error)
             job.fail(error, catch=catch, heard=bool(self._listeners.get("task.error")))
             await self._tell("task.error", job, error)
-        else:
-            if not job.future.cancelled():
-                await self._tell("task.finish", job, result)
+            return
+        await self._finished(job, result)
+
+    async def _finished(self, job: _jobs.Job, result: Any) -> None:
+        if not job.future.cancelled():
+            await self._tell("task.finish", job, result)
 
     def cancel(self) -> None:
         """Cancel everything: what was added is not started, what runs is cancelled and ends in its time."""
