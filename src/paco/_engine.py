@@ -60,13 +60,13 @@ class Run(Nursery):
         "_limit",
         "_looked",
         "_offset",
+        "_parked",
         "_reader",
         "_since",
         "_sink",
         "_source",
         "_stride",
         "_turn",
-        "_parked",
         "_workers",
         "hungry",
         "started",
@@ -115,7 +115,7 @@ class Run(Nursery):
         if isinstance(source, Upstream):
             source.feeds(self.fail)
         if not read:
-            self._items = iter(source)
+            self._items = iter(self._source)
         if not self.enter():
             return
         if read:

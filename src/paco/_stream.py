@@ -106,11 +106,12 @@ class Stream(
     [0, 2, 4]
     """
 
-    __slots__ = ("__weakref__", "_coro", "_downstream", "_plan", "_run", "_sink", "_use")
+    __slots__ = ("__name__", "__weakref__", "_coro", "_downstream", "_plan", "_run", "_sink", "_use")
 
     def __init__(self, plan: Plan) -> None:
         self._use = ""
         self._plan = plan
+        self.__name__ = f"paco.{plan.name}"  # by which asyncio shows a task of this stream
         self._run: Run | None = None
         self._sink: InOrder | None = None
         self._coro: Coroutine[Any, Any, list[T_co]] | None = None
@@ -119,11 +120,6 @@ class Stream(
     def __repr__(self) -> str:
         plan = self._plan
         return f"<paco.{plan.name} stream of {_check.shorten(plan.fn)}, limit={plan.limit}, {self._use or 'unused'}>"
-
-    @property
-    def __name__(self) -> str:
-        """The name by which asyncio shows a task of this stream."""
-        return f"paco.{self._plan.name}"
 
     # ---- the same run in another form
 
