@@ -104,7 +104,7 @@ class Run(Nursery):
         self._exhausted = self._growing = False
         self._parked: deque[asyncio.Future[None]] = deque()  # the workers that wait for room or for an item
         #: Whether a consumer that takes a result shall call `release`, for workers that wait for room.
-        self.hungry = False
+        self.hungry: bool = False
 
     # ---- starting, and growing on demand
 

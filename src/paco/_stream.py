@@ -111,7 +111,7 @@ class Stream(
     def __init__(self, plan: Plan) -> None:
         self._use = ""
         self._plan = plan
-        self.__name__ = f"paco.{plan.name}"  # by which asyncio shows a task of this stream
+        self.__name__: str = f"paco.{plan.name}"  # by which asyncio shows a task of this stream
         self._run: Run | None = None
         self._sink: InOrder | None = None
         self._coro: Coroutine[Any, Any, list[T_co]] | None = None
