@@ -37,6 +37,7 @@ from paco.testing import (
     pytest_pyfunc_call,
     run,
 )
+from paco.testing._plugin import _as_sync
 
 needs_eager_tasks = pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with Python 3.12")
 EAGER = [False, pytest.param(True, marks=needs_eager_tasks)]
@@ -849,6 +850,7 @@ def test_the_environment_names_the_loop_of_realtime_tests(monkeypatch):
 
 SUITE = """
 import asyncio, pytest
+from paco.testing._plugin import _as_sync
 from paco.testing import now
 
 async def test_passes(tmp_path):
@@ -890,3 +892,15 @@ def test_the_plugin_in_a_run_of_pytest(tmp_path, enable):
     assert re.search(r"(?m)^E +assert 0\.0 == 1\n(E.*\n)*?E +left behind: task 'worker'", said), said
     assert re.search(r"Deadlock: nothing is ready and no timer is set at time 0\.0", said), said
     assert "run_until_complete" not in said.partition("test_leaks")[2].partition("____")[0]
+
+
+def test_the_plugin_tells_a_leak_without_its_own_frames():
+    async def leaky():
+        _kept.append(asyncio.ensure_future(asyncio.sleep(100)))
+
+    with pytest.raises(Leak, match="left behind") as caught:
+        _as_sync(leaky, realtime=False)()
+    assert caught.value.__suppress_context__
+
+
+_kept: list[object] = []
