@@ -43,15 +43,16 @@ class ConcurrentExecutor:
         coros: Coroutine objects and functions to begin with.
         ignore_empty: A run without coroutines returns two empty sets instead of raising ``ValueError``.
 
-    >>> async def double(number):
-    ...     return 2 * number
-    >>> async def main():
-    ...     executor = paco.ConcurrentExecutor(limit=2)
-    ...     future = executor.add(double, 21)
-    ...     await executor.run()
-    ...     return future.result()
-    >>> paco.run(main())
-    42
+    Examples:
+        >>> async def double(number):
+        ...     return 2 * number
+        >>> async def main():
+        ...     executor = paco.ConcurrentExecutor(limit=2)
+        ...     future = executor.add(double, 21)
+        ...     await executor.run()
+        ...     return future.result()
+        >>> paco.run(main())
+        42
     """
 
     def __init__(

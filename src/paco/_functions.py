@@ -29,7 +29,7 @@ _NOTHING: Final = Signature()
 def apply(coro: Callable[P, Awaitable[T]], *args: P.args, **kw: P.kwargs) -> Callable[..., Coroutine[Any, Any, T]]:
     """Return a coroutine function that calls ``coro`` with these arguments, and ignores its own.
 
-    Example:
+    Examples:
         >>> import paco
         >>> async def add(a, b):
         ...     return a + b
@@ -50,7 +50,7 @@ def partial(coro: Callable[..., Awaitable[T]], *args: Any, **kw: Any) -> Callabl
     As `functools.partial`: its own positional arguments come after the captured ones, its own keywords replace captured
     ones for that call only.
 
-    Example:
+    Examples:
         >>> import paco
         >>> async def show(*args, **kw):
         ...     return args, kw
@@ -110,7 +110,7 @@ def curry(
     Raises:
         TypeError: No function, or one whose parameters Python cannot tell (some of those written in C).
 
-    Example:
+    Examples:
         >>> import paco
         >>> @paco.curry
         ... async def area(x, y, z=0):
@@ -185,7 +185,7 @@ def compose(*coros: AnyCoroutineFunction) -> Callable[..., Coroutine[Any, Any, A
     Raises:
         TypeError: No functions.
 
-    Example:
+    Examples:
         >>> import paco
         >>> async def add_1(number):
         ...     return number + 1
@@ -218,7 +218,7 @@ def constant(value: T, delay: float | None = None) -> Callable[..., Coroutine[An
         value: What each call returns: the same object.
         delay: Seconds to wait before, 0 or more; ``None``: return without suspending.
 
-    Example:
+    Examples:
         >>> import paco
         >>> paco.run(paco.constant("foo")())
         'foo'
@@ -240,7 +240,7 @@ identity = constant
 def thunk(coro: Callable[[], Awaitable[T]]) -> Callable[[], Coroutine[Any, Any, T]]:
     """Return a coroutine function without arguments that calls ``coro``, each time anew.
 
-    Example:
+    Examples:
         >>> import paco
         >>> async def fetch(page=1):
         ...     return f"page {page}"
@@ -271,7 +271,7 @@ def wraps(fn: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
     The function is called in the event loop's thread, so it should be fast (`asyncio.to_thread` is for those that
     block). If it returns an awaitable, as ``lambda: fetch(1)`` does, that is awaited.
 
-    Example:
+    Examples:
         >>> import paco
         >>> @paco.wraps
         ... def double(number):
@@ -333,7 +333,7 @@ def once(
         RuntimeError: A later call, with ``raise_exception``; or one that the function makes to itself.
         ItemCancelled: The call ended cancelled, while nobody had cancelled those who wait for it.
 
-    Example:
+    Examples:
         >>> import paco
         >>> @paco.once
         ... async def connect(host):
@@ -373,7 +373,7 @@ def times(
         raise_exception: Whether later calls raise ``RuntimeError``.
         return_value: What later calls return; ``None``: the result of the last.
 
-    Example:
+    Examples:
         >>> import paco
         >>> @paco.times(limit=2)
         ... async def double(number):

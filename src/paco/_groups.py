@@ -82,12 +82,13 @@ def gather(
     Returns:
         A `Stream`: ``await`` it for the list, or iterate it.
 
-    >>> async def double(number):
-    ...     return 2 * number
-    >>> async def main():
-    ...     return await paco.gather(double(1), double(2), double(3), limit=2)
-    >>> paco.run(main())
-    [2, 4, 6]
+    Examples:
+        >>> async def double(number):
+        ...     return 2 * number
+        >>> async def main():
+        ...     return await paco.gather(double(1), double(2), double(3), limit=2)
+        >>> paco.run(main())
+        [2, 4, 6]
     """
     return _run_through("gather", coros_or_futures, limit, loop, timeout, return_exceptions)
 
@@ -135,12 +136,13 @@ def series(
     Raises:
         ValueError: Nothing was given.
 
-    >>> async def double(number):
-    ...     return 2 * number
-    >>> async def main():
-    ...     return await paco.series(double(1), double(2), double(3))
-    >>> paco.run(main())
-    [2, 4, 6]
+    Examples:
+        >>> async def double(number):
+        ...     return 2 * number
+        >>> async def main():
+        ...     return await paco.series(double(1), double(2), double(3))
+        >>> paco.run(main())
+        [2, 4, 6]
     """
     return _run_through("series", coros_or_futures, 1, loop, timeout, return_exceptions, least=1)
 
@@ -190,12 +192,13 @@ def race(
         ValueError: Nothing was given.
         TimeoutError: None has completed in time.
 
-    >>> async def fast():
-    ...     return "hare"
-    >>> async def slow():
-    ...     await asyncio.sleep(3600)
-    >>> paco.run(paco.race([slow, fast]))
-    'hare'
+    Examples:
+        >>> async def fast():
+        ...     return "hare"
+        >>> async def slow():
+        ...     await asyncio.sleep(3600)
+        >>> paco.run(paco.race([slow, fast]))
+        'hare'
     """
     source: Any = iterable
     with _check.discarding(iterable):
@@ -286,13 +289,14 @@ def wait(
         Exception: When neither ``return_exceptions`` nor ``return_when`` was given, the first error, after the rest has
             been cancelled and has finished.
 
-    >>> async def double(number):
-    ...     return 2 * number
-    >>> async def main():
-    ...     done, pending = await paco.wait(double(1), double(2), limit=1)
-    ...     return sorted(future.result() for future in done), pending
-    >>> paco.run(main())
-    ([2, 4], set())
+    Examples:
+        >>> async def double(number):
+        ...     return 2 * number
+        >>> async def main():
+        ...     done, pending = await paco.wait(double(1), double(2), limit=1)
+        ...     return sorted(future.result() for future in done), pending
+        >>> paco.run(main())
+        ([2, 4], set())
     """
     calls = _jobs.calls("wait", coros_or_futures)
     with _check.discarding(*calls):

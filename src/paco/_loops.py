@@ -43,7 +43,7 @@ def whilst(
     Raises:
         TypeError: Something that is to be called cannot be; told at the call, before anything starts.
 
-    Example:
+    Examples:
         >>> import paco
         >>> calls = []
         >>> async def call():
@@ -71,7 +71,7 @@ def until(
     As `whilst`, with the test turned round: it comes first, and the calls end when it passes (or when ``assert_coro``
     says so of what it returned).
 
-    Example:
+    Examples:
         >>> import paco
         >>> calls = []
         >>> async def call(step):
@@ -172,7 +172,7 @@ def interval(
     Raises:
         RuntimeError: The returned function is called while no event loop is running.
 
-    Example:
+    Examples:
         >>> import paco
         >>> @paco.interval(0.01, times=3)
         ... async def tick(text):

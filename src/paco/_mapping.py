@@ -96,12 +96,13 @@ def map(
     cancelled and have finished. To await the list costs about 0.2 us of CPU per item more than to await each item in
     a plain loop, a stream 0.5 to 1 us; ``./dev bench`` measures it.
 
-    >>> async def double(number):
-    ...     return 2 * number
-    >>> async def main():
-    ...     return await paco.map(double, [1, 2, 3, 4, 5], limit=3)
-    >>> paco.run(main())
-    [2, 4, 6, 8, 10]
+    Examples:
+        >>> async def double(number):
+        ...     return 2 * number
+        >>> async def main():
+        ...     return await paco.map(double, [1, 2, 3, 4, 5], limit=3)
+        >>> paco.run(main())
+        [2, 4, 6, 8, 10]
     """
 
     def build(source: Any, limit: int, timeout: float | None) -> Stream[Any]:
@@ -206,12 +207,13 @@ def each(
         *args: Further arguments for ``coro``.
         **kw: Further keyword arguments for ``coro``.
 
-    >>> async def show(number):
-    ...     print(number)
-    >>> paco.run(paco.each(show, [1, 2, 3], limit=1))
-    1
-    2
-    3
+    Examples:
+        >>> async def show(number):
+        ...     print(number)
+        >>> paco.run(paco.each(show, [1, 2, 3], limit=1))
+        1
+        2
+        3
     """
 
     def build(source: Any, limit: int, timeout: float | None) -> Coroutine[Any, Any, Any]:
@@ -320,10 +322,11 @@ def flat_map(
         *args: Further arguments for ``coro``.
         **kw: Further keyword arguments for ``coro``.
 
-    >>> async def double(number):
-    ...     return 2 * number
-    >>> paco.run(paco.flat_map(double, [1, [2, [3, (4,)]], 5], limit=3))
-    [2, 4, 6, 8, 10]
+    Examples:
+        >>> async def double(number):
+        ...     return 2 * number
+        >>> paco.run(paco.flat_map(double, [1, [2, [3, (4,)]], 5], limit=3))
+        [2, 4, 6, 8, 10]
     """
     head: tuple[Any, ...] = ()
 
@@ -352,10 +355,11 @@ def repeat(
         limit: Calls in flight at most; 0 for no limit.
         loop: ``None`` or the running loop.
 
-    >>> async def double(number):
-    ...     return 2 * number
-    >>> paco.run(paco.repeat(double, 5, limit=2))
-    [2, 4, 6, 8, 10]
+    Examples:
+        >>> async def double(number):
+        ...     return 2 * number
+        >>> paco.run(paco.repeat(double, 5, limit=2))
+        [2, 4, 6, 8, 10]
     """
     times = _check.integer("repeat", "times", times, 1)
     step = _check.integer("repeat", "step", step, 1)

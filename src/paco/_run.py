@@ -28,7 +28,7 @@ def run(coro: Awaitable[T], loop: asyncio.AbstractEventLoop | None = None) -> T:
         TypeError: ``coro`` is not awaitable (a function must be called: ``paco.run(main())``), or ``loop`` not a loop.
         RuntimeError: An event loop is running already in this thread: use ``await`` there.
 
-    Example:
+    Examples:
         >>> import paco
         >>> async def double(number):
         ...     return number * 2

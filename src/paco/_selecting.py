@@ -80,10 +80,11 @@ def filter(coro: Any, iterable: Any = MISSING, assert_fn: Any = None, limit: int
     Returns:
         A `Stream` of items, falsy ones too.
 
-    >>> async def is_even(number):
-    ...     return number % 2 == 0
-    >>> paco.run(paco.filter(is_even, [1, 2, 3, 4, 5], limit=3))
-    [2, 4]
+    Examples:
+        >>> async def is_even(number):
+        ...     return number % 2 == 0
+        >>> paco.run(paco.filter(is_even, [1, 2, 3, 4, 5], limit=3))
+        [2, 4]
     """
     return _select("filter", coro, iterable, assert_fn, limit, loop, keep=True)
 
@@ -107,10 +108,11 @@ def filterfalse(
 def filterfalse(coro: Any, iterable: Any = MISSING, assert_fn: Any = None, limit: int = 0, loop: Loop = None) -> Any:
     """Keep the items that do not pass an async test: the exact complement of `filter`, with its parameters.
 
-    >>> async def is_even(number):
-    ...     return number % 2 == 0
-    >>> paco.run(paco.filterfalse(is_even, [1, 2, 3, 4, 5], limit=3))
-    [1, 3, 5]
+    Examples:
+        >>> async def is_even(number):
+        ...     return number % 2 == 0
+        >>> paco.run(paco.filterfalse(is_even, [1, 2, 3, 4, 5], limit=3))
+        [1, 3, 5]
     """
     return _select("filterfalse", coro, iterable, assert_fn, limit, loop, keep=False)
 
@@ -131,10 +133,10 @@ def dropwhile(coro: Any, iterable: Any = MISSING, loop: Loop = None) -> Any:
         iterable: As of `map`. Left out: a stage for ``|``.
         loop: ``None`` or the running loop.
 
-    >>> async def below_four(number):
-    ...     return number < 4
-    >>> paco.run(paco.dropwhile(below_four, [1, 2, 3, 4, 5, 1]))
-    [4, 5, 1]
+        >>> async def below_four(number):
+        ...     return number < 4
+        >>> paco.run(paco.dropwhile(below_four, [1, 2, 3, 4, 5, 1]))
+        [4, 5, 1]
     """
 
     def build(source: Any, limit: int, _: float | None) -> Stream[Any]:
@@ -195,10 +197,11 @@ def some(coro: Any, iterable: Any = MISSING, limit: int = 0, timeout: float | No
         timeout: Seconds for the whole call; ``None`` for no limit.
         loop: ``None`` or the running loop.
 
-    >>> async def above_three(number):
-    ...     return number > 3
-    >>> paco.run(paco.some(above_three, [1, 2, 3, 4, 5]))
-    True
+    Examples:
+        >>> async def above_three(number):
+        ...     return number > 3
+        >>> paco.run(paco.some(above_three, [1, 2, 3, 4, 5]))
+        True
     """
 
     async def find(source: Any, limit: int, timeout: float | None) -> bool:
@@ -224,10 +227,11 @@ def every(coro: Any, iterable: Any = MISSING, limit: int = 1, loop: Loop = None)
         limit: Items in flight at most; 0 for no limit.
         loop: ``None`` or the running loop.
 
-    >>> async def above_ten(number):
-    ...     return number > 10
-    >>> paco.run(paco.every(above_ten, [1, 2, 3, 4, 5]))
-    False
+    Examples:
+        >>> async def above_ten(number):
+        ...     return number > 10
+        >>> paco.run(paco.every(above_ten, [1, 2, 3, 4, 5]))
+        False
     """
 
     async def find(source: Any, limit: int, _: float | None) -> bool:
@@ -292,10 +296,11 @@ def reduce(
         initializer: The value to start with. Without one the first item is, and no items are a ``TypeError``.
         loop: ``None`` or the running loop.
 
-    >>> async def add(total, number):
-    ...     return total + number
-    >>> paco.run(paco.reduce(add, [1, 2, 3, 4, 5], initializer=0))
-    15
+    Examples:
+        >>> async def add(total, number):
+        ...     return total + number
+        >>> paco.run(paco.reduce(add, [1, 2, 3, 4, 5], initializer=0))
+        15
     """
 
     def build(source: Any, _limit: int, _timeout: float | None) -> Coroutine[Any, Any, Any]:

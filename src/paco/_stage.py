@@ -25,13 +25,14 @@ class Stage(Generic[T_contra, Out_co]):
     Immutable and reusable: each use makes a run of its own. All stages of a pipeline run at the same time, each under
     its own limit, with backpressure from the consumer to the source; the failure of one ends them all at once.
 
-    >>> async def double(number):
-    ...     return 2 * number
-    >>> quadruple = paco.map(double, limit=10) | paco.map(double, limit=5)
-    >>> async def main():
-    ...     return await ([1, 2, 3] | quadruple)
-    >>> paco.run(main())
-    [4, 8, 12]
+    Examples:
+        >>> async def double(number):
+        ...     return 2 * number
+        >>> quadruple = paco.map(double, limit=10) | paco.map(double, limit=5)
+        >>> async def main():
+        ...     return await ([1, 2, 3] | quadruple)
+        >>> paco.run(main())
+        [4, 8, 12]
     """
 
     __slots__ = ("_apply", "_name")

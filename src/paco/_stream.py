@@ -98,12 +98,13 @@ class Stream(
     Errors are raised when the results before them have been taken: an item's own exception with a note that names the
     item, ``TimeoutError`` from the call's ``timeout``.
 
-    >>> async def double(number):
-    ...     return 2 * number
-    >>> async def main():
-    ...     return [number async for number in paco.map(double, range(3), limit=2)]
-    >>> paco.run(main())
-    [0, 2, 4]
+    Examples:
+        >>> async def double(number):
+        ...     return 2 * number
+        >>> async def main():
+        ...     return [number async for number in paco.map(double, range(3), limit=2)]
+        >>> paco.run(main())
+        [0, 2, 4]
     """
 
     __slots__ = ("__name__", "__weakref__", "_coro", "_downstream", "_plan", "_run", "_sink", "_use")

@@ -39,7 +39,7 @@ class TimeoutLimit:
         RuntimeError: On entering: outside of a task, or while another block of this object is running.
         TimeoutError: On leaving: the time was up.
 
-    Example:
+    Examples:
         >>> import asyncio, paco
         >>> async def main():
         ...     with paco.TimeoutLimit(0.01):
@@ -154,7 +154,7 @@ def timeout(
     Returns:
         A coroutine function with the signature of ``coro``, or a coroutine object for one.
 
-    Example:
+    Examples:
         >>> import asyncio, paco
         >>> async def fetch(seconds):
         ...     await asyncio.sleep(seconds)
@@ -265,7 +265,7 @@ def throttle(
             ``None`` until the first one has.
         raise_exception: Whether a dropped call raises ``RuntimeError`` instead.
 
-    Example:
+    Examples:
         >>> import paco
         >>> @paco.throttle(limit=2, timeframe=60)
         ... async def double(number):
@@ -343,7 +343,7 @@ def defer(coro: Callable[..., Awaitable[Any]], delay: float = 1) -> Callable[...
         coro: The function to wrap.
         delay: Seconds, 0 or more; 0 lets the event loop go round once.
 
-    Example:
+    Examples:
         >>> import paco
         >>> @paco.defer(delay=0.01)
         ... async def double(number):

@@ -48,9 +48,10 @@ class Source(_Recorder[T], Iterator[T]):
         closed: Whether ``close`` was called. Of a generator that was started: whether it was closed or has ended.
         asked_after_end: Whether an item was asked for after the end or the error. (A generator cannot tell.)
 
-    >>> source = Source("abc")
-    >>> next(source), source.pulled, source.ended
-    ('a', 1, False)
+    Examples:
+        >>> source = Source("abc")
+        >>> next(source), source.pulled, source.ended
+        ('a', 1, False)
     """
 
     def __init__(self, items: Iterable[T], *, error: Exception | None = None) -> None:
@@ -81,12 +82,13 @@ class AsyncSource(_Recorder[T], AsyncIterator[T]):
         error: What to raise after the last item.
         delay: Seconds before each item; ``None``: without a turn of the loop.
 
-    >>> from paco.testing import run
-    >>> async def first():
-    ...     source = AsyncSource("abc", delay=10)
-    ...     return await anext(source), source.pulled, now()
-    >>> run(first)
-    ('a', 1, 10.0)
+    Examples:
+        >>> from paco.testing import run
+        >>> async def first():
+        ...     source = AsyncSource("abc", delay=10)
+        ...     return await anext(source), source.pulled, now()
+        >>> run(first)
+        ('a', 1, 10.0)
     """
 
     def __init__(self, items: Iterable[T], *, error: Exception | None = None, delay: float | None = None) -> None:
@@ -135,13 +137,14 @@ class Probe(Generic[T, R]):
         running: How many are in flight.
         peak: The most that were in flight at once.
 
-    >>> from paco.testing import run
-    >>> async def three():
-    ...     double = Probe(lambda x: 2 * x, takes=10)
-    ...     results = await asyncio.gather(double(1), double(2), double(3))
-    ...     return results, double.peak, now()
-    >>> run(three)
-    ([2, 4, 6], 3, 10.0)
+    Examples:
+        >>> from paco.testing import run
+        >>> async def three():
+        ...     double = Probe(lambda x: 2 * x, takes=10)
+        ...     results = await asyncio.gather(double(1), double(2), double(3))
+        ...     return results, double.peak, now()
+        >>> run(three)
+        ([2, 4, 6], 3, 10.0)
     """
 
     def __init__(

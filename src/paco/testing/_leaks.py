@@ -33,15 +33,16 @@ def check_leaks() -> Generator[None]:
     What the block's own function still holds in its variables is not dropped yet: `run` and the pytest plugin, which
     look when the test's frame is gone, see more. The check costs about 0.05 ms.
 
-    >>> from paco.testing import run
-    >>> async def forgets():
-    ...     with check_leaks():
-    ...         asyncio.create_task(asyncio.sleep(10), name="nap")
-    >>> run(forgets)  # doctest: +ELLIPSIS
-    Traceback (most recent call last):
-        ...
-    paco.testing._leaks.Leak: left behind:
-      task 'nap', at ...
+    Examples:
+        >>> from paco.testing import run
+        >>> async def forgets():
+        ...     with check_leaks():
+        ...         asyncio.create_task(asyncio.sleep(10), name="nap")
+        >>> run(forgets)  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+            ...
+        paco.testing._leaks.Leak: left behind:
+          task 'nap', at ...
     """
     leaks: list[str] = []
     with reported(leaks), heard(leaks):

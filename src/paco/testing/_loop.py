@@ -50,10 +50,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     makes threads correct rather than fast: test sockets and processes on a real loop. Other threads may use
     ``call_soon_threadsafe``, but the loop cannot know that it should wait for them.
 
-    >>> with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-    ...     runner.run(asyncio.sleep(86_400))
-    ...     runner.get_loop().time()
-    86400.0
+    Examples:
+        >>> with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        ...     runner.run(asyncio.sleep(86_400))
+        ...     runner.get_loop().time()
+        86400.0
     """
 
     # asyncio's own attributes, unchanged since Python 3.4; typeshed does not tell them.

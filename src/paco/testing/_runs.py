@@ -28,16 +28,17 @@ def run(main: _Main[T], *, eager: bool | None = None, debug: bool = False) -> T:
         Deadlock: It would have waited for ever.
         Leak: It left something behind; see `check_leaks`.
 
-    >>> from paco.testing import now
-    >>> async def naps():
-    ...     limit = asyncio.Semaphore(2)
-    ...     async def nap():
-    ...         async with limit:
-    ...             await asyncio.sleep(10)
-    ...     await asyncio.gather(*(nap() for _ in range(6)))
-    ...     return now()
-    >>> run(naps)
-    30.0
+    Examples:
+        >>> from paco.testing import now
+        >>> async def naps():
+        ...     limit = asyncio.Semaphore(2)
+        ...     async def nap():
+        ...         async with limit:
+        ...             await asyncio.sleep(10)
+        ...     await asyncio.gather(*(nap() for _ in range(6)))
+        ...     return now()
+        >>> run(naps)
+        30.0
     """
     return run_on(VirtualLoop, main, eager=eager, debug=debug)
 
@@ -90,8 +91,9 @@ def cancel_at_every_step(
     Returns:
         The number of points at which ``fn`` was cancelled.
 
-    >>> cancel_at_every_step(lambda: asyncio.sleep(1))
-    5
+    Examples:
+        >>> cancel_at_every_step(lambda: asyncio.sleep(1))
+        5
     """
 
     def cancelled_at(step: int, *, after: bool) -> bool:
