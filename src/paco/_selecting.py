@@ -133,6 +133,7 @@ def dropwhile(coro: Any, iterable: Any = MISSING, loop: Loop = None) -> Any:
         iterable: As of `map`. Left out: a stage for ``|``.
         loop: ``None`` or the running loop.
 
+    Examples:
         >>> async def below_four(number):
         ...     return number < 4
         >>> paco.run(paco.dropwhile(below_four, [1, 2, 3, 4, 5, 1]))
