@@ -238,6 +238,33 @@ async def test_a_source_is_pulled_only_when_a_worker_can_start_the_item():
         assert source.pulled == 6
 
 
+@pytest.mark.parametrize("limit", [2, 3, 5])
+async def test_an_async_source_keeps_every_slot_busy_over_any_number_of_items(limit):
+    probe = Probe(lambda item: item, takes=1)
+    await paco.map(probe, AsyncSource(range(60 * limit)).generator(), limit=limit)
+    assert now() == 60
+
+
+async def test_a_source_that_swallows_its_cancellation_is_not_read_on():
+    started = []
+
+    async def source():
+        for number in itertools.count():
+            try:
+                await asyncio.sleep(1)
+            except asyncio.CancelledError:
+                started.append("swallowed")
+            yield number
+
+    running = asyncio.ensure_future(paco.map(same, source(), limit=2))
+    await asyncio.sleep(2.5)
+    running.cancel()
+    await asyncio.wait([running])
+    assert running.cancelled()
+    assert started == ["swallowed"]
+    assert now() == 2.5
+
+
 @pytest.mark.parametrize("kind", [Source, AsyncSource])
 async def test_a_source_is_not_asked_again_after_its_end(kind):
     source = kind(range(20))

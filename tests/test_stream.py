@@ -454,6 +454,11 @@ async def test_leaving_a_pipeline_early_ends_every_stage_and_closes_the_source()
     assert source.closed
 
 
+async def test_a_pipeline_without_any_time_starts_no_stage_and_drops_none_unused():
+    with pytest.raises(TimeoutError):
+        await paco.map(double, paco.map(double, paco.map(double, [1])), timeout=0)
+
+
 async def test_a_slow_consumer_holds_a_whole_pipeline_back():
     source = Source(itertools.count())
     stream = source | paco.map(same, limit=2) | paco.map(same, limit=2) | paco.map(same, limit=2)

@@ -254,6 +254,10 @@ class Run(Nursery):
 
     # ---- what the reader of an async source asks, and tells
 
+    def ending(self) -> bool:
+        """Say whether nothing more will start."""
+        return self._ending
+
     def wanted(self) -> int:
         """Return how many items could start now: the free slots, as far as the sink has room."""
         busy = len(self._workers) - self._idle

@@ -38,6 +38,10 @@ class Upstream(Protocol):
 class Demand(Protocol):
     """What the reader asks of the run it reads for."""
 
+    def ending(self) -> bool:
+        """Say whether nothing more is to be read."""
+        ...
+
     def wanted(self) -> int:
         """Return how many items could start now, those already read included."""
         ...
@@ -69,7 +73,10 @@ class Reader:
 
     def __next__(self) -> Any:
         if self._items:
-            return self._items.popleft()
+            item = self._items.popleft()
+            if not self._items:
+                self.wake()  # there may be more room by now than when the reader went to rest
+            return item
         error, self._error = self._error, None
         if error is not None:
             raise error
@@ -104,6 +111,8 @@ class Reader:
         items, run = self._items, self._run
         async with opened(self._source) as source:
             async for item in source:
+                if run.ending():
+                    return  # the source has swallowed its one cancellation, as wait_for does on 3.11 (gh-86296)
                 items.append(item)
                 run.supplied()
                 while len(items) >= min(run.wanted(), _LEAD):

@@ -246,6 +246,7 @@ class Stream(
         if self._run is not None:
             self._run.abandon()
         else:
+            self._use = self._use or "closed"
             close(self._plan.source)
 
     def __del__(self) -> None:
