@@ -254,6 +254,7 @@ async def test_a_source_that_swallows_its_cancellation_is_not_read_on():
                 await asyncio.sleep(1)
             except asyncio.CancelledError:
                 started.append("swallowed")
+                await asyncio.sleep(0)
             yield number
 
     running = asyncio.ensure_future(paco.map(same, source(), limit=2))

@@ -373,6 +373,8 @@ async def test_a_type_error_of_the_users_own_stays_as_it_is():
 
 
 def test_a_run_that_is_collected_with_its_loop_says_nothing_more(caplog):
+    gc.collect()  # what other tests have left may have something to say
+    caplog.clear()
     loop = asyncio.new_event_loop()
     running = loop.create_task(paco.map(Probe(lambda item: item, takes=100), [1], limit=1))
     reading = loop.create_task(paco.map(Probe(lambda item: item), AsyncSource([1], delay=100)))

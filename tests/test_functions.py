@@ -702,6 +702,7 @@ def test_keyboard_interrupt_leaves_and_is_not_remembered():
             if not task.done():  # the caller, when the call was a task of its own
                 with pytest.raises(KeyboardInterrupt):
                     loop.run_until_complete(task)
+            assert isinstance(task.exception(), KeyboardInterrupt)
         finally:
             loop.close()
         work.outcome = None
