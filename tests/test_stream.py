@@ -56,6 +56,27 @@ async def test_a_slow_consumer_holds_the_source_back(limit, buffer, completed):
                     break
 
 
+@pytest.mark.parametrize("kind", [Source, AsyncSource])
+@pytest.mark.parametrize("buffer", [0, 1, 2, 3])
+async def test_room_that_the_consumer_makes_is_used_at_once(kind, buffer):
+    running, finished = set(), []
+
+    async def work(item):
+        running.add(item)
+        if item >= 7:
+            await asyncio.sleep(100)
+        running.discard(item)
+        finished.append(item)
+
+    async with paco.map(work, kind(range(10)), limit=4).buffer(buffer) as results:
+        for taken in range(1, 8):
+            await asyncio.sleep(1)
+            await anext(results)
+            await asyncio.sleep(0.5)
+            room = taken + 4 + buffer - len(finished)
+            assert len(running) == min(4, 10 - len(finished), room)
+
+
 async def test_a_slow_consumer_and_work_overlap():
     async for _ in paco.map(Probe(lambda item: item, takes=50), range(100), limit=10):
         await asyncio.sleep(10)

@@ -263,6 +263,10 @@ class Run(Nursery):
         busy = len(self._workers) - self._idle
         return min(self._limit - busy, self._sink.room(self.started) - self.started)
 
+    def rests(self) -> None:
+        """Have the consumer's next taking wake the reader: there may be no worker that waits for room."""
+        self.hungry = True
+
     def supplied(self) -> None:
         """Have a worker take what was read, or each worker hear of the end."""
         if self._parked:

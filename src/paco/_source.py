@@ -46,6 +46,10 @@ class Demand(Protocol):
         """Return how many items could start now, those already read included."""
         ...
 
+    def rests(self) -> None:
+        """Hear that the reader waits to be woken when there is more room."""
+        ...
+
     def supplied(self) -> None:
         """Hear that one more item has been read."""
         ...
@@ -116,6 +120,7 @@ class Reader:
                 items.append(item)
                 run.supplied()
                 while len(items) >= min(run.wanted(), _LEAD):
+                    run.rests()
                     self._parked = self._loop.create_future()
                     await self._parked
 
