@@ -244,6 +244,24 @@ async def test_a_cancellation_wins_over_an_error_which_goes_into_its_note():
     assert caught.value.__notes__ == ["paco.map: cancelled while it was failing with ValueError(0)"]
 
 
+async def test_errors_after_the_first_one_are_told_in_the_note_of_a_cancellation_too():
+    async def fail(item):
+        try:
+            await asyncio.sleep(1 if item == 0 else 100)
+        finally:
+            if item:
+                await asyncio.sleep(5)
+            raise ValueError(item)
+
+    running = asyncio.ensure_future(paco.map(fail, [0, 1]))
+    await asyncio.sleep(2)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await running
+    assert "failing with ValueError(0)" in caught.value.__notes__[0]
+    assert "ValueError(1)" in caught.value.__notes__[1]
+
+
 async def test_errors_in_the_cleanup_of_a_cancelled_run_are_told_in_its_note():
     async def fail(item):
         try:

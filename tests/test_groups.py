@@ -220,6 +220,13 @@ async def test_an_item_of_wait_that_ends_cancelled_by_itself_cancels_its_future(
     assert sorted(future.cancelled() for future in done) == [False, True]
 
 
+async def test_a_future_that_has_failed_before_its_turn_is_an_error_all_the_same():
+    future = asyncio.get_running_loop().create_future()
+    future.set_exception(ValueError("before"))
+    with pytest.raises(ValueError, match="before"):
+        await paco.wait(future)
+
+
 async def test_a_cancelled_future_that_is_waited_for_is_done():
     future = asyncio.get_running_loop().create_future()
     asyncio.get_running_loop().call_later(1, future.cancel)

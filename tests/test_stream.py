@@ -83,6 +83,10 @@ async def test_a_slow_consumer_and_work_overlap():
     assert now() == 1050
 
 
+async def test_a_buffer_of_none_without_a_limit_lets_one_result_wait():
+    assert [item async for item in paco.map(same, range(5)).buffer(0)] == [0, 1, 2, 3, 4]
+
+
 async def test_a_slow_head_holds_delivery_and_not_work():
     probe = Probe(lambda item: item, takes=lambda item: 0.01 if item else 0.5)
     seen = [item async for item in paco.map(probe, range(100), limit=4).buffer(100)]

@@ -116,7 +116,7 @@ class Failure:
         first, late = self._take()
         if first is not None:
             add_note(cancelled, f"paco.{self._name}: cancelled while it was failing with {shorten(first)}")
-        elif late:
+        if late:
             add_note(cancelled, late)
         del first
         raise cancelled

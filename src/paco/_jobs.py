@@ -108,7 +108,7 @@ class Job:
     async def run(self, name: str) -> Any:
         """Await the call and settle the future with a result; an error is raised, for the caller to `fail` with."""
         task = cast("asyncio.Task[Any]", asyncio.current_task())
-        if self.future.done():
+        if self.future.done() and (self._call is not self.future or self.future.cancelled()):
             self.discard()
             return None
         self._task = task

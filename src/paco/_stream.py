@@ -69,7 +69,7 @@ class Plan:
         """Make the sink of a stream that is iterated."""
         kind = InOrder if self.ordered else AsCompleted
         if not self.limit:
-            return kind(sys.maxsize, _UNLIMITED_BUFFER if self.buffer is None else self.buffer, self.head)
+            return kind(sys.maxsize, _UNLIMITED_BUFFER if self.buffer is None else max(self.buffer, 1), self.head)
         window = self.limit + (self.limit if self.buffer is None else self.buffer)
         return kind(window, window, self.head)
 
