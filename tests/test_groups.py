@@ -159,6 +159,27 @@ async def test_on_timeout_wait_returns_and_what_is_pending_goes_on_under_the_lim
     assert probe.peak == 2
 
 
+async def test_an_error_of_a_pending_future_is_its_own_and_leaves_the_others_alone():
+    probe = Probe(lambda item: item, takes=lambda item: item)
+    _, pending = await paco.wait(fail(2), probe(3), timeout=1)
+    await asyncio.sleep(5)
+    assert probe.finished == [3]
+    assert sorted(type(future.exception()).__name__ for future in pending) == ["NoneType", "ValueError"]
+
+
+async def test_futures_that_are_cancelled_before_their_turn_are_not_run():
+    probe = Probe(lambda item: item, takes=10)
+    given = asyncio.get_running_loop().create_future()
+    _, pending = await paco.wait(probe(0), probe(1), given, limit=1, timeout=1)
+    for future in pending:
+        future.cancel()
+    await asyncio.sleep(1)
+    assert probe.started == [0]
+    assert probe.running == 0
+    done, _ = await paco.wait(given, return_when="ALL_COMPLETED")
+    assert done == {given}
+
+
 async def test_cancelling_a_pending_future_cancels_its_coroutine_and_no_other():
     probe = Probe(lambda item: item, takes=10)
     _, pending = await paco.wait(probe(0), probe(1), probe(2), limit=2, timeout=1)

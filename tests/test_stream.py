@@ -292,6 +292,22 @@ async def test_aclose_can_be_called_at_any_time_and_again():
             await anext(stream)
 
 
+async def test_a_stream_that_was_entered_and_not_iterated_lets_go_of_what_it_was_given():
+    async with paco.gather(same(1), same(2)) as results:
+        pass
+    with pytest.raises(RuntimeError, match="has been closed"):
+        await anext(results)
+    async with [1] | paco.map(same) | paco.map(same):
+        pass
+
+
+async def test_a_stream_that_was_closed_can_be_closed_again():
+    stream = paco.map(same, [1])
+    stream.close()
+    stream.close()
+    await stream.aclose()
+
+
 async def test_a_stream_that_is_dropped_unused_warns():
     with pytest.warns(RuntimeWarning, match="paco.map.* was never awaited or iterated"):
         paco.map(same, [1])

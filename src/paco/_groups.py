@@ -312,12 +312,14 @@ def wait(
 async def _wait(
     calls: list[Any], limit: int, timeout: float | None, when: str, *, catch: bool, fail_fast: bool
 ) -> tuple[Futures[Any], Futures[Any]]:
+    raises = fail_fast
+
     async def attempt(job: _jobs.Job) -> None:
         try:
             await job.run("wait")
         except Exception as error:
-            job.fail(error, catch=catch, heard=fail_fast)
-            if fail_fast:
+            job.fail(error, catch=catch, heard=raises)
+            if raises:
                 raise
 
     jobs = _jobs.Jobs(_jobs.Job(one) for one in calls)
@@ -327,5 +329,6 @@ async def _wait(
     if run.done:
         await run.join()
     else:
+        raises = False  # what is pending belongs to the caller: its errors are its futures'
         run.let_go()
     return jobs.futures()

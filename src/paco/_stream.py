@@ -229,10 +229,11 @@ class Stream(
 
     async def aclose(self) -> None:
         """Cancel what runs and wait until it has finished. Does nothing where there is nothing left."""
-        if self._run is None:
-            self.close()
-        else:
+        if self._run is not None:
             await self._run.close()
+        elif self._use in {"", "iterated"}:
+            self._use = "closed"
+            close(self._plan.source)
 
     # ---- being the source of another run
 
