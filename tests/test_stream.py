@@ -301,6 +301,16 @@ async def test_a_stream_that_was_entered_and_not_iterated_lets_go_of_what_it_was
         pass
 
 
+async def test_a_source_that_cannot_be_iterated_is_the_error_of_the_block():
+    class Broken:
+        def __iter__(self):
+            raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        async with paco.map(same, Broken()) as results:
+            await anext(results)
+
+
 async def test_a_stream_that_was_closed_can_be_closed_again():
     stream = paco.map(same, [1])
     stream.close()

@@ -213,12 +213,13 @@ class Stream(
     def _start(self) -> tuple[Run, InOrder]:
         if self._use != "iterated":
             self._claim("iterated")
-        self._sink = self._plan.consumed()
-        self._run = self._plan.run(self._sink)
+        sink = self._plan.consumed()
+        run = self._plan.run(sink)
         if self._downstream is not None:
-            self._run.feeds(self._downstream)
-        self._run.start()
-        return self._run, self._sink
+            run.feeds(self._downstream)
+        run.start()  # raises what the source's __iter__ raises: then there is no run to close
+        self._run, self._sink = run, sink
+        return run, sink
 
     async def __aenter__(self) -> Stream[T_co]:
         self._claim("iterated")
