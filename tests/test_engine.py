@@ -442,6 +442,58 @@ async def test_a_delivered_result_is_not_kept_alive():
             assert Result.alive == 0
 
 
+async def objects():
+    for _ in range(3):
+        yield object()
+
+
+async def true_of(_):
+    await asyncio.sleep(0)
+    return True
+
+
+async def last(_, item):
+    return item
+
+
+async def results_of(stream):
+    return [result async for result in stream]
+
+
+CALLS = {
+    "list": lambda: paco.map(same, [object()], limit=2),
+    "async source": lambda: paco.map(same, objects(), limit=2),
+    "as completed": lambda: results_of(paco.map(same, objects(), limit=2).as_completed()),
+    "pipeline": lambda: objects() | paco.map(same, limit=2) | paco.flat_map(same) | paco.map(same),
+    "filtered stream": lambda: results_of(objects() | paco.filter(same, limit=2) | paco.map(same)),
+    "each": lambda: paco.each(same, objects()),
+    "some": lambda: paco.some(true_of, objects(), limit=2),
+    "every": lambda: paco.every(true_of, [object()]),
+    "reduce": lambda: paco.reduce(last, objects(), initializer=0),
+    "gather": lambda: paco.gather(*(same(object()) for _ in range(3))),
+    "race": lambda: paco.race([same(object()) for _ in range(3)]),
+    "wait": lambda: paco.wait(*(same(object()) for _ in range(3))),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+async def test_a_run_leaves_nothing_to_the_cyclic_collector(call):
+    await call()  # whatever is made once only
+    await asyncio.sleep(0)
+    gc.collect()
+    gc.disable()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        await call()
+        await asyncio.sleep(0)
+        gc.collect()
+        assert [type(one) for one in gc.garbage if type(one).__module__.startswith("paco")] == []
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+
+
 async def test_a_handled_error_frees_its_frames_without_the_cyclic_collector():
     class Local:
         alive = 0

@@ -279,6 +279,37 @@ async def test_a_stream_can_be_iterated_on_where_it_was_left():
     assert [item async for item in stream] == [2, 3, 4]
 
 
+async def test_a_stream_can_be_iterated_on_after_its_run_has_ended_until_the_end_was_told():
+    stream = paco.map(same, range(3), limit=3)
+    assert await anext(stream) == 0
+    await asyncio.sleep(1)
+    assert [item async for item in stream] == [1, 2]
+    with pytest.raises(RuntimeError, match="a stream is used once"):
+        aiter(stream)
+
+
+async def test_a_stream_that_one_of_its_items_closes_says_so_instead_of_waiting_for_itself():
+    async def close(_):
+        await stream.aclose()
+
+    stream = paco.map(close, [1])
+    with pytest.raises(RuntimeError, match="closed from inside one of its own items"):
+        await anext(stream)
+
+
+async def test_what_an_item_gives_after_the_run_has_failed_is_not_delivered():
+    async def suppress(item):
+        try:
+            await asyncio.sleep(item)
+        except asyncio.CancelledError:
+            return "late"
+        raise ValueError(item)
+
+    for stream in paco.map(suppress, [1, 9]).as_completed(), paco.map(suppress, [9, 1]):
+        with pytest.raises(ValueError, match="1"):
+            await anext(stream)
+
+
 async def test_aclose_can_be_called_at_any_time_and_again():
     stream = paco.map(same, Source(range(5)).generator())
     await stream.aclose()
@@ -481,6 +512,29 @@ async def test_a_failure_of_one_stage_ends_all_at_once_however_busy_the_others_a
     assert now() == 3
     assert slow.running == 0
     assert caught.value.__notes__ == ["paco.map: item 3: 3"]
+
+
+async def test_flat_map_fails_with_the_stage_before_it_however_busy_it_is():
+    async def fail(item):
+        await asyncio.sleep(item)
+        if item == 1:
+            raise ValueError(item)
+        return item
+
+    slow = Probe(lambda item: item, takes=1000)
+    with pytest.raises(ValueError, match="1"):
+        await (range(2) | paco.map(fail) | paco.flat_map(slow, limit=1))
+    assert now() == 1
+    assert slow.running == 0
+
+
+async def test_flat_map_without_any_time_drops_nothing_unused():
+    async def rows():
+        return [1]
+
+    for source in paco.map(same, [1]), rows(), AsyncSource([1]).generator():
+        with pytest.raises(TimeoutError):
+            await paco.flat_map(same, source, timeout=0)
 
 
 async def test_errors_in_the_cleanup_of_a_failing_stage_are_in_the_notes():

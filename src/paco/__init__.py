@@ -5,8 +5,8 @@ The layers, from the bottom up; a module imports only from those before it:
     _types  _check  _errors         words that all share; argument checks; what becomes of errors
     _turn  _nursery                 how long runs may hold the loop; tasks that end together
     _source  _sinks  _engine        where items come from, where results go, and the scheduler between them
-    _stream  _stage                 what the functions return, and pipelines of them
-    _mapping  _selecting            functions over items
+    _answer  _stream  _stage        what the functions return: one result, or many; and pipelines of them
+    _flat  _mapping  _selecting     functions over items, nested ones too
     _jobs  _groups  _executor       groups of coroutines, and the futures of their calls
     _decorator  _shared             what the decorators have in common
     _loops  _timing  _functions     loops, time, and functions of functions

@@ -85,7 +85,7 @@ class Run(Nursery):
         offset: int = 0,
     ) -> None:
         super().__init__(name, timeout)
-        self._fn = fn
+        self._fn: Any = fn
         self._source = source
         self._items: Any = None
         self._reader: Reader | None = None
@@ -317,6 +317,7 @@ class Run(Nursery):
 
     def _stopping(self) -> None:
         self._attention = -1
+        self._sink.freeze()
 
     def _finishing(self) -> None:
         if self._consumer is not None and not self._consumer.done():
@@ -325,6 +326,8 @@ class Run(Nursery):
             self._failure.late(self._reader.close(), "closing its source")
         close(self._source)
         close(self._items)
+        # Each of them leads back here: the results would live on in a cycle until the collector runs.
+        self._fn = self._source = self._items = self._reader = None
 
     # ---- what the consumer of a stream asks
 

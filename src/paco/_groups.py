@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, Literal, TypeAlias, overload
 
 from paco import _check, _jobs
+from paco._answer import Answer
 from paco._sinks import Drop
 from paco._stream import Plan, Stream
 from paco._types import Loop, T
@@ -212,7 +213,7 @@ def race(
     async def run(one: Any) -> Any:
         return await _jobs.call("race", one, *args, **kw)
 
-    return _first(Plan("race", run, source, timeout=timeout, ordered=False))
+    return Answer("race", _first(Plan("race", run, source, timeout=timeout, ordered=False)), source)
 
 
 async def _first(plan: Plan) -> Any:
@@ -306,7 +307,10 @@ def wait(
         _jobs.return_when("wait", return_when)
         _at_least("wait", calls, 1)
     fail_fast = return_when is _jobs.ALL_COMPLETED and not return_exceptions
-    return _wait(list(dict.fromkeys(calls)), limit, timeout, return_when, catch=return_exceptions, fail_fast=fail_fast)
+    waiting = _wait(
+        list(dict.fromkeys(calls)), limit, timeout, return_when, catch=return_exceptions, fail_fast=fail_fast
+    )
+    return Answer("wait", waiting, calls)
 
 
 async def _wait(

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Coroutine, Generator, Iterable
-from typing import TYPE_CHECKING, Any, Concatenate, Literal, cast, overload
+from collections.abc import (
+    AsyncIterable,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+)
+from typing import Any, Concatenate, Literal, cast, overload
 
 from paco import _check
-from paco._source import close, opened
+from paco._answer import Answer
+from paco._flat import AsyncLeaves, leaves
 from paco._stage import Stage, bound, over
 from paco._stream import Plan, Stream
 from paco._types import MISSING, Loop, Missing, P, R, Source, T
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 Nothing = Coroutine[Any, Any, None]
 
@@ -218,33 +222,9 @@ def each(
 
     def build(source: Any, limit: int, timeout: float | None) -> Coroutine[Any, Any, Any]:
         plan = Plan("each", bound(coro, args, kw), source, limit, timeout, return_exceptions)
-        return Stream[Any](plan) if collect else plan.drain()
+        return Stream[Any](plan) if collect else Answer("each", plan.drain(), source)
 
     return over("each", coro, iterable, build, limit=limit, timeout=timeout, loop=loop)
-
-
-def _leaves(nested: Iterable[Any]) -> Generator[Any]:
-    """Walk nested iterables depth first, text being a leaf; what is left early is closed."""
-    stack: list[Iterator[Any]] = [iter(nested)]
-    try:
-        while stack:
-            for element in stack[-1]:
-                if isinstance(element, Iterable) and not isinstance(element, str | bytes | bytearray):
-                    stack.append(iter(cast("Iterable[object]", element)))
-                    break
-                yield element
-            else:
-                stack.pop()
-    finally:
-        for iterator in reversed(stack):
-            close(iterator)
-
-
-async def _async_leaves(source: Any) -> AsyncGenerator[Any]:
-    async with opened(source) as items:
-        async for item in items:
-            for leaf in _leaves((item,)):
-                yield leaf
 
 
 @overload
@@ -337,7 +317,7 @@ def flat_map(
             head = tuple(initializer)
 
     def build(source: Any, limit: int, timeout: float | None) -> Stream[Any]:
-        flat = _async_leaves(source) if isinstance(source, AsyncIterable | Awaitable) else _leaves(source)
+        flat = AsyncLeaves(source) if isinstance(source, AsyncIterable | Awaitable) else leaves(source)
         return Stream(Plan("flat_map", bound(coro, args, kw), flat, limit, timeout, return_exceptions, head))
 
     return over("flat_map", coro, iterable, build, limit=limit, timeout=timeout, loop=loop, also=also)

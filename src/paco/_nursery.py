@@ -48,6 +48,7 @@ class Nursery:
         "_timer",
         "_watchers",
         "done",
+        "told",
     )
 
     def __init__(self, name: str, timeout: float | None) -> None:
@@ -61,6 +62,8 @@ class Nursery:
         self._ending = self._abandoned = False
         #: Whether everything has ended.
         self.done: bool = False
+        #: Whether somebody has been told how.
+        self.told: bool = False
 
     def enter(self) -> bool:
         """Belong to the running loop, with the caller's context; false when there is no time at all."""
@@ -168,6 +171,7 @@ class Nursery:
             except GeneratorExit:
                 self.abandon_soon()  # the coroutine that waits is closed by hand
                 raise
+        self.told = True
         try:
             if cancelled is not None:
                 self._failure.throw_cancelled(cancelled)
@@ -203,5 +207,8 @@ class Nursery:
 
     async def close(self) -> None:
         """Abandon, and wait until everything has ended."""
+        if asyncio.current_task(self._loop) in self._tasks:
+            message = "closed from inside one of its own items, which would wait for itself; break out of it instead"
+            raise RuntimeError(f"paco.{self._name}: {message}")
         self.abandon()
         await self.join()

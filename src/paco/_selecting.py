@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import replace
 from typing import Any, Protocol, overload
 
 from paco import _check
+from paco._answer import Answer
 from paco._sinks import SKIP, Drop
 from paco._stage import ItemFunction, Stage, named_as, over
 from paco._stream import Plan, Stream
@@ -153,21 +153,24 @@ def dropwhile(coro: Any, iterable: Any = MISSING, loop: Loop = None) -> Any:
     return over("dropwhile", coro, iterable, build, limit=1, loop=loop)
 
 
-async def _found(plan: Plan, *, verdict: bool) -> bool:
-    """Say whether one item gives the verdict: its worker stops the run at once, and starts no other item."""
-    found = False
-    test = plan.fn
+def _finding(name: str, coro: Any, *, verdict: bool) -> Callable[[Any, int, float | None], Answer[bool]]:
+    """Return what builds the call that says ``verdict`` as soon as one item does, and the contrary if none does."""
 
-    async def judge(item: Any) -> None:
-        nonlocal found
-        if bool(await test(item)) is verdict:
-            found = True
-            run.stop()
+    async def find(source: Any, limit: int, timeout: float | None) -> bool:
+        found = False
 
-    run = replace(plan, fn=named_as(test, judge)).run(Drop())
-    run.start()
-    await run.join()
-    return found
+        async def judge(item: Any) -> None:
+            nonlocal found
+            if bool(await coro(item)) is verdict:
+                found = True
+                run.stop()
+
+        run = Plan(name, named_as(coro, judge), source, limit, timeout).run(Drop())
+        run.start()
+        await run.join()
+        return found is verdict
+
+    return lambda source, limit, timeout: Answer(name, find(source, limit, timeout), source)
 
 
 @overload
@@ -204,11 +207,8 @@ def some(coro: Any, iterable: Any = MISSING, limit: int = 0, timeout: float | No
         >>> paco.run(paco.some(above_three, [1, 2, 3, 4, 5]))
         True
     """
-
-    async def find(source: Any, limit: int, timeout: float | None) -> bool:
-        return await _found(Plan("some", coro, source, limit, timeout), verdict=True)
-
-    return over("some", coro, iterable, find, limit=limit, timeout=timeout, loop=loop)
+    build = _finding("some", coro, verdict=True)
+    return over("some", coro, iterable, build, limit=limit, timeout=timeout, loop=loop)
 
 
 @overload
@@ -234,11 +234,8 @@ def every(coro: Any, iterable: Any = MISSING, limit: int = 1, loop: Loop = None)
         >>> paco.run(paco.every(above_ten, [1, 2, 3, 4, 5]))
         False
     """
-
-    async def find(source: Any, limit: int, _: float | None) -> bool:
-        return not await _found(Plan("every", coro, source, limit), verdict=False)
-
-    return over("every", coro, iterable, find, limit=limit, loop=loop)
+    build = _finding("every", coro, verdict=False)
+    return over("every", coro, iterable, build, limit=limit, loop=loop)
 
 
 async def _folded(coro: Any, source: Any, result: Any, *, right: bool) -> Any:
@@ -305,6 +302,6 @@ def reduce(
     """
 
     def build(source: Any, _limit: int, _timeout: float | None) -> Coroutine[Any, Any, Any]:
-        return _folded(coro, source, initializer, right=right)
+        return Answer("reduce", _folded(coro, source, initializer, right=right), source)
 
     return over("reduce", coro, iterable, build, limit=1, loop=loop)

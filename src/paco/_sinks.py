@@ -35,6 +35,10 @@ class Sink(Protocol):
         """Return the index below which items may start, ``started`` being how many have."""
         ...
 
+    def freeze(self) -> None:
+        """Hear that the run is ending early: what comes now comes after its outcome."""
+        ...
+
 
 class Keep:
     """All results, as one list in the order of the input; with ``gaps`` where some may be `SKIP`."""
@@ -50,6 +54,9 @@ class Keep:
         if started >= len(self.store):
             self.store.extend(_PLACES)
         return len(self.store)
+
+    def freeze(self) -> None:
+        """Do nothing: an ended run has no list."""
 
     def results(self, started: int) -> list[Any]:
         """Return the results of a run that has ended, ``started`` items and all."""
@@ -71,6 +78,9 @@ class Drop:
 
     def room(self, started: int) -> int:
         return sys.maxsize
+
+    def freeze(self) -> None:
+        """Do nothing: there is nothing to keep apart."""
 
 
 class InOrder:
@@ -96,6 +106,10 @@ class InOrder:
     def waiting(self) -> int:
         """Return how many results wait for the consumer."""
         return len(self.store)
+
+    def freeze(self) -> None:
+        """Keep what is there; the workers go on to fill a store that nobody reads."""
+        self.store = self.store.copy()
 
     def ready(self) -> bool:
         """Say whether the next result is there."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic
 
 from paco import _check
+from paco._answer import Answer
 from paco._engine import Run
 from paco._sinks import NOTHING, SKIP, AsCompleted, Drop, InOrder, Keep, Sink
 from paco._source import close
@@ -115,7 +116,7 @@ class Stream(
         self.__name__: str = f"paco.{plan.name}"  # by which asyncio shows a task of this stream
         self._run: Run | None = None
         self._sink: InOrder | None = None
-        self._coro: Coroutine[Any, Any, list[T_co]] | None = None
+        self._coro: Answer[list[T_co]] | None = None
         self._downstream: Callable[[BaseException], None] | None = None
 
     def __repr__(self) -> str:
@@ -130,6 +131,8 @@ class Stream(
 
     def buffer(self, count: int) -> Stream[T_co]:
         """Return the stream that lets up to ``count`` finished results wait for a slow consumer.
+
+        Without a limit all that is in flight may finish: then nothing more starts, about, while so many results wait.
 
         Args:
             count: An ``int`` of 0 or more. The default is as many as the limit, or about 1,000 without one.
@@ -168,11 +171,7 @@ class Stream(
         tb: TracebackType | None = None,
     ) -> Any:
         """Raise inside, as a coroutine."""
-        error = typ if isinstance(typ, BaseException) else val if isinstance(val, BaseException) else typ()
-        if not self._use:
-            self.close()
-            raise error.with_traceback(tb)
-        return self._coroutine().throw(error if tb is None else error.with_traceback(tb))
+        return self._coroutine().throw(typ, val, tb)
 
     def close(self) -> None:
         """End it as a coroutine: what has not been started will not be."""
@@ -182,16 +181,16 @@ class Stream(
             self._use = "closed"
             close(self._plan.source)
 
-    def _coroutine(self) -> Coroutine[Any, Any, list[T_co]]:
+    def _coroutine(self) -> Answer[list[T_co]]:
         if self._coro is None:
             self._claim("awaited")
-            self._coro = self._collect()
+            self._coro = Answer(self._plan.name, self._collect(), self._plan.source)
         return self._coro
 
     # ---- async for, async with
 
     def __aiter__(self) -> Stream[T_co]:
-        if self._use != "iterated" or (self._run is not None and self._run.done):
+        if self._use != "iterated" or (self._run is not None and self._run.told):
             self._claim("iterated")
         return self
 
