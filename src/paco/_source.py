@@ -127,6 +127,7 @@ class Reader:
     def close(self) -> BaseException | None:
         """Let go of a source that was never read, and return the error that no worker has raised."""
         close(self._source)
+        discard(*self._items)
         error, self._error = self._error, None
         return error
 

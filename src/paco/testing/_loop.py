@@ -71,6 +71,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._jobs = 0
         self._set_time(0.0)
 
+    def close(self) -> None:
+        """Close, and leave no reference cycle, which would keep this loop and its tasks alive for long."""
+        super().close()
+        vars(self._poller).pop("wait", None)
+
     def time(self) -> float:
         """Return the virtual time in seconds."""
         return self._now

@@ -144,17 +144,18 @@ def _run_cancelled(fn: Callable[[], Awaitable[object]], loop: _CancellingLoop, *
     leaks: list[str] = []
     with reported(leaks), heard(leaks), asyncio.Runner(loop_factory=lambda: loop) as runner:
         _use_eager_tasks(runner.get_loop(), eager=eager)
-        loop.target = loop.create_task(_ends_cancelled(fn, leaks))
+        loop.target = target = loop.create_task(_ends_cancelled(fn, leaks))
         try:
-            arrived = loop.run_until_complete(loop.target)
+            arrived = loop.run_until_complete(target)
         except asyncio.CancelledError:  # before its first step, so that fn was not even called
             arrived = True
+        loop.target = None  # no reference cycle, which would keep loop after loop alive
         if loop.cancelled and not arrived:
             raise AssertionError("the cancellation was swallowed: the run ended without CancelledError")
         if arrived and not loop.cancelled:
             raise AssertionError("the run ended cancelled, but nobody had cancelled it")
-        if loop.target.cancelling() != loop.cancelled:
-            raise AssertionError(f"cancelling() is {loop.target.cancelling()} after {loop.cancelled} cancellations")
+        if target.cancelling() != loop.cancelled:
+            raise AssertionError(f"cancelling() is {target.cancelling()} after {loop.cancelled} cancellations")
 
 
 async def _ends_cancelled(fn: Callable[[], Awaitable[object]], leaks: list[str]) -> bool:
