@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import weakref
 
 import pytest
 
@@ -204,6 +205,23 @@ async def test_return_when_is_that_of_asyncio():
         paco.wait(probe(1), return_when="SOME")
 
 
+async def test_what_completes_in_the_same_step_is_done():
+    done, pending = await paco.wait(double(1), double(2), fail(1), return_when="FIRST_COMPLETED")
+    assert (len(done), len(pending)) == (2, 1)
+    done, pending = await paco.wait(*pending, fail(1), return_when="FIRST_EXCEPTION")
+    assert {type(future.exception()) for future in done} == {ValueError}
+
+
+async def test_coroutine_objects_are_closed_when_the_iterable_that_makes_them_fails():
+    def broken():
+        yield double(1)
+        raise ZeroDivisionError
+
+    for call in paco.gather, paco.series, paco.race, paco.wait, lambda many: paco.ConcurrentExecutor(coros=many):
+        with pytest.raises(ZeroDivisionError):
+            call(broken())
+
+
 async def test_wait_raises_when_nothing_else_was_said_after_the_rest_was_cancelled():
     probe = Probe(lambda item: item, takes=100, cleanup=5)
     with pytest.raises(ValueError, match="1"):
@@ -253,6 +271,135 @@ async def test_a_cancelled_future_that_is_waited_for_is_done():
     asyncio.get_running_loop().call_later(1, future.cancel)
     done, pending = await paco.wait(future, return_when="ALL_COMPLETED")
     assert (done, pending) == ({future}, set())
+
+
+async def test_a_future_that_is_cancelled_is_done_when_its_coroutine_has_ended():
+    probe = Probe(lambda item: item, takes=10, cleanup=5)
+    _, pending = await paco.wait(probe(0), timeout=1)
+    (future,) = pending
+    assert future.cancel()
+    assert not future.done()
+    await asyncio.sleep(1)
+    assert future.cancel()  # which does not cut its cleanup short
+    done, pending = await paco.wait(future, asyncio.sleep(100), return_when="FIRST_COMPLETED")
+    assert done == {future}
+    assert future.cancelled()
+    assert probe.running == 0
+    assert probe.cancelled == [0]
+    assert now() == 6
+    (other,) = pending
+    other.cancel()
+    await asyncio.wait(pending)
+
+
+async def test_what_a_cancelled_coroutine_raises_or_returns_all_the_same_is_its_outcome():
+    async def cleans_up(end):
+        try:
+            await asyncio.sleep(100)
+        except asyncio.CancelledError:
+            await asyncio.sleep(1)
+            return end()
+
+    probe = Probe(lambda item: item, takes=10)
+    _, pending = await paco.wait(cleans_up(lambda: 1 / 0), cleans_up(lambda: 5), timeout=1)
+    later = asyncio.ensure_future(paco.wait(*pending, return_when="ALL_COMPLETED"))
+    for future in pending:
+        future.cancel()
+    done, _ = await later
+    assert {repr(future.exception() or future.result()) for future in done} == {
+        "5",
+        "ZeroDivisionError('division by zero')",
+    }
+    assert await paco.map(probe, [1]) == [1]
+
+
+async def test_who_waits_for_a_pending_future_and_is_cancelled_waits_for_its_cleanup():
+    probe = Probe(lambda item: item, takes=10, cleanup=5)
+    _, pending = await paco.wait(probe(0), timeout=1)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(1):
+            await pending.pop()
+    assert probe.cancelled == [0]
+    assert now() == 7
+
+
+async def test_wait_needs_no_hashes_and_drops_what_is_given_twice():
+    class Call:
+        __hash__ = None
+        count = 0
+
+        async def __call__(self):
+            self.count += 1
+
+    call, other = Call(), double(1)
+    done, pending = await paco.wait(call, other, call)
+    assert (len(done), len(pending), call.count) == (2, 0, 1)
+
+
+def left_to_wait(probe):
+    return paco.wait(*(probe(n) for n in range(9)), limit=4, return_when="FIRST_COMPLETED")
+
+
+async def left_to_an_executor(probe):
+    executor = paco.ConcurrentExecutor(limit=4, coros=[probe(n) for n in range(9)])
+    return await executor.run(return_when="FIRST_COMPLETED")
+
+
+async def left_growing(probe):
+    return await paco.wait(double(1), *(probe(n) for n in range(1, 50)), return_when="FIRST_COMPLETED")
+
+
+@pytest.mark.parametrize("leave", [left_to_wait, left_to_an_executor, left_growing])
+@pytest.mark.parametrize("steps", range(4))
+def test_what_is_still_pending_when_asyncio_ends_is_cancelled_once_and_without_a_word(leave, steps, caplog):
+    gc.collect()
+    caplog.clear()
+    kept = []
+    probe = Probe(lambda item: item, takes=lambda item: 0.001 if item == 0 else 100, cleanup=0.001)
+
+    async def main():
+        _, pending = await leave(probe)
+        kept.extend(pending)
+        for _ in range(steps):
+            await asyncio.sleep(0)
+
+    asyncio.run(main())
+    gc.collect()
+    assert caplog.text == ""
+    assert all(future.cancelled() for future in kept)
+    assert len(kept) in {8, 49}
+    assert probe.running == 0
+    assert sorted(probe.cancelled + probe.finished) == sorted(probe.started)
+
+
+def test_what_cleans_up_for_long_is_not_cancelled_again_when_asyncio_ends():
+    ended = []
+
+    async def work(steps):
+        try:
+            await asyncio.sleep(100)
+        finally:
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            ended.append(steps)
+
+    async def main():
+        await paco.wait(work(9), work(0), work(5), double(1), return_when="FIRST_COMPLETED")
+        await asyncio.sleep(0)
+
+    asyncio.run(main())
+    assert ended == [0, 5, 9]
+
+
+@pytest.mark.parametrize("call", [paco.wait, lambda coro: paco.ConcurrentExecutor(coros=[coro]).run()])
+async def test_a_call_that_is_closed_by_hand_cancels_what_it_has_started(call):
+    probe = Probe(lambda item: item, takes=100)
+    coro = call(probe(1))
+    coro.send(None)
+    await asyncio.sleep(1)
+    coro.close()
+    await asyncio.sleep(1)
+    assert probe.cancelled == [1]
 
 
 # ---- the executor
@@ -496,3 +643,354 @@ async def test_what_cannot_be_run_is_refused_when_it_is_added():
     assert len(executor) == 0
     executor.extend()
     assert len(executor) == 0
+
+
+# ---- the executor: cancelling
+
+
+@pytest.mark.parametrize("event", ["start", "task.start"])
+@pytest.mark.parametrize("kind", ["sync", "async"])
+async def test_a_listener_that_cancels_before_a_coroutine_has_started_keeps_it_from_starting(event, kind):
+    probe = Probe(lambda item: item, takes=100)
+    executor = paco.ConcurrentExecutor(limit=2)
+    futures = {executor.add(probe, 1), executor.add(probe(2)), executor.add(probe(3))}
+
+    async def cancel(_):
+        executor.cancel()
+
+    async def insist(_):
+        try:
+            await asyncio.sleep(1)
+        except asyncio.CancelledError:
+            await asyncio.sleep(1)
+
+    executor.on(event, cancel if kind == "async" else lambda _: executor.cancel())
+    executor.on(event, insist)
+    assert await executor.run() == (futures, set())
+    assert all(future.cancelled() for future in futures)
+    assert probe.started == []
+
+
+async def test_a_coroutine_that_cancels_everything_is_cancelled_once_at_its_next_await():
+    heard = []
+    probe = Probe(lambda item: item, takes=100)
+
+    async def cancels():
+        executor.cancel()
+        heard.append("goes on")
+        try:
+            await asyncio.sleep(100)
+        finally:
+            executor.cancel()
+            await asyncio.sleep(3)
+            heard.append("cleaned up")
+
+    executor = paco.ConcurrentExecutor(coros=[cancels, probe(1)])
+    executor.on("task.finish", lambda *args: heard.append("task.finish"))
+    done, pending = await executor.run()
+    assert [future.cancelled() for future in done] == [True, True]
+    assert pending == set()
+    assert heard == ["goes on", "cleaned up"]
+    assert now() == 3
+
+
+@pytest.mark.parametrize("what", ["executor", "future", "task"])
+async def test_a_coroutine_that_awaits_nothing_after_it_has_cancelled_itself_has_its_result(what):
+    heard = []
+    executor = paco.ConcurrentExecutor(limit=1)
+
+    async def cancels(end):
+        {"executor": executor, "future": futures[0], "task": asyncio.current_task()}[what].cancel()
+        return end()
+
+    async def listener(task, outcome):
+        await asyncio.sleep(1)
+        heard.append(outcome)
+
+    executor.on("task.finish", listener)
+    executor.on("task.error", listener)
+    futures = [executor.add(cancels, lambda: 5)]
+    await executor.run()
+    assert futures[0].result() == 5
+    futures = [executor.add(cancels, lambda: 1 / 0), executor.add(double, 1)]
+    await executor.run()
+    assert isinstance(futures[0].exception(), ZeroDivisionError)
+    assert heard == [5, *executor.errors, *([] if what == "executor" else [2])]
+    assert len(executor.errors) == 1
+
+
+async def test_a_future_that_is_cancelled_before_its_run_is_cancelled_has_its_coroutine_closed():
+    probe = Probe(lambda item: item, takes=100)
+    executor = paco.ConcurrentExecutor(limit=1, coros=[probe(1)])
+    future = executor.add(probe(2))
+    running = asyncio.ensure_future(executor.run())
+    await asyncio.sleep(1)
+    future.cancel()
+    executor.cancel()
+    await running
+    assert probe.started == [1]
+
+
+async def test_cancel_in_a_finish_listener_ends_what_is_pending():
+    probe = Probe(lambda item: item, takes=lambda item: item, cleanup=5)
+    executor = paco.ConcurrentExecutor(coros=[probe(1), probe(100)])
+    executor.on("finish", lambda _: executor.cancel())
+    done, pending = await executor.run(return_when="FIRST_COMPLETED")
+    assert sorted(future.cancelled() for future in done) == [False, True]
+    assert pending == set()
+    assert probe.cancelled == [100]
+    assert now() == 6
+
+
+@pytest.mark.parametrize("return_when", ["ALL_COMPLETED", "FIRST_COMPLETED", "FIRST_EXCEPTION"])
+async def test_a_run_that_is_cancelled_returns_when_everything_has_ended_and_does_not_time_out(return_when):
+    short, long = (Probe(lambda item: item, takes=100, cleanup=seconds) for seconds in (5, 10))
+    executor = paco.ConcurrentExecutor(coros=[short(1), long(2)])
+    asyncio.get_running_loop().call_later(9, executor.cancel)
+    done, pending = await executor.run(timeout=10, return_when=return_when)
+    assert (short.cancelled, long.cancelled) == ([1], [2])
+    assert (len(done), pending) == (2, set())
+    assert now() == 19
+
+
+@pytest.mark.parametrize("return_when", ["ALL_COMPLETED", "FIRST_COMPLETED", "FIRST_EXCEPTION"])
+async def test_a_run_that_times_out_raises_when_everything_has_ended_whatever_it_waits_for(return_when):
+    short, long = (Probe(lambda item: item, takes=100, cleanup=seconds) for seconds in (5, 10))
+    executor = paco.ConcurrentExecutor(coros=[short(1), long(2)])
+    executor.on("finish", lambda _: 1 / 0)
+    with pytest.raises(TimeoutError):
+        await executor.run(timeout=3, return_when=return_when)
+    assert (short.cancelled, long.cancelled) == ([1], [2])
+    assert now() == 13
+
+
+async def test_being_cancelled_wins_over_the_error_with_which_a_run_is_ending():
+    probe = Probe(lambda item: item, takes=100, cleanup=5)
+    executor = paco.ConcurrentExecutor(coros=[probe(1), double(2)])
+    executor.on("task.finish", lambda task, result: 1 / 0)
+    running = asyncio.ensure_future(executor.run())
+    await asyncio.sleep(1)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await running
+    assert "while it was failing with ZeroDivisionError" in caught.value.__notes__[0]
+    assert probe.cancelled == [1]
+    assert now() == 5
+
+
+@pytest.mark.parametrize("catch", [False, True])
+async def test_an_error_that_is_kept_is_part_of_no_cycle(catch):
+    async def of_executor():
+        executor = paco.ConcurrentExecutor()
+        executor.on("task.error", lambda task, error: None)
+        future = weakref.ref(executor.add(fail, 1))
+        await executor.run(return_exceptions=catch)
+        return future
+
+    async def of_wait():
+        done, _ = await paco.wait(fail(1), return_exceptions=catch, return_when="ALL_COMPLETED")
+        (future,) = done
+        future.exception()
+        return weakref.ref(future)
+
+    gc.collect()
+    gc.disable()
+    try:
+        for kind in of_executor, of_wait:
+            future = await kind()
+            assert future() is None, kind
+    finally:
+        gc.enable()
+
+
+async def test_the_timeout_is_over_when_a_run_has_returned():
+    probe = Probe(lambda item: item, takes=lambda item: item)
+    executor = paco.ConcurrentExecutor(coros=[probe(1), probe(9)])
+    _, pending = await executor.run(timeout=2, return_when="FIRST_COMPLETED")
+    assert await pending.pop() == 9
+
+
+async def test_a_cancelled_future_counts_as_completed_when_its_coroutine_has_ended():
+    probe = Probe(lambda item: item, takes=100, cleanup=5)
+    executor = paco.ConcurrentExecutor(limit=2)
+    futures = [executor.add(probe, n) for n in range(4)]
+    running = asyncio.ensure_future(executor.run(return_when="FIRST_COMPLETED"))
+    await asyncio.sleep(1)
+    futures[0].cancel()
+    done, pending = await running
+    assert now() == 6
+    assert probe.cancelled == [0]
+    assert (done, pending) == ({futures[0]}, {*futures[1:]})
+    futures[3].cancel()
+    assert futures[3].cancelled()  # at once: it has not started
+    async with executor:
+        executor.cancel()
+    assert sorted(probe.cancelled) == [0, 1, 2]
+
+
+async def test_an_error_in_the_cleanup_of_a_cancelled_coroutine_is_told():
+    async def cleans_up():
+        try:
+            await asyncio.sleep(100)
+        finally:
+            raise KeyError("cleanup")
+
+    heard = []
+    executor = paco.ConcurrentExecutor()
+    executor.on("task.error", lambda task, error: heard.append(error))
+    future = executor.add(cleans_up)
+    asyncio.get_running_loop().call_later(1, future.cancel)
+    await executor.run()
+    assert heard == executor.errors == [future.exception()]
+    assert str(heard[0]) == "'cleanup'"
+
+
+# ---- the executor: who waits for what
+
+
+async def test_of_two_runs_that_are_made_before_either_starts_the_second_is_refused_when_it_starts():
+    executor = paco.ConcurrentExecutor(coros=[double(1)])
+    runs = [executor.run() for _ in range(3)]
+    first, second = map(asyncio.ensure_future, runs[:2])
+    with pytest.raises(RuntimeError, match=r"paco\.ConcurrentExecutor: the executor is running"):
+        await second
+    done, _ = await first
+    assert [future.result() for future in done] == [2]
+    with pytest.raises(RuntimeError, match=r"another run has taken what was there at the call; call run\(\) again"):
+        await runs[2]
+
+
+async def test_a_run_that_is_cancelled_before_it_starts_has_nothing_to_do():
+    executor = paco.ConcurrentExecutor(coros=[double(1)])
+    run = executor.run()
+    executor.cancel()
+    assert await run == (set(), set())
+
+
+async def test_an_error_of_a_start_listener_closes_what_was_to_be_run():
+    executor = paco.ConcurrentExecutor(coros=[double(1)])
+    executor.on("start", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        await executor.run()
+    assert (len(executor), executor.is_running()) == (0, False)
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_when_a_finish_listener_fails_with_coroutines_pending_all_has_ended_when_run_raises(cancelled):
+    async def listener(_):
+        if not cancelled:
+            raise ZeroDivisionError
+        asyncio.current_task().cancel()
+        await asyncio.sleep(0)
+
+    probe = Probe(lambda item: item, takes=lambda item: item, cleanup=5)
+    executor = paco.ConcurrentExecutor(coros=[probe(1), probe(100)])
+    executor.on("finish", listener)
+    run = asyncio.ensure_future(executor.run(return_when="FIRST_COMPLETED"))
+    with pytest.raises(asyncio.CancelledError if cancelled else ZeroDivisionError):
+        await run
+    assert probe.cancelled == [100]
+    assert not executor.is_running()
+    assert now() == 6
+
+
+async def test_a_future_that_was_added_is_heard_though_it_was_done_before():
+    loop = asyncio.get_running_loop()
+    failed, answered, cancelled = (loop.create_future() for _ in range(3))
+    failed.set_exception(error := ValueError("before"))
+    answered.set_result(5)
+    cancelled.cancel()
+    heard = []
+    executor = paco.ConcurrentExecutor(coros=[failed, answered, cancelled])
+    executor.on("task.error", lambda task, error: heard.append(error))
+    executor.on("task.finish", lambda task, result: heard.append(result))
+    done, _ = await executor.run()
+    assert done == {failed, answered, cancelled}
+    assert executor.errors == [error]
+    assert heard == [error, 5]
+
+
+async def test_leaving_the_block_waits_for_a_pending_run_and_then_runs_what_was_added():
+    probe = Probe(lambda item: item, takes=lambda item: item)
+    async with paco.ConcurrentExecutor() as executor:
+        executor.extend(probe(1), probe(10))
+        _, pending = await executor.run(return_when="FIRST_COMPLETED")
+        future = executor.add(probe, 5)
+    assert (future.result(), pending.pop().result()) == (5, 10)
+    assert now() == 15
+
+
+async def slowly(_):
+    await asyncio.sleep(3)
+
+
+@pytest.mark.parametrize("seconds", [1, 5, 9])
+async def test_leaving_the_block_waits_for_the_run_of_another_task_with_its_listeners(seconds):
+    probe = Probe(lambda item: item, takes=4)
+    async with paco.ConcurrentExecutor(coros=[probe(1)]) as executor:
+        executor.on("start", slowly)
+        executor.on("finish", slowly)
+        running = asyncio.ensure_future(executor.run())
+        await asyncio.sleep(seconds)
+        executor.add(probe, 2)
+    assert running.done()
+    assert probe.finished == [1, 2]
+    assert now() == 20
+
+
+async def test_leaving_the_block_runs_what_was_added_when_the_run_of_another_task_has_failed_to_start():
+    async def fails(_):
+        await asyncio.sleep(3)
+        executor.off("start")
+        raise ZeroDivisionError
+
+    async with paco.ConcurrentExecutor(coros=[double(1)]) as executor:
+        executor.on("start", fails)
+        running = asyncio.ensure_future(executor.run())
+        await asyncio.sleep(1)
+        future = executor.add(double, 2)
+    assert future.result() == 4
+    assert isinstance(running.exception(), ZeroDivisionError)
+
+
+async def test_being_cancelled_while_leaving_the_block_cancels_everything_once_and_waits_for_it():
+    probe = Probe(lambda item: item, takes=100, cleanup=5)
+    executor = paco.ConcurrentExecutor(limit=1)
+
+    async def block():
+        async with executor:
+            executor.add(probe, 1)
+            other.append(asyncio.ensure_future(executor.run()))
+            await asyncio.sleep(1)
+            futures.append(executor.add(probe(2)))
+
+    other, futures = [], []
+    leaving = asyncio.ensure_future(block())
+    for _ in range(2):
+        await asyncio.sleep(2)
+        leaving.cancel()
+    await asyncio.wait([leaving])
+    assert leaving.cancelled()
+    assert (probe.started, probe.cancelled) == ([1], [1])
+    assert futures[0].cancelled()
+    assert now() == 7
+    await other[0]
+
+
+async def test_an_error_while_leaving_the_block_closes_what_was_added_meanwhile():
+    executor = paco.ConcurrentExecutor()
+    futures = []
+
+    async def adds():
+        futures.append(executor.add(double(1)))
+        try:
+            await asyncio.sleep(100)
+        finally:
+            futures.append(executor.add(double(2)))
+
+    executor.on("task.finish", lambda task, result: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        async with executor:
+            executor.extend(adds, double(3))
+    assert [future.cancelled() for future in futures] == [True, True]
+    assert not executor.is_running()

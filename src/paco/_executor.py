@@ -6,7 +6,8 @@ import asyncio
 import inspect
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, overload
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast, overload
 
 from paco import _check, _jobs
 from paco._sinks import Drop
@@ -67,8 +68,10 @@ class ConcurrentExecutor:
         #: The exceptions of the latest run's coroutines, in the order in which they came.
         self.errors: list[Exception] = []
         self._listeners: dict[str, list[Listener]] = {}
-        self._run: Run | None = None
-        self._running = False
+        self._run: Run | None = None  # the latest, from when its `start` listeners have been told
+        self._cancelled = False  # whether everything was cancelled since they began to be told
+        self._returned = asyncio.Event()  # whether the latest call of `run` has returned
+        self._returned.set()
         if coros is not None:
             self._extend((coros,))
 
@@ -83,7 +86,7 @@ class ConcurrentExecutor:
         """Add a coroutine object, or a coroutine function with its arguments; during a run, for the next one.
 
         Returns:
-            A future with the outcome. To cancel it is to cancel the coroutine.
+            A future with the outcome. To cancel it is to cancel the coroutine; it is done when that has ended.
 
         Raises:
             TypeError: Neither a coroutine nor a function, or a coroutine object with arguments.
@@ -140,7 +143,11 @@ class ConcurrentExecutor:
 
     def is_running(self) -> bool:
         """Say whether coroutines of this executor are running."""
-        return self._running or (self._run is not None and not self._run.done)
+        return not self._returned.is_set() or (self._run is not None and not self._run.done)
+
+    def _refuse_while_running(self) -> None:
+        if self.is_running():
+            raise RuntimeError(f"paco.{_NAME}: the executor is running; wait for it, or cancel it")
 
     def run(
         self,
@@ -165,73 +172,78 @@ class ConcurrentExecutor:
 
         Raises:
             ValueError: Nothing was added.
-            RuntimeError: The executor is running.
+            RuntimeError: The executor is running, or another run has taken what was there at the call.
             TimeoutError: The timeout has passed, and everything has been cancelled and has finished.
         """
         timeout = _check.timeout(_NAME, timeout)
         when = asyncio.ALL_COMPLETED if return_when is None else _jobs.return_when(_NAME, return_when)
-        if self.is_running():
-            raise RuntimeError(f"paco.{_NAME}: the executor is running; wait for it, or cancel it")
+        self._refuse_while_running()
         if not self.pool and not (self.ignore_empty if ignore_empty is None else ignore_empty):
             raise ValueError(f"paco.{_NAME}: nothing to run; add a coroutine first, or pass ignore_empty=True")
-        return self._run_all(timeout, when, catch=bool(return_exceptions))
+        return self._run_all(self.pool, timeout, when, catch=bool(return_exceptions))
 
     wait = run
 
-    async def _run_all(self, timeout: float | None, when: str, *, catch: bool) -> tuple[Futures, Futures]:
-        jobs = _jobs.Jobs(self.pool)
-        self.pool.clear()
+    async def _run_all(
+        self, pool: deque[_jobs.Job], timeout: float | None, when: str, *, catch: bool
+    ) -> tuple[Futures, Futures]:
+        self._refuse_while_running()
+        if self.pool is not pool:
+            raise RuntimeError(f"paco.{_NAME}: another run has taken what was there at the call; call run() again")
+        jobs, self.pool = _jobs.Jobs(pool), deque()
         self.errors = []
-        self._running = True
+        self._run, self._cancelled = None, False
+        self._returned = returned = asyncio.Event()
         try:
             await self._tell("start", self)
             await self._run_jobs(jobs, timeout, when, catch=catch)
-            await self._tell("finish", self)
         finally:
-            self._running = False
-            if self._run is None or self._run.done:
-                self._run = None
+            if self._run is None:
                 jobs.discard()
-        return jobs.futures()
+            returned.set()
+        return jobs.divide()
 
     async def _run_jobs(self, jobs: _jobs.Jobs, timeout: float | None, when: str, *, catch: bool) -> None:
-        async def attempt(job: _jobs.Job) -> None:
-            await self._attempt(job, catch=catch)
-
-        self._run = run = Plan(_NAME, attempt, jobs, self.limit).run(Drop())
+        attempt = partial(self._attempt, catch=catch)
+        self._run = run = Plan(_NAME, attempt, jobs, self.limit, timeout).run(Drop())
         run.start()
-        if await _jobs.until(run, jobs, timeout=timeout, when=when):
-            run.fail(TimeoutError(f"paco.{_NAME}: not finished within its timeout of {timeout} s"))
+        if self._cancelled:
+            run.stop()
+        async with _jobs.owned(run):
+            await _jobs.until(run, jobs, when=when)
+            await self._tell("finish", self)
+        if run.ending():  # since a `finish` listener has cancelled what was pending
             await run.join()
-        elif run.done:
-            await run.join()
-        else:
-            run.let_go()
 
     async def _attempt(self, job: _jobs.Job, *, catch: bool) -> None:
-        if job.future.done():
+        if job.over():
             job.discard()
             return
         await self._tell("task.start", job)
-        try:
-            result = await job.run(_NAME)
-        except Exception as error:
-            self.errors.append(error)
-            job.fail(error, catch=catch, heard=bool(self._listeners.get("task.error")))
-            await self._tell("task.error", job, error)
+        if cast("Run", self._run).ending():
             return
-        await self._finished(job, result)
-
-    async def _finished(self, job: _jobs.Job, result: Any) -> None:
-        if not job.future.cancelled():
-            await self._tell("task.finish", job, result)
+        result, error = await job.run(_NAME, catch=catch)
+        try:
+            if error is not None:
+                self.errors.append(error)
+                if self._listeners.get("task.error"):
+                    job.heard()
+                await self._tell("task.error", job, error)
+            elif not job.future.cancelled():
+                await self._tell("task.finish", job, result)
+        finally:
+            del self, job, error  # the frames of an error that is kept lead back here
 
     def cancel(self) -> None:
-        """Cancel everything: what was added is not started, what runs is cancelled and ends in its time."""
+        """Cancel everything: what was added is not started, what runs is cancelled and ends in its time.
+
+        A coroutine that calls this is cancelled at its next ``await``.
+        """
+        self._cancelled = True
         while self.pool:
             self.pool.popleft().discard()
         if self._run is not None:
-            self._run.stop()
+            self._run.cancel()
 
     def reset(self) -> None:
         """Forget what was added, the listeners and the errors.
@@ -239,8 +251,7 @@ class ConcurrentExecutor:
         Raises:
             RuntimeError: The executor is running.
         """
-        if self.is_running():
-            raise RuntimeError(f"paco.{_NAME}: the executor is running; wait for it, or cancel it")
+        self._refuse_while_running()
         self.cancel()
         self._listeners.clear()
         self.errors = []
@@ -249,12 +260,30 @@ class ConcurrentExecutor:
         return self
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is not None:
-            self.cancel()
-        while self.pool:
-            await self.run()
-        if self._run is not None:
-            await self._run.join()
+        try:
+            while error is None and (self.pool or self.is_running()):
+                await (self._ended() if self.is_running() else self.run())
+        finally:
+            while self.pool or self.is_running():
+                self.cancel()
+                await self._ended()
+
+    async def _ended(self) -> None:
+        """Wait until nothing runs; a cancellation meanwhile cancels everything, and is raised in the end."""
+        cancelled: asyncio.CancelledError | None = None
+        while self.is_running():
+            try:
+                await self._returned.wait()
+                if self._run is not None:
+                    await self._run.join()
+            except asyncio.CancelledError as error:
+                cancelled = error
+                self.cancel()
+        try:
+            if cancelled is not None:
+                raise cancelled
+        finally:
+            del cancelled
 
 
 concurrent = ConcurrentExecutor

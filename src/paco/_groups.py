@@ -283,7 +283,7 @@ def wait(
 
     Returns:
         Two sets of futures, done and pending. Pending ones belong to the caller: they go on under the limit, and
-        cancelling one cancels its coroutine.
+        cancelling one cancels its coroutine; it is done when that has ended.
 
     Raises:
         ValueError: Nothing was given.
@@ -306,10 +306,9 @@ def wait(
         _check.loop("wait", loop)
         _jobs.return_when("wait", return_when)
         _at_least("wait", calls, 1)
+    once = list({id(one): one for one in calls}.values())  # by identity: a callable object need not be hashable
     fail_fast = return_when is _jobs.ALL_COMPLETED and not return_exceptions
-    waiting = _wait(
-        list(dict.fromkeys(calls)), limit, timeout, return_when, catch=return_exceptions, fail_fast=fail_fast
-    )
+    waiting = _wait(once, limit, timeout, return_when, catch=return_exceptions, fail_fast=fail_fast)
     return Answer("wait", waiting, calls)
 
 
@@ -319,20 +318,18 @@ async def _wait(
     raises = fail_fast
 
     async def attempt(job: _jobs.Job) -> None:
+        _, error = await job.run("wait", catch=catch)
         try:
-            await job.run("wait")
-        except Exception as error:
-            job.fail(error, catch=catch, heard=raises)
-            if raises:
-                raise
+            if raises and error is not None:
+                job.heard()
+                raise error
+        finally:
+            del job, error  # the frames of an error that is kept lead back here
 
     jobs = _jobs.Jobs(_jobs.Job(one) for one in calls)
     run = Plan("wait", attempt, jobs, limit).run(Drop())
     run.start()
-    await _jobs.until(run, jobs, timeout=timeout, when=when)
-    if run.done:
-        await run.join()
-    else:
-        raises = False  # what is pending belongs to the caller: its errors are its futures'
-        run.let_go()
-    return jobs.futures()
+    async with _jobs.owned(run):
+        await _jobs.until(run, jobs, when=when, timeout=timeout)
+    raises = False  # what is pending belongs to the caller: its errors are its futures'
+    return jobs.divide()

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Iterable
-from contextlib import closing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from contextlib import ExitStack, asynccontextmanager, closing, suppress
+from math import inf
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from paco import _check
-from paco._errors import as_item_error
+from paco._errors import as_item_error, trim
 from paco._source import Calls
 
 if TYPE_CHECKING:
     from contextvars import Context
 
-    from paco._nursery import Nursery
+    from paco._engine import Run
 
 _WHEN: Final = (asyncio.ALL_COMPLETED, asyncio.FIRST_COMPLETED, asyncio.FIRST_EXCEPTION)
 
@@ -34,13 +35,24 @@ def calls(name: str, given: tuple[Any, ...], parameter: str = "coros_or_futures"
     """Check coroutine objects, coroutine functions and futures, given one by one or as one iterable of them."""
     if len(given) == 1 and _is_many(given[0]):
         _check.iterable(name, given[0], parameter)
-        given = tuple(given[0])
+        given = _read(given[0])
     with _check.discarding(*given):
         for one in given:
             if not (callable(one) or inspect.isawaitable(one)):
                 expected = "coroutine objects, coroutine functions or futures"
                 raise TypeError(f"paco.{name}: {parameter} must be {expected}, got {_check.shorten(one)}")
     return Calls(given)
+
+
+def _read(many: Iterable[Any]) -> tuple[Any, ...]:
+    """Read an iterable of calls; when it fails, the coroutine objects that it has made are closed."""
+    read: list[Any] = []
+    try:
+        read.extend(many)
+    except BaseException:
+        _check.discard(*read)
+        raise
+    return tuple(read)
 
 
 def _is_many(one: object) -> bool:
@@ -73,86 +85,114 @@ class _RunningLoop:
             loop.call_exception_handler(context)
 
 
-class _LateFuture(asyncio.Future[Any]):
-    """A future of whichever loop runs when it is awaited."""
+class CallFuture(asyncio.Future[Any]):
+    """The future of a call, of the running loop, or of whichever loop runs later when none does yet.
+
+    Like that of a task it is done when the call has ended, not when it is asked to: its coroutine may still clean up.
+    """
+
+    #: The task that runs the call, while it does.
+    task: asyncio.Task[Any] | None = None
+    #: Whether the task was cancelled by way of this future.
+    asked: bool = False
 
     def __init__(self) -> None:
-        super().__init__(loop=cast("asyncio.AbstractEventLoop", _RunningLoop()))
+        loop = asyncio._get_running_loop()  # the form that answers None where none runs
+        super().__init__(loop=cast("asyncio.AbstractEventLoop", _RunningLoop()) if loop is None else loop)
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
-        return asyncio.get_running_loop()
+        loop = super().get_loop()
+        return asyncio.get_running_loop() if isinstance(loop, _RunningLoop) else loop
 
-
-def new_future() -> asyncio.Future[Any]:
-    """Return a future of the running loop, or one that is bound later when none runs."""
-    loop = asyncio._get_running_loop()  # the form that answers None where none runs
-    return _LateFuture() if loop is None else loop.create_future()
+    def cancel(self, msg: Any | None = None) -> bool:
+        """Cancel the call, once; at once, if it does not run."""
+        if self.task is None:
+            return super().cancel(msg)
+        if not self.asked:
+            self.asked = True
+            self.task.cancel(msg)
+        return True
 
 
 class Job:
     """A call, and the future that its outcome goes to. To cancel the future is to cancel the call."""
 
-    __slots__ = ("_args", "_call", "_cancelled", "_kw", "_task", "future")
+    __slots__ = ("_args", "_call", "_kw", "_own", "future")
 
     def __init__(self, one: Any, *args: Any, **kw: Any) -> None:
         self._call = one
         self._args = args
         self._kw = kw
-        self._task: asyncio.Task[Any] | None = None
-        self._cancelled = False
-        self.future: asyncio.Future[Any] = one if asyncio.isfuture(one) else new_future()
+        self._own = None if asyncio.isfuture(one) else CallFuture()
+        self.future: asyncio.Future[Any] = one if self._own is None else self._own
 
     def __repr__(self) -> str:
         return f"<paco job {_check.shorten(self._call)}>"
 
-    async def run(self, name: str) -> Any:
-        """Await the call and settle the future with a result; an error is raised, for the caller to `fail` with."""
+    def over(self) -> bool:
+        """Say whether there is nothing to run; the outcome of a future that was given is still to be heard."""
+        return self.future.cancelled() if self._own is None else self._own.done()
+
+    async def run(self, name: str, *, catch: bool) -> tuple[Any, Exception | None]:
+        """Await the call, settle the future, and return the result and the error; with neither it was cancelled.
+
+        With ``catch`` an error is the result of the future.
+        """
         task = cast("asyncio.Task[Any]", asyncio.current_task())
-        if self.future.done() and (self._call is not self.future or self.future.cancelled()):
-            self.discard()
-            return None
-        self._task = task
-        self.future.add_done_callback(self._cancel)
+        result, failed = None, None
         try:
-            result = await call(name, self._call, *self._args, **self._kw)
+            if not self.over():
+                result = await self._outcome(name, task)
         except asyncio.CancelledError as error:
-            if self._cancelled:
+            expected = self.future.cancelled() if self._own is None else self._own.asked
+            if expected and self._own is not None:
                 task.uncancel()  # it was meant for the call, and has ended that
-                return None
-            if self._call is self.future and self.future.cancelled() and not task.cancelling():
-                return None
             self.future.cancel()
             if task.cancelling():
                 raise
-            raise as_item_error(error) from error
+            failed = None if expected else as_item_error(error)
+        except Exception as error:
+            trim(error)
+            failed = as_item_error(error)
+        self._settle(result, failed, catch=catch)
+        if task.cancelling():
+            # The call may have been cancelled without awaiting anything since: what is told next is not to be hit.
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(0)
+        try:
+            return result, cast("Exception | None", failed)
         finally:
-            self._task = None
-            self.future.remove_done_callback(self._cancel)
-        if not self.future.done():
-            self.future.set_result(result)
-        return result
+            del self, failed  # the frames of an error that is kept lead back here: it would be part of a cycle
 
-    def fail(self, error: BaseException, *, catch: bool, heard: bool) -> None:
-        """Settle the future with an error: as its result when ``catch``, and as one that is known when ``heard``."""
-        if not self.future.done():
-            error = as_item_error(error)
-            if catch:
-                self.future.set_result(error)
-            else:
-                self.future.set_exception(error)
-        if heard and not self.future.cancelled():
+    async def _outcome(self, name: str, task: asyncio.Task[Any]) -> Any:
+        """Await the call; meanwhile to cancel its future is to cancel the task."""
+        if self._own is None:
+            return await self._call
+        self._own.task = task
+        try:
+            return await call(name, self._call, *self._args, **self._kw)
+        finally:
+            self._own.task = None
+            del self
+
+    def _settle(self, result: Any, failed: BaseException | None, *, catch: bool) -> None:
+        if self.future.done():
+            self.discard()
+        elif failed is None or catch:
+            self.future.set_result(result if failed is None else failed)
+        else:
+            self.future.set_exception(failed)
+
+    def heard(self) -> None:
+        """Keep the loop from reporting an exception of the future that somebody has been told."""
+        if not self.future.cancelled():
             self.future.exception()
 
-    def _cancel(self, future: asyncio.Future[Any]) -> None:
-        if future.cancelled() and self._task is not None and self._call is not future:
-            self._cancelled = True
-            self._task.cancel()
-
     def discard(self) -> None:
-        """Give up a call that was not started."""
+        """Give up a call, if it was not started."""
         _check.discard(self._call)
-        if self._call is not self.future:
-            self.future.cancel()
+        if self._own is not None and not self._own.done():  # cancel() of a failed one would count as its retrieval
+            self._own.cancel()
 
 
 class Jobs(Calls):
@@ -161,51 +201,54 @@ class Jobs(Calls):
     def discard(self) -> None:
         """Give up those that the run has not come to."""
         for job in cast("list[Job]", self):
-            if not job.future.done():
+            if job.future.cancelled() or not job.future.done():
                 job.discard()
 
-    def futures(self) -> tuple[set[asyncio.Future[Any]], set[asyncio.Future[Any]]]:
+    def futures(self) -> set[asyncio.Future[Any]]:
+        """Return what the outcomes go to."""
+        return {job.future for job in cast("list[Job]", self)}
+
+    def divide(self) -> tuple[set[asyncio.Future[Any]], set[asyncio.Future[Any]]]:
         """Return the futures that are done, and the others."""
-        futures = {job.future for job in cast("list[Job]", self)}
+        futures = self.futures()
         done = {future for future in futures if future.done()}
         return done, futures - done
 
 
-def _resolve(future: asyncio.Future[None]) -> bool:
-    if future.done():
-        return False
-    future.set_result(None)
-    return True
-
-
-async def until(run: Nursery, jobs: Jobs, *, timeout: float | None, when: str) -> bool:
-    """Wait for a run until ``when`` holds or ``timeout`` has passed, which it returns; the run may then go on.
-
-    A cancellation meanwhile ends the run, and is raised when everything has ended.
-    """
-    decided = run.watch()
-    late = False
-
-    def decide(future: asyncio.Future[Any]) -> None:
-        if when == asyncio.FIRST_COMPLETED or (not future.cancelled() and future.exception() is not None):
-            _resolve(decided)
-
-    def expire() -> None:
-        nonlocal late
-        late = late or _resolve(decided)
-
-    timer = None if timeout is None else asyncio.get_running_loop().call_later(timeout, expire)
-    watched = [job.future for job in jobs] if when != asyncio.ALL_COMPLETED else []
-    for future in watched:
-        future.add_done_callback(decide)
+@asynccontextmanager
+async def owned(run: Run) -> AsyncGenerator[None]:
+    """Let no error out of the block, and no cancellation, before the run has ended."""
     try:
-        await decided
-    except asyncio.CancelledError as error:
+        yield
+    except GeneratorExit:
+        run.abandon_soon()  # the coroutine that waits is closed by hand
+        raise
+    except BaseException as error:
         run.stop()
-        await run.join(error)
-    finally:
-        if timer is not None:
-            timer.cancel()
-        for future in watched:
-            future.remove_done_callback(decide)
-    return late
+        await run.join(error if isinstance(error, asyncio.CancelledError) else None)
+        raise
+
+
+async def until(run: Run, jobs: Jobs, *, when: str, timeout: float | None = None) -> None:
+    """Wait until a run has ended; or, from when on it is let go, until ``when`` holds or ``timeout`` has passed."""
+    decided = run.watch()
+
+    def decide() -> None:
+        if not decided.done():
+            decided.set_result(None)
+
+    def look(future: asyncio.Future[Any]) -> None:
+        if when == asyncio.FIRST_COMPLETED or (not future.cancelled() and future.exception() is not None):
+            decide()
+
+    with ExitStack() as callbacks:
+        if timeout is not None and timeout != inf:
+            callbacks.callback(asyncio.get_running_loop().call_later(timeout, decide).cancel)
+        for future in jobs.futures() if when != asyncio.ALL_COMPLETED else ():
+            future.add_done_callback(look)
+            callbacks.callback(future.remove_done_callback, look)
+        await decided
+    if run.ending():
+        await run.join()
+    else:
+        run.let_go()

@@ -10,7 +10,7 @@ import asyncio
 import contextvars
 from typing import TYPE_CHECKING, Any, Final
 
-from paco._errors import Failure
+from paco._errors import Failure, ItemCancelled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -107,6 +107,11 @@ class Nursery:
         if self._ending:
             self._failure.late(error, note)
             return
+        if self._abandoned and isinstance(error, ItemCancelled):
+            # That is how asyncio.run ends what is left over: nobody waits to be told, and tasks that it has cancelled
+            # are not cancelled again, which would cut their cleanup short.
+            self._end([task for task in self._tasks if not task.cancelling()])
+            return
         self._failure.first(error, note)
         self.stop()
         if self._downstream is not None:
@@ -114,28 +119,36 @@ class Nursery:
             self._downstream(error)
 
     def stop(self) -> None:
-        """Start nothing more and cancel what runs, each once. Does not wait."""
+        """Start nothing more and cancel what runs, each once, but not the task that asks. Does not wait."""
+        current = asyncio.current_task(self._loop)
+        self._end([task for task in self._tasks if task is not current])
+
+    def cancel(self) -> None:
+        """Stop, and cancel the task that asks as well, if it is one of these. Does not wait."""
+        self._end(list(self._tasks))
+
+    def _end(self, tasks: list[asyncio.Task[None]]) -> None:
         if self._ending:
             return
         self._ending = True
         self._stopping()
         _alive.add(self)
-        if self._timer is not None:
-            self._timer.cancel()
-        current = asyncio.current_task(self._loop)
-        for task in list(self._tasks):
-            if task is not current:
-                task.cancel()
+        self._disarm()
+        for task in tasks:
+            task.cancel()
         if not self._tasks:
             self._loop.call_soon(self._finish, context=self._base)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
 
     def _stopping(self) -> None:
         """Do what is to be done before the tasks are cancelled."""
 
     def _finish(self) -> None:
         self.done = self._ending = True
-        if self._timer is not None:
-            self._timer.cancel()
+        self._disarm()
         try:
             self._finishing()
         except BaseException as error:
@@ -186,8 +199,9 @@ class Nursery:
         self._downstream = fail
 
     def let_go(self) -> None:
-        """Go on without anybody who waits: errors are reported to the event loop."""
+        """Go on without anybody who waits: there is no timeout any more, and errors are reported to the event loop."""
         self._abandoned = True
+        self._disarm()
         if self.done:
             self._failure.report(self._loop)
         else:
