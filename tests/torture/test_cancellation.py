@@ -1,0 +1,393 @@
+"""Every public function cancelled at every step of the loop, once and twice: all has finished, nothing is swallowed."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import itertools
+
+import pytest
+from waiting import ended
+
+import paco
+from paco.testing import AsyncSource, Source
+
+#: Names without a case of their own, and why.
+NOT_CANCELLED = {
+    "ItemCancelled": "an exception",
+    "run": "it blocks its thread, so that nobody can cancel it: test_api_run.py interrupts it",
+    "concurrent": "another name of ConcurrentExecutor",
+    "identity": "another name of constant",
+}
+
+#: The points at which a whole run of this module cancels are at least as many.
+LEAST = 5_000
+
+
+# ---- what is run, and what it saw
+
+
+class Work:
+    """An async function of one item that takes some steps, and some more to clean up.
+
+    Args:
+        last: What item 2 does at its end, given as a function.
+        cleanup: How many steps the cleanup takes.
+        cleaned: What is done after the cleanup.
+    """
+
+    def __init__(self, last=None, *, cleanup=1, cleaned=None):
+        self.running = self.cancels = 0
+        self.left_running = False
+        self._last, self._cleanup, self._cleaned = last, cleanup, cleaned
+
+    async def __call__(self, item=1, *_):
+        self.running += 1
+        try:
+            for _ in range(item % 3):
+                await asyncio.sleep(0)
+            if item == 2 and self._last is not None:
+                self._last()
+            return item
+        finally:
+            try:
+                for _ in range(self._cleanup):
+                    await asyncio.sleep(0)
+                if self._cleaned is not None:
+                    self._cleaned()
+            finally:
+                self.running -= 1
+                self.cancels = max(self.cancels, asyncio.current_task().cancelling())
+
+    async def add(self, total, item):
+        return total + await self(item)
+
+    async def true(self, item=1):
+        await self(item)
+        return True
+
+
+class Stubborn(Work):
+    """Work that suppresses its cancellation, and goes on for a step."""
+
+    async def __call__(self, item=1, *_):
+        try:
+            return await super().__call__(item)
+        except asyncio.CancelledError:
+            await asyncio.sleep(0)
+            return item
+
+
+class Slow(Work):
+    """Work that takes some seconds, and knows of one that it was left to run in spite of a cancellation."""
+
+    def __init__(self):
+        super().__init__()
+        self._caller = asyncio.current_task()
+
+    async def __call__(self, item=1, *_):
+        for _ in range(2):
+            known = self._caller.cancelling() > 0
+            await asyncio.sleep(1)
+            self.left_running |= known
+        return await super().__call__(item)
+
+
+def fail():
+    raise ValueError("failed")
+
+
+def cancel_itself():
+    raise asyncio.CancelledError
+
+
+WORKS = {
+    "works": Work,
+    "fails": lambda: Work(fail),
+    "cleans up for long": lambda: Work(fail, cleanup=4),
+    "fails in its cleanup": lambda: Work(cleaned=fail),
+    "ends cancelled by itself": lambda: Work(cancel_itself),
+    "suppresses its cancellation": Stubborn,
+    "takes its time": Slow,
+}
+EXPECTED = (ValueError, TimeoutError, paco.ItemCancelled)
+
+
+async def numbers_closed_slowly():
+    try:
+        for number in range(4):
+            yield number
+            await asyncio.sleep(0)
+    finally:
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+
+async def awaited_numbers():
+    await asyncio.sleep(0)
+    return range(4)
+
+
+SOURCES = {
+    "list": lambda: list(range(4)),
+    "generator": lambda: Source(range(4)).generator(),
+    "async generator": lambda: AsyncSource(range(4)).generator(),
+    "iterator": lambda: Source(range(4)),
+    "async iterator": lambda: AsyncSource(range(4), delay=0.1),
+    "async generator closed slowly": numbers_closed_slowly,
+    "awaitable": awaited_numbers,
+    "stream": lambda: paco.map(Work(), range(4), limit=2),
+    "source that fails": lambda: Source(range(3), error=ValueError("source")).generator(),
+    "async source that fails": lambda: AsyncSource(range(3), error=ValueError("source")).generator(),
+}
+THREE_SOURCES = ["list", "generator", "async generator"]
+
+
+def is_left_alone_or_closed(source):
+    """Tell whether a generator was closed, and another iterator was not. (The leak check sees async generators.)"""
+    if inspect.isgenerator(source):
+        return inspect.getgeneratorstate(source) in {inspect.GEN_CREATED, inspect.GEN_CLOSED}
+    return not getattr(source, "closed", False)
+
+
+# ---- the cases; the first word of each name is that of the function
+
+
+async def iterate(stream, *, leave_after=None):
+    async with stream as results:
+        seen = 0
+        async for _ in results:
+            await asyncio.sleep(0)
+            seen += 1
+            if seen == leave_after:
+                break
+
+
+async def iterate_plainly(stream):
+    async for _ in stream:  # a body that is cancelled leaves the cleaning up to the next steps of the loop
+        pass
+
+
+OVER_ITEMS = {
+    "map": lambda work, source: paco.map(work, source, limit=2),
+    "map without a limit": paco.map,
+    "map with a timeout": lambda work, source: paco.map(work, source, limit=2, timeout=0.3),
+    "map with exceptions as results": lambda work, source: paco.map(work, source, limit=2, return_exceptions=True),
+    "each": lambda work, source: paco.each(work, source, limit=2),
+    "each that collects": lambda work, source: paco.each(work, source, limit=2, collect=True),
+    "filter": lambda work, source: paco.filter(work, source, limit=2),
+    "filter with an assertion": lambda work, source: paco.filter(work, source, work, limit=2),
+    "filterfalse": lambda work, source: paco.filterfalse(work, source, limit=2),
+    "flat_map": lambda work, source: paco.flat_map(work, source, limit=2),
+    "dropwhile": paco.dropwhile,
+    "reduce": lambda work, source: paco.reduce(work.add, source, initializer=0),
+    "reduce from the right": lambda work, source: paco.reduce(work.add, source, right=True),
+    "some": lambda work, source: paco.some(work, source, limit=2),
+    "every": lambda work, source: paco.every(work.true, source, limit=2),
+    "race of a stream": lambda work, source: paco.race(paco.map(make_runner(work), source)),
+    "Stream in order": lambda work, source: iterate(paco.map(work, source, limit=2)),
+    "Stream as completed": lambda work, source: iterate(paco.map(work, source, limit=3).as_completed()),
+    "Stream with a buffer of one": lambda work, source: iterate(paco.map(work, source, limit=2).buffer(1)),
+    "Stream left early": lambda work, source: iterate(paco.map(work, source, limit=2), leave_after=2),
+    "Stream without a block": lambda work, source: iterate_plainly(paco.map(work, source, limit=2)),
+    "Stage": lambda work, source: source | paco.map(work, limit=2) | paco.filter(work) | paco.each(work, limit=1),
+    "Stage of streams": lambda work, source: iterate(source | paco.flat_map(work, limit=2) | paco.map(work, limit=1)),
+}
+
+
+def make_runner(work):
+    async def runner(item):
+        return lambda: work(item)
+
+    return runner
+
+
+async def execute(work):
+    executor = paco.ConcurrentExecutor(limit=2)
+    futures = [executor.add(work, number) for number in range(5)]
+    try:
+        async with executor:
+            await asyncio.sleep(0)
+    finally:
+        assert all(future.done() for future in futures)
+        assert not executor.is_running()
+        for future in futures:
+            if not future.cancelled():
+                future.exception()  # retrieved
+
+
+async def run_executor(work):
+    executor = paco.ConcurrentExecutor(limit=2, coros=[lambda: work(2), lambda: work(1)])
+    executor.on("task.error", lambda task, error: work(1))
+    try:
+        await executor.run(timeout=0.3, return_exceptions=True)
+    finally:
+        assert not executor.is_running()
+
+
+async def wait_and_go_on(work):
+    """Cancel what `wait` has left pending, which is the caller's, and have it ended."""
+    _, pending = await paco.wait(*(work(number) for number in range(5)), limit=2, timeout=0)
+    for future in pending:
+        future.cancel()
+    await ended(asyncio.ensure_future(asyncio.sleep(1)))
+
+
+GROUPS = {
+    "gather": lambda work: paco.gather(*(work(number) for number in range(5)), limit=2),
+    "gather of a generator of functions": lambda work: paco.gather(paco.partial(work, n) for n in range(3)),
+    "gather with a timeout": lambda work: paco.gather([work(2), asyncio.sleep(9)], timeout=1),
+    "series": lambda work: paco.series(*(work(number) for number in range(3))),
+    "series of a generator": lambda work: paco.series(work(number) for number in range(3)),
+    "race": lambda work: paco.race([work(2), work(1), work(2)]),
+    "race with a timeout": lambda work: paco.race([asyncio.sleep(9), asyncio.sleep(8)], None, 1),
+    "wait": lambda work: paco.wait(*(work(number) for number in range(5)), limit=2),
+    "wait of a list": lambda work: paco.wait([lambda: work(2), lambda: work(1)], return_exceptions=True),
+    "wait of which some is pending": wait_and_go_on,
+    "repeat": lambda work: paco.repeat(work, 5, limit=2),
+    "ConcurrentExecutor as a block": execute,
+    "ConcurrentExecutor": run_executor,
+    "map of maps": lambda work: paco.map(lambda _: paco.map(work, range(3)), range(2), limit=2),
+}
+
+
+async def limited(work):
+    async with paco.TimeoutLimit(1):
+        await work(2)
+        await asyncio.sleep(9)
+
+
+async def called_twice(calls):
+    await calls(2)
+    await calls(2)
+
+
+async def shared(wrapper, work):
+    """Have two callers, one of them cancelled with us."""
+    calls = wrapper(work)
+    other = asyncio.ensure_future(calls(1))
+    try:
+        await calls(2)
+    finally:
+        other.cancel()
+        await ended(other)
+
+
+async def loop_while(work, repeat, verdict):
+    left = itertools.count(3, -1)
+
+    async def more():
+        await work(1)
+        return (next(left) > 0) is verdict
+
+    await repeat(lambda: work(1), more, work_judge)
+
+
+async def work_judge(verdict):
+    await asyncio.sleep(0)
+    return verdict
+
+
+WRAPPERS = {
+    "TimeoutLimit": limited,
+    "timeout of a function": lambda work: paco.timeout(work, 1)(2),
+    "timeout of a coroutine object": lambda work: paco.timeout(work(2), 1),
+    "timeout that comes": lambda work: paco.timeout(paco.defer(work, 5), 1)(2),
+    "defer": lambda work: paco.defer(work, 1)(2),
+    "throttle": lambda work: called_twice(paco.throttle(work, limit=1)),
+    "once": lambda work: called_twice(paco.once(work)),
+    "once with two callers": lambda work: shared(paco.once, work),
+    "once that returns a value": lambda work: called_twice(paco.once(work, return_value=1)),
+    "times": lambda work: called_twice(paco.times(work, 2)),
+    "times with two callers": lambda work: shared(paco.times(2), work),
+    "interval": lambda work: paco.interval(work, 1, 3)(2),
+    "whilst": lambda work: loop_while(work, paco.whilst, verdict=True),
+    "until": lambda work: loop_while(work, paco.until, verdict=False),
+    "apply": lambda work: paco.apply(work, 2)(),
+    "partial": lambda work: paco.partial(work, 2)(),
+    "curry": lambda work: paco.curry(2)(work)(2)(1),
+    "compose": lambda work: paco.compose(work, work, work)(2),
+    "constant": lambda work: paco.constant(1, delay=1)(),
+    "thunk": lambda work: paco.thunk(work)(),
+    "wraps": lambda work: paco.wraps(lambda: work(2))(),
+}
+
+
+CALLS = {**OVER_ITEMS, **GROUPS, **WRAPPERS}
+
+
+def report(loop, context):
+    """Let pass what a stream tells when its consumer was cancelled beside it, and no longer there for its errors."""
+    if not context["message"].startswith("paco."):
+        loop.default_exception_handler(context)
+
+
+def cases():
+    """Yield (call, source, work, again): the pairs that matter rather than all combinations, which take a minute."""
+    product = itertools.product
+    long = "cleans up for long"
+    others = [work for work in WORKS if work not in {"works", long}]
+    yield from product(OVER_ITEMS, THREE_SOURCES, ["works"], (None, 1))
+    yield from product(OVER_ITEMS, ["list"], others, (None,))
+    yield from product(OVER_ITEMS, ["async generator"], [long], (2,))
+    yield from product(["map", "Stream in order", "Stage"], list(SOURCES)[3:], ["works"], (None,))
+    yield from product(GROUPS, (None,), WORKS, (None,))
+    yield from product(GROUPS, (None,), [long], (0, 1, 3))
+    # In the caller's own task what becomes of a cancellation is up to the function.
+    yield from product(WRAPPERS, (None,), ["works", "fails", "takes its time"], (None,))
+    yield from product(WRAPPERS, (None,), [long], (None, 1))
+
+
+CASES = list(cases())
+cancelled_at = {}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def enough_points():
+    """Demand the points of a whole run; a part of it, chosen by hand, has fewer."""
+    yield
+    points = sum(cancelled_at.values())
+    assert points >= LEAST or len(cancelled_at) < len(CASES)
+
+
+async def checked(call, source=None, work="works", start=lambda awaitable: awaitable):
+    """Make one call, and see that nothing runs and all is closed when it is over."""
+    worker = WORKS[work]()
+    if call.startswith("St"):
+        asyncio.get_running_loop().set_exception_handler(report)
+    items = () if source is None else (SOURCES[source](),)
+    workers_of_its_own = call not in WRAPPERS
+    try:
+        await start(CALLS[call](worker, *items))
+    except EXPECTED:
+        pass
+    finally:
+        assert (worker.running, worker.left_running) == (0, False)
+        assert worker.cancels <= 1 or not workers_of_its_own
+        assert all(map(is_left_alone_or_closed, items))
+
+
+@pytest.mark.parametrize(("call", "source", "work", "again"), CASES)
+def test_cancelled_at_every_step(call, source, work, again, cancel_at_every_step):
+    points = cancel_at_every_step(lambda: checked(call, source, work), again=again)
+    assert points > 4
+    cancelled_at[call, source, work, again] = points
+
+
+#: Not those in which a coroutine of this module holds the stream: if that never starts, neither does the stream.
+TASKS = [call for call in CALLS if not call.startswith("Stream") and call != "Stage of streams"]
+
+
+@pytest.mark.parametrize("call", TASKS)
+def test_as_a_task_cancelled_at_every_step_before_its_first_one_too(call, cancel_at_every_step):
+    source = "generator" if call in OVER_ITEMS else None
+    assert cancel_at_every_step(lambda: checked(call, source, start=asyncio.ensure_future)) > 4
+
+
+def test_every_public_name_is_cancelled_or_there_is_a_reason():
+    assert len(CALLS) == len(OVER_ITEMS) + len(GROUPS) + len(WRAPPERS)
+    functions = {call.partition(" ")[0] for call in CALLS}
+    assert functions | NOT_CANCELLED.keys() == set(paco.__all__)
+    assert not functions & NOT_CANCELLED.keys()
+    assert paco.concurrent is paco.ConcurrentExecutor
+    assert paco.identity is paco.constant
