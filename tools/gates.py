@@ -88,6 +88,9 @@ async def test_planted() -> None:
     globals()["planted"] = asyncio.get_running_loop().create_task(asyncio.sleep(1000))
 """
 
+#: The laws of the whole API, on few random workloads.
+LAWS = pytest("tests/torture", "-k", "test_laws")
+
 GATES = [
     Gate(
         "lint", "an unused import",
@@ -130,6 +133,27 @@ GATES = [
         pytest("tests", "-k", "limit"), "FAILED",
     ),
     Gate(
+        "law-limit", "one item too many at once",
+        "src/paco/_engine.py", replace(r"self\._limit = limit or", "self._limit = (limit and limit + 1) or"),
+        LAWS, "at once at|assert .*== expected|pulled and not ended",
+    ),
+    Gate(
+        "law-join", "a sibling that is not awaited",
+        "src/paco/_nursery.py",
+        replace(r"(self\._tasks\.discard\(task\)\n +if )not self\._tasks:", r"\1len(self._tasks) < 2:"),
+        LAWS, "still running|tasks alive|left behind",
+    ),
+    Gate(
+        "law-lost", "a result that is dropped",
+        "src/paco/_engine.py", replace(r"store\[index\] = await fn", "store[index - (index == 2)] = await fn"),
+        LAWS, r"log\.result == |log\.taken == |Deadlock",
+    ),
+    Gate(
+        "law-cancel", "a cancellation that is swallowed",
+        "src/paco/_nursery.py", replace(r"cancelled = cancelled or error$", "cancelled = None"),
+        LAWS, "swallowed|CancelledError",
+    ),
+    Gate(
         "exports", "a stale name in __all__",
         "src/paco/__init__.py", append('\n__all__ += ["planted"]\n'),
         DEV.CHECKS["laws"], "test_all_is_sorted_and_complete",
@@ -143,6 +167,16 @@ GATES = [
         "leaks", "a test that leaves a task running",
         "tests/test_planted.py", append(LEAK),
         pytest("tests/test_planted.py"), "left behind",
+    ),
+    Gate(
+        "soak", "runs that are kept after their end",
+        "src/paco/_nursery.py", replace(r"^        _alive\.discard\(self\)$", "        pass"),
+        ["tools.soak", "--seed", "1", "--runs", "100"], r"VIOLATION: \d+ results are alive",
+    ),
+    Gate(
+        "mutate", "a promise that no test holds to",
+        "tests/test_stream.py", replace(r"^async def test_a_buffer_that_is_no_number", "async def planted"),
+        ["tools.mutate", "_stream", "--scope", r"Stream\.buffer$", "--jobs", "1"], r"SURVIVES _stream\.Stream\.buffer",
     ),
     Gate(
         "coverage", "a line that no test reaches",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from paco._check import shorten
@@ -25,11 +26,9 @@ class ItemCancelled(RuntimeError):
 
 
 def add_note(error: BaseException, text: str) -> None:
-    """Add a note (PEP 678), also to an exception that overrides ``add_note`` or has spoilt its ``__notes__``."""
-    try:
+    """Add a note (PEP 678), also to an exception that overrides ``add_note``; one that takes none goes without."""
+    with suppress(Exception):  # its __notes__ is not a list, or it is frozen: the error matters more than our note
         BaseException.add_note(error, text)
-    except TypeError:
-        pass  # its __notes__ is not a list: the error itself matters more than our note
 
 
 def trim(error: BaseException) -> TracebackType | None:
@@ -42,7 +41,7 @@ def trim(error: BaseException) -> TracebackType | None:
     last = None
     while frame is not None and frame.tb_frame.f_globals.get("__name__", "").startswith(_OURS):
         last, frame = frame, frame.tb_next
-    error.__traceback__ = frame
+    BaseException.with_traceback(error, frame)  # not by assignment: a frozen exception refuses that
     return last if frame is None else None
 
 

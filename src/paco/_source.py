@@ -10,7 +10,6 @@ from __future__ import annotations
 import inspect
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 from paco._check import discard
@@ -132,17 +131,23 @@ class Reader:
         return error
 
 
-@asynccontextmanager
-async def opened(source: Any) -> AsyncGenerator[AsyncIterator[Any]]:
+class opened:  # noqa: N801 - used as a function; contextlib's form assigns to the error, which a frozen one refuses
     """Iterate any source as an async one, awaited if need be, and close it in the end."""
-    if not isinstance(source, AsyncIterable) and isinstance(source, Awaitable):
-        source = await cast("Awaitable[object]", source)
-    iterator = aiter(cast("AsyncIterable[object]", source if isinstance(source, AsyncIterable) else _each(source)))
-    try:
-        yield iterator
-    finally:
-        if isinstance(iterator, AsyncGenerator | Upstream):
-            await cast("AsyncGenerator[Any, None]", iterator).aclose()
+
+    def __init__(self, source: Any) -> None:
+        self._source = source
+
+    async def __aenter__(self) -> AsyncIterator[Any]:
+        source = self._source
+        if not isinstance(source, AsyncIterable) and isinstance(source, Awaitable):
+            source = await cast("Awaitable[object]", source)
+        items = source if isinstance(source, AsyncIterable) else _each(source)
+        self._source = iterator = aiter(cast("AsyncIterable[object]", items))
+        return iterator
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        if isinstance(self._source, AsyncGenerator | Upstream):
+            await cast("AsyncGenerator[Any, None]", self._source).aclose()
 
 
 async def _each(iterable: Iterable[T]) -> AsyncGenerator[T]:

@@ -1,0 +1,36 @@
+"""What holds of every run, of each verb, whatever goes wrong: errors, cancellations, timeouts, consumers that leave.
+
+The laws themselves are in `laws`; how a failure is replayed is told in `examples`.
+"""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.torture.examples import examples
+from tests.torture.laws import check
+from tests.torture.play import play
+from tests.torture.workloads import CALLS, STREAMS, VALUES, Scenario, scenarios
+
+pytestmark = pytest.mark.timeout(1800)
+
+
+def anything(*verbs: str, before: int = 0) -> st.SearchStrategy[Scenario]:
+    """Draw scenarios that are ended early in every way, with errors and without."""
+    early = {"before": before, "trouble": True, "timeout": True, "leaves": True, "cancel": True}
+    return scenarios(verbs, **early) | scenarios(verbs, errors=True, **early)
+
+
+@pytest.mark.parametrize("verb", [*STREAMS, *VALUES, *CALLS])
+@examples()
+@given(st.data())
+def test_a_run_keeps_the_laws_whatever_goes_wrong(verb, data):
+    check(play(data.draw(anything(verb), "scenario")))
+
+
+@examples()
+@given(anything(*STREAMS, *VALUES, before=2))
+def test_a_pipeline_keeps_the_laws_whatever_goes_wrong(scenario):
+    check(play(scenario))

@@ -1,0 +1,106 @@
+"""Time: on the virtual clock every item starts exactly when the model says; nothing idles and nothing runs ahead."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import example, given
+
+from tests.torture import model
+from tests.torture.examples import examples
+from tests.torture.laws import check
+from tests.torture.play import play
+from tests.torture.workloads import Consumer, Item, Scenario, Source, Stage, moments, scenarios
+
+pytestmark = pytest.mark.timeout(1800)
+
+PLAIN = ("map", "filter", "filterfalse")
+
+
+#: Items that end at once fill the window and leave the only worker idle, then come some that need a second one.
+INSTANT_THEN_SLOW = Scenario(
+    Source("list", 4), (Stage("map", (Item(()), Item(()), Item(), Item()), limit=2),), Consumer("for", buffer=0)
+)
+
+
+def is_exact(scenario: Scenario) -> bool:
+    """Tell whether the window is a number: without a limit, `buffer` is kept "about"."""
+    return bool(scenario.last.limit) or scenario.consumer.buffer is None
+
+
+@examples()
+@given(scenarios(PLAIN, before=2, completed=False).filter(is_exact))
+@example(INSTANT_THEN_SLOW)
+def test_every_item_of_a_pipeline_starts_when_there_is_room_for_it_and_no_later(scenario):
+    log = play(scenario)
+    starts, end = model.schedule(scenario)
+    for stage, expected in enumerate(starts):
+        assert [event.time for event in log.of("start", stage=stage)] == expected
+    assert log.returned_at == end
+    check(log)
+
+
+@examples()
+@given(scenarios(("map",)).filter(lambda one: is_exact(one) and one.consumer.completed))
+def test_as_completed_gives_every_result_when_it_is_there_and_the_consumer_asks(scenario):
+    log = play(scenario)
+    starts, takes, end = model.schedule_as_completed(scenario)
+    assert [event.time for event in log.of("start")] == starts
+    if scenario.consumer.iterates:
+        assert [event.time for event in log.of("take")] == takes
+    assert log.returned_at == end
+    check(log)
+
+
+@examples()
+@given(scenarios(("map", "each", "flat_map", "gather", "series", "reduce", "wait"), delays=False))
+def test_a_list_takes_as_long_as_the_greedy_schedule_of_its_items(scenario):
+    """Each item goes to the slot that is free first, which is list scheduling: no slot idles while items are left."""
+    scenario = replace(scenario, consumer=Consumer())
+    reverse = scenario.last.reads_to_the_end_first
+    slots = [0.0] * (scenario.last.most or max(scenario.source.count, 1))
+    expected = []
+    for number in sorted(range(scenario.source.count), reverse=reverse):
+        slots.sort()
+        expected.append(slots[0])
+        slots[0] += sum(scenario.last.item(number).naps)
+    log = play(scenario)
+    assert [event.time for event in log.of("start")] == expected
+    if scenario.last.options.get("return_when", "ALL_COMPLETED") == "ALL_COMPLETED":
+        assert log.returned_at == max(slots)
+    check(log)
+
+
+@examples()
+@given(scenarios(PLAIN, before=2).filter(lambda one: one.source.kind != "list" and is_exact(one)))
+def test_whatever_has_been_pulled_has_a_slot_at_once(scenario):
+    """At every moment at which nothing happens, each item that was pulled has been started."""
+    log = play(scenario)
+    pulled = started = time = 0
+    for event in log.until("return"):
+        if event.time > time:
+            assert pulled == started, f"{pulled} were pulled, {started} started at {time}"
+            time = event.time
+        pulled += event.what == "pull"
+        started += event.what == "start" and event.stage == 0
+    check(log)
+
+
+@examples()
+@given(scenarios(("map", "each", "flat_map", "some", "gather", "series", "race")), moments)
+def test_a_timeout_strikes_at_its_moment_and_never_before(scenario, timeout):
+    """A run that lasts longer is ended then; a shorter one gives what it gives without; a tie may do either."""
+    scenario = replace(scenario, consumer=Consumer())
+    free = play(scenario)
+    *earlier, last = scenario.stages
+    log = play(replace(scenario, stages=(*earlier, replace(last, timeout=timeout))))
+    if free.returned_at > timeout or timeout == 0:
+        assert isinstance(log.error, TimeoutError)
+        assert log.returned_at == timeout
+    elif free.returned_at < timeout:
+        assert log.error is None
+        assert log.returned_at == free.returned_at
+        # Timers of one moment have no order: one more may let another of the first win a race.
+        assert log.result == free.result or scenario.last.verb == "race"
+    check(log)
