@@ -7,6 +7,7 @@ import contextvars
 import gc
 import itertools
 import time
+import traceback
 import tracemalloc
 
 import pytest
@@ -114,6 +115,24 @@ async def test_items_that_never_suspend_need_one_worker():
         tasks.add(asyncio.current_task())
 
     await paco.map(note, range(1000), limit=100)
+    assert len(tasks) == 1
+
+
+async def test_a_sync_source_needs_no_task_of_its_own():
+    async def note(item):
+        return len(asyncio.all_tasks())
+
+    assert await paco.map(note, range(3)) == [2, 2, 2]  # this test and the worker
+
+
+async def test_an_async_source_starts_no_worker_for_items_that_are_not_there():
+    tasks = set()
+
+    async def note(item):
+        tasks.add(asyncio.current_task())
+        await asyncio.sleep(0.5)
+
+    await paco.map(note, AsyncSource(range(10), delay=1), limit=100)
     assert len(tasks) == 1
 
 
@@ -287,6 +306,30 @@ async def test_an_error_of_the_source_ends_the_run_with_a_note_and_it_is_not_ask
     assert now() == 0
 
 
+async def test_the_traceback_of_a_source_that_fails_shows_the_source_and_the_call_only():
+    def source():
+        yield 1
+        raise OSError("gone")
+
+    with pytest.raises(OSError, match="gone") as caught:
+        await paco.map(same, source())
+    frames = [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
+    assert frames[-1] == "source"
+    assert "_work" not in frames
+
+
+async def test_notes_count_the_items_and_not_what_comes_before_them():
+    async def fail(item):
+        raise ValueError(item)
+
+    with pytest.raises(OSError, match="gone") as caught:
+        await paco.flat_map(same, Source([1, 2, 3], error=OSError("gone")), initializer=["a", "b"])
+    assert caught.value.__notes__ == ["paco.flat_map: its source, after 3 items"]
+    with pytest.raises(ValueError, match="3") as failed:
+        await paco.flat_map(fail, [3], initializer=["a", "b"])
+    assert failed.value.__notes__ == ["paco.flat_map: item 0: 3"]
+
+
 async def test_results_before_an_error_of_the_source_are_delivered():
     for kind in Source, AsyncSource:
         seen = []
@@ -319,6 +362,26 @@ async def test_on_an_early_end_generators_are_closed_and_other_iterators_are_lef
         with pytest.raises(ValueError, match="3"):
             await paco.map(fail, generated.generator(), limit=5)
         assert generated.closed
+
+
+async def test_a_generator_that_an_iterable_has_made_is_closed_on_an_early_end_too():
+    class Rows:
+        closed = False
+
+        def __iter__(self):
+            self.rows = self.make()  # held here, or it would be closed by being dropped
+            return self.rows
+
+        def make(self):
+            try:
+                yield from range(10)
+            finally:
+                self.closed = True
+
+    rows = Rows()
+    async with paco.map(same, rows, limit=1) as results:
+        await anext(results)
+    assert rows.closed
 
 
 async def test_a_source_that_is_idle_holds_no_result_back():
@@ -395,6 +458,28 @@ async def test_runs_that_share_a_loop_all_get_on():
     assert finished == ["short", "long"]
 
 
+async def test_a_worker_that_was_resumed_in_a_turn_goes_on_in_it_however_long_the_others_took(monkeypatch):
+    clock, turns = 0.0, 0
+
+    async def take(item):
+        nonlocal clock
+        await asyncio.sleep(0)
+        clock += 0.002
+
+    async def tick():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr("paco._engine.perf_counter", lambda: clock)
+    ticking = asyncio.create_task(tick())
+    await paco.each(take, range(40), limit=4)
+    ticking.cancel()
+    await asyncio.wait([ticking])
+    assert turns <= 15  # 4 items in each, after the first few, in which the workers grow
+
+
 @pytest.mark.parametrize("kind", ["each", "ordered", "completed"])
 async def test_streaming_takes_constant_memory(kind):
     def source(count):
@@ -440,6 +525,25 @@ async def test_a_delivered_result_is_not_kept_alive():
             assert Result.alive == 0
             await anext(results)
             assert Result.alive == 0
+
+
+async def test_an_item_is_not_kept_alive_while_its_worker_waits_for_the_next():
+    class Item:
+        alive = 0
+
+        def __init__(self):
+            Item.alive += 1
+
+        def __del__(self):
+            Item.alive -= 1
+
+    async def drop(item):
+        await asyncio.sleep(1)
+
+    async with paco.map(drop, (Item() for _ in range(5)), limit=2) as results:
+        await anext(results)
+        await asyncio.sleep(10)
+        assert Item.alive == 0
 
 
 async def objects():
@@ -525,5 +629,29 @@ async def test_a_handled_error_frees_its_frames_without_the_cyclic_collector():
         assert len(results) == 3
         del results
         assert Local.alive == 0
+    finally:
+        gc.enable()
+
+
+async def test_an_error_that_is_a_result_is_not_part_of_a_cycle_even_if_the_function_was_not_async():
+    class Broken(Exception):
+        alive = 0
+
+        def __init__(self):
+            Broken.alive += 1
+
+        def __del__(self):
+            Broken.alive -= 1
+
+    def fail(item):
+        raise Broken
+
+    gc.collect()
+    gc.disable()
+    try:
+        results = await paco.map(fail, [1, 2], return_exceptions=True)
+        assert len(results) == Broken.alive == 2
+        del results
+        assert Broken.alive == 0
     finally:
         gc.enable()

@@ -289,8 +289,9 @@ async def test_a_timeout_is_raised_after_everything_has_been_cancelled_and_has_f
 async def test_a_timeout_of_zero_fires_at_once_and_starts_nothing():
     probe = Probe(lambda item: item)
     for source in Source([1]), Source([1]).generator(), AsyncSource([1]), paco.map(probe, [1]):
-        with pytest.raises(TimeoutError):
+        with pytest.raises(TimeoutError) as caught:
             await paco.map(probe, source, timeout=0)
+        assert not hasattr(caught.value, "__notes__")
         with pytest.raises(TimeoutError):
             async for _ in paco.map(probe, [1], timeout=0):
                 pass
@@ -394,7 +395,7 @@ def test_a_run_that_is_collected_with_its_loop_says_nothing_more(caplog):
     gc.collect()  # what other tests have left may have something to say
     caplog.clear()
     loop = asyncio.new_event_loop()
-    running = loop.create_task(paco.map(Probe(lambda item: item, takes=100), [1], limit=1))
+    running = loop.create_task(paco.map(Probe(lambda item: item, takes=100), [1, 2, 3], limit=3))
     reading = loop.create_task(paco.map(Probe(lambda item: item), AsyncSource([1], delay=100)))
     loop.run_until_complete(asyncio.sleep(0.01))
     loop.close()

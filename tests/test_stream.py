@@ -104,6 +104,23 @@ async def test_without_a_limit_finished_results_that_wait_are_bounded_too():
                 break
 
 
+@pytest.mark.parametrize("buffer", [0, 1, 5])
+async def test_a_buffer_without_a_limit_is_about_how_many_finished_results_may_wait(buffer):
+    source = Source(itertools.count())
+    async with paco.map(same, source).buffer(buffer) as results:
+        for taken in range(1, 10):
+            await anext(results)
+            await asyncio.sleep(1)
+            assert source.pulled <= taken + buffer + 64  # as many as a worker takes between two looks at the buffer
+
+
+async def test_a_buffer_that_is_no_number_is_told_by_its_name():
+    stream = paco.map(same, [])
+    with pytest.raises(ValueError, match=r"^paco\.map\.buffer: count must be an int of 0 or more, got -1$"):
+        stream.buffer(-1)
+    await stream
+
+
 async def test_a_slow_head_never_holds_an_error():
     async def fail(item):
         await asyncio.sleep(100 if item == 0 else 1)
@@ -265,6 +282,10 @@ async def test_a_stream_is_used_once():
             aiter(stream)
         with pytest.raises(RuntimeError, match="a stream is used once"):
             stream.buffer(2)
+    told = ["awaited", "iterated", "replaced", "closed"]
+    for stream, use in zip(used, told, strict=True):
+        with pytest.raises(RuntimeError, match=f"this one has been {use}; call it again"):
+            stream.as_completed()
     with pytest.raises(RuntimeError, match="a stream is used once"):
         await anext(used[0])
     with pytest.raises(StopAsyncIteration):
@@ -350,8 +371,10 @@ async def test_a_stream_that_was_closed_can_be_closed_again():
 
 
 async def test_a_stream_that_is_dropped_unused_warns():
-    with pytest.warns(RuntimeWarning, match="paco.map.* was never awaited or iterated"):
+    with pytest.warns(RuntimeWarning, match="paco.map.* was never awaited or iterated") as told:
         paco.map(same, [1])
+    assert told[0].filename == __file__  # where it was dropped
+    assert isinstance(told[0].source, paco.Stream)  # by which tracemalloc tells where it was made
 
     async def rows():
         return [1]
@@ -365,6 +388,46 @@ async def test_a_stream_says_what_it_is():
     assert repr(stream) == f"<paco.map stream of {same!r}, limit=3, unused>"[: len(repr(stream))]
     await stream
     assert "awaited" in repr(stream)
+
+
+async def test_a_task_of_a_stream_is_shown_under_the_name_of_the_function():
+    stream = paco.map(same, [1])
+    task = asyncio.create_task(stream)
+    assert "coro=<paco.map()" in repr(task)
+    await task
+    with pytest.raises(RuntimeError, match="this one has been awaited; call it again"):
+        await stream
+
+
+async def test_a_stream_that_is_in_use_can_be_neither_entered_nor_the_source_of_another():
+    stream = paco.map(same, [1, 2, 3], limit=1)
+    async with stream as results:
+        assert await anext(results) == 1
+        with pytest.raises(RuntimeError, match="this one has been iterated; call it again"):
+            async with stream:
+                pass
+        with pytest.raises(RuntimeError, match="this one has been iterated; call it again"):
+            await paco.map(same, stream)
+        assert [item async for item in results] == [2, 3]
+
+
+async def test_to_close_a_stream_that_is_awaited_changes_nothing():
+    stream = paco.map(Probe(lambda item: item, takes=1), Source([1, 2, 3]).generator(), limit=1)
+    task = asyncio.create_task(stream)
+    await asyncio.sleep(0.5)
+    await stream.aclose()
+    assert await task == [1, 2, 3]
+    assert "awaited" in repr(stream)
+
+
+async def test_to_close_a_stream_as_a_coroutine_while_it_is_iterated_changes_nothing():
+    stream = paco.map(same, Source([1, 2, 3]).generator(), limit=1)
+    async with stream as results:
+        assert await anext(results) == 1
+        stream.close()
+        assert [item async for item in results] == [2, 3]
+    with pytest.raises(RuntimeError, match="this one has been iterated; call it again"):
+        await stream
 
 
 def test_a_stream_is_a_coroutine_for_everything_that_takes_one():

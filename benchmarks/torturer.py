@@ -1,0 +1,68 @@
+"""Run the torture scenarios on one library and one lane: a line of JSON before each and after each, for `scorecard`.
+
+A process of its own, so that a scenario that hangs or eats memory can be ended: `scorecard` kills it, and starts it
+again after that scenario.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import importlib
+import json
+import logging
+import resource
+import sys
+import warnings
+from typing import Any
+
+from tests.torture.kit import Lane, Library, NotThere, Scenario, lane, scenarios
+from tests.torture.ours import PACO
+from tests.torture.tools import first_line
+
+MEMORY = 2 * 2**30
+
+
+def library(name: str) -> Library:
+    """Return the library of this name; the peers are imported for a peer only."""
+    rivals: Any = [] if name == PACO.name else importlib.import_module("benchmarks.rivals").RIVALS
+    return next(one for one in [PACO, *rivals] if one.name == name)
+
+
+def perform(scenario: Scenario, subject: Library, on: Lane) -> tuple[str, str]:
+    """Return how a scenario went and why."""
+    if lack := scenario.lacks(subject):
+        return "n/a", f"no {lack}"
+    try:
+        scenario.run(subject, on)
+    except NotThere as reason:
+        return "n/a", str(reason)
+    except BaseException as error:
+        return "failed", first_line(error)
+    return "passed", ""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("library")
+    parser.add_argument("loop", choices=["asyncio", "uvloop"])
+    parser.add_argument("--eager", action="store_true", help="with the eager task factory")
+    parser.add_argument("--first", type=int, default=0, help="the number of the scenario to begin with")
+    options = parser.parse_args()
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    warnings.simplefilter("ignore")
+    logging.disable(logging.NOTSET)
+    logging.getLogger("asyncio").addHandler(logging.NullHandler())
+    logging.getLogger("asyncio").propagate = False  # the leak check hears what is told; nobody else has to
+    subject, on = library(options.library), lane(options.loop, eager=options.eager)
+    for number, scenario in enumerate(scenarios()):
+        if number < options.first:
+            continue
+        print(json.dumps({"number": number, "area": scenario.area, "name": scenario.name}), flush=True)
+        verdict, reason = perform(scenario, subject, on)
+        print(json.dumps({"verdict": verdict, "reason": reason}), flush=True)
+        gc.collect()  # what one scenario has left behind is not the next one's
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Small faults in the engine, which the tests have to find."""

@@ -1,0 +1,249 @@
+"""Plant one small fault after the other in the engine, and see that the tests find each.
+
+usage: ./dev mutate [MODULE ...] [--scope PATTERN] [--jobs COUNT] [--argued] [--list]
+
+A fault that no test finds is shown as a diff, and makes the exit code 1, unless `argued.toml` beside this file says why
+it may live: found by its function and its text, not by a line number. An argument that fits no mutant any more is an
+error too. MODULE is `_engine` and `_stream` unless it is named; `--argued` runs those that are argued as well.
+
+Why neither mutmut nor cosmic-ray: mutmut 3.8 runs every function through a wrapper of its own, under which the tests of
+recycled workers fail without any mutant; cosmic-ray 8.7 cannot leave out a statement, and most of what can go wrong in
+a scheduler is a statement that is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import contextlib
+import os
+import queue
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Final
+
+from tools.mutate.mutants import Mutant, mutants
+from tools.mutate.trial import PASSED, TIMEOUT, UNPLANTABLE
+
+HERE: Final = Path(__file__).resolve().parent
+ROOT: Final = HERE.parent.parent
+MODULES: Final = ("_engine", "_stream")
+#: The quick ones that say most about the engine. What they do not kill counts as alive, whatever the others would do.
+TESTS: Final = (
+    "tests/test_engine.py",
+    "tests/test_stream.py",
+    "tests/test_errors.py",
+    "tests/test_items.py",
+    "tests/test_groups.py",
+    "tests/torture/test_laws_always.py",
+)
+#: A test that takes this many seconds hangs, and that is a kill.
+PATIENCE: Final = 20
+#: Seconds from one line of progress to the next, about.
+_SAY_EVERY: Final = 10
+
+
+class Place:
+    """A copy of the project in which mutants are tried one after the other."""
+
+    def __init__(self, folder: Path, killers: collections.Counter[str]) -> None:
+        self._folder = folder
+        self._killers = killers
+        for name in ("src", "tests"):
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("conftest.py", "pyproject.toml", "README.md"):
+            shutil.copy(ROOT / name, folder / name)
+        self._trials = self._started()
+
+    def close(self) -> None:
+        """End what runs here."""
+        _end(self._trials)
+
+    def kills(self, mutant: Mutant | None) -> str:
+        """Return what the tests did to a mutant, or to none: the name of the one that failed, or nothing."""
+        if mutant is None:
+            return self._tried(self._trials, "", "")
+        file = self._folder / "mutant.py"
+        file.write_text(mutant.text, "utf-8")
+        by = self._tried(self._trials, mutant.module, str(file))
+        return self._kills_alone(mutant) if by == UNPLANTABLE else by
+
+    def _kills_alone(self, mutant: Mutant) -> str:
+        """Try a mutant that cannot be planted in a running process, by changing the file."""
+        file = self._folder / "src" / "paco" / f"{mutant.module}.py"
+        was = file.read_text("utf-8")
+        for text in (mutant.text, was):
+            file.write_text(text, "utf-8")
+            for old in (file.parent / "__pycache__").glob(f"{file.stem}.*"):
+                old.unlink()  # it is found by time and size, and both may be those of another mutant
+            if text is not was:
+                trials = self._started()
+                try:
+                    by = self._tried(trials, "", "")
+                finally:
+                    _end(trials)
+        return by
+
+    def _tried(self, trials: Trials, *order: str) -> str:
+        first = [name for name, _ in self._killers.most_common()]
+        try:
+            print(*order, *first, sep="\t", file=trials.orders, flush=True)
+            answer = trials.answers.readline()
+        except BrokenPipeError:
+            answer = ""
+        if not answer:
+            return "the collection"
+        by = answer.strip()
+        if "::" in by:
+            self._killers[by] += 1
+        return "" if by == PASSED else by
+
+    def _started(self) -> Trials:
+        options = ["-q", "-p", "no:randomly", "-p", "no:cacheprovider", "--tb=no", "--hypothesis-seed=0"]
+        options += ["--continue-on-collection-errors", "-o", f"timeout={PATIENCE}"]
+        orders, answers = os.pipe(), os.pipe()
+        process = subprocess.Popen(
+            [sys.executable, HERE / "trial.py", str(orders[0]), str(answers[1]), *options, *TESTS],
+            cwd=self._folder,
+            env={**os.environ, "PYTHONPATH": str(self._folder / "src")},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=(orders[0], answers[1]),
+            start_new_session=True,  # Ctrl-C is for this process
+        )
+        os.close(orders[0])
+        os.close(answers[1])
+        return Trials(process, os.fdopen(orders[1], "w"), os.fdopen(answers[0]))
+
+
+@dataclass
+class Trials:
+    """A process that has collected the tests, and how to talk to it."""
+
+    process: subprocess.Popen[bytes]
+    orders: IO[str]
+    answers: IO[str]
+
+
+def _end(trials: Trials) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(trials.process.pid, signal.SIGKILL)  # with what it has forked
+    trials.process.wait()
+    trials.answers.close()
+    with contextlib.suppress(BrokenPipeError):
+        trials.orders.close()
+
+
+@dataclass
+class Tally:
+    """What has been found so far."""
+
+    wanted: int
+    start: float = field(default_factory=time.monotonic)
+    killed: int = 0
+    hung: int = 0
+    survivors: list[Mutant] = field(default_factory=list)
+
+    def note(self, mutant: Mutant, by: str) -> None:
+        """Write down what became of a mutant."""
+        self.killed += bool(by)
+        self.hung += by == TIMEOUT
+        if not by:
+            self.survivors.append(mutant)
+            print(f"SURVIVES {mutant}", flush=True)
+
+    def __str__(self) -> str:
+        done = self.killed + len(self.survivors)
+        each = (time.monotonic() - self.start) / max(done, 1)
+        return (
+            f"{done} of {self.wanted} mutants: {self.killed} killed ({self.hung} by the time limit), "
+            f"{len(self.survivors)} survive; {each:.1f} s each, {(self.wanted - done) * each / 60:.0f} min left"
+        )
+
+
+def argued() -> dict[tuple[str, str, str], str]:
+    """Read which mutants may live, and why."""
+    with (HERE / "argued.toml").open("rb") as file:
+        entries: list[dict[str, Any]] = tomllib.load(file)["mutant"]
+    return {(one["in"], one["before"], after): one["reason"] for one in entries for after in one["after"]}
+
+
+def choose(arguments: argparse.Namespace) -> list[Mutant]:
+    """Return the mutants to try; those that are argued are left out, and an argument without a mutant is an error."""
+    reasons, chosen, seen = argued(), [], set()
+    for module in arguments.modules or MODULES:
+        name = module.removesuffix(".py")
+        for mutant in mutants(name, (ROOT / "src" / "paco" / f"{name}.py").read_text("utf-8")):
+            seen.add(mutant.key)
+            if re.search(arguments.scope, mutant.key[0]) and (arguments.argued or mutant.key not in reasons):
+                chosen.append(mutant)
+        if stale := [key for key in reasons if key[0].partition(".")[0] == name and key not in seen]:
+            sys.exit("mutate: argued, but no mutant any more:\n" + "\n".join(map(str, stale)))
+    return chosen
+
+
+def run(chosen: list[Mutant], jobs: int) -> Tally:
+    """Try the mutants, several at a time."""
+    killers: collections.Counter[str] = collections.Counter()
+    tally = Tally(len(chosen))
+    with tempfile.TemporaryDirectory() as folder:
+        places = [Place(Path(folder) / str(job), killers) for job in range(jobs)]
+        free: queue.SimpleQueue[Place] = queue.SimpleQueue()
+        if by := places[0].kills(None):
+            sys.exit(f"mutate: the tests fail without a mutant: {by}")
+        for place in places:
+            free.put(place)
+        print(f"without a mutant the tests pass, in {time.monotonic() - tally.start:.0f} s", flush=True)
+        tally.start = said = time.monotonic()
+
+        def attempt(mutant: Mutant) -> tuple[Mutant, str]:
+            place = free.get()
+            try:
+                return mutant, place.kills(mutant)
+            finally:
+                free.put(place)
+
+        with ThreadPoolExecutor(jobs) as pool, contextlib.ExitStack() as stack:
+            for place in places:
+                stack.callback(place.close)
+            try:
+                for mutant, by in pool.map(attempt, chosen):
+                    tally.note(mutant, by)
+                    if time.monotonic() - said > _SAY_EVERY:
+                        said = time.monotonic()
+                        print(tally, flush=True)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+    return tally
+
+
+def main() -> int:
+    """Try the mutants and return the exit code."""
+    parser = argparse.ArgumentParser(prog="./dev mutate", description="Plant faults in the engine, and find them.")
+    parser.add_argument("modules", nargs="*", metavar="MODULE", help="_engine and _stream, unless it is named")
+    parser.add_argument("--scope", default="", metavar="PATTERN", help="only in functions that this matches")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="COUNT", help="at a time")
+    parser.add_argument("--argued", action="store_true", help="run those that are argued, too")
+    parser.add_argument("--list", action="store_true", help="show the mutants, run nothing")
+    arguments = parser.parse_args()
+    chosen = choose(arguments)
+    if arguments.list:
+        print("\n".join(map(str, chosen)))
+        return 0
+    tally = run(chosen, arguments.jobs)
+    print(tally)
+    return int(bool(tally.survivors))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,137 @@
+"""Runs in a copy of the project: collects the tests once, then forks for each mutant that it is told to try.
+
+A mutant is planted in the modules as they are: its functions get other code. That costs no import and no collection, so
+a mutant that the first test kills is dead in a few milliseconds. One that cannot be planted so (a class with other
+slots, say) is answered with `UNPLANTABLE`: its tests need a process of their own.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import select
+import signal
+import sys
+from types import FunctionType, ModuleType
+from typing import IO, TYPE_CHECKING, Any, Final
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
+PASSED: Final = "passed"
+TIMEOUT: Final = "the time limit"
+UNPLANTABLE: Final = "unplantable"
+#: Address space: a mutant may fill a list for ever.
+_MOST: Final = 4 * 2**30
+#: Seconds of CPU for one test; the slowest takes two.
+_CPU: Final = 10
+#: Seconds of the clock for all tests, for a mutant that sleeps for ever.
+_LONGEST: Final = 600
+
+
+class Unplantable(Exception):
+    """The module that runs cannot be turned into this mutant."""
+
+
+def plant(module: ModuleType, text: str) -> None:
+    """Turn a module that is in use into a mutant of it."""
+    mutant = ModuleType(module.__name__)
+    mutant.__dict__.update({name: value for name, value in vars(module).items() if name.startswith("__")})
+    exec(compile(text, str(module.__file__), "exec"), mutant.__dict__)  # noqa: S102 - our own source, with one fault
+    _graft(module, vars(mutant), module.__name__)
+
+
+def _graft(old: Any, new: MutableMapping[str, Any], module: str) -> None:
+    for name, was in list(vars(old).items()):
+        if name not in new:
+            delattr(old, name)
+        elif isinstance(was, FunctionType) and was.__module__ == module:
+            _recode(was, new[name])
+        elif isinstance(was, type) and was.__module__ == module:
+            _graft(was, vars(new[name]), module)
+        elif isinstance(was, int | float | str | tuple) and not name.startswith("__") and was != new[name]:
+            setattr(old, name, new[name])
+        elif type(was) is not type(new[name]):
+            raise Unplantable(name)
+    if added := new.keys() - vars(old).keys():
+        raise Unplantable(str(added))
+
+
+def _recode(function: FunctionType, new: Any) -> None:
+    try:
+        function.__code__ = new.__code__
+    except (AttributeError, ValueError) as error:  # no function any more, or one that closes over something else
+        raise Unplantable(function.__qualname__) from error
+    function.__defaults__, function.__kwdefaults__ = new.__defaults__, new.__kwdefaults__
+
+
+class Trials:
+    """Takes lines ``MODULE FILE KILLER ...``, and answers each with the test that failed, or `PASSED`."""
+
+    def __init__(self, orders: IO[str], answers: IO[str]) -> None:
+        self._orders, self._answers = orders, answers
+        self._failed = ""
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Run the tests once for each order, in a process that is thrown away."""
+        for line in self._orders:
+            module, file, *killers = line.rstrip("\n").split("\t")
+            print(self._tried(session, module, file, killers), file=self._answers, flush=True)
+        return True
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        """Remember what has failed."""
+        if report.failed:
+            self._failed = report.nodeid
+
+    def pytest_collectreport(self, report: Any) -> None:
+        """Remember what could not be collected."""
+        self.pytest_runtest_logreport(report)
+
+    def _tried(self, session: pytest.Session, module: str, file: str, killers: list[str]) -> str:
+        read, write = os.pipe()
+        child = os.fork()
+        if not child:
+            try:
+                resource.setrlimit(resource.RLIMIT_AS, (_MOST, _MOST))
+                os.write(write, self._child(session, module, file, killers).encode())
+            finally:
+                os._exit(0)
+        os.close(write)
+        if not select.select([read], [], [], _LONGEST)[0]:
+            os.kill(child, signal.SIGKILL)
+        with os.fdopen(read) as answer:
+            failed = answer.read() or TIMEOUT
+        os.waitpid(child, 0)
+        return failed
+
+    def _child(self, session: pytest.Session, module: str, file: str, killers: list[str]) -> str:
+        if self._failed:
+            return self._failed
+        if module:
+            try:
+                with open(file, encoding="utf-8") as text:  # noqa: PTH123 - pathlib is not needed here
+                    plant(sys.modules[f"paco.{module}"], text.read())
+            except Unplantable:
+                return UNPLANTABLE
+            except Exception as error:
+                return f"the import: {error!r}"
+        place = {test: index for index, test in enumerate(killers)}
+        items = sorted(session.items, key=lambda item: place.get(item.nodeid, len(place)))
+        for item, following in zip(items, [*items[1:], None], strict=True):
+            # A test that hangs is ended by pytest's time limit, unless the mutant catches what that raises.
+            spent = resource.getrusage(resource.RUSAGE_SELF).ru_utime
+            resource.setrlimit(resource.RLIMIT_CPU, (int(spent) + _CPU, resource.RLIM_INFINITY))
+            session.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+            if self._failed:
+                return self._failed
+        return PASSED
+
+
+if __name__ == "__main__":
+    sys.path[0] = os.getcwd()  # noqa: PTH109 - what `python -m pytest` does
+    with os.fdopen(int(sys.argv[1])) as orders, os.fdopen(int(sys.argv[2]), "w") as answers:
+        trials = Trials(orders, answers)
+        sys.exit(pytest.main(sys.argv[3:], plugins=[trials]))

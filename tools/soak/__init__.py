@@ -1,0 +1,1 @@
+"""Everything at random on real loops, for hours."""
