@@ -480,6 +480,54 @@ async def test_a_worker_that_was_resumed_in_a_turn_goes_on_in_it_however_long_th
     assert turns <= 15  # 4 items in each, after the first few, in which the workers grow
 
 
+class Clock:
+    """Stands for the engine's clock, and notes its time at each turn of the loop."""
+
+    def __init__(self):
+        self.time, self.looks, self.turns = 0.0, 0, []
+
+    def look(self):
+        self.looks += 1
+        return self.time
+
+    async def take(self, cost):
+        self.time += cost
+
+    async def beside(self, *runs):
+        """Return how long each turn takes beside these runs."""
+
+        async def tick():
+            while True:
+                self.turns.append(self.time)
+                await asyncio.sleep(0)
+
+        ticking = asyncio.create_task(tick())
+        await asyncio.gather(*runs)
+        ticking.cancel()
+        await asyncio.wait([ticking])
+        return [later - earlier for earlier, later in itertools.pairwise(self.turns)]
+
+
+@pytest.mark.parametrize("runs", [1, 3])
+@pytest.mark.parametrize("cost", [1e-6, 1e-5, 1e-4, 4e-4, 3e-3])
+async def test_runs_share_a_millisecond_of_each_turn_and_look_at_the_clock_seldom(monkeypatch, cost, runs):
+    clock, count = Clock(), max(round(0.1 / cost), 100)
+    monkeypatch.setattr("paco._engine.perf_counter", clock.look)
+    took = await clock.beside(*(paco.each(clock.take, [cost] * count, limit=2) for _ in range(runs)))
+    settled = took[8 : len(took) // 2]  # the first turns find out how long an item takes; in the last, runs have ended
+    assert min(settled) > 0.001 - 1e-9
+    assert max(settled) < 0.001 + runs * (0.00025 + cost) + 1e-9
+    assert clock.looks < runs * (count / min(64, max(1, 0.000125 / cost)) + 3 * len(clock.turns) + 20)
+
+
+async def test_a_run_whose_items_begin_to_take_long_gives_way_after_a_millisecond_again(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr("paco._engine.perf_counter", clock.look)
+    took = await clock.beside(paco.each(clock.take, [1e-6] * 1000 + [4e-4] * 400))
+    assert max(took) < 0.001 + 64 * 4e-4  # as many as it took between two looks while they cost nothing
+    assert max(took[-50:]) < 0.001 + 4e-4
+
+
 @pytest.mark.parametrize("kind", ["each", "ordered", "completed"])
 async def test_streaming_takes_constant_memory(kind):
     def source(count):

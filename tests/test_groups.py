@@ -402,6 +402,46 @@ async def test_a_call_that_is_closed_by_hand_cancels_what_it_has_started(call):
     assert probe.cancelled == [1]
 
 
+async def test_the_first_error_is_that_of_an_item_that_was_cancelled_by_itself_and_failed_in_its_cleanup():
+    failing = asyncio.Event()
+
+    async def cancel_and_fail():
+        await asyncio.sleep(1)
+        asyncio.current_task().cancel()
+        try:
+            await asyncio.sleep(10)
+        finally:
+            failing.set()
+            raise ValueError("first")
+
+    async def cancelled():
+        await failing.wait()
+        raise asyncio.CancelledError
+
+    with pytest.raises(ValueError, match="first"):
+        await paco.wait(cancel_and_fail, cancelled)
+
+
+@pytest.mark.parametrize("by_an_executor", [False, True])
+async def test_an_item_that_cancels_its_own_task_is_one_failed_item_and_the_rest_goes_on(by_an_executor):
+    async def cancel():
+        asyncio.current_task().cancel()
+        await asyncio.sleep(0)
+
+    async def succeed():
+        await asyncio.sleep(1)
+        return "result"
+
+    if by_an_executor:
+        executor = paco.ConcurrentExecutor(1, coros=[cancel, succeed])
+        done, pending = await executor.run(return_exceptions=True)
+        assert [type(error) for error in executor.errors] == [paco.ItemCancelled]
+    else:
+        done, pending = await paco.wait(cancel, succeed, limit=1, return_exceptions=True)
+    assert not pending
+    assert {type(future.result()) for future in done} == {str, paco.ItemCancelled}
+
+
 # ---- the executor
 
 

@@ -77,6 +77,18 @@ async def test_room_that_the_consumer_makes_is_used_at_once(kind, buffer):
             assert len(running) == min(4, 10 - len(finished), room)
 
 
+async def test_each_result_that_is_taken_wakes_one_more_worker():
+    probe = Probe(lambda item: item, takes=1)
+    async with paco.map(probe, range(100), limit=3).buffer(3) as results:
+        await anext(results)
+        await asyncio.sleep(10)
+        assert (len(probe.started), probe.running) == (7, 0)
+        for running in 1, 2, 3:
+            await anext(results)
+            await asyncio.sleep(0.1)
+            assert probe.running == running
+
+
 async def test_a_slow_consumer_and_work_overlap():
     async for _ in paco.map(Probe(lambda item: item, takes=50), range(100), limit=10):
         await asyncio.sleep(10)
@@ -85,6 +97,14 @@ async def test_a_slow_consumer_and_work_overlap():
 
 async def test_a_buffer_of_none_without_a_limit_lets_one_result_wait():
     assert [item async for item in paco.map(same, range(5)).buffer(0)] == [0, 1, 2, 3, 4]
+
+
+async def test_a_consumer_that_comes_back_gets_the_next_result_when_it_is_there_however_much_room_there_is():
+    seen = []
+    async for _ in paco.map(Probe(lambda item: item, takes=1), range(5), limit=1).buffer(100):
+        seen.append(now())
+        await asyncio.sleep(0.5)
+    assert seen == [1, 2, 3, 4, 5]
 
 
 async def test_a_slow_head_holds_delivery_and_not_work():

@@ -95,7 +95,7 @@ class Run(Nursery):
         self._offset = offset
         self.started: int = offset
         self._attention = -1  # when as many items have been started, a worker asks `_ready` before it takes another
-        self._stride = 8
+        self._stride = 1
         self._looked = self._since = 0.0
         self._turn = 0
         self._workers: set[asyncio.Task[None]] = set()  # the tasks that have a slot
@@ -198,6 +198,11 @@ class Run(Nursery):
             now = perf_counter()
             if turn.loop is not self._loop:
                 turn.begin(self._loop)
+            elapsed = now - self._looked
+            if elapsed < SLICE / 8:
+                self._stride = min(2 * self._stride, _STRIDE)
+            elif elapsed > SLICE / 4:
+                self._stride = max(self._stride // 2, 1)
             if self._turn != turn.number:
                 self._turn = turn.number
                 self._since = now
@@ -205,11 +210,7 @@ class Run(Nursery):
             elif last == turn.number and now - self._since > turn.share:
                 await self._idling(asyncio.sleep(0))
                 continue
-            elapsed, self._looked = now - self._looked, now
-            if elapsed < SLICE / 8:
-                self._stride = min(2 * self._stride, _STRIDE)
-            elif elapsed > SLICE / 4 and last == turn.number:
-                self._stride = max(self._stride // 2, 1)
+            self._looked = now
             room = self._sink.room(self.started)
             if self.started < room and (self._reader is None or self._reader.ready()):
                 self._attention = min(self.started + self._stride, room) if self._consumer is None else -1

@@ -220,16 +220,19 @@ class ConcurrentExecutor:
             job.discard()
             return
         await self._tell("task.start", job)
-        if cast("Run", self._run).ending():
+        run = cast("Run", self._run)
+        if run.ending():
             return
-        result, error = await job.run(_NAME, catch=catch)
+        result, error = await job.run(run, _NAME, catch=catch)
         try:
             if error is not None:
                 self.errors.append(error)
                 if self._listeners.get("task.error"):
                     job.heard()
+                await job.calm()
                 await self._tell("task.error", job, error)
             elif not job.future.cancelled():
+                await job.calm()
                 await self._tell("task.finish", job, result)
         finally:
             del self, job, error  # the frames of an error that is kept lead back here

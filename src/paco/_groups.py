@@ -318,7 +318,7 @@ async def _wait(
     raises = fail_fast
 
     async def attempt(job: _jobs.Job) -> None:
-        _, error = await job.run("wait", catch=catch)
+        _, error = await job.run(run, "wait", catch=catch)
         try:
             if raises and error is not None:
                 job.heard()

@@ -133,10 +133,10 @@ class Job:
         """Say whether there is nothing to run; the outcome of a future that was given is still to be heard."""
         return self.future.cancelled() if self._own is None else self._own.done()
 
-    async def run(self, name: str, *, catch: bool) -> tuple[Any, Exception | None]:
+    async def run(self, run: Run, name: str, *, catch: bool) -> tuple[Any, Exception | None]:
         """Await the call, settle the future, and return the result and the error; with neither it was cancelled.
 
-        With ``catch`` an error is the result of the future.
+        With ``catch`` an error is the result of the future. A call that ends cancelled by itself has failed.
         """
         task = cast("asyncio.Task[Any]", asyncio.current_task())
         result, failed = None, None
@@ -147,18 +147,16 @@ class Job:
             expected = self.future.cancelled() if self._own is None else self._own.asked
             if expected and self._own is not None:
                 task.uncancel()  # it was meant for the call, and has ended that
-            self.future.cancel()
-            if task.cancelling():
+            if run.ending() or (run.was_let_go() and task.cancelling()):
+                self.future.cancel()
                 raise
             failed = None if expected else as_item_error(error)
+            if expected or not catch:
+                self.future.cancel()
         except Exception as error:
             trim(error)
             failed = as_item_error(error)
         self._settle(result, failed, catch=catch)
-        if task.cancelling():
-            # The call may have been cancelled without awaiting anything since: what is told next is not to be hit.
-            with suppress(asyncio.CancelledError):
-                await asyncio.sleep(0)
         try:
             return result, cast("Exception | None", failed)
         finally:
@@ -182,6 +180,12 @@ class Job:
             self.future.set_result(result if failed is None else failed)
         else:
             self.future.set_exception(failed)
+
+    async def calm(self) -> None:
+        """Take the cancellation of a call that has awaited nothing since, so that it does not hit what comes next."""
+        if cast("asyncio.Task[Any]", asyncio.current_task()).cancelling():
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(0)
 
     def heard(self) -> None:
         """Keep the loop from reporting an exception of the future that somebody has been told."""

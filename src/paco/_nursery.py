@@ -207,6 +207,10 @@ class Nursery:
         else:
             _alive.add(self)
 
+    def was_let_go(self) -> bool:
+        """Say whether nobody waits: a task that is cancelled then is cancelled by the end of the loop."""
+        return self._abandoned
+
     def abandon(self) -> None:
         """Stop, since nobody will ask for more. Does not wait."""
         self.let_go()

@@ -260,7 +260,7 @@ async def _ended(work: Work) -> None:
 def waited(log: Log) -> Case:
     """`paco.wait`: what is pending when it returns goes on, and is awaited or cancelled here."""
     work, when = Work(log, log.limit()), log.random.choice(["FIRST_COMPLETED", "FIRST_EXCEPTION", None])
-    if when is not None or log.catch:
+    if when is not None:
         log.cancelling = 0  # a future of an item that was cancelled is cancelled: nothing to compare
     log.timeout = None
     count, cancels = log.count() + 1, log.chance(0.3)
@@ -291,7 +291,7 @@ def executed(log: Log) -> Case:
     """`ConcurrentExecutor`: adds, hears, runs, sometimes twice; its errors are those of the futures."""
     log.timeout, log.catch = None, False
     work, count = Work(log, log.limit()), log.count() + 1
-    log.cancelling = 0
+    log.cancelling = 0  # as for `wait`
     rounds = log.random.choice([1, 1, 2])
     heard: list[str] = []
 
