@@ -1,7 +1,7 @@
-"""Measure paco against bare tasks and the other libraries, on this machine, and print what came out.
+"""Measure paco against the same by hand and the other libraries, on this machine, and print what came out.
 
 Machines are shared, so a figure is a ratio: paco and a peer run in turns in one process, and the median of the rounds'
-ratios of CPU per item counts. `docs/benchmarks.md` says how it is measured.
+ratios counts. `docs/benchmarks.md` says how it is measured.
 """
 
 from __future__ import annotations
@@ -15,79 +15,113 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import report
-from benchmarks.measure import compare
-from benchmarks.peers import SHAPES
-from benchmarks.workloads import LIMIT, WORKLOADS
+from benchmarks import chart, markdown, memory, report
+from benchmarks.demands import SPEED, footprint_demands, growth_demands
+from benchmarks.findings import Findings
+from benchmarks.measure import Setting, compare
+from benchmarks.plan import Table, plan, selected
+from benchmarks.workloads import LIMIT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from benchmarks.measure import Comparison
+    from benchmarks.peers import Peer
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="./dev bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="only what is demanded, with fewer items: half a minute")
+    parser.add_argument("--quick", action="store_true", help="the main demands, with fewer items: half a minute")
+    parser.add_argument("--only", action="append", default=[], metavar="WORDS", help="e.g. b/list, streamable, memory")
     parser.add_argument("--rounds", type=int, default=5, help="rounds that count, beside a warm-up (default: 5)")
     parser.add_argument("--loop", choices=["asyncio", "uvloop"], default="asyncio", help="the event loop")
+    parser.add_argument("--eager", action="store_true", help="with the eager task factory of Python 3.12 and later")
     parser.add_argument("--check", action="store_true", help="exit with 1 when a demand is not met")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there")
+    parser.add_argument(
+        "--markdown", type=Path, metavar="FILE", help="write the tables there, between its markers if any"
+    )
+    parser.add_argument("--svg", type=Path, metavar="FILE", help="write a chart of the CPU per item there")
     options = parser.parse_args()
     if options.rounds < 1:
         parser.error(f"--rounds must be 1 or more, got {options.rounds}")
+    options.setting = Setting(options.loop, options.eager)
+    if not options.setting.possible:
+        parser.error("--eager needs Python 3.12 or later")
     return options
 
 
-def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
-    if name == "asyncio":
-        return None
-    import uvloop
-
-    return uvloop.new_event_loop
-
-
-def compare_all(loop: str, rounds: int, *, quick: bool) -> list[Comparison]:
-    """Print a table for each workload and each way to use paco, line by line as it is measured."""
-    comparisons = []
-    with asyncio.Runner(loop_factory=loop_factory(loop)) as runner:
-        for workload, (shape, (ours, peers)) in itertools.product(WORKLOADS, SHAPES.items()):
-            asked = [peer for peer in peers if any(one.covers(workload, shape, peer) for one in report.SPEED_DEMANDS)]
-            chosen = asked if quick else peers
-            if chosen:
-                print(report.heading(workload, shape))
-            for peer in chosen:
-                count = peer.count // 2 if quick else peer.count
-                one = runner.run(compare(shape, ours, peer, workload, count, rounds))
-                comparisons.append(one)
-                print(report.row(one), flush=True)
-    return comparisons
+def wanted(table: Table, options: argparse.Namespace) -> list[Peer]:
+    """Return the peers of a table that are asked for."""
+    peers = [peer for peer in table.shape.peers if not table.peers or peer.name in table.peers]
+    if options.quick:
+        asked = [one for one in SPEED if one.quick and table.setting == options.setting]
+        peers = [peer for peer in peers if any(one.covers(table, peer.name) for one in asked)]
+    return [peer for peer in peers if selected(options.only, table.labels(peer.name))]
 
 
-def judge_all(comparisons: list[Comparison], count: int) -> list[report.Demand]:
-    """Print what is demanded and whether it is met; memory and timers are measured on the way."""
-    print(f"\n  {'demand':88}{'measured':>18}   met")
-    demands = []
-    judged = (one.judge(comparisons) for one in report.SPEED_DEMANDS)
-    for demand in itertools.chain(judged, report.footprint_demands(count)):
-        demands.append(demand)
+async def fill(table: Table, peers: list[Peer], found: Findings, options: argparse.Namespace) -> None:
+    """Measure a table and print it, line by line."""
+    print(report.heading(table))
+    async with table.workload.opened(table.limit) as fn:
+        for peer in peers:
+            count = min(peer.count, table.items) // (2 if options.quick else 1)
+            one = await compare(table, peer, fn, count, max(round(options.rounds * table.rounds), 1))
+            print(report.row(table, one), flush=True)
+            found.comparisons.append(one)
+
+
+def compare_all(found: Findings, options: argparse.Namespace) -> None:
+    """Print every table that is asked for."""
+    for table in plan(options.setting):
+        if peers := wanted(table, options):
+            with asyncio.Runner(loop_factory=table.setting.new_loop) as runner:
+                runner.run(fill(table, peers, found, options))
+
+
+def weigh_all(found: Findings, options: argparse.Namespace) -> None:
+    """Print the memory and the timers of every way to run that is asked for."""
+    subjects = [one for one in memory.SUBJECTS if selected(options.only, ("memory", "timer", one.name))]
+    if subjects and not options.quick:
+        print(report.FOOTPRINTS)
+        for subject, count in itertools.product(subjects, memory.COUNTS):
+            if count <= subject.most:
+                found.footprints.append(memory.footprint(subject, count))
+                print(report.footprint_row(found.footprints[-1]), flush=True)
+
+
+def judge_all(found: Findings, options: argparse.Namespace) -> None:
+    """Print what is demanded and whether it is met; some memory and timers are measured on the way."""
+    print(report.DEMANDS)
+    judged = (one.judge(found.comparisons) for one in SPEED)
+    weighed = footprint_demands(300_000 if options.quick else 1_000_000)
+    if not selected(options.only, ("memory", "timer")):
+        weighed = iter(())
+    for demand in itertools.chain(filter(None, judged), growth_demands(found.footprints), weighed):
+        found.demands.append(demand)
         print(report.verdict(demand), flush=True)
-    return demands
+
+
+def write(found: Findings, options: argparse.Namespace) -> None:
+    """Write the files that are asked for."""
+    if options.json:
+        options.json.write_text(json.dumps(found.as_json(), indent=1) + "\n", "utf-8")
+    if options.markdown:
+        markdown.write(options.markdown, found)
+    if options.svg:
+        options.svg.write_text(chart.draw(found.comparisons, found.machine), "utf-8")
 
 
 def main() -> int:
     options, begin = arguments(), time.monotonic()
-    facts = report.machine(options.loop)
-    print(", ".join(f"{name} {value}" for name, value in facts.items()))
-    print(f"CPU per item, the least of {options.rounds} rounds; limit {LIMIT}; ratios: the median of the rounds")
-    comparisons = compare_all(options.loop, options.rounds, quick=options.quick)
-    demands = judge_all(comparisons, 300_000 if options.quick else 1_000_000)
-    missed = sum(not demand.met for demand in demands)
-    print(f"\n{len(demands) - missed} of {len(demands)} demands met, in {time.monotonic() - begin:.0f} s")
-    if options.json:
-        figures = [one.as_json() for one in comparisons]
-        found = {"machine": facts, "comparisons": figures, "demands": [vars(demand) for demand in demands]}
-        options.json.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+    found = Findings(report.machine(options.setting), options.rounds)
+    print(", ".join(f"{name} {value}" for name, value in found.machine.items()))
+    print(f"{options.rounds} rounds, more or fewer in some tables; limit {LIMIT} where none is given")
+    try:
+        compare_all(found, options)
+        weigh_all(found, options)
+        judge_all(found, options)
+    finally:
+        write(found, options)  # Ctrl-C leaves what has been measured
+    missed = sum(not demand.met for demand in found.demands)
+    print(f"\n{len(found.demands) - missed} of {len(found.demands)} demands met, in {time.monotonic() - begin:.0f} s")
     return int(bool(missed and options.check))
 
 

@@ -1,163 +1,124 @@
-"""How it is measured: CPU in turns with a peer, memory in a process of its own, and how late a timer is beside it."""
+"""How time is measured: paco and a peer in turns, the CPU and the time that an item takes."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import multiprocessing
-import os
+import sys
 import time
-import tracemalloc
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import median
-from typing import TYPE_CHECKING, TypeVar
-
-import psutil  # type: ignore[import-untyped]  # its stubs are a package of their own
-
-import paco
-from benchmarks.workloads import LIMIT, Fn, Workload, lazily
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from benchmarks.peers import Peer
+    from benchmarks.plan import Table
+    from benchmarks.workloads import Fn
 
-T = TypeVar("T")
+
+@dataclass(frozen=True)
+class Setting:
+    """An event loop and how it starts tasks."""
+
+    loop: str = "asyncio"
+    eager: bool = False
+
+    @property
+    def name(self) -> str:
+        """Return the name that the tables use."""
+        return f"{self.loop}, eager tasks" if self.eager else self.loop
+
+    @property
+    def possible(self) -> bool:
+        """Say whether this Python has it."""
+        return not self.eager or sys.version_info >= (3, 12)
+
+    def new_loop(self) -> asyncio.AbstractEventLoop:
+        """Make such a loop."""
+        if self.loop == "uvloop":
+            import uvloop
+
+            loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+        else:
+            loop = asyncio.new_event_loop()
+        if self.eager:
+            loop.set_task_factory(_start_eagerly)
+        return loop
 
 
-# ---- CPU
+def _start_eagerly(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
+    """Start a task at once: uvloop 0.23 hands on an ``eager_start`` that factories before 3.14 do not know."""
+    options.pop("eager_start", None)
+    factory: Any = vars(asyncio)["eager_task_factory"]  # 3.12 and later
+    task: asyncio.Task[Any] = factory(loop, coro, **options)
+    return task
+
+
+class Spent(NamedTuple):
+    """Seconds per item of one run: of this process, and on the clock."""
+
+    cpu: float
+    wall: float
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """CPU seconds per item of paco and of a peer, round by round."""
+    """What an item takes with paco and with a peer, round by round."""
 
     workload: str
     shape: str
+    limit: int
+    setting: str
     peer: str
     count: int
-    ours: list[float]
-    theirs: list[float]
+    clock: str
+    ours: list[Spent]
+    theirs: list[Spent]
 
     @property
     def times(self) -> list[float]:
-        """How many times our CPU the peer takes, in each round."""
-        return [theirs / ours for ours, theirs in zip(self.ours, self.theirs, strict=True)]
+        """How many times what we take the peer takes, in each round."""
+        return [theirs / ours for ours, theirs in zip(*self.counted(), strict=True)]
+
+    def counted(self) -> tuple[list[float], list[float]]:
+        """Return the seconds per item that count, ours and theirs."""
+        ours, theirs = ([getattr(spent, self.clock) for spent in side] for side in (self.ours, self.theirs))
+        return ours, theirs
 
     def as_json(self) -> dict[str, object]:
         """Return the figures, and what the table shows of them."""
         summary = {"median": median(self.times), "least": min(self.times), "greatest": max(self.times)}
-        return {**vars(self), "times": summary}
+        return {**asdict(self), "ours": self.ours, "theirs": self.theirs, "times": summary}
 
 
-async def cpu(peer: Peer, fn: Fn, items: list[int]) -> float:
-    """Return the CPU seconds per item of one run: of this process, whatever else the machine does."""
+async def spent(peer: Peer, fn: Fn, items: list[int], limit: int) -> Spent:
+    """Return what one run takes per item."""
     # The handle that this task was resumed by holds what the last run awaited, for gather all of its tasks: let them go
     # now, or freeing them is charged to the next run (0.5 us per item of it).
     await asyncio.sleep(0)
     gc.collect()
-    begin = time.process_time()
-    await peer.run(fn, items, LIMIT)
-    return (time.process_time() - begin) / len(items)
+    cpu, wall = time.process_time(), time.perf_counter()
+    await peer.run(fn, items, limit)
+    return Spent((time.process_time() - cpu) / len(items), (time.perf_counter() - wall) / len(items))
 
 
-async def compare(shape: str, ours: Peer, peer: Peer, workload: Workload, count: int, rounds: int) -> Comparison:
+async def compare(table: Table, peer: Peer, fn: Fn, count: int, rounds: int) -> Comparison:
     """Measure both in turns, the order swapped each round, after a warm-up that demands the right results."""
     items = list(range(count))
-    pair = [(ours, list[float]()), (peer, list[float]())]
+    pair = [(table.shape.ours, list[Spent]()), (peer, list[Spent]())]
     for one, _ in pair:
-        await one.check(workload.fn, count, LIMIT)
+        await one.check(fn, min(count, 10_000), table.limit)
     for number in range(rounds):
-        for one, spent in pair if number % 2 else reversed(pair):
-            spent.append(await cpu(one, workload.fn, items))
-    return Comparison(workload.name, shape, peer.name, count, pair[0][1], pair[1][1])
-
-
-# ---- memory
-
-
-def apart(measure: Callable[..., T], *args: object) -> T:
-    """Return what a function measures in a fresh process."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(measure, *args).result()
-
-
-async def _stream(fn: Fn, count: int, every: int = 0, look: Callable[[], None] = lambda: None) -> None:
-    """Stream results from a generator and drop them; ``look`` each time that so many have been taken."""
-    async with paco.map(fn, lazily(count), LIMIT) as results:
-        async for result in results:
-            if every and result % every == 0:
-                look()
-
-
-def traced_growth(fn: Fn, count: int) -> int:
-    """Return by how many bytes the peak of what Python has allocated grows in a stream of ``count`` items."""
-    with asyncio.Runner() as runner:
-        runner.run(_stream(fn, 1000))
-        tracemalloc.start()
-        before, _ = tracemalloc.get_traced_memory()
-        runner.run(_stream(fn, count))
-        _, peak = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
-    return peak - before
-
-
-def resident_growth(fn: Fn, count: int) -> int:
-    """Return by how many bytes this process grows in a stream of ``count`` items, at the most."""
-    process = psutil.Process(os.getpid())
-    sizes: list[int] = []
-    with asyncio.Runner() as runner:
-        runner.run(_stream(fn, 1000))
-        sizes.append(process.memory_info().rss)
-        runner.run(_stream(fn, count, 5000, lambda: sizes.append(process.memory_info().rss)))
-    return max(sizes) - sizes[0]
-
-
-def tasks_and_memory(limit: int, count: int) -> tuple[int, int]:
-    """Return the most tasks alive at once, and the bytes at the peak, of a few items under whatever limit."""
-    tasks: list[int] = []
-
-    async def fn(item: int) -> int:
-        await asyncio.sleep(0)
-        tasks.append(len(asyncio.all_tasks()))
-        return item
-
-    async def run(limit: int) -> None:
-        assert await paco.map(fn, range(count), limit) == list(range(count))
-
-    with asyncio.Runner() as runner:
-        runner.run(run(2))
-        tasks.clear()
-        tracemalloc.start()
-        runner.run(run(limit))
-        _, peak = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
-    return max(tasks), peak
-
-
-# ---- timers
-
-
-async def _lateness(fn: Fn, count: int) -> float:
-    nap = 0.001
-    worst = 0.0
-
-    async def sleeper() -> None:
-        nonlocal worst
-        while True:
-            begin = time.perf_counter()
-            await asyncio.sleep(nap)
-            worst = max(worst, time.perf_counter() - begin - nap)
-
-    napping = asyncio.create_task(sleeper())
-    await asyncio.sleep(2 * nap)
-    await paco.each(fn, lazily(count), LIMIT)
-    await _stream(fn, count)
-    napping.cancel()
-    return worst
-
-
-def lateness(fn: Fn, count: int) -> float:
-    """Return how many seconds too late a task of 1 ms naps woke, at the worst, beside so many items and a stream."""
-    return asyncio.run(_lateness(fn, count))
+        for one, runs in pair if number % 2 else reversed(pair):
+            runs.append(await spent(one, fn, items, table.limit))
+    return Comparison(
+        table.workload.name,
+        table.shape.name,
+        table.limit,
+        table.setting.name,
+        peer.name,
+        count,
+        table.workload.unit.clock,
+        pair[0][1],
+        pair[1][1],
+    )

@@ -1,36 +1,32 @@
-"""Ways to run an async function over items, each as its own documentation shows, and the least that it can cost.
+"""Ways to run an async function over items: what one is, paco's own, and those written by hand.
 
-Each gives a list, also where it streams: one comprehension for all. Those that stream have one result at a time.
+Those of the libraries are in `libraries`; `shapes` says which is compared with which.
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, cast
-
-import aiometer
-import aiostream
-import anyio
-import streamable
-from aioitertools.asyncio import gather as aioitertools_gather
 
 import paco
 from benchmarks.workloads import Fn
 
-Run = Callable[[Fn, list[int], int], Awaitable[list[int]]]
+Run = Callable[[Fn, Sequence[int], int], Awaitable[list[int]]]
+Opened = AbstractAsyncContextManager[AsyncIterable[int]]
+Open = Callable[[Fn, Iterable[int], int], Opened]
 
 
 @dataclass(frozen=True)
 class Peer:
-    """A way to run a function over items with a limit.
+    """A way to run a function over items with a limit, for the list of results.
 
     Args:
         name: As in the table.
-        run: Takes the function, the items and the limit.
-        count: Items per run: fewer where an item costs a lot.
+        run: Takes the function, the items and the limit, 0 for none.
+        count: Items per run at most: fewer where an item costs a lot.
         ordered: Whether the results come in the order of the items.
         packages: What it is made of, beside Python itself.
     """
@@ -49,145 +45,164 @@ class Peer:
             raise AssertionError(f"{self.name} gives wrong results")
 
 
+@dataclass(frozen=True)
+class Streamer:
+    """A way that gives one result at a time: ``open`` gives an async context manager of the results."""
+
+    name: str
+    open: Open
+    count: int = 100_000
+    ordered: bool = True
+    packages: tuple[str, ...] = ()
+
+    def peer(self) -> Peer:
+        """Return it as one that makes a list, by a comprehension that is the same for all."""
+        return Peer(self.name, functools.partial(collect, self.open), self.count, self.ordered, self.packages)
+
+    def slowly(self) -> Peer:
+        """Return it with a consumer that takes 10 ms for each result."""
+        return Peer(self.name, functools.partial(collect_slowly, self.open), self.count, self.ordered, self.packages)
+
+
+async def collect(opened: Open, fn: Fn, items: Sequence[int], limit: int) -> list[int]:
+    async with opened(fn, items, limit) as results:
+        return [result async for result in results]
+
+
+async def collect_slowly(opened: Open, fn: Fn, items: Sequence[int], limit: int) -> list[int]:
+    taken = []
+    async with opened(fn, items, limit) as results:
+        async for result in results:
+            await asyncio.sleep(0.01)
+            taken.append(result)
+    return taken
+
+
 # ---- ours
 
 
-async def paco_list(fn: Fn, items: list[int], limit: int) -> list[int]:
+async def paco_list(fn: Fn, items: Sequence[int], limit: int) -> list[int]:
     return await paco.map(fn, items, limit)
 
 
-async def paco_ordered(fn: Fn, items: list[int], limit: int) -> list[int]:
-    return [result async for result in paco.map(fn, items, limit)]
+def paco_ordered(fn: Fn, items: Iterable[int], limit: int) -> Opened:
+    return paco.map(fn, items, limit)
 
 
-async def paco_as_completed(fn: Fn, items: list[int], limit: int) -> list[int]:
-    return [result async for result in paco.map(fn, items, limit).as_completed()]
+def paco_buffered(fn: Fn, items: Iterable[int], limit: int) -> Opened:
+    return paco.map(fn, items, limit).buffer(100)
+
+
+def paco_as_completed(fn: Fn, items: Iterable[int], limit: int) -> Opened:
+    return paco.map(fn, items, limit).as_completed()
+
+
+async def paco_pipeline(fn: Fn, items: Sequence[int], limit: int) -> list[int]:
+    return await (items | paco.map(fn, limit=limit) | paco.map(fn, limit=limit) | paco.map(fn, limit=limit))
 
 
 # ---- the floors: what no library can be much below
 
 
-async def plain_loop(fn: Fn, items: list[int], limit: int) -> list[int]:  # noqa: ARG001 - one at a time
+async def plain_loop(fn: Fn, items: Sequence[int], limit: int) -> list[int]:  # noqa: ARG001 - one at a time
     return [await fn(item) for item in items]
 
 
-async def bare_tasks(fn: Fn, items: list[int], limit: int) -> list[int]:
+async def bare_tasks(fn: Fn, items: Sequence[int], limit: int) -> list[int]:
     results = [0] * len(items)
+    tasks = limit or len(items)
 
     async def share(start: int) -> None:
-        for index in range(start, len(items), limit):
+        for index in range(start, len(items), tasks):
             results[index] = await fn(items[index])
 
-    await asyncio.gather(*[share(start) for start in range(limit)])
+    await asyncio.gather(*[share(start) for start in range(tasks)])
+    return results
+
+
+async def worker_pool(fn: Fn, items: Sequence[int], limit: int) -> list[int]:
+    results = [0] * len(items)
+    todo = enumerate(items)
+
+    async def work() -> None:
+        for index, item in todo:
+            results[index] = await fn(item)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(limit or len(items)):
+            group.create_task(work())
+    return results
+
+
+async def nothing_but_consuming(fn: Fn, items: Sequence[int], limit: int) -> list[int]:  # noqa: ARG001 - as much as needed
+    await fn(items[0])
+    for _ in items:
+        await asyncio.sleep(0.01)
+    return list(items)
+
+
+async def nothing_but_the_first(fn: Fn, items: Sequence[int], limit: int) -> list[int]:  # noqa: ARG001 - it waits for one
+    await fn(items[0])
+    return list(items)
+
+
+async def queues(fn: Fn, items: Sequence[int], limit: int) -> list[int]:
+    """Three stages of workers with a bounded queue before each, as the documentation of `asyncio.Queue` shows."""
+    stages: list[asyncio.Queue[tuple[int, int]]] = [asyncio.Queue(limit or len(items)) for _ in range(3)]
+    results = [0] * len(items)
+
+    async def work(inbox: asyncio.Queue[tuple[int, int]], outbox: asyncio.Queue[tuple[int, int]] | None) -> None:
+        while True:
+            index, item = await inbox.get()
+            result = await fn(item)
+            if outbox is None:
+                results[index] = result
+            else:
+                await outbox.put((index, result))
+            inbox.task_done()
+
+    pairs = list(zip(stages, [*stages[1:], None], strict=True))
+    workers = [asyncio.create_task(work(*pair)) for pair in pairs for _ in range(limit or len(items))]
+    for one in enumerate(items):
+        await stages[0].put(one)
+    for stage in stages:
+        await stage.join()
+    for worker in workers:
+        worker.cancel()
+    await asyncio.gather(*workers, return_exceptions=True)
     return results
 
 
 # ---- the standard library
 
 
-async def gather_semaphore(fn: Fn, items: list[int], limit: int) -> list[int]:
+def limited(fn: Fn, limit: int) -> Fn:
+    """Return the function behind a semaphore, or itself where there is no limit."""
+    if not limit:
+        return fn
     semaphore = asyncio.Semaphore(limit)
 
-    async def limited(item: int) -> int:
+    async def guarded(item: int) -> int:
         async with semaphore:
             return await fn(item)
 
-    return await asyncio.gather(*[limited(item) for item in items])
+    return guarded
 
 
-async def task_group_semaphore(fn: Fn, items: list[int], limit: int) -> list[int]:
-    semaphore = asyncio.Semaphore(limit)
+async def gather_semaphore(fn: Fn, items: Sequence[int], limit: int) -> list[int]:
+    guarded = limited(fn, limit)
+    return await asyncio.gather(*[guarded(item) for item in items])
 
-    async def limited(item: int) -> int:
-        async with semaphore:
-            return await fn(item)
 
+async def task_group_semaphore(fn: Fn, items: Sequence[int], limit: int) -> list[int]:
+    guarded = limited(fn, limit)
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(limited(item)) for item in items]
+        tasks = [group.create_task(guarded(item)) for item in items]
     return [task.result() for task in tasks]
 
 
-# ---- libraries
-
-
-async def aioitertools(fn: Fn, items: list[int], limit: int) -> list[int]:
-    return await aioitertools_gather(*[fn(item) for item in items], limit=limit)
-
-
-async def aiometer_run_all(fn: Fn, items: list[int], limit: int) -> list[int]:
-    return await aiometer.run_all([functools.partial(fn, item) for item in items], max_at_once=limit)
-
-
-async def aiometer_amap(fn: Fn, items: list[int], limit: int) -> list[int]:
-    async with aiometer.amap(fn, items, max_at_once=limit) as results:
-        return [result async for result in results]
-
-
-async def anyio_limiter(fn: Fn, items: list[int], limit: int) -> list[int]:
-    limiter = anyio.CapacityLimiter(limit)
-    results = [0] * len(items)
-
-    async def limited(index: int, item: int) -> None:
-        async with limiter:
-            results[index] = await fn(item)
-
-    async with anyio.create_task_group() as group:
-        for index, item in enumerate(items):
-            group.start_soon(limited, index, item)
-    return results
-
-
-async def streamable_ordered(fn: Fn, items: list[int], limit: int) -> list[int]:
-    return [result async for result in streamable.stream(items).map(fn, concurrency=limit)]
-
-
-async def streamable_as_completed(fn: Fn, items: list[int], limit: int) -> list[int]:
-    return [result async for result in streamable.stream(items).map(fn, concurrency=limit, as_completed=True)]
-
-
-async def aiostream_list(fn: Any, items: list[int], limit: int) -> list[int]:
-    results: Any = aiostream.stream.map(aiostream.stream.iterate(items), fn, task_limit=limit)
-    return cast("list[int]", await aiostream.stream.list(results))
-
-
-async def _aiostream(fn: Any, items: list[int], limit: int, *, ordered: bool) -> list[int]:
-    source = aiostream.stream.iterate(items)
-    mapped: Any = aiostream.stream.map(source, fn, ordered=ordered, task_limit=limit)
-    async with mapped.stream() as results:
-        return [result async for result in results]
-
-
-aiostream_ordered = functools.partial(_aiostream, ordered=True)
-aiostream_as_completed = functools.partial(_aiostream, ordered=False)
-
-BARE = Peer("bare tasks, static split", bare_tasks)
-GATHER = Peer("gather + Semaphore", gather_semaphore)
-STREAMABLE = Peer("streamable", streamable_ordered, packages=("streamable",))
-AIOSTREAM = Peer("aiostream", aiostream_ordered, 10_000, packages=("aiostream",))
-
-#: What paco is compared with, by how it is used: ours, and the peers that do the same.
-SHAPES: dict[str, tuple[Peer, list[Peer]]] = {
-    "list": (
-        Peer("await paco.map(...)", paco_list),
-        [
-            Peer("plain loop, no concurrency", plain_loop),
-            BARE,
-            GATHER,
-            Peer("TaskGroup + Semaphore", task_group_semaphore),
-            Peer("aioitertools", aioitertools, packages=("aioitertools",)),
-            STREAMABLE,
-            Peer("aiometer", aiometer_run_all, 10_000, packages=("aiometer",)),
-            Peer("aiostream", aiostream_list, 10_000, packages=("aiostream",)),
-            Peer("anyio + CapacityLimiter", anyio_limiter, 10_000, packages=("anyio",)),
-        ],
-    ),
-    "ordered stream": (Peer("async for ... in paco.map(...)", paco_ordered), [STREAMABLE, AIOSTREAM]),
-    "as completed": (
-        Peer("async for ... in paco.map(...).as_completed()", paco_as_completed, ordered=False),
-        [
-            Peer("streamable", streamable_as_completed, ordered=False, packages=("streamable",)),
-            Peer("aiometer", aiometer_amap, 10_000, ordered=False, packages=("aiometer",)),
-            Peer("aiostream", aiostream_as_completed, 10_000, ordered=False, packages=("aiostream",)),
-        ],
-    ),
-}
+async def gather_thrice(fn: Fn, items: Sequence[int], limit: int) -> list[int]:
+    """One stage after the other."""
+    for _ in range(3):
+        items = await gather_semaphore(fn, items, limit)
+    return list(items)

@@ -3,38 +3,135 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+import contextlib
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
-#: Items in flight at most, in every measurement.
+import aiohttp
+
+from benchmarks import servers
+
+#: Items in flight at most, where nothing else is said; 0 is no limit.
 LIMIT = 100
 
 Fn = Callable[[int], Coroutine[Any, Any, int]]
 
 
-async def _instant(item: int) -> int:
-    return item
+@dataclass(frozen=True)
+class Unit:
+    """How the cost of a workload is told.
+
+    Args:
+        name: As in the heading of a table.
+        clock: What counts: ``cpu`` or ``wall``, seconds per item.
+        best: What stands for several rounds.
+        show: Writes seconds per item, and the number of items.
+    """
+
+    name: str
+    clock: str
+    best: Callable[[list[float]], float]
+    show: Callable[[float, int], str]
 
 
-async def _sleep_0(item: int) -> int:
-    await asyncio.sleep(0)
-    return item
+CPU = Unit("ns of CPU per item", "cpu", min, lambda spent, _: f"{spent * 1e9:,.0f}")
+RATE = Unit("items per second", "wall", median, lambda spent, _: f"{1 / spent:,.0f}")
+SECONDS = Unit("seconds", "wall", median, lambda spent, count: f"{spent * count:.3f}")
 
 
 @dataclass(frozen=True)
 class Workload:
-    """A function to be run over items."""
+    """A function to be run over items; ``opened`` makes it for a limit, with what it needs around it."""
 
-    name: str
-    fn: Fn
+    key: str
+    title: str
+    opened: Callable[[int], AbstractAsyncContextManager[Fn]]
+    unit: Unit = CPU
+
+    @property
+    def name(self) -> str:
+        """Return the name that the tables use."""
+        return f"({self.key}) {self.title}"
 
 
-INSTANT = Workload("(a) returns at once", _instant)
-SLEEP_0 = Workload("(b) await asyncio.sleep(0)", _sleep_0)
-WORKLOADS = (INSTANT, SLEEP_0)
+async def instant(item: int) -> int:
+    return item
 
 
-def lazily(count: int) -> Iterable[int]:
-    """Yield the items one at a time: a source that holds no memory itself."""
-    yield from range(count)
+async def sleep_0(item: int) -> int:
+    await asyncio.sleep(0)
+    return item
+
+
+async def _future(item: int) -> int:
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[int] = loop.create_future()
+    loop.call_soon(future.set_result, item)
+    return await future
+
+
+async def _millisecond(item: int) -> int:
+    await asyncio.sleep(0.001)
+    return item
+
+
+async def _fifty_milliseconds(item: int) -> int:
+    await asyncio.sleep(0.05)
+    return item
+
+
+async def _slow_first(item: int) -> int:
+    await asyncio.sleep(0.01 if item else 0.5)
+    return item
+
+
+@contextlib.asynccontextmanager
+async def _echo(limit: int) -> AsyncIterator[Fn]:
+    with servers.serving(servers.echo) as port:
+        streams = [await asyncio.open_connection(servers.HOST, port) for _ in range(limit)]
+        free = deque(streams)
+
+        async def fn(item: int) -> int:
+            stream = free.pop()  # raises when there are more items in flight than the limit
+            reader, writer = stream
+            writer.write(item.to_bytes(8, "big"))
+            reply = await reader.readexactly(8)
+            free.append(stream)
+            return int.from_bytes(reply, "big")
+
+        yield fn
+        for _, writer in streams:
+            writer.close()
+
+
+@contextlib.asynccontextmanager
+async def _http(limit: int) -> AsyncIterator[Fn]:
+    connector = aiohttp.TCPConnector(limit=limit)
+    with servers.serving(servers.http) as port:
+        async with aiohttp.ClientSession(f"http://{servers.HOST}:{port}", connector=connector) as session:
+
+            async def fn(item: int) -> int:
+                async with session.get(f"/{item}") as response:
+                    return int(await response.text())
+
+            yield fn
+
+
+def _plain(fn: Fn) -> Callable[[int], AbstractAsyncContextManager[Fn]]:
+    return lambda _: contextlib.nullcontext(fn)
+
+
+INSTANT = Workload("a", "returns at once", _plain(instant))
+SLEEP_0 = Workload("b", "await asyncio.sleep(0)", _plain(sleep_0))
+FUTURE = Workload("c", "a future resolved by call_soon", _plain(_future))
+TIMER = Workload("d", "asyncio.sleep(0.001)", _plain(_millisecond), RATE)
+ECHO = Workload("e", "TCP echo on 127.0.0.1", _echo, RATE)
+HTTP = Workload("f", "HTTP GET on 127.0.0.1, aiohttp", _http, RATE)
+SLOW_CONSUMER = Workload("g", "50 ms of work, 10 ms to consume", _plain(_fifty_milliseconds), SECONDS)
+SLOW_HEAD = Workload("h", "0.5 s for the first item, 10 ms for the others", _plain(_slow_first), SECONDS)
+PIPELINE = Workload("i", "three stages of asyncio.sleep(0)", _plain(sleep_0))
+WORKLOADS = (INSTANT, SLEEP_0, FUTURE, TIMER, ECHO, HTTP, SLOW_CONSUMER, SLOW_HEAD, PIPELINE)

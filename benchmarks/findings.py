@@ -1,0 +1,32 @@
+"""What has been measured, for those who show it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from benchmarks.demands import Demand
+    from benchmarks.measure import Comparison
+    from benchmarks.memory import Footprint
+
+
+@dataclass
+class Findings:
+    """Every figure of a run, and what it depends on."""
+
+    machine: dict[str, str]
+    rounds: int
+    comparisons: list[Comparison] = field(default_factory=list)
+    footprints: list[Footprint] = field(default_factory=list)
+    demands: list[Demand] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return them as JSON has it."""
+        return {
+            "machine": self.machine,
+            "rounds": self.rounds,
+            "comparisons": [one.as_json() for one in self.comparisons],
+            "footprints": [vars(one) for one in self.footprints],
+            "demands": [vars(one) for one in self.demands],
+        }

@@ -1,0 +1,187 @@
+"""What a run leaves of the memory and of the loop for others: measured in a process of its own each time."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import time
+import tracemalloc
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import psutil  # type: ignore[import-untyped]  # its stubs are a package of their own
+
+import paco
+from benchmarks.peers import Peer, Streamer
+from benchmarks.shapes import AIOSTREAM, GATHER, LIST, PACO_AS_COMPLETED, PACO_ORDERED, STREAMABLE, UNORDERED
+from benchmarks.workloads import LIMIT, Fn, instant, sleep_0
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+T = TypeVar("T")
+
+COUNTS = (10_000, 100_000, 1_000_000)
+
+#: Lists of those that have no stream: a task or a coroutine for each item, all at once.
+HOLD_ALL = frozenset({GATHER.name, "TaskGroup + Semaphore", "aioitertools", "anyio + CapacityLimiter"})
+
+
+def apart(measure: Callable[..., T], *args: object) -> T:
+    """Return what a function measures in a fresh process."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(measure, *args).result()
+
+
+# ---- ways to run without keeping the results, as far as a way has one
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A way to run, ``most`` items at most: where a run would need gigabytes, or minutes."""
+
+    name: str
+    way: Streamer | Peer | None
+    most: int = COUNTS[-1]
+
+    async def run(self, fn: Fn, count: int) -> None:
+        """Run, and drop the results."""
+        if self.way is None:
+            await paco.each(fn, range(count), LIMIT)
+        elif isinstance(self.way, Peer):
+            await self.way.run(fn, range(count), LIMIT)
+        else:
+            async with self.way.open(fn, range(count), LIMIT) as results:
+                async for _ in results:
+                    pass
+
+
+def _most(peer: Peer | Streamer) -> int:
+    """Return how many items a way can be given that holds all of them, or needs a minute for a million."""
+    return COUNTS[-1] if peer.name == "streamable" else COUNTS[1]
+
+
+PACO_EACH = Subject("paco.each", None)
+PACO_STREAM = Subject("paco, ordered stream", PACO_ORDERED)
+SUBJECTS = [
+    PACO_EACH,
+    PACO_STREAM,
+    Subject("paco, as completed", PACO_AS_COMPLETED),
+    Subject("paco, list", LIST.ours),
+    *(Subject(f"{one.name}, ordered stream", one, _most(one)) for one in (STREAMABLE, AIOSTREAM)),
+    *(Subject(f"{one.name}, as completed", one, _most(one)) for one in UNORDERED),
+    *(Subject(f"{one.name}, list", one, COUNTS[1]) for one in LIST.peers if one.name in HOLD_ALL),
+]
+
+
+# ---- memory
+
+
+def traced(subject: Subject, fn: Fn, count: int) -> int:
+    """Return by how many bytes the peak of what Python has allocated grows in a run of ``count`` items."""
+    with asyncio.Runner() as runner:
+        runner.run(subject.run(fn, 1000))
+        tracemalloc.start()
+        before, _ = tracemalloc.get_traced_memory()
+        runner.run(subject.run(fn, count))
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    return peak - before
+
+
+def resident(subject: Subject, fn: Fn, count: int) -> tuple[int, float]:
+    """Return by how many bytes this process grows in a run of ``count`` items, at most, and its CPU per item."""
+    process = psutil.Process(os.getpid())
+    sizes: list[int] = []
+
+    async def watched(item: int) -> int:
+        if item % 5000 == 0:
+            sizes.append(process.memory_info().rss)
+        return await fn(item)
+
+    with asyncio.Runner() as runner:
+        runner.run(subject.run(watched, 1000))
+        before = process.memory_info().rss
+        begin = time.process_time()
+        runner.run(subject.run(watched, count))
+        cpu = time.process_time() - begin
+    return max(sizes) - before, cpu / count
+
+
+def tasks_and_memory(limit: int, count: int) -> tuple[int, int]:
+    """Return the most tasks alive at once, and the bytes at the peak, of a few items under whatever limit."""
+    tasks: list[int] = []
+
+    async def fn(item: int) -> int:
+        await asyncio.sleep(0)
+        tasks.append(len(asyncio.all_tasks()))
+        return item
+
+    async def run(limit: int) -> None:
+        assert await paco.map(fn, range(count), limit) == list(range(count))
+
+    with asyncio.Runner() as runner:
+        runner.run(run(2))
+        tasks.clear()
+        tracemalloc.start()
+        runner.run(run(limit))
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    return max(tasks), peak
+
+
+# ---- timers
+
+
+async def _lateness(subjects: tuple[Subject, ...], fn: Fn, count: int) -> float:
+    nap = 0.001
+    worst = 0.0
+
+    async def sleeper() -> None:
+        nonlocal worst
+        while True:
+            begin = time.perf_counter()
+            await asyncio.sleep(nap)
+            worst = max(worst, time.perf_counter() - begin - nap)
+
+    napping = asyncio.create_task(sleeper())
+    await asyncio.sleep(2 * nap)
+    for subject in subjects:
+        await subject.run(fn, count)
+        await asyncio.sleep(2 * nap)  # a run that never let the loop go round is late too
+    napping.cancel()
+    return worst
+
+
+def lateness(subjects: tuple[Subject, ...], fn: Fn, count: int) -> float:
+    """Return how many seconds too late a task of 1 ms naps woke, at the worst, beside runs of so many items."""
+    return asyncio.run(_lateness(subjects, fn, count))
+
+
+# ---- all of it
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What a way to run takes with so many items of ``sleep(0)``, and how late timers are with instant ones."""
+
+    subject: str
+    count: int
+    traced: int
+    resident: int
+    cpu: float
+    late: float
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the figures."""
+        return dict(vars(self))
+
+
+def footprint(subject: Subject, count: int) -> Footprint:
+    """Measure, in three processes."""
+    grown, cpu = apart(resident, subject, sleep_0, count)
+    late = apart(lateness, (subject,), instant, count)
+    return Footprint(subject.name, count, apart(traced, subject, sleep_0, count), grown, cpu, late)

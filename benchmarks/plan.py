@@ -1,0 +1,93 @@
+"""What is measured in a full run: a table for each workload, shape, limit and setting."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING
+
+from benchmarks import shapes, workloads
+from benchmarks.measure import Setting
+from benchmarks.workloads import LIMIT, Workload
+
+if TYPE_CHECKING:
+    from benchmarks.shapes import Shape
+
+#: Items per run where the number of runs is large.
+FEW = 10_000
+
+
+@dataclass(frozen=True)
+class Table:
+    """One workload, done in one way under one limit: paco and each of the peers.
+
+    Args:
+        workload: What is run.
+        shape: What is wanted of it, and who gives it.
+        setting: The event loop.
+        limit: Items in flight at most, 0 for no limit.
+        items: Items per run, at most.
+        rounds: How many times the usual number of rounds.
+        peers: The names of those that are measured; all of the shape by default.
+    """
+
+    workload: Workload
+    shape: Shape
+    setting: Setting
+    limit: int = LIMIT
+    items: int = 100_000
+    rounds: float = 1.0
+    peers: frozenset[str] = frozenset()
+
+    def labels(self, peer: str) -> tuple[str, ...]:
+        """Return the words by which a comparison can be selected."""
+        return (self.workload.key, self.shape.name, limit_name(self.limit), self.setting.name, peer)
+
+
+def limit_name(limit: int) -> str:
+    """Return the word for a limit."""
+    return f"limit {limit:,}" if limit else "no limit"
+
+
+def plan(setting: Setting) -> list[Table]:
+    """Return every table, in the order in which they are printed."""
+    fast = (workloads.INSTANT, workloads.SLEEP_0, workloads.FUTURE)
+    by_use = (shapes.LIST, shapes.ORDERED, shapes.AS_COMPLETED)
+    tables = [
+        Table(workload, shape, setting, items=30_000 if workload is workloads.FUTURE else 100_000)
+        for workload, shape in product(fast, by_use)
+    ]
+    tables += [
+        Table(workload, shape, setting, limit, FEW // 2, 0.6)
+        for workload, shape, limit in product(fast, by_use, (1, 10, 1000, 0))
+    ]
+    tables += [
+        Table(workloads.TIMER, shapes.AT_ONCE, setting, 100, FEW, 0.6),
+        Table(workloads.TIMER, shapes.AT_ONCE, setting, 1000, FEW, 0.6),
+        Table(workloads.ECHO, shapes.AT_ONCE, setting, LIMIT, FEW),
+        Table(workloads.HTTP, shapes.AT_ONCE, setting, LIMIT, 500, 10),
+        Table(workloads.SLOW_CONSUMER, shapes.SLOW_CONSUMER, setting, 10, 100, 0.6),
+        Table(workloads.SLOW_HEAD, shapes.SLOW_HEAD, setting, 4, 100, 0.6),
+        Table(workloads.SLOW_HEAD, shapes.SLOW_HEAD_BUFFERED, setting, 4, 100, 0.6),
+        Table(workloads.PIPELINE, shapes.PIPELINE, setting, LIMIT, FEW),
+    ]
+    others = [Setting(loop, eager) for loop, eager in product(("asyncio", "uvloop"), (False, True))]
+    some = frozenset({shapes.BARE.name, shapes.GATHER.name, shapes.STREAMABLE.name})
+    tables += [
+        Table(workload, shape, other, LIMIT, FEW, 1, some)
+        for other, workload, shape in product(others, fast, by_use[:2])
+        if setting == Setting() and other != setting and other.possible
+    ]
+    return tables
+
+
+def selected(patterns: list[str], labels: tuple[str, ...]) -> bool:
+    """Say whether one of the patterns fits: words divided by slashes, each of them in one of the labels.
+
+    A single letter is the key of a workload.
+    """
+    return not patterns or any(all(_fits(word, labels) for word in pattern.split("/")) for pattern in patterns)
+
+
+def _fits(word: str, labels: tuple[str, ...]) -> bool:
+    return any(word == label or (len(word) > 1 and word in label) for label in labels)
