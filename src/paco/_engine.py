@@ -86,7 +86,7 @@ class Run(Nursery):
     ) -> None:
         super().__init__(name, timeout)
         self._fn: Any = fn
-        self._source = source
+        self._source: Any = source
         self._items: Any = None
         self._reader: Reader | None = None
         self._sink = sink

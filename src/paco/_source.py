@@ -135,19 +135,23 @@ class opened:  # noqa: N801 - used as a function; contextlib's form assigns to t
     """Iterate any source as an async one, awaited if need be, and close it in the end."""
 
     def __init__(self, source: Any) -> None:
-        self._source = source
+        self._source: Any = source
+        self._iterator: AsyncIterator[Any] | None = None
 
     async def __aenter__(self) -> AsyncIterator[Any]:
-        source = self._source
+        source: Any = self._source
+        self._source = None
         if not isinstance(source, AsyncIterable) and isinstance(source, Awaitable):
             source = await cast("Awaitable[object]", source)
-        items = source if isinstance(source, AsyncIterable) else _each(source)
-        self._source = iterator = aiter(cast("AsyncIterable[object]", items))
+        if not isinstance(source, AsyncIterable):
+            source = _each(cast("Iterable[object]", source))
+        self._iterator = iterator = aiter(cast("AsyncIterable[Any]", source))
         return iterator
 
     async def __aexit__(self, *exc_info: object) -> None:
-        if isinstance(self._source, AsyncGenerator | Upstream):
-            await cast("AsyncGenerator[Any, None]", self._source).aclose()
+        iterator: Any = self._iterator
+        if isinstance(iterator, AsyncGenerator | Upstream):
+            await cast("AsyncGenerator[Any, None]", iterator).aclose()
 
 
 async def _each(iterable: Iterable[T]) -> AsyncGenerator[T]:
