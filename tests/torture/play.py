@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import paco
@@ -49,12 +51,17 @@ ERRORS: dict[str, Callable[[str], BaseException]] = {
 }
 
 
+_played = itertools.count(1)
+
+
 def play(scenario: Scenario) -> Log:
     """Run a scenario to its end, under the leak check."""
     log = Log(scenario)
     run(lambda: _play(log))
     for event in log.events:
         _bare(event.error)  # or the tasks of thousands of runs pile up
+    if next(_played) % 200 == 0:
+        gc.collect()  # freezing for the leak check makes garbage old, and the collector would leave it to pile up
     return log
 
 
