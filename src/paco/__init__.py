@@ -3,12 +3,13 @@
 The layers, from the bottom up; a module imports only from those before it:
 
     _types  _check  _errors         words that all share; argument checks; what becomes of errors
+    _decorator  limits              what the decorators have in common; what decides when the next item may start
     _turn  _nursery                 how long runs may hold the loop; tasks that end together
     _source  _sinks  _engine        where items come from, where results go, and the scheduler between them
     _answer  _stream  _stage        what the functions return: one result, or many; and pipelines of them
     _flat  _mapping  _selecting     functions over items, nested ones too
     _jobs  _groups  _executor       groups of coroutines, and the futures of their calls
-    _decorator  _shared             what the decorators have in common
+    _shared                         calls that several callers share
     _loops  _timing  _functions     loops, time, and functions of functions
     _run                            from sync code
     testing  _cli                   used, not imported: virtual time for tests; the command
@@ -27,12 +28,15 @@ from paco._selecting import dropwhile, every, filter, filterfalse, reduce, some
 from paco._stage import Stage
 from paco._stream import Stream
 from paco._timing import TimeoutLimit, defer, throttle, timeout
+from paco.limits import Limit, Limiter, limited
 
 __version__ = "0.1.0"
 
 __all__ = [
     "ConcurrentExecutor",
     "ItemCancelled",
+    "Limit",
+    "Limiter",
     "Stage",
     "Stream",
     "TimeoutLimit",
@@ -51,6 +55,7 @@ __all__ = [
     "gather",
     "identity",
     "interval",
+    "limited",
     "map",
     "once",
     "partial",

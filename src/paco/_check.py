@@ -130,9 +130,9 @@ def integer(name: str, parameter: str, value: object, least: int) -> int:
     return value
 
 
-def limit(name: str, value: object) -> int:
-    """Demand a limit: an ``int`` of 0 (no limit) or more."""
-    return integer(name, "limit", value, 0)
+def limit(name: str, value: object, parameter: str = "limit") -> int:
+    """Demand a limit that is a number: an ``int`` of 0 (no limit) or more."""
+    return integer(name, parameter, value, 0)
 
 
 def seconds(name: str, parameter: str, value: object, *, optional: bool = True) -> float | None:
