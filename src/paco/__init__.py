@@ -6,6 +6,7 @@ The layers, from the bottom up; a module imports only from those before it:
     _decorator  limits              what the decorators have in common; what decides when the next item may start
     _turn  _nursery                 how long runs may hold the loop; tasks that end together
     _source  _sinks  _engine        where items come from, where results go, and the scheduler between them
+    _paced                          the same under a limit object
     _answer  _stream  _stage        what the functions return: one result, or many; and pipelines of them
     _flat  _mapping  _selecting     functions over items, nested ones too
     _jobs  _groups  _executor       groups of coroutines, and the futures of their calls

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from paco._check import shorten
 from paco._errors import as_item_error, not_awaitable, trim
-from paco._nursery import Nursery
+from paco._nursery import Nursery, Worker
 from paco._source import Reader, Upstream, close
 from paco._turn import SLICE
 from paco._turn import turn as _turn
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from paco._sinks import InOrder, Sink
+    from paco._types import T
 
 #: Items between two looks at the clock, at most: 16 us of items that take 0.25 us.
 _STRIDE: Final = 64
@@ -62,6 +63,8 @@ class Run(Nursery):
         "_offset",
         "_parked",
         "_reader",
+        "_resting",
+        "_returning",
         "_since",
         "_sink",
         "_source",
@@ -103,6 +106,8 @@ class Run(Nursery):
         self._consumer: asyncio.Future[None] | None = None
         self._exhausted = self._growing = False
         self._parked: deque[asyncio.Future[None]] = deque()  # the workers that wait for room or for an item
+        self._resting = 0  # the tasks that have given their slot away for a while
+        self._returning: deque[tuple[asyncio.Task[None], asyncio.Future[None]]] = deque()  # those that want one again
         #: Whether a consumer that takes a result shall call `release`, for workers that wait for room.
         self.hungry: bool = False
 
@@ -138,7 +143,7 @@ class Run(Nursery):
         self._growing = False
         if self._idle or self._exhausted or self._ending:
             return  # whoever ends its idling asks again
-        count = min(len(self._workers), self._limit - len(self._workers))
+        count = min(max(len(self._workers), 1), self._limit - len(self._workers))
         if self._reader is not None:
             self._reader.wake()
             count = min(count, self._reader.waiting())
@@ -195,6 +200,9 @@ class Run(Nursery):
             self._notify()
             if self._ending or self._exhausted:
                 return 0
+            if self._returning or len(self._workers) > self._limit:
+                self._vacate(cast("asyncio.Task[None]", asyncio.current_task(self._loop)))
+                return 0
             now = perf_counter()
             if turn.loop is not self._loop:
                 turn.begin(self._loop)
@@ -217,13 +225,13 @@ class Run(Nursery):
                 return turn.number
             await self._idling(self._park())
 
-    async def _idling(self, wait: Awaitable[None]) -> None:
+    async def _idling(self, wait: Awaitable[T]) -> T:
         self._idle += 1
         try:
-            await wait
+            return await wait
         finally:
             self._idle -= 1
-        self._grow_soon()
+            self._grow_soon()
 
     async def _park(self) -> None:
         waiter = self._loop.create_future()
@@ -240,9 +248,46 @@ class Run(Nursery):
                 waiter.set_result(None)
                 count -= 1
 
+    # ---- giving a slot away, and taking it again
+
+    async def rest(self, task: asyncio.Task[None], seconds: float, error: BaseException) -> None:
+        """Sleep inside of an item while another one has its slot; at most ``limit`` do so at once.
+
+        Args:
+            task: The worker, which is the present task.
+            seconds: How long.
+            error: How the attempt before the rest has ended.
+        """
+        if self._limit == sys.maxsize or self._resting >= self._limit or task not in self._workers:
+            await asyncio.sleep(seconds)
+            return
+        self._resting += 1
+        self._vacate(task)
+        try:
+            await asyncio.sleep(seconds)
+            if len(self._workers) - self._idle >= self._limit:
+                waiter = self._loop.create_future()
+                self._returning.append((task, waiter))
+                self._attention = -1  # a worker that comes to `_ready` now ends, and leaves its slot
+                await waiter
+        finally:
+            # Cancelled, it runs to its end beside as many others as are allowed; one worker too many then ends.
+            self._resting -= 1
+            self._workers.add(task)
+
+    def _vacate(self, task: asyncio.Task[None]) -> None:
+        """Leave a slot to an item that comes back from its rest, or else to a new worker."""
+        self._workers.discard(task)
+        while self._returning and len(self._workers) - self._idle < self._limit:
+            returning, waiter = self._returning.popleft()
+            if not waiter.done():
+                self._workers.add(returning)
+                waiter.set_result(None)
+        self._grow_soon()
+
     def _retire(self, task: asyncio.Task[None]) -> None:
         """Give the slot of a worker that its item has left a mark on to a fresh task."""
-        self._workers.discard(task)
+        self._vacate(task)
         self._notify()
         if not (self._exhausted or self._ending):
             self._spawn()
@@ -314,7 +359,7 @@ class Run(Nursery):
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         super()._ended(task)
-        self._workers.discard(task)
+        self._vacate(task)
 
     def _stopping(self) -> None:
         self._attention = -1
@@ -372,3 +417,18 @@ class Run(Nursery):
         if self._reader is not None:
             self._reader.wake()
         self.hungry = bool(self._parked)
+
+
+async def back_off(seconds: float, error: BaseException) -> None:
+    """Sleep between two attempts at something; inside of an item another one has its slot and its permits meanwhile.
+
+    Args:
+        seconds: How long.
+        error: How the attempt has ended.
+    """
+    task = asyncio.current_task()
+    run = task.nursery if isinstance(task, Worker) else None
+    if isinstance(run, Run):
+        await run.rest(cast("Worker", task), seconds, error)
+    else:
+        await asyncio.sleep(seconds)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from paco._errors import Failure, ItemCancelled
 
@@ -27,6 +27,14 @@ def background(coro: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
     _alive.add(task)
     task.add_done_callback(_alive.discard)
     return task
+
+
+class Worker(asyncio.Task[None]):
+    """A task that knows for whom it works, until it is done."""
+
+    __slots__ = ("nursery",)
+
+    nursery: Nursery | None
 
 
 class Nursery:
@@ -80,7 +88,8 @@ class Nursery:
         """Start a task that this nursery waits for, in a context of its own."""
         # Not loop.create_task: an eager task factory would run the first step of a task inside of the step that starts
         # it, so that workers which retire would nest into each other.
-        task = asyncio.Task(coro, loop=self._loop, name=f"paco.{self._name}", context=context)
+        task = Worker(coro, loop=self._loop, name=f"paco.{self._name}", context=context)
+        task.nursery = self
         self._tasks.add(task)
         task.add_done_callback(self._ended, context=self._base)
         return task
@@ -91,6 +100,7 @@ class Nursery:
         if error is not None:
             self._task_failed(task, error)
         self._tasks.discard(task)
+        cast("Worker", task).nursery = None  # whoever keeps the task does not keep the results
         if not self._tasks:
             self._finish()
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic
 from paco import _check
 from paco._answer import Answer
 from paco._engine import Run
+from paco._paced import Paced
 from paco._sinks import NOTHING, SKIP, AsCompleted, Drop, InOrder, Keep, Sink
 from paco._source import close
 from paco._types import T_co
@@ -18,6 +19,8 @@ from paco._types import T_co
 if TYPE_CHECKING:
     from collections.abc import Awaitable
     from types import TracebackType
+
+    from paco.limits import Limiter
 
 
 #: Finished results that wait for the consumer of a stream without a limit, at most (and about).
@@ -31,7 +34,7 @@ class Plan:
     name: str
     fn: Callable[[Any], Awaitable[Any]]
     source: Any
-    limit: int = 0
+    limit: int | Limiter = 0
     timeout: float | None = None
     catch: bool = False
     head: tuple[Any, ...] = ()  # results that come before those of the items
@@ -41,16 +44,10 @@ class Plan:
 
     def run(self, sink: Sink) -> Run:
         """Make the run, not started yet."""
-        return Run(
-            self.name,
-            self.fn,
-            self.source,
-            sink,
-            limit=self.limit,
-            timeout=self.timeout,
-            catch=self.catch,
-            offset=len(self.head),
-        )
+        how: dict[str, Any] = {"timeout": self.timeout, "catch": self.catch, "offset": len(self.head)}
+        if isinstance(self.limit, int):
+            return Run(self.name, self.fn, self.source, sink, limit=self.limit, **how)
+        return Paced(self.name, self.fn, self.source, sink, limit=self.limit, buffer=self.buffer, **how)
 
     async def collect(self) -> list[Any]:
         """Run, and return the results as a list."""
@@ -69,9 +66,10 @@ class Plan:
     def consumed(self) -> InOrder:
         """Make the sink of a stream that is iterated."""
         kind = InOrder if self.ordered else AsCompleted
-        if not self.limit:
+        most = (self.limit or sys.maxsize) if isinstance(self.limit, int) else self.limit.most
+        if most == sys.maxsize:
             return kind(sys.maxsize, _UNLIMITED_BUFFER if self.buffer is None else max(self.buffer, 1), self.head)
-        window = self.limit + (self.limit if self.buffer is None else self.buffer)
+        window = most + (most if self.buffer is None else self.buffer)
         return kind(window, window, self.head)
 
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Generator
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from paco import _check
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Iterator
     from contextvars import Token
     from types import TracebackType
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from paco import _check
 from paco.limits._base import Limiter
@@ -10,6 +11,9 @@ from paco.limits._count import Limit
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
+
+#: What ``limit=`` takes: a number, 0 for none; a limit of ours; or somebody else's, such as ``asyncio.Semaphore(20)``.
+AnyLimit: TypeAlias = int | Limiter | AbstractAsyncContextManager[object, bool | None]
 
 
 class Foreign(Limiter):
@@ -68,7 +72,8 @@ class Both(Limiter):
         permits: list[Any] = []
         try:
             for part in self._parts:
-                permits.append(await part.acquire(item))
+                permit = await part.acquire(item)
+                permits.append(permit)
         except BaseException as error:
             if (released := self.release(permits, error)) is not None:
                 await released

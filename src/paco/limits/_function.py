@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from paco import _check
 from paco._decorator import keep
 from paco.limits._base import Limiter
-from paco.limits._both import checked
+from paco.limits._both import AnyLimit, checked
 from paco.limits._count import Limit
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from paco._types import P, T
 
 
-def limited(fn: Callable[P, Awaitable[T]], limit: object) -> Callable[P, Coroutine[Any, Any, T]]:
+def limited(fn: Callable[P, Awaitable[T]], limit: AnyLimit) -> Callable[P, Coroutine[Any, Any, T]]:
     """Let the calls of an async function wait for a limit, whoever makes them.
 
     The limit is asked at each call, in the caller's task, before the function is called. The form that waits, where
