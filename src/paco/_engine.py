@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from paco._sinks import InOrder, Sink
-    from paco._types import T
 
 #: Items between two looks at the clock, at most: 16 us of items that take 0.25 us.
 _STRIDE: Final = 64
@@ -225,13 +224,13 @@ class Run(Nursery):
                 return turn.number
             await self._idling(self._park())
 
-    async def _idling(self, wait: Awaitable[T]) -> T:
+    async def _idling(self, wait: Awaitable[None]) -> None:
         self._idle += 1
         try:
-            return await wait
+            await wait
         finally:
             self._idle -= 1
-            self._grow_soon()
+        self._grow_soon()
 
     async def _park(self) -> None:
         waiter = self._loop.create_future()

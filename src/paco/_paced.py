@@ -214,19 +214,24 @@ class Paced(Run):
             return None
         self._at_gate = True
         try:
-            while turn := await self._ready(turn):
-                if self._ahead:
-                    if self._held >= self._ahead:
-                        await self._idling(self._park())
-                    elif start := self._take(None, turn):
-                        self._held += 1
-                        return start
-                elif start := await self._take_with_permit(turn):
-                    return start
+            start = await self._next(turn)
         finally:
             self._at_gate = False
+        if start is not None:
             self._grow_soon()
-        return None
+        return start
+
+    async def _next(self, turn: int) -> Start | None:
+        """Wait for room, for an item and for the limit."""
+        start: Start | None = None
+        while start is None and (turn := await self._ready(turn)):
+            if not self._ahead:
+                start = await self._take_with_permit(turn)
+            elif self._held >= self._ahead:
+                await self._idling(self._park())
+            elif start := self._take(None, turn):
+                self._held += 1
+        return start
 
     async def _wait_for_turn(self) -> None:
         waiter = self._loop.create_future()
