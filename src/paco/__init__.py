@@ -3,7 +3,7 @@
 The layers, from the bottom up; a module imports only from those before it:
 
     _types  _check  _errors         words that all share; argument checks; what becomes of errors
-    _decorator  limits              what the decorators have in common; what decides when the next item may start
+    _decorator  _clock  limits      what decorators have in common; clocks; what decides when the next item may start
     _turn  _nursery                 how long runs may hold the loop; tasks that end together
     _source  _sinks  _engine        where items come from, where results go, and the scheduler between them
     _paced                          the same under a limit object
@@ -29,7 +29,7 @@ from paco._selecting import dropwhile, every, filter, filterfalse, reduce, some
 from paco._stage import Stage
 from paco._stream import Stream
 from paco._timing import TimeoutLimit, defer, throttle, timeout
-from paco.limits import Limit, Limiter, limited
+from paco.limits import Limit, Limiter, Rate, limited
 
 __version__ = "0.1.0"
 
@@ -38,6 +38,7 @@ __all__ = [
     "ItemCancelled",
     "Limit",
     "Limiter",
+    "Rate",
     "Stage",
     "Stream",
     "TimeoutLimit",

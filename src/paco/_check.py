@@ -130,6 +130,30 @@ def integer(name: str, parameter: str, value: object, least: int) -> int:
     return value
 
 
+def positive(name: str, parameter: str, value: object, expected: str = "a number above 0") -> float:
+    """Demand a finite number above 0."""
+    number = _number(name, parameter, value, expected)
+    if not 0 < number <= sys.float_info.max:  # NaN is not either
+        raise ValueError(_message(name, parameter, expected, value))
+    return number
+
+
+def weight(name: str, fn: object, value: object) -> float:
+    """Demand that what a plain function said of an item is a finite number of 0 or more."""
+    parameter, expected = f"{called(fn)}(item)", "a number of 0 or more"
+    discard(value)
+    number = _number(name, parameter, value, expected)
+    if not 0 <= number <= sys.float_info.max:
+        raise ValueError(_message(name, parameter, expected, value))
+    return number
+
+
+def _number(name: str, parameter: str, value: object, expected: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(_message(name, parameter, expected, value))
+    return value
+
+
 def limit(name: str, value: object, parameter: str = "limit") -> int:
     """Demand a limit that is a number: an ``int`` of 0 (no limit) or more."""
     return integer(name, parameter, value, 0)

@@ -242,7 +242,7 @@ class Paced(Run):
         """Wait for the limit, then take the next item; give the permit back if there is none any more."""
         self._idle += 1
         try:
-            permit = await self._limiter.acquire()
+            permit = await self._limiter.reserve()
         except Exception as failed:
             self._limit_failed(failed)
             raise
@@ -251,7 +251,10 @@ class Paced(Run):
         start: Start | None = None
         error: BaseException | None = None
         try:
-            start = None if self._ending else self._take(permit, turn)
+            taken = None if self._ending else self._take(permit, turn)
+            if taken is not None:
+                self._limiter.begin(permit)
+                start = taken
         except BaseException as raised:
             error = raised
         try:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
-import time
 import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from paco import _check
+from paco._clock import Clock
 from paco._decorator import Decorator, DecoratorOr, decorator, keep
 
 if TYPE_CHECKING:
@@ -303,15 +303,14 @@ class _Window:
         self._limit = limit
         self._timeframe = timeframe
         self._starts: deque[float] = deque()
-        self._loop: Callable[[], asyncio.AbstractEventLoop | None] = lambda: None
-        self._on_system_clock = False
+        self._clock = Clock()
 
     def admits(self) -> bool:
         """Whether a call may start now; if so, it is counted."""
         loop = asyncio.get_running_loop()
         now = loop.time()
-        if self._loop() is not loop:
-            self._move(loop, now)
+        if not self._clock.is_of(loop) and not self._clock.follow(loop):
+            self._starts.clear()
         starts = self._starts
         while starts and now >= starts[0] + self._timeframe:
             starts.popleft()
@@ -319,14 +318,6 @@ class _Window:
             return False
         starts.append(now)
         return True
-
-    def _move(self, loop: asyncio.AbstractEventLoop, now: float) -> None:
-        """Forget the starts in another loop, unless both loops go by the system's monotonic clock."""
-        on_system_clock = abs(now - time.monotonic()) < 1
-        if not (on_system_clock and self._on_system_clock):
-            self._starts.clear()
-        self._loop = weakref.ref(loop)
-        self._on_system_clock = on_system_clock
 
 
 @overload

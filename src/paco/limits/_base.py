@@ -51,8 +51,7 @@ class Limiter:
 
     __slots__ = ("__weakref__",)
 
-    #: In which order the limits of ``a & b`` are asked: what looks at the item, what counts, what is not ours, what
-    #: cannot be given back. One order for all, so that two of them never wait for each other.
+    #: When the limits of ``a & b`` are asked: what looks at the item, what counts, what is not ours, what is in time.
     _rank: ClassVar[int] = 2
 
     @property
@@ -68,13 +67,30 @@ class Limiter:
         """
         return 0
 
+    @property
+    def _order(self) -> tuple[int, float]:
+        """When this one is asked; it never changes, so that two who want the same limits never wait for each other."""
+        return self._rank, 0
+
     async def acquire(self, item: Any = None) -> Any:
         """Wait until one more may start, and return a permit, which `release` will get. Cancelled, nothing is taken.
+
+        What gets it is to start at once.
 
         Args:
             item: What is to start; only for a limit with a `lookahead`.
         """
         raise NotImplementedError
+
+    async def reserve(self, item: Any = None) -> Any:
+        """Acquire for a start that may come later: `begin` tells of it. Released before that, nothing was used.
+
+        A limit for which it does not matter when the start is has no need of its own `reserve` and `begin`.
+        """
+        return await self.acquire(item)
+
+    def begin(self, permit: Any) -> None:
+        """Hear that what has reserved this permit starts now."""
 
     def release(self, permit: Any, error: BaseException | None = None) -> Awaitable[None] | None:
         """Hear that what had the permit has ended, with an error or without.

@@ -69,10 +69,15 @@ class Both(Limiter):
         return max(part.lookahead for part in self._parts)
 
     async def acquire(self, item: Any = None) -> list[Any]:
+        permits = await self.reserve(item)
+        self.begin(permits)
+        return permits
+
+    async def reserve(self, item: Any = None) -> list[Any]:
         permits: list[Any] = []
         try:
             for part in self._parts:
-                permit = await part.acquire(item)
+                permit = await part.reserve(item)
                 permits.append(permit)
         except BaseException as error:
             if (released := self.release(permits, error)) is not None:
@@ -80,44 +85,58 @@ class Both(Limiter):
             raise
         return permits
 
+    def begin(self, permit: list[Any]) -> None:
+        for part, one in zip(self._parts, permit, strict=True):
+            part.begin(one)
+
     def release(self, permit: list[Any], error: BaseException | None = None) -> Awaitable[None] | None:
-        waits = [
-            released
-            for part, one in zip(self._parts, permit, strict=False)
-            if (released := part.release(one, error)) is not None
-        ]
-        return _all(waits) if waits else None
+        waits: list[Awaitable[None]] = []
+        failed: BaseException | None = None
+        for part, one in zip(self._parts, permit, strict=False):  # the last may not have given its permit
+            try:
+                released = part.release(one, error)
+            except BaseException as raised:
+                failed = failed or raised
+            else:
+                waits += [] if released is None else [released]
+        return _all(waits, failed) if waits or failed else None
 
 
-def _order(part: Limiter) -> tuple[int, int]:
-    return part._rank, id(part)  # noqa: SLF001 - one of our own family
+def _order(part: Limiter) -> tuple[int, float, int]:
+    return *part._order, id(part)  # noqa: SLF001 - one of our own family
 
 
-async def _all(waits: list[Awaitable[None]]) -> None:
+async def _all(waits: list[Awaitable[None]], failed: BaseException | None) -> None:
     """Await each, also after one of them has failed."""
-    failed = None
     for one in waits:
         try:
             await one
         except BaseException as error:
             failed = failed or error
-    if failed is not None:
-        raise failed
+    try:
+        if failed is not None:
+            raise failed
+    finally:
+        del failed  # its frames lead back here
 
 
 def checked(name: str, value: Any, parameter: str = "limit") -> int | Limiter:
     """Demand a limit: an ``int`` of 0 (no limit) or more, one of ours, or an async context manager."""
     if isinstance(value, Limiter):
         return value
-    if hasattr(type(value), "__aenter__") and hasattr(type(value), "__aexit__"):
+    if _is_manager(value):
         return Foreign(value)
     return _check.limit(name, value, parameter)
+
+
+def _is_manager(value: object) -> bool:
+    return hasattr(type(value), "__aenter__") and hasattr(type(value), "__aexit__")
 
 
 def both(one: Limiter, other: Any) -> Limiter:
     """Return the limit that demands both."""
     parts: list[Limiter] = []
-    for side in (one, checked("limits.&", other, "the right side of &")):
+    for side in (one, checked("limits", other, "each side of &")):
         if isinstance(side, Both):
             parts += side.parts
         elif isinstance(side, Limiter):
