@@ -66,8 +66,9 @@ class Paced(Run):
         "_limiter",
         "_off_duty",
         "_permits",
+        "_peak",
         "_store",
-        "_window",
+        "_waiting",
     )
 
     def __init__(
@@ -88,7 +89,8 @@ class Paced(Run):
         self._ahead = limit.lookahead
         self._held = 0  # items that have been taken and wait for their permit
         self._buffer = buffer
-        self._window = sink if isinstance(sink, InOrder) and limit.most < sys.maxsize else None
+        self._waiting = sink if isinstance(sink, InOrder) else None  # the results that wait for a consumer
+        self._peak = 0  # items that have been in flight at once
         self._store = sink.store  # what is stored in it when the run has ended early, nobody sees
         self._permits: dict[asyncio.Task[None], Start] = {}  # what runs, by its worker
         self._at_gate = False
@@ -105,7 +107,7 @@ class Paced(Run):
             return
         if self._reader is not None:
             self._reader.wake()
-        for _ in range(self._burst):
+        for _ in range(min(self._burst, self._limiter.free)):
             if not self._call_one():
                 self._spawn()
         self._burst = min(2 * self._burst, _BURST)
@@ -188,7 +190,7 @@ class Paced(Run):
         except Exception as failed:
             self._limit_failed(failed)
             raise
-        if isinstance(error, GeneratorExit):
+        if isinstance(error, GeneratorExit) and asyncio.current_task(self._loop) is None:
             discard(released)  # the loop is gone: there is nobody to wait
             return None
         return released
@@ -208,6 +210,7 @@ class Paced(Run):
 
     async def _admit(self, turn: int) -> Start | None:
         """Wait for this worker's turn at the gate, and there for an item that may start, if there is one."""
+        self._notify()
         while self._at_gate and not self._exhausted:
             await self._idling(self._wait_for_turn())
         if self._ending or self._exhausted:
@@ -268,19 +271,19 @@ class Paced(Run):
 
     def _take(self, permit: Any, turn: int) -> Start | None:
         """Take the next item from the source."""
-        self._follow_limit()
         for item in self._items:
             number = self.started
             self.started = number + 1
+            self._follow()
             return Start(number, item, permit, turn)
         self._out_of_items()
         return None
 
-    def _follow_limit(self) -> None:
-        """Let the window of a stream be as wide as the limit is now."""
-        if self._window is not None:
-            most = self._limiter.most
-            self._window.window = self._window.most = most + (most if self._buffer is None else self._buffer)
+    def _follow(self) -> None:
+        """Let as many results wait for a slow consumer as items have been in flight at once: nobody tells that before."""
+        self._peak = max(self._peak, len(self._permits) + 1)
+        if self._waiting is not None and self._buffer is None:
+            self._waiting.most = self._peak
 
     # ---- giving the permit away, and taking one again
 

@@ -60,6 +60,11 @@ class Limiter:
         return sys.maxsize
 
     @property
+    def free(self) -> int:
+        """How many permits can be had at once, as far as that is known; 1 where it is not."""
+        return 1
+
+    @property
     def lookahead(self) -> int:
         """How many items a run may hold that wait for this limit; 0 for one that does not look at the item.
 

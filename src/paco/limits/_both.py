@@ -65,6 +65,10 @@ class Both(Limiter):
         return min(part.most for part in self._parts)
 
     @property
+    def free(self) -> int:
+        return min(part.free for part in self._parts)
+
+    @property
     def lookahead(self) -> int:
         return max(part.lookahead for part in self._parts)
 

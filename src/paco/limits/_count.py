@@ -69,6 +69,10 @@ class Limit(Limiter):
     def most(self) -> int:
         return self._limit
 
+    @property
+    def free(self) -> int:
+        return max(self._limit - self._held, 1)
+
     async def acquire(self, item: Any = None) -> Holder | None:
         if self._held < self._limit and not self._queue:
             one = holder.get()
