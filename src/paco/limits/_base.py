@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -130,13 +131,17 @@ class Slot:
         try:
             self._permit: Any = await self._limit.acquire(self._item)
         except BaseException:
-            holder.reset(self._token)
+            self._leave()
             raise
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        holder.reset(self._token)
+        self._leave()
         released = self._limit.release(self._permit, exc)
         if released is not None:
             await released
+
+    def _leave(self) -> None:
+        with suppress(ValueError):  # a coroutine that is left over is closed in another context, where nothing is set
+            holder.reset(self._token)
