@@ -84,6 +84,8 @@ class Limit(Limiter):
         return waiter.holder
 
     def release(self, permit: Holder | None, error: BaseException | None = None) -> None:
+        if permit not in self._holders:
+            raise RuntimeError(f"paco.{type(self).__name__}: a permit was released that is not held")
         self._held -= 1
         self._holders[permit] -= 1
         if not self._holders[permit]:
@@ -104,11 +106,17 @@ class Limit(Limiter):
     def _demand_progress(self, newcomer: Waiter) -> None:
         """Refuse to wait where nobody could ever go on: everyone who holds a permit waits for one inside.
 
-        That can only come true by one who waits inside of a holder, and is found out when the last of them comes.
+        That can only come true by one who waits inside of a holder, and is found out when the last of them comes. Those
+        who are being cancelled do not wait.
         """
         if newcomer.holder is None or not any(one in self._holders for one in newcomer.holder.around()):
             return
-        blocked = {one for waiter in (*self._queue, newcomer) if waiter.holder for one in waiter.holder.around()}
+        blocked = {
+            one
+            for waiter in (*self._queue, newcomer)
+            if waiter.holder and not waiter.future.done()
+            for one in waiter.holder.around()
+        }
         if blocked >= self._holders.keys():
             raise RuntimeError(
                 f"paco.{type(self).__name__}: waits for ever: all {self._held} in flight under this limit wait for it "
