@@ -211,7 +211,7 @@ class Paced(Run):
     async def _admit(self, turn: int) -> Start | None:
         """Wait for this worker's turn at the gate, and there for an item that may start, if there is one."""
         self._notify()
-        while self._at_gate and not self._exhausted:
+        while self._at_gate and not (self._exhausted or self._ending):
             await self._idling(self._wait_for_turn())
         if self._ending or self._exhausted:
             return None
