@@ -167,6 +167,26 @@ REFUSED = {
     "timeout": SECONDS,
     "delay": SECONDS,
     "defer.delay": {**SECONDS, **NONE},
+    "hedge.delay": {**SECONDS, **NONE},
+    "extra": {**integers(1), **NONE},
+    "attempts": {**integers(1), **NONE},
+    "on": {
+        "None": (lambda: None, TypeError, "None"),
+        "empty tuple": (tuple, TypeError, "()"),
+        "an exception": (OSError, TypeError, "OSError()"),
+        "another class": (lambda: int, TypeError, "<class 'int'>"),
+        "no Exception": (lambda: KeyboardInterrupt, TypeError, "<class 'KeyboardInterrupt'>"),
+        "one of several": (lambda: (OSError, 5), TypeError, "(<class 'OSError'>, 5)"),
+        **HOSTILE,
+    },
+    "wait": {**SECONDS, **NONE},
+    "max_wait": {**SECONDS, **NONE},
+    "budget": {**SECONDS, "zero": (lambda: 0, ValueError, "0"), "infinity": (lambda: math.inf, ValueError, "inf")},
+    "seconds": SECONDS,
+    "outcomes": {
+        **{name: row for name, row in ITERABLE.items() if "frame" not in name and "table" not in name},
+        "other values": (lambda: [paco.Ok(1, 1), 5], TypeError, "5"),
+    },
     "interval": {**SECONDS, **NONE},
     "timeframe": {**SECONDS, **NONE},
     "loop": LOOP,
@@ -193,7 +213,7 @@ def call(name, function, source, **given):
     """Call a function with what is right, but for what is ``given``."""
     known = parameters(name)
     right = {"coro": function, "coro_test": function, "iterable": source, "timeout": None, "value": 5, "fn": function}
-    right["arity_or_fn"] = function
+    right |= {"arity_or_fn": function, "delay": 0, "seconds": 5, "outcomes": []}
     several = (function(), function, function()) if "coros_or_futures" in known else ()
     keywords = {key: value for key, value in right.items() if key in known}
     return getattr(paco, name)(*several, **{**keywords, **given})

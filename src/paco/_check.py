@@ -130,6 +130,15 @@ def integer(name: str, parameter: str, value: object, least: int) -> int:
     return value
 
 
+def count_or_fraction(name: str, parameter: str, value: object) -> float:
+    """Demand an ``int`` of 0 or more, or a float between 0 and 1, neither of which is a fraction."""
+    expected = "an int of 0 or more, or a float between 0 and 1 (a fraction)"
+    number = _number(name, parameter, value, expected)
+    if not (0 < number < 1 if isinstance(value, float) else number >= 0):
+        raise ValueError(_message(name, parameter, expected, value))
+    return number
+
+
 def positive(name: str, parameter: str, value: object, expected: str = "a number above 0") -> float:
     """Demand a finite number above 0."""
     number = _number(name, parameter, value, expected)
@@ -159,16 +168,22 @@ def limit(name: str, value: object, parameter: str = "limit") -> int:
     return integer(name, parameter, value, 0)
 
 
-def seconds(name: str, parameter: str, value: object, *, optional: bool = True) -> float | None:
+def seconds(
+    name: str,
+    parameter: str,
+    value: object,
+    *,
+    optional: bool = True,
+    expected: str = "seconds (a number of 0 or more)",
+) -> float | None:
     """Demand seconds: a number of 0 or more, not NaN; or, if ``optional``, ``None``."""
     if value is None and optional:
         return None
-    expected = "seconds (a number of 0 or more)" + (" or None" if optional else "")
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(_message(name, parameter, expected, value))
-    if not value >= 0:  # NaN is not either
+    expected += " or None" if optional else ""
+    number = _number(name, parameter, value, expected)
+    if not number >= 0:  # NaN is not either
         raise ValueError(_message(name, parameter, expected, value))
-    return math.inf if value > sys.float_info.max else value
+    return math.inf if number > sys.float_info.max else number
 
 
 def timeout(name: str, value: object) -> float | None:

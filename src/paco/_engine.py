@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from paco._check import shorten
 from paco._errors import as_item_error, not_awaitable, trim
 from paco._nursery import Nursery, Worker
+from paco._outcomes import settled
 from paco._source import Reader, Upstream, close
 from paco._turn import SLICE
 from paco._turn import turn as _turn
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     import contextvars
     from collections.abc import Callable
 
+    from paco._outcomes import Outcome
     from paco._sinks import InOrder, Sink
 
 #: Items between two looks at the clock, at most: 16 us of items that take 0.25 us.
@@ -299,10 +301,6 @@ class Run(Nursery):
 
     # ---- what the reader of an async source asks, and tells
 
-    def ending(self) -> bool:
-        """Say whether nothing more will start."""
-        return self._ending
-
     def wanted(self) -> int:
         """Return how many items could start now: the free slots, as far as the sink has room."""
         busy = len(self._workers) - self._idle
@@ -359,6 +357,9 @@ class Run(Nursery):
     def _ended(self, task: asyncio.Task[None]) -> None:
         super()._ended(task)
         self._vacate(task)
+
+    def outcomes(self) -> tuple[Outcome[Any, Any], ...]:
+        return settled(self._sink.left())
 
     def _stopping(self) -> None:
         self._attention = -1

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Itera
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
-from paco import _check, _jobs, limits
+from paco import _check, _deadline, _jobs, limits
 from paco._answer import Answer
 from paco._sinks import Drop
 from paco._stream import Plan, Stream
@@ -279,7 +279,8 @@ def wait(
     Args:
         *coros_or_futures: As of `gather`; at least one.
         limit: In flight at most; 0 for no limit.
-        timeout: Seconds to wait; when they have passed the call returns, it does not raise.
+        timeout: Seconds to wait; when they have passed the call returns, it does not raise. Neither does it at a
+            `deadline`.
         loop: ``None`` or the running loop.
         return_exceptions: An ``Exception`` becomes the *result* of its future.
         return_when: ``"ALL_COMPLETED"``, ``"FIRST_COMPLETED"`` or ``"FIRST_EXCEPTION"``.
@@ -331,8 +332,9 @@ async def _wait(
 
     jobs = _jobs.Jobs(_jobs.Job(one) for one in calls)
     run = Plan("wait", attempt, jobs, limit).run(Drop())
+    run.heeds_deadline = False  # what is pending then goes on: it belongs to the caller
     run.start()
     async with _jobs.owned(run):
-        await _jobs.until(run, jobs, when=when, timeout=timeout)
+        await _jobs.until(run, jobs, when=when, timeout=_deadline.within(timeout)[0])
     raises = False  # what is pending belongs to the caller: its errors are its futures'
     return jobs.divide()
