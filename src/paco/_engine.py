@@ -18,8 +18,8 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from paco._check import shorten
+from paco._crew import Crew
 from paco._errors import as_item_error, not_awaitable, trim
-from paco._nursery import Nursery, Worker
 from paco._outcomes import settled
 from paco._source import Reader, Upstream, close
 from paco._turn import SLICE
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _STRIDE: Final = 64
 
 
-class Run(Nursery):
+class Run(Crew):
     """One run of a function over a source: `start`, then `join`, or `next` for each result of a stream.
 
     Args:
@@ -51,27 +51,19 @@ class Run(Nursery):
     """
 
     __slots__ = (
-        "_attention",
         "_catch",
         "_consumer",
-        "_exhausted",
         "_fn",
-        "_growing",
-        "_idle",
         "_items",
-        "_limit",
         "_looked",
         "_offset",
         "_parked",
         "_reader",
-        "_resting",
-        "_returning",
         "_since",
         "_sink",
         "_source",
         "_stride",
         "_turn",
-        "_workers",
         "hungry",
         "started",
     )
@@ -88,31 +80,24 @@ class Run(Nursery):
         catch: bool = False,
         offset: int = 0,
     ) -> None:
-        super().__init__(name, timeout)
+        super().__init__(name, limit or sys.maxsize, timeout)
         self._fn: Any = fn
         self._source: Any = source
         self._items: Any = None
         self._reader: Reader | None = None
         self._sink = sink
-        self._limit = limit or sys.maxsize
         self._catch = catch
         self._offset = offset
         self.started: int = offset
-        self._attention = -1  # when as many items have been started, a worker asks `_ready` before it takes another
         self._stride = 1
         self._looked = self._since = 0.0
         self._turn = 0
-        self._workers: set[asyncio.Task[None]] = set()  # the tasks that have a slot
-        self._idle = 0  # those of them that are not in an item
         self._consumer: asyncio.Future[None] | None = None
-        self._exhausted = self._growing = False
         self._parked: deque[asyncio.Future[None]] = deque()  # the workers that wait for room or for an item
-        self._resting = 0  # the tasks that have given their slot away for a while
-        self._returning: deque[tuple[asyncio.Task[None], asyncio.Future[None]]] = deque()  # those that want one again
         #: Whether a consumer that takes a result shall call `release`, for workers that wait for room.
         self.hungry: bool = False
 
-    # ---- starting, and growing on demand
+    # ---- starting
 
     def start(self) -> None:
         """Start in the running loop: one worker, and more as they turn out to be useful."""
@@ -130,28 +115,11 @@ class Run(Nursery):
         self._spawn()
         self._grow_soon()
 
-    def _spawn(self) -> None:
-        context = self._base.copy()
-        self._workers.add(self.start_task(self._work(context), context))
-
-    def _grow_soon(self) -> None:
-        if not (self._growing or self._exhausted or self._ending) and len(self._workers) < self._limit:
-            self._growing = True
-            self._loop.call_soon(self._grow, context=self._base)
-
-    def _grow(self) -> None:
-        """Double the workers, now that each of them has been seen suspended in an item."""
-        self._growing = False
-        if self._idle or self._exhausted or self._ending:
-            return  # whoever ends its idling asks again
-        count = min(max(len(self._workers), 1), self._limit - len(self._workers))
-        if self._reader is not None:
-            self._reader.wake()
-            count = min(count, self._reader.waiting())
-        for _ in range(count):
-            self._spawn()
-        if count > 0:
-            self._grow_soon()
+    def _useful(self) -> int:
+        if self._reader is None:
+            return sys.maxsize
+        self._reader.wake()
+        return self._reader.waiting()
 
     # ---- working
 
@@ -226,14 +194,6 @@ class Run(Nursery):
                 return turn.number
             await self._idling(self._park())
 
-    async def _idling(self, wait: Awaitable[None]) -> None:
-        self._idle += 1
-        try:
-            await wait
-        finally:
-            self._idle -= 1
-        self._grow_soon()
-
     async def _park(self) -> None:
         waiter = self._loop.create_future()
         self._parked.append(waiter)
@@ -248,43 +208,6 @@ class Run(Nursery):
             if not waiter.done():
                 waiter.set_result(None)
                 count -= 1
-
-    # ---- giving a slot away, and taking it again
-
-    async def rest(self, task: asyncio.Task[None], seconds: float, error: BaseException) -> None:
-        """Sleep inside of an item while another one has its slot; at most ``limit`` do so at once.
-
-        Args:
-            task: The worker, which is the present task.
-            seconds: How long.
-            error: How the attempt before the rest has ended.
-        """
-        if self._limit == sys.maxsize or self._resting >= self._limit or task not in self._workers:
-            await asyncio.sleep(seconds)
-            return
-        self._resting += 1
-        self._vacate(task)
-        try:
-            await asyncio.sleep(seconds)
-            if len(self._workers) - self._idle >= self._limit:
-                waiter = self._loop.create_future()
-                self._returning.append((task, waiter))
-                self._attention = -1  # a worker that comes to `_ready` now ends, and leaves its slot
-                await waiter
-        finally:
-            # Cancelled, it runs to its end beside as many others as are allowed; one worker too many then ends.
-            self._resting -= 1
-            self._workers.add(task)
-
-    def _vacate(self, task: asyncio.Task[None]) -> None:
-        """Leave a slot to an item that comes back from its rest, or else to a new worker."""
-        self._workers.discard(task)
-        while self._returning and len(self._workers) - self._idle < self._limit:
-            returning, waiter = self._returning.popleft()
-            if not waiter.done():
-                self._workers.add(returning)
-                waiter.set_result(None)
-        self._grow_soon()
 
     def _retire(self, task: asyncio.Task[None]) -> None:
         """Give the slot of a worker that its item has left a mark on to a fresh task."""
@@ -417,18 +340,3 @@ class Run(Nursery):
         if self._reader is not None:
             self._reader.wake()
         self.hungry = bool(self._parked)
-
-
-async def back_off(seconds: float, error: BaseException) -> None:
-    """Sleep between two attempts at something; inside of an item another one has its slot and its permits meanwhile.
-
-    Args:
-        seconds: How long.
-        error: How the attempt has ended.
-    """
-    task = asyncio.current_task()
-    run = task.nursery if isinstance(task, Worker) else None
-    if isinstance(run, Run):
-        await run.rest(cast("Worker", task), seconds, error)
-    else:
-        await asyncio.sleep(seconds)
