@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from aiolimiter import AsyncLimiter
 
 import paco
-from tests.torture.kit import Library
 from tests.torture.ours import PACO
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.torture.kit import Library
 
 #: What stands for a limit of so many.
 KINDS: dict[str, Callable[[int], Any]] = {
@@ -17,6 +23,9 @@ KINDS: dict[str, Callable[[int], Any]] = {
     "two counts": lambda count: paco.Limit(count) & paco.Limit(count + 1),
     "semaphore": asyncio.BoundedSemaphore,
     "semaphore & count": lambda count: paco.Limit(count + 1) & asyncio.BoundedSemaphore(count),
+    "rate & count": lambda count: paco.Limit(count) & paco.Rate(10**9, burst=10**6),
+    "aiolimiter & count": lambda count: paco.Limit(count) & AsyncLimiter(10**9, 1),
+    "CapacityLimiter": anyio.CapacityLimiter,
 }
 
 
@@ -38,6 +47,8 @@ def paced(kind: str, made: list[Any]) -> Library:
 
 def permits_out(limit: Any) -> int:
     """Return how many permits a limit has not got back."""
+    if isinstance(limit, anyio.CapacityLimiter):
+        return limit.statistics().borrowed_tokens + limit.statistics().tasks_waiting
     if isinstance(limit, asyncio.Semaphore):
         return limit._bound_value - limit._value
     if isinstance(limit, paco.Limit):
