@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from contextvars import Token
     from types import TracebackType
 
+    from paco.limits._both import AnyLimit
+
 
 class Holder:
     """Something that runs while it holds permits: an item, a call. What runs inside of it has it as its parent."""
@@ -109,7 +111,7 @@ class Limiter:
         """Return the limit as an ``async with`` block, for code that is not run by paco."""
         return Slot(self, item)
 
-    def __and__(self, other: Any) -> Limiter:
+    def __and__(self, other: AnyLimit) -> Limiter:
         from paco.limits._both import both  # which is made of these
 
         return both(self, other)
