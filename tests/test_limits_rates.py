@@ -309,12 +309,11 @@ async def test_what_the_cost_function_raises_is_an_error_of_the_item_and_takes_n
     assert probe.started_at == [0, 1]
 
 
-async def test_an_async_function_as_cost_is_an_error_and_its_coroutine_is_closed():
-    async def weigh(item):
-        return 1
-
-    with pytest.raises(TypeError, match=r"^paco\.Rate: weigh\(item\) must be a number of 0 or more, got <coroutine"):
-        await paco.map(nap, [0], limit=paco.Rate(1, cost=weigh))
+async def test_an_async_function_as_cost_is_refused_and_a_coroutine_that_comes_all_the_same_is_closed():
+    with pytest.raises(TypeError, match=r"^paco\.Rate: cost must be a plain function, not an async one, got <function"):
+        paco.Rate(1, cost=nap)
+    with pytest.raises(TypeError, match=r"^paco\.Rate: <lambda>\(item\) must be a number of 0 or more, got <coroutine"):
+        await paco.map(nap, [0], limit=paco.Rate(1, cost=lambda item: nap()))
 
 
 # ---- a pause
@@ -465,7 +464,7 @@ def test_a_burst_that_is_no_int_of_1_or_more_is_an_error_at_once(wrong, error):
 
 
 def test_a_cost_that_is_no_function_is_an_error_at_once():
-    with pytest.raises(TypeError, match=r"^paco\.Rate: cost must be a coroutine function, got 1$"):
+    with pytest.raises(TypeError, match=r"^paco\.Rate: cost must be a plain function, not an async one, got 1$"):
         paco.Rate(1, cost=1)
 
 

@@ -70,6 +70,13 @@ def function(name: str, coro: object, parameter: str = "coro") -> None:
         raise TypeError(_message(name, parameter, "a coroutine function", coro))
 
 
+def plain_function(name: str, fn: object, parameter: str) -> None:
+    """Demand a callable that is not async."""
+    discard(fn)
+    if not callable(fn) or inspect.iscoroutinefunction(innermost(fn)):
+        raise TypeError(_message(name, parameter, "a plain function, not an async one", fn))
+
+
 def innermost(coro: Any) -> Any:
     """Return the function inside of `functools.partial` objects."""
     while isinstance(coro, partial):

@@ -88,7 +88,7 @@ class Rate(Limiter):
         self._per = _check.positive("Rate", "per", per, "seconds (a number above 0)")
         self._burst = _check.integer("Rate", "burst", burst, 1)
         if cost is not None:
-            _check.function("Rate", cost, "cost")
+            _check.plain_function("Rate", cost, "cost")
         self._cost = cost
         self._gap = per / n
         self._bucket = Bucket(n, per, burst)
