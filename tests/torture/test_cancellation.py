@@ -198,6 +198,10 @@ OVER_ITEMS = {
     "Stream with max_errors": lambda work, source: iterate(paco.map(paco.settle(work), source, limit=2).max_errors(0)),
     "settle": lambda work, source: paco.map(paco.settle(work), source, limit=2, timeout=0.3),
     "retry in a run": lambda work, source: paco.map(paco.retry(work, attempts=2, wait=0.1), source, limit=2),
+    "map under a count": lambda work, source: paco.map(work, source, limit=paco.Limit(2)),
+    "map under a rate": lambda work, source: paco.map(work, source, limit=paco.Rate(4, burst=2)),
+    "each under two limits": lambda work, source: paco.each(work, source, limit=paco.Rate(4) & asyncio.Semaphore(2)),
+    "Stream under a limit": lambda work, source: iterate(paco.map(work, source, limit=paco.Limit(2)).buffer(1)),
     "retry under a limit": lambda work, source: paco.map(paco.retry(work, wait=0), source, limit=paco.Limit(2)),
     "hedge in a run": lambda work, source: paco.map(paco.hedge(work, 0), source, limit=2),
     "Stage": lambda work, source: source | paco.map(work, limit=2) | paco.filter(work) | paco.each(work, limit=1),
@@ -275,6 +279,13 @@ async def under_a_deadline(work):
         await paco.timeout(work)(9)
 
 
+async def in_slots(limit, work):
+    async with limit.slot():
+        await work(2)
+    async with limit.slot(1):
+        await work(1)
+
+
 async def called_twice(calls):
     await calls(2)
     await calls(2)
@@ -307,6 +318,11 @@ async def work_judge(verdict):
 
 
 WRAPPERS = {
+    "Limit": lambda work: in_slots(paco.Limit(1), work),
+    "Rate": lambda work: in_slots(paco.Rate(1), work),
+    "Limiter made of several": lambda work: in_slots(paco.Limit(1) & paco.Rate(1) & asyncio.Lock(), work),
+    "limited": lambda work: called_twice(paco.limited(work, 1)),
+    "limited with two callers": lambda work: shared(lambda fn: paco.limited(fn, paco.Limit(1)), work),
     "TimeoutLimit": limited,
     "timeout of a function": lambda work: paco.timeout(work, 1)(2),
     "timeout of a coroutine object": lambda work: paco.timeout(work(2), 1),
