@@ -15,6 +15,7 @@ import pytest
 
 import paco
 from paco import _outcomes
+from paco._nursery import Nursery
 from paco.testing import AsyncSource, Probe, Source, cancel_at_every_step, now
 
 
@@ -171,7 +172,7 @@ async def test_an_error_that_is_kept_shows_the_users_frames_and_frees_them_witho
     gc.collect()
     gc.disable()
     try:
-        for fn in (fetch, paco.retry(fetch, wait=0), paco.timeout(fetch, 1)):
+        for fn in (fetch, paco.retry(fetch, wait=0), paco.timeout(fetch, 1), paco.hedge(fetch, 1)):
             outcomes = await paco.map(paco.settle(fn), [1])
             assert outcomes[0].error.__traceback__.tb_frame.f_code is fetch.__code__
             del outcomes
@@ -309,6 +310,14 @@ async def test_a_stream_in_order_of_completion_has_handed_on_all():
         async for outcome in paco.map(paco.settle(probe), [1, 2, 3, 4], limit=3, timeout=10).as_completed():
             handed.append(outcome.item)
     assert (handed, caught.value.outcomes) == ([1, 2, 4], ())
+
+
+async def test_tasks_that_keep_no_results_have_no_outcomes():
+    nursery = Nursery("nothing", 0)
+    assert not nursery.enter()
+    with pytest.raises(paco.RunTimeout) as caught:
+        await nursery.join()
+    assert caught.value.outcomes == ()
 
 
 def test_a_run_timeout_survives_pickling():

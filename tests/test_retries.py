@@ -337,9 +337,10 @@ async def test_without_a_budget_every_call_has_all_its_attempts():
 # ---- in a run: slots
 
 
-async def test_an_item_in_back_off_gives_its_slot_to_another_one(longest):
+@pytest.mark.parametrize("make_limit", [lambda: 1, lambda: paco.Limit(1)], ids=["int", "Limit"])
+async def test_an_item_in_back_off_gives_its_slot_to_another_one(make_limit, longest):
     fetch = Flaky(lambda item: item == 0, takes=10)
-    results = await paco.map(paco.retry(fetch, wait=10), range(4), limit=1)
+    results = await paco.map(paco.retry(fetch, wait=10), range(4), limit=make_limit())
     assert results == [0, 1, 2, 3]
     assert fetch.times == [0, 10, 20, 30, 40]  # item 1 runs from 10 to 20, while item 0 rests
     assert list(fetch.calls) == [0, 1, 2, 3]

@@ -185,9 +185,8 @@ def settle(
         except (Exception, asyncio.CancelledError) as error:
             if isinstance(error, asyncio.CancelledError) and _is_being_cancelled():
                 raise
-            trim(error)
-            failed = cast("Exception", as_item_error(error))
-            return Err(item, failed, attempts.count, start, now() - began)
+            trim(error)  # and in no variable: the frames of an error that is kept lead back here
+            return Err(item, cast("Exception", as_item_error(error)), attempts.count, start, now() - began)
         finally:
             try:
                 _attempts.reset(token)

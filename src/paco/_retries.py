@@ -73,6 +73,8 @@ def retry(
     is, at once, when ``on`` does not want it retried, when the budget is spent, or when the pause would not end before
     a `deadline`. A cancellation, ``KeyboardInterrupt`` and ``SystemExit`` are never retried.
 
+    A call that succeeds costs about 3 us more than that of ``fn``.
+
     A decorator too: ``@paco.retry``, ``@paco.retry(attempts=5)``.
 
     __ https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/

@@ -6,7 +6,8 @@ import asyncio
 import inspect
 import weakref
 from collections import deque
-from typing import TYPE_CHECKING, Any, Literal, overload
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
 from paco import _check, _deadline
 from paco._clock import Clock
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from typing import Self
 
     from paco._types import P, R, T
+
+
+_UNLIMITED: Final = nullcontext()
 
 
 class TimeoutLimit:
@@ -186,8 +190,12 @@ def timeout(
     return keep(wrapper, fn)
 
 
-def limiting(what: str, timeout: float | None, loop: asyncio.AbstractEventLoop | None = None) -> TimeoutLimit:
-    """Make a `TimeoutLimit` whose message says ``what`` did not finish."""
+def limiting(
+    what: str, timeout: float | None, loop: asyncio.AbstractEventLoop | None = None
+) -> AbstractContextManager[object]:
+    """Make a `TimeoutLimit` whose message says ``what`` did not finish; nothing, where there is no limit."""
+    if loop is None and _deadline.within(timeout)[0] is None:
+        return _UNLIMITED
     limit = TimeoutLimit(timeout, loop)
     limit._what = what  # noqa: SLF001 - the same module: no public parameter for a message
     return limit
