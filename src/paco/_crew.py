@@ -111,6 +111,13 @@ class Crew(Nursery):
             self._resting -= 1
             self._workers.add(task)
 
+    def _one_too_many(self) -> bool:
+        """Say whether the worker that asks has to end, for an item that wants its slot again."""
+        if self._returning or len(self._workers) > self._limit:
+            self._vacate(cast("asyncio.Task[None]", asyncio.current_task(self._loop)))
+            return True
+        return False
+
     def _vacate(self, task: asyncio.Task[None]) -> None:
         """Leave a slot to an item that comes back from its rest, or else to a new worker."""
         self._workers.discard(task)

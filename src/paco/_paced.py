@@ -8,7 +8,6 @@ and takes the item. Then the next one may. So nothing is created that cannot sta
 from __future__ import annotations
 
 import asyncio
-import sys
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from paco._check import discard
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
 #: Workers that are woken for one turn of the loop at most, when each of those before has found an item and a permit.
 _BURST: Final = 64
-#: Items in back-off at most under a limit that does not count.
+#: So many items may rest before nothing more starts, under a limit that does not count.
 _RESTING: Final = 1000
 
 
@@ -65,11 +64,13 @@ class Paced(Run):
         "_held",
         "_limiter",
         "_off_duty",
-        "_permits",
         "_peak",
+        "_permits",
         "_store",
         "_waiting",
     )
+
+    _in_batches = False  # they come out of the gate one by one
 
     def __init__(
         self,
@@ -211,6 +212,8 @@ class Paced(Run):
     async def _admit(self, turn: int) -> Start | None:
         """Wait for this worker's turn at the gate, and there for an item that may start, if there is one."""
         self._notify()
+        if self._resting:
+            self._unpark(1)  # whoever is at the gate may have waited for this item to end
         while self._at_gate and not (self._exhausted or self._ending):
             await self._idling(self._wait_for_turn())
         if self._ending or self._exhausted:
@@ -228,10 +231,12 @@ class Paced(Run):
         """Wait for room, for an item and for the limit."""
         start: Start | None = None
         while start is None and (turn := await self._ready(turn)):
-            if not self._ahead:
-                start = await self._take_with_permit(turn)
-            elif self._held >= self._ahead:
+            if self._ahead and self._held >= self._ahead:
                 await self._idling(self._park())
+            elif self._resting and self._too_many_rest():
+                await self._idling(self._park())
+            elif not self._ahead:
+                start = await self._take_with_permit(turn)
             elif start := self._take(None, turn):
                 self._held += 1
         return start
@@ -280,7 +285,7 @@ class Paced(Run):
         return None
 
     def _follow(self) -> None:
-        """Let as many results wait for a slow consumer as items have been in flight at once: nobody tells that before."""
+        """Let as many results wait for a slow consumer as items have been in flight at once."""
         self._peak = max(self._peak, len(self._permits) + 1)
         if self._waiting is not None and self._buffer is None:
             self._waiting.most = self._peak
@@ -288,8 +293,7 @@ class Paced(Run):
     # ---- giving the permit away, and taking one again
 
     async def rest(self, task: asyncio.Task[None], seconds: float, error: BaseException) -> None:
-        most = min(self._limiter.most, _RESTING)
-        if self._resting >= most or task not in self._permits:
+        if task not in self._permits:
             await asyncio.sleep(seconds)
             return
         start = self._permits.pop(task)
@@ -299,8 +303,17 @@ class Paced(Run):
             if released is not None:
                 await self._heard(released)
             await asyncio.sleep(seconds)
+            start.permit = await self._limiter.acquire(start.item)
+            self._permits[task] = start
         finally:
             self._resting -= 1
+            self._unpark(1)
             del error  # its frames may lead back here
-        start.permit = await self._limiter.acquire(start.item)
-        self._permits[task] = start
+
+    def _too_many_rest(self) -> bool:
+        """Say whether nothing new may start: all who rest come back, so that memory is bounded by their number.
+
+        They have no permit, so that every attempt takes a new one; as many may rest as run, and no more begin.
+        """
+        most = min(self._limiter.most, _RESTING)
+        return self._resting >= most and self._resting + len(self._permits) >= 2 * most
