@@ -231,9 +231,7 @@ class Paced(Run):
         """Wait for room, for an item and for the limit."""
         start: Start | None = None
         while start is None and (turn := await self._ready(turn)):
-            if self._ahead and self._held >= self._ahead:
-                await self._idling(self._park())
-            elif self._resting and self._too_many_rest():
+            if 0 < self._ahead <= self._held or (self._resting and self._too_many_rest()):
                 await self._idling(self._park())
             elif not self._ahead:
                 start = await self._take_with_permit(turn)

@@ -65,9 +65,9 @@ def retry(
     Before the next attempt after the n-th it waits between 0 and ``min(max_wait, wait * 2 ** (n - 1))`` seconds:
     exponential back-off with full jitter, so that those who have failed together do not come back together (Marc
     Brooker, `Exponential Backoff and Jitter`__, AWS Architecture Blog, 2015). Meanwhile an item of a run gives its slot
-    and its permits to another one, and takes new ones before the next attempt: the limit is never idle, and every
-    attempt pays the rate. At most as many items as the limit rest at once; those beyond keep their slot, so that memory
-    stays bounded. Elsewhere it is a plain sleep.
+    and its permits to another one, and takes new ones before the next attempt: others go on, and every attempt
+    pays the rate. As many items as the limit may rest while as many run; then nothing new begins before one is through,
+    so that memory stays bounded. Elsewhere it is a plain sleep.
 
     When no attempt is left the last exception is raised itself, with a note that tells the attempts and the time. So it
     is, at once, when ``on`` does not want it retried, when the budget is spent, or when the pause would not end before
