@@ -11,7 +11,8 @@ The layers, from the bottom up; a module imports only from those before it:
     _decorator  _shared             what the decorators have in common
     _loops  _timing  _functions     loops, time, and functions of functions
     _run                            from sync code
-    testing  _cli                   used, not imported: virtual time for tests; the command
+    testing                         used, not imported: virtual time for tests
+    _console  _figures  _cli        used, not imported: the command, and what it has in common with the listeners
 """
 
 from __future__ import annotations
