@@ -5,6 +5,7 @@ The layers, from the bottom up; a module imports only from those before it:
     _types  _check  _errors         words that all share; argument checks; what becomes of errors
     _turn  _nursery                 how long runs may hold the loop; tasks that end together
     _source  _sinks  _engine        where items come from, where results go, and the scheduler between them
+    events  _watched                what is told to listeners, and a run that tells it
     _answer  _stream  _stage        what the functions return: one result, or many; and pipelines of them
     _flat  _mapping  _selecting     functions over items, nested ones too
     _jobs  _groups  _executor       groups of coroutines, and the futures of their calls
@@ -28,6 +29,7 @@ from paco._selecting import dropwhile, every, filter, filterfalse, reduce, some
 from paco._stage import Stage
 from paco._stream import Stream
 from paco._timing import TimeoutLimit, defer, throttle, timeout
+from paco.events import listening
 
 __version__ = "0.1.0"
 
@@ -52,6 +54,7 @@ __all__ = [
     "gather",
     "identity",
     "interval",
+    "listening",
     "map",
     "once",
     "partial",

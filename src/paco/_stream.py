@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from dataclasses import dataclass, replace
+from operator import length_hint
 from typing import TYPE_CHECKING, Any, Generic
 
 from paco import _check
@@ -14,6 +15,8 @@ from paco._engine import Run
 from paco._sinks import NOTHING, SKIP, AsCompleted, Drop, InOrder, Keep, Sink
 from paco._source import close
 from paco._types import T_co
+from paco._watched import WatchedRun
+from paco.events import ears
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -40,8 +43,9 @@ class Plan:
     buffer: int | None = None
 
     def run(self, sink: Sink) -> Run:
-        """Make the run, not started yet."""
-        return Run(
+        """Make the run, not started yet; one that tells about itself only if somebody listens."""
+        kind = WatchedRun if ears() else Run
+        return kind(
             self.name,
             self.fn,
             self.source,
@@ -122,6 +126,11 @@ class Stream(
     def __repr__(self) -> str:
         plan = self._plan
         return f"<paco.{plan.name} stream of {_check.shorten(plan.fn)}, limit={plan.limit}, {self._use or 'unused'}>"
+
+    def __length_hint__(self) -> int:
+        plan = self._plan
+        hint = -1 if plan.gaps else length_hint(plan.source, -1)
+        return NotImplemented if hint < 0 else hint + len(plan.head)
 
     # ---- the same run in another form
 
