@@ -11,9 +11,12 @@ The layers, from the bottom up; a module imports only from those before it:
     _jobs  _groups  _executor       groups of coroutines, and the futures of their calls
     _decorator  _shared             what the decorators have in common
     _loops  _timing  _functions     loops, time, and functions of functions
+    _listeners                      the listeners that come with it
     _run                            from sync code
     testing                         used, not imported: virtual time for tests
-    _console  _figures  _cli        used, not imported: the command, and what it has in common with the listeners
+    _console  _figures              used, not imported: what people are shown
+    _pictures                       used, not imported: pictures of what runs did
+    _cli                            used, not imported: the command
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from paco._errors import ItemCancelled
 from paco._executor import ConcurrentExecutor, concurrent
 from paco._functions import apply, compose, constant, curry, identity, once, partial, thunk, times, wraps
 from paco._groups import gather, race, series, wait
+from paco._listeners import trace
 from paco._loops import interval, until, whilst
 from paco._mapping import each, flat_map, map, repeat
 from paco._run import run
@@ -68,6 +72,7 @@ __all__ = [
     "thunk",
     "timeout",
     "times",
+    "trace",
     "until",
     "wait",
     "whilst",
