@@ -149,7 +149,7 @@ def log_ticks(bars: Sequence[Bar]) -> list[Tick]:
     """Return ticks on the axis of a histogram: the powers of ten, and 2 and 5 times those where they are few."""
     low, high = bars[0].low, bars[-1].high
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    factors = (1,) if len(powers) > _TICKS else (1, 2, 5)
+    factors = (1, 2, 5) if high <= 101 * low else (1,)  # a phone has room for seven
     values = (math.pow(10, power) * factor for power in powers for factor in factors)
     inside = (value for value in values if low * (1 - 1e-9) <= value <= high * (1 + 1e-9))
     return [Tick(log_share(bars, value), latency(value)) for value in inside]
