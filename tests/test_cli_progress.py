@@ -7,9 +7,9 @@ import io
 
 import pytest
 
-from paco._cli._console import Console
 from paco._cli._inputs import Item, Problem
 from paco._cli._progress import Display, Progress, Tally
+from paco._console import Console
 
 
 class Screen(Console):

@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from dataclasses import dataclass, replace
+from operator import length_hint
 from typing import TYPE_CHECKING, Any, Generic
 
 from paco import _check
@@ -15,6 +16,8 @@ from paco._paced import Paced
 from paco._sinks import NOTHING, SKIP, AsCompleted, Drop, InOrder, Judged, Keep, Sink
 from paco._source import close
 from paco._types import T_co
+from paco._watched import WatchedPaced, WatchedRun
+from paco.events import ears
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -53,10 +56,13 @@ class Plan:
         return run
 
     def _run(self, sink: Sink) -> Run:
+        """Make one that tells about itself only if somebody listens."""
         how: dict[str, Any] = {"timeout": self.timeout, "catch": self.catch, "offset": len(self.head)}
         if isinstance(self.limit, int):
-            return Run(self.name, self.fn, self.source, sink, limit=self.limit, **how)
-        return Paced(self.name, self.fn, self.source, sink, limit=self.limit, buffer=self.buffer, **how)
+            count = WatchedRun if ears() else Run
+            return count(self.name, self.fn, self.source, sink, limit=self.limit, **how)
+        paced = WatchedPaced if ears() else Paced
+        return paced(self.name, self.fn, self.source, sink, limit=self.limit, buffer=self.buffer, **how)
 
     async def collect(self) -> list[Any]:
         """Run, and return the results as a list."""
@@ -130,6 +136,11 @@ class Stream(
     def __repr__(self) -> str:
         plan = self._plan
         return f"<paco.{plan.name} stream of {_check.shorten(plan.fn)}, limit={plan.limit}, {self._use or 'unused'}>"
+
+    def __length_hint__(self) -> int:
+        plan = self._plan
+        hint = -1 if plan.gaps else length_hint(plan.source, -1)
+        return NotImplemented if hint < 0 else hint + len(plan.head)
 
     # ---- the same run in another form
 

@@ -3,7 +3,6 @@
 The layers, each importing only from those above it::
 
     _errors     the error that ends the command, how an error of the user's code is shown
-    _console    what a person is shown: whole lines, and one that is repainted
     _stop       signals, and the wish that nothing more is read
     _values     values as JSON
     _keys       what identifies an item
@@ -27,9 +26,9 @@ import sys
 from typing import TYPE_CHECKING
 
 import paco
-from paco._cli._console import safe_lines
 from paco._cli._errors import CommandError, suggest
 from paco._cli._stop import Interrupts
+from paco._console import safe_lines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from paco._cli._console import Console
 from paco._cli._errors import CommandError
 from paco._cli._function import open_target
 from paco._cli._inputs import STDIN, Input, Reader, find_inputs
@@ -19,6 +18,7 @@ from paco._cli._progress import Display
 from paco._cli._run import Job, run
 from paco._cli._stop import Stop
 from paco._cli._target import find_target
+from paco._console import Console
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence

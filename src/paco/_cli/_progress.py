@@ -7,13 +7,14 @@ import enum
 from collections import deque
 from typing import TYPE_CHECKING
 
-from paco._cli._console import fit
+from paco._console import fit
+from paco._figures import clock, duration, per_second
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from paco._cli._console import Console
     from paco._cli._inputs import Item, Problem
+    from paco._console import Console
 
 MODES = ("auto", "plain", "off")
 
@@ -37,8 +38,6 @@ _FAILURES_PLAIN = 20
 _KINDS = 8
 _FAILURES = "  failures  "
 _BAR = 30
-#: Items per second above which no decimals are shown.
-_MANY = 100
 
 
 class Tally:
@@ -142,9 +141,9 @@ class Progress:
             (counted, ""),
             (f"{tally.ok:,} ok", "green"),
             (f"{tally.failed:,} failed", "red" if tally.failed else ""),
-            (_per_second(rate), ""),
+            (per_second(rate), ""),
             (f"{tally.in_flight:,} in flight", ""),
-            (f"eta {_clock((total - tally.done) / rate)}" if total is not None and rate else "", ""),
+            (f"eta {clock((total - tally.done) / rate)}" if total is not None and rate else "", ""),
         ]
         return self._join([part for part in parts if part[0]], tally.done / total if total else None)
 
@@ -180,8 +179,8 @@ class Progress:
         items = f"{tally.done:,} items" if total in (None, tally.done) else f"{tally.done:,} of {total:,} items"
         parts = [items, f"{tally.ok:,} ok", f"{tally.failed:,} failed"]
         parts += [f"{tally.cancelled:,} cancelled"] if tally.cancelled else []
-        parts += [_per_second(tally.done / seconds)] if seconds > 0 else []
-        self._console.say(f"{self._console.style(ended, 'bold')} in {_duration(seconds)}    {'   '.join(parts)}")
+        parts += [per_second(tally.done / seconds)] if seconds > 0 else []
+        self._console.say(f"{self._console.style(ended, 'bold')} in {duration(seconds)}    {'   '.join(parts)}")
         if tally.failed:
             self._console.say("\n".join(self._failures()))
 
@@ -195,21 +194,3 @@ class Progress:
                 lines.append("")
             lines[-1] += f"   {text}" if lines[-1] else text
         return [(" " * len(_FAILURES) if number else _FAILURES) + line for number, line in enumerate(lines)]
-
-
-def _per_second(rate: float) -> str:
-    return f"{rate:,.0f}/s" if rate >= _MANY or not rate else f"{rate:.3g}/s"
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    if not minutes:
-        return f"{seconds:.1f}s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h {minutes:02}m" if hours else f"{minutes}m {rest:02}s"

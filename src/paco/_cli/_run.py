@@ -8,21 +8,21 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 import paco
-from paco._cli._console import safe_lines
-from paco._cli._errors import ClosingError, describe, message
+from paco._cli._errors import ClosingError, describe
 from paco._cli._inputs import Problem
 from paco._cli._progress import Display, Progress, Tally
 from paco._cli._records import Slots, Span, failure, line, opening, result
 from paco._cli._writer import Writer
+from paco._console import message, safe_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractAsyncContextManager
 
-    from paco._cli._console import Console
     from paco._cli._function import Function
     from paco._cli._inputs import Item, Reader
     from paco._cli._stop import Interrupts, Stop
+    from paco._console import Console
 
 _FAILED = 1
 _CLOSED_PIPE = 141  # what a shell shows for `yes | head`: 128 + SIGPIPE
