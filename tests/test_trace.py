@@ -63,7 +63,7 @@ def traced(call):
 
 def record_of(spans, *, limit=0, name="work", states=None):
     """Return the record of a run with items of these starts and ends, each in the lowest free slot."""
-    run = Run("map", name, limit, len(spans), [1.0, 0, 0, 0, 0], fed=False)
+    run = Run("map", name, limit, len(spans), [1.0, *[0.0] * (len(WAITING) - 1)], fed=False)
     record, free, busy = Record(run), list(range(len(spans))), []
     for position, (start, end) in enumerate(sorted(spans)):
         while busy and busy[0][0] <= start:

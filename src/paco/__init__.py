@@ -19,7 +19,7 @@ The layers, from the bottom up; a module imports only from those before it:
     _run                            from sync code
     testing                         used, not imported: virtual time for tests
     _console  _figures              used, not imported: what people are shown
-    _pictures                       used, not imported: pictures of what runs did
+    _meter  _progress  _pictures    used, not imported: how runs go, and how they went
     _cli                            used, not imported: the command
 """
 
@@ -31,7 +31,7 @@ from paco._executor import ConcurrentExecutor, concurrent
 from paco._functions import apply, compose, constant, curry, identity, once, partial, thunk, times, wraps
 from paco._groups import gather, race, series, wait
 from paco._hedging import hedge
-from paco._listeners import trace
+from paco._listeners import progress, trace
 from paco._loops import interval, until, whilst
 from paco._mapping import each, flat_map, map, repeat
 from paco._outcomes import Err, Ok, RunTimeout, TooManyErrors, partition, settle
@@ -82,6 +82,7 @@ __all__ = [
     "once",
     "partial",
     "partition",
+    "progress",
     "race",
     "reduce",
     "repeat",

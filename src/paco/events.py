@@ -120,6 +120,14 @@ class Run:
         return f"{self.name} {self.function}".rstrip()
 
     @property
+    def order(self) -> tuple[int, int]:
+        """What to sort runs by: their start, but the stages of a pipeline from its source on."""
+        last, stages = self, 0
+        while last.feeds is not None:
+            last, stages = last.feeds, stages + 1
+        return last.id, -stages
+
+    @property
     def done(self) -> int:
         """Items that went well or failed."""
         return self.ok + self.failed
