@@ -12,6 +12,7 @@ WAITED_FOR: Final[dict[Waiting, str]] = {
     "limit": "a free slot",
     "input": "the source",
     "output": "the consumer",
+    "order": "an earlier item",
     "loop": "the event loop",
     "tail": "the last items",
 }
