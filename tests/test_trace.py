@@ -455,6 +455,11 @@ async def busy(_):
     loop._set_time(loop.time() + 3)
 
 
+async def slow_first():
+    async for _ in paco.map(nap, [60] + [1] * 10, limit=2):
+        pass
+
+
 async def slow_consumer():
     async for _ in paco.map(nap, [1] * 5, limit=2):
         await asyncio.sleep(10)
@@ -465,12 +470,13 @@ async def slow_consumer():
     [
         (lambda: paco.map(nap, [1] * 30, limit=3), "all 3 slots were busy: the function sets the pace"),
         (lambda: paco.map(nap, AsyncSource([1] * 3, delay=9), limit=3), "no items: the source sets the pace"),
+        (slow_first, "finished results waited for an earlier item to be handed on in order: buffer(n) lets more"),
         (slow_consumer, "finished results waited for the consumer: it sets the pace"),
         (lambda: paco.map(busy, [1] * 5, limit=3), "the event loop was busy"),
         (lambda: paco.map(nap, [1, 9, 2]), "ran to their end; the slowest, #1, took 9s."),
         (lambda: paco.each(nap, [2] * 2, timeout=1), "ran to their end."),
     ],
-    ids=["limit", "input", "output", "loop", "tail", "timeout"],
+    ids=["limit", "input", "order", "output", "loop", "tail", "timeout"],
 )
 def test_a_sentence_says_where_the_time_went(call, sentence, tmp_path):
     assert sentence in " ".join(page_of(traced(call), tmp_path).texts)

@@ -13,6 +13,7 @@ WAITED_FOR: Final[dict[Waiting, str]] = {
     "rate": "the rate",
     "input": "the source",
     "output": "the consumer",
+    "order": "an earlier item",
     "loop": "the event loop",
     "tail": "the last items",
 }

@@ -16,7 +16,7 @@ from paco import _check, events
 from paco._engine import Run
 from paco._errors import as_item_error
 from paco._paced import Paced
-from paco._sinks import InOrder
+from paco._sinks import AsCompleted, InOrder
 from paco._source import Calls, Upstream
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from paco._sinks import Sink
     from paco.events import Ear
 
-_LIMIT, _RATE, _INPUT, _OUTPUT, _LOOP, _TAIL = range(len(events.WAITING))
+_LIMIT, _RATE, _INPUT, _OUTPUT, _ORDER, _LOOP, _TAIL = range(len(events.WAITING))
 #: What is known of an item when it starts: its position, its slot, the time.
 _Begun = tuple[int, int, float]
 _new: Final[Any] = vars(tuple)["__new__"]  # half of what the constructor of a named tuple takes
@@ -53,7 +53,7 @@ class _Watched(_Base):
         self._ears = events.ears()
         self._on_start = self._hearing(events.ItemStarted)
         self._on_end = self._hearing(events.ItemEnded)
-        self._room = sink.room if isinstance(sink, InOrder) else None  # other sinks have always room
+        self._stream = sink if isinstance(sink, InOrder) else None  # other sinks have always room
         self._free: list[int] = []  # slots: a heap of those below the number of items that run, and a few above
         self._running = 0
         self._error: BaseException | None = None
@@ -140,7 +140,7 @@ class _Watched(_Base):
             view.failed += 1
         heappush(self._free, slot)
         self._running -= 1
-        self._count(now)
+        self._count(now, position + self._offset)
         if self._on_end:
             ended = _new(events.ItemEnded, (view, position, slot, item, start, now, attempts, outcome, error))
             events.tell(self._on_end, ended)
@@ -154,7 +154,7 @@ class _Watched(_Base):
         view.retried += bool(mention.retries)
         return mention.error if error is None else error, 1 + mention.retries
 
-    def _count(self, now: float) -> None:
+    def _count(self, now: float, ended: int = -1) -> None:
         """Count the time since the last event for what has kept an item from starting, and see what does from now on.
 
         Nothing that this depends on changes before the next event: when it does, an item starts at once.
@@ -162,12 +162,12 @@ class _Watched(_Base):
         held = self._held
         self._waits[held if held != self._held_back_by or not self._exhausted else _TAIL] += now - self._last
         self._last = now
+        stream, reader = self._stream, self._reader
         if self._running >= self._most():
             self._held = _LIMIT
-        elif self._room is not None and self._room(self.started) <= self.started:
-            self._held = _OUTPUT
+        elif stream is not None and stream.room(self.started) <= self.started:
+            self._held = _OUTPUT if stream.ready() or _is_next(stream, ended) else _ORDER
         else:
-            reader = self._reader
             self._held = self._held_back_by if reader is None or reader.ready() else _INPUT
 
     # ---- ending
@@ -203,6 +203,11 @@ class WatchedPaced(_Watched, Paced):
 
     def _most(self) -> int:
         return self._limiter.most
+
+
+def _is_next(stream: InOrder, index: int) -> bool:
+    """Say whether the consumer can have the result of an item that is just ending, which is not stored yet."""
+    return index >= 0 and (isinstance(stream, AsCompleted) or index == stream.taken)
 
 
 def _called(fn: Any) -> str:

@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 #: How an item or a run ended. ``cancelled`` is what ended early because its run did: it has not failed.
 Outcome: TypeAlias = Literal["ok", "failed", "cancelled"]
 #: What keeps the next item from starting: all slots are busy; a limit object has not let it start yet, as a rate; an
-#: async source has none; its results wait for the consumer; nothing does, so it is the event loop that is busy; there
-#: is none left.
-Waiting: TypeAlias = Literal["limit", "rate", "input", "output", "loop", "tail"]
+#: async source has none; finished results wait for the consumer, or for an earlier item, whose turn is first; nothing
+#: does, so the event loop is busy; there is none left.
+Waiting: TypeAlias = Literal["limit", "rate", "input", "output", "order", "loop", "tail"]
 
 WAITING: Final[tuple[Waiting, ...]] = get_args(Waiting)
 

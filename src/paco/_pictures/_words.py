@@ -47,6 +47,8 @@ _SENTENCES: dict[Waiting, str] = {
     "input": "For {share} of the time there were free slots and no items: the source sets the pace.",
     "output": "For {share} of the time there were free slots, and finished results waited for the consumer: it sets "
     "the pace.",
+    "order": "For {share} of the time there were free slots, and finished results waited for an earlier item to be "
+    "handed on in order: buffer(n) lets more of them wait, as_completed() does without the order.",
     "loop": "For {share} of the time items could have started, and the event loop was busy: the function, the source "
     "or something beside them uses the processor, or blocks.",
     "tail": "For {share} of the time no items were left to start, and the last ones ran to their end{slowest}.",
