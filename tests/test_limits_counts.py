@@ -47,6 +47,7 @@ class Line:
     async def end(self):
         await asyncio.gather(*self.tasks, return_exceptions=True)
         assert self.limit.in_flight == self.limit.waiting == 0
+        assert not self.limit._queue
 
 
 # ---- how many at once
@@ -374,6 +375,7 @@ async def test_one_that_is_just_giving_up_does_not_count_as_waiting():
 
     async def outer(number):
         if number == 0:
+            await nap(1)
             tasks.append(asyncio.ensure_future(patient(number)))
             await asyncio.wait(tasks)
             return "gave up"
