@@ -55,12 +55,12 @@ async def queued(limit, count, starts, each=lambda number: None):
 
 async def test_starts_are_as_far_apart_as_the_rate_says():
     assert await starts_of(paco.Rate(8), 5) == [0, 0.125, 0.25, 0.375, 0.5]
-    assert await starts_of(paco.Rate(3, per=60), 3) == [0.625, 20.625, 40.625]
+    assert await starts_of(paco.Rate(3, per=60), 3) == [0.5, 20.5, 40.5]
 
 
 async def test_a_rate_below_one_is_one_in_several_windows():
     assert await starts_of(paco.Rate(0.5), 3) == [0, 2, 4]
-    assert await starts_of(paco.Rate(2.5, per=10), 3) == [6, 10, 14]
+    assert await starts_of(paco.Rate(2.5, per=10), 3) == [4, 8, 12]
 
 
 async def test_what_takes_long_is_not_waited_for():

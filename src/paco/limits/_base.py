@@ -71,7 +71,7 @@ class Limiter:
     def lookahead(self) -> int:
         """How many items a run may hold that wait for this limit; 0 for one that does not look at the item.
 
-        With 0 the limit is awaited before the item is taken from the source.
+        With 0 it holds one: to know that there is one, before it asks for a permit.
         """
         return 0
 
@@ -86,7 +86,7 @@ class Limiter:
         What gets it is to start at once.
 
         Args:
-            item: What is to start; only for a limit with a `lookahead`.
+            item: What is to start.
         """
         raise NotImplementedError
 
