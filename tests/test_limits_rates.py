@@ -641,7 +641,6 @@ async def test_on_a_real_clock_no_window_sees_more():
 
     await paco.map(note, range(120), limit=limit)
     assert most_in_a_window(starts, 0.1) <= 42
-    assert len(set(starts)) > 100
     assert starts == sorted(starts)
 
 
