@@ -598,7 +598,7 @@ async def test_a_limit_of_ones_own_hears_of_each_start_and_how_it_ended():
     results = await paco.map(fail_on, range(2), limit=Noted("a", log), return_exceptions=True)
     assert results[0] == 0
     assert [entry for entry in log if entry != "-a"] == ["+a", "!a", "+a", "!a", "-a ValueError"]
-    assert log.count("-a") == 1  # the first item, and the permit for one that was not there
+    assert log.count("-a") == 1
 
 
 async def test_what_a_limit_raises_ends_the_run():

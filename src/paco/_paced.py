@@ -2,8 +2,8 @@
 
 The hot loop of `_engine.py` knows nothing of it: a number stays as fast as it is. Workers are recycled here as well,
 but one of them at a time stands at the *gate*: it waits for room, takes an item, and waits for the limit to let that
-start; then the next one may. So one item is taken ahead, no permit is asked for an item that does not come, and who asks
-first is served first. Under a limit that looks at items, some more may wait for their permits, outside of the gate.
+start; then the next one may. So one item is taken ahead, no permit is asked for an item that does not come, and first
+come is first served. Under a limit that looks at items, some more may wait for their permits, outside of the gate.
 """
 
 from __future__ import annotations
