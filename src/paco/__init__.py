@@ -42,7 +42,7 @@ from paco._stage import Stage
 from paco._stream import Stream
 from paco._timing import TimeoutLimit, defer, throttle, timeout
 from paco.events import listening
-from paco.limits import Limit, Limiter, Rate, limited
+from paco.limits import Limit, Limiter, PerKey, Rate, limited
 
 __version__ = "0.1.0"
 
@@ -53,6 +53,7 @@ __all__ = [
     "Limit",
     "Limiter",
     "Ok",
+    "PerKey",
     "Rate",
     "RunTimeout",
     "Stage",

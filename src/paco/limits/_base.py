@@ -76,6 +76,11 @@ class Limiter:
         return 0
 
     @property
+    def idle(self) -> bool:
+        """Whether one that is made anew would let as many start as this one: then `PerKey` can forget it."""
+        return True
+
+    @property
     def _order(self) -> tuple[int, float]:
         """When this one is asked; it never changes, so that two who want the same limits never wait for each other."""
         return self._rank, 0
