@@ -147,7 +147,7 @@ class Run:
 class RunStarted(NamedTuple):
     """A run has started, and none of its items has.
 
-    Args:
+    Attributes:
         run: The run.
         time: When, in seconds, on the clock of `Run.start`.
     """
@@ -159,7 +159,7 @@ class RunStarted(NamedTuple):
 class ItemStarted(NamedTuple):
     """The function is about to be called with an item.
 
-    Args:
+    Attributes:
         run: The run.
         position: The number of the item in order of start, which is that of the source: from 0.
         slot: The lowest number from 0 that no other item in flight has: items of one slot never overlap.
@@ -177,7 +177,7 @@ class ItemStarted(NamedTuple):
 class ItemEnded(NamedTuple):
     """The function has ended for an item.
 
-    Args:
+    Attributes:
         run: As of `ItemStarted`, like ``position``, ``slot``, ``item`` and ``start``.
         end: When it ended, in seconds.
         attempts: 1 and one more for each time `retried` was called in the item.
@@ -204,7 +204,7 @@ class ItemEnded(NamedTuple):
 class RunEnded(NamedTuple):
     """All that a run started has finished.
 
-    Args:
+    Attributes:
         run: The run.
         time: When, in seconds, on the clock of `Run.start`.
         outcome: ``ok`` where every item was run; ``failed``; ``cancelled`` where the run was left early: by a
