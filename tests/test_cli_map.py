@@ -553,10 +553,10 @@ def test_python_m_paco_is_the_command(monkeypatch, capfd):
 
 def test_the_end_of_a_run_is_not_cancelled(capfd):
     async def closing():
-        run = _run._Run(SimpleNamespace(console=None, reader=SimpleNamespace(total=None), display=None, stop=paco))
+        options, reader, stop = SimpleNamespace(halt=None), SimpleNamespace(total=None), SimpleNamespace(want=int)
+        run = _run._Run(SimpleNamespace(options=options, console=None, reader=reader, display=None, stop=stop))
         run._closing = True
-        run._job.stop = SimpleNamespace(want=lambda: None)
-        run._cancel()
+        run._cancel("")
         await asyncio.sleep(0)
 
     asyncio.run(closing())

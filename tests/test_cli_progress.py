@@ -7,7 +7,8 @@ import io
 
 import pytest
 
-from paco._cli._inputs import Item, Problem
+from paco._cli._formats import Problem
+from paco._cli._inputs import Item
 from paco._cli._progress import Display, Progress, Tally
 from paco._console import Console
 

@@ -7,14 +7,21 @@ The layers, each importing only from those above it::
     _values     values as JSON
     _keys       what identifies an item
     _chunks     bytes of files, pipes and terminals
+    _formats    bytes cut into items, and parsed
     _inputs     items
     _records    the record of an item
     _writer     the one writer of records
+    _order      lines as they come, or in order
     _target     TARGET found and imported
     _function   what TARGET may be
+    _latency    how long items took
     _progress   how the run goes
+    _words      the words behind the options
     _options    the words of the command line
+    _halting    whether too much fails
+    _work       what is done for one item
     _run        a run
+    _dry        what a run would be
     _map        `paco map`
 """
 

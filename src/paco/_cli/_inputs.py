@@ -2,38 +2,28 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import stat
+import threading
 from contextlib import aclosing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from paco._cli._chunks import LONGEST_LINE, LineCount, Splitter, read_file, read_live
+from paco._cli._chunks import chunks_of, read_file, read_live, unzipped
 from paco._cli._errors import CommandError
+from paco._cli._formats import FORMATS, Problem
 from paco._cli._keys import Keys
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Sequence
+    from collections.abc import AsyncGenerator, Iterable, Sequence
 
+    from paco._cli._formats import Format
     from paco._cli._stop import Stop
 
 STDIN = "-"
-FORMATS = ("lines", "jsonl")
-_BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl"}
-#: Formats that a suffix names and that are not read as such: treating them as lines would only seem to work.
-_NOT_READ = (".json", ".csv", ".tsv", ".gz")
-_SHOWN = 200
-
-
-_Parse: TypeAlias = "Callable[[str], tuple[Any, Problem | None]]"
-
-
-class Problem(NamedTuple):
-    """Why an item cannot be run: the ``error`` of its record."""
-
-    type: str
-    message: str
+_ZIPPED = ".gz"
+_BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv"}
 
 
 class Item(NamedTuple):
@@ -51,6 +41,12 @@ class Input(NamedTuple):
     path: str | int
     format: str
     regular: bool
+    gzip: bool = False
+
+    @property
+    def name(self) -> str:
+        """What to call it."""
+        return self.path if isinstance(self.path, str) else "standard input"
 
 
 def find_inputs(names: Sequence[str], format_: str | None, *, stdin: int) -> list[Input]:
@@ -62,9 +58,17 @@ def find_inputs(names: Sequence[str], format_: str | None, *, stdin: int) -> lis
     if names.count(STDIN) > 1:
         raise CommandError("INPUT - (standard input) is given twice; it can be read once")
     return [
-        Input(stdin, format_ or "lines", regular=False) if name == STDIN else _find_file(name, format_)
+        _made(stdin, "", format_ or "lines", regular=False) if name == STDIN else _find_file(name, format_)
         for name in names
     ]
+
+
+def _made(path: str | int, name: str, format_: str | None, *, regular: bool) -> Input:
+    """Return an input whose format is said, or else told by its name."""
+    zipped = name.lower().endswith(_ZIPPED) or (format_ or "").endswith(_ZIPPED)
+    plain = name[: -len(_ZIPPED)] if name.lower().endswith(_ZIPPED) else name
+    told = _BY_SUFFIX.get(Path(plain).suffix.lower(), "lines")
+    return Input(path, (format_ or told).removesuffix(_ZIPPED), regular, zipped)
 
 
 def _find_file(name: str, format_: str | None) -> Input:
@@ -76,100 +80,97 @@ def _find_file(name: str, format_: str | None) -> Input:
         raise CommandError(f"cannot read {name}: it is a folder; name the files in it, for example {name}/*")
     if not os.access(name, os.R_OK):
         raise CommandError(f"cannot read {name}: permission denied")
-    suffix = Path(name).suffix.lower()
-    if format_ is None and suffix in _NOT_READ:
-        raise CommandError(
-            f"{name}: paco map reads lines and .jsonl, not {suffix}; --format lines takes each of its lines as an item"
-        )
-    return Input(name, format_ or _BY_SUFFIX.get(suffix, "lines"), stat.S_ISREG(mode))
+    return _made(name, name, format_, regular=stat.S_ISREG(mode))
+
+
+class Count:
+    """Counts the items of regular files in a thread while the run goes on; ``total`` is None until that is done."""
+
+    def __init__(self, inputs: Iterable[Input]) -> None:
+        self.total: int | None = None
+        self._inputs = list(inputs)
+        threading.Thread(target=self._count, name="paco-counter", daemon=True).start()
+
+    def _count(self) -> None:
+        with contextlib.suppress(OSError):  # the run will say what is wrong with the file
+            self.total = sum(map(_count_items, self._inputs))
+
+
+def _count_items(one: Input) -> int:
+    cutter = FORMATS[one.format]()
+    count = 0
+    for chunk in chunks_of(str(one.path), gzip=one.gzip):
+        count += sum(1 for _ in cutter.split(chunk))
+    return count + sum(1 for _ in cutter.last())
 
 
 class Reader:
-    """Reads the items one after the other, in constant memory but for the keys."""
+    """Reads the items one after the other, in constant memory but for the keys.
 
-    def __init__(self, inputs: Sequence[Input], stop: Stop, head: int | None = None) -> None:
+    Args:
+        inputs: Where from.
+        stop: Ends the items early.
+        head: Items at most; ``None`` for all.
+        total: How many there are, where nobody can count them: it is believed until they have ended.
+    """
+
+    def __init__(self, inputs: Sequence[Input], stop: Stop, head: int | None = None, total: int | None = None) -> None:
         self._inputs = inputs
         self._stop = stop
         self._head = head
         self._keys = Keys()
         self._read = 0
-        self._blank = 0
-        self._ended = False
+        self._said = total
+        #: Whether all items have been read.
+        self.ended = False
         #: An input that broke in the middle; what was read before is run to its end.
         self.error: OSError | None = None
         regular = all(one.regular for one in inputs)
-        self._count = LineCount(str(one.path) for one in inputs) if regular else None
+        self._count = Count(inputs) if regular else None
 
     def total(self) -> int | None:
         """Return how many items there are, as far as that is known already."""
-        if self._ended:
+        if self.ended:
             return self._read
-        if self._count is None or self._count.total is None:
+        counted = None if self._count is None else self._count.total
+        known = self._said if counted is None else counted
+        if known is None:
             return None
-        total = max(self._count.total - self._blank, self._read)
-        return total if self._head is None else min(total, self._head)
+        return max(self._read, known if self._head is None else min(known, self._head))
 
     async def items(self) -> AsyncGenerator[Item]:
         """Yield the items until the inputs end, ``head`` is reached, or a stop is wanted."""
-        async with aclosing(self._batches()) as batches:
-            async for parse, lines in batches:
-                for line in lines:
-                    if self._stop.wanted:
-                        return
-                    if not line.strip():
-                        self._blank += 1
-                        continue
-                    yield self._item(parse, line)
-                    if self._read == self._head:  # and not before the next: it may never come
-                        self._ended = True
-                        return
-        self._ended = self.error is None and not self._stop.wanted
-
-    async def _batches(self) -> AsyncGenerator[tuple[_Parse, list[bytes]]]:
         for one in self._inputs:
-            parse = _PARSERS[one.format]
-            splitter = Splitter()
-            chunks = read_file(str(one.path), self._stop) if one.regular else read_live(one.path, self._stop)
             try:
-                async with aclosing(chunks):
-                    async for chunk in chunks:
-                        yield parse, splitter.feed(chunk)
+                async with aclosing(self._items_of(one)) as items:
+                    async for item in items:
+                        yield item
+                        if self._read == self._head:  # and not before the next: it may never come
+                            self.ended = True
+                            return
             except OSError as error:
+                error.filename = one.name
                 self.error = error
                 return
-            yield parse, splitter.end()
+        self.ended = not self._stop.wanted
 
-    def _item(self, parse: _Parse, line: bytes) -> Item:
-        text = line.removesuffix(b"\r").decode(errors="backslashreplace")
-        value, problem = parse(text) if len(line) <= LONGEST_LINE else _cut_short(text)
+    async def _items_of(self, one: Input) -> AsyncGenerator[Item]:
+        cutter = FORMATS[one.format]()
+        chunks = read_file(str(one.path), self._stop) if one.regular else read_live(one.path, self._stop)
+        if one.gzip:
+            chunks = unzipped(chunks)
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                for raw in cutter.split(chunk):
+                    if self._stop.wanted:
+                        return
+                    yield self._item(cutter, raw)
+        if not self._stop.wanted:  # else the end is none
+            for raw in cutter.last():
+                yield self._item(cutter, raw)
+
+    def _item(self, cutter: Format, raw: bytes) -> Item:
+        value, problem = cutter.parse(raw)
         item = Item(self._read, self._keys.key(value), value, problem)
         self._read += 1
         return item
-
-
-def _cut_short(text: str) -> tuple[Any, Problem | None]:
-    return text[:_SHOWN] + "...", Problem("LineTooLong", f"a line may have {LONGEST_LINE >> 20} MiB")
-
-
-def _parse_line(text: str) -> tuple[Any, Problem | None]:
-    return text, None
-
-
-def _parse_json(text: str) -> tuple[Any, Problem | None]:
-    try:
-        return _DECODER.decode(text), None
-    except json.JSONDecodeError as error:
-        reason = f"{error.msg} at column {error.colno}"
-    except ValueError as error:  # NaN, or a number of thousands of digits
-        reason = str(error)
-    except RecursionError:
-        reason = "it is nested too deeply"
-    return text, Problem("JSONDecodeError", f"the line is not JSON: {reason}")
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not JSON")
-
-
-_DECODER = json.JSONDecoder(parse_constant=_refuse)
-_PARSERS: dict[str, _Parse] = {"lines": _parse_line, "jsonl": _parse_json}

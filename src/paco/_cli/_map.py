@@ -10,7 +10,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from paco._cli._dry import dry_run
 from paco._cli._errors import CommandError
+from paco._cli._formats import OBJECTS
 from paco._cli._function import open_target
 from paco._cli._inputs import STDIN, Input, Reader, find_inputs
 from paco._cli._options import parse_map
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
     from typing import TextIO
 
+    from paco._cli._dry import Plan
     from paco._cli._options import MapOptions
     from paco._cli._stop import Interrupts
 
@@ -43,23 +46,34 @@ def map_command(words: Sequence[str], interrupts: Interrupts) -> int:
     console = Console(sys.stderr, os.environ)
     standard = _Standard(_descriptor(sys.stdin), _descriptor(sys.stdout))
     with console.guarding():
-        inputs = _find_inputs(options, standard.input)
-        with interrupts.raising():  # an import may take long
-            target = open_target(find_target(options.target), options.target, options.arguments)
-        with _open_output(options.output, standard.output, inputs, interrupts) as output:
-            terminal = _announce(inputs, standard.input, console)
-            stop = Stop()
-            job = Job(
-                target=target,
-                reader=Reader(inputs, stop, options.head),
-                stop=stop,
-                limit=options.limit,
-                output=output,
-                console=console,
-                display=_display(options.progress, console, output, typing=terminal),
-                interrupts=interrupts,
-            )
-            return asyncio.run(run(job))
+        done = _run(options, console, standard, interrupts)
+    if isinstance(done, int):
+        return done
+    print(done.text)
+    return done.code
+
+
+def _run(options: MapOptions, console: Console, standard: _Standard, interrupts: Interrupts) -> int | Plan:
+    inputs = _find_inputs(options, standard.input)
+    with interrupts.raising():  # an import may take long
+        found = find_target(options.target)
+        target = open_target(found, options.target, options.arguments, unpack=options.unpack)
+        if options.dry_run:
+            return asyncio.run(dry_run(options, inputs))
+    with _open_output(options.output, standard.output, inputs, interrupts) as output:
+        terminal = _announce(inputs, standard.input, console)
+        stop = Stop()
+        job = Job(
+            options=options,
+            target=target,
+            reader=Reader(inputs, stop, options.head, options.total),
+            stop=stop,
+            output=output,
+            console=console,
+            display=_display(options.progress, console, output, typing=terminal),
+            interrupts=interrupts,
+        )
+        return asyncio.run(run(job))
 
 
 class _Standard(NamedTuple):
@@ -80,6 +94,8 @@ def _find_inputs(options: MapOptions, stdin: int) -> list[Input]:
     inputs = find_inputs(options.inputs or [STDIN], options.format, stdin=stdin)
     if stdin < 0 and any(one.path == stdin for one in inputs):
         raise CommandError("standard input is closed; name a file as INPUT")
+    if options.unpack and (text := next((one.name for one in inputs if one.format not in OBJECTS), None)):
+        raise CommandError(f"--unpack needs items that are JSON objects, and {text} is read as lines; say its --format")
     return inputs
 
 

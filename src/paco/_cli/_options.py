@@ -5,14 +5,15 @@ from __future__ import annotations
 import argparse
 import itertools
 import re
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from paco._cli._errors import CommandError, suggest
-from paco._cli._inputs import FORMATS
+from paco._cli._formats import FORMATS
 from paco._cli._progress import MODES
+from paco._cli._words import Halt, duration, halt, pair, whole_number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 _EXAMPLES = """\
 Run an async function over every item of a file: one JSON record each.
@@ -25,18 +26,12 @@ examples:
 _EPILOG = """\
 exit codes:
   0    all ok
-  1    some items failed, or an input or the output broke
+  1    some items failed or were left out, or an input or the output broke
   2    wrong use, or TARGET could not be set up: nothing was run
+  3    halted by a failure rule
   130  ended by Ctrl-C (143: by SIGTERM)
   141  the reader of the output has gone
 """
-_TARGET = (
-    "module:function or path.py:function; an async def f(item), or an async context manager that yields such a function"
-)
-_LIMIT = "items in flight at once; 0: no limit (default: 32)"
-_OUTPUT = "append the records to FILE as items finish, a line of JSON each; - for stdout (default)"
-_PROGRESS = "auto: a live line on a terminal, else plain; plain: a line each 10 s; off: no words"
-_ARGUMENT = "a keyword argument for TARGET; may be given again"
 
 
 class MapOptions(NamedTuple):
@@ -46,10 +41,18 @@ class MapOptions(NamedTuple):
     inputs: list[str]
     limit: int
     output: str
-    format: str | None
-    head: int | None
-    arguments: dict[str, str]
+    keep_order: bool
+    values: bool
+    halt: Halt | None
+    max_time: float | None
+    grace: float
+    dry_run: bool
     progress: str
+    format: str | None
+    total: int | None
+    head: int | None
+    unpack: bool
+    arguments: dict[str, str]
 
 
 class _Parser(argparse.ArgumentParser):
@@ -59,48 +62,86 @@ class _Parser(argparse.ArgumentParser):
         raise CommandError(f"{message}\ntry: {self.prog} --help")
 
 
-def _whole_number(least: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not re.fullmatch(r"[0-9]{1,18}", text, re.ASCII) or int(text) < least:
-            raise argparse.ArgumentTypeError(f"must be a whole number of {least} or more, got {text!r}")
-        return int(text)
-
-    return parse
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not (equals and name.isidentifier()):
-        raise argparse.ArgumentTypeError(f"must be NAME=VALUE, got {text!r}")
-    return name, value
-
-
 def _map_parser() -> _Parser:
     parser = _Parser(
         prog="paco map",
         usage="paco map [options] TARGET [INPUT ...]",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=26),
         allow_abbrev=False,
         add_help=False,
     )
-    what = parser.add_argument_group("what")
-    what.add_argument("target", metavar="TARGET", nargs="?", help=_TARGET)
-    what.add_argument("inputs", metavar="INPUT", nargs="*", help="files of lines, or .jsonl; - for stdin (default)")
-    pace = parser.add_argument_group("pace")
-    pace.add_argument("-l", "--limit", type=_whole_number(0), default=32, metavar="N", help=_LIMIT)
-    output = parser.add_argument_group("output")
-    output.add_argument("-o", "--output", default="-", metavar="FILE", help=_OUTPUT)
-    output.add_argument("--progress", choices=MODES, default="auto", metavar="MODE", help=_PROGRESS)
-    source = parser.add_argument_group("input")
-    source.add_argument("--format", choices=FORMATS, metavar="FORMAT", help="lines or jsonl (default: by the name)")
-    source.add_argument("--head", type=_whole_number(1), metavar="N", help="only the first N items")
-    source.add_argument(
-        "--arg", type=_pair, action="append", default=[], dest="arguments", metavar="NAME=VALUE", help=_ARGUMENT
-    )
-    other = parser.add_argument_group("other")
-    other.add_argument("-h", "--help", action="store_true", help="show this")
+    _add_what(parser)
+    _add_pace(parser)
+    _add_output(parser)
+    _add_stop(parser)
+    _add_look(parser)
+    _add_input(parser)
     return parser
+
+
+def _add_what(parser: _Parser) -> None:
+    group = parser.add_argument_group("what")
+    target = "module:function or path.py:function; an async def f(item), or an async context manager that yields one"
+    group.add_argument("target", metavar="TARGET", nargs="?", help=target)
+    inputs = "files of lines, .jsonl, .json (an array), .csv, .tsv, .gz of each; - for stdin (default)"
+    group.add_argument("inputs", metavar="INPUT", nargs="*", help=inputs)
+
+
+def _add_pace(parser: _Parser) -> None:
+    group = parser.add_argument_group("pace")
+    limit = "items in flight at once; 0: no limit (default: 32)"
+    group.add_argument("-l", "--limit", type=whole_number(0), default=32, metavar="N", help=limit)
+
+
+def _add_output(parser: _Parser) -> None:
+    group = parser.add_argument_group("output")
+    output = "append the records to FILE as items finish, a line of JSON each; - for stdout (default)"
+    group.add_argument("-o", "--output", default="-", metavar="FILE", help=output)
+    group.add_argument("-k", "--keep-order", action="store_true", help="write in the order of the input")
+    group.add_argument("--values", action="store_true", help="only the results, a line of JSON each")
+
+
+def _add_stop(parser: _Parser) -> None:
+    group = parser.add_argument_group("stop")
+    when = "soon (start nothing more) or now (cancel too), after N failures or N%% of all items: soon,fail=10%%"
+    default = " (default: soon, if the first 20 items all fail; never: not even then)"
+    group.add_argument("--halt", type=halt, metavar="WHEN,fail=N", help=when + default)
+    group.add_argument("--fail-fast", action="store_const", const=Halt("now", 1), dest="halt", help="--halt now,fail=1")
+    group.add_argument("--max-time", type=duration, metavar="DUR", help="start nothing after this, e.g. 90s, 8h")
+    grace = "on SIGTERM, wait this long for running items (default: 10s)"
+    group.add_argument("--grace", type=duration, default=10.0, metavar="DUR", help=grace)
+
+
+def _add_look(parser: _Parser) -> None:
+    group = parser.add_argument_group("look")
+    dry = "import TARGET, check its parameters, count the items; run nothing"
+    group.add_argument("-n", "--dry-run", action="store_true", help=dry)
+    progress = "auto: a live line on a terminal, else plain; plain: a line each 10 s; off: no words"
+    group.add_argument("--progress", choices=MODES, default="auto", metavar="MODE", help=progress)
+    group.add_argument("-h", "--help", action="store_true", help="show this")
+
+
+def _add_input(parser: _Parser) -> None:
+    group = parser.add_argument_group("input")
+    formats = f"{', '.join(FORMATS)}, or one with .gz (default: by the name of INPUT)"
+    group.add_argument("--format", metavar="FORMAT", type=_format, help=formats)
+    total = "how many items there are, for the progress of a pipe"
+    group.add_argument("--total", type=whole_number(0), metavar="N", help=total)
+    group.add_argument("--head", type=whole_number(1), metavar="N", help="only the first N items")
+    unpack = "call TARGET with the members of a JSON object as keyword arguments"
+    group.add_argument("--unpack", action="store_true", help=unpack)
+    argument = "a keyword argument for TARGET; may be given again"
+    group.add_argument(
+        "--arg", type=pair, action="append", default=[], dest="arguments", metavar="NAME=VALUE", help=argument
+    )
+
+
+def _format(text: str) -> str:
+    if text.removesuffix(".gz") not in FORMATS:
+        known = f"one of {', '.join(FORMATS)}, or one of these with .gz"
+        raise argparse.ArgumentTypeError(f"must be {known}, got {text!r}{suggest(text, FORMATS)}")
+    return text
 
 
 def _check_options(parser: _Parser, words: Sequence[str]) -> None:
@@ -123,12 +164,11 @@ def parse_map(argv: Sequence[str]) -> MapOptions | str:
     _check_options(parser, words)
     if "-h" in words or "--help" in words:
         return f"{_EXAMPLES}\n{parser.format_help()}"
-    options, rest = parser.parse_known_intermixed_args(list(argv))
+    given, rest = parser.parse_known_intermixed_args(list(argv))
     if rest:
         parser.error(f"unknown option {rest[0]}")
-    if options.target is None:
+    if given.target is None:
         parser.error("TARGET is missing: module:function or path.py:function")
-    given = vars(options)
-    del given["help"]
-    given["arguments"] = dict(given["arguments"])
-    return MapOptions(**given)
+    found: dict[str, Any] = {name: getattr(given, name) for name in MapOptions._fields}
+    found["arguments"] = dict(found["arguments"])
+    return MapOptions(**found)

@@ -7,13 +7,15 @@ import enum
 from collections import deque
 from typing import TYPE_CHECKING
 
+from paco._cli._latency import Latencies
 from paco._console import fit
-from paco._figures import clock, duration, per_second
+from paco._figures import clock, duration, latency, per_second
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from paco._cli._inputs import Item, Problem
+    from paco._cli._formats import Problem
+    from paco._cli._inputs import Item
     from paco._console import Console
 
 MODES = ("auto", "plain", "off")
@@ -38,6 +40,7 @@ _FAILURES_PLAIN = 20
 _KINDS = 8
 _FAILURES = "  failures  "
 _BAR = 30
+_QUANTILES = (50, 90, 95, 99)
 
 
 class Tally:
@@ -48,6 +51,8 @@ class Tally:
         self.ok = 0
         self.failed = 0
         self.cancelled = 0
+        #: How long the items took, failed ones as well.
+        self.latencies = Latencies()
         self._kinds: dict[str, tuple[int, str | None]] = {}
 
     @property
@@ -181,6 +186,9 @@ class Progress:
         parts += [f"{tally.cancelled:,} cancelled"] if tally.cancelled else []
         parts += [per_second(tally.done / seconds)] if seconds > 0 else []
         self._console.say(f"{self._console.style(ended, 'bold')} in {duration(seconds)}    {'   '.join(parts)}")
+        if tally.latencies.longest:
+            times = [f"p{share} {latency(tally.latencies.quantile(share / 100))}" for share in _QUANTILES]
+            self._console.say(f"  latency   {'   '.join(times)}   max {latency(tally.latencies.longest)}")
         if tally.failed:
             self._console.say("\n".join(self._failures()))
 

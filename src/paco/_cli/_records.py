@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from paco._cli._values import encode
 
 if TYPE_CHECKING:
-    from paco._cli._inputs import Item, Problem
+    from paco._cli._formats import Problem
+    from paco._cli._inputs import Item
 
 
 class Span(NamedTuple):

@@ -1,0 +1,109 @@
+"""What is done for one item: it is run, its record is handed on, its failure is shown."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from paco._cli._errors import explain, message
+from paco._cli._formats import Problem
+from paco._cli._records import Slots, Span, failure, line, opening
+from paco._cli._values import encode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from paco._cli._function import Function
+    from paco._cli._inputs import Item
+    from paco._cli._order import Output
+    from paco._cli._progress import Progress, Tally
+
+
+class Outcome(NamedTuple):
+    """How an item ended: its result as JSON, or what was wrong."""
+
+    value: str
+    problem: Problem | None
+
+
+class Work:
+    """Runs an item, when it is called. Never raises an ``Exception``.
+
+    Args:
+        function: The user's.
+        output: Where the lines go.
+        tally: What is counted.
+        progress: What is shown.
+        failed: Called after each failure.
+        values: Whether a line is the result alone.
+    """
+
+    def __init__(
+        self,
+        function: Function,
+        output: Output,
+        tally: Tally,
+        progress: Progress,
+        failed: Callable[[], None],
+        *,
+        values: bool,
+    ) -> None:
+        self._function = function
+        self._output = output
+        self._tally = tally
+        self._progress = progress
+        self._failed = failed
+        self._values = values
+        self._slots = Slots()
+        self._now = asyncio.get_running_loop().time
+        #: Whether the run is being cancelled; a CancelledError before that is an item's own, and an error of that item.
+        self.cancelled = False
+        #: The traceback of the first failure.
+        self.first_error = ""
+
+    async def __call__(self, item: Item) -> None:
+        """Run ``item``. Its line is handed on before anything is awaited: a cancelled run loses none."""
+        number = self._tally.started
+        self._tally.started += 1
+        if item.problem is not None:
+            self._finish(item, number, opening(item), Outcome("", item.problem), Span(0, None, time.time(), 0.0))
+        else:
+            await self._run(item, number)
+        await self._output.room()
+
+    async def _run(self, item: Item, number: int) -> None:
+        head, slot, start, began = opening(item), self._slots.take(), time.time(), self._now()
+        try:
+            outcome = Outcome(encode(await self._function(item.value)), None)
+        except asyncio.CancelledError as error:
+            if self.cancelled:
+                self._tally.cancelled += 1
+                raise
+            outcome = self._problem(error)
+        except (Exception, SystemExit) as error:
+            outcome = self._problem(error)
+        finally:
+            self._slots.give(slot)
+        seconds = self._now() - began
+        self._tally.latencies.add(seconds)
+        self._finish(item, number, head, outcome, Span(1, slot, start, 1000 * seconds))
+
+    def _problem(self, error: BaseException) -> Outcome:
+        if not self._tally.failed:
+            self.first_error = explain(error)
+        return Outcome("", Problem(type(error).__name__, message(error)))
+
+    def _finish(self, item: Item, number: int, head: str, outcome: Outcome, span: Span) -> None:
+        problem = outcome.problem
+        if problem is None:
+            self._output.add(number, self._line(head, outcome.value, span))
+            self._tally.ok += 1
+            return
+        self._output.add(number, b"" if self._values else line(head, failure(problem), span))
+        self._tally.fail(problem)
+        self._progress.failure(item, problem)
+        self._failed()
+
+    def _line(self, head: str, value: str, span: Span) -> bytes:
+        return f"{value}\n".encode() if self._values else line(head, f'"ok":true,"result":{value}', span)
