@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Generic
 from paco import _check
 from paco._answer import Answer
 from paco._engine import Run
-from paco._sinks import NOTHING, SKIP, AsCompleted, Drop, InOrder, Keep, Sink
+from paco._paced import Paced
+from paco._sinks import NOTHING, SKIP, AsCompleted, Drop, InOrder, Judged, Keep, Sink
 from paco._source import close
 from paco._types import T_co
 from paco._watched import WatchedRun
@@ -21,6 +22,8 @@ from paco.events import ears
 if TYPE_CHECKING:
     from collections.abc import Awaitable
     from types import TracebackType
+
+    from paco.limits import Limiter
 
 
 #: Finished results that wait for the consumer of a stream without a limit, at most (and about).
@@ -34,27 +37,30 @@ class Plan:
     name: str
     fn: Callable[[Any], Awaitable[Any]]
     source: Any
-    limit: int = 0
+    limit: int | Limiter = 0
     timeout: float | None = None
     catch: bool = False
     head: tuple[Any, ...] = ()  # results that come before those of the items
     gaps: bool = False  # whether a result may be SKIP
     ordered: bool = True
     buffer: int | None = None
+    max_errors: float | None = None
 
     def run(self, sink: Sink) -> Run:
-        """Make the run, not started yet; one that tells about itself only if somebody listens."""
-        kind = WatchedRun if ears() else Run
-        return kind(
-            self.name,
-            self.fn,
-            self.source,
-            sink,
-            limit=self.limit,
-            timeout=self.timeout,
-            catch=self.catch,
-            offset=len(self.head),
-        )
+        """Make the run, not started yet."""
+        if self.max_errors is None:
+            return self._run(sink)
+        judged = sink.store = Judged(self.name, sink.store, self.max_errors, catch=self.catch)
+        run = self._run(sink)
+        judged.ends(run)
+        return run
+
+    def _run(self, sink: Sink) -> Run:
+        how: dict[str, Any] = {"timeout": self.timeout, "catch": self.catch, "offset": len(self.head)}
+        if isinstance(self.limit, int):
+            kind = WatchedRun if ears() else Run
+            return kind(self.name, self.fn, self.source, sink, limit=self.limit, **how)
+        return Paced(self.name, self.fn, self.source, sink, limit=self.limit, buffer=self.buffer, **how)
 
     async def collect(self) -> list[Any]:
         """Run, and return the results as a list."""
@@ -73,6 +79,8 @@ class Plan:
     def consumed(self) -> InOrder:
         """Make the sink of a stream that is iterated."""
         kind = InOrder if self.ordered else AsCompleted
+        if not isinstance(self.limit, int):
+            return kind(sys.maxsize, 1 if self.buffer is None else max(self.buffer, 1), self.head)
         if not self.limit:
             return kind(sys.maxsize, _UNLIMITED_BUFFER if self.buffer is None else max(self.buffer, 1), self.head)
         window = self.limit + (self.limit if self.buffer is None else self.buffer)
@@ -147,6 +155,31 @@ class Stream(
             count: An ``int`` of 0 or more. The default is as many as the limit, or about 1,000 without one.
         """
         return self._become(buffer=_check.integer(f"{self._plan.name}.buffer", "count", count, 0))
+
+    def max_errors(self, most: float) -> Stream[T_co]:
+        """Return the stream that ends early, with `TooManyErrors`, when more items than that have failed.
+
+        Errors are the `Err` values of a settled function and, with ``return_exceptions``, the exceptions; without
+        either the first one ends the run anyway. What had finished is in the ``outcomes`` of the error.
+
+        Args:
+            most: How many are borne: an ``int`` of 0 or more; or a float between 0 and 1, the fraction of the finished
+                items, which is judged when 20 have finished, and from then on at each.
+
+        Examples:
+            >>> async def invert(number):
+            ...     return 1 / number
+            >>> async def main():
+            ...     try:
+            ...         return await paco.map(paco.settle(invert), [1, 0, 2, 0, 4, 5], limit=1).max_errors(1)
+            ...     except paco.TooManyErrors as error:
+            ...         print(error)
+            ...         return paco.partition(error.outcomes)[0]
+            >>> [one.value for one in paco.run(main())]
+            paco.map: 2 of 4 items failed, and max_errors is 1
+            [1.0, 0.5]
+        """
+        return self._become(max_errors=_check.count_or_fraction(f"{self._plan.name}.max_errors", "most", most))
 
     def _become(self, **changes: Any) -> Stream[T_co]:
         self._claim("replaced")
