@@ -15,9 +15,12 @@ The layers, from the bottom up; a module imports only from those before it:
     _shared                         calls that several callers share
     _loops  _timing  _functions     loops, time, and functions of functions
     _retries  _hedging              more than one attempt at a call: one after the other, and beside each other
+    _listeners                      the listeners that come with it
     _run                            from sync code
     testing                         used, not imported: virtual time for tests
-    _console  _figures  _cli        used, not imported: the command, and what it has in common with the listeners
+    _console  _figures              used, not imported: what people are shown
+    _pictures                       used, not imported: pictures of what runs did
+    _cli                            used, not imported: the command
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from paco._executor import ConcurrentExecutor, concurrent
 from paco._functions import apply, compose, constant, curry, identity, once, partial, thunk, times, wraps
 from paco._groups import gather, race, series, wait
 from paco._hedging import hedge
+from paco._listeners import trace
 from paco._loops import interval, until, whilst
 from paco._mapping import each, flat_map, map, repeat
 from paco._outcomes import Err, Ok, RunTimeout, TooManyErrors, partition, settle
@@ -90,6 +94,7 @@ __all__ = [
     "thunk",
     "timeout",
     "times",
+    "trace",
     "until",
     "wait",
     "whilst",

@@ -31,6 +31,13 @@ def safe_lines(text: str) -> str:
     return "\n".join(map(safe, text.split("\n")))
 
 
+def message(error: BaseException) -> str:
+    """Return the text of ``error``; one whose ``__str__`` fails is named instead."""
+    with contextlib.suppress(Exception):
+        return str(error)
+    return f"<{type(error).__name__} whose str() failed>"
+
+
 def _columns(text: str) -> int:
     return len(text) if text.isascii() else sum(2 if east_asian_width(char) in "WF" else 1 for char in text)
 

@@ -15,7 +15,7 @@ from paco import _check, events
 from paco._engine import Run
 from paco._errors import as_item_error
 from paco._sinks import InOrder
-from paco._source import Upstream
+from paco._source import Calls, Upstream
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -55,7 +55,9 @@ class WatchedRun(Run):
         super().__init__(name, self._watching(fn), source, sink, limit=limit, **options)
         self._waits = [0.0] * len(events.WAITING)
         fed = isinstance(source, Upstream)
-        self._view = events.Run(name, _called(fn), limit, _length(source), self._waits, fed=fed)
+        self._view = events.Run(
+            name, "" if isinstance(source, Calls) else _called(fn), limit, _length(source), self._waits, fed=fed
+        )
         self._ears = events.ears()
         self._on_start = self._hearing(events.ItemStarted)
         self._on_end = self._hearing(events.ItemEnded)
@@ -192,10 +194,8 @@ class WatchedRun(Run):
 
 
 def _called(fn: Any) -> str:
-    """Return the name of the user's function, or nothing where the items themselves are the calls."""
     fn = _check.innermost(fn)
-    name = getattr(fn, "__name__", None) or type(fn).__name__
-    return "" if getattr(fn, "__module__", "").startswith("paco._") else name
+    return getattr(fn, "__name__", None) or type(fn).__name__
 
 
 def _length(source: Any) -> int | None:

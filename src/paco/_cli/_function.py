@@ -7,7 +7,8 @@ import inspect
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from paco._cli._errors import ClosingError, CommandError, explain, message, suggest
+from paco._cli._errors import ClosingError, CommandError, explain, suggest
+from paco._console import message
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping

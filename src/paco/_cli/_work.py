@@ -6,10 +6,11 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from paco._cli._errors import explain, message
+from paco._cli._errors import explain
 from paco._cli._formats import Problem
 from paco._cli._records import Slots, Span, failure, line, opening
 from paco._cli._values import encode
+from paco._console import message
 
 if TYPE_CHECKING:
     from collections.abc import Callable
