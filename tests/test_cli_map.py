@@ -121,7 +121,8 @@ def folder(tmp_path, monkeypatch):
     before = set(sys.modules)
     yield tmp_path
     for name in set(sys.modules) - before:
-        del sys.modules[name]
+        if not name.startswith("paco."):
+            del sys.modules[name]
 
 
 def paco_map(*words):
@@ -554,7 +555,8 @@ def test_python_m_paco_is_the_command(monkeypatch, capfd):
 def test_the_end_of_a_run_is_not_cancelled(capfd):
     async def closing():
         options, reader, stop = SimpleNamespace(halt=None), SimpleNamespace(total=None), SimpleNamespace(want=int)
-        run = _run._Run(SimpleNamespace(options=options, console=None, reader=reader, display=None, stop=stop))
+        job = SimpleNamespace(options=options, console=None, reader=reader, display=None, stop=stop, earlier=None)
+        run = _run._Run(job)
         run._closing = True
         run._cancel("")
         await asyncio.sleep(0)

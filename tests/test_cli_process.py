@@ -279,7 +279,8 @@ def test_on_a_terminal_one_line_is_repainted_and_failures_stay_above_it(start, f
     assert "33%  1/3  1 ok  0 failed" in shown
     assert "\r\x1b[K✗ #1 1  ValueError: no\r\n" in shown
     assert shown.count("\x1b") == shown.count("\r\x1b[K")
-    assert shown.endswith("  failures  1 ValueError: no\r\n")
+    again = f"paco map {' '.join(map(str, words[1:]))} --retry-failed"
+    assert shown.endswith(f"  failures  1 ValueError: no\r\n  again     {again}\r\n")
 
 
 def test_a_named_pipe_is_read_as_it_comes(start, folder):

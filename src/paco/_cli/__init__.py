@@ -4,13 +4,14 @@ The layers, each importing only from those above it::
 
     _errors     the error that ends the command, how an error of the user's code is shown
     _stop       signals, and the wish that nothing more is read
-    _values     values as JSON
     _keys       what identifies an item
     _chunks     bytes of files, pipes and terminals
     _formats    bytes cut into items, and parsed
     _inputs     items
     _records    the record of an item
     _writer     the one writer of records
+    _output     where they go
+    _resume     what earlier runs have left
     _order      lines as they come, or in order
     _target     TARGET found and imported
     _function   what TARGET may be
@@ -18,6 +19,7 @@ The layers, each importing only from those above it::
     _progress   how the run goes
     _words      the words behind the options
     _options    the words of the command line
+    _pace       limits, rates and attempts
     _halting    whether too much fails
     _work       what is done for one item
     _run        a run

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import stat
 import threading
 from contextlib import aclosing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from paco._cli._chunks import chunks_of, read_file, read_live, unzipped
 from paco._cli._errors import CommandError
@@ -16,7 +17,7 @@ from paco._cli._formats import FORMATS, Problem
 from paco._cli._keys import Keys
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 
     from paco._cli._formats import Format
     from paco._cli._stop import Stop
@@ -112,13 +113,26 @@ class Reader:
         stop: Ends the items early.
         head: Items at most; ``None`` for all.
         total: How many there are, where nobody can count them: it is believed until they have ended.
+        key: The member that identifies an item; ``None`` for all of its content.
+        skips: Says by its key whether an item is not wanted.
     """
 
-    def __init__(self, inputs: Sequence[Input], stop: Stop, head: int | None = None, total: int | None = None) -> None:
+    def __init__(
+        self,
+        inputs: Sequence[Input],
+        stop: Stop,
+        head: int | None = None,
+        total: int | None = None,
+        *,
+        key: str | None = None,
+        skips: Callable[[str], bool] | None = None,
+    ) -> None:
         self._inputs = inputs
         self._stop = stop
         self._head = head
         self._keys = Keys()
+        self._key = key
+        self._skips = skips
         self._read = 0
         self._said = total
         #: Whether all items have been read.
@@ -141,36 +155,47 @@ class Reader:
     async def items(self) -> AsyncGenerator[Item]:
         """Yield the items until the inputs end, ``head`` is reached, or a stop is wanted."""
         for one in self._inputs:
+            cutter = FORMATS[one.format]()
             try:
-                async with aclosing(self._items_of(one)) as items:
-                    async for item in items:
-                        yield item
-                        if self._read == self._head:  # and not before the next: it may never come
-                            self.ended = True
-                            return
+                async with aclosing(self._batches(one, cutter)) as batches:
+                    async for batch in batches:
+                        for raw in batch:
+                            if self._stop.wanted:
+                                return
+                            if (item := self._item(cutter, raw)) is not None:
+                                yield item
+                            if self._read == self._head:  # and not before the next: it may never come
+                                self.ended = True
+                                return
             except OSError as error:
                 error.filename = one.name
                 self.error = error
                 return
         self.ended = not self._stop.wanted
 
-    async def _items_of(self, one: Input) -> AsyncGenerator[Item]:
-        cutter = FORMATS[one.format]()
+    async def _batches(self, one: Input, cutter: Format) -> AsyncGenerator[Iterable[bytes]]:
+        """Yield the raw items of each chunk, and of the end."""
         chunks = read_file(str(one.path), self._stop) if one.regular else read_live(one.path, self._stop)
         if one.gzip:
             chunks = unzipped(chunks)
         async with aclosing(chunks):
             async for chunk in chunks:
-                for raw in cutter.split(chunk):
-                    if self._stop.wanted:
-                        return
-                    yield self._item(cutter, raw)
+                yield cutter.split(chunk)
+                if self._skips is not None:  # of millions that are skipped none would let the loop go on
+                    await asyncio.sleep(0)
         if not self._stop.wanted:  # else the end is none
-            for raw in cutter.last():
-                yield self._item(cutter, raw)
+            yield cutter.last()
 
-    def _item(self, cutter: Format, raw: bytes) -> Item:
+    def _item(self, cutter: Format, raw: bytes) -> Item | None:
+        """Return the next item, or ``None`` if it is not wanted."""
         value, problem = cutter.parse(raw)
-        item = Item(self._read, self._keys.key(value), value, problem)
+        key: str | None = None
+        if self._key is not None and problem is None:
+            if isinstance(value, dict) and self._key in value:
+                key = self._keys.key(cast("dict[str, Any]", value)[self._key])
+            else:
+                problem = Problem("KeyError", f"--key: the item is no object with a member {self._key!r}")
+        key = key or self._keys.key(value)
+        number = self._read
         self._read += 1
-        return item
+        return None if self._skips is not None and self._skips(key) else Item(number, key, value, problem)

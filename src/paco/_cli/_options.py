@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 from paco._cli._errors import CommandError, suggest
 from paco._cli._formats import FORMATS
 from paco._cli._progress import MODES
-from paco._cli._words import Halt, duration, halt, pair, whole_number
+from paco._cli._words import Halt, Rate, duration, halt, pair, rate, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,9 +40,16 @@ class MapOptions(NamedTuple):
     target: str
     inputs: list[str]
     limit: int
+    rate: Rate | None
+    timeout: float | None
+    retries: int
+    retry_on: list[str]
     output: str
     keep_order: bool
     values: bool
+    resume: bool
+    retry_failed: bool
+    key: str | None
     halt: Halt | None
     max_time: float | None
     grace: float
@@ -74,6 +81,7 @@ def _map_parser() -> _Parser:
     _add_what(parser)
     _add_pace(parser)
     _add_output(parser)
+    _add_resume(parser)
     _add_stop(parser)
     _add_look(parser)
     _add_input(parser)
@@ -92,6 +100,12 @@ def _add_pace(parser: _Parser) -> None:
     group = parser.add_argument_group("pace")
     limit = "items in flight at once; 0: no limit (default: 32)"
     group.add_argument("-l", "--limit", type=whole_number(0), default=32, metavar="N", help=limit)
+    group.add_argument("-r", "--rate", type=rate, metavar="N/UNIT", help="starts per s, m or h at most, e.g. 50/s")
+    group.add_argument("-t", "--timeout", type=duration, metavar="DUR", help="for each attempt, e.g. 30s")
+    retries = "further attempts, after exponential back-off with full jitter (default: 0)"
+    group.add_argument("--retries", type=whole_number(0), default=0, metavar="N", help=retries)
+    on = "exception to retry (module.Name), or module:predicate; may be given again (default: any Exception)"
+    group.add_argument("--retry-on", action="append", default=[], metavar="NAME", help=on)
 
 
 def _add_output(parser: _Parser) -> None:
@@ -100,6 +114,15 @@ def _add_output(parser: _Parser) -> None:
     group.add_argument("-o", "--output", default="-", metavar="FILE", help=output)
     group.add_argument("-k", "--keep-order", action="store_true", help="write in the order of the input")
     group.add_argument("--values", action="store_true", help="only the results, a line of JSON each")
+
+
+def _add_resume(parser: _Parser) -> None:
+    group = parser.add_argument_group("resume")
+    resume = "skip the items that FILE has results of; those that failed or are missing run"
+    group.add_argument("--resume", action="store_true", help=resume)
+    group.add_argument("--retry-failed", action="store_true", help="run only the items that failed in FILE")
+    key = "the member that identifies an item that is an object (default: its content)"
+    group.add_argument("--key", metavar="FIELD", help=key)
 
 
 def _add_stop(parser: _Parser) -> None:
@@ -153,6 +176,17 @@ def _check_options(parser: _Parser, words: Sequence[str]) -> None:
             parser.error(f"unknown option {name}{suggest(name, known)}")
 
 
+def _check_together(parser: _Parser, options: MapOptions) -> None:
+    """Refuse options that make no sense together."""
+    resumes = options.resume or options.retry_failed
+    if options.resume and options.retry_failed:
+        parser.error("--resume runs the items that failed as well; give either --resume or --retry-failed")
+    if resumes and options.output == "-":
+        parser.error("--resume and --retry-failed read the records of earlier runs: name their file with --output")
+    if resumes and options.values:
+        parser.error("--values writes no records to resume from; leave it away, and take the results with: jq .result")
+
+
 def parse_map(argv: Sequence[str]) -> MapOptions | str:
     """Return what was asked for, or the help to print.
 
@@ -171,4 +205,6 @@ def parse_map(argv: Sequence[str]) -> MapOptions | str:
         parser.error("TARGET is missing: module:function or path.py:function")
     found: dict[str, Any] = {name: getattr(given, name) for name in MapOptions._fields}
     found["arguments"] = dict(found["arguments"])
-    return MapOptions(**found)
+    options = MapOptions(**found)
+    _check_together(parser, options)
+    return options

@@ -8,7 +8,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from paco._cli._latency import Latencies
-from paco._console import fit
+from paco._console import fit, safe
 from paco._figures import clock, duration, latency, per_second
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from paco._cli._formats import Problem
     from paco._cli._inputs import Item
+    from paco._cli._resume import Earlier
     from paco._console import Console
 
 MODES = ("auto", "plain", "off")
@@ -51,6 +52,10 @@ class Tally:
         self.ok = 0
         self.failed = 0
         self.cancelled = 0
+        #: Further attempts, over all items.
+        self.retried = 0
+        #: What earlier runs have left.
+        self.earlier: Earlier | None = None
         #: How long the items took, failed ones as well.
         self.latencies = Latencies()
         self._kinds: dict[str, tuple[int, str | None]] = {}
@@ -64,6 +69,11 @@ class Tally:
     def in_flight(self) -> int:
         """The items that run."""
         return self.started - self.done - self.cancelled
+
+    @property
+    def skipped(self) -> int:
+        """The items that were not to be run again."""
+        return 0 if self.earlier is None else self.earlier.skipped
 
     def fail(self, problem: Problem) -> None:
         """Count a failure by its type and, as long as they all have the same, its message."""
@@ -139,18 +149,19 @@ class Progress:
 
     def _line(self) -> str:
         tally, total, rate = self._tally, self._total(), self._rate()
-        counted = f"{tally.done:,}/{total:,}" if total is not None else f"{tally.done:,} done"
+        done = tally.done + tally.skipped
+        counted = f"{done:,}/{total:,}" if total is not None else f"{done:,} done"
         parts = [
             (self.state, "bold"),
-            (f"{tally.done / total:.0%}" if total else "", "bold"),
+            (f"{done / total:.0%}" if total else "", "bold"),
             (counted, ""),
             (f"{tally.ok:,} ok", "green"),
             (f"{tally.failed:,} failed", "red" if tally.failed else ""),
             (per_second(rate), ""),
             (f"{tally.in_flight:,} in flight", ""),
-            (f"eta {clock((total - tally.done) / rate)}" if total is not None and rate else "", ""),
+            (f"eta {clock((total - done) / rate)}" if total is not None and rate else "", ""),
         ]
-        return self._join([part for part in parts if part[0]], tally.done / total if total else None)
+        return self._join([part for part in parts if part[0]], done / total if total else None)
 
     def _join(self, parts: Sequence[tuple[str, str]], share: float | None) -> str:
         """Return as many of the parts as the width has room for, and a bar if it has room for that as well."""
@@ -175,14 +186,17 @@ class Progress:
         since, done = self._samples[0]
         return (self._tally.done - done) / (now - since) if now > since else 0.0
 
-    def summary(self, ended: str = "done") -> None:
-        """Say how it went: in all, and the failures by kind."""
+    def summary(self, ended: str = "done", again: str = "") -> None:
+        """Say how it went: in all, the failures by kind, and the command that runs what is left."""
         if self._display is Display.OFF:
             return
         tally, seconds = self._tally, self._loop.time() - self._began
         total = self._total()
-        items = f"{tally.done:,} items" if total in (None, tally.done) else f"{tally.done:,} of {total:,} items"
+        whole = total is None or total == tally.done + tally.skipped
+        items = f"{tally.done:,} items" if whole else f"{tally.done:,} of {total:,} items"
         parts = [items, f"{tally.ok:,} ok", f"{tally.failed:,} failed"]
+        parts += [f"{tally.skipped:,} skipped"] if tally.earlier is not None else []
+        parts += [f"{tally.retried:,} retried"] if tally.retried else []
         parts += [f"{tally.cancelled:,} cancelled"] if tally.cancelled else []
         parts += [per_second(tally.done / seconds)] if seconds > 0 else []
         self._console.say(f"{self._console.style(ended, 'bold')} in {duration(seconds)}    {'   '.join(parts)}")
@@ -191,6 +205,8 @@ class Progress:
             self._console.say(f"  latency   {'   '.join(times)}   max {latency(tally.latencies.longest)}")
         if tally.failed:
             self._console.say("\n".join(self._failures()))
+        if again:
+            self._console.say(safe(f"  again     {again}"))
 
     def _failures(self) -> list[str]:
         """Return the kinds of failures side by side, in as many lines as that takes."""

@@ -5,25 +5,29 @@ from __future__ import annotations
 import asyncio
 import signal
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import paco
 from paco._cli._errors import ClosingError, describe
 from paco._cli._halting import Halting
 from paco._cli._order import AsFinished, InOrder
+from paco._cli._output import STDOUT, is_regular
+from paco._cli._pace import attempted, limit_of
 from paco._cli._progress import Display, Progress, Tally
+from paco._cli._resume import RESUME, RETRY, again
 from paco._cli._work import Work
 from paco._cli._writer import Writer
 from paco._console import safe_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from paco._cli._function import Function
     from paco._cli._inputs import Reader
     from paco._cli._options import MapOptions
     from paco._cli._order import Output
+    from paco._cli._resume import Earlier
     from paco._cli._stop import Interrupts, Stop
     from paco._console import Console
 
@@ -35,8 +39,11 @@ _CLOSED_PIPE = 141  # what a shell shows for `yes | head`: 128 + SIGPIPE
 class Job(NamedTuple):
     """All that a run needs, opened and checked."""
 
+    words: Sequence[str]
     options: MapOptions
     target: AbstractAsyncContextManager[Function]
+    retry_on: Any
+    earlier: Earlier | None
     reader: Reader
     stop: Stop
     output: int
@@ -58,6 +65,7 @@ class _Run:
     def __init__(self, job: Job) -> None:
         self._job = job
         self._tally = Tally()
+        self._tally.earlier = job.earlier
         self._progress = Progress(job.console, self._tally, job.reader.total, job.display)
         self._halting = Halting(job.options.halt, self._tally, job.reader.total)
         self._task = asyncio.current_task()
@@ -95,12 +103,13 @@ class _Run:
 
     async def _run_items(self, output: Output) -> None:
         options = self._job.options
-        async with self._job.target as function:
+        async with self._job.target as target:
+            function = attempted(target, options, self._job.retry_on)
             self._work = Work(function, output, self._tally, self._progress, self._item_failed, values=options.values)
             if options.max_time is not None:
                 self._later(options.max_time, self._time_over)
             try:
-                await paco.each(self._work, self._job.reader.items(), limit=options.limit)
+                await paco.each(self._work, self._job.reader.items(), limit=limit_of(options))
             except asyncio.CancelledError:
                 if not self._cancelling or self._task is None:
                     raise
@@ -174,13 +183,22 @@ class _Run:
         if isinstance(self._output_error, BrokenPipeError):  # as quiet as other tools
             return by_signal or _CLOSED_PIPE
         stopped = "halted" if self._halted else "stopped"
-        self._progress.summary(stopped if self._job.stop.wanted else "done")
+        self._progress.summary(stopped if self._job.stop.wanted else "done", self._again())
         troubles = list(self._troubles())
         for trouble in troubles:
             self._say(f"paco: {trouble}")
         if by_signal or self._halted:
             return by_signal or _HALTED
         return _FAILED if troubles or self._tally.failed else 0
+
+    def _again(self) -> str:
+        """Return the command line that runs what is left, if there is such a thing."""
+        options = self._job.options
+        if options.values or options.output == STDOUT or not is_regular(self._job.output):
+            return ""
+        if self._job.stop.wanted:
+            return again(self._job.words, RESUME)
+        return again(self._job.words, RETRY) if self._tally.failed else ""
 
     def _troubles(self) -> Iterator[str]:
         if self._output_error is not None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import paco
 from paco._cli._errors import explain
 from paco._cli._formats import Problem
 from paco._cli._records import Slots, Span, failure, line, opening
-from paco._cli._values import encode
 from paco._console import message
+from paco._records._lines import success
+from paco._records._values import encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,10 +24,11 @@ if TYPE_CHECKING:
 
 
 class Outcome(NamedTuple):
-    """How an item ended: its result as JSON, or what was wrong."""
+    """How an item ended: its result as JSON, or what was wrong; and after how many attempts."""
 
     value: str
     problem: Problem | None
+    attempts: int
 
 
 class Work:
@@ -50,7 +53,7 @@ class Work:
         *,
         values: bool,
     ) -> None:
-        self._function = function
+        self._settled = paco.settle(function)
         self._output = output
         self._tally = tally
         self._progress = progress
@@ -68,7 +71,7 @@ class Work:
         number = self._tally.started
         self._tally.started += 1
         if item.problem is not None:
-            self._finish(item, number, opening(item), Outcome("", item.problem), Span(0, None, time.time(), 0.0))
+            self._finish(item, number, opening(item), Outcome("", item.problem, 0), None, time.time(), 0.0)
         else:
             await self._run(item, number)
         await self._output.room()
@@ -76,27 +79,40 @@ class Work:
     async def _run(self, item: Item, number: int) -> None:
         head, slot, start, began = opening(item), self._slots.take(), time.time(), self._now()
         try:
-            outcome = Outcome(encode(await self._function(item.value)), None)
+            outcome = self._outcome(await self._settled(item.value))
         except asyncio.CancelledError as error:
             if self.cancelled:
                 self._tally.cancelled += 1
                 raise
             outcome = self._problem(error)
-        except (Exception, SystemExit) as error:
+        except SystemExit as error:
             outcome = self._problem(error)
         finally:
             self._slots.give(slot)
         seconds = self._now() - began
         self._tally.latencies.add(seconds)
-        self._finish(item, number, head, outcome, Span(1, slot, start, 1000 * seconds))
+        self._tally.retried += outcome.attempts - 1
+        self._finish(item, number, head, outcome, slot, start, seconds)
 
-    def _problem(self, error: BaseException) -> Outcome:
+    def _outcome(self, settled: paco.Ok[Any, Any] | paco.Err[Any]) -> Outcome:
+        if isinstance(settled, paco.Err):
+            return self._problem(settled.error, settled.attempts)
+        try:
+            return Outcome(encode(settled.value), None, settled.attempts)
+        except Exception as error:  # JSON cannot hold it, or a property of it raises
+            return self._problem(error, settled.attempts)
+
+    def _problem(self, error: BaseException, attempts: int = 1) -> Outcome:
         if not self._tally.failed:
             self.first_error = explain(error)
-        return Outcome("", Problem(type(error).__name__, message(error)))
+        if isinstance(error, paco.ItemCancelled) and error.__cause__ is not None:
+            error = error.__cause__  # that it is one of the item the record says anyway
+        return Outcome("", Problem(type(error).__name__, message(error)), attempts)
 
-    def _finish(self, item: Item, number: int, head: str, outcome: Outcome, span: Span) -> None:
-        problem = outcome.problem
+    def _finish(
+        self, item: Item, number: int, head: str, outcome: Outcome, slot: int | None, start: float, seconds: float
+    ) -> None:
+        problem, span = outcome.problem, Span(outcome.attempts, slot, start, 1000 * seconds)
         if problem is None:
             self._output.add(number, self._line(head, outcome.value, span))
             self._tally.ok += 1
@@ -107,4 +123,4 @@ class Work:
         self._failed()
 
     def _line(self, head: str, value: str, span: Span) -> bytes:
-        return f"{value}\n".encode() if self._values else line(head, f'"ok":true,"result":{value}', span)
+        return f"{value}\n".encode() if self._values else line(head, success(value), span)
