@@ -584,6 +584,25 @@ async def test_what_keeps_the_next_item_from_starting_is_the_consumer():
     assert waited(log) == {"limit": 3, "output": 7.5}
 
 
+async def test_what_keeps_the_next_item_from_starting_is_an_earlier_item_whose_turn_is_first():
+    log, listening = heard()
+    with listening:
+        assert [one async for one in paco.map(nap, [8, 1, 1, 1, 1, 1], limit=2)] == [8, 1, 1, 1, 1, 1]
+    assert waited(log) == {"limit": 4, "order": 5}
+    log, listening = heard()
+    with listening:
+        assert [one async for one in paco.map(nap, [8, 1, 1, 1], limit=2).as_completed()] == [1, 1, 1, 8]
+    assert waited(log) == {"limit": 3, "tail": 5}
+
+
+async def test_without_the_order_it_is_the_consumer():
+    log, listening = heard()
+    with listening:
+        async for _ in paco.map(nap, [1, 0.5, 2, 1], limit=2).buffer(0).as_completed():
+            await nap(3)
+    assert waited(log) == {"limit": 1, "output": 5.5}
+
+
 async def test_what_keeps_the_next_item_from_starting_is_the_loop_and_in_the_end_that_there_is_none():
     log, listening = heard()
 

@@ -22,7 +22,7 @@ from paco import events, testing
 from paco._pictures import _numbers as numbers
 from paco._pictures import _page as page
 from paco._pictures._record import CANCELLED, FAILED, OK, Record
-from paco.events import ItemEnded, Run, RunEnded
+from paco.events import WAITING, ItemEnded, Run, RunEnded
 from paco.testing import AsyncSource
 
 HOSTILE = [
@@ -63,7 +63,7 @@ def traced(call):
 
 def record_of(spans, *, limit=0, name="work", states=None):
     """Return the record of a run with items of these starts and ends, each in the lowest free slot."""
-    run = Run("map", name, limit, len(spans), [1.0, 0, 0, 0, 0], fed=False)
+    run = Run("map", name, limit, len(spans), [1.0, *[0.0] * (len(WAITING) - 1)], fed=False)
     record, free, busy = Record(run), list(range(len(spans))), []
     for position, (start, end) in enumerate(sorted(spans)):
         while busy and busy[0][0] <= start:
@@ -102,7 +102,7 @@ def test_a_trace_that_is_entered_again_goes_on():
 
 
 def test_an_item_is_kept_in_25_bytes():
-    record = Record(Run("map", "f", 0, None, [0.0] * 5, fed=False))
+    record = Record(Run("map", "f", 0, None, [0.0] * len(WAITING), fed=False))
     columns = (record.starts, record.ends, record.positions, record.slots, record.states)
     assert sum(column.itemsize for column in columns) == 25
 
@@ -388,7 +388,7 @@ def test_items_that_take_no_time_are_shown(tmp_path):
 def test_a_run_of_which_no_item_came_to_its_end_has_no_latencies(tmp_path):
     shown = page_of(traced(lambda: paco.map(nap, [9, 9], timeout=1)), tmp_path)
     assert "No item came to its end." in shown.texts
-    assert "failed with TimeoutError" in " ".join(shown.texts)
+    assert "failed with RunTimeout" in " ".join(shown.texts)
     assert shown.tile("items") == "2"
 
 
@@ -455,6 +455,11 @@ async def busy(_):
     loop._set_time(loop.time() + 3)
 
 
+async def slow_first():
+    async for _ in paco.map(nap, [60] + [1] * 10, limit=2):
+        pass
+
+
 async def slow_consumer():
     async for _ in paco.map(nap, [1] * 5, limit=2):
         await asyncio.sleep(10)
@@ -465,12 +470,13 @@ async def slow_consumer():
     [
         (lambda: paco.map(nap, [1] * 30, limit=3), "all 3 slots were busy: the function sets the pace"),
         (lambda: paco.map(nap, AsyncSource([1] * 3, delay=9), limit=3), "no items: the source sets the pace"),
+        (slow_first, "finished results waited for an earlier item to be handed on in order: buffer(n) lets more"),
         (slow_consumer, "finished results waited for the consumer: it sets the pace"),
         (lambda: paco.map(busy, [1] * 5, limit=3), "the event loop was busy"),
         (lambda: paco.map(nap, [1, 9, 2]), "ran to their end; the slowest, #1, took 9s."),
         (lambda: paco.each(nap, [2] * 2, timeout=1), "ran to their end."),
     ],
-    ids=["limit", "input", "output", "loop", "tail", "timeout"],
+    ids=["limit", "input", "order", "output", "loop", "tail", "timeout"],
 )
 def test_a_sentence_says_where_the_time_went(call, sentence, tmp_path):
     assert sentence in " ".join(page_of(traced(call), tmp_path).texts)

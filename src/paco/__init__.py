@@ -4,11 +4,11 @@ The layers, from the bottom up; a module imports only from those before it:
 
     _types  _check  _errors         words that all share; argument checks; what becomes of errors
     _decorator  _clock  limits      what decorators have in common; clocks; what decides when the next item may start
-    _outcomes  _deadline            what became of an item; an end that all calls keep to
+    events  _outcomes  _deadline    what is told to listeners; what became of an item; an end that all calls keep to
     _turn  _nursery  _crew          how long runs may hold the loop; tasks that end together; workers and their slots
     _source  _sinks  _engine        where items come from, where results go, and the scheduler between them
     _paced                          the same under a limit object
-    events  _watched                what is told to listeners, and a run that tells it
+    _watched                        runs that tell their listeners
     _answer  _stream  _stage        what the functions return: one result, or many; and pipelines of them
     _flat  _mapping  _selecting     functions over items, nested ones too
     _jobs  _groups  _executor       groups of coroutines, and the futures of their calls
@@ -20,7 +20,7 @@ The layers, from the bottom up; a module imports only from those before it:
     _records                        used, not imported: what is remembered of each item, in a file
     testing                         used, not imported: virtual time for tests
     _console  _figures              used, not imported: what people are shown
-    _pictures                       used, not imported: pictures of what runs did
+    _meter  _progress  _pictures    used, not imported: how runs go, and how they went
     _cli                            used, not imported: the command
 """
 
@@ -32,7 +32,7 @@ from paco._executor import ConcurrentExecutor, concurrent
 from paco._functions import apply, compose, constant, curry, identity, once, partial, thunk, times, wraps
 from paco._groups import gather, race, series, wait
 from paco._hedging import hedge
-from paco._listeners import trace
+from paco._listeners import progress, trace
 from paco._loops import interval, until, whilst
 from paco._mapping import each, flat_map, map, repeat
 from paco._outcomes import Err, Ok, RunTimeout, TooManyErrors, partition, settle
@@ -83,6 +83,7 @@ __all__ = [
     "once",
     "partial",
     "partition",
+    "progress",
     "race",
     "reduce",
     "repeat",

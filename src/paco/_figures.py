@@ -2,6 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from paco.events import Waiting
+
+#: What a run waits for, in words.
+WAITED_FOR: Final[dict[Waiting, str]] = {
+    "limit": "a free slot",
+    "rate": "the rate",
+    "input": "the source",
+    "output": "the consumer",
+    "order": "an earlier item",
+    "loop": "the event loop",
+    "tail": "the last items",
+}
 #: Items per second above which no decimals are shown.
 _MANY = 100
 
@@ -41,3 +56,11 @@ def share(part: float, whole: float) -> str:
     """Return ``61%``, and ``0.4%`` where whole ones would say nothing; ``0%`` of nothing."""
     percent = 100 * part / whole if whole else 0.0
     return f"{percent:.1f}%" if 0 < percent < 0.95 else f"{percent:.0f}%"  # noqa: PLR2004 - what rounds to a whole one
+
+
+def compact(count: float) -> str:
+    """Return a count for an axis: ``500``, ``2.5k``, ``10M``."""
+    for unit, size in (("M", 1e6), ("k", 1e3)):
+        if count >= size:
+            return f"{count / size:g}{unit}"
+    return f"{count:g}"

@@ -5,13 +5,84 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from paco import _check
 from paco.events import ItemEnded, Run, RunEnded, RunStarted, listening
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+class Bar(Protocol):
+    """What `progress` can tell of items that are done, such as a bar of tqdm."""
+
+    def update(self, n: int, /) -> object:
+        """Hear that so many more are."""
+        ...
+
+
+class Tasks(Protocol):
+    """What `progress` can tell of runs as well, such as ``rich.progress.Progress``."""
+
+    def add_task(self, description: str, *, total: float | None) -> Any:
+        """Hear of a run, and return what to call it."""
+        ...
+
+    def advance(self, task_id: Any, advance: float) -> object:
+        """Hear that so many more of its items are done."""
+        ...
+
+
+class progress:  # noqa: N801 - used as a function, like `listening`
+    """Show how the runs go that start inside the block: how far, how fast, with how many failures, and until when.
+
+    On a terminal, lines on stderr are repainted ten times a second (by rich, which ``pip install paco[cli]`` brings),
+    and a line stays when a run has ended. Elsewhere, in CI, and without rich, there is a line each 10 s. Runs inside
+    the items of others are not shown. What is shown depends on the width; p50 and p95 are at most 1 % too high.
+
+    It costs about 2 us an item, most of it for listening at all; ``./dev bench --only listener`` measures it.
+
+    Args:
+        bar: Feed this instead: anything with ``update(n)``, such as a bar of tqdm, which is told ten times a second how
+            many items more are done (of a pipeline, those of the first stage); or a ``rich.progress.Progress``, which
+            gets a task for each run.
+        total: The number of items, for sources that cannot tell it, such as generators.
+
+    Raises:
+        TypeError: Not a bar, or a total that is no ``int``; at the call.
+
+    Examples:
+        >>> class Bar:
+        ...     def update(self, n):
+        ...         print(n, "done")
+        >>> async def double(number):
+        ...     return 2 * number
+        >>> with paco.progress(Bar()):
+        ...     paco.run(paco.map(double, [1, 2, 3]))
+        3 done
+        [2, 4, 6]
+    """
+
+    def __init__(self, bar: Bar | Tasks | None = None, *, total: int | None = None) -> None:
+        if bar is not None and not callable(getattr(bar, "update", None)):
+            expected = "an object with update(n), such as a bar of tqdm, or be left out"
+            raise TypeError(f"paco.progress: bar must be {expected}, got {_check.shorten(bar)}")
+        self._bar = bar
+        self._total = None if total is None else _check.integer("progress", "total", total, 0)
+        self._entered = ExitStack()
+
+    def __enter__(self) -> None:
+        from paco._progress import Board, display_for
+
+        board = Board(display_for(self._bar), self._total)
+        self._entered.callback(board.close)
+        self._entered.enter_context(listening(board.started, RunStarted))
+        self._entered.enter_context(listening(board.item, ItemEnded))
+        self._entered.enter_context(listening(board.ended, RunEnded))
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._entered.close()
 
 
 class trace:  # noqa: N801 - used as a function, like `listening`

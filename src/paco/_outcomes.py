@@ -13,6 +13,7 @@ from paco import _check
 from paco._decorator import keep
 from paco._errors import as_item_error, trim
 from paco._types import P, T, T_co
+from paco.events import failed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable
@@ -186,7 +187,7 @@ def settle(
             if isinstance(error, asyncio.CancelledError) and _is_being_cancelled():
                 raise
             trim(error)  # and in no variable: the frames of an error that is kept lead back here
-            return Err(item, cast("Exception", as_item_error(error)), attempts.count, start, now() - began)
+            return _told(Err(item, cast("Exception", as_item_error(error)), attempts.count, start, now() - began))
         finally:
             try:
                 _attempts.reset(token)
@@ -195,6 +196,12 @@ def settle(
         return Ok(item, await _check.awaitable("settle", fn, cast("Any", result)))  # it is none: says so
 
     return keep(wrapper, fn)
+
+
+def _told(outcome: Err[Any]) -> Err[Any]:
+    """Tell listeners of an item that has failed though its function returns."""
+    failed(outcome.error)
+    return outcome
 
 
 def _is_being_cancelled() -> bool:

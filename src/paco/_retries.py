@@ -14,6 +14,7 @@ from paco._decorator import Decorator, decorator, keep
 from paco._errors import add_note
 from paco._outcomes import count_attempt
 from paco._timing import limiting
+from paco.events import retried
 
 if TYPE_CHECKING:
     from paco._types import P, T
@@ -127,6 +128,7 @@ def retry(
                 return await _check.awaitable("retry", fn, result)  # it is none: says so
             await pause
             count_attempt()
+            retried()
 
     return keep(wrapper, fn)
 

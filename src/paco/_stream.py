@@ -16,7 +16,7 @@ from paco._paced import Paced
 from paco._sinks import NOTHING, SKIP, AsCompleted, Drop, InOrder, Judged, Keep, Sink
 from paco._source import close
 from paco._types import T_co
-from paco._watched import WatchedRun
+from paco._watched import WatchedPaced, WatchedRun
 from paco.events import ears
 
 if TYPE_CHECKING:
@@ -56,11 +56,13 @@ class Plan:
         return run
 
     def _run(self, sink: Sink) -> Run:
+        """Make one that tells about itself only if somebody listens."""
         how: dict[str, Any] = {"timeout": self.timeout, "catch": self.catch, "offset": len(self.head)}
         if isinstance(self.limit, int):
-            kind = WatchedRun if ears() else Run
-            return kind(self.name, self.fn, self.source, sink, limit=self.limit, **how)
-        return Paced(self.name, self.fn, self.source, sink, limit=self.limit, buffer=self.buffer, **how)
+            count = WatchedRun if ears() else Run
+            return count(self.name, self.fn, self.source, sink, limit=self.limit, **how)
+        paced = WatchedPaced if ears() else Paced
+        return paced(self.name, self.fn, self.source, sink, limit=self.limit, buffer=self.buffer, **how)
 
     async def collect(self) -> list[Any]:
         """Run, and return the results as a list."""

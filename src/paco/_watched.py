@@ -5,6 +5,7 @@ There is one only where somebody listens. Else the plain `Run` is used, and noth
 
 from __future__ import annotations
 
+import sys
 import time
 from asyncio import CancelledError, current_task
 from heapq import heappop, heappush
@@ -14,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 from paco import _check, events
 from paco._engine import Run
 from paco._errors import as_item_error
-from paco._sinks import InOrder
+from paco._paced import Paced
+from paco._sinks import AsCompleted, InOrder
 from paco._source import Calls, Upstream
 
 if TYPE_CHECKING:
@@ -23,50 +25,47 @@ if TYPE_CHECKING:
     from paco._sinks import Sink
     from paco.events import Ear
 
-_LIMIT, _INPUT, _OUTPUT, _LOOP, _TAIL = range(len(events.WAITING))
+_LIMIT, _RATE, _INPUT, _OUTPUT, _ORDER, _LOOP, _TAIL = range(len(events.WAITING))
 #: What is known of an item when it starts: its position, its slot, the time.
 _Begun = tuple[int, int, float]
 _new: Final[Any] = vars(tuple)["__new__"]  # half of what the constructor of a named tuple takes
 
 
-class WatchedRun(Run):
-    """A run that tells those who listen where it is made."""
+if TYPE_CHECKING:
+    _Base = Run
+else:
+    _Base = object  # it is mixed into a run of either kind
 
-    __slots__ = (
-        "_clock",
-        "_ears",
-        "_error",
-        "_free",
-        "_held",
-        "_last",
-        "_most",
-        "_on_end",
-        "_on_start",
-        "_room",
-        "_running",
-        "_stopped",
-        "_view",
-        "_waits",
-    )
 
-    def __init__(
-        self, name: str, fn: Callable[[Any], Awaitable[Any]], source: Any, sink: Sink, *, limit: int, **options: Any
-    ) -> None:
-        super().__init__(name, self._watching(fn), source, sink, limit=limit, **options)
+class _Watched(_Base):
+    """What makes a run tell those who listen where it is made."""
+
+    #: What keeps an item from starting when there is a slot, room and an item.
+    _held_back_by = _LOOP
+
+    def __init__(self, name: str, fn: Callable[[Any], Awaitable[Any]], source: Any, sink: Sink, **options: Any) -> None:
+        super().__init__(name, self._watching(fn), source, sink, **options)
         self._waits = [0.0] * len(events.WAITING)
         fed = isinstance(source, Upstream)
         self._view = events.Run(
-            name, "" if isinstance(source, Calls) else _called(fn), limit, _length(source), self._waits, fed=fed
+            name, "" if isinstance(source, Calls) else _called(fn), self._shown(), _length(source), self._waits, fed=fed
         )
         self._ears = events.ears()
         self._on_start = self._hearing(events.ItemStarted)
         self._on_end = self._hearing(events.ItemEnded)
-        self._most = self._limit
-        self._room = sink.room if isinstance(sink, InOrder) else None  # other sinks have always room
+        self._stream = sink if isinstance(sink, InOrder) else None  # other sinks have always room
         self._free: list[int] = []  # slots: a heap of those below the number of items that run, and a few above
         self._running = 0
         self._error: BaseException | None = None
         self._stopped = False
+
+    def _most(self) -> int:
+        """Return how many items may be in flight at once at this moment."""
+        return self._limit
+
+    def _shown(self) -> int:
+        most = self._most()
+        return 0 if most == sys.maxsize else most
 
     def _hearing(self, kind: type[events.Event]) -> tuple[Ear, ...]:
         return tuple(ear for ear in self._ears if kind in ear.kinds)
@@ -86,7 +85,7 @@ class WatchedRun(Run):
             raise
         finally:
             events.current.reset(token)
-        self._held = _LOOP if self._reader is None else _INPUT
+        self._held = self._held_back_by if self._reader is None else _INPUT
         events.tell(self._hearing(events.RunStarted), events.RunStarted(view, view.start))
 
     # ---- items
@@ -141,7 +140,7 @@ class WatchedRun(Run):
             view.failed += 1
         heappush(self._free, slot)
         self._running -= 1
-        self._count(now)
+        self._count(now, position + self._offset)
         if self._on_end:
             ended = _new(events.ItemEnded, (view, position, slot, item, start, now, attempts, outcome, error))
             events.tell(self._on_end, ended)
@@ -155,21 +154,21 @@ class WatchedRun(Run):
         view.retried += bool(mention.retries)
         return mention.error if error is None else error, 1 + mention.retries
 
-    def _count(self, now: float) -> None:
+    def _count(self, now: float, ended: int = -1) -> None:
         """Count the time since the last event for what has kept an item from starting, and see what does from now on.
 
         Nothing that this depends on changes before the next event: when it does, an item starts at once.
         """
         held = self._held
-        self._waits[held if held != _LOOP or not self._exhausted else _TAIL] += now - self._last
+        self._waits[held if held != self._held_back_by or not self._exhausted else _TAIL] += now - self._last
         self._last = now
-        if self._running >= self._most:
+        stream, reader = self._stream, self._reader
+        if self._running >= self._most():
             self._held = _LIMIT
-        elif self._room is not None and self._room(self.started) <= self.started:
-            self._held = _OUTPUT
+        elif stream is not None and stream.room(self.started) <= self.started:
+            self._held = _OUTPUT if stream.ready() or _is_next(stream, ended) else _ORDER
         else:
-            reader = self._reader
-            self._held = _LOOP if reader is None or reader.ready() else _INPUT
+            self._held = self._held_back_by if reader is None or reader.ready() else _INPUT
 
     # ---- ending
 
@@ -191,6 +190,24 @@ class WatchedRun(Run):
             error, self._error = self._error, None
             outcome: events.Outcome = "failed" if error is not None else "cancelled" if self._stopped else "ok"
             events.tell(self._hearing(events.RunEnded), events.RunEnded(self._view, now, outcome, error))
+
+
+class WatchedRun(_Watched, Run):
+    """A `Run` that tells those who listen where it is made."""
+
+
+class WatchedPaced(_Watched, Paced):
+    """A `Paced` run that does."""
+
+    _held_back_by = _RATE
+
+    def _most(self) -> int:
+        return self._limiter.most
+
+
+def _is_next(stream: InOrder, index: int) -> bool:
+    """Say whether the consumer can have the result of an item that is just ending, which is not stored yet."""
+    return index >= 0 and (isinstance(stream, AsCompleted) or index == stream.taken)
 
 
 def _called(fn: Any) -> str:

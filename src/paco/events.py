@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias, Ty
 from weakref import WeakKeyDictionary
 
 from paco import _check
+from paco._clock import own_clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -35,9 +36,10 @@ if TYPE_CHECKING:
 
 #: How an item or a run ended. ``cancelled`` is what ended early because its run did: it has not failed.
 Outcome: TypeAlias = Literal["ok", "failed", "cancelled"]
-#: What keeps the next item from starting: all slots are busy; an async source has none; its results wait for the
-#: consumer; nothing does, so it is the event loop that is busy; there is none left.
-Waiting: TypeAlias = Literal["limit", "input", "output", "loop", "tail"]
+#: What keeps the next item from starting: all slots are busy; a limit object has not let it start yet, as a rate; an
+#: async source has none; finished results wait for the consumer, or for an earlier item, whose turn is first; nothing
+#: does, so the event loop is busy; there is none left.
+Waiting: TypeAlias = Literal["limit", "rate", "input", "output", "order", "loop", "tail"]
 
 WAITING: Final[tuple[Waiting, ...]] = get_args(Waiting)
 
@@ -116,6 +118,14 @@ class Run:
     def title(self) -> str:
         """What to call it: ``map fetch``."""
         return f"{self.name} {self.function}".rstrip()
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """What to sort runs by: their start, but the stages of a pipeline from its source on."""
+        last, stages = self, 0
+        while last.feeds is not None:
+            last, stages = last.feeds, stages + 1
+        return last.id, -stages
 
     @property
     def done(self) -> int:
@@ -260,8 +270,7 @@ def tell(ears: Iterable[Ear], event: Event) -> None:
 def clock() -> Callable[[], float]:
     """Return the clock by which the running loop's items are timed: see `Run`."""
     loop = asyncio.get_running_loop()
-    own = isinstance(loop, asyncio.BaseEventLoop) and type(loop).time is not asyncio.BaseEventLoop.time
-    return loop.time if own else time.perf_counter
+    return loop.time if own_clock(loop) else time.perf_counter
 
 
 class listening:  # noqa: N801 - used as a function; as a generator it would check its arguments only when entered

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from paco._pictures._record import Detail, Record
-    from paco.events import Run
 
 #: Runs that get pictures, at most: those that took longest. Kinds of failures that get a row.
 _SHOWN: Final = 12
@@ -54,15 +53,7 @@ def fragment(records: Sequence[Record]) -> str:
 def _to_show(records: Sequence[Record]) -> list[Record]:
     """Return the runs to show, in order: those that took longest, and rather not those inside an item of another."""
     ranked = sorted(records, key=lambda one: (one.run.parent is not None, one.run.start - one.end()))
-    return sorted(ranked[:_SHOWN], key=lambda one: _place(one.run))
-
-
-def _place(run: Run) -> tuple[int, int]:
-    """Return what to order runs by: in the order of start, but the stages of a pipeline from its source on."""
-    last, stages = run, 0
-    while last.feeds is not None:
-        last, stages = last.feeds, stages + 1
-    return last.id, -stages
+    return sorted(ranked[:_SHOWN], key=lambda one: one.run.order)
 
 
 def _overview(shown: Sequence[Record], count: int) -> str:

@@ -10,6 +10,7 @@ from html import escape
 from typing import TYPE_CHECKING, Final
 
 from paco._console import safe
+from paco._figures import compact
 from paco._pictures._numbers import (
     Tick,
     histogram,
@@ -60,7 +61,7 @@ def timeline(record: Record) -> str:
     height = min(max(rows * _ROW_PIXELS, _LOWEST), _HIGHEST)
     seconds = record.end() - record.run.start
     middle = 0.5 / slots
-    ys = [Tick(1 - middle, "0"), Tick(middle, str(slots - 1))] if slots > 1 else [Tick(0.5, "0")]
+    ys = [Tick(1 - middle, "0"), Tick(middle, compact(slots - 1))] if slots > 1 else [Tick(0.5, "0")]
     name = f"Timeline: {len(record):,} items in {slots:,} slots"
     return _plot(name, (_WIDTH, rows), body, time_ticks(seconds), ys, ("slot", "time since the start"), height)
 
@@ -103,10 +104,10 @@ def curve(record: Record) -> str:
     mean = "".join(f"L{column} {_round(value * scale)}h1" for column, value in enumerate(flight.mean))
     most = "".join(f"V{_round(value * scale)}h1" for value in flight.most)
     lines = [f'<path class="area" d="M0 0{mean}V0Z"/>', f'<path class="line" d="M0 0{most}V0"/>']
-    ys = [Tick(0, "0"), Tick(peak / top / 1.1, f"{peak:,}")]
+    ys = [Tick(0, "0"), Tick(peak / top / 1.1, compact(peak))]
     if limit and limit <= 2 * peak:
         lines.append(f'<path class="limit" d="M0 {_round(limit * scale)}h{_COLUMNS}"/>')
-        ys = [Tick(0, "0"), Tick(1 / 1.1, f"{limit:,}")]
+        ys = [Tick(0, "0"), Tick(1 / 1.1, compact(limit))]
     body = f'<g transform="matrix(1 0 0 -1 0 {_TOP})">{"".join(lines)}</g>'
     xs = time_ticks(record.end() - record.run.start)
     name = f"Items in flight: {peak:,} at the peak"
@@ -128,7 +129,7 @@ def distribution(record: Record, ordered: Sequence[float]) -> str:
                 parts.append(f'<rect class="{kind}" {at}/>')
     body = f'<g transform="matrix(1 0 0 -1 0 {_TOP})">{"".join(parts)}</g>'
     marks = "".join(_mark(log_share(bars, value), f"p{percent}") for percent, value in quantiles(ordered))
-    ys = [Tick(0, "0"), Tick(0.5, f"{top / 2:,g}"), Tick(1, f"{top:,g}")]
+    ys = [Tick(0, "0"), Tick(0.5, compact(top / 2)), Tick(1, compact(top))]
     name = f"Latencies of {len(ordered):,} items"
     return _plot(name, (len(bars), _TOP), body, log_ticks(bars), ys, ("items", "time an item took"), 200, marks)
 

@@ -35,7 +35,7 @@ margin:0 5px 0 8px;width:14px}
 .paco-report .key s.cancelled{background:var(--cancelled)}
 .paco-report .key s.area{opacity:.35}
 .paco-report .key s.line{background:var(--ok);height:2px;vertical-align:middle}
-.paco-report .plot{display:grid;font-size:12px;grid-template-columns:minmax(36px,max-content) 1fr;
+.paco-report .plot{display:grid;font-size:12px;grid-template-columns:40px 1fr;
 font-variant-numeric:tabular-nums}
 .paco-report .plot em{font-style:normal}
 .paco-report .yt{grid-column:1/3;margin-bottom:8px}

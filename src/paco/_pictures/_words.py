@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from paco._figures import latency, share
+from paco._figures import WAITED_FOR, latency, share
 
 if TYPE_CHECKING:
     from paco._pictures._record import Record
@@ -22,7 +22,7 @@ def where_the_time_went(record: Record) -> str:
 def pace(record: Record) -> str:
     """Return what it was in two words, and for how much of the time: ``a slot, 68%``."""
     reason, percent = _most(record)
-    return "-" if reason is None else f"{_WORDS[reason]}, {percent}"
+    return "-" if reason is None else f"{WAITED_FOR[reason]}, {percent}"
 
 
 def _most(record: Record) -> tuple[Waiting | None, str]:
@@ -42,18 +42,14 @@ def _slowest(record: Record) -> str:
 _SENTENCES: dict[Waiting, str] = {
     "limit": "For {share} of the time all {limit} slots were busy: the function sets the pace, and a higher limit is "
     "faster if what it calls can take it.",
+    "rate": "For {share} of the time the limit let no more items start, though not all slots were busy: its rate sets "
+    "the pace.",
     "input": "For {share} of the time there were free slots and no items: the source sets the pace.",
     "output": "For {share} of the time there were free slots, and finished results waited for the consumer: it sets "
     "the pace.",
+    "order": "For {share} of the time there were free slots, and finished results waited for an earlier item to be "
+    "handed on in order: buffer(n) lets more of them wait, as_completed() does without the order.",
     "loop": "For {share} of the time items could have started, and the event loop was busy: the function, the source "
     "or something beside them uses the processor, or blocks.",
     "tail": "For {share} of the time no items were left to start, and the last ones ran to their end{slowest}.",
-}
-
-_WORDS: dict[Waiting, str] = {
-    "limit": "a free slot",
-    "input": "the source",
-    "output": "the consumer",
-    "loop": "the event loop",
-    "tail": "the last items",
 }

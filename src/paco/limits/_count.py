@@ -79,8 +79,11 @@ class Limit(Limiter):
             self._take(one)
             return one
         waiter = Waiter()
-        self._demand_progress(waiter)
-        await self._queue.join(waiter, self._give_back)
+        if self._held >= self._limit:
+            self._demand_progress(waiter)
+        self._queue.join(waiter)
+        self._admit()
+        await self._queue.wait(waiter, self._give_back)
         return waiter.holder
 
     def release(self, permit: Holder | None, error: BaseException | None = None) -> None:

@@ -216,7 +216,7 @@ class Rate(Limiter):
             return
         loop = first.future.get_loop()
         earliest = self._earliest(first)
-        if loop.is_closed() or earliest == math.inf:
+        if loop.is_closed():
             return
         if earliest <= loop.time():
             first.future.set_result(None)
