@@ -162,6 +162,14 @@ def test_a_run_that_was_stopped_is_to_be_resumed(run, folder):
     assert "  again     paco map jobs:forbid items.txt -o out.jsonl -l 1 --resume\n" in err
 
 
+def test_what_failed_before_comes_first_and_does_not_halt_a_run_that_has_succeeded_before(run, folder):
+    items(folder, "good", *(f"bad {number}" for number in range(30)))
+    run(*WORDS, "-l", 1)
+    items(folder, *(f"bad {number}" for number in range(30)), "good", "new")
+    assert run(*WORDS, "-l", 1, "--resume")[0] == 1
+    assert len(final(folder)) == 32
+
+
 def test_a_member_may_identify_an_item(run, folder):
     (folder / "rows.jsonl").write_text('{"id": 1, "seen": 1}\n{"id": "bad", "seen": 1}\n{"seen": 2}\n[]\n')
     words = ("jobs:row", "rows.jsonl", "-o", "out.jsonl", "--key", "id")

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from paco._cli._words import Halt
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from paco._cli._progress import Tally
-    from paco._cli._words import Halt
 
 #: Without a rule a run ends early only if nothing at all succeeds: a wrong URL, a password that has expired.
 _FIRST = 20
+_NEVER = Halt("never")
 
 
 class Halting:
@@ -27,7 +29,9 @@ class Halting:
     """
 
     def __init__(self, rule: Halt | None, tally: Tally, total: Callable[[], int | None]) -> None:
-        self._rule = rule
+        # The items that failed in earlier runs come first in this one, and say nothing about the others.
+        proven = rule is None and tally.earlier is not None and tally.earlier.succeeded
+        self._rule = _NEVER if proven else rule
         self._tally = tally
         self._total = total
         #: Whether what runs is to be cancelled too.

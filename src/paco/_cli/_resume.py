@@ -37,6 +37,8 @@ class Earlier:
         self._wanted = {_FAILED} if failed_only else {_FAILED, NOWHERE}
         #: The records that have been read.
         self.records = 0
+        #: Whether any item went well.
+        self.succeeded = False
         #: The items that were not run for what is known of them.
         self.skipped = 0
 
@@ -60,6 +62,7 @@ class Earlier:
         try:
             record: Any = decode(line)
             self._index.put(bytes.fromhex(record["key"]), _OK if record["ok"] else _FAILED)
+            self.succeeded = self.succeeded or bool(record["ok"])
         except (ValueError, TypeError, LookupError):
             return False
         self.records += 1
