@@ -184,9 +184,12 @@ def test_what_is_not_gzip_or_cut_off_is_told():
 async def test_the_name_tells_the_format(tmp_path, name, data, value):
     (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
     reader = Reader(find_inputs([str(tmp_path / name)], None, stdin=0), Stop())
-    async with aclosing(reader.items()) as items:
+    async with aclosing(reader.live_items()) as items:
         found = [item.value async for item in items]
     assert (found[0], len(found), reader.total()) == (value, 2, 2)
+    in_place = Reader(find_inputs([str(tmp_path / name)], None, stdin=0), Stop())
+    assert [item.value for item in in_place.items()] == found
+    assert in_place.ended
 
 
 @pytest.mark.parametrize("name", ["csv.gz", "csv"])
@@ -203,8 +206,7 @@ def test_a_format_that_is_said_is_taken(tmp_path, name):
 async def test_an_input_that_cannot_be_read_on_is_told_by_name_and_nothing_of_it_is_lost(tmp_path):
     (tmp_path / "a.json").write_text("[1, 2, 3")
     reader = Reader(find_inputs([str(tmp_path / "a.json")], None, stdin=0), Stop())
-    async with aclosing(reader.items()) as items:
-        assert [item.value async for item in items] == [1, 2]  # 3 may be the beginning of 35
+    assert [item.value for item in reader.items()] == [1, 2]  # 3 may be the beginning of 35
     assert (reader.error.filename, reader.error.strerror) == (
         str(tmp_path / "a.json"),
         "it is cut off: the JSON array has no end",

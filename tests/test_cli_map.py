@@ -375,11 +375,11 @@ def test_a_full_disk_ends_the_run_and_is_told(monkeypatch, capfd):
 
 
 def test_an_input_that_breaks_is_told_and_what_was_read_is_run(monkeypatch, capfd):
-    async def breaks(path, _):
+    def breaks(path, **_):
         yield b"1\n2\n"
         raise OSError(errno.EIO, "Input/output error", path)
 
-    monkeypatch.setattr("paco._cli._inputs.read_file", breaks)
+    monkeypatch.setattr("paco._cli._inputs.chunks_of", breaks)
     assert paco_map("jobs:echo", "three.txt") == 1
     out, err = capfd.readouterr()
     assert len(records(out)) == 2
@@ -554,7 +554,8 @@ def test_python_m_paco_is_the_command(monkeypatch, capfd):
 
 def test_the_end_of_a_run_is_not_cancelled(capfd):
     async def closing():
-        options, reader, stop = SimpleNamespace(halt=None), SimpleNamespace(total=None), SimpleNamespace(want=int)
+        options = SimpleNamespace(halt=None, target="jobs:f", limit=1, rate=None)
+        reader, stop = SimpleNamespace(total=None), SimpleNamespace(want=int)
         job = SimpleNamespace(options=options, console=None, reader=reader, display=None, stop=stop, earlier=None)
         run = _run._Run(job)
         run._closing = True

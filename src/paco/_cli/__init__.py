@@ -15,8 +15,10 @@ The layers, each importing only from those above it::
     _order      lines as they come, or in order
     _target     TARGET found and imported
     _function   what TARGET may be
-    _latency    how long items took
-    _progress   how the run goes
+    _tally      what is counted
+    _summary    how it went, in words
+    _view       how it goes, in words
+    _progress   the same, shown
     _words      the words behind the options
     _options    the words of the command line
     _pace       limits, rates and attempts
@@ -25,6 +27,7 @@ The layers, each importing only from those above it::
     _run        a run
     _dry        what a run would be
     _map        `paco map`
+    _report     `paco report`
 """
 
 from __future__ import annotations
@@ -46,6 +49,7 @@ __all__ = ["main"]
 
 _USAGE = """\
 usage: paco map [options] TARGET [INPUT ...]    an async function over a file
+       paco report FILE.jsonl                   pictures and a summary of what it has done
        paco map --help                          examples and options
        paco --version
 """
@@ -87,12 +91,16 @@ def _dispatch(words: list[str], interrupts: Interrupts) -> int:
         from paco._cli._map import map_command
 
         return map_command(words[1:], interrupts)
+    if first == "report":
+        from paco._cli._report import report_command
+
+        return report_command(words[1:])
     if first == "--version":
         print(f"paco {paco.__version__}")
     elif first in {"-h", "--help"}:
         print(_USAGE, end="")
     else:
-        hint = suggest(first, ["map", "--version", "--help"])
+        hint = suggest(first, ["map", "report", "--version", "--help"])
         what = f"there is no command {first}{hint}" if words else "which command?"
         raise CommandError(f"{what}\n\n{_USAGE.rstrip()}")
     return 0

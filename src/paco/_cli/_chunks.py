@@ -76,6 +76,7 @@ async def read_file(path: str, stop: Stop) -> AsyncGenerator[bytes]:
     with _opened(path) as file:
         while not stop.wanted and (chunk := file.read(_CHUNK)):
             yield chunk
+            await asyncio.sleep(0)  # of millions of items that are passed over, none lets the loop go on
 
 
 async def read_live(path: str | int, stop: Stop) -> AsyncGenerator[bytes]:

@@ -37,7 +37,7 @@ async def dry_run(options: MapOptions, inputs: Sequence[Input]) -> Plan:
     first: Item | None = None
     first_bad: Item | None = None
     count = bad = 0
-    async with aclosing(reader.items()) as items:
+    async with aclosing(reader.live_items()) as items:
         async for item in items:
             first = first or item
             count += 1

@@ -26,6 +26,12 @@ class Problem(NamedTuple):
     message: str
 
 
+def recreated(problem: Problem) -> Exception:
+    """Return an exception that looks as ``problem`` says: for listeners, which know errors by their type."""
+    kind: type[Exception] = type(problem.type, (Exception,), {})
+    return kind(problem.message)
+
+
 class Format(Protocol):
     """Cuts one input into items."""
 

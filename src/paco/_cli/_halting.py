@@ -9,7 +9,7 @@ from paco._cli._words import Halt
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from paco._cli._progress import Tally
+    from paco._cli._tally import Tally
 
 #: Without a rule a run ends early only if nothing at all succeeds: a wrong URL, a password that has expired.
 _FIRST = 20

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import stat
@@ -17,7 +16,7 @@ from paco._cli._formats import FORMATS, Problem
 from paco._cli._keys import Keys
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 
     from paco._cli._formats import Format
     from paco._cli._stop import Stop
@@ -34,6 +33,9 @@ class Item(NamedTuple):
     key: str
     value: Any
     problem: Problem | None
+
+    def __repr__(self) -> str:
+        return repr(self.value)  # what messages and pictures show of it
 
 
 class Input(NamedTuple):
@@ -152,26 +154,49 @@ class Reader:
             return None
         return max(self._read, known if self._head is None else min(known, self._head))
 
-    async def items(self) -> AsyncGenerator[Item]:
-        """Yield the items until the inputs end, ``head`` is reached, or a stop is wanted."""
+    def items(self) -> Iterator[Item] | AsyncGenerator[Item]:
+        """Return the items, until the inputs end, ``head`` is reached, or a stop is wanted.
+
+        Regular files are read in place: that takes a fifth of the time. All that may keep its reader waiting, and a
+        resumed run, which may have to pass over millions of items, lets the loop go on.
+        """
+        if self._count is not None and self._skips is None:
+            return self._items()
+        return self.live_items()
+
+    def _items(self) -> Iterator[Item]:
+        for one in self._inputs:
+            cutter = FORMATS[one.format]()
+            try:
+                for chunk in chunks_of(str(one.path), gzip=one.gzip):
+                    yield from self._pick(cutter, cutter.split(chunk))
+                    if self.ended or self._stop.wanted:
+                        return
+                yield from self._pick(cutter, cutter.last())
+            except OSError as error:
+                self._broken(one, error)
+                return
+        self.ended = not self._stop.wanted
+
+    async def live_items(self) -> AsyncGenerator[Item]:
+        """Yield the items, while the loop goes on."""
         for one in self._inputs:
             cutter = FORMATS[one.format]()
             try:
                 async with aclosing(self._batches(one, cutter)) as batches:
                     async for batch in batches:
-                        for raw in batch:
-                            if self._stop.wanted:
-                                return
-                            if (item := self._item(cutter, raw)) is not None:
-                                yield item
-                            if self._read == self._head:  # and not before the next: it may never come
-                                self.ended = True
-                                return
+                        for item in self._pick(cutter, batch):
+                            yield item
+                        if self.ended or self._stop.wanted:
+                            return
             except OSError as error:
-                error.filename = one.name
-                self.error = error
+                self._broken(one, error)
                 return
         self.ended = not self._stop.wanted
+
+    def _broken(self, one: Input, error: OSError) -> None:
+        error.filename = one.name
+        self.error = error
 
     async def _batches(self, one: Input, cutter: Format) -> AsyncGenerator[Iterable[bytes]]:
         """Yield the raw items of each chunk, and of the end."""
@@ -181,10 +206,19 @@ class Reader:
         async with aclosing(chunks):
             async for chunk in chunks:
                 yield cutter.split(chunk)
-                if self._skips is not None:  # of millions that are skipped none would let the loop go on
-                    await asyncio.sleep(0)
         if not self._stop.wanted:  # else the end is none
             yield cutter.last()
+
+    def _pick(self, cutter: Format, batch: Iterable[bytes]) -> Iterator[Item]:
+        """Yield the items of a batch that are wanted."""
+        for raw in batch:
+            if self._stop.wanted:
+                return
+            if (item := self._item(cutter, raw)) is not None:
+                yield item
+            if self._read == self._head:  # and not before the next: it may never come
+                self.ended = True
+                return
 
     def _item(self, cutter: Format, raw: bytes) -> Item | None:
         """Return the next item, or ``None`` if it is not wanted."""

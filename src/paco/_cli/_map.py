@@ -41,7 +41,7 @@ def map_command(words: Sequence[str], interrupts: Interrupts) -> int:
     if isinstance(options, str):
         print(options, end="")
         return 0
-    console = Console(sys.stderr, os.environ)
+    console = Console(sys.stderr, os.environ, live=True if options.progress == "bar" else None)
     standard = _Standard(_descriptor(sys.stdin), _descriptor(sys.stdout))
     with console.guarding():
         done = _run(words, options, console, standard, interrupts)
@@ -100,6 +100,9 @@ def _reader(options: MapOptions, inputs: Sequence[Input], stop: Stop, earlier: E
     return Reader(inputs, stop, options.head, options.total, key=options.key, skips=skips)
 
 
+_SAID = {"off": Display.OFF, "json": Display.JSON, "bar": Display.LIVE}
+
+
 class _Standard(NamedTuple):
     """The descriptors of the standard streams; -1 for one that is closed."""
 
@@ -134,8 +137,8 @@ def _announce(inputs: Sequence[Input], stdin: int, console: Console) -> bool:
 
 def _display(mode: str, console: Console, output: int, *, typing: bool) -> Display:
     """Return what is shown: no line is repainted where records or what is typed would run into it."""
-    if mode == "off":
-        return Display.OFF
+    if mode in _SAID:
+        return _SAID[mode]
     if os.isatty(output):
         return Display.SUMMARY
     return Display.LIVE if mode == "auto" and console.live and not typing else Display.PLAIN

@@ -55,6 +55,8 @@ class MapOptions(NamedTuple):
     grace: float
     dry_run: bool
     progress: str
+    report: str | None
+    trace: str | None
     format: str | None
     total: int | None
     head: int | None
@@ -69,15 +71,19 @@ class _Parser(argparse.ArgumentParser):
         raise CommandError(f"{message}\ntry: {self.prog} --help")
 
 
-def _map_parser() -> _Parser:
-    parser = _Parser(
-        prog="paco map",
-        usage="paco map [options] TARGET [INPUT ...]",
-        epilog=_EPILOG,
+def _new_parser(name: str, usage: str, epilog: str = "") -> _Parser:
+    return _Parser(
+        prog=name,
+        usage=usage,
+        epilog=epilog,
         formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=26),
         allow_abbrev=False,
         add_help=False,
     )
+
+
+def _map_parser() -> _Parser:
+    parser = _new_parser("paco map", "paco map [options] TARGET [INPUT ...]", _EPILOG)
     _add_what(parser)
     _add_pace(parser)
     _add_output(parser)
@@ -140,8 +146,10 @@ def _add_look(parser: _Parser) -> None:
     group = parser.add_argument_group("look")
     dry = "import TARGET, check its parameters, count the items; run nothing"
     group.add_argument("-n", "--dry-run", action="store_true", help=dry)
-    progress = "auto: a live line on a terminal, else plain; plain: a line each 10 s; off: no words"
+    progress = "auto: live lines on a terminal (bar: anywhere), else plain: a line each 10 s; json: each second; off"
     group.add_argument("--progress", choices=MODES, default="auto", metavar="MODE", help=progress)
+    group.add_argument("--report", metavar="FILE", help="write a page of HTML with pictures of the run")
+    group.add_argument("--trace", metavar="FILE", help="write a trace for https://ui.perfetto.dev")
     group.add_argument("-h", "--help", action="store_true", help="show this")
 
 
@@ -176,6 +184,18 @@ def _check_options(parser: _Parser, words: Sequence[str]) -> None:
             parser.error(f"unknown option {name}{suggest(name, known)}")
 
 
+def _parsed(parser: _Parser, argv: Sequence[str]) -> argparse.Namespace | str:
+    """Return what the words say, or the help if they ask for it."""
+    words = list(itertools.takewhile("--".__ne__, argv))
+    _check_options(parser, words)
+    if "-h" in words or "--help" in words:
+        return parser.format_help()
+    given, rest = parser.parse_known_intermixed_args(list(argv))
+    if rest:
+        parser.error(f"unknown option {rest[0]}" if rest[0].startswith("-") else f"one FILE too many: {rest[0]}")
+    return given
+
+
 def _check_together(parser: _Parser, options: MapOptions) -> None:
     """Refuse options that make no sense together."""
     resumes = options.resume or options.retry_failed
@@ -194,13 +214,9 @@ def parse_map(argv: Sequence[str]) -> MapOptions | str:
         CommandError: The words make no sense; the text says which and why.
     """
     parser = _map_parser()
-    words = list(itertools.takewhile("--".__ne__, argv))
-    _check_options(parser, words)
-    if "-h" in words or "--help" in words:
-        return f"{_EXAMPLES}\n{parser.format_help()}"
-    given, rest = parser.parse_known_intermixed_args(list(argv))
-    if rest:
-        parser.error(f"unknown option {rest[0]}")
+    given = _parsed(parser, argv)
+    if isinstance(given, str):
+        return f"{_EXAMPLES}\n{given}"
     if given.target is None:
         parser.error("TARGET is missing: module:function or path.py:function")
     found: dict[str, Any] = {name: getattr(given, name) for name in MapOptions._fields}
@@ -208,3 +224,33 @@ def parse_map(argv: Sequence[str]) -> MapOptions | str:
     options = MapOptions(**found)
     _check_together(parser, options)
     return options
+
+
+class ReportOptions(NamedTuple):
+    """What `paco report` was asked for."""
+
+    file: str
+    output: str | None
+    trace: str | None
+
+
+def parse_report(argv: Sequence[str]) -> ReportOptions | str:
+    """Return what was asked for, or the help to print.
+
+    Raises:
+        CommandError: The words make no sense; the text says which and why.
+    """
+    parser = _new_parser("paco report", "paco report [options] FILE.jsonl")
+    parser.description = (
+        "Write a page with pictures of a run, from the records that it has left, and print its summary."
+    )
+    parser.add_argument("file", metavar="FILE", nargs="?", help="what `paco map --output` has written")
+    parser.add_argument("-o", "--output", metavar="HTML", help="the page (default: FILE with .html for its suffix)")
+    parser.add_argument("--trace", metavar="FILE", help="write a trace for https://ui.perfetto.dev as well")
+    parser.add_argument("-h", "--help", action="store_true", help="show this")
+    given = _parsed(parser, argv)
+    if isinstance(given, str):
+        return given
+    if given.file is None:
+        parser.error("FILE is missing: what `paco map --output` has written")
+    return ReportOptions(given.file, given.output, given.trace)

@@ -13,11 +13,13 @@ from paco._cli._halting import Halting
 from paco._cli._order import AsFinished, InOrder
 from paco._cli._output import STDOUT, is_regular
 from paco._cli._pace import attempted, limit_of
-from paco._cli._progress import Display, Progress, Tally
+from paco._cli._progress import Display, Progress
 from paco._cli._resume import RESUME, RETRY, again
+from paco._cli._tally import Tally
 from paco._cli._work import Work
 from paco._cli._writer import Writer
 from paco._console import safe_lines
+from paco.events import RunStarted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -64,9 +66,17 @@ async def run(job: Job) -> int:
 class _Run:
     def __init__(self, job: Job) -> None:
         self._job = job
-        self._tally = Tally()
-        self._tally.earlier = job.earlier
-        self._progress = Progress(job.console, self._tally, job.reader.total, job.display)
+        self._tally = Tally(job.earlier)
+        options = job.options
+        self._progress = Progress(
+            job.console,
+            self._tally,
+            job.reader.total,
+            job.display,
+            title=options.target.rpartition(":")[2],
+            limit=options.limit,
+            cap="" if options.rate is None else str(options.rate),
+        )
         self._halting = Halting(job.options.halt, self._tally, job.reader.total)
         self._task = asyncio.current_task()
         self._work: Work | None = None
@@ -74,7 +84,9 @@ class _Run:
         self._closing = False
         self._out_of_time = False
         self._halted = ""
+        self._trace: paco.trace | None = None
         self._output_error: OSError | None = None
+        self._picture_error: OSError | None = None
         self._closing_error: ClosingError | None = None
 
     async def run(self) -> int:
@@ -87,8 +99,9 @@ class _Run:
         output = InOrder(writer) if self._job.options.keep_order else AsFinished(writer)
         self._progress.start()
         try:
-            with ExitStack() as timers:
-                self._timers = timers
+            with ExitStack() as block:
+                self._block = block
+                self._listen()
                 await self._run_items(output)
         except asyncio.CancelledError:
             if not self._cancelling:
@@ -115,8 +128,15 @@ class _Run:
                     raise
                 self._task.uncancel()  # it was for the items: the target is closed as after any run
 
+    def _listen(self) -> None:
+        """Listen to the run for what is shown of it; where nothing is, it is not even told."""
+        if self._progress.watches:
+            self._block.enter_context(paco.listening(self._progress.watch, RunStarted))
+        if self._job.options.report or self._job.options.trace:
+            self._trace = self._block.enter_context(paco.trace())
+
     def _later(self, seconds: float, call: Callable[[], None]) -> None:
-        self._timers.callback(asyncio.get_running_loop().call_later(seconds, call).cancel)
+        self._block.callback(asyncio.get_running_loop().call_later(seconds, call).cancel)
 
     # ---- an early end
 
@@ -153,7 +173,7 @@ class _Run:
 
     def _drain(self, what: str) -> None:
         self._job.stop.want()
-        self._progress.state = "draining"
+        self._progress.say_state("draining")
         self._say(what)
 
     def _say(self, what: str) -> None:
@@ -166,7 +186,7 @@ class _Run:
     def _cancel(self, what: str) -> None:
         self._job.stop.want()
         if what:
-            self._progress.state = "cancelling"
+            self._progress.say_state("cancelling")
             self._say(what)
         if self._cancelling or self._closing or self._task is None:
             return
@@ -182,6 +202,7 @@ class _Run:
         by_signal = 0 if first is None else 128 + first
         if isinstance(self._output_error, BrokenPipeError):  # as quiet as other tools
             return by_signal or _CLOSED_PIPE
+        self._save_pictures()
         stopped = "halted" if self._halted else "stopped"
         self._progress.summary(stopped if self._job.stop.wanted else "done", self._again())
         troubles = list(self._troubles())
@@ -190,6 +211,20 @@ class _Run:
         if by_signal or self._halted:
             return by_signal or _HALTED
         return _FAILED if troubles or self._tally.failed else 0
+
+    def _save_pictures(self) -> None:
+        options, trace = self._job.options, self._trace
+        if trace is None:
+            return
+        for run in trace.runs:  # it is `each` that runs the items, which nobody has to know
+            run.name, run.function = "map", options.target
+        try:
+            if options.report:
+                trace.report(options.report)
+            if options.trace:
+                trace.save(options.trace)
+        except OSError as error:
+            self._picture_error = error
 
     def _again(self) -> str:
         """Return the command line that runs what is left, if there is such a thing."""
@@ -203,6 +238,8 @@ class _Run:
     def _troubles(self) -> Iterator[str]:
         if self._output_error is not None:
             yield f"cannot write the output, so the run was cancelled: {describe(self._output_error)}"
+        if self._picture_error is not None:
+            yield f"cannot write the pictures: {describe(self._picture_error)}"
         if self._job.reader.error is not None:
             yield f"cannot read on, so the items end here: {describe(self._job.reader.error)}"
         if self._closing_error is not None:

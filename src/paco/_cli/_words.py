@@ -51,6 +51,9 @@ class Rate(NamedTuple):
     starts: float
     seconds: float
 
+    def __str__(self) -> str:
+        return f"{self.starts:,g}/{next(unit for unit, seconds in _PER.items() if seconds == self.seconds)}"
+
 
 _PER = {"s": 1.0, "m": 60.0, "h": 3600.0}
 

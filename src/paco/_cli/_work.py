@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import paco
 from paco._cli._errors import explain
-from paco._cli._formats import Problem
+from paco._cli._formats import Problem, recreated
 from paco._cli._records import Slots, Span, failure, line, opening
 from paco._console import message
 from paco._records._lines import success
 from paco._records._values import encode
+from paco.events import failed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from paco._cli._function import Function
     from paco._cli._inputs import Item
     from paco._cli._order import Output
-    from paco._cli._progress import Progress, Tally
+    from paco._cli._progress import Progress
+    from paco._cli._tally import Tally
 
 
 class Outcome(NamedTuple):
@@ -71,6 +73,7 @@ class Work:
         number = self._tally.started
         self._tally.started += 1
         if item.problem is not None:
+            failed(recreated(item.problem))
             self._finish(item, number, opening(item), Outcome("", item.problem, 0), None, time.time(), 0.0)
         else:
             await self._run(item, number)
@@ -90,7 +93,7 @@ class Work:
         finally:
             self._slots.give(slot)
         seconds = self._now() - began
-        self._tally.latencies.add(seconds)
+        self._tally.took(seconds)
         self._tally.retried += outcome.attempts - 1
         self._finish(item, number, head, outcome, slot, start, seconds)
 
@@ -105,6 +108,7 @@ class Work:
     def _problem(self, error: BaseException, attempts: int = 1) -> Outcome:
         if not self._tally.failed:
             self.first_error = explain(error)
+        failed(error)
         if isinstance(error, paco.ItemCancelled) and error.__cause__ is not None:
             error = error.__cause__  # that it is one of the item the record says anyway
         return Outcome("", Problem(type(error).__name__, message(error)), attempts)
@@ -119,7 +123,7 @@ class Work:
             return
         self._output.add(number, b"" if self._values else line(head, failure(problem), span))
         self._tally.fail(problem)
-        self._progress.failure(item, problem)
+        self._progress.failure(item, problem, outcome.attempts)
         self._failed()
 
     def _line(self, head: str, value: str, span: Span) -> bytes:
