@@ -17,6 +17,7 @@ The layers, from the bottom up; a module imports only from those before it:
     _retries  _hedging              more than one attempt at a call: one after the other, and beside each other
     _listeners                      the listeners that come with it
     _run                            from sync code
+    _records                        used, not imported: what is remembered of each item, in a file
     testing                         used, not imported: virtual time for tests
     _console  _figures              used, not imported: what people are shown
     _meter  _progress  _pictures    used, not imported: how runs go, and how they went

@@ -15,7 +15,7 @@ def where_the_time_went(record: Record) -> str:
     """Return what kept items from starting for the largest part of the time, and what can be done about it."""
     reason, percent = _most(record)
     if reason is None:
-        return "There was nothing that took time."
+        return "It was not recorded what the items waited for." if len(record) else "There was nothing that took time."
     return _SENTENCES[reason].format(share=percent, limit=f"{record.run.limit:,}", slowest=_slowest(record))
 
 
