@@ -11,7 +11,8 @@ The layers, from the bottom up; a module imports only from those before it:
     _decorator  _shared             what the decorators have in common
     _loops  _timing  _functions     loops, time, and functions of functions
     _run                            from sync code
-    testing  _cli                   used, not imported: virtual time for tests; the command
+    _records  journal               used, not imported: what is remembered of each item, in a file
+    testing  _cli                   likewise: virtual time for tests; the command
 """
 
 from __future__ import annotations

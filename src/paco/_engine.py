@@ -15,7 +15,7 @@ import sys
 from collections import deque
 from collections.abc import AsyncIterable, Awaitable
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from paco._check import shorten
 from paco._errors import as_item_error, not_awaitable, trim
@@ -34,6 +34,13 @@ if TYPE_CHECKING:
 _STRIDE: Final = 64
 
 
+class Keeper(Protocol):
+    """Keeps something about a run: a task beside the workers that outlives them."""
+
+    async def keep(self, run: Run) -> None: ...
+    def alone(self) -> None: ...
+
+
 class Run(Nursery):
     """One run of a function over a source: `start`, then `join`, or `next` for each result of a stream.
 
@@ -46,6 +53,7 @@ class Run(Nursery):
         timeout: Seconds for the whole run, or ``None``.
         catch: Whether an item's ``Exception`` is its result.
         offset: How many results the sink holds already.
+        keeper: What keeps something about it, if anything does.
     """
 
     __slots__ = (
@@ -57,6 +65,7 @@ class Run(Nursery):
         "_growing",
         "_idle",
         "_items",
+        "_keeper",
         "_limit",
         "_looked",
         "_offset",
@@ -83,6 +92,7 @@ class Run(Nursery):
         timeout: float | None = None,
         catch: bool = False,
         offset: int = 0,
+        keeper: Keeper | None = None,
     ) -> None:
         super().__init__(name, timeout)
         self._fn: Any = fn
@@ -93,6 +103,7 @@ class Run(Nursery):
         self._limit = limit or sys.maxsize
         self._catch = catch
         self._offset = offset
+        self._keeper = keeper
         self.started: int = offset
         self._attention = -1  # when as many items have been started, a worker asks `_ready` before it takes another
         self._stride = 1
@@ -118,6 +129,8 @@ class Run(Nursery):
             self._items = iter(self._source)
         if not self.enter():
             return
+        if self._keeper is not None:
+            self.start_last(self._keeper.keep(self), self._keeper.alone)
         if read:
             self._items = self._reader = Reader(source, self, self._loop)
             self.start_task(self._reader.read(), self._base.copy())
@@ -328,7 +341,7 @@ class Run(Nursery):
         close(self._source)
         close(self._items)
         # Each of them leads back here: the results would live on in a cycle until the collector runs.
-        self._fn = self._source = self._items = self._reader = None
+        self._fn = self._source = self._items = self._reader = self._keeper = None
 
     # ---- what the consumer of a stream asks
 
@@ -338,6 +351,12 @@ class Run(Nursery):
             self._consumer = None
             if not consumer.done():
                 consumer.set_result(None)
+
+    def stored(self) -> None:
+        """Hear that somebody else than a worker has stored results, or made room for them."""
+        self._notify()
+        if self._parked:
+            self.release()
 
     async def next(self, sink: InOrder) -> bool:
         """Wait until the next result is there; false at the end. An error is raised when what came before is taken."""

@@ -37,6 +37,7 @@ class Nursery:
 
     __slots__ = (
         "_abandoned",
+        "_alone",
         "_base",
         "_downstream",
         "_ending",
@@ -58,6 +59,7 @@ class Nursery:
         self._timer: asyncio.TimerHandle | None = None
         self._watchers: list[asyncio.Future[None]] = []
         self._downstream: Callable[[BaseException], None] | None = None
+        self._alone: Callable[[], None] | None = None
         self._failure = Failure(name)
         self._ending = self._abandoned = False
         #: Whether everything has ended.
@@ -85,6 +87,11 @@ class Nursery:
         task.add_done_callback(self._ended, context=self._base)
         return task
 
+    def start_last(self, coro: Coroutine[Any, Any, None], alone: Callable[[], None]) -> None:
+        """Start a task that is to outlive the others, and to end when it is told that it is alone."""
+        self._alone = alone
+        self.start_task(coro, self._base.copy())
+
     def _ended(self, task: asyncio.Task[None]) -> None:
         """Hear that a task is done: by callback, since a task can be cancelled before its first step."""
         error: BaseException | None = asyncio.CancelledError() if task.cancelled() else task.exception()
@@ -93,6 +100,8 @@ class Nursery:
         self._tasks.discard(task)
         if not self._tasks:
             self._finish()
+        elif len(self._tasks) == 1 and self._alone is not None:
+            self._alone()
 
     def _task_failed(self, task: asyncio.Task[None], error: BaseException) -> None:
         """Hear that a task ended cancelled, or with an error that it did not keep to itself."""
@@ -148,6 +157,7 @@ class Nursery:
 
     def _finish(self) -> None:
         self.done = self._ending = True
+        self._alone = None
         self._disarm()
         try:
             self._finishing()

@@ -92,10 +92,11 @@ class InOrder:
         head: Results that come first.
     """
 
-    __slots__ = ("most", "store", "taken", "window")
+    __slots__ = ("most", "results", "store", "taken", "window")
 
     def __init__(self, window: int, most: int, head: tuple[Any, ...] = ()) -> None:
-        self.store: dict[int, Any] = dict(enumerate(head))
+        self.results: dict[int, Any] = dict(enumerate(head))
+        self.store: Store = self.results
         self.taken: int = 0
         self.window: int = window
         self.most: int = most
@@ -105,19 +106,19 @@ class InOrder:
 
     def waiting(self) -> int:
         """Return how many results wait for the consumer."""
-        return len(self.store)
+        return len(self.results)
 
     def freeze(self) -> None:
         """Keep what is there; the workers go on to fill a store that nobody reads."""
-        self.store = self.store.copy()
+        self.results = self.results.copy()
 
     def ready(self) -> bool:
         """Say whether the next result is there."""
-        return self.taken in self.store
+        return self.taken in self.results
 
     def take(self) -> Any:
         """Remove and return the next result, or `NOTHING` when it is not there yet."""
-        result = self.store.pop(self.taken, NOTHING)
+        result = self.results.pop(self.taken, NOTHING)
         if result is not NOTHING:
             self.taken += 1
         return result
@@ -137,17 +138,17 @@ class AsCompleted(InOrder):
         self._batch: deque[Any] = deque()
 
     def waiting(self) -> int:
-        return len(self.store) + len(self._batch)
+        return len(self.results) + len(self._batch)
 
     def ready(self) -> bool:
-        return bool(self._batch or self.store)
+        return bool(self._batch or self.results)
 
     def take(self) -> Any:
         batch = self._batch
         if not batch:
-            if not self.store:
+            if not self.results:
                 return NOTHING
-            batch.extend(self.store.values())
-            self.store.clear()
+            batch.extend(self.results.values())
+            self.results.clear()
         self.taken += 1
         return batch.popleft()

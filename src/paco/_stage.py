@@ -94,4 +94,7 @@ def bound(coro: Any, args: tuple[Any, ...], kw: dict[str, Any]) -> ItemFunction:
 
 def named_as(coro: Any, fn: ItemFunction) -> ItemFunction:
     """Let ``fn`` go under the name of the user's function, for messages."""
-    return functools.update_wrapper(fn, coro) if hasattr(coro, "__qualname__") else fn
+    if hasattr(coro, "__qualname__"):
+        return functools.update_wrapper(fn, coro)
+    vars(fn)["__wrapped__"] = coro  # whoever looks for the user's function finds it, under whatever name
+    return fn

@@ -6,22 +6,35 @@ import sys
 import warnings
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, cast, overload
 
 from paco import _check
 from paco._answer import Answer
-from paco._engine import Run
+from paco._engine import Keeper, Run
 from paco._sinks import NOTHING, SKIP, AsCompleted, Drop, InOrder, Keep, Sink
 from paco._source import close
-from paco._types import T_co
+from paco._types import R, T_co
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
+    from os import PathLike
     from types import TracebackType
 
 
 #: Finished results that wait for the consumer of a stream without a limit, at most (and about).
 _UNLIMITED_BUFFER = 1024
+
+
+class Recorder(Keeper, Protocol):
+    """Keeps the journal of a run, with a function that is to run instead of the user's."""
+
+    fn: Callable[[Any], Awaitable[Any]]
+
+
+class Journal(Protocol):
+    """What `Stream.journal` makes: see `paco.journal`, which is not imported before it is used."""
+
+    def recorder(self, name: str, fn: Callable[[Any], Awaitable[Any]], sink: InOrder, *, catch: bool) -> Recorder: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +51,24 @@ class Plan:
     gaps: bool = False  # whether a result may be SKIP
     ordered: bool = True
     buffer: int | None = None
+    journal: Journal | None = None
 
     def run(self, sink: Sink) -> Run:
         """Make the run, not started yet."""
+        fn, keeper = self.fn, None
+        if self.journal is not None:
+            keeper = self.journal.recorder(self.name, fn, cast("InOrder", sink), catch=self.catch)
+            fn = keeper.fn
         return Run(
             self.name,
-            self.fn,
+            fn,
             self.source,
             sink,
             limit=self.limit,
             timeout=self.timeout,
             catch=self.catch,
             offset=len(self.head),
+            keeper=keeper,
         )
 
     async def collect(self) -> list[Any]:
@@ -139,6 +158,91 @@ class Stream(
         """
         return self._become(buffer=_check.integer(f"{self._plan.name}.buffer", "count", count, 0))
 
+    @overload
+    def journal(
+        self,
+        path: str | PathLike[str],
+        *,
+        key: Callable[[Any], object] | str | None = None,
+        encode: Callable[[Any], object] | None = None,
+        decode: None = None,
+        durable: Literal["process", "power"] = "process",
+        version: int | str | None = None,
+        retry_errors: bool = True,
+    ) -> Stream[Any]: ...
+    @overload
+    def journal(
+        self,
+        path: str | PathLike[str],
+        *,
+        key: Callable[[Any], object] | str | None = None,
+        encode: Callable[[Any], object] | None = None,
+        decode: Callable[[Any], R],
+        durable: Literal["process", "power"] = "process",
+        version: int | str | None = None,
+        retry_errors: bool = True,
+    ) -> Stream[R]: ...
+    def journal(
+        self,
+        path: str | PathLike[str],
+        *,
+        key: Callable[[Any], object] | str | None = None,
+        encode: Callable[[Any], object] | None = None,
+        decode: Callable[[Any], Any] | None = None,
+        durable: Literal["process", "power"] = "process",
+        version: int | str | None = None,
+        retry_errors: bool = True,
+    ) -> Stream[Any]:
+        """Return the stream that remembers its results in a file, and hands them on again when it is run again.
+
+        A result is handed on when its record, one line of JSON, has been written, within about 20 ms; its slot is free
+        meanwhile. A run that was killed is run again: what is recorded is handed on, in the order of the items, and the
+        rest runs. So the function runs at least once for each item, and what has been handed on once is not another
+        thing later. Results come back as JSON brings them back, in the first run too: ``json.loads(json.dumps(v))``.
+
+        Args:
+            path: The file; a new one may be read by its owner only. It is locked as long as the run lasts.
+            key: What an item is known by, if not by its content: a function, or the name of a field or key.
+            encode: Makes of a result what JSON can hold, if it is more than JSON and `paco.journal` know.
+            decode: Makes a result of it again.
+            durable: What a record that has been written survives: the end of the ``"process"``, in whatever way, or
+                also a loss of ``"power"``, for a sync of the disk with each group of records.
+            version: Only records of the same version count: a new one has everything run again.
+            retry_errors: Run items that failed again. ``False``: hand on their errors, as `paco.journal.RecordedError`.
+
+        Raises:
+            TypeError: An argument is of the wrong type; or, when it runs, an item has no JSON form and there is no key.
+            ValueError: ``durable`` is something else.
+            paco.journal.JournalError: When it runs: the file is in use, damaged, or another function's.
+            OSError: When it runs: the file cannot be written. All that was handed on is in it.
+
+        Examples:
+            >>> import tempfile
+            >>> async def measure(word):
+            ...     print("measures", word)
+            ...     return len(word)
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     paco.run(paco.map(measure, ["one", "three"]).journal(f"{folder}/run.jsonl"))
+            ...     paco.run(paco.map(measure, ["one", "two", "three"]).journal(f"{folder}/run.jsonl"))
+            measures one
+            measures three
+            [3, 5]
+            measures two
+            [3, 3, 5]
+        """
+        from paco.journal import Journal
+
+        plan = self._plan
+        if plan.gaps or plan.journal is not None:
+            raise RuntimeError(
+                f"paco.{plan.name}: a journal remembers what a function returns, once; "
+                "give it to the map, flat_map or repeat, and filter what comes out"
+            )
+        how = Journal(
+            f"{plan.name}.journal", path, key, encode, decode, durable, version=version, retry_errors=retry_errors
+        )
+        return self._become(journal=how)
+
     def _become(self, **changes: Any) -> Stream[T_co]:
         self._claim("replaced")
         return Stream(replace(self._plan, **changes))
@@ -156,6 +260,8 @@ class Stream(
         return self._collect().__await__()
 
     async def _collect(self) -> list[T_co]:
+        if self._plan.journal is not None:  # a list has room for all that waits for a slow item
+            return [result async for result in Stream[T_co](replace(self._plan, buffer=sys.maxsize))]
         if not self._plan.ordered:
             return [result async for result in Stream[T_co](self._plan)]
         return await self._plan.collect()

@@ -5,7 +5,6 @@ The layers, each importing only from those above it::
     _errors     the error that ends the command, how an error of the user's code is shown
     _console    what a person is shown: whole lines, and one that is repainted
     _stop       signals, and the wish that nothing more is read
-    _values     values as JSON
     _keys       what identifies an item
     _chunks     bytes of files, pipes and terminals
     _inputs     items

@@ -1,0 +1,12 @@
+"""Records: what is remembered of each item, one line of JSON each. The journal and the command have them in common.
+
+The layers, each importing only from those above it::
+
+    _values     values as JSON, and back
+    _lines      the record of an item, as a line
+    _keys       what identifies an item, and where its record is
+    _file       the file: locked, read, appended to
+    _function   what made the results: the name of a function, and its source
+    _memory     what is known of the items of a run: replayed, or to be run
+    _recorder   the same run with a journal: each result is handed on when its record has been written
+"""
