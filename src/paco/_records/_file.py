@@ -9,7 +9,7 @@ import stat
 import threading
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 from weakref import WeakSet
 
 from paco._records._errors import JournalError
@@ -124,8 +124,9 @@ class RecordFile:
     def leave(self) -> None:
         """Close the file, whatever is going on."""
         descriptor, self._descriptor = self._descriptor, -1
-        if self._lines is not None:
-            self._lines.close()
+        lines, self._lines = self._lines, None
+        if lines is not None:
+            lines.close()
         if descriptor >= 0:
             os.close(descriptor)
 
@@ -168,5 +169,5 @@ def _leave_all() -> None:
 
 # A child that is forked (a worker of a process pool) shares the lock, and may outlive a parent that is killed: then the
 # file would be in use for as long as the child lives.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_leave_all)
+_on_fork: Any = getattr(os, "register_at_fork", lambda **_: None)  # Windows does not fork
+_on_fork(after_in_child=_leave_all)
