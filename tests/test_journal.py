@@ -1043,8 +1043,7 @@ def test_a_cancellation_while_the_file_is_read_ends_the_reading(path, monkeypatc
         monkeypatch.setattr(RecordFile, "read", slow)
         fn = Probe(lambda item: item)
         task = asyncio.ensure_future(collect(paco.map(same, range(9)).journal(path)))
-        while not reading.is_set():
-            await asyncio.sleep(0)
+        await asyncio.to_thread(reading.wait)
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task

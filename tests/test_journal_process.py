@@ -7,7 +7,8 @@ import errno
 import itertools
 import json
 import os
-import random
+import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -51,11 +52,10 @@ async def fork(journal):
     """Leave a child behind that outlives this process."""
     async with paco.map(slow, range(10_000), limit=2).journal(journal) as results:
         await anext(results)
-        child = os.fork()
-        if child == 0:
+        if os.fork() == 0:
+            print(os.getpid(), flush=True)
             time.sleep(60)
             os._exit(0)
-        print(child, flush=True)
         async for _ in results:
             pass
 '''
@@ -100,7 +100,7 @@ def test_killed_at_random_it_is_completed_and_nothing_that_was_handed_on_is_anot
     began = time.monotonic()
     ended(job("undisturbed", "undisturbed"))
     took = time.monotonic() - began
-    draw, killed = random.Random(), 0
+    draw, killed = secrets.SystemRandom(), 0
     for number in range(KILLS):
         process = job("killed", f"run {number}")
         time.sleep(draw.uniform(0.1, 0.8) * took)
@@ -160,17 +160,20 @@ def test_a_child_that_outlives_a_killed_parent_does_not_keep_the_file(start, tmp
     os.kill(child, signal.SIGKILL)  # it was there all the time
 
 
+def mount(*words):
+    program = shutil.which("mount")
+    return program is not None and subprocess.run([program, *words], capture_output=True, check=False).returncode == 0
+
+
 @contextlib.contextmanager
 def mounted(folder, options):
     folder.mkdir()
-    if subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True, check=False
-    ).returncode:
-        pytest.skip("mounting a file system needs root, outside of a container")
+    if not mount("-t", "tmpfs", "-o", options, "tmpfs", folder):
+        pytest.skip("to mount a file system needs the rights of root")
     try:
         yield folder
     finally:
-        subprocess.run(["umount", folder], check=True)
+        subprocess.run([shutil.which("umount"), folder], check=True)
 
 
 async def letters(item):
@@ -183,33 +186,33 @@ async def handed_on(stream, into):
             into.append(result)
 
 
-async def test_a_full_disk_fails_the_run_and_the_next_one_goes_on_when_there_is_room(tmp_path):
+def test_a_full_disk_fails_the_run_and_the_next_one_goes_on_when_there_is_room(tmp_path):
     with mounted(tmp_path / "disk", "size=256k") as folder:
         path, handed = folder / "run.jsonl", []
-        with pytest.raises(OSError, match="No space left on device: '.*run.jsonl'") as told:
-            await handed_on(paco.map(letters, itertools.count(), limit=10).journal(path), handed)
+        with pytest.raises(OSError, match=r"No space left on device: '.*run\.jsonl'") as told:
+            paco.run(handed_on(paco.map(letters, itertools.count(), limit=10).journal(path), handed))
         assert told.value.errno == errno.ENOSPC
         known = whole_lines(path)
         assert path.read_bytes().endswith(b"\n")
         assert 0 < len(handed) <= len(known)
         assert all(json.loads(line)["ok"] for line in known)
-        subprocess.run(["mount", "-o", "remount,size=1m", folder], check=True)
-        assert len(await paco.map(letters, range(len(known) + 50), limit=10).journal(path)) == len(known) + 50
+        assert mount("-o", "remount,size=1m", folder)
+        assert len(paco.run(paco.map(letters, range(len(known) + 50), limit=10).journal(path))) == len(known) + 50
         assert len(whole_lines(path)) == len(known) + 50
 
 
-async def test_a_folder_that_is_read_only_is_told(tmp_path):
+def test_a_folder_that_is_read_only_is_told(tmp_path):
     with mounted(tmp_path / "disk", "size=256k") as folder:
-        await paco.map(letters, range(3)).journal(folder / "run.jsonl")
-        subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
+        paco.run(paco.map(letters, range(3)).journal(folder / "run.jsonl"))
+        assert mount("-o", "remount,ro", folder)
         for name in ("run.jsonl", "new.jsonl"):
             with pytest.raises(OSError, match=rf"Read-only file system: '.*{name}'"):
-                await paco.map(letters, range(3)).journal(folder / name)
+                paco.run(paco.map(letters, range(3)).journal(folder / name))
 
 
 def test_a_file_that_may_not_grow_is_told_and_holds_what_was_handed_on(start, tmp_path):
-    code = "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)); asyncio.run(run(slow, 'run.jsonl', 'handed', 9000))"
-    _, err = start(code).communicate(timeout=60)
+    limit = "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))"
+    _, err = start(f"{limit}; asyncio.run(run(slow, 'run.jsonl', 'handed', 9000))").communicate(timeout=60)
     assert "OSError: [Errno 27] File too large: 'run.jsonl'" in err
     known = [json.loads(line)["result"] for line in whole_lines(tmp_path / "run.jsonl")]
     handed = [int(line) for line in whole_lines(tmp_path / "handed")]
@@ -219,7 +222,7 @@ def test_a_file_that_may_not_grow_is_told_and_holds_what_was_handed_on(start, tm
 
 
 async def test_a_run_survives_the_loss_of_any_part_of_the_end_of_its_file(tmp_path):
-    path, draw = tmp_path / "run.jsonl", random.Random()
+    path, draw = tmp_path / "run.jsonl", secrets.SystemRandom()
     for _ in range(30):
         assert await paco.map(letters, range(20)).journal(path) == ["x" * 500] * 20
         os.truncate(path, draw.randrange(path.stat().st_size))

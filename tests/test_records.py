@@ -1,4 +1,4 @@
-"""What is below the journal and the command: JSON with and without orjson, keys and where their records are, the file."""
+"""What is below the journal and the command: JSON with and without orjson, keys and their records, the file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import importlib.util
 import json
 import math
 import os
-import random
 import sys
 import uuid
 from pathlib import Path
@@ -121,7 +120,7 @@ def test_without_orjson_there_is_no_fast_lane(monkeypatch):
 
 @pytest.mark.usefixtures("lane")
 def test_what_json_cannot_hold_is_told_by_its_type():
-    with pytest.raises(NotJSONError, match="test_records.Unknown"):
+    with pytest.raises(NotJSONError, match=r"test_records\.Unknown"):
         encode([{"a": Unknown()}])
 
 
@@ -183,8 +182,8 @@ def test_an_index_is_a_dict_that_knows_what_was_asked(pairs):
 
 
 def test_an_index_takes_at_most_40_bytes_for_each_key_and_forgets_none():
-    draw, index = random.Random(1), Index()
-    keys = [draw.randbytes(16) for _ in range(60_000)]
+    index = Index()
+    keys = [digest(b"%d" % number, 0, 16) for number in range(60_000)]
     for offset, key in enumerate(keys):
         index.put(key, offset)
         if offset >= 20_000 and offset % 1000 == 0:
@@ -222,7 +221,7 @@ def test_a_function_is_known_by_its_innermost_name_and_source():
     assert made_by(Client().get).name == "Client.get"
     assert made_by(Client()).name == "Client"
     assert made_by(Client()).source is not None
-    assert made_by(lambda item: fetch(item)).source is None
+    assert made_by(lambda item: item).source is None
     assert made_by(len) == ("len", None)
 
 
@@ -359,13 +358,14 @@ def test_each_single_flipped_bit_is_refused_or_leaves_all_other_records_as_they_
         flipped[bit // 8] ^= 1 << bit % 8
         path.write_bytes(flipped)
         memory = Memory(RecordFile(str(path), "paco.map: the journal x", power=False), MAKER, key=None, version=None)
+        told = None
         try:
             memory.load()
         except JournalError as error:
-            assert "line 2 is not a record" in str(error) or "has the results of another function" in str(error)
+            told = str(error)
             refused += 1
-        else:
-            assert [memory.recall(word)[1].outcome for word in ("a", "c")] == ["a", "c"]
+        assert told is None or "line 2 is not a record" in told
+        assert told is not None or [memory.recall(word)[1].outcome for word in ("a", "c")] == ["a", "c"]
         close(memory)
     assert refused > len(records[1])
 
