@@ -662,19 +662,17 @@ async def test_a_record_that_has_changed_under_the_run_ends_it(path):
 # ---- when results are handed on
 
 
-async def test_a_result_is_handed_on_at_once_and_those_after_it_in_groups_each_20_ms(path):
+async def test_a_result_is_handed_on_at_once_and_those_after_it_in_groups(path, monkeypatch):
+    assert _keeper._GROUP_SECONDS == 0.02
+    monkeypatch.setattr(
+        _keeper, "_GROUP_SECONDS", 20
+    )  # far more than a thread takes to write, whatever else is going on
     seen = []
     fn = Probe(lambda item: item, takes=lambda item: item)
-    async for item in paco.map(fn, [1, 1.005, 1.015, 1.03, 2, 2.001]).journal(path):
-        seen.append((item, round(now(), 6)))
-    assert seen == [
-        (1, 1),
-        (1.005, 1.02),
-        (1.015, 1.02),
-        (1.03, 1.04),
-        (2, 2),
-        (2.001, 2.001),
-    ]  # the end waits for none
+    async for item in paco.map(fn, [100, 105, 115, 130, 200, 201]).journal(path):
+        seen.append((item, now()))
+    at_the_end = (201, 201)  # there is nothing more to wait for
+    assert seen == [(100, 100), (105, 120), (115, 120), (130, 140), (200, 200), at_the_end]
 
 
 async def test_no_result_is_handed_on_before_it_is_in_the_file(path):
@@ -737,17 +735,20 @@ async def test_what_waits_for_its_record_does_not_count_as_waiting_for_the_consu
 async def test_a_slow_disk_holds_the_items_back(path, monkeypatch):
     monkeypatch.setattr(_keeper, "_FULL_BYTES", 100_000)
     disk, source = SlowDisk(monkeypatch), Source(itertools.count())
-    large = "x" * 10_000
+    large, many = "x" * 10_000, asyncio.Event()
 
     async def fn(item):
+        if item == 9:
+            many.set()
         await asyncio.sleep(0)
         return large
 
     async with paco.map(fn, source, limit=3).journal(path) as stream:
         first = asyncio.ensure_future(anext(stream))
-        for _ in range(500):
+        await many.wait()
+        for _ in range(100):
             await asyncio.sleep(0)
-        assert 10 <= source.pulled <= 10 + 3
+        assert source.pulled <= 10 + 3
         disk.release.set()
         assert await first == large
         for _ in range(9):
@@ -785,12 +786,13 @@ async def test_many_results_are_handed_on_in_several_turns(path, monkeypatch):
 
 
 async def test_a_large_group_is_written_without_delay(path, monkeypatch):
+    monkeypatch.setattr(_keeper, "_GROUP_SECONDS", 20)
     monkeypatch.setattr(_keeper, "_GROUP_BYTES", 1000)
     fn = Probe(lambda item: "x" * 600, takes=lambda item: item)
     seen = []
-    async for _ in paco.map(fn, [1, 1.001, 1.002, 5]).journal(path):
+    async for _ in paco.map(fn, [10, 11, 12, 50]).journal(path):
         seen.append(now())
-    assert seen == [1, 1.002, 1.002, 5]
+    assert seen == [10, 12, 12, 50]
 
 
 async def test_an_awaited_list_does_not_stall_behind_a_slow_item(path):
