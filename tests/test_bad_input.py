@@ -125,6 +125,13 @@ SECONDS = {
     **HOSTILE,
 }
 
+POSITIVE = {
+    **SECONDS,
+    "zero": (lambda: 0, ValueError, "0"),
+    "infinity": (lambda: math.inf, ValueError, "inf"),
+    "beyond all floats": (lambda: 10**400, ValueError, "1000"),
+}
+
 LOOP = {
     "int": (lambda: 5, TypeError, "5"),
     "str": (lambda: "uvloop", TypeError, "'uvloop'"),
@@ -136,6 +143,13 @@ WHEN = {
     "str": (lambda: "SOMETIME", ValueError, "'SOMETIME'"),
     "lower case": (lambda: "all_completed", ValueError, "'all_completed'"),
     "int": (lambda: 5, ValueError, "5"),
+}
+
+NOT_PLAIN = {
+    "async function": (lambda: work, TypeError, "<function work"),
+    "async method": (lambda: Work().method, TypeError, "<bound method Work.method"),
+    "partial of one": (lambda: functools.partial(work, 1), TypeError, "functools.partial(<function work"),
+    "coroutine object": (lambda: work(1), TypeError, "<coroutine object work"),
 }
 
 #: By the name of the parameter, or ``function.parameter`` where it differs. An empty one: tested by itself, below.
@@ -159,6 +173,11 @@ REFUSED = {
     "initializer": {"int": (lambda: 5, TypeError, "5"), **HOSTILE},
     "reduce.initializer": {},
     "limit": {**integers(0), **NONE},
+    "Limit.limit": {**integers(1), **NONE},
+    "n": {**POSITIVE, **NONE},
+    "per": {**POSITIVE, **NONE},
+    "burst": {**integers(1), **NONE},
+    "cost": {**{name: row for name, row in NOT_CALLABLE.items() if name != "None"}, **NOT_PLAIN},
     "times.limit": {**integers(1), **NONE},
     "throttle.limit": {**integers(1), **NONE},
     "times": integers(1),
@@ -167,13 +186,34 @@ REFUSED = {
     "timeout": SECONDS,
     "delay": SECONDS,
     "defer.delay": {**SECONDS, **NONE},
+    "hedge.delay": {**SECONDS, **NONE},
+    "extra": {**integers(1), **NONE},
+    "attempts": {**integers(1), **NONE},
+    "on": {
+        "None": (lambda: None, TypeError, "None"),
+        "empty tuple": (tuple, TypeError, "()"),
+        "an exception": (OSError, TypeError, "OSError()"),
+        "another class": (lambda: int, TypeError, "<class 'int'>"),
+        "no Exception": (lambda: KeyboardInterrupt, TypeError, "<class 'KeyboardInterrupt'>"),
+        "one of several": (lambda: (OSError, 5), TypeError, "(<class 'OSError'>, 5)"),
+        **HOSTILE,
+    },
+    "wait": {**SECONDS, **NONE},
+    "max_wait": {**SECONDS, **NONE},
+    "budget": {**SECONDS, "zero": (lambda: 0, ValueError, "0"), "infinity": (lambda: math.inf, ValueError, "inf")},
+    "seconds": SECONDS,
+    "outcomes": {
+        **{name: row for name, row in ITERABLE.items() if "frame" not in name and "table" not in name},
+        "other values": (lambda: [paco.Ok(1, 1), 5], TypeError, "5"),
+    },
     "interval": {**SECONDS, **NONE},
     "timeframe": {**SECONDS, **NONE},
     "loop": LOOP,
     "return_when": WHEN,
 }
 
-FUNCTIONS = [name for name in paco.__all__ if name[0].islower()] + ["ConcurrentExecutor", "TimeoutLimit"]
+FUNCTIONS = [name for name in paco.__all__ if name[0].islower()]
+FUNCTIONS += ["ConcurrentExecutor", "Limit", "Rate", "TimeoutLimit"]
 
 
 def parameters(name):
@@ -193,7 +233,8 @@ def call(name, function, source, **given):
     """Call a function with what is right, but for what is ``given``."""
     known = parameters(name)
     right = {"coro": function, "coro_test": function, "iterable": source, "timeout": None, "value": 5, "fn": function}
-    right["arity_or_fn"] = function
+    right |= {"arity_or_fn": function, "delay": 0, "seconds": 5, "outcomes": []}
+    right |= {"n": 1, "limit": 1} if name in {"Limit", "Rate", "limited"} else {}
     several = (function(), function, function()) if "coros_or_futures" in known else ()
     keywords = {key: value for key, value in right.items() if key in known}
     return getattr(paco, name)(*several, **{**keywords, **given})

@@ -458,7 +458,7 @@ async def test_runs_that_share_a_loop_all_get_on():
     assert finished == ["short", "long"]
 
 
-async def test_a_worker_that_was_resumed_in_a_turn_goes_on_in_it_however_long_the_others_took(monkeypatch):
+async def test_a_worker_that_was_resumed_gives_way_once_and_goes_on_however_long_the_others_took(monkeypatch):
     clock, turns = 0.0, 0
 
     async def take(item):
@@ -477,7 +477,41 @@ async def test_a_worker_that_was_resumed_in_a_turn_goes_on_in_it_however_long_th
     await paco.each(take, range(40), limit=4)
     ticking.cancel()
     await asyncio.wait([ticking])
-    assert turns <= 15  # 4 items in each, after the first few, in which the workers grow
+    assert turns <= 25  # 4 items end in one and start in the next, after the first few, in which the workers grow
+
+
+@pytest.mark.parametrize(("cost", "batch"), [(1e-3, 4), (1e-6, 1)], ids=["slow", "quick"])
+async def test_slow_items_that_have_come_in_are_dealt_with_before_more_go_out(monkeypatch, cost, batch):
+    clock, log = 0.0, []
+
+    async def take(item):
+        nonlocal clock
+        log.append("out")
+        clock += cost
+        await asyncio.sleep(0)
+        log.append("in")
+        clock += cost
+
+    monkeypatch.setattr("paco._engine.perf_counter", lambda: clock)
+    await paco.each(take, range(80), limit=4)
+    batches = [len(list(same)) for _, same in itertools.groupby(log)]
+    assert set(batches[len(batches) // 2 : -5]) == {batch}
+
+
+async def test_workers_that_give_way_do_not_keep_others_from_being_started(monkeypatch):
+    clock, running, peak = itertools.count(), 0, 0
+
+    async def take(item):
+        nonlocal running, peak
+        running += 1
+        peak = max(peak, running)
+        for _ in range(1 + item % 7):
+            await asyncio.sleep(0)
+        running -= 1
+
+    monkeypatch.setattr("paco._engine.perf_counter", lambda: float(next(clock)))
+    await paco.each(take, range(300), limit=40)
+    assert peak >= 35  # one that gives way has a slot, and no item
 
 
 class Clock:

@@ -71,6 +71,13 @@ def function(name: str, coro: object, parameter: str = "coro") -> None:
         raise TypeError(_message(name, parameter, "a coroutine function", coro))
 
 
+def plain_function(name: str, fn: object, parameter: str) -> None:
+    """Demand a callable that is not async."""
+    discard(fn)
+    if not callable(fn) or inspect.iscoroutinefunction(innermost(fn)):
+        raise TypeError(_message(name, parameter, "a plain function, not an async one", fn))
+
+
 def innermost(coro: Any) -> Any:
     """Return the function inside of `functools.partial` objects."""
     while isinstance(coro, partial):
@@ -116,12 +123,6 @@ def version(name: str, value: object) -> None:
         raise TypeError(_message(name, "version", "an int, a str or None", value))
 
 
-def plain_function(name: str, parameter: str, value: object, expected: str) -> None:
-    """Demand a function that is not async, or ``None``."""
-    if value is not None and (not callable(value) or inspect.iscoroutinefunction(innermost(value))):
-        raise TypeError(_message(name, parameter, expected, value))
-
-
 def path(name: str, parameter: str, value: object) -> str:
     """Demand the path of a file, as text or as a ``Path``; return the text."""
     if isinstance(value, os.PathLike):
@@ -161,21 +162,60 @@ def integer(name: str, parameter: str, value: object, least: int) -> int:
     return value
 
 
-def limit(name: str, value: object) -> int:
-    """Demand a limit: an ``int`` of 0 (no limit) or more."""
-    return integer(name, "limit", value, 0)
+def count_or_fraction(name: str, parameter: str, value: object) -> float:
+    """Demand an ``int`` of 0 or more, or a float between 0 and 1, neither of which is a fraction."""
+    expected = "an int of 0 or more, or a float between 0 and 1 (a fraction)"
+    number = _number(name, parameter, value, expected)
+    if not (0 < number < 1 if isinstance(value, float) else number >= 0):
+        raise ValueError(_message(name, parameter, expected, value))
+    return number
 
 
-def seconds(name: str, parameter: str, value: object, *, optional: bool = True) -> float | None:
+def positive(name: str, parameter: str, value: object, expected: str = "a number above 0") -> float:
+    """Demand a finite number above 0."""
+    number = _number(name, parameter, value, expected)
+    if not 0 < number <= sys.float_info.max:  # NaN is not either
+        raise ValueError(_message(name, parameter, expected, value))
+    return number
+
+
+def weight(name: str, fn: object, value: object) -> float:
+    """Demand that what a plain function said of an item is a finite number of 0 or more."""
+    parameter, expected = f"{called(fn)}(item)", "a number of 0 or more"
+    discard(value)
+    number = _number(name, parameter, value, expected)
+    if not 0 <= number <= sys.float_info.max:
+        raise ValueError(_message(name, parameter, expected, value))
+    return number
+
+
+def _number(name: str, parameter: str, value: object, expected: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(_message(name, parameter, expected, value))
+    return value
+
+
+def limit(name: str, value: object, parameter: str = "limit") -> int:
+    """Demand a limit that is a number: an ``int`` of 0 (no limit) or more."""
+    return integer(name, parameter, value, 0)
+
+
+def seconds(
+    name: str,
+    parameter: str,
+    value: object,
+    *,
+    optional: bool = True,
+    expected: str = "seconds (a number of 0 or more)",
+) -> float | None:
     """Demand seconds: a number of 0 or more, not NaN; or, if ``optional``, ``None``."""
     if value is None and optional:
         return None
-    expected = "seconds (a number of 0 or more)" + (" or None" if optional else "")
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(_message(name, parameter, expected, value))
-    if not value >= 0:  # NaN is not either
+    expected += " or None" if optional else ""
+    number = _number(name, parameter, value, expected)
+    if not number >= 0:  # NaN is not either
         raise ValueError(_message(name, parameter, expected, value))
-    return math.inf if value > sys.float_info.max else value
+    return math.inf if number > sys.float_info.max else number
 
 
 def timeout(name: str, value: object) -> float | None:

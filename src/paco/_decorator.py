@@ -41,13 +41,14 @@ async def _probe() -> None:
 def decorator(fn: Callable[..., Any]) -> Callable[..., Any]:
     """Let ``fn(coro, *options)`` also be called as ``fn(*options)``, which returns a decorator.
 
-    A number in the place of ``coro`` is the first option, as in ``paco.interval(0.1, 3)(coro)``; anything else there
-    is for ``fn`` to judge. The options are checked in both forms at the call.
+    A number in the place of ``coro``, whatever its name, is the first option, as in ``paco.interval(0.1, 3)(coro)``;
+    anything else there is for ``fn`` to judge. The options are checked in both forms at the call.
     """
+    first = next(iter(inspect.signature(fn).parameters))
 
     @functools.wraps(fn)
     def choose(*args: Any, **kw: Any) -> Any:
-        if "coro" in kw or (args and not isinstance(args[0], int | float)):
+        if first in kw or (args and not isinstance(args[0], int | float)):
             return fn(*args, **kw)
         fn(_probe, *args, **kw)
 

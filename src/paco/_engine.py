@@ -15,11 +15,12 @@ import sys
 from collections import deque
 from collections.abc import AsyncIterable, Awaitable
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 from paco._check import shorten
+from paco._crew import Crew
 from paco._errors import as_item_error, not_awaitable, trim
-from paco._nursery import Nursery
+from paco._outcomes import settled
 from paco._source import Reader, Upstream, close
 from paco._turn import SLICE
 from paco._turn import turn as _turn
@@ -28,20 +29,16 @@ if TYPE_CHECKING:
     import contextvars
     from collections.abc import Callable
 
+    from paco._outcomes import Outcome
     from paco._sinks import InOrder, Sink
 
 #: Items between two looks at the clock, at most: 16 us of items that take 0.25 us.
 _STRIDE: Final = 64
+#: Seconds that an item holds the loop, at least, to be a slow one.
+_SLOW: Final = 20e-6
 
 
-class Keeper(Protocol):
-    """Keeps something about a run: a task beside the workers that outlives them."""
-
-    async def keep(self, run: Run) -> None: ...
-    def alone(self) -> None: ...
-
-
-class Run(Nursery):
+class Run(Crew):
     """One run of a function over a source: `start`, then `join`, or `next` for each result of a stream.
 
     Args:
@@ -53,20 +50,15 @@ class Run(Nursery):
         timeout: Seconds for the whole run, or ``None``.
         catch: Whether an item's ``Exception`` is its result.
         offset: How many results the sink holds already.
-        keeper: What keeps something about it, if anything does.
     """
 
     __slots__ = (
-        "_attention",
         "_catch",
         "_consumer",
-        "_exhausted",
+        "_counted",
         "_fn",
-        "_growing",
-        "_idle",
+        "_giving_way",
         "_items",
-        "_keeper",
-        "_limit",
         "_looked",
         "_offset",
         "_parked",
@@ -76,10 +68,12 @@ class Run(Nursery):
         "_source",
         "_stride",
         "_turn",
-        "_workers",
         "hungry",
         "started",
     )
+
+    #: Whether slow items are started in batches.
+    _in_batches: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -92,32 +86,27 @@ class Run(Nursery):
         timeout: float | None = None,
         catch: bool = False,
         offset: int = 0,
-        keeper: Keeper | None = None,
     ) -> None:
-        super().__init__(name, timeout)
+        super().__init__(name, limit or sys.maxsize, timeout)
         self._fn: Any = fn
         self._source: Any = source
         self._items: Any = None
         self._reader: Reader | None = None
         self._sink = sink
-        self._limit = limit or sys.maxsize
         self._catch = catch
         self._offset = offset
-        self._keeper = keeper
         self.started: int = offset
-        self._attention = -1  # when as many items have been started, a worker asks `_ready` before it takes another
         self._stride = 1
         self._looked = self._since = 0.0
+        self._counted = 0  # how many items had been started at the last look at the clock
+        self._giving_way = 0  # the workers that have been suspended in an item, and take the next in the next turn
         self._turn = 0
-        self._workers: set[asyncio.Task[None]] = set()  # the tasks that have a slot
-        self._idle = 0  # those of them that are not in an item
         self._consumer: asyncio.Future[None] | None = None
-        self._exhausted = self._growing = False
         self._parked: deque[asyncio.Future[None]] = deque()  # the workers that wait for room or for an item
         #: Whether a consumer that takes a result shall call `release`, for workers that wait for room.
         self.hungry: bool = False
 
-    # ---- starting, and growing on demand
+    # ---- starting
 
     def start(self) -> None:
         """Start in the running loop: one worker, and more as they turn out to be useful."""
@@ -129,36 +118,17 @@ class Run(Nursery):
             self._items = iter(self._source)
         if not self.enter():
             return
-        if self._keeper is not None:
-            self.start_last(self._keeper.keep(self), self._keeper.alone)
         if read:
             self._items = self._reader = Reader(source, self, self._loop)
             self.start_task(self._reader.read(), self._base.copy())
         self._spawn()
         self._grow_soon()
 
-    def _spawn(self) -> None:
-        context = self._base.copy()
-        self._workers.add(self.start_task(self._work(context), context))
-
-    def _grow_soon(self) -> None:
-        if not (self._growing or self._exhausted or self._ending) and len(self._workers) < self._limit:
-            self._growing = True
-            self._loop.call_soon(self._grow, context=self._base)
-
-    def _grow(self) -> None:
-        """Double the workers, now that each of them has been seen suspended in an item."""
-        self._growing = False
-        if self._idle or self._exhausted or self._ending:
-            return  # whoever ends its idling asks again
-        count = min(len(self._workers), self._limit - len(self._workers))
-        if self._reader is not None:
-            self._reader.wake()
-            count = min(count, self._reader.waiting())
-        for _ in range(count):
-            self._spawn()
-        if count > 0:
-            self._grow_soon()
+    def _useful(self) -> int:
+        if self._reader is None:
+            return sys.maxsize
+        self._reader.wake()
+        return self._reader.waiting()
 
     # ---- working
 
@@ -204,39 +174,48 @@ class Run(Nursery):
         the turn was its ``last``: a worker that was resumed in this turn always gets on a little, so none starves.
         """
         turn = _turn
-        while True:
-            self._notify()
-            if self._ending or self._exhausted:
-                return 0
-            now = perf_counter()
-            if turn.loop is not self._loop:
-                turn.begin(self._loop)
-            elapsed = now - self._looked
-            if elapsed < SLICE / 8:
-                self._stride = min(2 * self._stride, _STRIDE)
-            elif elapsed > SLICE / 4:
-                self._stride = max(self._stride // 2, 1)
-            if self._turn != turn.number:
-                self._turn = turn.number
+        self._notify()
+        now = perf_counter()
+        each = (now - self._looked) / (self.started - self._counted or 1)
+        self._looked, self._counted = now, self.started
+        if each > _SLOW:
+            self._stride = 1
+            if self._in_batches and 0 < last != turn.present(self._loop) and not (self._ending or self._exhausted):
+                await self._give_way()
+                now = perf_counter()
+        elif each * self._stride < SLICE / 8:
+            self._stride = min(2 * self._stride, _STRIDE)
+        elif each * self._stride > SLICE / 4:
+            self._stride //= 2
+        while not (self._ending or self._exhausted or self._one_too_many()):
+            number = turn.present(self._loop)
+            if self._turn != number:
+                self._turn = number
                 self._since = now
                 turn.runs += 1
-            elif last == turn.number and now - self._since > turn.share:
+            elif last == number and now - self._since > turn.share:
                 await self._idling(asyncio.sleep(0))
+                now = perf_counter()
                 continue
             self._looked = now
             room = self._sink.room(self.started)
             if self.started < room and (self._reader is None or self._reader.ready()):
                 self._attention = min(self.started + self._stride, room) if self._consumer is None else -1
-                return turn.number
+                return number
             await self._idling(self._park())
+            now = perf_counter()
+        return 0
 
-    async def _idling(self, wait: Awaitable[None]) -> None:
-        self._idle += 1
+    async def _give_way(self) -> None:
+        """Let all that has come in be dealt with before more goes out.
+
+        In larger batches both cost less: 7 % of the CPU of an HTTP request.
+        """
+        self._giving_way += 1
         try:
-            await wait
+            await asyncio.sleep(0)
         finally:
-            self._idle -= 1
-        self._grow_soon()
+            self._giving_way -= 1
 
     async def _park(self) -> None:
         waiter = self._loop.create_future()
@@ -255,7 +234,7 @@ class Run(Nursery):
 
     def _retire(self, task: asyncio.Task[None]) -> None:
         """Give the slot of a worker that its item has left a mark on to a fresh task."""
-        self._workers.discard(task)
+        self._vacate(task)
         self._notify()
         if not (self._exhausted or self._ending):
             self._spawn()
@@ -268,13 +247,9 @@ class Run(Nursery):
 
     # ---- what the reader of an async source asks, and tells
 
-    def ending(self) -> bool:
-        """Say whether nothing more will start."""
-        return self._ending
-
     def wanted(self) -> int:
         """Return how many items could start now: the free slots, as far as the sink has room."""
-        busy = len(self._workers) - self._idle
+        busy = len(self._workers) - self._idle - self._giving_way
         return min(self._limit - busy, self._sink.room(self.started) - self.started)
 
     def rests(self) -> None:
@@ -327,7 +302,10 @@ class Run(Nursery):
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         super()._ended(task)
-        self._workers.discard(task)
+        self._vacate(task)
+
+    def outcomes(self) -> tuple[Outcome[Any, Any], ...]:
+        return settled(self._sink.left())
 
     def _stopping(self) -> None:
         self._attention = -1
@@ -341,7 +319,7 @@ class Run(Nursery):
         close(self._source)
         close(self._items)
         # Each of them leads back here: the results would live on in a cycle until the collector runs.
-        self._fn = self._source = self._items = self._reader = self._keeper = None
+        self._fn = self._source = self._items = self._reader = None
 
     # ---- what the consumer of a stream asks
 
@@ -351,12 +329,6 @@ class Run(Nursery):
             self._consumer = None
             if not consumer.done():
                 consumer.set_result(None)
-
-    def stored(self) -> None:
-        """Hear that somebody else than a worker has stored results, or made room for them."""
-        self._notify()
-        if self._parked:
-            self.release()
 
     async def next(self, sink: InOrder) -> bool:
         """Wait until the next result is there; false at the end. An error is raised when what came before is taken."""
@@ -380,11 +352,12 @@ class Run(Nursery):
         return True
 
     def release(self) -> None:
-        """Let workers that wait for room go on, once the consumer lets the loop go round."""
+        """Let workers that wait for room, or a consumer that waits for a result, look again in the next turn."""
         self.hungry = False
         self._loop.call_soon(self._release, context=self._base)
 
     def _release(self) -> None:
+        self._notify()
         if self._exhausted or self._ending:
             return
         self._unpark(self._sink.room(self.started) - self.started)

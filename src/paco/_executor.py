@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast, overload
 
-from paco import _check, _jobs
+from paco import _check, _jobs, limits
+from paco._plan import Plan
 from paco._sinks import Drop
-from paco._stream import Plan
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Coroutine
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from paco._engine import Run
     from paco._types import Loop, P, T
+    from paco.limits import AnyLimit, Limiter
 
 Futures: TypeAlias = set[asyncio.Future[Any]]
 Listener: TypeAlias = Callable[..., object]
@@ -57,11 +58,11 @@ class ConcurrentExecutor:
     """
 
     def __init__(
-        self, limit: int = 10, loop: Loop = None, coros: Iterable[Any] | None = None, ignore_empty: bool = False
+        self, limit: AnyLimit = 10, loop: Loop = None, coros: Iterable[Any] | None = None, ignore_empty: bool = False
     ) -> None:
         _check.loop(_NAME, loop)
         #: In flight at most.
-        self.limit: int = _check.limit(_NAME, limit)
+        self.limit: int | Limiter = limits.checked(_NAME, limit)
         self.ignore_empty: bool = ignore_empty
         #: What was added and has not been taken by a run.
         self.pool: deque[_jobs.Job] = deque()

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable
 from functools import partial
-from typing import Any, Literal, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
-from paco import _check, _jobs
+from paco import _check, _deadline, _jobs, limits
 from paco._answer import Answer
+from paco._plan import Plan
 from paco._sinks import Drop
-from paco._stream import Plan, Stream
+from paco._stream import Stream
 from paco._types import Loop, T
+
+if TYPE_CHECKING:
+    from paco.limits import AnyLimit, Limiter
 
 #: A coroutine object, a future, or a coroutine function that takes no arguments.
 Call: TypeAlias = Awaitable[T] | Callable[[], Awaitable[T]]
@@ -22,7 +26,7 @@ DoneAndPending: TypeAlias = Coroutine[Any, Any, tuple[Futures[T], Futures[T]]]
 @overload
 def gather(
     *coros_or_futures: Call[T],
-    limit: int = 0,
+    limit: AnyLimit = 0,
     loop: Loop = None,
     timeout: float | None = None,
     preserve_order: bool = False,
@@ -31,7 +35,7 @@ def gather(
 @overload
 def gather(
     *coros_or_futures: Call[T],
-    limit: int = 0,
+    limit: AnyLimit = 0,
     loop: Loop = None,
     timeout: float | None = None,
     preserve_order: bool = False,
@@ -42,7 +46,7 @@ def gather(
     coros_or_futures: Iterable[Call[T]],
     /,
     *,
-    limit: int = 0,
+    limit: AnyLimit = 0,
     loop: Loop = None,
     timeout: float | None = None,
     preserve_order: bool = False,
@@ -53,7 +57,7 @@ def gather(
     coros_or_futures: Iterable[Call[T]],
     /,
     *,
-    limit: int = 0,
+    limit: AnyLimit = 0,
     loop: Loop = None,
     timeout: float | None = None,
     preserve_order: bool = False,
@@ -61,7 +65,7 @@ def gather(
 ) -> Stream[T | Exception]: ...
 def gather(
     *coros_or_futures: Any,
-    limit: int = 0,
+    limit: AnyLimit = 0,
     loop: Loop = None,
     timeout: float | None = None,
     preserve_order: bool = False,  # noqa: ARG001 - results always keep their order
@@ -151,7 +155,7 @@ def series(
 def _run_through(
     name: str,
     given: tuple[Any, ...],
-    limit: int,
+    limit: AnyLimit,
     loop: Loop,
     timeout: float | None,
     catch: bool,
@@ -159,11 +163,11 @@ def _run_through(
 ) -> Stream[Any]:
     calls = _jobs.calls(name, given)
     with _check.discarding(*calls):
-        limit = _check.limit(name, limit)
+        found = limits.checked(name, limit)
         timeout = _check.timeout(name, timeout)
         _check.loop(name, loop)
         _at_least(name, calls, least)
-    return Stream(Plan(name, partial(_jobs.call, name), calls, limit, timeout, catch))
+    return Stream(Plan(name, partial(_jobs.call, name), calls, found, timeout, catch))
 
 
 def _at_least(name: str, calls: list[Any], least: int) -> None:
@@ -226,7 +230,7 @@ async def _first(plan: Plan) -> Any:
 @overload
 def wait(
     *coros_or_futures: Call[T],
-    limit: int = 0,
+    limit: AnyLimit = 0,
     timeout: float | None = None,
     loop: Loop = None,
     return_exceptions: Literal[False] = False,
@@ -235,7 +239,7 @@ def wait(
 @overload
 def wait(
     *coros_or_futures: Call[T],
-    limit: int = 0,
+    limit: AnyLimit = 0,
     timeout: float | None = None,
     loop: Loop = None,
     return_exceptions: bool,
@@ -246,7 +250,7 @@ def wait(
     coros_or_futures: Iterable[Call[T]],
     /,
     *,
-    limit: int = 0,
+    limit: AnyLimit = 0,
     timeout: float | None = None,
     loop: Loop = None,
     return_exceptions: Literal[False] = False,
@@ -257,7 +261,7 @@ def wait(
     coros_or_futures: Iterable[Call[T]],
     /,
     *,
-    limit: int = 0,
+    limit: AnyLimit = 0,
     timeout: float | None = None,
     loop: Loop = None,
     return_exceptions: bool,
@@ -265,7 +269,7 @@ def wait(
 ) -> DoneAndPending[T | Exception]: ...
 def wait(
     *coros_or_futures: Any,
-    limit: int = 0,
+    limit: AnyLimit = 0,
     timeout: float | None = None,
     loop: Loop = None,
     return_exceptions: bool = False,
@@ -276,7 +280,8 @@ def wait(
     Args:
         *coros_or_futures: As of `gather`; at least one.
         limit: In flight at most; 0 for no limit.
-        timeout: Seconds to wait; when they have passed the call returns, it does not raise.
+        timeout: Seconds to wait; when they have passed the call returns, it does not raise. Neither does it at a
+            `deadline`.
         loop: ``None`` or the running loop.
         return_exceptions: An ``Exception`` becomes the *result* of its future.
         return_when: ``"ALL_COMPLETED"``, ``"FIRST_COMPLETED"`` or ``"FIRST_EXCEPTION"``.
@@ -301,19 +306,19 @@ def wait(
     """
     calls = _jobs.calls("wait", coros_or_futures)
     with _check.discarding(*calls):
-        limit = _check.limit("wait", limit)
+        found = limits.checked("wait", limit)
         timeout = _check.timeout("wait", timeout)
         _check.loop("wait", loop)
         _jobs.return_when("wait", return_when)
         _at_least("wait", calls, 1)
     once = list({id(one): one for one in calls}.values())  # by identity: a callable object need not be hashable
     fail_fast = return_when is _jobs.ALL_COMPLETED and not return_exceptions
-    waiting = _wait(once, limit, timeout, return_when, catch=return_exceptions, fail_fast=fail_fast)
+    waiting = _wait(once, found, timeout, return_when, catch=return_exceptions, fail_fast=fail_fast)
     return Answer("wait", waiting, calls)
 
 
 async def _wait(
-    calls: list[Any], limit: int, timeout: float | None, when: str, *, catch: bool, fail_fast: bool
+    calls: list[Any], limit: int | Limiter, timeout: float | None, when: str, *, catch: bool, fail_fast: bool
 ) -> tuple[Futures[Any], Futures[Any]]:
     raises = fail_fast
 
@@ -328,8 +333,9 @@ async def _wait(
 
     jobs = _jobs.Jobs(_jobs.Job(one) for one in calls)
     run = Plan("wait", attempt, jobs, limit).run(Drop())
+    run.heeds_deadline = False  # what is pending then goes on: it belongs to the caller
     run.start()
     async with _jobs.owned(run):
-        await _jobs.until(run, jobs, when=when, timeout=timeout)
+        await _jobs.until(run, jobs, when=when, timeout=_deadline.within(timeout)[0])
     raises = False  # what is pending belongs to the caller: its errors are its futures'
     return jobs.divide()

@@ -9,14 +9,18 @@ from collections.abc import (
     Coroutine,
     Iterable,
 )
-from typing import Any, Concatenate, Literal, cast, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, cast, overload
 
 from paco import _check
 from paco._answer import Answer
 from paco._flat import AsyncLeaves, leaves
+from paco._plan import Plan
 from paco._stage import Stage, bound, over
-from paco._stream import Plan, Stream
+from paco._stream import Stream
 from paco._types import MISSING, Loop, Missing, P, R, Source, T
+
+if TYPE_CHECKING:
+    from paco.limits import AnyLimit, Limiter
 
 Nothing = Coroutine[Any, Any, None]
 
@@ -25,7 +29,7 @@ Nothing = Coroutine[Any, Any, None]
 def map(
     coro: Callable[Concatenate[T, P], Awaitable[R]],
     iterable: Source[T],
-    limit: int = 0,
+    limit: AnyLimit = 0,
     loop: Loop = None,
     timeout: float | None = None,
     return_exceptions: Literal[False] = False,
@@ -36,7 +40,7 @@ def map(
 def map(
     coro: Callable[Concatenate[T, P], Awaitable[R]],
     iterable: Source[T],
-    limit: int = 0,
+    limit: AnyLimit = 0,
     loop: Loop = None,
     timeout: float | None = None,
     return_exceptions: bool = ...,
@@ -47,7 +51,7 @@ def map(
 def map(
     coro: Callable[Concatenate[T, P], Awaitable[R]],
     iterable: Missing = MISSING,
-    limit: int = 0,
+    limit: AnyLimit = 0,
     loop: Loop = None,
     timeout: float | None = None,
     return_exceptions: Literal[False] = False,
@@ -58,7 +62,7 @@ def map(
 def map(
     coro: Callable[Concatenate[T, P], Awaitable[R]],
     iterable: Missing = MISSING,
-    limit: int = 0,
+    limit: AnyLimit = 0,
     loop: Loop = None,
     timeout: float | None = None,
     return_exceptions: bool = ...,
@@ -68,7 +72,7 @@ def map(
 def map(
     coro: Any,
     iterable: Any = MISSING,
-    limit: int = 0,
+    limit: AnyLimit = 0,
     loop: Loop = None,
     timeout: float | None = None,
     return_exceptions: bool = False,
@@ -109,7 +113,7 @@ def map(
         [2, 4, 6, 8, 10]
     """
 
-    def build(source: Any, limit: int, timeout: float | None) -> Stream[Any]:
+    def build(source: Any, limit: int | Limiter, timeout: float | None) -> Stream[Any]:
         return Stream(Plan("map", bound(coro, args, kw), source, limit, timeout, return_exceptions))
 
     return over("map", coro, iterable, build, limit=limit, timeout=timeout, loop=loop)
@@ -119,7 +123,7 @@ def map(
 def each(
     coro: Callable[Concatenate[T, P], Awaitable[object]],
     iterable: Source[T],
-    limit: int = 0,
+    limit: AnyLimit = 0,
     loop: Loop = None,
     collect: Literal[False] = False,
     timeout: float | None = None,
@@ -131,7 +135,7 @@ def each(
 def each(
     coro: Callable[Concatenate[T, P], Awaitable[R]],
     iterable: Source[T],
-    limit: int = 0,
+    limit: AnyLimit = 0,
     loop: Loop = None,
     collect: bool = ...,
     timeout: float | None = None,
@@ -143,7 +147,7 @@ def each(
 def each(
     coro: Callable[Concatenate[T, P], Awaitable[R]],
     iterable: Source[T],
-    limit: int = 0,
+    limit: AnyLimit = 0,
     loop: Loop = None,
     collect: bool = ...,
     timeout: float | None = None,
@@ -155,7 +159,7 @@ def each(
 def each(
     coro: Callable[Concatenate[T, P], Awaitable[object]],
     iterable: Missing = MISSING,
-    limit: int = 0,
+    limit: AnyLimit = 0,
     loop: Loop = None,
     collect: Literal[False] = False,
     timeout: float | None = None,
@@ -167,7 +171,7 @@ def each(
 def each(
     coro: Callable[Concatenate[T, P], Awaitable[R]],
     iterable: Missing = MISSING,
-    limit: int = 0,
+    limit: AnyLimit = 0,
     loop: Loop = None,
     collect: bool = ...,
     timeout: float | None = None,
@@ -179,7 +183,7 @@ def each(
 def each(
     coro: Callable[Concatenate[T, P], Awaitable[R]],
     iterable: Missing = MISSING,
-    limit: int = 0,
+    limit: AnyLimit = 0,
     loop: Loop = None,
     collect: bool = ...,
     timeout: float | None = None,
@@ -190,7 +194,7 @@ def each(
 def each(
     coro: Any,
     iterable: Any = MISSING,
-    limit: int = 0,
+    limit: AnyLimit = 0,
     loop: Loop = None,
     collect: bool = False,
     timeout: float | None = None,
@@ -220,7 +224,7 @@ def each(
         3
     """
 
-    def build(source: Any, limit: int, timeout: float | None) -> Coroutine[Any, Any, Any]:
+    def build(source: Any, limit: int | Limiter, timeout: float | None) -> Coroutine[Any, Any, Any]:
         plan = Plan("each", bound(coro, args, kw), source, limit, timeout, return_exceptions)
         return Stream[Any](plan) if collect else Answer("each", plan.drain(), source)
 
@@ -231,7 +235,7 @@ def each(
 def flat_map(
     coro: Callable[Concatenate[Any, P], Awaitable[R]],
     iterable: Source[Any],
-    limit: int = 0,
+    limit: AnyLimit = 0,
     loop: Loop = None,
     timeout: float | None = None,
     return_exceptions: Literal[False] = False,
@@ -243,7 +247,7 @@ def flat_map(
 def flat_map(
     coro: Callable[Concatenate[Any, P], Awaitable[R]],
     iterable: Source[Any],
-    limit: int = 0,
+    limit: AnyLimit = 0,
     loop: Loop = None,
     timeout: float | None = None,
     return_exceptions: bool = ...,
@@ -255,7 +259,7 @@ def flat_map(
 def flat_map(
     coro: Callable[Concatenate[Any, P], Awaitable[R]],
     iterable: Missing = MISSING,
-    limit: int = 0,
+    limit: AnyLimit = 0,
     loop: Loop = None,
     timeout: float | None = None,
     return_exceptions: Literal[False] = False,
@@ -267,7 +271,7 @@ def flat_map(
 def flat_map(
     coro: Callable[Concatenate[Any, P], Awaitable[R]],
     iterable: Missing = MISSING,
-    limit: int = 0,
+    limit: AnyLimit = 0,
     loop: Loop = None,
     timeout: float | None = None,
     return_exceptions: bool = ...,
@@ -278,7 +282,7 @@ def flat_map(
 def flat_map(
     coro: Any,
     iterable: Any = MISSING,
-    limit: int = 0,
+    limit: AnyLimit = 0,
     loop: Loop = None,
     timeout: float | None = None,
     return_exceptions: bool = False,
@@ -316,7 +320,7 @@ def flat_map(
             _check.plain_iterable("flat_map", initializer, "initializer")
             head = tuple(initializer)
 
-    def build(source: Any, limit: int, timeout: float | None) -> Stream[Any]:
+    def build(source: Any, limit: int | Limiter, timeout: float | None) -> Stream[Any]:
         flat = AsyncLeaves(source) if isinstance(source, AsyncIterable | Awaitable) else leaves(source)
         return Stream(Plan("flat_map", bound(coro, args, kw), flat, limit, timeout, return_exceptions, head))
 
@@ -324,7 +328,7 @@ def flat_map(
 
 
 def repeat(
-    coro: Callable[[int], Awaitable[R]], times: int = 1, step: int = 1, limit: int = 1, loop: Loop = None
+    coro: Callable[[int], Awaitable[R]], times: int = 1, step: int = 1, limit: AnyLimit = 1, loop: Loop = None
 ) -> Stream[R]:
     """Call an async function with 1, 2, 3 … ``times``, and give its results in that order.
 
@@ -344,7 +348,7 @@ def repeat(
     times = _check.integer("repeat", "times", times, 1)
     step = _check.integer("repeat", "step", step, 1)
 
-    def build(source: Any, limit: int, _: float | None) -> Stream[R]:
+    def build(source: Any, limit: int | Limiter, _: float | None) -> Stream[R]:
         return Stream(Plan("repeat", coro, source, limit))
 
     return cast("Stream[R]", over("repeat", coro, range(1, times + 1, step), build, limit=limit, loop=loop))

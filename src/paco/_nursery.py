@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
+from paco import _deadline
 from paco._errors import Failure, ItemCancelled
+from paco._outcomes import RunTimeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from paco._outcomes import Outcome
     from paco._types import T
 
 #: Tasks and nurseries that nobody else needs to hold: asyncio itself keeps weak references only (gh-88831).
@@ -29,6 +32,26 @@ def background(coro: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
     return task
 
 
+class Worker(asyncio.Task[None]):
+    """A task that knows for whom it works, until it is done."""
+
+    __slots__ = ("nursery",)
+
+    nursery: Nursery | None
+
+
+class Keeper(Protocol):
+    """Keeps something of what the other tasks of a nursery leave."""
+
+    def keep(self, run: Any, /) -> Coroutine[Any, Any, None]:
+        """Run as a task, until it is told that it is alone."""
+        ...
+
+    def alone(self) -> None:
+        """Hear that the other tasks have ended."""
+        ...
+
+
 class Nursery:
     """Starts tasks and outlives them: `enter`, then `start_task` …, then `join`.
 
@@ -36,8 +59,8 @@ class Nursery:
     """
 
     __slots__ = (
+        "__weakref__",
         "_abandoned",
-        "_alone",
         "_base",
         "_downstream",
         "_ending",
@@ -49,48 +72,52 @@ class Nursery:
         "_timer",
         "_watchers",
         "done",
+        "heeds_deadline",
+        "keeper",
         "told",
     )
 
     def __init__(self, name: str, timeout: float | None) -> None:
         self._name = name
-        self._timeout = None if timeout is None or timeout == float("inf") else timeout
+        self._timeout = timeout
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._watchers: list[asyncio.Future[None]] = []
         self._downstream: Callable[[BaseException], None] | None = None
-        self._alone: Callable[[], None] | None = None
         self._failure = Failure(name)
         self._ending = self._abandoned = False
         #: Whether everything has ended.
         self.done: bool = False
         #: Whether somebody has been told how.
         self.told: bool = False
+        #: Whether it ends with the `deadline` that it is started under.
+        self.heeds_deadline: bool = True
+        #: What has a task that outlives the others, if there is such a thing.
+        self.keeper: Keeper | None = None
 
     def enter(self) -> bool:
         """Belong to the running loop, with the caller's context; false when there is no time at all."""
         self._loop = asyncio.get_running_loop()
         self._base = contextvars.copy_context()
-        if self._timeout == 0:
-            self._expire()
+        seconds, deadline = _deadline.within(self._timeout) if self.heeds_deadline else (self._timeout, "")
+        if seconds == 0:
+            self._expire(deadline)
             return False
-        if self._timeout is not None:
-            self._timer = self._loop.call_later(self._timeout, self._expire, context=self._base)
+        if seconds is not None:
+            self._timer = self._loop.call_later(seconds, self._expire, deadline, context=self._base)
+        if self.keeper is not None:
+            self.start_task(self.keeper.keep(self), self._base.copy())
         return True
 
     def start_task(self, coro: Coroutine[Any, Any, None], context: contextvars.Context) -> asyncio.Task[None]:
         """Start a task that this nursery waits for, in a context of its own."""
         # Not loop.create_task: an eager task factory would run the first step of a task inside of the step that starts
         # it, so that workers which retire would nest into each other.
-        task = asyncio.Task(coro, loop=self._loop, name=f"paco.{self._name}", context=context)
+        task = Worker(coro, loop=self._loop, name=f"paco.{self._name}", context=context)
+        task.nursery = self
         self._tasks.add(task)
         task.add_done_callback(self._ended, context=self._base)
         return task
-
-    def start_last(self, coro: Coroutine[Any, Any, None], alone: Callable[[], None]) -> None:
-        """Start a task that is to outlive the others, and to end when it is told that it is alone."""
-        self._alone = alone
-        self.start_task(coro, self._base.copy())
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """Hear that a task is done: by callback, since a task can be cancelled before its first step."""
@@ -98,18 +125,24 @@ class Nursery:
         if error is not None:
             self._task_failed(task, error)
         self._tasks.discard(task)
+        cast("Worker", task).nursery = None  # whoever keeps the task does not keep the results
         if not self._tasks:
             self._finish()
-        elif len(self._tasks) == 1 and self._alone is not None:
-            self._alone()
+        elif len(self._tasks) == 1 and self.keeper is not None:
+            self.keeper.alone()
 
     def _task_failed(self, task: asyncio.Task[None], error: BaseException) -> None:
         """Hear that a task ended cancelled, or with an error that it did not keep to itself."""
 
     # ---- ending
 
-    def _expire(self) -> None:
-        self.fail(TimeoutError(f"paco.{self._name}: not finished within its timeout of {self._timeout} s"))
+    def _expire(self, deadline: str) -> None:
+        end = deadline or f"its timeout of {self._timeout} s"
+        self.fail(RunTimeout(f"paco.{self._name}: not finished within {end}", self.outcomes()))
+
+    def outcomes(self) -> tuple[Outcome[Any, Any], ...]:
+        """Return what has been finished and nobody will be handed, as far as it has been settled."""
+        return ()
 
     def fail(self, error: BaseException, note: str = "") -> None:
         """End with a first error; what still runs is cancelled, and waited for."""
@@ -126,6 +159,10 @@ class Nursery:
         if self._downstream is not None:
             self._failure.handed_on = True
             self._downstream(error)
+
+    def ending(self) -> bool:
+        """Say whether nothing more will start."""
+        return self._ending
 
     def stop(self) -> None:
         """Start nothing more and cancel what runs, each once, but not the task that asks. Does not wait."""
@@ -157,7 +194,7 @@ class Nursery:
 
     def _finish(self) -> None:
         self.done = self._ending = True
-        self._alone = None
+        self.keeper = None  # it leads back here
         self._disarm()
         try:
             self._finishing()
@@ -207,6 +244,7 @@ class Nursery:
     def feeds(self, fail: Callable[[BaseException], None]) -> None:
         """Name the run that reads these results: it fails with this one at once, however busy it is."""
         self._downstream = fail
+        self.heeds_deadline = False  # that run does, under the same one
 
     def let_go(self) -> None:
         """Go on without anybody who waits: there is no timeout any more, and errors are reported to the event loop."""

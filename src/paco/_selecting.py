@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Protocol, overload
+from typing import TYPE_CHECKING, Any, Protocol, overload
 
 from paco import _check
 from paco._answer import Answer
+from paco._plan import Plan
 from paco._sinks import SKIP, Drop
 from paco._stage import ItemFunction, Stage, named_as, over
-from paco._stream import Plan, Stream
+from paco._stream import Stream
 from paco._types import MISSING, Loop, Missing, R, Source, T, T_contra
+
+if TYPE_CHECKING:
+    from paco.limits import AnyLimit, Limiter
 
 Truth = Coroutine[Any, Any, bool]
 
@@ -39,9 +43,9 @@ def _selecting(coro: Any, assert_fn: Any, *, keep: bool) -> ItemFunction:
 
 
 def _select(
-    name: str, coro: Any, iterable: Any, assert_fn: Any, limit: int, loop: Loop, *, keep: bool
+    name: str, coro: Any, iterable: Any, assert_fn: Any, limit: AnyLimit, loop: Loop, *, keep: bool
 ) -> Stream[Any] | Stage[Any, Stream[Any]]:
-    def build(source: Any, limit: int, _: float | None) -> Stream[Any]:
+    def build(source: Any, limit: int | Limiter, _: float | None) -> Stream[Any]:
         return Stream(Plan(name, _selecting(coro, assert_fn, keep=keep), source, limit, gaps=True))
 
     def also() -> None:
@@ -56,7 +60,7 @@ def filter(
     coro: Callable[[T], Awaitable[Any]],
     iterable: Source[T],
     assert_fn: Callable[[Any], object] | None = None,
-    limit: int = 0,
+    limit: AnyLimit = 0,
     loop: Loop = None,
 ) -> Stream[T]: ...
 @overload
@@ -64,10 +68,10 @@ def filter(
     coro: Callable[[T], Awaitable[Any]],
     iterable: Missing = MISSING,
     assert_fn: Callable[[Any], object] | None = None,
-    limit: int = 0,
+    limit: AnyLimit = 0,
     loop: Loop = None,
 ) -> Stage[T, Stream[T]]: ...
-def filter(coro: Any, iterable: Any = MISSING, assert_fn: Any = None, limit: int = 0, loop: Loop = None) -> Any:
+def filter(coro: Any, iterable: Any = MISSING, assert_fn: Any = None, limit: AnyLimit = 0, loop: Loop = None) -> Any:
     """Keep the items that pass an async test, in their order.
 
     Args:
@@ -94,7 +98,7 @@ def filterfalse(
     coro: Callable[[T], Awaitable[Any]],
     iterable: Source[T],
     assert_fn: Callable[[Any], object] | None = None,
-    limit: int = 0,
+    limit: AnyLimit = 0,
     loop: Loop = None,
 ) -> Stream[T]: ...
 @overload
@@ -102,10 +106,12 @@ def filterfalse(
     coro: Callable[[T], Awaitable[Any]],
     iterable: Missing = MISSING,
     assert_fn: Callable[[Any], object] | None = None,
-    limit: int = 0,
+    limit: AnyLimit = 0,
     loop: Loop = None,
 ) -> Stage[T, Stream[T]]: ...
-def filterfalse(coro: Any, iterable: Any = MISSING, assert_fn: Any = None, limit: int = 0, loop: Loop = None) -> Any:
+def filterfalse(
+    coro: Any, iterable: Any = MISSING, assert_fn: Any = None, limit: AnyLimit = 0, loop: Loop = None
+) -> Any:
     """Keep the items that do not pass an async test: the exact complement of `filter`, with its parameters.
 
     Examples:
@@ -140,7 +146,7 @@ def dropwhile(coro: Any, iterable: Any = MISSING, loop: Loop = None) -> Any:
         [4, 5, 1]
     """
 
-    def build(source: Any, limit: int, _: float | None) -> Stream[Any]:
+    def build(source: Any, limit: int | Limiter, _: float | None) -> Stream[Any]:
         dropping = True
 
         async def select(item: Any) -> Any:
@@ -153,10 +159,10 @@ def dropwhile(coro: Any, iterable: Any = MISSING, loop: Loop = None) -> Any:
     return over("dropwhile", coro, iterable, build, limit=1, loop=loop)
 
 
-def _finding(name: str, coro: Any, *, verdict: bool) -> Callable[[Any, int, float | None], Answer[bool]]:
+def _finding(name: str, coro: Any, *, verdict: bool) -> Callable[[Any, int | Limiter, float | None], Answer[bool]]:
     """Return what builds the call that says ``verdict`` as soon as one item does, and the contrary if none does."""
 
-    async def find(source: Any, limit: int, timeout: float | None) -> bool:
+    async def find(source: Any, limit: int | Limiter, timeout: float | None) -> bool:
         found = False
 
         async def judge(item: Any) -> None:
@@ -177,7 +183,7 @@ def _finding(name: str, coro: Any, *, verdict: bool) -> Callable[[Any, int, floa
 def some(
     coro: Callable[[T], Awaitable[Any]],
     iterable: Source[T],
-    limit: int = 0,
+    limit: AnyLimit = 0,
     timeout: float | None = None,
     loop: Loop = None,
 ) -> Truth: ...
@@ -185,11 +191,13 @@ def some(
 def some(
     coro: Callable[[T], Awaitable[Any]],
     iterable: Missing = MISSING,
-    limit: int = 0,
+    limit: AnyLimit = 0,
     timeout: float | None = None,
     loop: Loop = None,
 ) -> Stage[T, Truth]: ...
-def some(coro: Any, iterable: Any = MISSING, limit: int = 0, timeout: float | None = None, loop: Loop = None) -> Any:
+def some(
+    coro: Any, iterable: Any = MISSING, limit: AnyLimit = 0, timeout: float | None = None, loop: Loop = None
+) -> Any:
     """Say whether an async test is true of at least one item.
 
     The first true result decides: the rest is cancelled and has finished when the call returns.
@@ -212,12 +220,14 @@ def some(coro: Any, iterable: Any = MISSING, limit: int = 0, timeout: float | No
 
 
 @overload
-def every(coro: Callable[[T], Awaitable[Any]], iterable: Source[T], limit: int = 1, loop: Loop = None) -> Truth: ...
+def every(
+    coro: Callable[[T], Awaitable[Any]], iterable: Source[T], limit: AnyLimit = 1, loop: Loop = None
+) -> Truth: ...
 @overload
 def every(
-    coro: Callable[[T], Awaitable[Any]], iterable: Missing = MISSING, limit: int = 1, loop: Loop = None
+    coro: Callable[[T], Awaitable[Any]], iterable: Missing = MISSING, limit: AnyLimit = 1, loop: Loop = None
 ) -> Stage[T, Truth]: ...
-def every(coro: Any, iterable: Any = MISSING, limit: int = 1, loop: Loop = None) -> Any:
+def every(coro: Any, iterable: Any = MISSING, limit: AnyLimit = 1, loop: Loop = None) -> Any:
     """Say whether an async test is true of all items.
 
     The first false result decides: the rest is cancelled and has finished when the call returns.
@@ -301,7 +311,7 @@ def reduce(
         15
     """
 
-    def build(source: Any, _limit: int, _timeout: float | None) -> Coroutine[Any, Any, Any]:
+    def build(source: Any, _limit: int | Limiter, _timeout: float | None) -> Coroutine[Any, Any, Any]:
         return Answer("reduce", _folded(coro, source, initializer, right=right), source)
 
     return over("reduce", coro, iterable, build, limit=1, loop=loop)

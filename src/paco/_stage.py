@@ -6,12 +6,13 @@ import functools
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from paco import _check
+from paco import _check, limits
 from paco._types import MISSING, Loop, R, T_contra
 
 if TYPE_CHECKING:
     from paco._stream import Stream
     from paco._types import Source
+    from paco.limits import AnyLimit, Limiter
 
 Out_co = TypeVar("Out_co", covariant=True)
 Out = TypeVar("Out")
@@ -65,9 +66,9 @@ def over(
     name: str,
     coro: Any,
     iterable: Any,
-    build: Callable[[Any, int, float | None], Out],
+    build: Callable[[Any, int | Limiter, float | None], Out],
     *,
-    limit: int = 0,
+    limit: AnyLimit = 0,
     timeout: float | None = None,
     loop: Loop = None,
     also: Callable[[], None] = lambda: None,
@@ -75,14 +76,14 @@ def over(
     """Check what these functions have in common, then build: now, or as a stage that waits for its items."""
     with _check.discarding(iterable):
         _check.function(name, coro)
-        limit = _check.limit(name, limit)
+        found = limits.checked(name, limit)
         timeout = _check.timeout(name, timeout)
         _check.loop(name, loop)
         also()
         if iterable is MISSING:
-            return Stage(name, lambda source: build(source, limit, timeout))
+            return Stage(name, lambda source: build(source, found, timeout))
         _check.iterable(name, iterable)
-    return build(iterable, limit, timeout)
+    return build(iterable, found, timeout)
 
 
 def bound(coro: Any, args: tuple[Any, ...], kw: dict[str, Any]) -> ItemFunction:

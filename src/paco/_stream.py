@@ -1,97 +1,27 @@
-"""What the functions over items return: a `Stream` of results, to await or to iterate; and the `Plan` of its run."""
+"""What the functions over items return: a `Stream` of results, to await or to iterate."""
 
 from __future__ import annotations
 
 import sys
 import warnings
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, cast, overload
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Generic, Literal, overload
 
 from paco import _check
 from paco._answer import Answer
-from paco._engine import Keeper, Run
-from paco._sinks import NOTHING, SKIP, AsCompleted, Drop, InOrder, Keep, Sink
+from paco._outcomes import Unfinished, settled
+from paco._sinks import NOTHING, SKIP, InOrder
 from paco._source import close
 from paco._types import R, T_co
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Iterable
     from os import PathLike
     from types import TracebackType
 
-
-#: Finished results that wait for the consumer of a stream without a limit, at most (and about).
-_UNLIMITED_BUFFER = 1024
-
-
-class Recorder(Keeper, Protocol):
-    """Keeps the journal of a run, with a function that is to run instead of the user's."""
-
-    fn: Callable[[Any], Awaitable[Any]]
-
-
-class Journal(Protocol):
-    """What `Stream.journal` makes: see `paco.journal`, which is not imported before it is used."""
-
-    def recorder(self, name: str, fn: Callable[[Any], Awaitable[Any]], sink: InOrder, *, catch: bool) -> Recorder: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a run will do, before it has started."""
-
-    name: str
-    fn: Callable[[Any], Awaitable[Any]]
-    source: Any
-    limit: int = 0
-    timeout: float | None = None
-    catch: bool = False
-    head: tuple[Any, ...] = ()  # results that come before those of the items
-    gaps: bool = False  # whether a result may be SKIP
-    ordered: bool = True
-    buffer: int | None = None
-    journal: Journal | None = None
-
-    def run(self, sink: Sink) -> Run:
-        """Make the run, not started yet."""
-        fn, keeper = self.fn, None
-        if self.journal is not None:
-            keeper = self.journal.recorder(self.name, fn, cast("InOrder", sink), catch=self.catch)
-            fn = keeper.fn
-        return Run(
-            self.name,
-            fn,
-            self.source,
-            sink,
-            limit=self.limit,
-            timeout=self.timeout,
-            catch=self.catch,
-            offset=len(self.head),
-            keeper=keeper,
-        )
-
-    async def collect(self) -> list[Any]:
-        """Run, and return the results as a list."""
-        keep = Keep(self.head, gaps=self.gaps)
-        run = self.run(keep)
-        run.start()
-        await run.join()
-        return keep.results(run.started)
-
-    async def drain(self) -> None:
-        """Run, and forget the results."""
-        run = self.run(Drop())
-        run.start()
-        await run.join()
-
-    def consumed(self) -> InOrder:
-        """Make the sink of a stream that is iterated."""
-        kind = InOrder if self.ordered else AsCompleted
-        if not self.limit:
-            return kind(sys.maxsize, _UNLIMITED_BUFFER if self.buffer is None else max(self.buffer, 1), self.head)
-        window = self.limit + (self.limit if self.buffer is None else self.buffer)
-        return kind(window, window, self.head)
+    from paco._engine import Run
+    from paco._plan import Plan
 
 
 # The list that `await` gives is a fresh one: nobody else sees it as a list of something wider, so T may be covariant.
@@ -243,6 +173,31 @@ class Stream(
         )
         return self._become(journal=how)
 
+    def max_errors(self, most: float) -> Stream[T_co]:
+        """Return the stream that ends early, with `TooManyErrors`, when more items than that have failed.
+
+        Errors are the `Err` values of a settled function and, with ``return_exceptions``, the exceptions; without
+        either the first one ends the run anyway. What had finished is in the ``outcomes`` of the error.
+
+        Args:
+            most: How many are borne: an ``int`` of 0 or more; or a float between 0 and 1, the fraction of the finished
+                items, which is judged when 20 have finished, and from then on at each.
+
+        Examples:
+            >>> async def invert(number):
+            ...     return 1 / number
+            >>> async def main():
+            ...     try:
+            ...         return await paco.map(paco.settle(invert), [1, 0, 2, 0, 4, 5], limit=1).max_errors(1)
+            ...     except paco.TooManyErrors as error:
+            ...         print(error)
+            ...         return paco.partition(error.outcomes)[0]
+            >>> [one.value for one in paco.run(main())]
+            paco.map: 2 of 4 items failed, and max_errors is 1
+            [1.0, 0.5]
+        """
+        return self._become(max_errors=_check.count_or_fraction(f"{self._plan.name}.max_errors", "most", most))
+
     def _become(self, **changes: Any) -> Stream[T_co]:
         self._claim("replaced")
         return Stream(replace(self._plan, **changes))
@@ -260,11 +215,22 @@ class Stream(
         return self._collect().__await__()
 
     async def _collect(self) -> list[T_co]:
-        if self._plan.journal is not None:  # a list has room for all that waits for a slow item
-            return [result async for result in Stream[T_co](replace(self._plan, buffer=sys.maxsize))]
-        if not self._plan.ordered:
-            return [result async for result in Stream[T_co](self._plan)]
-        return await self._plan.collect()
+        plan = self._plan
+        if plan.ordered and plan.journal is None:
+            return await plan.collect()
+        if plan.journal is not None:
+            plan = replace(plan, buffer=sys.maxsize)  # a list has room for all that waits for a slow item
+        stream, results = Stream[T_co](plan), list[T_co]()
+        try:
+            async for result in stream:
+                results.append(result)
+        except Unfinished as error:
+            error.outcomes = (*settled(results), *settled(stream._left()))
+            raise
+        return results
+
+    def _left(self) -> Iterable[Any]:
+        return () if self._sink is None else self._sink.left()
 
     def send(self, value: Any) -> Any:
         """Go on as a coroutine: ``asyncio.run`` and ``create_task`` drive a stream through this."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import math
-import time
 import weakref
 from collections import deque
-from typing import TYPE_CHECKING, Any, Literal, overload
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
-from paco import _check
+from paco import _check, _deadline
+from paco._clock import Clock
 from paco._decorator import Decorator, DecoratorOr, decorator, keep
 
 if TYPE_CHECKING:
@@ -21,13 +21,17 @@ if TYPE_CHECKING:
     from paco._types import P, R, T
 
 
+_UNLIMITED: Final = nullcontext()
+
+
 class TimeoutLimit:
     """Cancel the block when ``timeout`` seconds have passed, and raise ``TimeoutError`` once it has ended.
 
     For ``with`` and ``async with``; the block's own cleanup is finished before the error is raised. With 0 the block is
-    cancelled at its first suspension, with ``None`` never. A cancellation from elsewhere, before or after the time is
-    up, stays a ``CancelledError``, and the task's ``cancelling()`` is right in each case. A block that suppresses the
-    cancellation, or fails with an error of its own, ends as it does without a limit: look at `expired`.
+    cancelled at its first suspension, with ``None`` never; a `deadline` that is nearer ends it as well. A cancellation
+    from elsewhere, before or after the time is up, stays a ``CancelledError``, and the task's ``cancelling()`` is right
+    in each case. A block that suppresses the cancellation, or fails with an error of its own, ends as it does without a
+    limit: look at `expired`.
 
     The object can be used again after the block, but not inside of it.
 
@@ -54,6 +58,7 @@ class TimeoutLimit:
         _check.loop("TimeoutLimit", loop)
         self._loop = loop
         self._what = "TimeoutLimit: the block"
+        self._end = ""
         self._task: asyncio.Task[Any] | None = None
         self._handle: asyncio.Handle | None = None
         self._requests = 0
@@ -81,11 +86,13 @@ class TimeoutLimit:
         return self
 
     def _start(self, task: asyncio.Task[Any]) -> asyncio.Handle | None:
-        if self._timeout is None or self._timeout == math.inf:
+        seconds, end = _deadline.within(self._timeout)
+        if seconds is None:
             return None
-        if self._timeout == 0:
+        self._end = end or f"{self._timeout} s"
+        if seconds == 0:
             return task.get_loop().call_soon(self._expire, task)  # before what the first suspension schedules
-        return task.get_loop().call_later(self._timeout, self._expire, task)
+        return task.get_loop().call_later(seconds, self._expire, task)
 
     def _expire(self, task: asyncio.Task[Any]) -> None:
         self._expired = True
@@ -103,7 +110,7 @@ class TimeoutLimit:
         others = task.uncancel() > self._requests
         del task  # it may end with the error below, whose frames would hold it: a cycle
         if isinstance(exc, asyncio.CancelledError) and not others:
-            raise TimeoutError(f"paco.{self._what} did not finish within {self._timeout} s") from exc
+            raise TimeoutError(f"paco.{self._what} did not finish within {self._end}") from exc
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
@@ -177,13 +184,18 @@ def timeout(
     fn, what = coro, f"timeout: {_check.called(coro)}"
 
     async def wrapper(*args: Any, **kw: Any) -> Any:
-        with _limit(what, timeout, loop):
+        with limiting(what, timeout, loop):
             return await _check.awaitable("timeout", fn, fn(*args, **kw))
 
     return keep(wrapper, fn)
 
 
-def _limit(what: str, timeout: float | None, loop: asyncio.AbstractEventLoop | None) -> TimeoutLimit:
+def limiting(
+    what: str, timeout: float | None, loop: asyncio.AbstractEventLoop | None = None
+) -> AbstractContextManager[object]:
+    """Make a `TimeoutLimit` whose message says ``what`` did not finish; nothing, where there is no limit."""
+    if loop is None and _deadline.within(timeout)[0] is None:
+        return _UNLIMITED
     limit = TimeoutLimit(timeout, loop)
     limit._what = what  # noqa: SLF001 - the same module: no public parameter for a message
     return limit
@@ -195,7 +207,7 @@ def _limited(
     what = f"timeout: {getattr(awaitable, '__name__', None) or 'the ' + type(awaitable).__name__}"
 
     async def wrapper() -> T:
-        with _limit(what, timeout, loop):
+        with limiting(what, timeout, loop):
             return await awaitable
 
     limited = wrapper()
@@ -303,15 +315,14 @@ class _Window:
         self._limit = limit
         self._timeframe = timeframe
         self._starts: deque[float] = deque()
-        self._loop: Callable[[], asyncio.AbstractEventLoop | None] = lambda: None
-        self._on_system_clock = False
+        self._clock = Clock()
 
     def admits(self) -> bool:
         """Whether a call may start now; if so, it is counted."""
         loop = asyncio.get_running_loop()
         now = loop.time()
-        if self._loop() is not loop:
-            self._move(loop, now)
+        if not self._clock.is_of(loop) and not self._clock.follow(loop):
+            self._starts.clear()
         starts = self._starts
         while starts and now >= starts[0] + self._timeframe:
             starts.popleft()
@@ -319,14 +330,6 @@ class _Window:
             return False
         starts.append(now)
         return True
-
-    def _move(self, loop: asyncio.AbstractEventLoop, now: float) -> None:
-        """Forget the starts in another loop, unless both loops go by the system's monotonic clock."""
-        on_system_clock = abs(now - time.monotonic()) < 1
-        if not (on_system_clock and self._on_system_clock):
-            self._starts.clear()
-        self._loop = weakref.ref(loop)
-        self._on_system_clock = on_system_clock
 
 
 @overload

@@ -20,13 +20,18 @@ class Turn(threading.local):
     share = SLICE
     loop: AbstractEventLoop | None = None
 
-    def begin(self, loop: AbstractEventLoop) -> None:
-        """Begin a turn, which is over when the loop has gone round; as many runs as in the last one share its time."""
-        self.number += 1
-        self.share = SLICE / max(self.runs, 1)
-        self.runs = 0
-        self.loop = loop
-        loop.call_soon(self.over)
+    def present(self, loop: AbstractEventLoop) -> int:
+        """Return the number of this loop's present turn, which begins with this unless it has begun.
+
+        It is over when the loop has gone round; as many runs as took part in the last one share its time.
+        """
+        if self.loop is not loop:
+            self.number += 1
+            self.share = SLICE / max(self.runs, 1)
+            self.runs = 0
+            self.loop = loop
+            loop.call_soon(self.over)
+        return self.number
 
     def over(self) -> None:
         """Let the next look at the clock begin a turn."""

@@ -58,10 +58,10 @@ class Journal:
         _check.one_of(name, "durable", durable, _DURABLE)
         _check.flag(name, "retry_errors", retry_errors)
         _check.version(name, version)
-        if not isinstance(key, str):
-            _check.plain_function(name, "key", key, "a function of the item, the name of a field, or None")
-        _check.plain_function(name, "encode", encode, "a function of a result, or None")
-        _check.plain_function(name, "decode", decode, "a function of what JSON gives, or None")
+        functions = {"key": None if isinstance(key, str) else key, "encode": encode, "decode": decode}
+        for parameter, fn in functions.items():
+            if fn is not None:
+                _check.plain_function(name, fn, parameter)
         self._settings = Settings(
             _check.path(name, "path", path), key, encode, decode, durable == "power", version, retry_errors
         )

@@ -15,6 +15,11 @@ from paco.testing import AsyncSource, Source
 #: Names without a case of their own, and why.
 NOT_CANCELLED = {
     "ItemCancelled": "an exception",
+    "RunTimeout": "an exception",
+    "TooManyErrors": "an exception",
+    "Ok": "a value",
+    "Err": "a value",
+    "partition": "it awaits nothing",
     "run": "it blocks its thread, so that nobody can cancel it: test_api_run.py interrupts it",
     "concurrent": "another name of ConcurrentExecutor",
     "identity": "another name of constant",
@@ -110,7 +115,7 @@ WORKS = {
     "suppresses its cancellation": Stubborn,
     "takes its time": Slow,
 }
-EXPECTED = (ValueError, TimeoutError, paco.ItemCancelled)
+EXPECTED = (ValueError, TimeoutError, paco.ItemCancelled, paco.TooManyErrors)
 
 
 async def numbers_closed_slowly():
@@ -190,6 +195,15 @@ OVER_ITEMS = {
     "Stream with a buffer of one": lambda work, source: iterate(paco.map(work, source, limit=2).buffer(1)),
     "Stream left early": lambda work, source: iterate(paco.map(work, source, limit=2), leave_after=2),
     "Stream without a block": lambda work, source: iterate_plainly(paco.map(work, source, limit=2)),
+    "Stream with max_errors": lambda work, source: iterate(paco.map(paco.settle(work), source, limit=2).max_errors(0)),
+    "settle": lambda work, source: paco.map(paco.settle(work), source, limit=2, timeout=0.3),
+    "retry in a run": lambda work, source: paco.map(paco.retry(work, attempts=2, wait=0.1), source, limit=2),
+    "map under a count": lambda work, source: paco.map(work, source, limit=paco.Limit(2)),
+    "map under a rate": lambda work, source: paco.map(work, source, limit=paco.Rate(4, burst=2)),
+    "each under two limits": lambda work, source: paco.each(work, source, limit=paco.Rate(4) & asyncio.Semaphore(2)),
+    "Stream under a limit": lambda work, source: iterate(paco.map(work, source, limit=paco.Limit(2)).buffer(1)),
+    "retry under a limit": lambda work, source: paco.map(paco.retry(work, wait=0), source, limit=paco.Limit(2)),
+    "hedge in a run": lambda work, source: paco.map(paco.hedge(work, 0), source, limit=2),
     "Stage": lambda work, source: source | paco.map(work, limit=2) | paco.filter(work) | paco.each(work, limit=1),
     "Stage of streams": lambda work, source: iterate(source | paco.flat_map(work, limit=2) | paco.map(work, limit=1)),
 }
@@ -247,6 +261,8 @@ GROUPS = {
     "repeat": lambda work: paco.repeat(work, 5, limit=2),
     "ConcurrentExecutor as a block": execute,
     "ConcurrentExecutor": run_executor,
+    "hedge": lambda work: paco.hedge(work, 0)(2),
+    "hedge with a delay": lambda work: paco.hedge(work, 0.5, extra=2)(2),
     "map of maps": lambda work: paco.map(lambda _: paco.map(work, range(3)), range(2), limit=2),
 }
 
@@ -255,6 +271,19 @@ async def limited(work):
     async with paco.TimeoutLimit(1):
         await work(2)
         await asyncio.sleep(9)
+
+
+async def under_a_deadline(work):
+    with paco.deadline(1):
+        await paco.map(work, [1, 2])
+        await paco.timeout(work)(9)
+
+
+async def in_slots(limit, work):
+    async with limit.slot():
+        await work(2)
+    async with limit.slot(1):
+        await work(1)
 
 
 async def called_twice(calls):
@@ -289,10 +318,19 @@ async def work_judge(verdict):
 
 
 WRAPPERS = {
+    "Limit": lambda work: in_slots(paco.Limit(1), work),
+    "Rate": lambda work: in_slots(paco.Rate(1), work),
+    "Limiter made of several": lambda work: in_slots(paco.Limit(1) & paco.Rate(1) & asyncio.Lock(), work),
+    "limited": lambda work: called_twice(paco.limited(work, 1)),
+    "limited with two callers": lambda work: shared(lambda fn: paco.limited(fn, paco.Limit(1)), work),
     "TimeoutLimit": limited,
     "timeout of a function": lambda work: paco.timeout(work, 1)(2),
     "timeout of a coroutine object": lambda work: paco.timeout(work(2), 1),
     "timeout that comes": lambda work: paco.timeout(paco.defer(work, 5), 1)(2),
+    "deadline": under_a_deadline,
+    "retry": lambda work: paco.retry(work, wait=0.1)(2),
+    "retry with a timeout": lambda work: paco.retry(work, timeout=0.5, wait=0.1, budget=0.5)(2),
+    "settle of a call": lambda work: paco.settle(work)(2),
     "defer": lambda work: paco.defer(work, 1)(2),
     "throttle": lambda work: called_twice(paco.throttle(work, limit=1)),
     "once": lambda work: called_twice(paco.once(work)),

@@ -94,7 +94,7 @@ class Keeper:
             if not self._file.stopped:
                 self._loaded()
                 self._widen()
-                run.stored()
+                run.release()
                 await self._write_all()
             await self._job(self._file.close)
             self._thread.shutdown()
@@ -150,7 +150,7 @@ class Keeper:
                 _, index, result = held.popleft()
                 self._sink.results[index] = result
             self._widen()
-            self._run.stored()
+            self._run.release()
             if not held or held[0][0] > self._written:
                 return
             await self._pause(0)

@@ -1,0 +1,171 @@
+"""`paco.limited`: a limit on a function, wherever it is called."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import operator
+
+import pytest
+
+import paco
+from paco import testing
+from paco.testing import Probe, cancel_at_every_step, now
+
+
+async def fetch(url, *, tries=1):
+    """Fetch something."""
+    await asyncio.sleep(10)
+    return url, tries
+
+
+async def test_calls_wait_for_a_count():
+    probe = Probe(lambda item: item, takes=10)
+    careful = paco.limited(probe, 2)
+    assert await paco.gather(*map(careful, range(5))) == [0, 1, 2, 3, 4]
+    assert probe.started_at == [0, 0, 10, 10, 20]
+
+
+async def test_calls_wait_for_a_rate_where_throttle_drops():
+    probe = Probe(lambda item: item)
+    careful = paco.limited(probe, paco.Rate(2, per=10, burst=2))
+    assert [await careful(item) for item in range(4)] == [0, 1, 2, 3]
+    assert probe.started_at == [0, 0, 5, 10]
+    dropping = paco.throttle(probe, limit=2, timeframe=10)
+    assert [await dropping(item) for item in range(4)] == [0, 1, 1, 1]
+
+
+async def test_whoever_calls_shares_the_limit_and_an_object_is_shared_between_functions():
+    limit, probe, other = paco.Limit(1), Probe(lambda item: item, takes=1), Probe(lambda item: item, takes=1)
+    await paco.gather(paco.limited(probe, limit)(1), paco.limited(other, limit)(2), paco.map(probe, [3], limit=limit))
+    assert now() == 3
+
+
+async def test_a_number_is_a_limit_of_its_own_for_each_function():
+    await paco.gather(paco.limited(fetch, 1)("a"), paco.limited(fetch, 1)("b"))
+    assert now() == 10
+
+
+async def test_0_is_no_limit():
+    careful = paco.limited(fetch, 0)
+    await paco.gather(*map(careful, range(100)))
+    assert now() == 10
+
+
+async def test_the_function_gets_all_arguments_and_a_limit_that_looks_at_the_item_the_first():
+    seen = []
+
+    def weigh(url):
+        seen.append(url)
+        return 1
+
+    careful = paco.limited(fetch, paco.Rate(1, cost=weigh))
+    assert await careful("a", tries=3) == ("a", 3)
+    assert await careful(url="b") == ("b", 1)
+    assert seen == ["a", None]
+
+
+async def test_the_limit_is_asked_at_each_call_in_the_task_of_the_caller():
+    async def current():
+        return asyncio.current_task()
+
+    assert await paco.limited(current, 1)() is asyncio.current_task()
+
+
+async def test_it_works_inside_of_runs_under_other_limits():
+    probe = Probe(lambda item: item, takes=1)
+    assert await paco.map(paco.limited(probe, 2), range(6), limit=4) == [0, 1, 2, 3, 4, 5]
+    assert (probe.peak, now()) == (2, 3)
+
+
+async def test_a_call_that_fails_gives_its_permit_back_and_one_that_is_refused_takes_none():
+    limit = paco.Limit(1)
+    with pytest.raises(ZeroDivisionError):
+        await paco.limited(Probe(lambda item: 1 // item), limit)(0)
+    assert limit.in_flight == 0
+    rate = paco.Rate(1, per=100, cost=lambda item: item)
+    with pytest.raises(TypeError, match=r"^paco\.Rate: "):
+        await paco.limited(fetch, rate & limit)("text")
+    assert limit.in_flight == 0
+    assert await paco.limited(fetch, rate)(1) == (1, 1)
+    assert now() == 10
+
+
+@pytest.mark.parametrize("again", [None, 0, 1])
+@pytest.mark.parametrize("limits", [[paco.Limit], [paco.Rate], [paco.Limit, paco.Rate]])
+def test_cancelled_at_every_step_it_has_ended(limits, again):
+    async def main():
+        probe = Probe(lambda item: item, takes=1, cleanup=1)
+        careful = paco.limited(probe, functools.reduce(operator.and_, [limit(1) for limit in limits]))
+        try:
+            await paco.gather(*map(careful, range(3)))
+        finally:
+            assert probe.running == 0 or again is not None  # a second cancellation cuts the cleanup of an item short
+
+    assert cancel_at_every_step(main, again=again) > 10
+
+
+async def test_a_function_whose_result_cannot_be_awaited_is_an_error_and_gives_the_permit_back():
+    limit = paco.Limit(1)
+    for how in (limit, 0):
+        with pytest.raises(
+            TypeError, match=r"^paco\.limited: <lambda> must be a coroutine function, but it returned 1"
+        ):
+            await paco.limited(lambda: 1, how)()
+    assert limit.in_flight == 0
+
+
+@pytest.mark.parametrize("wrong", [None, "text", 1])
+def test_what_is_no_function_is_an_error_at_once(wrong):
+    with pytest.raises(TypeError, match=r"^paco\.limited: fn must be a coroutine function, got "):
+        paco.limited(wrong, 1)
+
+
+def test_a_call_in_the_place_of_the_function_is_an_error_that_says_so():
+    with pytest.raises(TypeError, match=r"pass the function, not the call: fetch instead of fetch\(\.\.\.\)$"):
+        paco.limited(fetch("a"), 1)
+
+
+@pytest.mark.parametrize(("wrong", "error"), [(-1, ValueError), (1.5, TypeError), (True, TypeError), (None, TypeError)])
+def test_what_is_no_limit_is_an_error_at_once(wrong, error):
+    with pytest.raises(error, match=r"^paco\.limited: limit must be an int of 0 or more"):
+        paco.limited(fetch, wrong)
+
+
+@pytest.mark.parametrize("limit", [0, 1, paco.Rate(1)])
+def test_it_keeps_the_metadata(limit):
+    careful = paco.limited(fetch, limit)
+    assert (careful.__name__, careful.__doc__, careful.__wrapped__) == ("fetch", "Fetch something.", fetch)
+    assert inspect.signature(careful) == inspect.signature(fetch)
+    assert inspect.iscoroutinefunction(careful)
+    assert paco.limited(functools.partial(fetch, "a"), limit).__name__ == "fetch"
+
+
+def test_it_can_be_used_in_one_loop_after_the_other():
+    careful = paco.limited(fetch, 1)
+    for _ in range(2):
+        assert testing.run(careful("a")) == ("a", 1)
+
+
+async def test_on_a_method_the_instances_share_the_limit():
+    class Client:
+        async def ask(self, number):
+            await asyncio.sleep(10)
+            return number
+
+        ask = paco.limited(ask, 1)
+
+    assert await paco.gather(Client().ask(1), Client().ask(2)) == [1, 2]
+    assert now() == 20
+
+
+async def test_a_coroutine_that_is_left_over_when_its_loop_is_gone_ends_without_a_word():
+    limit = paco.Limit(1)
+    call = paco.limited(fetch, limit)("a")
+    await asyncio.wait([asyncio.ensure_future(asyncio.sleep(0))])
+    assert call.send(None) is not None  # it waits inside of the block, in this context
+    other = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_soon(lambda: other.set_result(call.close()))  # and is closed in another
+    await other
+    assert limit.in_flight == 0

@@ -1,0 +1,598 @@
+"""`paco.Limit`: how many at once; and `&`, which demands several limits together."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import sys
+
+import pytest
+
+import paco
+from paco import testing
+from paco.limits._base import holder
+from paco.testing import Probe, VirtualLoop, cancel_at_every_step, now
+
+
+async def nap(seconds=0):
+    await asyncio.sleep(seconds)
+
+
+async def ten_seconds(item=None):
+    await nap(10)
+    return item
+
+
+class Line:
+    """Tasks that stand in line for a limit, each of which holds its permit for some time."""
+
+    def __init__(self, limit, takes=10):
+        self.entered = []
+        self.tasks = []
+        self._limit, self._takes = limit, takes
+
+    async def add(self, count):
+        first = len(self.tasks)
+        self.tasks += [asyncio.ensure_future(self._one(number)) for number in range(first, first + count)]
+        await nap()
+        return self.tasks[first:]
+
+    async def _one(self, number):
+        async with self._limit.slot():
+            self.entered.append((number, now()))
+            await nap(self._takes)
+
+    async def end(self):
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        assert self._limit.in_flight == self._limit.waiting == 0
+
+
+# ---- how many at once
+
+
+async def test_as_many_as_the_limit_run_at_once_and_no_more():
+    limit, probe = paco.Limit(2), Probe(lambda item: item, takes=10)
+    assert await paco.map(probe, range(6), limit=limit) == [0, 1, 2, 3, 4, 5]
+    assert (probe.peak, now()) == (2, 30)
+    assert probe.started_at == [0, 0, 10, 10, 20, 20]
+    assert (limit.in_flight, limit.waiting) == (0, 0)
+
+
+async def test_calls_that_share_it_share_its_permits_and_take_turns():
+    limit, probe = paco.Limit(3), Probe(lambda item: item, takes=lambda item: 10 if item < 10 else 7)
+    await paco.gather(paco.map(probe, range(4), limit=limit), paco.map(probe, range(10, 14), limit=limit))
+    assert probe.peak == 3
+    first = [item for item in probe.started if item < 10]
+    second = [item for item in probe.started if item >= 10]
+    assert (first, second) == ([0, 1, 2, 3], [10, 11, 12, 13])
+    turns = [item >= 10 for item in probe.started]
+    assert max(len(list(run)) for _, run in itertools.groupby(turns)) <= 2
+
+
+async def test_it_counts_the_calls_of_a_limited_function_and_the_items_of_a_run_together():
+    limit, probe = paco.Limit(2), Probe(lambda item: item, takes=10)
+    call = paco.limited(probe, limit)
+    await paco.gather(call(1), paco.map(probe, range(3), limit=limit), call(2), call(3))
+    assert (probe.peak, now()) == (2, 30)
+
+
+async def test_first_come_first_served():
+    limit = paco.Limit(1)
+    line = Line(limit)
+    await line.add(3)
+    assert (limit.in_flight, limit.waiting) == (1, 2)
+    await nap(5)
+    await line.add(1)
+    await line.end()
+    assert line.entered == [(0, 0), (1, 10), (2, 20), (3, 30)]
+
+
+async def test_who_comes_when_a_permit_has_just_been_given_away_does_not_overtake():
+    limit = paco.Limit(1)
+    permit, line = await limit.acquire(), Line(limit)
+    await line.add(1)
+    limit.release(permit)  # to the one in line, who has not been resumed yet
+    await line.add(1)
+    await line.end()
+    assert line.entered == [(0, 0), (1, 10)]
+
+
+async def test_errors_and_cancellation_give_the_permit_back():
+    limit = paco.Limit(1)
+
+    async def fail():
+        async with limit.slot():
+            await nap(1)
+            raise ValueError
+
+    with pytest.raises(ValueError, match=r"^$"):
+        await fail()
+    with pytest.raises(TimeoutError):
+        await paco.timeout(paco.limited(ten_seconds, limit), 1)()
+    assert limit.in_flight == 0
+    assert holder.get() is None
+
+
+async def test_it_tells_what_it_is_and_how_it_is_used():
+    limit = paco.Limit(3)
+    assert repr(limit) == "<paco.Limit 3, 0 in flight>"
+    assert (limit.limit, limit.most, limit.free, limit.lookahead) == (3, 3, 3, 0)
+    async with limit.slot():
+        assert repr(limit) == "<paco.Limit 3, 1 in flight>"
+        assert (limit.in_flight, limit.free) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error"), [(0, ValueError), (-1, ValueError), (1.5, TypeError), (True, TypeError), (None, TypeError)]
+)
+def test_what_is_no_int_of_1_or_more_is_an_error_at_once(wrong, error):
+    with pytest.raises(error, match=r"^paco\.Limit: limit must be an int of 1 or more, got "):
+        paco.Limit(wrong)
+    limit = paco.Limit(1)
+    with pytest.raises(error, match=r"^paco\.Limit: limit must be an int of 1 or more, got "):
+        limit.limit = wrong
+    assert limit.limit == 1
+
+
+async def test_a_permit_that_is_released_twice_is_an_error_and_not_one_more():
+    limit = paco.Limit(2)
+    permit, other = await limit.acquire(), await limit.acquire()
+    limit.release(permit)
+    limit.release(other)
+    with pytest.raises(RuntimeError, match=r"^paco\.Limit: a permit was released that is not held$"):
+        limit.release(permit)
+    assert limit.in_flight == 0
+
+
+# ---- changed while in use
+
+
+async def test_a_higher_limit_takes_effect_at_once():
+    limit = paco.Limit(1)
+    line = Line(limit)
+    await line.add(5)
+    await nap(4)
+    limit.limit = 3
+    await line.end()
+    assert line.entered == [(0, 0), (1, 4), (2, 4), (3, 10), (4, 14)]
+
+
+async def test_with_a_lower_limit_nothing_starts_until_enough_have_ended():
+    limit = paco.Limit(3)
+    line = Line(limit)
+    await line.add(3)
+    await nap(1)
+    await line.add(3)
+    limit.limit = 1
+    assert (limit.in_flight, limit.free) == (3, 1)
+    await line.end()
+    assert line.entered == [(0, 0), (1, 0), (2, 0), (3, 10), (4, 20), (5, 30)]
+
+
+async def test_a_run_follows_its_limit_up_and_down():
+    limit, probe = paco.Limit(1), Probe(lambda item: item, takes=10)
+    loop = asyncio.get_running_loop()
+    loop.call_at(5, setattr, limit, "limit", 4)
+    loop.call_at(16, setattr, limit, "limit", 2)
+    await paco.map(probe, range(10), limit=limit)
+    assert probe.started_at == [0, 5, 5, 5, 10, 15, 15, 15, 25, 25]
+
+
+# ---- cancelled while waiting
+
+
+async def test_a_waiter_that_is_cancelled_leaves_the_line():
+    limit = paco.Limit(1)
+    line = Line(limit)
+    tasks = await line.add(4)
+    tasks[1].cancel()
+    await nap()
+    assert limit.waiting == 2
+    await nap(5)
+    tasks[2].cancel()
+    await line.end()
+    assert line.entered == [(0, 0), (3, 10)]
+
+
+@pytest.mark.parametrize("cancelled_first", [False, True])
+async def test_a_permit_that_comes_together_with_the_cancellation_goes_to_the_next(cancelled_first):
+    limit = paco.Limit(1)
+    permit, line = await limit.acquire(), Line(limit)
+    tasks = await line.add(2)
+    if cancelled_first:
+        tasks[0].cancel()
+        limit.release(permit)
+    else:
+        limit.release(permit)
+        tasks[0].cancel()
+    await line.end()
+    assert line.entered == [(1, 0)]
+
+
+@pytest.mark.parametrize("again", [None, 0, 1])
+def test_cancelled_at_every_step_no_permit_is_lost_or_given_twice(again):
+    async def main():
+        limit, probe = paco.Limit(2), Probe(lambda item: item, takes=lambda item: item % 3)
+        call = paco.limited(probe, limit)
+        others = [asyncio.ensure_future(call(number)) for number in range(3)]
+        try:
+            await call(4)
+            await paco.map(probe, range(5), limit=limit)
+        finally:
+            for other in others:
+                other.cancel()
+            while not all(other.done() for other in others):  # a second cancellation must not cut this short
+                try:
+                    await asyncio.wait(others)
+                except asyncio.CancelledError:
+                    asyncio.current_task().uncancel()
+                    asyncio.current_task().cancel()
+            assert probe.peak <= 2
+            assert (limit.in_flight, limit.waiting, probe.running) == (0, 0, 0)
+            assert not limit._holders
+
+    assert cancel_at_every_step(main, again=again) > 20
+
+
+async def test_many_waiters_that_are_cancelled_at_once_leave_at_once():
+    limit = paco.Limit(1)
+    permit, line = await limit.acquire(), Line(limit)
+    for task in await line.add(2000):
+        task.cancel()
+    limit.release(permit)
+    await line.end()
+
+
+# ---- a loop that is gone
+
+
+def test_those_who_waited_in_a_loop_that_is_gone_are_passed_over():
+    limit, tasks = paco.Limit(1), []
+    loop = VirtualLoop()
+
+    async def hold_and_wait():
+        permit = await limit.acquire()
+        tasks.extend(asyncio.ensure_future(limit.acquire()) for _ in range(2))
+        await nap()
+        return permit
+
+    permit = loop.run_until_complete(hold_and_wait())
+    loop.close()
+    limit.release(permit)
+    assert (limit.in_flight, limit.waiting) == (0, 0)
+    assert testing.run(paco.map(ten_seconds, [1, 2], limit=limit)) == [1, 2]
+    for task in tasks:
+        task._log_destroy_pending = False
+        task.get_coro().close()
+    assert (limit.in_flight, limit.waiting) == (0, 0)
+
+
+# ---- waiting for oneself
+
+FOR_EVER = r"^paco\.Limit: waits for ever: all {} in flight under this limit wait for it inside of what they do; give "
+
+
+async def test_a_call_inside_of_an_item_that_waits_for_the_items_own_limit_is_refused():
+    limit = paco.Limit(1)
+
+    async def outer(number):
+        return await paco.map(ten_seconds, [number], limit=limit)
+
+    with pytest.raises(RuntimeError, match=FOR_EVER.format(1)) as caught:
+        await paco.map(outer, [1], limit=limit)
+    assert "paco.map: its limit" in caught.value.__notes__
+    assert (now(), limit.in_flight, limit.waiting) == (0, 0, 0)
+
+
+async def test_so_is_a_limited_function_that_calls_itself():
+    limit = paco.Limit(1)
+
+    async def count_down(number):
+        return number and await careful(number - 1)
+
+    careful = paco.limited(count_down, limit)
+    assert await careful(0) == 0
+    with pytest.raises(RuntimeError, match=FOR_EVER.format(1)):
+        await careful(1)
+
+
+async def test_two_deep_with_another_limit_between_it_is_seen_too():
+    limit, other = paco.Limit(1), paco.Limit(5)
+
+    async def outer(number):
+        return await paco.map(middle, range(2), limit=other)
+
+    async def middle(number):
+        return await paco.each(ten_seconds, [number], limit=limit)
+
+    with pytest.raises(RuntimeError, match=FOR_EVER.format(1)):
+        await paco.map(outer, [1], limit=limit)
+    assert (limit.in_flight, other.in_flight) == (0, 0)
+
+
+async def test_of_two_that_hold_and_wait_the_last_to_come_is_refused_and_the_other_goes_on():
+    limit = paco.Limit(2)
+
+    async def outer(number):
+        await nap(number)
+        return await paco.map(ten_seconds, [number], limit=limit)
+
+    results = await paco.map(outer, [1, 2], limit=limit, return_exceptions=True)
+    assert results[0] == [1]
+    assert isinstance(results[1], RuntimeError)
+    assert str(results[1]).startswith("paco.Limit: waits for ever: all 2 in flight")
+    assert now() == 12
+
+
+async def test_it_is_not_refused_when_another_holder_can_still_end():
+    limit = paco.Limit(2)
+
+    async def outer(number):
+        if number == 0:
+            return await ten_seconds(number)
+        return await paco.map(ten_seconds, [number], limit=limit)
+
+    assert await paco.map(outer, range(2), limit=limit) == [0, [1]]
+    assert now() == 20
+
+
+async def test_it_is_not_refused_when_a_permit_is_held_from_outside():
+    limit = paco.Limit(2)
+    permit = await limit.acquire()
+
+    async def outer(number):
+        return await paco.map(ten_seconds, [number], limit=limit)
+
+    run = asyncio.ensure_future(paco.map(outer, [1], limit=limit))
+    await nap(5)
+    limit.release(permit)
+    assert await run == [[1]]
+    assert now() == 15
+
+
+async def test_one_that_is_just_giving_up_does_not_count_as_waiting():
+    limit = paco.Limit(2)
+
+    async def patient(number):
+        return await paco.limited(ten_seconds, limit)(number)
+
+    async def impatient(number):
+        with pytest.raises(TimeoutError):
+            async with paco.TimeoutLimit(5):
+                await patient(number)
+        return "gave up"
+
+    async def outer(number):
+        if number == 0:
+            return await impatient(number)
+        loop, gone = asyncio.get_running_loop(), asyncio.Event()
+        loop.call_at(5, gone.set)
+        await gone.wait()
+        return await patient(number)
+
+    assert await paco.map(outer, range(2), limit=limit) == ["gave up", 1]
+    assert now() == 15
+
+
+async def test_a_slot_inside_of_another_one_of_the_same_limit_is_refused_when_there_is_but_one():
+    limit = paco.Limit(1)
+    async with limit.slot():
+        with pytest.raises(RuntimeError, match=FOR_EVER.format(1)):
+            async with limit.slot():
+                pass
+        assert limit.in_flight == 1
+    limit.limit = 2
+    async with limit.slot(), limit.slot():
+        assert limit.in_flight == 2
+    assert holder.get() is None
+
+
+# ---- &
+
+
+class Noted(paco.Limiter):
+    """A limit that notes what it is asked and told.
+
+    Args:
+        name: One letter.
+        log: Where it notes: ``+`` for a permit, ``!`` for a start, ``-`` for an end, ``=`` for when that is done.
+        rank: When it is asked, in ``&``.
+        takes: Seconds until it gives a permit, and until it has taken it back.
+        fails: What it fails at.
+    """
+
+    __slots__ = ("_fails", "_log", "_name", "_place", "_takes")
+
+    def __init__(self, name, log, *, rank=2, takes=0, fails=""):
+        self._name, self._log, self._place, self._takes, self._fails = name, log, rank, takes, fails
+
+    @property
+    def _order(self):
+        return self._place, ord(self._name)
+
+    async def acquire(self, item=None):
+        await nap(self._takes)
+        if "acquire" in self._fails:
+            raise ValueError(self._name)
+        self._log.append(f"+{self._name}")
+        return self._name
+
+    def begin(self, permit):
+        self._log.append(f"!{permit}")
+
+    def release(self, permit, error=None):
+        assert permit == self._name
+        self._log.append(f"-{permit} {type(error).__name__}" if error else f"-{permit}")
+        if "release" in self._fails:
+            raise KeyError(permit)
+        return self._later() if self._takes else None
+
+    async def _later(self):
+        await nap(self._takes)
+        self._log.append(f"={self._name}")
+        if "later" in self._fails:
+            raise LookupError(self._name)
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations("abc")))
+async def test_the_parts_are_asked_in_one_order_however_they_are_written(order):
+    log = []
+    parts = {"a": Noted("a", log, rank=1), "b": Noted("b", log), "c": Noted("c", log, rank=0)}
+    first, second, third = (parts[name] for name in order)
+    for both in (first & second & third, first & (second & third)):
+        async with both.slot():
+            log.append("in")
+        assert log == ["+c", "+a", "+b", "!c", "!a", "!b", "in", "-c", "-a", "-b"]
+        log.clear()
+
+
+async def test_what_looks_at_the_item_is_asked_first_then_counts_then_others_then_rates():
+    rate, count, semaphore, own = paco.Rate(1), paco.Limit(1), asyncio.Semaphore(1), Noted("o", [], rank=0)
+    both = rate & semaphore & count & own
+    assert both.parts[:2] == (own, count)
+    assert "Semaphore" in repr(both.parts[2])
+    assert both.parts[3] is rate
+    assert repr(count & rate) == "<paco.Limit 1, 0 in flight> & <paco.Rate 1 per 1.0 s, 0 waiting>"
+
+
+async def test_the_same_limit_twice_is_one():
+    limit, semaphore = paco.Limit(1), asyncio.Semaphore(1)
+    both = (limit & semaphore) & (semaphore & limit) & limit
+    assert len(both.parts) == 2
+    assert both.parts[1] == both.parts[1]
+    assert both.parts[1] != both.parts[0]
+    async with both.slot():
+        assert (limit.in_flight, semaphore.locked()) == (1, True)
+
+
+async def test_a_number_is_a_count_of_its_own_and_0_is_no_limit():
+    limit = paco.Limit(5)
+    for both in (limit & 2, 2 & limit):
+        assert (both.most, both.free, len(both.parts)) == (2, 2, 2)
+    assert (limit & 0).parts == (0 & limit).parts == (limit,)
+    probe = Probe(lambda item: item, takes=10)
+    await paco.map(probe, range(4), limit=limit & 2)
+    assert (probe.peak, now()) == (2, 20)
+
+
+@pytest.mark.parametrize(("wrong", "error"), [(-1, ValueError), (1.5, TypeError), (None, TypeError), ("2", TypeError)])
+def test_what_is_no_limit_is_refused_on_each_side(wrong, error):
+    for make in (lambda: paco.Limit(1) & wrong, lambda: wrong & paco.Limit(1)):
+        with pytest.raises(error, match=r"^paco\.limits: each side of & must be "):
+            make()
+
+
+async def test_both_tells_what_its_parts_allow_together():
+    both = paco.Limit(3) & paco.Rate(1, cost=lambda item: 1)
+    assert (both.most, both.free, both.lookahead) == (3, 1, 1)
+    other = paco.Rate(1) & asyncio.Semaphore(1)
+    assert (other.most, other.free, other.lookahead) == (sys.maxsize, 1, 0)
+
+
+async def test_limits_demanded_in_opposite_orders_never_wait_for_each_other():
+    one, other, probe = paco.Limit(1), paco.Limit(1), Probe(lambda item: item, takes=1)
+    await paco.gather(paco.map(probe, range(10), limit=one & other), paco.map(probe, range(10), limit=other & one))
+    assert (probe.peak, now()) == (1, 20)
+
+
+async def test_all_that_was_given_is_given_back_when_a_later_one_fails():
+    log = []
+    both = Noted("a", log) & Noted("b", log, takes=1) & Noted("c", log, fails="acquire") & Noted("d", log)
+    with pytest.raises(ValueError, match=r"^c$"):
+        await both.acquire()
+    assert log == ["+a", "+b", "-a ValueError", "-b ValueError", "=b"]
+
+
+async def test_or_when_it_is_cancelled_while_it_waits_for_a_later_one():
+    log = []
+    both = Noted("a", log, takes=1) & Noted("b", log, takes=5)
+    with pytest.raises(TimeoutError):
+        await paco.timeout(both.acquire, 2)()
+    assert log == ["+a", "-a CancelledError", "=a"]
+    assert now() == 3
+
+
+async def test_what_is_released_before_it_has_begun_was_not_used():
+    log = []
+    both = Noted("a", log) & Noted("b", log)
+    both.release(await both.reserve())
+    assert log == ["+a", "+b", "-a", "-b"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "third", "error"),
+    [
+        ("release", "", "", KeyError),
+        ("", "release", "later", KeyError),
+        ("later", "later", "release", KeyError),
+        ("", "later", "", LookupError),
+        ("later", "later", "later", LookupError),
+    ],
+)
+async def test_each_part_hears_of_the_end_though_another_one_fails_at_it_and_the_first_failure_is_told(
+    first, second, third, error
+):
+    log = []
+    both = (
+        Noted("a", log, takes=0 if first == "release" else 1, fails=first)
+        & Noted("b", log, takes=0 if second == "release" else 1, fails=second)
+        & Noted("c", log, takes=0 if third == "release" else 1, fails=third)
+    )
+    with pytest.raises(error):
+        async with both.slot():
+            log.clear()
+    assert log[:3] == ["-a", "-b", "-c"]
+    assert log[3:] == [f"={name}" for name, how in zip("abc", (first, second, third), strict=True) if how != "release"]
+
+
+@pytest.mark.parametrize("again", [None, 0, 1])
+def test_cancelled_at_every_step_each_part_gets_back_what_it_gave(again):
+    async def main():
+        log, count, semaphore = [], paco.Limit(2), asyncio.BoundedSemaphore(2)
+        limit = Noted("a", log, rank=0, takes=1) & semaphore & count & Noted("b", log, takes=0)
+        probe = Probe(lambda item: item, takes=1)
+        try:
+            await paco.map(probe, range(3), limit=limit)
+        finally:
+            assert (count.in_flight, count.waiting, semaphore._value) == (0, 0, 2)
+            for name in "ab":
+                given = sum(entry == f"+{name}" for entry in log)
+                back = sum(entry.startswith(f"-{name}") for entry in log)
+                begun = sum(entry == f"!{name}" for entry in log)
+                assert (given, begun) == (back, len(probe.started))
+
+    assert cancel_at_every_step(main, again=again) > 20
+
+
+# ---- a limit of one's own
+
+
+async def test_the_base_has_an_answer_to_everything_but_acquire():
+    limit = paco.Limiter()
+    assert (limit.most, limit.free, limit.lookahead) == (sys.maxsize, 1, 0)
+    assert limit.release(None) is None
+    for asked in (limit.acquire, limit.reserve):
+        with pytest.raises(NotImplementedError):
+            await asked()
+
+
+async def test_a_limit_of_ones_own_hears_of_each_start_and_how_it_ended():
+    log = []
+
+    async def fail_on(item):
+        if item == 1:
+            raise ValueError
+        return item
+
+    results = await paco.map(fail_on, range(2), limit=Noted("a", log), return_exceptions=True)
+    assert results[0] == 0
+    assert [entry for entry in log if entry != "-a"] == ["+a", "!a", "+a", "!a", "-a ValueError", "+a"]
+    assert log.count("-a") == 2  # the first item, and the permit for one that was not there
+
+
+async def test_what_a_limit_raises_ends_the_run():
+    for fails in ("acquire", "release", "later"):
+        limit = Noted("a", [], fails=fails, takes=fails == "later")
+        with pytest.raises((ValueError, LookupError)) as caught:
+            await paco.map(ten_seconds, range(3), limit=limit)
+        assert caught.value.__notes__[0] == "paco.map: its limit"

@@ -1,0 +1,316 @@
+"""Runs under limit objects: what is asked when, what is pulled, who waits where."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import gc
+import weakref
+
+import pytest
+
+import paco
+from paco.testing import AsyncSource, Probe, Source, now
+
+VAR: contextvars.ContextVar[object] = contextvars.ContextVar("VAR", default="unset")
+
+
+async def same(item):
+    return item
+
+
+def nap():
+    return Probe(lambda item: item, takes=1)
+
+
+class Log(paco.Limiter):
+    """A limit that notes what it is asked and told, and lets ``count`` go at once."""
+
+    def __init__(self, count=10**9, *, lookahead=0, refuses=None):
+        self.said = []
+        self.out = 0
+        self._lookahead = lookahead
+        self._semaphore = asyncio.Semaphore(count)
+        self._refuses = refuses
+
+    @property
+    def lookahead(self):
+        return self._lookahead
+
+    async def acquire(self, item=None):
+        await self._semaphore.acquire()
+        if self._refuses is not None:
+            self._semaphore.release()
+            raise self._refuses
+        self.said.append(("may", item))
+        self.out += 1
+        return len(self.said)
+
+    def release(self, permit, error=None):
+        self.out -= 1
+        self._semaphore.release()
+        self.said.append(("ended", type(error).__name__ if error else permit))
+
+
+class Slow(Log):
+    """One that is told of the end by something that is to be awaited."""
+
+    def __init__(self, count=10**9, *, fails=None):
+        super().__init__(count)
+        self._fails = fails
+
+    async def release(self, permit, error=None):
+        await asyncio.sleep(1)
+        super().release(permit, error)
+        if self._fails is not None:
+            raise self._fails
+
+
+async def test_the_limit_is_asked_before_an_item_is_pulled():
+    source = Source(range(5))
+    limit = paco.Limit(2)
+    running = asyncio.ensure_future(paco.map(nap(), source, limit=limit))
+    await asyncio.sleep(0.5)
+    assert (source.pulled, limit.in_flight, limit.waiting) == (2, 2, 1)
+    assert await running == [0, 1, 2, 3, 4]
+    assert (now(), limit.in_flight, limit.waiting) == (3, 0, 0)
+
+
+async def test_an_async_source_is_read_one_item_ahead_while_the_limit_is_out():
+    source = AsyncSource(range(5))
+    running = asyncio.ensure_future(paco.map(nap(), source, limit=paco.Limit(2)))
+    await asyncio.sleep(0.5)
+    assert source.pulled == 3
+    assert await running == [0, 1, 2, 3, 4]
+    assert now() == 3
+
+
+async def test_an_idle_source_holds_no_permit():
+    limit = paco.Limit(1)
+    idle = asyncio.ensure_future(paco.map(same, AsyncSource([1], delay=100), limit=limit))
+    await asyncio.sleep(1)
+    assert await paco.map(nap(), range(3), limit=limit) == [0, 1, 2]
+    assert now() == 4
+    assert await idle == [1]
+
+
+async def test_the_limit_hears_how_each_item_has_ended():
+    limit = Log()
+
+    async def fails(item):
+        if item == 1:
+            raise OSError
+        return item
+
+    results = await paco.map(fails, range(3), limit=limit, return_exceptions=True)
+    assert results[::2] == [0, 2]
+    assert [word for said, word in limit.said if said == "ended"][1] == "OSError"
+    assert limit.out == 0
+
+
+async def test_what_is_to_be_awaited_until_a_permit_is_back_is_awaited():
+    limit = Slow(1)
+    assert await paco.map(same, range(3), limit=limit) == [0, 1, 2]
+    assert (now(), limit.out) == (4, 0)  # the last permit was for an item that did not come
+
+
+@pytest.mark.parametrize("limit", [Log(refuses=OSError("closed")), Slow(fails=OSError("closed"))], ids=["asks", "told"])
+async def test_a_limit_that_fails_ends_the_run(limit):
+    source = Source(range(100)).generator()
+    with pytest.raises(OSError, match="closed") as caught:
+        await paco.map(same, source, limit=limit)
+    assert caught.value.__notes__[0] == "paco.map: its limit"
+    assert source.gi_frame is None
+
+
+async def test_a_permit_is_given_back_when_the_source_fails_or_ends():
+    limit = Log()
+    with pytest.raises(OSError, match="broken"):
+        await paco.map(same, Source(range(2), error=OSError("broken")), limit=limit)
+    assert await paco.map(same, [], limit=limit) == []
+    assert limit.out == 0
+    assert limit.said[5] == ("ended", "OSError")
+
+
+async def test_a_limit_that_looks_at_the_item_lets_so_many_wait():
+    limit = Log(1, lookahead=3)
+    source = Source("abcdefgh")
+    running = asyncio.ensure_future(paco.map(nap(), source, limit=limit))
+    await asyncio.sleep(0.5)
+    assert source.pulled == 4  # one that runs, three that wait
+    assert await running == list("abcdefgh")
+    assert [item for said, item in limit.said if said == "may"] == list("abcdefgh")
+    assert now() == 8
+
+
+async def test_what_a_limit_says_of_an_item_is_the_error_of_that_item():
+    class Fussy(Log):
+        async def acquire(self, item=None):
+            if item == 1:
+                raise ValueError("one is refused")
+            return await super().acquire(item)
+
+    limit = Fussy(lookahead=1)
+    results = await paco.map(same, range(3), limit=limit, return_exceptions=True)
+    assert [results[0], str(results[1]), results[2]] == [0, "one is refused", 2]
+    assert limit.out == 0
+
+
+async def test_a_limit_can_be_raised_and_lowered_while_it_is_in_use():
+    limit, probe = paco.Limit(1), nap()
+    running = asyncio.ensure_future(paco.map(probe, range(100), limit=limit))
+    await asyncio.sleep(2.5)
+    assert probe.running == 1
+    limit.limit = 10
+    await asyncio.sleep(1.25)
+    assert probe.running == 10
+    limit.limit = 2
+    await asyncio.sleep(2)
+    assert probe.running == 2
+    running.cancel()
+    await asyncio.wait([running])
+    assert limit.in_flight == limit.waiting == 0
+
+
+async def test_two_calls_share_a_limit():
+    limit, probe = paco.Limit(3), nap()
+    both = await paco.gather(paco.map(probe, range(6), limit=limit), paco.map(probe, range(6), limit=limit))
+    assert both == [list(range(6))] * 2
+    assert (probe.peak, now()) == (3, 4)
+
+
+async def test_a_call_inside_an_item_that_can_never_have_the_limit_raises():
+    limit = paco.Limit(2)
+
+    async def nested(item):
+        await asyncio.sleep(0.1)
+        return await paco.map(same, [item], limit=limit)
+
+    with pytest.raises(RuntimeError, match=r"waits for ever: all 2 in flight .* give the inner call another limit"):
+        await paco.map(nested, range(4), limit=limit)
+    assert limit.in_flight == 0
+
+
+async def test_a_call_inside_an_item_waits_while_somebody_else_can_give_the_limit_back():
+    limit = paco.Limit(2)
+
+    async def nested(item):
+        if item:
+            await asyncio.sleep(1)
+            return [item]
+        return await paco.map(same, [item], limit=limit)
+
+    assert await paco.map(nested, range(3), limit=limit) == [[0], [1], [2]]
+
+
+async def test_an_item_sees_the_context_of_the_caller_and_leaves_nothing_to_the_next():
+    seen = []
+
+    async def marks(item):
+        seen.append(VAR.get())
+        VAR.set(item)
+        return item
+
+    VAR.set("caller")
+    assert await paco.map(marks, range(5), limit=paco.Limit(2)) == list(range(5))
+    assert seen == ["caller"] * 5
+
+
+async def test_a_value_that_cannot_be_compared_counts_as_a_mark():
+    class Hostile:
+        def __eq__(self, other):
+            raise ValueError
+
+        __hash__ = None
+
+    async def marks(item):
+        VAR.set(Hostile())
+        return VAR.get() is not None
+
+    VAR.set(Hostile())
+    assert await paco.map(marks, range(3), limit=paco.Limit(1)) == [True] * 3
+
+
+async def test_a_slow_consumer_holds_back_as_many_results_as_were_in_flight():
+    source = Source(range(100))
+    async with paco.map(nap(), source, limit=paco.Limit(3)) as results:
+        assert await anext(results) == 0
+        await asyncio.sleep(100)
+        assert source.pulled <= 1 + 3 + 3
+        assert [item async for item in results] == list(range(1, 100))
+
+
+async def test_a_buffer_says_how_many_results_may_wait():
+    source = Source(range(100))
+    async with paco.map(nap(), source, limit=paco.Limit(3)).buffer(20) as results:
+        assert await anext(results) == 0
+        await asyncio.sleep(100)
+        assert 20 <= source.pulled <= 1 + 20 + 3
+
+
+async def test_no_item_is_kept_alive_while_workers_wait():
+    class Item:
+        pass
+
+    alive = weakref.WeakSet()
+
+    async def items():
+        for _ in range(3):
+            one = Item()
+            alive.add(one)
+            yield one
+            del one
+        yield None
+        await asyncio.sleep(100)
+
+    async def forget(item):
+        return None
+
+    running = asyncio.ensure_future(paco.map(forget, items(), limit=paco.Limit(2)))
+    await asyncio.sleep(1)
+    gc.collect()
+    assert not alive
+    await running
+
+
+async def test_under_a_count_there_are_not_many_more_workers_than_it_allows():
+    most = 0
+
+    async def count(item):
+        nonlocal most
+        most = max(most, len(asyncio.all_tasks()))
+        await asyncio.sleep(1)
+
+    await paco.each(count, range(100), limit=paco.Limit(10))
+    assert most <= 1 + 10 + 2
+    assert now() == 10
+
+
+async def test_each_function_over_items_takes_a_limit():
+    limit, probe = paco.Limit(2), nap()
+
+    async def positive(item):
+        return await probe(item) > 0
+
+    assert await paco.each(probe, range(4), limit=limit, collect=True) == [0, 1, 2, 3]
+    assert await paco.filter(positive, range(4), limit=limit) == [1, 2, 3]
+    assert await paco.filterfalse(positive, range(4), limit=limit) == [0]
+    assert await paco.flat_map(probe, [[0, 1], [2, 3]], limit=limit) == [0, 1, 2, 3]
+    assert await paco.repeat(probe, 4, limit=limit) == [1, 2, 3, 4]
+    assert await paco.some(positive, range(4), limit=limit)
+    assert not await paco.every(positive, range(4), limit=limit)
+    assert await (range(4) | paco.map(probe, limit=limit) | paco.map(probe, limit=paco.Limit(1))) == [0, 1, 2, 3]
+    assert await paco.gather(*map(probe, range(4)), limit=limit) == [0, 1, 2, 3]
+    done, pending = await paco.wait(*map(probe, range(4)), limit=limit)
+    assert (len(done), len(pending)) == (4, 0)
+    executor = paco.ConcurrentExecutor(limit=limit)
+    executor.extend(*map(probe, range(4)))
+    await executor.run()
+    assert probe.peak == 3  # of the two stages
+    assert limit.in_flight == 0
+
+
+@pytest.mark.parametrize("limit", ["2", 2.0, None, object(), True], ids=repr)
+def test_what_is_no_limit_is_refused(limit):
+    with pytest.raises(TypeError, match=r"^paco\.map: limit must be an int of 0 or more"):
+        paco.map(same, [], limit=limit)

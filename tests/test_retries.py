@@ -1,0 +1,623 @@
+"""`paco.retry`: which attempts are made and when, what is raised in the end, and what happens to slots meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import inspect
+import random
+import weakref
+
+import pytest
+import stamina
+import tenacity
+
+import paco
+from paco.testing import Probe, cancel_at_every_step, now
+
+
+class Busy(Exception):
+    """What a server answers that wants to be left alone for a while."""
+
+    def __init__(self, seconds=None):
+        super().__init__(seconds)
+        self.seconds = seconds
+
+
+class Flaky:
+    """An async function of an item that fails so many times for each item, and then succeeds.
+
+    Args:
+        failures: How many times; or a function of the item that tells.
+        takes: Seconds for each attempt.
+        error: Makes the error.
+    """
+
+    def __init__(self, failures=2, *, takes=0, error=OSError):
+        self.failures, self.takes, self.error = failures, takes, error
+        self.calls, self.times, self.running, self.peak = {}, [], 0, 0
+
+    async def __call__(self, item=0):
+        self.times.append(now())
+        self.running += 1
+        self.peak = max(self.peak, self.running)
+        try:
+            await asyncio.sleep(self.takes)
+        finally:
+            self.running -= 1
+        count = self.calls[item] = self.calls.get(item, 0) + 1
+        if count <= (self.failures(item) if callable(self.failures) else self.failures):
+            raise self.error(item, count)
+        return item
+
+
+@pytest.fixture
+def longest(monkeypatch):
+    """Draw the longest pause each time, and note the bounds that were drawn between."""
+    bounds = []
+
+    def uniform(low, high):
+        bounds.append((low, high))
+        return high
+
+    monkeypatch.setattr(random, "uniform", uniform)
+    return bounds
+
+
+def notes(caught):
+    return getattr(caught.value, "__notes__", [])
+
+
+# ---- which attempts are made, and when
+
+
+async def test_a_call_that_succeeds_is_made_once():
+    fetch = Flaky(0)
+    assert await paco.retry(fetch)("page") == "page"
+    assert (fetch.calls, now()) == ({"page": 1}, 0)
+
+
+async def test_each_pause_is_drawn_between_zero_and_a_bound_that_doubles_up_to_max_wait(longest):
+    fetch = Flaky(5)
+    assert await paco.retry(fetch, attempts=6, wait=1, max_wait=5)() == 0
+    assert longest == [(0, 1), (0, 2), (0, 4), (0, 5), (0, 5)]
+    assert fetch.times == [0, 1, 3, 7, 12, 17]
+
+
+async def test_the_defaults_are_three_attempts_and_pauses_from_a_tenth_of_a_second(longest):
+    with pytest.raises(OSError, match="3"):
+        await paco.retry(Flaky(3))()
+    assert longest == [(0, 0.1), (0, 0.2)]
+
+
+async def test_pauses_are_random_within_their_bounds():
+    seen = set()
+    for _ in range(20):
+        begin = now()
+        await paco.retry(Flaky(1), wait=1)()
+        seen.add(now() - begin)
+    assert len(seen) == 20
+    assert all(0 <= pause <= 1 for pause in seen)
+
+
+async def test_without_a_wait_the_attempts_follow_each_other():
+    fetch = Flaky(2)
+    await paco.retry(fetch, wait=0, max_wait=0)()
+    assert fetch.times == [0, 0, 0]
+
+
+async def test_thousands_of_attempts_overflow_nothing(longest):
+    assert await paco.retry(Flaky(2000), attempts=2001, wait=1)() == 0
+    assert longest[-1] == (0, 10)
+
+
+async def test_every_attempt_gets_the_same_arguments():
+    seen = []
+
+    async def fetch(*args, **kw):
+        seen.append((args, kw))
+        if len(seen) < 3:
+            raise OSError
+
+    await paco.retry(fetch)(1, key=2)
+    assert seen == [((1,), {"key": 2})] * 3
+
+
+async def test_calls_do_not_share_their_attempts():
+    fetch = Flaky(2, takes=1)
+    await paco.gather(*(paco.retry(fetch, wait=0)(item) for item in range(3)))
+    assert fetch.calls == {0: 3, 1: 3, 2: 3}
+
+
+# ---- which errors are retried
+
+
+@pytest.mark.parametrize("on", [OSError, (KeyError, OSError), lambda error: isinstance(error, OSError)])
+async def test_only_the_errors_that_on_names_are_retried(on):
+    assert await paco.retry(Flaky(2), on=on)() == 0
+    fetch = Flaky(2, error=ValueError)
+    with pytest.raises(ValueError, match="1") as caught:
+        await paco.retry(fetch, on=on)()
+    assert fetch.calls == {0: 1}
+    assert notes(caught) == ["paco.retry: gave up after 1 attempt and 0 s: not to be retried"]
+
+
+@pytest.mark.parametrize("no", [None, False])
+async def test_a_function_that_returns_none_or_false_wants_no_retry(no):
+    with pytest.raises(OSError, match="1"):
+        await paco.retry(Flaky(2), on=lambda _: no)()
+
+
+async def test_seconds_that_on_returns_are_waited_exactly_and_beyond_max_wait(longest):
+    fetch = Flaky(3, error=lambda item, count: Busy([30, 0, 2.5][count - 1]))
+    assert await paco.retry(fetch, attempts=4, on=lambda error: error.seconds, max_wait=1)() == 0
+    assert fetch.times == [0, 30, 30, 32.5]
+    assert longest == []
+
+
+async def test_on_is_called_with_each_error_once_with_the_last_one_too():
+    seen = []
+
+    def on(error):
+        seen.append(error.args[1])
+        return True
+
+    with pytest.raises(OSError, match="3"):
+        await paco.retry(Flaky(9), on=on)()
+    assert seen == [1, 2, 3]
+
+
+async def test_an_error_in_on_is_raised_with_the_error_that_it_was_to_judge():
+    def on(error):
+        raise LookupError("judge")
+
+    with pytest.raises(LookupError, match="judge") as caught:
+        await paco.retry(Flaky(1), on=on)()
+    assert isinstance(caught.value.__context__, OSError)
+
+
+@pytest.mark.parametrize("answer", ["5", [], -1, float("nan")])
+async def test_an_answer_of_on_that_says_nothing_is_an_error_that_tells_what_it_may_say(answer):
+    expected = (
+        r"^paco\.retry: what on\(error\) returns must be True, False, None or seconds \(a number of 0 or more\), got"
+    )
+    with pytest.raises((TypeError, ValueError), match=expected):
+        await paco.retry(Flaky(1), on=lambda _: answer)()
+
+
+async def test_an_async_function_as_on_is_refused():
+    async def on(error):
+        return True
+
+    with pytest.raises(TypeError, match=r"what on\(error\) returns must be .*, got <coroutine object"):
+        await paco.retry(Flaky(1), on=on)()
+
+
+class Exit(BaseException):
+    """What is no Exception."""
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError, Exit])
+async def test_what_is_no_exception_is_never_retried(error):
+    fetch = Flaky(2, error=lambda *_: error())
+    with pytest.raises(error) as caught:
+        await paco.retry(fetch, on=lambda _: True)()
+    assert fetch.calls == {0: 1}
+    assert notes(caught) == []
+
+
+async def test_a_cancelled_call_makes_no_further_attempt():
+    fetch = Probe(lambda item: item, takes=10)
+    calling = asyncio.ensure_future(paco.retry(fetch)(1))
+    await asyncio.sleep(5)
+    calling.cancel()
+    await asyncio.wait([calling])
+    assert calling.cancelled()
+    assert (fetch.started, now()) == ([1], 5)
+
+
+# ---- what is raised in the end
+
+
+async def test_the_last_exception_is_raised_itself_with_a_note_of_the_attempts_and_the_time(longest):
+    errors = [OSError("first"), OSError("second"), OSError("third")]
+    left = iter(errors)
+
+    async def fetch():
+        await asyncio.sleep(1)
+        raise next(left)
+
+    with pytest.raises(OSError, match="third") as caught:
+        await paco.retry(fetch, wait=1)()
+    assert caught.value is errors[2]
+    assert caught.value.__context__ is None
+    assert notes(caught) == ["paco.retry: gave up after 3 attempts and 6 s"]
+
+
+@pytest.mark.parametrize("where", ["at the end", "not to be retried", "deadline"])
+async def test_a_handled_error_frees_its_frames_without_the_collector(where, longest):
+    class Local:
+        pass
+
+    locals_ = []
+
+    async def fetch():
+        local = Local()
+        locals_.append(weakref.ref(local))
+        await asyncio.sleep(1)
+        raise OSError
+
+    async def call():
+        on = ValueError if where == "not to be retried" else OSError
+        with paco.deadline(1.5 if where == "deadline" else None):
+            await paco.retry(fetch, attempts=2, on=on, wait=1)()
+
+    gc.collect()
+    gc.disable()
+    try:
+        with pytest.raises(OSError):  # noqa: PT011 - it has no text
+            await call()
+        assert all(local() is None for local in locals_)
+    finally:
+        gc.enable()
+
+
+# ---- seconds for each attempt
+
+
+async def test_each_attempt_has_the_timeout_and_has_ended_before_the_next_begins(longest):
+    fetch = Probe(lambda item: item, takes=lambda item: 60, cleanup=1)
+    with pytest.raises(TimeoutError, match=r"^paco\.retry: fetch did not finish within 5 s") as caught:
+        await paco.retry(named(fetch), timeout=5, wait=2)(1)
+    assert fetch.started_at == [0, 8, 18]  # 5 s, 1 s of cleanup, 2 s of back-off; then 4 s
+    assert fetch.peak == 1
+    assert notes(caught) == ["paco.retry: gave up after 3 attempts and 24 s"]
+
+
+def named(probe):
+    async def fetch(item):
+        return await probe(item)
+
+    return fetch
+
+
+async def test_an_attempt_that_ends_in_time_is_left_alone():
+    assert await paco.retry(Flaky(1, takes=4), timeout=5)() == 0
+
+
+# ---- the budget
+
+
+async def outcomes(call, count):
+    """Make calls one after the other; tell how many succeeded, and the notes of the others."""
+    succeeded, told = 0, []
+    for item in range(count):
+        try:
+            await call(item)
+            succeeded += 1
+        except OSError as error:
+            told += error.__notes__
+    return succeeded, told
+
+
+async def test_a_budget_allows_ten_retries_and_then_its_share_of_the_calls():
+    fetch = Flaky(10**9)
+    retried = paco.retry(fetch, budget=0.25, wait=0)
+    _, told = await outcomes(retried, 100)
+    assert sum(fetch.calls.values()) == 100 + 10 + 25
+    spent = "paco.retry: gave up after 1 attempt and 0 s: the budget of 0.25 retries for each call is spent"
+    assert spent in told
+
+
+async def test_a_budget_saves_up_at_most_a_hundred_retries():
+    fetch = Flaky(lambda item: 0 if item < 10_000 else 10**9)
+    retried = paco.retry(fetch, attempts=2, budget=0.5, wait=0)
+    await outcomes(retried, 10_000)
+    for item in range(10_000, 10_500):
+        with pytest.raises(OSError):  # noqa: PT011 - any of them
+            await retried(item)
+    repeated = sum(fetch.calls.values()) - 10_500
+    assert repeated == 100 + 250 - 1  # the first call pays into a full bucket; then one retry for two calls
+
+
+async def test_a_spent_budget_is_filled_by_calls_again():
+    fetch = Flaky(10**9)
+    retried = paco.retry(fetch, attempts=11, budget=0.5, wait=0)
+    await outcomes(retried, 1)  # takes all ten
+    before = sum(fetch.calls.values())
+    await outcomes(retried, 4)
+    assert sum(fetch.calls.values()) - before == 4 + 2
+
+
+async def test_without_a_budget_every_call_has_all_its_attempts():
+    fetch = Flaky(2)
+    assert await outcomes(paco.retry(fetch, wait=0), 200) == (200, [])
+
+
+# ---- in a run: slots
+
+
+@pytest.mark.parametrize("make_limit", [lambda: 1, lambda: paco.Limit(1)], ids=["int", "Limit"])
+async def test_an_item_in_back_off_gives_its_slot_to_another_one(make_limit, longest):
+    fetch = Flaky(lambda item: item == 0, takes=10)
+    results = await paco.map(paco.retry(fetch, wait=10), range(4), limit=make_limit())
+    assert results == [0, 1, 2, 3]
+    assert fetch.times == [0, 10, 20, 30, 40]  # item 1 runs from 10 to 20, while item 0 rests
+    assert list(fetch.calls) == [0, 1, 2, 3]
+    assert (now(), fetch.peak) == (50, 1)
+
+
+@pytest.mark.parametrize("make_limit", [lambda: 2, lambda: paco.Limit(2)], ids=["int", "Limit"])
+async def test_the_limit_holds_for_attempts_and_is_used_while_others_rest(make_limit, longest):
+    fetch = Flaky(1, takes=1)
+    results = await paco.map(paco.retry(fetch, wait=4), range(6), limit=make_limit())
+    assert results == list(range(6))
+    assert fetch.peak == 2
+    assert len(fetch.times) == 12
+    assert now() == 14  # 18 if slots were kept; two of the six have to keep theirs, as two others rest already
+
+
+@pytest.mark.parametrize("make_limit", [lambda: 3, lambda: paco.Limit(3)], ids=["int", "Limit"])
+async def test_at_most_as_many_items_as_the_limit_rest_and_memory_stays_bounded(make_limit, longest):
+    fetch = Flaky(1, takes=1)
+    source = paco.testing.Source(range(1000))
+    running = asyncio.ensure_future(paco.map(paco.retry(fetch, wait=100, max_wait=100), source, limit=make_limit()))
+    await asyncio.sleep(50)
+    assert source.pulled == 6  # three rest, three more wait in their slots
+    running.cancel()
+    await asyncio.wait([running])
+    assert fetch.running == 0
+
+
+async def test_every_attempt_pays_the_rate(longest):
+    rate = paco.Rate(1, per=1)
+    fetch = Flaky(1)
+    await paco.map(paco.retry(fetch, wait=0), range(5), limit=rate)
+    assert fetch.times == [float(second) for second in range(10)]
+
+
+async def test_in_back_off_an_item_holds_no_permit_of_a_limit(longest):
+    shared = paco.Limit(1)
+    fetch, other = Flaky(1, takes=1), Flaky(0, takes=1)
+    first = asyncio.ensure_future(paco.map(paco.retry(fetch, wait=10), [1], limit=shared))
+    await asyncio.sleep(0.5)
+    await paco.map(other, range(3), limit=shared)
+    assert (other.times, now()) == ([1, 2, 3], 4)
+    assert await first == [1]
+    assert (fetch.times, now()) == ([0, 11], 12)
+
+
+async def test_an_item_whose_slot_is_taken_waits_for_one(longest):
+    fetch = Flaky(lambda item: item == 0, takes=10)
+    await paco.map(paco.retry(fetch, wait=5), range(3), limit=1)
+    assert fetch.times == [0, 10, 20, 30]
+
+
+async def test_a_deadline_that_comes_while_an_item_waits_for_a_slot_raises_its_last_error(longest):
+    fetch = Flaky(lambda item: item == 0, takes=10)
+
+    async def one(item):
+        with paco.deadline(18 if item == 0 else None):
+            return await paco.retry(fetch, wait=5)(item)
+
+    with pytest.raises(OSError, match="1") as caught:
+        await paco.map(one, range(4), limit=1)
+    assert caught.value.args == (0, 1)
+    assert now() == 20  # it has waited for a slot from 15 on
+    assert notes(caught)[0].endswith(": the deadline comes before the next attempt")
+
+
+async def test_a_stream_delivers_the_others_while_the_first_item_rests(longest):
+    fetch = Flaky(lambda item: item == 0, takes=1)
+    stream = paco.map(paco.retry(fetch, wait=100, max_wait=100), range(3), limit=2).as_completed()
+    assert [(item, now()) async for item in stream] == [(1, 1), (2, 2), (0, 102)]
+
+
+async def test_the_run_adds_its_note_after_that_of_the_attempts():
+    with pytest.raises(OSError, match="7") as caught:
+        await paco.map(paco.retry(Flaky(9), wait=0), [7])
+    assert notes(caught) == ["paco.retry: gave up after 3 attempts and 0 s", "paco.map: item 0: 7"]
+
+
+# ---- the packages that people have already
+
+
+async def test_a_function_under_tenacity_runs_in_a_map():
+    fetch = Flaky(2, takes=1)
+    wait = tenacity.wait_fixed(5)
+    retried = tenacity.retry(stop=tenacity.stop_after_attempt(3), wait=wait, reraise=True)(fetch.__call__)
+    assert await paco.map(retried, range(4), limit=2) == [0, 1, 2, 3]
+    assert fetch.peak == 2
+    assert now() == 26  # it keeps its slot while it waits: two rounds of three attempts
+
+
+async def test_paco_settles_what_tenacity_raises():
+    retried = tenacity.retry(stop=tenacity.stop_after_attempt(2))(Flaky(9).__call__)
+    (outcome,) = await paco.map(paco.settle(retried), [1])
+    assert isinstance(outcome.error, tenacity.RetryError)
+
+
+async def test_a_function_under_stamina_runs_in_a_map():
+    fetch = Flaky(2, takes=1)
+    retried = stamina.retry(on=OSError, attempts=3, wait_initial=5, wait_jitter=0, wait_exp_base=1)(fetch.__call__)
+    assert await paco.map(retried, range(4), limit=2) == [0, 1, 2, 3]
+    assert (fetch.peak, now()) == (2, 26)
+
+
+async def test_a_run_under_tenacity_is_cancelled_like_another():
+    retried = tenacity.retry(wait=tenacity.wait_fixed(5))(Flaky(10**9).__call__)
+    with pytest.raises(TimeoutError):
+        await paco.map(retried, range(4), limit=2, timeout=12)
+    assert now() == 12
+
+
+# ---- as a decorator
+
+
+async def test_it_is_a_decorator_bare_and_with_options(longest):
+    @paco.retry
+    async def bare(item, *, key=0):
+        """Fetch."""
+        return await fetch(item)
+
+    @paco.retry(2, on=OSError, wait=7)
+    async def with_options(item):
+        return await fetch(item)
+
+    fetch = Flaky(1)
+    assert await bare(1, key=2) == 1
+    assert await with_options(2) == 2
+    assert now() == 0.1 + 7
+    assert (bare.__name__, bare.__doc__) == ("bare", "Fetch.")
+    assert str(inspect.signature(bare)) == "(item, *, key=0)"
+    assert inspect.iscoroutinefunction(bare)
+    assert await paco.retry(fn=fetch)(2) == 2
+
+
+async def test_it_decorates_methods():
+    class Client:
+        def __init__(self):
+            self.calls = 0
+
+        @paco.retry(wait=0)
+        async def fetch(self, url):
+            self.calls += 1
+            if self.calls == 1:
+                raise OSError
+            return url
+
+    assert await Client().fetch("url") == "url"
+
+
+async def test_a_plain_function_that_returns_an_awaitable_is_called_for_each_attempt():
+    fetch = Flaky(2)
+    assert await paco.retry(lambda item: fetch(item + 1), wait=0)(4) == 5
+    assert fetch.calls == {5: 3}
+
+
+async def test_an_error_of_the_call_itself_is_retried_like_one_of_its_coroutine():
+    calls = []
+
+    def fetch(item):
+        calls.append(item)
+        if len(calls) < 3:
+            raise OSError
+        return Flaky(0)(item)
+
+    assert await paco.retry(fetch, wait=0)(1) == 1
+
+
+async def test_a_function_that_returns_nothing_to_await_is_called_once_and_told_of():
+    calls = []
+    with pytest.raises(TypeError, match=r"^paco\.retry: append must be a coroutine function, but it returned None"):
+        await paco.retry(calls.append)(1)
+    assert calls == [1]
+
+
+# ---- bad input
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"attempts": 0}, ValueError, "attempts must be an int of 1 or more, got 0"),
+        ({"attempts": 1.5}, TypeError, "attempts must be an int of 1 or more, got 1.5"),
+        (
+            {"on": ()},
+            TypeError,
+            "on must be a kind of Exception, a tuple of them, or a function that is called with the",
+        ),
+        ({"on": KeyboardInterrupt}, TypeError, "on must be a kind of Exception"),
+        ({"on": (OSError, BaseException)}, TypeError, "on must be a kind of Exception"),
+        ({"on": OSError()}, TypeError, "on must be a kind of Exception"),
+        ({"on": int}, TypeError, "on must be a kind of Exception"),
+        ({"on": None}, TypeError, "on must be a kind of Exception"),
+        ({"wait": -1}, ValueError, "wait must be seconds"),
+        ({"wait": None}, TypeError, "wait must be seconds"),
+        ({"max_wait": float("nan")}, ValueError, "max_wait must be seconds"),
+        ({"wait": 20}, ValueError, "max_wait must not be less than wait, got 10.0 and 20"),
+        ({"timeout": "1"}, TypeError, "timeout must be seconds"),
+        ({"timeout": -1}, ValueError, "timeout must be seconds"),
+        ({"budget": 0}, ValueError, "budget must be a number above 0 or None, got 0"),
+        ({"budget": True}, TypeError, "budget must be a number above 0 or None, got True"),
+        ({"budget": float("inf")}, ValueError, "budget must be a number above 0 or None, got inf"),
+    ],
+)
+def test_bad_options_are_refused_at_the_call(options, error, message):
+    for call in (lambda: paco.retry(Flaky(), **options), lambda: paco.retry(**options)):
+        with pytest.raises(error) as caught:
+            call()
+        assert str(caught.value).startswith(f"paco.retry: {message}")
+
+
+def test_what_is_no_function_is_refused_at_the_call():
+    with pytest.raises(TypeError, match=r"^paco\.retry: fn must be a coroutine function, got 'fetch'$"):
+        paco.retry("fetch")
+    with pytest.raises(TypeError, match=r"^paco\.retry: fn must be a coroutine function, got None$"):
+        paco.retry(None)
+    with pytest.raises(TypeError, match="pass the function, not the call"):
+        paco.retry(Flaky()(1))
+
+
+# ---- cancellation
+
+
+class Steps:
+    """Work that fails once for each item, in steps of the loop, and knows when too many run."""
+
+    def __init__(self, limit):
+        self.limit, self.running, self.seen = limit, 0, set()
+
+    async def __call__(self, item):
+        self.running += 1
+        assert self.running <= self.limit + 1  # one that was cancelled in its back-off may end beside the others
+        try:
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        finally:
+            self.running -= 1
+        if item not in self.seen:
+            self.seen.add(item)
+            raise OSError
+        return item
+
+
+@pytest.mark.parametrize("again", [None, 1, 3])
+@pytest.mark.parametrize("limit", [1, 2, "Limit", "Rate", "Rate & Limit"])
+def test_cancelled_at_every_step_of_a_run_nothing_is_left_and_no_permit_is_lost(limit, again):
+    made = []
+
+    def make():
+        limits = {
+            "Limit": paco.Limit(2),
+            "Rate": paco.Rate(100, burst=2),
+            "Rate & Limit": paco.Rate(100) & paco.Limit(2),
+        }
+        return limits.get(limit, limit)
+
+    async def main():
+        value, work = make(), Steps(2)
+        made.append(value)
+        try:
+            await paco.map(paco.retry(work, wait=0.01), range(4), limit=value)
+        finally:
+            assert work.running == 0
+        if limit == "Limit":
+            assert (value.in_flight, value.waiting) == (0, 0)
+
+    assert cancel_at_every_step(main, again=again) > 20
+    if limit == "Limit":
+        assert all((value.in_flight, value.waiting) == (0, 0) for value in made)
+
+
+def test_cancelled_at_every_step_a_call_makes_no_attempt_more():
+    async def main():
+        fetch = Flaky(9, takes=1)
+        try:
+            await paco.retry(fetch, timeout=5, budget=0.5)(1)
+        except OSError:
+            assert fetch.calls == {1: 3}
+        finally:
+            assert fetch.running == 0
+
+    assert cancel_at_every_step(main, again=1) > 10

@@ -1,0 +1,98 @@
+"""What type checkers infer of limits, and of functions with one. Never run."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import assert_type
+
+import aiolimiter
+import anyio
+
+import paco
+
+
+async def half(number: int) -> float:
+    return number / 2
+
+
+async def fetch(url: str, *, tries: int = 1) -> bytes:
+    return url.encode() * tries
+
+
+async def positive(number: int) -> bool:
+    return number > 0
+
+
+def plain(number: int) -> int:
+    return number
+
+
+class Client:
+    async def ask(self, url: str) -> bytes:
+        return url.encode()
+
+    careful = paco.limited(ask, 2)
+
+
+class Daytime(paco.Limiter):
+    async def acquire(self, item: object = None) -> None:
+        await asyncio.sleep(0)
+
+
+async def values() -> None:
+    rate, count = paco.Rate(300, per=60, burst=10), paco.Limit(20)
+    assert_type(rate & count, paco.Limiter)
+    assert_type(rate & 20 & asyncio.Semaphore(2), paco.Limiter)
+    assert_type(20 & rate, paco.Limiter)
+    assert_type(asyncio.Semaphore(2) & rate, paco.Limiter)
+    assert_type(rate.n, float)
+    assert_type(rate.per, float)
+    assert_type(rate.burst, int)
+    assert_type(count.limit, int)
+    assert_type(count.in_flight, int)
+    assert_type(rate.waiting + count.waiting, int)
+    rate.n, rate.per, count.limit = 0.5, 1, 3
+    rate.pause(1.5)
+    paco.Rate(90_000, per=60, cost=len)
+    paco.Rate(0.5, cost=lambda item: item.weight)
+    async with rate.slot(), (rate & count).slot("item") as entered:
+        assert_type(entered, None)
+
+
+async def passed(numbers: list[int]) -> None:
+    assert_type(await paco.map(half, numbers, limit=paco.Limit(2)), list[float])
+    assert_type(await paco.map(half, numbers, limit=paco.Rate(2) & paco.Limit(2)), list[float])
+    assert_type(await paco.map(half, numbers, limit=Daytime()), list[float])
+    assert_type(await paco.map(half, numbers, limit=asyncio.Semaphore(2)), list[float])
+    assert_type(await paco.map(half, numbers, limit=asyncio.BoundedSemaphore(2)), list[float])
+    assert_type(await paco.map(half, numbers, limit=asyncio.Lock()), list[float])
+    assert_type(await paco.map(half, numbers, limit=anyio.CapacityLimiter(2)), list[float])
+    assert_type(await paco.map(half, numbers, limit=aiolimiter.AsyncLimiter(2)), list[float])
+    assert_type(await (numbers | paco.map(half, limit=paco.Rate(2))), list[float])
+    assert_type(await paco.filter(positive, numbers, limit=paco.Rate(2)), list[int])
+    assert_type(await paco.each(half, numbers, limit=paco.Rate(2)), None)
+    assert_type(await paco.some(positive, numbers, limit=paco.Rate(2)), bool)
+    assert_type(await paco.gather(half(1), half(2), limit=paco.Rate(2)), list[float])
+
+
+async def functions() -> None:
+    assert_type(await paco.limited(half, paco.Rate(2))(1), float)
+    assert_type(await paco.limited(half, 2)(number=1), float)
+    assert_type(await paco.limited(fetch, asyncio.Semaphore(2))("url", tries=2), bytes)
+    assert_type(await paco.limited(fetch, paco.Rate(2, cost=len) & paco.Limit(2))("url"), bytes)
+    assert_type(await Client().careful("url"), bytes)
+    assert_type(await paco.map(paco.limited(half, 2), [1, 2], limit=4), list[float])
+
+
+async def refused(numbers: list[int]) -> None:
+    paco.map(half, numbers, limit="2")  # type: ignore[call-overload] # pyright: ignore[reportCallIssue, reportArgumentType]
+    paco.map(half, numbers, limit=asyncio.Event())  # type: ignore[call-overload] # pyright: ignore[reportCallIssue, reportArgumentType]
+    paco.Limit(1) & "2"  # type: ignore[operator] # pyright: ignore[reportOperatorIssue, reportUnusedExpression]
+    paco.limited(plain, 2)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    paco.limited(half, None)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    paco.limited(half(1), 2)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    paco.Rate("2")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    paco.Rate(2, cost=half)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    paco.Limit(2.5)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    await paco.limited(half, 2)("1")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    await paco.limited(fetch, 2)("url", tris=1)  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
