@@ -263,6 +263,10 @@ async def test_a_key_is_what_an_item_is_known_by(path, key):
 class Row:
     """Something that JSON cannot hold."""
 
+    @staticmethod
+    def id_of(item):
+        return "row"
+
     def __init__(self, id):
         self.id = id
 
@@ -530,6 +534,165 @@ async def test_a_result_that_was_handed_on_is_not_kept_alive(path):
             assert kept() is None
     finally:
         gc.enable()
+
+
+# ---- attempts, outcomes, limits
+
+
+def flaky(*failures):
+    """Return a function whose items fail so many times before they end well."""
+    left = dict(enumerate(failures))
+
+    async def fetch(item):
+        await asyncio.sleep(1)
+        left[item] -= 1
+        if left[item] >= 0:
+            raise ValueError(f"no {item}")
+        return {"item": item}
+
+    return fetch
+
+
+async def test_a_record_counts_the_attempts(path):
+    fetch = paco.retry(flaky(0, 2, 9), attempts=3, wait=0)
+    await paco.map(fetch, range(3), return_exceptions=True).journal(path)
+    assert {record["input"]: (record["attempts"], record["ok"]) for record in records(path)} == {
+        0: (1, True),
+        1: (3, True),
+        2: (3, False),
+    }
+
+
+@pytest.mark.parametrize("more", [(), (0, None, None, False, 5)], ids=["plain", "with an argument"])
+async def test_outcomes_come_back_as_outcomes(path, more):
+    async def fetch(item, plus=0):
+        await asyncio.sleep(2)
+        return (Row.id_of(item), 1 // item["n"], plus)
+
+    items = [{"n": 1}, {"n": 0}]
+    seen = []
+    for _ in range(2):
+        good, bad = await paco.map(paco.settle(fetch), items, *more).journal(path, retry_errors=False)
+        assert good == paco.Ok(items[0], ["row", 1, *(more[-1:] or [0])], 1)
+        assert good.item is items[0]
+        assert isinstance(bad, paco.Err)
+        assert (bad.item, bad.attempts, str(bad.error)) == (
+            items[1],
+            1,
+            "ZeroDivisionError: integer division or modulo by zero",
+        )
+        assert [good.elapsed, bad.elapsed] == [2, 2]
+        seen.append([good.start, bad.start])
+    assert seen[1] == pytest.approx(seen[0], abs=0.0015)
+    assert [record["ms"] for record in records(path)] == [2000, 2000]
+
+
+async def test_outcomes_that_failed_are_run_again_and_tell_the_error_itself(path):
+    fetch = flaky(0, 1)
+    first = await paco.map(paco.settle(fetch), range(2)).journal(path)
+    assert repr(first[1].error) == "ValueError('no 1')"
+    again = await paco.map(paco.settle(fetch), range(2)).journal(path)
+    assert again == [paco.Ok(0, {"item": 0}), paco.Ok(1, {"item": 1})]
+    assert [record["input"] for record in records(path)] == [0, 1, 1]
+
+
+async def test_outcomes_whose_value_cannot_be_recorded_or_read_are_errors(path):
+    async def fetch(item):
+        return Row(1) if item else item
+
+    for decode in (None, lambda value: 1 / value):
+        good, bad = await paco.map(paco.settle(fetch), [0, 1]).journal(path, decode=decode)
+        assert isinstance(good, paco.Err if decode else paco.Ok)
+        assert "JSON cannot hold a value of type test_journal.Row" in str(bad.error)
+    assert isinstance(good.error, ZeroDivisionError)
+
+
+async def test_a_record_that_somebody_has_written_by_hand_will_do(path):
+    await paco.map(paco.settle(same), [1, 2]).journal(path)
+    lines = []
+    for record, start in zip(records(path), ["yesterday", None], strict=True):
+        lines.append({name: record[name] for name in ("id", "key", "input", "ok", "result")} | {"start": start})
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    for outcome in await paco.map(paco.settle(same), [1, 2]).journal(path):
+        assert (outcome.value, outcome.attempts, outcome.start, outcome.elapsed) == (outcome.item, 1, 0, 0)
+
+
+async def test_an_outcome_that_came_because_the_run_was_ending_is_not_remembered(path):
+    async def fetch(item):
+        try:
+            await asyncio.sleep(item)
+        except asyncio.CancelledError:
+            asyncio.current_task().uncancel()
+            if item == 3:
+                return "late"
+            raise ValueError from None
+
+    async with paco.map(paco.settle(fetch), [1, 2, 3]).journal(path) as stream:
+        await anext(stream)
+    assert results(path) == {1: None, 3: "late"}
+
+
+@pytest.mark.parametrize(
+    "order", [lambda stream: stream, lambda stream: stream.as_completed()], ids=["in order", "not"]
+)
+async def test_what_had_finished_is_in_the_error_of_a_list_that_was_awaited(path, order):
+    fn = paco.settle(Probe(lambda item: 1 / item, takes=abs))
+    with pytest.raises(paco.RunTimeout) as told:
+        await order(paco.map(fn, [1, 20, 3, 0, 4], timeout=10).journal(path))
+    assert sorted(outcome.item for outcome in told.value.outcomes) == [0, 1, 3, 4]
+    again = order(paco.map(fn, [1, 20, 3, 0, 4, 0]).max_errors(1).journal(path.with_name("other")))
+    with pytest.raises(paco.TooManyErrors) as told:
+        await again
+    assert [outcome.item for outcome in told.value.outcomes] == [0, 0]
+
+
+LIMITS = {
+    "count": lambda: paco.Limit(3),
+    "rate": lambda: paco.Rate(1, cost=lambda item: 1),
+    "both": lambda: paco.Rate(1) & paco.Limit(5),
+    "semaphore": lambda: asyncio.Semaphore(2),
+}
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+async def test_what_is_recorded_does_not_wait_for_a_limit(path, limit):
+    fn = Probe(lambda item: 2 * item, takes=0)
+    assert await paco.map(fn, range(20), limit=LIMITS[limit]()).journal(path) == list(range(0, 40, 2))
+    began, fn = now(), Probe(lambda item: 2 * item, takes=0)
+    again = LIMITS[limit]()
+    assert await paco.map(fn, [*range(10), 20, 21, *range(10, 20), 22], limit=again).journal(path) == [
+        *range(0, 20, 2),
+        40,
+        42,
+        *range(20, 40, 2),
+        44,
+    ]
+    assert fn.started == [20, 21, 22]
+    assert now() - began == (2 if limit in {"rate", "both"} else 0)
+    assert await collect(paco.map(fn, range(25), limit=again).journal(path)) == list(range(0, 50, 2))
+
+
+async def test_every_attempt_pays_the_rate_and_counts_in_the_record(path):
+    fetch = paco.retry(flaky(0, 2, 0), wait=0)
+    assert len(await paco.map(fetch, range(3), limit=paco.Rate(1, per=10)).journal(path)) == 3
+    assert now() == 41
+    assert [record["attempts"] for record in records(path)] == [1, 1, 3]
+
+
+async def test_a_limit_that_fails_ends_the_run_and_forgets_the_item(path):
+    class Broken(paco.Limiter):
+        async def acquire(self, item=None):
+            raise OSError("no limit")
+
+    with pytest.raises(OSError, match="no limit"):
+        await paco.map(same, [1], limit=Broken()).journal(path)
+    assert await paco.map(same, [1], limit=paco.Limit(1)).journal(path) == [1]
+
+
+async def test_an_item_without_a_json_form_under_a_limit_ends_the_run(path):
+    with pytest.raises(TypeError, match="has no JSON form"):
+        await paco.map(same, [1, Row(2)], limit=paco.Limit(1), return_exceptions=True).journal(path)
+    assert results(path) == {1: 1}
 
 
 # ---- what made the results
@@ -986,6 +1149,11 @@ async def awaited(path):
     await paco.map(turn, range(6), limit=2).journal(path)
 
 
+async def paced(path):
+    async for _ in paco.map(paco.settle(turn), range(6), limit=paco.Limit(2)).max_errors(1).journal(path):
+        pass
+
+
 async def piped(path):
     first = ([3, 1, 2] | paco.map(turn, limit=2)).journal(path)
     await (first | paco.map(turn, limit=1)).as_completed().journal(path.with_name("second"))
@@ -997,7 +1165,7 @@ async def failing(path):
 
 
 @pytest.mark.parametrize("again", [None, 0, 1])
-@pytest.mark.parametrize("call", [steps, awaited, piped, failing])
+@pytest.mark.parametrize("call", [steps, awaited, paced, piped, failing])
 def test_cancelled_at_every_step_it_ends_and_the_file_is_whole_and_free(tmp_path, call, again):
     count = itertools.count()
     paths = []

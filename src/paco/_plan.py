@@ -21,15 +21,18 @@ _UNLIMITED_BUFFER = 1024
 
 
 class Recorder(Keeper, Protocol):
-    """Keeps the journal of a run, with a function that is to run instead of the user's."""
+    """Keeps the journal of a run, with a function and a limit that are to be used instead of those that were given."""
 
     fn: Callable[[Any], Awaitable[Any]]
+    limit: int | Limiter
 
 
 class Journal(Protocol):
     """What `Stream.journal` makes: see `paco.journal`, which is not imported before it is used."""
 
-    def recorder(self, name: str, fn: Callable[[Any], Awaitable[Any]], sink: InOrder, *, catch: bool) -> Recorder: ...
+    def recorder(
+        self, name: str, fn: Callable[[Any], Awaitable[Any]], sink: InOrder, limit: int | Limiter, *, catch: bool
+    ) -> Recorder: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,23 +54,23 @@ class Plan:
 
     def run(self, sink: Sink) -> Run:
         """Make the run, not started yet."""
-        fn, keeper, judged = self.fn, None, None
+        fn, limit, keeper, judged = self.fn, self.limit, None, None
         if self.journal is not None:
-            keeper = self.journal.recorder(self.name, fn, cast("InOrder", sink), catch=self.catch)
-            fn = keeper.fn
+            keeper = self.journal.recorder(self.name, fn, cast("InOrder", sink), limit, catch=self.catch)
+            fn, limit = keeper.fn, keeper.limit
         if self.max_errors is not None:
             judged = sink.store = Judged(self.name, sink.store, self.max_errors, catch=self.catch)
-        run = self._run(fn, sink)
+        run = self._run(fn, sink, limit)
         run.keeper = keeper
         if judged is not None:
             judged.ends(run)
         return run
 
-    def _run(self, fn: Callable[[Any], Awaitable[Any]], sink: Sink) -> Run:
+    def _run(self, fn: Callable[[Any], Awaitable[Any]], sink: Sink, limit: int | Limiter) -> Run:
         how: dict[str, Any] = {"timeout": self.timeout, "catch": self.catch, "offset": len(self.head)}
-        if isinstance(self.limit, int):
-            return Run(self.name, fn, self.source, sink, limit=self.limit, **how)
-        return Paced(self.name, fn, self.source, sink, limit=self.limit, buffer=self.buffer, **how)
+        if isinstance(limit, int):
+            return Run(self.name, fn, self.source, sink, limit=limit, **how)
+        return Paced(self.name, fn, self.source, sink, limit=limit, buffer=self.buffer, **how)
 
     async def collect(self) -> list[Any]:
         """Run, and return the results as a list."""

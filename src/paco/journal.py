@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from paco._sinks import InOrder
+    from paco.limits import Limiter
 
 __all__ = ["Journal", "JournalError", "RecordedError"]
 
@@ -66,6 +67,8 @@ class Journal:
             _check.path(name, "path", path), key, encode, decode, durable == "power", version, retry_errors
         )
 
-    def recorder(self, name: str, fn: Callable[[Any], Awaitable[Any]], sink: InOrder, *, catch: bool) -> Recorder:
+    def recorder(
+        self, name: str, fn: Callable[[Any], Awaitable[Any]], sink: InOrder, limit: int | Limiter, *, catch: bool
+    ) -> Recorder:
         """Make what keeps the journal of a run."""
-        return Recorder(self._settings, name, fn, sink, catch=catch)
+        return Recorder(self._settings, name, fn, sink, limit, catch=catch)

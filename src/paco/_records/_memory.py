@@ -23,14 +23,12 @@ _BEGINNING: Final = b'{"id":'
 
 
 class Record(NamedTuple):
-    """What is read of a record."""
+    """A record that has been read: its key, what became of the item (the result, or the error), and all its fields."""
 
     key: bytes
     ok: bool
     outcome: Any
-    function: str | None
-    source: str | None
-    version: object
+    fields: dict[str, Any]
 
 
 class Memory:
@@ -82,13 +80,13 @@ class Memory:
                 ) from None
             if not line.endswith(b"\n"):
                 file.append([b"\n"])
-            if record.function not in {None, maker.name}:
+            if record.fields.get("function") not in {None, maker.name}:
                 raise JournalError(
-                    f"{file.title} has the results of another function: line {number} was made by {record.function}, "
-                    f"and this is {maker.name}; name another file"
+                    f"{file.title} has the results of another function: line {number} was made by "
+                    f"{record.fields['function']}, and this is {maker.name}; name another file"
                 )
-            source = record.source
-            if record.version == self._version:
+            source = record.fields.get("source")
+            if record.fields.get("version") == self._version:
                 self._index.put(record.key, offset)
         self.changed = None not in {source, maker.source} and source != maker.source
 
@@ -157,7 +155,7 @@ def _parse(line: bytes) -> Record:
         outcome = fields["error"]
     else:
         raise ValueError("it has neither a result nor an error")
-    return Record(key, ok, outcome, fields.get("function"), fields.get("source"), fields.get("version"))
+    return Record(key, ok, outcome, fields)
 
 
 def _is_torn(line: bytes) -> bool:
