@@ -136,7 +136,8 @@ class Recorder:
             finally:
                 stop_counting(token)
                 give(slot)
-            self._add(head, outcome, Span(attempts.count, slot, start, 1000 * (self._clock() - began)))
+            span = Span(attempts.count, slot, start, 1000 * (self._clock() - began))
+            self._keeper.add(line(head, outcome, span, self._more))
             if failed is None:
                 return value
             try:
@@ -159,14 +160,16 @@ class Recorder:
                 text, outcome = self._settled(await fn(item))
             finally:
                 give(slot)
-            if isinstance(outcome, Ok) or not self._run.ending():
-                self._add(head, text, Span(outcome.attempts, slot, outcome.start, 1000 * outcome.elapsed))
+            self._add_outcome(head, text, outcome, slot)
             return outcome
 
         return recorded
 
-    def _add(self, head: str, outcome: str, span: Span) -> None:
-        self._keeper.add(line(head, outcome, span, self._more))
+    def _add_outcome(self, head: str, text: str, outcome: Outcome[Any, Any], slot: int) -> None:
+        if isinstance(outcome, Err) and self._run.ending():
+            return  # it came because the run was ending
+        span = Span(outcome.attempts, slot, outcome.start, 1000 * outcome.elapsed)
+        self._keeper.add(line(head, text, span, self._more))
 
     def _look_up(self, item: Any) -> tuple[str, Record | None]:
         """Return how the record of an item begins, or the one that it has, if that is to be handed on."""
