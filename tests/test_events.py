@@ -16,8 +16,8 @@ import paco
 from paco import events, testing
 from paco._engine import Run
 from paco._paced import Paced
+from paco._plan import Plan
 from paco._sinks import Drop
-from paco._stream import Plan
 from paco._watched import WatchedRun, _Watched
 from paco.events import ItemEnded, ItemStarted, RunEnded, RunStarted
 from paco.testing import AsyncSource, Source, cancel_at_every_step, now

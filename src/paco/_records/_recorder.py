@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from paco._check import shorten
+from paco._console import message
 from paco._errors import as_item_error, trim
 from paco._outcomes import Err, Ok, is_settled, start_counting, stop_counting
 from paco._records._errors import RecordedError
@@ -22,7 +23,7 @@ from paco._records._file import RecordFile
 from paco._records._function import made_by
 from paco._records._keeper import Keeper
 from paco._records._limit import Unrecorded
-from paco._records._lines import Slots, Span, failure, line, message, opening, success
+from paco._records._lines import Slots, Span, failure, line, opening, success
 from paco._records._memory import Memory
 from paco._records._values import NotJSONError, decode, encode
 from paco._stage import given, named_as
