@@ -15,9 +15,10 @@ import pytest
 import paco
 from paco import events, testing
 from paco._engine import Run
+from paco._paced import Paced
+from paco._plan import Plan
 from paco._sinks import Drop
-from paco._stream import Plan
-from paco._watched import WatchedRun
+from paco._watched import WatchedRun, _Watched
 from paco.events import ItemEnded, ItemStarted, RunEnded, RunStarted
 from paco.testing import AsyncSource, Source, cancel_at_every_step, now
 
@@ -333,6 +334,43 @@ async def test_without_a_listener_the_run_is_the_plain_one_and_its_function_is_n
 
 
 # ---- a run is none the worse for it
+
+
+def test_what_makes_a_run_tell_has_attributes_of_its_own():
+    own = {name for name in vars(_Watched) if not name.startswith("__")} - {"start", "fail", "_stopping", "_finishing"}
+    with paco.listening(Log()):
+        run = Plan("map", same, [1], paco.Limit(1)).run(Drop())
+    own |= vars(run).keys()
+    for kind in Paced.__mro__:
+        assert not own & {*vars(kind), *getattr(kind, "__slots__", ())}
+
+
+async def test_a_limit_that_looks_ahead_looks_no_further_for_a_listener():
+    class Ahead(paco.Limiter):
+        lookahead = 3
+
+        def __init__(self):
+            self.lock = asyncio.Lock()
+
+        async def acquire(self, item=None):
+            await self.lock.acquire()
+
+        def release(self, permit, error=None):
+            self.lock.release()
+
+    async def pulled():
+        source, seen = Source(range(9)), []
+
+        async def work(_):
+            seen.append(source.pulled)
+            await nap(1)
+
+        await paco.each(work, source, limit=Ahead())
+        return seen
+
+    expected = await pulled()
+    with paco.listening(Log()):
+        assert await pulled() == expected
 
 
 async def test_a_listener_that_raises_is_reported_once_and_disturbs_nothing():

@@ -408,6 +408,31 @@ async def test_in_back_off_an_item_holds_no_permit_of_a_limit(longest):
     assert (fetch.times, now()) == ([0, 11], 12)
 
 
+@pytest.mark.parametrize("make_limit", [lambda: 1, lambda: paco.Limit(1)], ids=["int", "Limit"])
+async def test_an_item_that_is_cut_short_in_its_back_off_goes_on_without_a_slot_of_its_own(make_limit):
+    fetch = Flaky(lambda item: 2 * (item == 0), takes=1)
+
+    async def one(item):
+        try:
+            return await paco.timeout(paco.retry(fetch, on=lambda _: 10), 5)(item)
+        except TimeoutError:
+            return await paco.retry(fetch, on=lambda _: 10)(item)
+
+    limit = make_limit()
+    assert await paco.map(one, range(3), limit=limit) == [0, 1, 2]
+    assert fetch.times == [0, 1, 2, 5, 16]
+    if limit != 1:
+        assert (limit.in_flight, limit.waiting) == (0, 0)
+
+
+async def test_a_limit_of_somebody_else_is_left_for_the_back_off_and_entered_again(longest):
+    semaphore = asyncio.Semaphore(1)
+    fetch = Flaky(lambda item: item == 0, takes=10)
+    assert await paco.map(paco.retry(fetch, wait=10), range(4), limit=semaphore) == [0, 1, 2, 3]
+    assert fetch.times == [0, 10, 20, 30, 40]
+    assert not semaphore.locked()
+
+
 async def test_an_item_whose_slot_is_taken_waits_for_one(longest):
     fetch = Flaky(lambda item: item == 0, takes=10)
     await paco.map(paco.retry(fetch, wait=5), range(3), limit=1)

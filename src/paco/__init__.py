@@ -7,8 +7,7 @@ The layers, from the bottom up; a module imports only from those before it:
     events  _outcomes  _deadline    what is told to listeners; what became of an item; an end that all calls keep to
     _turn  _nursery  _crew          how long runs may hold the loop; tasks that end together; workers and their slots
     _source  _sinks  _engine        where items come from, where results go, and the scheduler between them
-    _paced                          the same under a limit object
-    _watched                        runs that tell their listeners
+    _paced  _watched  _plan         the same under a limit object; the same with listeners; what a run will do
     _answer  _stream  _stage        what the functions return: one result, or many; and pipelines of them
     _flat  _mapping  _selecting     functions over items, nested ones too
     _jobs  _groups  _executor       groups of coroutines, and the futures of their calls
@@ -17,10 +16,10 @@ The layers, from the bottom up; a module imports only from those before it:
     _retries  _hedging              more than one attempt at a call: one after the other, and beside each other
     _listeners                      the listeners that come with it
     _run                            from sync code
-    _records                        used, not imported: what is remembered of each item, in a file
     testing                         used, not imported: virtual time for tests
     _console  _figures              used, not imported: what people are shown
     _meter  _progress  _pictures    used, not imported: how runs go, and how they went
+    _records  journal               used, not imported: what is remembered of each item, in a file
     _cli                            used, not imported: the command
 """
 
@@ -43,7 +42,7 @@ from paco._stage import Stage
 from paco._stream import Stream
 from paco._timing import TimeoutLimit, defer, throttle, timeout
 from paco.events import listening
-from paco.limits import Limit, Limiter, Rate, limited
+from paco.limits import Limit, Limiter, PerKey, Rate, limited
 
 __version__ = "0.1.0"
 
@@ -54,6 +53,7 @@ __all__ = [
     "Limit",
     "Limiter",
     "Ok",
+    "PerKey",
     "Rate",
     "RunTimeout",
     "Stage",

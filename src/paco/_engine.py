@@ -358,11 +358,12 @@ class Run(Crew):
         return True
 
     def release(self) -> None:
-        """Let workers that wait for room go on, once the consumer lets the loop go round."""
+        """Let workers that wait for room, or a consumer that waits for a result, look again in the next turn."""
         self.hungry = False
         self._loop.call_soon(self._release, context=self._base)
 
     def _release(self) -> None:
+        self._notify()
         if self._exhausted or self._ending:
             return
         self._unpark(self._sink.room(self.started) - self.started)

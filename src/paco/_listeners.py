@@ -41,7 +41,7 @@ class progress:  # noqa: N801 - used as a function, like `listening`
     and a line stays when a run has ended. Elsewhere, in CI, and without rich, there is a line each 10 s. Runs inside
     the items of others are not shown. What is shown depends on the width; p50 and p95 are at most 1 % too high.
 
-    It costs about 2 us an item, most of it for listening at all; ``./dev bench --only listener`` measures it.
+    It costs about 3 us an item, most of it for listening at all; ``./dev bench --only listeners`` measures it.
 
     Args:
         bar: Feed this instead: anything with ``update(n)``, such as a bar of tqdm, which is told ten times a second how
@@ -92,8 +92,8 @@ class trace:  # noqa: N801 - used as a function, like `listening`
     after the block, or in the middle of it.
 
     It keeps 25 bytes an item, of each run the first 1,000 failures and the 20 slowest items as text, and about 2 kB a
-    run. Results are not kept. It costs about 2 us an item, most of it for listening at all; ``./dev bench --only
-    listener`` measures it.
+    run. Results are not kept. It costs about 2.5 us an item, most of it for listening at all; ``./dev bench
+    --only listeners`` measures it.
 
     Examples:
         >>> async def double(number):
@@ -141,7 +141,7 @@ class trace:  # noqa: N801 - used as a function, like `listening`
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a trace in the Trace Event Format, as JSON: Perfetto and ``chrome://tracing`` open it.
 
-        Each run is a process, and each of its slots a row, on which no two items overlap. An item takes about 130
+        Each run is a process, and each of its slots a row, on which no two items overlap. An item takes about 110
         bytes.
 
         Args:

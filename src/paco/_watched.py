@@ -85,7 +85,7 @@ class _Watched(_Base):
             raise
         finally:
             events.current.reset(token)
-        self._held = self._held_back_by if self._reader is None else _INPUT
+        self._reason = self._held_back_by if self._reader is None else _INPUT
         events.tell(self._hearing(events.RunStarted), events.RunStarted(view, view.start))
 
     # ---- items
@@ -159,16 +159,16 @@ class _Watched(_Base):
 
         Nothing that this depends on changes before the next event: when it does, an item starts at once.
         """
-        held = self._held
-        self._waits[held if held != self._held_back_by or not self._exhausted else _TAIL] += now - self._last
+        reason = self._reason
+        self._waits[reason if reason != self._held_back_by or not self._exhausted else _TAIL] += now - self._last
         self._last = now
         stream, reader = self._stream, self._reader
         if self._running >= self._most():
-            self._held = _LIMIT
+            self._reason = _LIMIT
         elif stream is not None and stream.room(self.started) <= self.started:
-            self._held = _OUTPUT if stream.ready() or _is_next(stream, ended) else _ORDER
+            self._reason = _OUTPUT if stream.ready() or _is_next(stream, ended) else _ORDER
         else:
-            self._held = self._held_back_by if reader is None or reader.ready() else _INPUT
+            self._reason = self._held_back_by if reader is None or reader.ready() else _INPUT
 
     # ---- ending
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, assert_type
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, assert_type
 
 import paco
-from paco.events import Event, ItemEnded, ItemStarted, Outcome, Run, RunEnded, RunStarted
+from paco.events import Event, ItemEnded, ItemStarted, Outcome, Run, RunEnded, RunStarted, Waiting
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 
 def hear_all(event: Event) -> None:
@@ -37,3 +41,27 @@ def refused() -> None:
     paco.listening(hear_ended)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     paco.listening(hear_ended, RunEnded)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     paco.listening(print, str)  # type: ignore[type-var]  # pyright: ignore[reportArgumentType]
+
+
+class Bar:
+    """As that of tqdm."""
+
+    def update(self, n: float | None = 1) -> bool | None: ...
+
+
+def watchers(bar: Bar, tasks: Progress) -> None:
+    with paco.progress() as nothing:
+        assert_type(nothing, None)
+    with paco.progress(bar), paco.progress(bar, total=5), paco.progress(tasks):
+        pass
+    with paco.trace() as trace:
+        assert_type(trace, paco.trace)
+    assert_type([run.title for run in trace.runs], list[str])
+    assert_type(trace.runs[0].waited, dict[Waiting, float])
+    trace.save(Path("trace.json"))
+    trace.report("report.html")
+
+
+def refused_watchers() -> None:
+    paco.progress(print)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    paco.trace().save(b"trace.json")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -169,5 +169,5 @@ def _leave_all() -> None:
 
 # A child that is forked (a worker of a process pool) shares the lock, and may outlive a parent that is killed: then the
 # file would be in use for as long as the child lives.
-_on_fork: Any = getattr(os, "register_at_fork", lambda **_: None)  # Windows does not fork
+_on_fork: Any = getattr(os, "register_at_fork", dict)  # Windows does not fork
 _on_fork(after_in_child=_leave_all)

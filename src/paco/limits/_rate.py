@@ -27,7 +27,7 @@ class Booking:
     future: asyncio.Future[None]
 
     def __init__(self, cost: float) -> None:
-        self.cost = cost
+        self.cost: float = cost
 
 
 class Rate(Limiter):
@@ -134,6 +134,11 @@ class Rate(Limiter):
     @property
     def lookahead(self) -> int:
         return 0 if self._cost is None else 1
+
+    @property
+    def idle(self) -> bool:
+        now = asyncio.get_running_loop().time()
+        return not self._line and now >= max(self._bucket.earliest(self._burst), self._held_until)
 
     @property
     def _order(self) -> tuple[int, float]:
