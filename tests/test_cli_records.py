@@ -16,7 +16,7 @@ import pytest
 from paco._cli._inputs import Item, Problem
 from paco._cli._keys import Keys, Seen
 from paco._cli._records import Slots, Span, failure, line, opening, result
-from paco._cli._values import NotJSONError, encode
+from paco._records._values import NotJSONError, encode
 
 
 @dataclasses.dataclass

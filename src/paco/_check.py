@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
+import os
 import sys
 from collections.abc import Iterable
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Generator
@@ -105,6 +106,30 @@ def flag(name: str, parameter: str, value: object) -> None:
     """Demand ``True`` or ``False``: another value there is mostly meant for the parameter beside it."""
     if not isinstance(value, bool):
         raise TypeError(_message(name, parameter, "True or False", value))
+
+
+def one_of(name: str, parameter: str, value: object, choices: tuple[str, ...]) -> None:
+    """Demand one of a few words."""
+    expected = " or ".join(map(repr, choices))
+    if not isinstance(value, str):
+        raise TypeError(_message(name, parameter, expected, value))
+    if value not in choices:
+        raise ValueError(_message(name, parameter, expected, value))
+
+
+def version(name: str, value: object) -> None:
+    """Demand what tells one version of something from another: an ``int``, a ``str``, or ``None``."""
+    if isinstance(value, bool) or not isinstance(value, int | str | None):
+        raise TypeError(_message(name, "version", "an int, a str or None", value))
+
+
+def path(name: str, parameter: str, value: object) -> str:
+    """Demand the path of a file, as text or as a ``Path``; return the text."""
+    if isinstance(value, os.PathLike):
+        value = os.fspath(cast("os.PathLike[str]", value))
+    if not isinstance(value, str) or not value:
+        raise TypeError(_message(name, parameter, "the path of a file (a str or a Path)", value))
+    return value
 
 
 def iterable(name: str, value: object, parameter: str = "iterable") -> None:

@@ -10,8 +10,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast, overload
 
 from paco import _check, _jobs, limits
+from paco._plan import Plan
 from paco._sinks import Drop
-from paco._stream import Plan
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Coroutine

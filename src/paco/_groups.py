@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 from paco import _check, _deadline, _jobs, limits
 from paco._answer import Answer
+from paco._plan import Plan
 from paco._sinks import Drop
-from paco._stream import Plan, Stream
+from paco._stream import Stream
 from paco._types import Loop, T
 
 if TYPE_CHECKING:

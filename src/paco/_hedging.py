@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, cast, overload
 from paco import _check
 from paco._decorator import Decorator, decorator, keep
 from paco._errors import add_note
-from paco._stream import Plan, Stream
+from paco._plan import Plan
+from paco._stream import Stream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine

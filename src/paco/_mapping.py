@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Concatenate, Literal, cast, overload
 from paco import _check
 from paco._answer import Answer
 from paco._flat import AsyncLeaves, leaves
+from paco._plan import Plan
 from paco._stage import Stage, bound, over
-from paco._stream import Plan, Stream
+from paco._stream import Stream
 from paco._types import MISSING, Loop, Missing, P, R, Source, T
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from paco import _deadline
 from paco._errors import Failure, ItemCancelled
@@ -40,6 +40,18 @@ class Worker(asyncio.Task[None]):
     nursery: Nursery | None
 
 
+class Keeper(Protocol):
+    """Keeps something of what the other tasks of a nursery leave."""
+
+    def keep(self, run: Any, /) -> Coroutine[Any, Any, None]:
+        """Run as a task, until it is told that it is alone."""
+        ...
+
+    def alone(self) -> None:
+        """Hear that the other tasks have ended."""
+        ...
+
+
 class Nursery:
     """Starts tasks and outlives them: `enter`, then `start_task` …, then `join`.
 
@@ -61,6 +73,7 @@ class Nursery:
         "_watchers",
         "done",
         "heeds_deadline",
+        "keeper",
         "told",
     )
 
@@ -79,6 +92,8 @@ class Nursery:
         self.told: bool = False
         #: Whether it ends with the `deadline` that it is started under.
         self.heeds_deadline: bool = True
+        #: What has a task that outlives the others, if there is such a thing.
+        self.keeper: Keeper | None = None
 
     def enter(self) -> bool:
         """Belong to the running loop, with the caller's context; false when there is no time at all."""
@@ -90,6 +105,8 @@ class Nursery:
             return False
         if seconds is not None:
             self._timer = self._loop.call_later(seconds, self._expire, deadline, context=self._base)
+        if self.keeper is not None:
+            self.start_task(self.keeper.keep(self), self._base.copy())
         return True
 
     def start_task(self, coro: Coroutine[Any, Any, None], context: contextvars.Context) -> asyncio.Task[None]:
@@ -107,10 +124,12 @@ class Nursery:
         error: BaseException | None = asyncio.CancelledError() if task.cancelled() else task.exception()
         if error is not None:
             self._task_failed(task, error)
-        self._tasks.discard(task)
         cast("Worker", task).nursery = None  # whoever keeps the task does not keep the results
+        self._tasks.discard(task)
         if not self._tasks:
             self._finish()
+        elif len(self._tasks) == 1 and self.keeper is not None:
+            self.keeper.alone()
 
     def _task_failed(self, task: asyncio.Task[None], error: BaseException) -> None:
         """Hear that a task ended cancelled, or with an error that it did not keep to itself."""
@@ -175,6 +194,7 @@ class Nursery:
 
     def _finish(self) -> None:
         self.done = self._ending = True
+        self.keeper = None  # it leads back here
         self._disarm()
         try:
             self._finishing()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
 from time import time
 from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, TypeAlias, TypeVar, cast
@@ -13,6 +13,7 @@ from paco import _check
 from paco._decorator import keep
 from paco._errors import as_item_error, trim
 from paco._types import P, T, T_co
+from paco.events import failed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable
@@ -125,8 +126,22 @@ class Attempts:
         self.count: int = 1
 
 
-#: The attempts at the item that is being settled here.
+#: The attempts at the item that is being settled, or recorded, here.
 _attempts: Final[ContextVar[Attempts | None]] = ContextVar("paco.attempts", default=None)
+
+
+def start_counting() -> tuple[Attempts, Token[Attempts | None]]:
+    """Count the attempts that are made from now on."""
+    attempts = Attempts()
+    return attempts, _attempts.set(attempts)
+
+
+def stop_counting(token: Token[Attempts | None]) -> None:
+    """Count no longer."""
+    try:
+        _attempts.reset(token)
+    except ValueError:
+        pass  # a coroutine that is left over is closed in another context, where nothing is set
 
 
 def count_attempt() -> None:
@@ -174,9 +189,9 @@ def settle(
     given: Callable[..., Awaitable[T]] = fn
 
     async def wrapper(item: Any, /, *args: Any, **kw: Any) -> Ok[Any, T] | Err[Any]:
-        attempts, now = Attempts(), asyncio.get_running_loop().time
+        now = asyncio.get_running_loop().time
         start, began = time(), now()
-        token = _attempts.set(attempts)
+        attempts, token = start_counting()
         try:
             result = given(item, *args, **kw)
             if inspect.isawaitable(result):
@@ -186,15 +201,28 @@ def settle(
             if isinstance(error, asyncio.CancelledError) and _is_being_cancelled():
                 raise
             trim(error)  # and in no variable: the frames of an error that is kept lead back here
-            return Err(item, cast("Exception", as_item_error(error)), attempts.count, start, now() - began)
+            return _told(Err(item, cast("Exception", as_item_error(error)), attempts.count, start, now() - began))
         finally:
-            try:
-                _attempts.reset(token)
-            except ValueError:
-                pass  # a coroutine that is left over is closed in another context, where nothing is set
+            stop_counting(token)
         return Ok(item, await _check.awaitable("settle", fn, cast("Any", result)))  # it is none: says so
 
+    _settling.add(wrapper.__code__)
     return keep(wrapper, fn)
+
+
+def _told(outcome: Err[Any]) -> Err[Any]:
+    """Tell listeners of an item that has failed though its function returns."""
+    failed(outcome.error)
+    return outcome
+
+
+#: The code of the functions that `settle` makes: their attributes are copied by decorators that are not ours.
+_settling: Final[set[Any]] = set()
+
+
+def is_settled(fn: Any) -> bool:
+    """Say whether a function has been made by `settle`, so that all that it returns are outcomes."""
+    return getattr(fn, "__code__", None) in _settling
 
 
 def _is_being_cancelled() -> bool:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Protocol, overload
 
 from paco import _check
 from paco._answer import Answer
+from paco._plan import Plan
 from paco._sinks import SKIP, Drop
 from paco._stage import ItemFunction, Stage, named_as, over
-from paco._stream import Plan, Stream
+from paco._stream import Stream
 from paco._types import MISSING, Loop, Missing, R, Source, T, T_contra
 
 if TYPE_CHECKING:

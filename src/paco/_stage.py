@@ -93,6 +93,14 @@ def bound(coro: Any, args: tuple[Any, ...], kw: dict[str, Any]) -> ItemFunction:
     return named_as(coro, lambda item: coro(item, *args, **kw))
 
 
+def given(fn: Any) -> Any:
+    """Return the user's function, which `bound` may have made another of."""
+    return fn.__wrapped__ if getattr(fn, "__globals__", None) is globals() else fn
+
+
 def named_as(coro: Any, fn: ItemFunction) -> ItemFunction:
     """Let ``fn`` go under the name of the user's function, for messages."""
-    return functools.update_wrapper(fn, coro) if hasattr(coro, "__qualname__") else fn
+    if hasattr(coro, "__qualname__"):
+        return functools.update_wrapper(fn, coro)
+    vars(fn)["__wrapped__"] = coro  # whoever looks for the user's function finds it, under whatever name
+    return fn

@@ -1,86 +1,28 @@
-"""What the functions over items return: a `Stream` of results, to await or to iterate; and the `Plan` of its run."""
+"""What the functions over items return: a `Stream` of results, to await or to iterate."""
 
 from __future__ import annotations
 
 import sys
 import warnings
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Generic
+from dataclasses import replace
+from operator import length_hint
+from typing import TYPE_CHECKING, Any, Generic, Literal, overload
 
 from paco import _check
 from paco._answer import Answer
-from paco._engine import Run
-from paco._paced import Paced
-from paco._sinks import NOTHING, SKIP, AsCompleted, Drop, InOrder, Judged, Keep, Sink
+from paco._outcomes import Unfinished, settled
+from paco._sinks import NOTHING, SKIP, InOrder
 from paco._source import close
-from paco._types import T_co
+from paco._types import R, T_co
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Iterable
+    from os import PathLike
     from types import TracebackType
 
-    from paco.limits import Limiter
-
-
-#: Finished results that wait for the consumer of a stream without a limit, at most (and about).
-_UNLIMITED_BUFFER = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a run will do, before it has started."""
-
-    name: str
-    fn: Callable[[Any], Awaitable[Any]]
-    source: Any
-    limit: int | Limiter = 0
-    timeout: float | None = None
-    catch: bool = False
-    head: tuple[Any, ...] = ()  # results that come before those of the items
-    gaps: bool = False  # whether a result may be SKIP
-    ordered: bool = True
-    buffer: int | None = None
-    max_errors: float | None = None
-
-    def run(self, sink: Sink) -> Run:
-        """Make the run, not started yet."""
-        if self.max_errors is None:
-            return self._run(sink)
-        judged = sink.store = Judged(self.name, sink.store, self.max_errors, catch=self.catch)
-        run = self._run(sink)
-        judged.ends(run)
-        return run
-
-    def _run(self, sink: Sink) -> Run:
-        how: dict[str, Any] = {"timeout": self.timeout, "catch": self.catch, "offset": len(self.head)}
-        if isinstance(self.limit, int):
-            return Run(self.name, self.fn, self.source, sink, limit=self.limit, **how)
-        return Paced(self.name, self.fn, self.source, sink, limit=self.limit, buffer=self.buffer, **how)
-
-    async def collect(self) -> list[Any]:
-        """Run, and return the results as a list."""
-        keep = Keep(self.head, gaps=self.gaps)
-        run = self.run(keep)
-        run.start()
-        await run.join()
-        return keep.results(run.started)
-
-    async def drain(self) -> None:
-        """Run, and forget the results."""
-        run = self.run(Drop())
-        run.start()
-        await run.join()
-
-    def consumed(self) -> InOrder:
-        """Make the sink of a stream that is iterated."""
-        kind = InOrder if self.ordered else AsCompleted
-        if not isinstance(self.limit, int):
-            return kind(sys.maxsize, 1 if self.buffer is None else max(self.buffer, 1), self.head)
-        if not self.limit:
-            return kind(sys.maxsize, _UNLIMITED_BUFFER if self.buffer is None else max(self.buffer, 1), self.head)
-        window = self.limit + (self.limit if self.buffer is None else self.buffer)
-        return kind(window, window, self.head)
+    from paco._engine import Run
+    from paco._plan import Plan
 
 
 # The list that `await` gives is a fresh one: nobody else sees it as a list of something wider, so T may be covariant.
@@ -131,6 +73,11 @@ class Stream(
         plan = self._plan
         return f"<paco.{plan.name} stream of {_check.shorten(plan.fn)}, limit={plan.limit}, {self._use or 'unused'}>"
 
+    def __length_hint__(self) -> int:
+        plan = self._plan
+        hint = -1 if plan.gaps else length_hint(plan.source, -1)
+        return NotImplemented if hint < 0 else hint + len(plan.head)
+
     # ---- the same run in another form
 
     def as_completed(self) -> Stream[T_co]:
@@ -146,6 +93,91 @@ class Stream(
             count: An ``int`` of 0 or more. The default is as many as the limit, or about 1,000 without one.
         """
         return self._become(buffer=_check.integer(f"{self._plan.name}.buffer", "count", count, 0))
+
+    @overload
+    def journal(
+        self,
+        path: str | PathLike[str],
+        *,
+        key: Callable[[Any], object] | str | None = None,
+        encode: Callable[[Any], object] | None = None,
+        decode: None = None,
+        durable: Literal["process", "power"] = "process",
+        version: int | str | None = None,
+        retry_errors: bool = True,
+    ) -> Stream[Any]: ...
+    @overload
+    def journal(
+        self,
+        path: str | PathLike[str],
+        *,
+        key: Callable[[Any], object] | str | None = None,
+        encode: Callable[[Any], object] | None = None,
+        decode: Callable[[Any], R],
+        durable: Literal["process", "power"] = "process",
+        version: int | str | None = None,
+        retry_errors: bool = True,
+    ) -> Stream[R]: ...
+    def journal(
+        self,
+        path: str | PathLike[str],
+        *,
+        key: Callable[[Any], object] | str | None = None,
+        encode: Callable[[Any], object] | None = None,
+        decode: Callable[[Any], Any] | None = None,
+        durable: Literal["process", "power"] = "process",
+        version: int | str | None = None,
+        retry_errors: bool = True,
+    ) -> Stream[Any]:
+        """Return the stream that remembers its results in a file, and hands them on again when it is run again.
+
+        A result is handed on when its record, one line of JSON, has been written, within about 20 ms; its slot is free
+        meanwhile. A run that was killed is run again: what is recorded is handed on, in the order of the items, and the
+        rest runs. So the function runs at least once for each item, and what has been handed on once is not another
+        thing later. Results come back as JSON brings them back, in the first run too: ``json.loads(json.dumps(v))``.
+
+        Args:
+            path: The file; a new one may be read by its owner only. It is locked as long as the run lasts.
+            key: What an item is known by, if not by its content: a function, or the name of a field or key.
+            encode: Makes of a result what JSON can hold, if it is more than JSON and `paco.journal` know.
+            decode: Makes a result of it again.
+            durable: What a record that has been written survives: the end of the ``"process"``, in whatever way, or
+                also a loss of ``"power"``, for a sync of the disk with each group of records.
+            version: Only records of the same version count: a new one has everything run again.
+            retry_errors: Run items that failed again. ``False``: hand on their errors, as `paco.journal.RecordedError`.
+
+        Raises:
+            TypeError: An argument is of the wrong type; or, when it runs, an item has no JSON form and there is no key.
+            ValueError: ``durable`` is something else.
+            paco.journal.JournalError: When it runs: the file is in use, damaged, or another function's.
+            OSError: When it runs: the file cannot be written. All that was handed on is in it.
+
+        Examples:
+            >>> import tempfile
+            >>> async def measure(word):
+            ...     print("measures", word)
+            ...     return len(word)
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     paco.run(paco.map(measure, ["one", "three"]).journal(f"{folder}/run.jsonl"))
+            ...     paco.run(paco.map(measure, ["one", "two", "three"]).journal(f"{folder}/run.jsonl"))
+            measures one
+            measures three
+            [3, 5]
+            measures two
+            [3, 3, 5]
+        """
+        from paco.journal import Journal
+
+        plan = self._plan
+        if plan.gaps or plan.journal is not None:
+            raise RuntimeError(
+                f"paco.{plan.name}: a journal remembers what a function returns, once; "
+                "give it to the map, flat_map or repeat, and filter what comes out"
+            )
+        how = Journal(
+            f"{plan.name}.journal", path, key, encode, decode, durable, version=version, retry_errors=retry_errors
+        )
+        return self._become(journal=how)
 
     def max_errors(self, most: float) -> Stream[T_co]:
         """Return the stream that ends early, with `TooManyErrors`, when more items than that have failed.
@@ -189,9 +221,22 @@ class Stream(
         return self._collect().__await__()
 
     async def _collect(self) -> list[T_co]:
-        if not self._plan.ordered:
-            return [result async for result in Stream[T_co](self._plan)]
-        return await self._plan.collect()
+        plan = self._plan
+        if plan.ordered and plan.journal is None:
+            return await plan.collect()
+        if plan.journal is not None:
+            plan = replace(plan, buffer=sys.maxsize)  # a list has room for all that waits for a slow item
+        stream, results = Stream[T_co](plan), list[T_co]()
+        try:
+            async for result in stream:
+                results.append(result)
+        except Unfinished as error:
+            error.outcomes = (*settled(results), *settled(stream._left()))
+            raise
+        return results
+
+    def _left(self) -> Iterable[Any]:
+        return () if self._sink is None else self._sink.left()
 
     def send(self, value: Any) -> Any:
         """Go on as a coroutine: ``asyncio.run`` and ``create_task`` drive a stream through this."""

@@ -9,6 +9,8 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from paco._console import message
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -36,13 +38,6 @@ def explain(error: BaseException) -> str:
     while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_BETWEEN):
         frames = frames.tb_next
     return "".join(traceback.format_exception(type(error), error, frames)).rstrip()
-
-
-def message(error: BaseException) -> str:
-    """Return the text of ``error``; one whose ``__str__`` fails is named instead."""
-    with contextlib.suppress(Exception):
-        return str(error)
-    return f"<{type(error).__name__} whose str() failed>"
 
 
 def describe(error: OSError) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from array import array
-from hashlib import blake2b
 from typing import Any
 
-_CANONICAL = json.JSONEncoder(ensure_ascii=True, sort_keys=True, separators=(",", ":")).encode
+from paco._records._keys import canonical, digest
+
 _SHARDS = 256
 _DIGEST = 8
 
@@ -62,9 +61,9 @@ class Keys:
 
     def key(self, value: Any) -> str:
         """Return 16 hex digits that depend on the content, not on the position: reordered input keeps its keys."""
-        content = _CANONICAL(value).encode()
-        digest = blake2b(content, digest_size=_DIGEST).digest()
-        if self._seen.add(int.from_bytes(digest)):
-            occurrence = self._repeats[digest] = self._repeats.get(digest, 0) + 1
-            digest = blake2b(b"%b %d" % (content, occurrence), digest_size=_DIGEST).digest()
-        return digest.hex()
+        content = canonical(value)
+        key = digest(content, 0, _DIGEST)
+        if self._seen.add(int.from_bytes(key)):
+            occurrence = self._repeats[key] = self._repeats.get(key, 0) + 1
+            key = digest(content, occurrence, _DIGEST)
+        return key.hex()

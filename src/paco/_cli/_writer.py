@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import select
 import stat
 import threading
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
+
+from paco._records._file import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -102,18 +103,7 @@ class Writer:
             self._call(self._wake)
 
     def _write_whole(self, group: bytes) -> None:
-        done = 0
-        try:
-            while done < len(group):
-                try:
-                    done += os.write(self._descriptor, memoryview(group)[done:])
-                except BlockingIOError:  # another process has made the shared pipe non-blocking
-                    select.select([], [self._descriptor], [])
-        except OSError:
-            if self._regular:  # a full disk: take the torn line back, so that the file holds whole records
-                torn = done - (group.rfind(b"\n", 0, done) + 1)
-                os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - torn)
-            raise
+        write_whole(self._descriptor, group, regular=self._regular)
 
     def _call(self, function: Callable[..., None], *arguments: object) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended without us: nobody is left to be told

@@ -7,11 +7,12 @@ import dataclasses
 import datetime as dt
 import decimal
 import enum
+import functools
 import json
 import math
 import pathlib
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,6 +76,20 @@ _READABLE = json.JSONEncoder(ensure_ascii=False, **_SHAPE).encode
 _ASCII = json.JSONEncoder(ensure_ascii=True, **_SHAPE).encode
 
 
+def _fast() -> tuple[Callable[[Any], bytes], Callable[[bytes], Any]] | None:
+    """Return what orjson encodes and decodes with, if it is installed: in a fifth of the time."""
+    try:
+        import orjson
+    except ImportError:
+        return None
+    # What it would convert by itself, and otherwise than we do, is left to `convert`.
+    options = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
+    return functools.partial(orjson.dumps, default=convert, option=options), orjson.loads
+
+
+_FAST = _fast()
+
+
 def encode(value: Any) -> str:
     """Return ``value`` as one line of JSON.
 
@@ -84,14 +99,52 @@ def encode(value: Any) -> str:
     Raises:
         NotJSONError: a value, or the key of a dict, is of a type that JSON cannot hold.
     """
+    text = None
+    if _FAST is not None:
+        try:
+            text = _FAST[0](value).decode()
+        except (TypeError, RecursionError):  # a subclass of float, a large int, a key that is no text, an error
+            pass
+    if text is None:
+        text = _plainly(value)
+    return text if text.isascii() or text.isprintable() else _ASCII(_decoder.decode(text))
+
+
+def _plainly(value: Any) -> str:
     try:
         try:
-            text = _READABLE(value)
+            return _READABLE(value)
         except ValueError:  # NaN or an infinity; a value that holds itself ends in the RecursionError below
-            value = _finite(value)
-            text = _READABLE(value)
+            return _READABLE(_finite(value))
     except RecursionError:
         raise NotJSONError("JSON cannot hold a value that holds itself or is nested too deeply") from None
     except TypeError as error:
         raise NotJSONError(str(error)) from None
-    return text if text.isascii() or text.isprintable() else _ASCII(value)
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
+
+
+_decoder = json.JSONDecoder(parse_constant=_refuse)
+#: Beyond 64 bits orjson makes a float of an integer. No number of fewer digits is that large. To look for so many nines
+#: takes 0.5 us for a line in which each digit has become one; a regular expression takes 4.
+_LARGE = b"9" * 20
+_NINES = bytes.maketrans(b"012345678", b"9" * 9)
+
+
+def decode(text: bytes) -> Any:
+    """Return the value that a line of JSON holds.
+
+    Raises:
+        ValueError: It is not JSON.
+    """
+    if _FAST is not None and _LARGE not in text.translate(_NINES):
+        try:
+            return _FAST[1](text)
+        except ValueError:  # half of a surrogate pair in escapes, which Python's text can hold, or not JSON
+            pass
+    try:
+        return _decoder.decode(text.decode())
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None

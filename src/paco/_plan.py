@@ -1,0 +1,102 @@
+"""What a run will do, before it has started."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from paco._engine import Run
+from paco._nursery import Keeper
+from paco._paced import Paced
+from paco._sinks import AsCompleted, Drop, InOrder, Judged, Keep, Sink
+from paco._watched import WatchedPaced, WatchedRun
+from paco.events import ears
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from paco.limits import Limiter
+
+#: Finished results that wait for the consumer of a stream without a limit, at most (and about).
+_UNLIMITED_BUFFER = 1024
+
+
+class Recorder(Keeper, Protocol):
+    """Keeps the journal of a run, with a function and a limit that are to be used instead of those that were given."""
+
+    fn: Callable[[Any], Awaitable[Any]]
+    limit: int | Limiter
+
+
+class Journal(Protocol):
+    """What `Stream.journal` makes: see `paco.journal`, which is not imported before it is used."""
+
+    def recorder(
+        self, name: str, fn: Callable[[Any], Awaitable[Any]], sink: InOrder, limit: int | Limiter, *, catch: bool
+    ) -> Recorder: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run will do, before it has started."""
+
+    name: str
+    fn: Callable[[Any], Awaitable[Any]]
+    source: Any
+    limit: int | Limiter = 0
+    timeout: float | None = None
+    catch: bool = False
+    head: tuple[Any, ...] = ()  # results that come before those of the items
+    gaps: bool = False  # whether a result may be SKIP
+    ordered: bool = True
+    buffer: int | None = None
+    max_errors: float | None = None
+    journal: Journal | None = None
+
+    def run(self, sink: Sink) -> Run:
+        """Make the run, not started yet."""
+        fn, limit, keeper, judged = self.fn, self.limit, None, None
+        if self.journal is not None:
+            keeper = self.journal.recorder(self.name, fn, cast("InOrder", sink), limit, catch=self.catch)
+            fn, limit = keeper.fn, keeper.limit
+        if self.max_errors is not None:
+            judged = sink.store = Judged(self.name, sink.store, self.max_errors, catch=self.catch)
+        run = self._run(fn, sink, limit)
+        run.keeper = keeper
+        if judged is not None:
+            judged.ends(run)
+        return run
+
+    def _run(self, fn: Callable[[Any], Awaitable[Any]], sink: Sink, limit: int | Limiter) -> Run:
+        """Make one that tells about itself only if somebody listens."""
+        how: dict[str, Any] = {"timeout": self.timeout, "catch": self.catch, "offset": len(self.head)}
+        if isinstance(limit, int):
+            counted = WatchedRun if ears() else Run
+            return counted(self.name, fn, self.source, sink, limit=limit, **how)
+        paced = WatchedPaced if ears() else Paced
+        return paced(self.name, fn, self.source, sink, limit=limit, buffer=self.buffer, **how)
+
+    async def collect(self) -> list[Any]:
+        """Run, and return the results as a list."""
+        keep = Keep(self.head, gaps=self.gaps)
+        run = self.run(keep)
+        run.start()
+        await run.join()
+        return keep.results(run.started)
+
+    async def drain(self) -> None:
+        """Run, and forget the results."""
+        run = self.run(Drop())
+        run.start()
+        await run.join()
+
+    def consumed(self) -> InOrder:
+        """Make the sink of a stream that is iterated."""
+        kind = InOrder if self.ordered else AsCompleted
+        if not isinstance(self.limit, int):
+            return kind(sys.maxsize, 1 if self.buffer is None else max(self.buffer, 1), self.head)
+        if not self.limit:
+            return kind(sys.maxsize, _UNLIMITED_BUFFER if self.buffer is None else max(self.buffer, 1), self.head)
+        window = self.limit + (self.limit if self.buffer is None else self.buffer)
+        return kind(window, window, self.head)

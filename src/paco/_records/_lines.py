@@ -1,0 +1,76 @@
+"""The record of an item: one line of JSON that says what went in, what came out, and when."""
+
+from __future__ import annotations
+
+import functools
+import heapq
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from paco._records._values import encode
+
+
+class Span(NamedTuple):
+    """When and where an item ran: the attempts, its slot, the time of day (seconds since 1970), milliseconds."""
+
+    attempts: int
+    slot: int | None
+    start: float
+    ms: float
+
+
+class Slots:
+    """Hands out the lowest free number, so that the records of one slot never overlap: a row of a timeline."""
+
+    def __init__(self) -> None:
+        self._free: list[int] = []
+        self._made = 0
+
+    def take(self) -> int:
+        """Return the lowest free slot."""
+        if self._free:
+            return heapq.heappop(self._free)
+        self._made += 1
+        return self._made - 1
+
+    def give(self, slot: int) -> None:
+        """Make a slot free again."""
+        heapq.heappush(self._free, slot)
+
+
+@functools.lru_cache(16)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat().removesuffix("+00:00")
+
+
+def opening(position: int, key: str, value: Any) -> str:
+    """Return the part of the record that is known before the item runs, which may change its value."""
+    return f'{{"id":{position},"key":"{key}","input":{encode(value)}'
+
+
+def result(value: Any) -> str:
+    """Return the part of the record that holds a result.
+
+    Raises:
+        NotJSONError: JSON cannot hold it.
+    """
+    return success(encode(value))
+
+
+def success(text: str) -> str:
+    """Return the part of the record that holds a result, which has been encoded already."""
+    return f'"ok":true,"result":{text}'
+
+
+def failure(kind: str, text: str) -> str:
+    """Return the part of the record that holds an error: the name of its type, and its message."""
+    return f'"ok":false,"error":{{"type":{encode(kind)},"message":{encode(text)}}}'
+
+
+def line(opening: str, outcome: str, span: Span, more: str = "") -> bytes:
+    """Return the record as a line; ``more`` are further fields, after a comma."""
+    slot = "null" if span.slot is None else span.slot
+    second, micros = divmod(round(span.start * 1e6), 1_000_000)
+    start = f"{_second(second)}.{micros // 1000:03}Z"
+    timing = f'"attempts":{span.attempts},"slot":{slot},"start":"{start}","ms":{round(span.ms, 1)}'
+    return f"{opening},{outcome},{timing}{more}}}\n".encode()

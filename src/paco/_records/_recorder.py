@@ -1,0 +1,255 @@
+"""A run with a journal: recorded results are handed on again, the rest is run, and recorded.
+
+It stands on both sides of the engine. The function of the run becomes one that asks the journal first, and leaves a
+line there; what it returns is stored as ever, and its slot is free. The store is a `Keeper`, which holds the result
+back until the line has been written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import warnings
+from dataclasses import replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from paco._check import shorten
+from paco._console import message
+from paco._errors import as_item_error, trim
+from paco._outcomes import Err, Ok, is_settled, start_counting, stop_counting
+from paco._records._errors import RecordedError
+from paco._records._file import RecordFile
+from paco._records._function import made_by
+from paco._records._keeper import Keeper
+from paco._records._limit import Unrecorded
+from paco._records._lines import Slots, Span, failure, line, opening, success
+from paco._records._memory import Memory
+from paco._records._values import NotJSONError, decode, encode
+from paco._stage import given, named_as
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from paco._engine import Run
+    from paco._outcomes import Outcome
+    from paco._records._memory import Record
+    from paco._sinks import InOrder
+    from paco.limits import Limiter
+
+
+#: Types whose values come back from JSON as they were. (A float may be NaN, which comes back as None.)
+_SAME: Final = frozenset({str, int, bool, type(None)})
+
+
+class Settings(NamedTuple):
+    """What `Stream.journal` was given."""
+
+    path: str
+    key: Callable[[Any], object] | str | None
+    encode: Callable[[Any], object] | None
+    decode: Callable[[Any], Any] | None
+    power: bool
+    version: int | str | None
+    retry_errors: bool
+
+
+class Recorder:
+    """The journal of one run.
+
+    Args:
+        settings: How it is kept.
+        name: The operation, for messages: ``map``.
+        fn: The function over the items.
+        sink: Where the results go.
+        limit: What says when an item may start.
+        catch: Whether an item's ``Exception`` is its result.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        name: str,
+        fn: Callable[[Any], Awaitable[Any]],
+        sink: InOrder,
+        limit: int | Limiter,
+        *,
+        catch: bool,
+    ) -> None:
+        self._title = f"paco.{name}: the journal {settings.path}"
+        self._maker = maker = made_by(fn)
+        file = RecordFile(settings.path, self._title, power=settings.power)
+        self._memory = Memory(file, maker, key=settings.key, version=settings.version)
+        self._keeper = Keeper(file, self._memory.load, self._loaded, sink)
+        self._settings = settings
+        self._catch = catch
+        made_by_this = {"function": maker.name, "source": maker.source, "version": settings.version}
+        self._more = "".join(f',"{name}":{encode(value)}' for name, value in made_by_this.items() if value is not None)
+        self._slots = Slots()
+        self._items = 0
+        #: What the run calls with each item, and the limit that it is under.
+        self.fn: Callable[[Any], Awaitable[Any]]
+        self.limit: int | Limiter = limit
+        self._known: Callable[[Any], tuple[str, Record | None]] = self._look_up
+        recorded = self._recorded_outcomes(fn) if is_settled(given(fn)) else self._recorded(fn)
+        if not isinstance(limit, int):
+            self.limit = unrecorded = Unrecorded(limit, self._look_up)
+            self._known, recorded = unrecorded.found, unrecorded.around(recorded)
+        self.fn = named_as(fn, recorded)
+        #: Hears that all other tasks of the run have ended.
+        self.alone: Callable[[], None] = self._keeper.alone
+
+    async def keep(self, run: Run) -> None:
+        """Do all that is done with the file: a task of the run, which outlives the others."""
+        self._run = run
+        self._clock = asyncio.get_running_loop().time
+        await self._keeper.keep(run)
+
+    def _loaded(self) -> None:
+        if self._memory.changed:
+            warnings.warn(
+                f"{self._title}: {self._maker.name} has changed since the last record was made; what is recorded is "
+                "handed on as it is, the rest runs as it is now (to run all of it again, give a new version=)",
+                stacklevel=2,
+            )
+
+    # ---- an item
+
+    def _recorded(self, fn: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Awaitable[Any]]:
+        """Make the function that asks the journal first, and leaves a record there."""
+        take, give, wall = self._slots.take, self._slots.give, time.time
+
+        async def recorded(item: Any) -> Any:
+            head, record = self._known(item)
+            if record is not None:
+                return self._replayed(record)
+            slot, start, began = take(), wall(), self._clock()
+            attempts, token = start_counting()
+            failed: BaseException | None = None
+            value = None
+            try:
+                outcome, value = self._succeeded(await fn(item))
+            except BaseException as error:
+                if not self._is_of_the_item(error):
+                    raise
+                failed = as_item_error(error)
+                outcome = _told(failed)
+            finally:
+                stop_counting(token)
+                give(slot)
+            span = Span(attempts.count, slot, start, 1000 * (self._clock() - began))
+            self._keeper.add(line(head, outcome, span, self._more))
+            if failed is None:
+                return value
+            try:
+                raise self._as_recorded(failed) if self._catch else failed
+            finally:
+                del failed  # it leads back here
+
+        return recorded
+
+    def _recorded_outcomes(self, fn: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Awaitable[Any]]:
+        """Do the same for a function that is settled: the record says what its outcome does."""
+        take, give = self._slots.take, self._slots.give
+
+        async def recorded(item: Any) -> Outcome[Any, Any]:
+            head, record = self._known(item)
+            if record is not None:
+                return self._replayed_outcome(item, record)
+            slot = take()
+            try:
+                text, outcome = self._settled(await fn(item))
+            finally:
+                give(slot)
+            self._add_outcome(head, text, outcome, slot)
+            return outcome
+
+        return recorded
+
+    def _add_outcome(self, head: str, text: str, outcome: Outcome[Any, Any], slot: int) -> None:
+        if isinstance(outcome, Err) and self._run.ending():
+            return  # it came because the run was ending
+        span = Span(outcome.attempts, slot, outcome.start, 1000 * outcome.elapsed)
+        self._keeper.add(line(head, text, span, self._more))
+
+    def _look_up(self, item: Any) -> tuple[str, Record | None]:
+        """Return how the record of an item begins, or the one that it has, if that is to be handed on."""
+        position = self._items
+        self._items += 1
+        try:
+            key, record = self._memory.recall(item)
+        except Exception as error:
+            if not self._run.ending():
+                self._run.fail(error, f"item {position}: {shorten(item)}")
+            raise
+        if record is not None and (record.ok or not self._settings.retry_errors):
+            return "", record
+        try:
+            return opening(position, key.hex(), item), None
+        except NotJSONError:  # it is known by something else, or it would have been refused
+            return opening(position, key.hex(), shorten(item)), None
+
+    def _succeeded(self, value: Any) -> tuple[str, Any]:
+        """Return what the record says of a result, and the result as it will come back from the record."""
+        if self._settings.encode is not None:
+            value = self._settings.encode(value)
+        text = encode(value)
+        return success(text), self._decoded(value if type(value) in _SAME else decode(text.encode()))
+
+    def _decoded(self, value: Any) -> Any:
+        return value if self._settings.decode is None else self._settings.decode(value)
+
+    def _replayed(self, record: Record) -> Any:
+        if record.ok:
+            return self._decoded(record.outcome)
+        raise RecordedError(str(record.outcome.get("type")), str(record.outcome.get("message")))
+
+    def _settled(self, outcome: Outcome[Any, Any]) -> tuple[str, Outcome[Any, Any]]:
+        """Return what the record says of an outcome, and the outcome as it will come back from the record."""
+        if isinstance(outcome, Ok):
+            try:
+                text, value = self._succeeded(outcome.value)
+                return text, replace(outcome, value=value)
+            except Exception as error:
+                trim(error)
+                outcome = Err(outcome.item, error, outcome.attempts, outcome.start, outcome.elapsed)
+        return _told(outcome.error), replace(outcome, error=self._as_recorded(outcome.error))
+
+    def _replayed_outcome(self, item: Any, record: Record) -> Outcome[Any, Any]:
+        began = _number(record, "attempts", 1), _seconds(record), _number(record, "ms", 0) / 1000
+        try:
+            return Ok(item, self._replayed(record), *began)
+        except Exception as error:
+            trim(error)
+            return Err(item, error, *began)
+
+    def _is_of_the_item(self, error: BaseException) -> bool:
+        """Say whether an error is one to remember: not one that came because the run was ending."""
+        own = isinstance(error, Exception | asyncio.CancelledError)
+        return own and not (self._run.ending() or self._run.was_let_go())
+
+    def _as_recorded(self, error: Any) -> Any:
+        """Return the error as it is handed on: if its record will be handed on later, in the same words as then."""
+        if self._settings.retry_errors:
+            return error
+        trim(error)
+        recorded = RecordedError(type(error).__name__, message(error))
+        recorded.__cause__ = error
+        return recorded
+
+
+def _told(error: BaseException) -> str:
+    return failure(type(error).__name__, message(error))
+
+
+def _number(record: Record, field: str, default: int) -> Any:
+    value = record.fields.get(field)
+    return value if isinstance(value, int | float) else default
+
+
+def _seconds(record: Record) -> float:
+    """Return when an item started, in seconds since 1970."""
+    try:
+        return datetime.fromisoformat(record.fields["start"]).timestamp()
+    except (KeyError, TypeError, ValueError):  # a record that somebody has written by hand
+        return 0.0

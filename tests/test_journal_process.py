@@ -1,0 +1,228 @@
+"""The journal under what happens to processes, disks and folders. ``PACO_KILLS=50`` kills as often as that."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import paco
+from paco._records._file import RecordFile
+from paco.journal import JournalError
+
+pytestmark = pytest.mark.realtime
+
+KILLS = int(os.environ.get("PACO_KILLS", "5"))
+ITEMS = 40_000
+
+JOB = '''
+import asyncio, os, resource, sys, time, paco
+
+async def work(item):
+    """Return, or raise, what is another thing each time that it runs."""
+    await asyncio.sleep(0)
+    if item % 97 == 0:
+        raise ValueError(f"{item} {time.time_ns()}")
+    return [item, time.time_ns()]
+
+async def slow(item):
+    await asyncio.sleep(0.01)
+    return item
+
+async def run(fn, journal, handed, count, limit=100):
+    """Write down what is handed on, at once and in the file of this run; errors are not run again."""
+    into = os.open(handed, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    results = paco.map(fn, range(count), limit=limit, return_exceptions=True).journal(journal, retry_errors=False)
+    async with results:
+        async for result in results:
+            os.write(into, f"{result}\\n".encode())
+
+async def fork(journal):
+    """Leave a child behind that outlives this process."""
+    async with paco.map(slow, range(10_000), limit=2).journal(journal) as results:
+        await anext(results)
+        if os.fork() == 0:
+            print(os.getpid(), flush=True)
+            time.sleep(60)
+            os._exit(0)
+        async for _ in results:
+            pass
+'''
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start Python code beside the job; whatever is still running at the end of the test is killed."""
+    (tmp_path / "job.py").write_text(JOB)
+    with contextlib.ExitStack() as stack:
+
+        def run(code, *options):
+            environment = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
+            environment["PYTHONPATH"] = str(Path(paco.__file__).parents[1])
+            code = f"import asyncio, sys; sys.path.insert(0, '.'); from job import *; {code}"
+            command = [sys.executable, *options, "-c", code]
+            streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+            process = subprocess.Popen(command, text=True, env=environment, cwd=tmp_path, **streams)
+            stack.enter_context(process)
+            stack.callback(process.kill)
+            return process
+
+        yield run
+
+
+def ended(process):
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (0, "")
+    return out
+
+
+def whole_lines(path):
+    """Return the lines that a process has written, without the last one if it was killed in the middle of it."""
+    return path.read_text().split("\n")[:-1] if path.exists() else []
+
+
+@pytest.mark.timeout(60 + 20 * KILLS)
+def test_killed_at_random_it_is_completed_and_nothing_that_was_handed_on_is_another_thing_later(start, tmp_path):
+    def job(name, handed):
+        return start(f"asyncio.run(run(work, '{name}.jsonl', '{handed}', {ITEMS}))")
+
+    began = time.monotonic()
+    ended(job("undisturbed", "undisturbed"))
+    took = time.monotonic() - began
+    draw, killed = secrets.SystemRandom(), 0
+    for number in range(KILLS):
+        process = job("killed", f"run {number}")
+        time.sleep(draw.uniform(0.1, 0.8) * took)
+        killed += process.poll() is None
+        process.kill()
+        process.communicate()
+    ended(job("killed", "last"))
+    last = whole_lines(tmp_path / "last")
+    items = [int(line.removeprefix("ValueError: ").removeprefix("[").split()[0].rstrip(",")) for line in last]
+    assert items == list(range(ITEMS))
+    for number in range(KILLS):
+        lines = whole_lines(tmp_path / f"run {number}")
+        assert lines == last[: len(lines)]
+    assert killed >= KILLS / 2
+    records = [json.loads(line) for line in whole_lines(tmp_path / "killed.jsonl")]
+    assert sorted(record["input"] for record in records) == list(range(ITEMS))
+
+
+def test_ctrl_c_leaves_all_that_was_handed_on_in_the_file(start, tmp_path):
+    process = start("asyncio.run(run(slow, 'run.jsonl', 'handed', 10_000, 10))")
+    while len(whole_lines(tmp_path / "handed")) < 20:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    handed = [int(line) for line in whole_lines(tmp_path / "handed")]
+    known = [json.loads(line)["result"] for line in whole_lines(tmp_path / "run.jsonl")]
+    assert handed == list(range(len(handed)))
+    assert set(handed) <= set(known)
+    assert (tmp_path / "run.jsonl").read_bytes().endswith(b"\n")
+
+
+def test_another_process_is_refused_until_the_first_has_ended_in_whatever_way(start, tmp_path):
+    first = start("asyncio.run(run(slow, 'run.jsonl', 'first', 10_000, 10))")
+    while not whole_lines(tmp_path / "first"):
+        time.sleep(0.01)
+    second = start("asyncio.run(run(slow, 'run.jsonl', 'second', 10))")
+    _, err = second.communicate(timeout=30)
+    assert "paco.map: the journal run.jsonl is in use by another run" in err
+    first.kill()
+    first.communicate()
+    ended(start("asyncio.run(run(slow, 'run.jsonl', 'third', 10))"))
+    assert whole_lines(tmp_path / "third") == [str(number) for number in range(10)]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_child_that_outlives_a_killed_parent_does_not_keep_the_file(start, tmp_path):
+    process = start("asyncio.run(fork('run.jsonl'))", "-W", "ignore")
+    child = int(process.stdout.readline())
+    file = RecordFile(str(tmp_path / "run.jsonl"), "x", power=False)
+    with pytest.raises(JournalError, match="in use"):
+        file.open()
+    file.close()
+    process.kill()
+    process.wait()
+    file.open()
+    file.close()
+    os.kill(child, signal.SIGKILL)  # it was there all the time
+
+
+def mount(*words):
+    program = shutil.which("mount")
+    return program is not None and subprocess.run([program, *words], capture_output=True, check=False).returncode == 0
+
+
+@contextlib.contextmanager
+def mounted(folder, options):
+    folder.mkdir()
+    if not mount("-t", "tmpfs", "-o", options, "tmpfs", folder):
+        pytest.skip("to mount a file system needs the rights of root")
+    try:
+        yield folder
+    finally:
+        subprocess.run([shutil.which("umount"), folder], check=True)
+
+
+async def letters(item):
+    return "x" * 500
+
+
+async def handed_on(stream, into):
+    async with stream:
+        async for result in stream:
+            into.append(result)
+
+
+def test_a_full_disk_fails_the_run_and_the_next_one_goes_on_when_there_is_room(tmp_path):
+    with mounted(tmp_path / "disk", "size=256k") as folder:
+        path, handed = folder / "run.jsonl", []
+        with pytest.raises(OSError, match=r"No space left on device: '.*run\.jsonl'") as told:
+            paco.run(handed_on(paco.map(letters, itertools.count(), limit=10).journal(path), handed))
+        assert told.value.errno == errno.ENOSPC
+        known = whole_lines(path)
+        assert path.read_bytes().endswith(b"\n")
+        assert 0 < len(handed) <= len(known)
+        assert all(json.loads(line)["ok"] for line in known)
+        assert mount("-o", "remount,size=1m", folder)
+        assert len(paco.run(paco.map(letters, range(len(known) + 50), limit=10).journal(path))) == len(known) + 50
+        assert len(whole_lines(path)) == len(known) + 50
+
+
+def test_a_folder_that_is_read_only_is_told(tmp_path):
+    with mounted(tmp_path / "disk", "size=256k") as folder:
+        paco.run(paco.map(letters, range(3)).journal(folder / "run.jsonl"))
+        assert mount("-o", "remount,ro", folder)
+        for name in ("run.jsonl", "new.jsonl"):
+            with pytest.raises(OSError, match=rf"Read-only file system: '.*{name}'"):
+                paco.run(paco.map(letters, range(3)).journal(folder / name))
+
+
+def test_a_file_that_may_not_grow_is_told_and_holds_what_was_handed_on(start, tmp_path):
+    limit = "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))"
+    _, err = start(f"{limit}; asyncio.run(run(slow, 'run.jsonl', 'handed', 9000))").communicate(timeout=60)
+    assert "OSError: [Errno 27] File too large: 'run.jsonl'" in err
+    known = [json.loads(line)["result"] for line in whole_lines(tmp_path / "run.jsonl")]
+    handed = [int(line) for line in whole_lines(tmp_path / "handed")]
+    assert (tmp_path / "run.jsonl").read_bytes().endswith(b"\n")
+    assert 0 < len(handed) <= len(known)
+    assert set(handed) <= set(known)
+
+
+async def test_a_run_survives_the_loss_of_any_part_of_the_end_of_its_file(tmp_path):
+    path, draw = tmp_path / "run.jsonl", secrets.SystemRandom()
+    for _ in range(30):
+        assert await paco.map(letters, range(20)).journal(path) == ["x" * 500] * 20
+        os.truncate(path, draw.randrange(path.stat().st_size))

@@ -1,0 +1,465 @@
+"""What is below the journal and the command: JSON with and without orjson, keys and their records, the file."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import enum
+import functools
+import importlib.util
+import json
+import math
+import os
+import sys
+import uuid
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from paco._console import message
+from paco._records import _file, _values
+from paco._records._errors import JournalError
+from paco._records._file import RecordFile
+from paco._records._function import Maker, made_by
+from paco._records._keys import NOWHERE, Index, canonical, digest
+from paco._records._lines import Span, failure, line, opening, result
+from paco._records._memory import Memory
+from paco._records._values import NotJSONError, decode, encode
+
+MAKER = Maker("fetch", "00")
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters()) | st.integers(), inner),
+    max_leaves=8,
+)
+
+
+@pytest.fixture(params=["with orjson", "without"])
+def lane(request, monkeypatch):
+    if request.param == "without":
+        monkeypatch.setattr(_values, "_FAST", None)
+
+
+# ---- values
+
+
+@given(value=JSON)
+def test_orjson_changes_nothing_of_what_is_read(value):
+    fast = _values._FAST
+    assert fast is not None
+    try:
+        texts = [encode(value)]
+        _values._FAST = None
+        texts.append(encode(value))
+        read = [decode(text.encode(errors="surrogatepass")) for text in texts]
+        _values._FAST = fast
+        read += [decode(text.encode(errors="surrogatepass")) for text in texts]
+    finally:
+        _values._FAST = fast
+    assert all(json.dumps(one) == json.dumps(read[0]) for one in read)
+    assert all(text.isascii() or text.isprintable() for text in texts)
+
+
+class Shade(enum.StrEnum):
+    DARK = "dark"
+
+
+class Number(float):
+    """A number of a type of its own."""
+
+
+class Row(tuple):
+    """What a database gives."""
+
+    __slots__ = ()
+
+
+@dataclasses.dataclass
+class Page:
+    _hidden: int
+    seen: dt.datetime
+    shade: Shade
+
+
+@pytest.mark.usefixtures("lane")
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [
+        (
+            Page(1, dt.datetime(2026, 1, 2, tzinfo=dt.UTC), Shade.DARK),
+            {"_hidden": 1, "seen": "2026-01-02T00:00:00+00:00", "shade": "dark"},
+        ),
+        ([Number(1.5), Row((1, 2)), Span(1, None, 0.5, 2)], [1.5, [1, 2], [1, None, 0.5, 2]]),
+        ({1: 2**70, None: -(2**64), 2.5: True}, {"1": 2**70, "null": -(2**64), "2.5": True}),
+        (uuid.UUID(int=5), "00000000-0000-0000-0000-000000000005"),
+        ("\ud800 \x9b é", "\ud800 \x9b é"),
+        (1e300, 1e300),
+        (12345678901234567890, 12345678901234567890),
+        ({"a": math.nan, "b": {1, 2}}, {"a": None, "b": [1, 2]}),
+    ],
+)
+def test_a_value_comes_back_the_same_with_and_without_orjson(value, read):
+    again = decode(encode(value).encode())
+    assert again == read
+    assert type(again) is type(read)
+
+
+@pytest.mark.usefixtures("lane")
+@pytest.mark.parametrize("text", [b"", b"{", b"NaN", b'{"a":Infinity}', b'"\xff"', b"[" * 100_000, b"1 2"])
+def test_what_is_not_json_is_a_value_error(text):
+    with pytest.raises(ValueError, match=r"\S"):
+        decode(text)
+
+
+def test_without_orjson_there_is_no_fast_lane(monkeypatch):
+    monkeypatch.setitem(sys.modules, "orjson", None)
+    assert _values._fast() is None
+
+
+@pytest.mark.usefixtures("lane")
+def test_what_json_cannot_hold_is_told_by_its_type():
+    with pytest.raises(NotJSONError, match=r"test_records\.Unknown"):
+        encode([{"a": Unknown()}])
+
+
+class Unknown:
+    """Something without a JSON form."""
+
+
+# ---- lines
+
+
+@pytest.mark.parametrize("start", [0.0, 0.9999996, 1.0005, 1_700_000_000.115, 1_700_000_000.9999])
+def test_the_start_of_an_item_is_told_as_the_standard_library_does(start):
+    expected = dt.datetime.fromtimestamp(start, dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    record = json.loads(line(opening(0, "", 1), result(2), Span(1, 0, start, 0.0)))
+    assert record["start"] == expected
+
+
+def test_further_fields_come_last():
+    record = json.loads(line(opening(0, "", 1), failure("E", "m"), Span(1, 0, 0.0, 0.0), ',"version":2'))
+    assert list(record)[-1] == "version"
+
+
+def test_an_error_that_cannot_be_shown_is_named():
+    class Hostile(Exception):
+        def __str__(self):
+            raise ZeroDivisionError
+
+    assert message(Hostile()) == "<Hostile whose str() failed>"
+
+
+# ---- keys
+
+
+def test_a_key_depends_on_the_content_and_not_on_the_order_of_fields():
+    assert (
+        canonical({"b": 1, "a": [1.0, "é"]}) == canonical({"a": [1.0, "é"], "b": 1}) == b'{"a":[1.0,"\\u00e9"],"b":1}'
+    )
+    assert canonical(Page(1, dt.date(2026, 1, 2), Shade.DARK)) == b'{"_hidden":1,"seen":"2026-01-02","shade":"dark"}'
+
+
+def test_no_later_occurrence_has_the_key_of_another_item():
+    contents = [canonical(value) for value in ("a", "a 1", 1, [1], "1 1", {"a": 1})]
+    keys = {digest(content, occurrence, 16) for content in contents for occurrence in range(20)}
+    assert len(keys) == 20 * len(contents)
+
+
+@given(st.lists(st.tuples(st.binary(min_size=16, max_size=16) | st.just(bytes(16)), st.integers(0, 2**40))))
+def test_an_index_is_a_dict_that_knows_what_was_asked(pairs):
+    index, model, asked = Index(), {}, set()
+    for key, offset in pairs:
+        assert index.get(key) == model.get(key, NOWHERE)
+        index.put(key, offset)
+        model[key] = offset
+    for key, _ in pairs:
+        assert index.ask(key) == (key in asked, model[key])
+        assert index.get(key) == model[key]
+        asked.add(key)
+    assert index.ask(b"\1" * 16) == ((b"\1" * 16) in asked, model.get(b"\1" * 16, NOWHERE))
+
+
+def test_an_index_takes_at_most_40_bytes_for_each_key_and_forgets_none():
+    index = Index()
+    keys = [digest(b"%d" % number, 0, 16) for number in range(60_000)]
+    for offset, key in enumerate(keys):
+        index.put(key, offset)
+        if offset >= 20_000 and offset % 1000 == 0:
+            assert sum(map(sys.getsizeof, index._numbers + index._values)) / offset < 40
+    assert all(index.get(key) == offset for offset, key in enumerate(keys))
+
+
+# ---- the function
+
+
+def wrapper(fn):
+    @functools.wraps(fn)
+    def wrapped(*args):
+        return fn(*args)
+
+    return wrapped
+
+
+class Client:
+    async def get(self, item):
+        return item
+
+    async def __call__(self, item):
+        return item
+
+
+async def fetch(item):
+    return item
+
+
+def test_a_function_is_known_by_its_innermost_name_and_source():
+    name, source = made_by(fetch)
+    assert (name, len(source)) == ("fetch", 16)
+    assert made_by(functools.partial(wrapper(functools.partial(wrapper(fetch))), 1)) == (name, source)
+    assert made_by(Client().get).name == "Client.get"
+    assert made_by(Client()).name == "Client"
+    assert made_by(Client()).source is not None
+    assert made_by(lambda item: item).source is None
+    assert made_by(len) == ("len", None)
+
+
+def test_the_source_does_not_depend_on_how_far_it_is_indented_and_changes_with_the_body(tmp_path):
+    def load(text):
+        path = tmp_path / "jobs.py"
+        path.write_text(text)
+        importlib.invalidate_caches()
+        spec = importlib.util.spec_from_file_location("jobs", path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        importlib.import_module("linecache").checkcache()
+        return made_by(module.fetch)
+
+    plain = load("async def fetch(item):\n    return item\n")
+    indented = load("if True:\n    async def fetch(item):\n        return item\n")
+    assert plain == indented
+    assert load("async def fetch(item):\n    return item + 1\n").source != plain.source
+
+
+# ---- the file
+
+
+def opened(path, **how):
+    memory = Memory(
+        RecordFile(str(path), f"paco.map: the journal {path}", power=False),
+        MAKER,
+        **{"key": None, "version": None, **how},
+    )
+    memory.load()
+    return memory
+
+
+def a_record(item, *, id=0, ok=True, **more):
+    key = digest(canonical(item), 0, 16).hex()
+    outcome = result(item) if ok else failure("ValueError", "no")
+    more = "".join(f",{json.dumps(name)}:{json.dumps(value)}" for name, value in more.items())
+    return line(opening(id, key, item), outcome, Span(1, 0, 0.0, 1.0), more)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "run.jsonl"
+
+
+def close(memory):
+    memory._file.close()
+
+
+def test_the_last_record_of_an_item_counts(path):
+    path.write_bytes(a_record("a", ok=False) + a_record("b") + a_record("a", id=7))
+    memory = opened(path)
+    key, record = memory.recall("a")
+    assert (record.ok, record.outcome, record.key) == (True, "a", key)
+    assert memory.recall("c")[1] is None
+    close(memory)
+
+
+def test_two_keys_with_the_same_64_bits_are_not_taken_for_each_other(path):
+    key = digest(canonical("a"), 0, 16)
+    path.write_bytes(line(opening(0, (key[:8] + bytes(8)).hex(), "z"), result("z"), Span(1, 0, 0.0, 1.0)))
+    memory = opened(path)
+    assert memory.recall("a") == (key, None)
+    close(memory)
+
+
+def test_records_of_the_command_are_read_too(path):
+    path.write_bytes(line(opening(0, "77ab0c8e6f3d2b14", "a"), result(1), Span(1, 0, 0.0, 1.0)))
+    close(opened(path))
+
+
+@pytest.mark.parametrize("cut", range(1, 60))
+def test_a_torn_last_line_is_cut_off(path, cut):
+    whole = a_record("a") + a_record("b")
+    path.write_bytes(whole + a_record("c")[: -1 - cut])
+    close(opened(path))
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("rest", [b"\0" * 50, b'{"id":12\0\0\0', b"{", b'{"id"'])
+def test_what_a_loss_of_power_leaves_is_cut_off(path, rest):
+    path.write_bytes(a_record("a") + rest)
+    close(opened(path))
+    assert path.read_bytes() == a_record("a")
+
+
+def test_a_last_record_that_only_lacks_its_end_of_line_is_kept(path):
+    path.write_bytes((a_record("a") + a_record("b"))[:-1])
+    memory = opened(path)
+    assert memory.recall("b")[1].outcome == "b"
+    close(memory)
+    assert path.read_bytes() == a_record("a") + a_record("b")
+
+
+@pytest.mark.parametrize("text", [b'{"id":1,"name":"somebody else\'s"}', b"notes", b'{"a":{"b":[', b"\xff\xfe"])
+def test_another_file_is_refused_and_left_as_it_is(path, text):
+    path.write_bytes(text)
+    memory = Memory(RecordFile(str(path), "paco.map: the journal x", power=False), MAKER, key=None, version=None)
+    with pytest.raises(JournalError, match="is damaged: line 1 is not a record"):
+        memory.load()
+    assert path.read_bytes() == text
+    close(memory)
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (b"[1]", "it is not an object"),
+        (b"nothing", r"\S"),
+        (b'{"id":1,"ok":true,"result":1}', "its key is None"),
+        (b'{"id":1,"key":"zz","ok":true,"result":1}', "hexadecimal"),
+        (b'{"id":1,"key":"00","ok":true,"result":1}', "its key is '00'"),
+        (b'{"id":1,"key":"0011223344556677","ok":true}', "neither a result nor an error"),
+        (b'{"id":1,"key":"0011223344556677","ok":1,"result":1}', "neither a result nor an error"),
+        (b'{"id":1,"key":"0011223344556677","ok":false,"error":"x"}', "neither a result nor an error"),
+    ],
+)
+def test_a_damaged_line_is_told_with_its_number_and_what_to_do(path, damage, reason):
+    path.write_bytes(a_record("a") + b"\n" + damage + b"\n" + a_record("b"))
+    memory = Memory(RecordFile(str(path), "paco.map: the journal x", power=False), MAKER, key=None, version=None)
+    with pytest.raises(
+        JournalError, match=rf"is damaged: line 3 is not a record \(.*{reason}.*sed -i 3d .*move the file"
+    ):
+        memory.load()
+    close(memory)
+
+
+def test_each_single_flipped_bit_is_refused_or_leaves_all_other_records_as_they_are(path):
+    records = [a_record(word) for word in ("a", "b", "c")]
+    whole = b"".join(records)
+    refused = 0
+    for bit in range(8 * len(records[0]), 8 * (len(records[0]) + len(records[1])), 3):
+        flipped = bytearray(whole)
+        flipped[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(flipped)
+        memory = Memory(RecordFile(str(path), "paco.map: the journal x", power=False), MAKER, key=None, version=None)
+        told = None
+        try:
+            memory.load()
+        except JournalError as error:
+            told = str(error)
+            refused += 1
+        assert told is None or "line 2 is not a record" in told
+        assert told is not None or [memory.recall(word)[1].outcome for word in ("a", "c")] == ["a", "c"]
+        close(memory)
+    assert refused > len(records[1])
+
+
+def test_a_file_that_changes_under_the_run_is_told(path):
+    path.write_bytes(a_record("a") + a_record("b"))
+    memory = opened(path)
+    path.write_bytes(b"x" * 400)
+    with pytest.raises(JournalError, match="has been changed by someone else while this run uses it"):
+        memory.recall("b")
+    close(memory)
+
+
+def test_reading_ends_early_when_it_is_told_to(path):
+    path.write_bytes(a_record("a") + a_record("b"))
+    file = RecordFile(str(path), "x", power=False)
+    assert list(file.read()) == []
+    file.open()
+    lines = file.read()
+    next(lines)
+    file.stopped = True
+    assert list(lines) == []
+    file.close()
+    file.close()
+    assert file.line(0) == b""
+
+
+def test_what_is_no_regular_file_is_refused():
+    file = RecordFile("/dev/null", "paco.map: the journal /dev/null", power=False)
+    with pytest.raises(JournalError, match="the journal /dev/null is not a regular file"):
+        file.open()
+    file.close()
+
+
+def test_a_second_opener_is_refused_until_the_first_has_closed(path):
+    first, second = (RecordFile(str(path), "paco.map: the journal x", power=False) for _ in range(2))
+    first.open()
+    with pytest.raises(JournalError, match="the journal x is in use by another run; wait for that one to end"):
+        second.open()
+    second.close()
+    path.read_bytes()  # whoever reads it does not unlock it
+    with pytest.raises(JournalError):
+        second.open()
+    second.close()
+    first.close()
+    second.open()
+    second.close()
+
+
+def test_a_system_without_locks_goes_without(path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    files = [RecordFile(str(path), "x", power=False) for _ in range(2)]
+    for file in files:
+        file.open()
+    for file in files:
+        file.close()
+
+
+def test_a_new_file_can_be_read_by_its_owner_only(path):
+    old = os.umask(0)
+    try:
+        close(opened(path))
+    finally:
+        os.umask(old)
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_power_syncs_what_is_there_each_group_and_the_name_of_the_file(path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fdatasync", lambda descriptor: synced.append(os.fstat(descriptor).st_size))
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append("folder"))
+    path.write_bytes(b"1\n")
+    file = RecordFile(str(path), "x", power=True)
+    file.open()
+    file.append([b"2\n", b"3\n"])
+    file.close()
+    assert synced == [2, "folder", 6]
+
+
+def test_a_folder_that_cannot_be_synced_is_no_error(monkeypatch):
+    _file._sync_folder("/nowhere/at/all")
+    monkeypatch.delattr(os, "fdatasync")
+    synced = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    _file._sync(7)
+    assert synced == [7]
+
+
+def test_a_child_lets_go_of_the_file_whatever_its_parent_does(path):
+    file = RecordFile(str(path), "x", power=False)
+    file.open()
+    _file._leave_all()
+    second = RecordFile(str(path), "x", power=False)
+    second.open()
+    second.close()
+    assert Path(path).exists()
