@@ -101,6 +101,29 @@ async def paco_pipeline(fn: Fn, items: Sequence[int], limit: int) -> list[int]:
     return await (items | paco.map(fn, limit=limit) | paco.map(fn, limit=limit) | paco.map(fn, limit=limit))
 
 
+def nothing(_: object) -> None:
+    """Hear something, and do nothing."""
+
+
+async def paco_listened(fn: Fn, items: Sequence[int], limit: int) -> list[int]:
+    with paco.listening(nothing):
+        return await paco.map(fn, items, limit)
+
+
+async def paco_traced(fn: Fn, items: Sequence[int], limit: int) -> list[int]:
+    with paco.trace():
+        return await paco.map(fn, items, limit)
+
+
+async def paco_shown(fn: Fn, items: Sequence[int], limit: int) -> list[int]:
+    class Bar:
+        def update(self, n: int, /) -> None:
+            nothing(n)
+
+    with paco.progress(Bar()):
+        return await paco.map(fn, items, limit)
+
+
 # ---- the floors: what no library can be much below
 
 

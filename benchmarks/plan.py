@@ -70,6 +70,8 @@ def plan(setting: Setting) -> list[Table]:
         Table(workloads.SLOW_HEAD, shapes.SLOW_HEAD, setting, 4, 100, 0.6),
         Table(workloads.SLOW_HEAD, shapes.SLOW_HEAD_BUFFERED, setting, 4, 100, 0.6),
         Table(workloads.PIPELINE, shapes.PIPELINE, setting, LIMIT, FEW),
+        Table(workloads.INSTANT, shapes.LISTENERS, setting),
+        Table(workloads.SLEEP_0, shapes.LISTENERS, setting),
     ]
     others = [Setting(loop, eager) for loop, eager in product(("asyncio", "uvloop"), (False, True))]
     some = frozenset({shapes.BARE.name, shapes.GATHER.name, shapes.STREAMABLE.name})

@@ -82,4 +82,13 @@ PIPELINE = Shape(
         Peer("aiostream", libraries.aiostream_pipeline, COSTLY, packages=("aiostream",)),
     ],
 )
-SHAPES = (LIST, ORDERED, AS_COMPLETED, SLOW_HEAD, SLOW_HEAD_BUFFERED, SLOW_CONSUMER, PIPELINE)
+LISTENERS = Shape(
+    "listeners",
+    LIST.ours,
+    [
+        Peer("under paco.listening", peers.paco_listened),
+        Peer("under paco.progress", peers.paco_shown),
+        Peer("under paco.trace", peers.paco_traced),
+    ],
+)
+SHAPES = (LIST, ORDERED, AS_COMPLETED, SLOW_HEAD, SLOW_HEAD_BUFFERED, SLOW_CONSUMER, PIPELINE, LISTENERS)

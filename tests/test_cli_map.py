@@ -121,7 +121,8 @@ def folder(tmp_path, monkeypatch):
     before = set(sys.modules)
     yield tmp_path
     for name in set(sys.modules) - before:
-        del sys.modules[name]
+        if not name.startswith("paco."):
+            del sys.modules[name]
 
 
 def paco_map(*words):
@@ -374,11 +375,11 @@ def test_a_full_disk_ends_the_run_and_is_told(monkeypatch, capfd):
 
 
 def test_an_input_that_breaks_is_told_and_what_was_read_is_run(monkeypatch, capfd):
-    async def breaks(path, _):
+    def breaks(path, **_):
         yield b"1\n2\n"
         raise OSError(errno.EIO, "Input/output error", path)
 
-    monkeypatch.setattr("paco._cli._inputs.read_file", breaks)
+    monkeypatch.setattr("paco._cli._inputs.chunks_of", breaks)
     assert paco_map("jobs:echo", "three.txt") == 1
     out, err = capfd.readouterr()
     assert len(records(out)) == 2
@@ -553,10 +554,12 @@ def test_python_m_paco_is_the_command(monkeypatch, capfd):
 
 def test_the_end_of_a_run_is_not_cancelled(capfd):
     async def closing():
-        run = _run._Run(SimpleNamespace(console=None, reader=SimpleNamespace(total=None), display=None, stop=paco))
+        options = SimpleNamespace(halt=None, target="jobs:f", limit=1, rate=None)
+        reader, stop = SimpleNamespace(total=None), SimpleNamespace(want=int)
+        job = SimpleNamespace(options=options, console=None, reader=reader, display=None, stop=stop, earlier=None)
+        run = _run._Run(job)
         run._closing = True
-        run._job.stop = SimpleNamespace(want=lambda: None)
-        run._cancel()
+        run._cancel("")
         await asyncio.sleep(0)
 
     asyncio.run(closing())

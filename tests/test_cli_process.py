@@ -276,10 +276,12 @@ def test_on_a_terminal_one_line_is_repainted_and_failures_stay_above_it(start, f
         while part := screen.read(1):
             shown += part
     assert process.wait(30) == 1
-    assert "33%  1/3  1 ok  0 failed" in shown
-    assert "\r\x1b[K✗ #1 1  ValueError: no\r\n" in shown
-    assert shown.count("\x1b") == shown.count("\r\x1b[K")
-    assert shown.endswith("  failures  1 ValueError: no\r\n")
+    assert "  33%  1/3  eta 0:0" in shown
+    assert "  in flight 1/1   ok 1   failed 0\r\n" in shown
+    assert "\r\x1b[2A\x1b[J✗ #1 1  ValueError: no\r\n" in shown
+    assert "\x1b" not in shown.replace("\r\x1b[2A\x1b[J", "").replace("\r\x1b[1A\x1b[J", "").replace("\r\x1b[K", "")
+    again = f"paco map {' '.join(map(str, words[1:]))} --retry-failed"
+    assert shown.endswith(f"  failures  1 ValueError: no\r\n  again     {again}\r\n")
 
 
 def test_a_named_pipe_is_read_as_it_comes(start, folder):

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
+from types import SimpleNamespace
 
 import pytest
 
-from paco._cli._console import Console
-from paco._cli._inputs import Item, Problem
-from paco._cli._progress import Display, Progress, Tally
+from paco._cli._formats import Problem
+from paco._cli._inputs import Item
+from paco._cli._progress import Display, Progress
+from paco._cli._tally import Tally
+from paco._console import Console
 
 
 class Screen(Console):
@@ -30,37 +34,87 @@ class Screen(Console):
         self.painted.append(line)
 
 
-def made(display=Display.LIVE, width=80, total=1000):
+def made(display=Display.LIVE, width=80, total=1000, **how):
     screen, tally = Screen(width, live=display is Display.LIVE), Tally()
-    return screen, tally, Progress(screen, tally, lambda: total, display)
+    return screen, tally, Progress(screen, tally, lambda: total, display, **how)
+
+
+class Watched:
+    """A run that has waited."""
+
+    def __init__(self, **waited):
+        self.waited = waited
 
 
 def item(number=0, value="https://example.org/"):
     return Item(number, "", value, None)
 
 
-async def test_the_line_is_repainted_ten_times_a_second():
-    screen, tally, progress = made()
+async def test_the_lines_are_repainted_ten_times_a_second():
+    screen, tally, progress = made(title="fetch", limit=100, cap="500/s")
     progress.start()
-    tally.started = 150
+    tally.started, tally.retried = 150, 1904
     for done in (50, 100):
         await asyncio.sleep(0.45)
         tally.ok = done
+        tally.took(0.182)
     await asyncio.sleep(0.15)
     progress.stop()
     assert len(screen.painted) == 11
-    assert screen.painted[-2] == "  10%  100/1,000  100 ok  0 failed  100/s  50 in flight  eta 0:09"
+    assert screen.painted[-2].split("\n") == [
+        "fetch  " + "━" * 3 + "─" * 27 + "  10%  100/1,000  eta 0:09",
+        "  rate 100/s (cap 500/s)   in flight 50/100   ok 100   failed 0",
+        "  p50 182ms   p95 182ms   p99 182ms   retried 1,904",
+    ]
     assert screen.painted[-1] == ""
 
 
-async def test_a_line_without_a_known_total_says_what_is_done():
-    screen, tally, progress = made(total=None)
+async def test_what_the_run_waits_for_is_told_with_its_share_of_the_last_ten_seconds():
+    screen, _, progress = made()
     progress.start()
-    progress.state = "draining"
+    progress.watch(SimpleNamespace(run=(run := Watched(limit=0.0, rate=0.0))))
+    await asyncio.sleep(20)
+    assert "waiting" not in screen.painted[-1]
+    run.waited = {"limit": 6.0, "rate": 2.0}
+    await asyncio.sleep(0.1)
+    assert screen.painted[-1].endswith("\n  waiting on limit 75%")
+    await asyncio.sleep(10)
+    run.waited = {"limit": 6.0, "rate": 3.0}
+    await asyncio.sleep(0.1)
+    assert screen.painted[-1].endswith("\n  waiting on rate 100%")
+    progress.stop()
+
+
+@pytest.mark.parametrize(("width", "bar"), [(100, 30), (80, 20), (75, 15), (50, 0), (20, 0)])
+async def test_the_bar_is_as_long_as_there_is_room(width, bar):
+    screen, tally, progress = made(width=width, title="a long title of a run")
+    progress.start()
+    progress.say_state("draining")
+    tally.ok = 500
+    await asyncio.sleep(0.1)
+    progress.stop()
+    head = screen.painted[0].split("\n")[0]
+    assert head.count("━") + head.count("─") == bar
+    assert all(len(line) < width for line in screen.painted[0].split("\n"))
+
+
+async def test_a_run_without_a_known_total_says_what_is_done():
+    screen, tally, progress = made(total=None, title="fetch")
+    progress.start()
+    progress.say_state("draining")
     tally.started = tally.ok = 1
     await asyncio.sleep(0.1)
     progress.stop()
-    assert screen.painted[0] == "  draining  1 done  1 ok  0 failed  10/s  0 in flight"
+    assert screen.painted[0].split("\n")[0] == "draining  fetch  1 done"
+
+
+async def test_failures_have_their_share():
+    screen, tally, progress = made()
+    progress.start()
+    tally.ok, tally.failed = 999, 4
+    await asyncio.sleep(0.1)
+    progress.stop()
+    assert "   failed 4 (0.4%)" in screen.painted[0]
 
 
 async def test_what_does_not_fit_is_left_out():
@@ -68,16 +122,7 @@ async def test_what_does_not_fit_is_left_out():
     progress.start()
     await asyncio.sleep(0.1)
     progress.stop()
-    assert screen.painted[0] == "  0%  0/1,000  0 ok"
-
-
-async def test_a_wide_terminal_has_a_bar():
-    screen, tally, progress = made(width=200)
-    progress.start()
-    tally.ok = 500
-    await asyncio.sleep(0.1)
-    progress.stop()
-    assert screen.painted[0].startswith("  " + "━" * 15 + "─" * 15 + "  50%")
+    assert screen.painted[0] == "─" * 15 + "  0%  0/1,000\n  rate 0/s   in flight 0"
 
 
 async def test_an_empty_input_has_no_share():
@@ -85,7 +130,7 @@ async def test_an_empty_input_has_no_share():
     progress.start()
     await asyncio.sleep(0.1)
     progress.stop()
-    assert screen.painted[0] == "  0/0  0 ok  0 failed  0/s  0 in flight"
+    assert screen.painted[0].split("\n")[0] == "0/0"
 
 
 async def test_the_rate_is_that_of_the_last_ten_seconds():
@@ -94,7 +139,7 @@ async def test_the_rate_is_that_of_the_last_ten_seconds():
     tally.ok = 900
     await asyncio.sleep(30.05)
     progress.stop()
-    assert "  0/s  " in screen.painted[-2]
+    assert "  rate 0/s  " in screen.painted[-2]
 
 
 @pytest.mark.parametrize(("left", "shown"), [(10_000, "eta 1:40"), (800_000, "eta 2:13:20")])
@@ -104,7 +149,50 @@ async def test_the_eta_is_a_clock(left, shown):
     tally.ok = 10
     await asyncio.sleep(0.1)
     progress.stop()
-    assert screen.painted[0].endswith(shown)
+    assert screen.painted[0].split("\n")[0].endswith(shown)
+
+
+async def test_what_earlier_runs_have_done_counts_as_done():
+    screen = Screen(80)
+    tally = Tally(SimpleNamespace(skipped=600))
+    progress = Progress(screen, tally, lambda: 1000, Display.LIVE)
+    progress.start()
+    tally.ok = 100
+    await asyncio.sleep(0.1)
+    progress.stop()
+    assert screen.painted[0].split("\n")[0].endswith("  70%  700/1,000  eta 0:00")
+    tally.ok = 400
+    progress.summary()
+    assert "400 items   400 ok   0 failed   600 skipped" in screen.said[0]
+
+
+async def test_a_plain_line_has_it_all():
+    screen, tally, progress = made(Display.PLAIN, width=200)
+    progress.start()
+    progress.say_state("draining")
+    progress.watch(SimpleNamespace(run=Watched(input=1.0)))
+    tally.started, tally.ok = 150, 100
+    await asyncio.sleep(10)
+    progress.stop()
+    assert screen.said == [
+        "  draining  10%  100/1,000  100 ok  0 failed  10/s  50 in flight  eta 1:30  waiting on input 100%"
+    ]
+
+
+async def test_a_program_reads_the_figures_each_second():
+    screen, tally, progress = made(Display.JSON)
+    progress.start()
+    progress.failure(item(), Problem("E", ""))
+    await asyncio.sleep(1)
+    tally.started, tally.ok = 20, 10
+    tally.took(0.5)
+    await asyncio.sleep(1)
+    progress.stop()
+    progress.summary("stopped", "paco map again")
+    first, second, last = map(json.loads, screen.said)
+    assert (first["done"], first["total"], first["rate"], first["eta"]) == (0, 1000, 0, None)
+    assert (second["in_flight"], second["rate"], second["eta"], second["p95"]) == (10, 5, 198.0, 0.5)
+    assert (last["ended"], last["seconds"], last["again"]) == ("stopped", 2.0, "paco map again")
 
 
 async def test_off_a_terminal_there_is_a_line_each_ten_seconds():
@@ -120,7 +208,12 @@ async def test_a_failure_is_told_with_its_item_and_cause():
     screen, _, progress = made(width=49)
     progress.failure(item(3), Problem("ValueError", "bad \x1b[2J"))
     progress.failure(item(4, {"a": 1}), Problem("TimeoutError", ""))
-    assert screen.said == ["✗ #3 https://example.org/  ValueError: bad \\x1...", "✗ #4 {'a': 1}  TimeoutError"]
+    progress.failure(item(5), Problem("TimeoutError", ""), attempts=3)
+    assert screen.said == [
+        "✗ #3 https://example.org/  ValueError: bad \\x1...",
+        "✗ #4 {'a': 1}  TimeoutError",
+        "✗ #5 https://example.org/  Timeo...  (3 attempts)",
+    ]
 
 
 async def test_of_many_failures_at_once_the_first_are_told():
@@ -176,7 +269,7 @@ async def test_the_summary_says_how_it_went(seconds, shown):
     tally.fail(Problem("HTTPError", "503"))
     tally.fail(Problem("HTTPError", "503"))
     progress.summary()
-    assert screen.said == [shown, "  failures  2 HTTPError: 503"]
+    assert screen.said == [f"{shown}\n  failures  2 HTTPError: 503"]
 
 
 async def test_the_summary_of_a_run_that_was_stopped_counts_what_is_left():
@@ -192,7 +285,7 @@ async def test_failures_are_counted_by_kind():
         for _ in range(number + 1):
             tally.fail(Problem(f"Error{number}", "always the same" if number == 8 else f"{_}"))
     progress.summary()
-    assert screen.said[1].split("\n") == [
+    assert screen.said[0].split("\n")[1:] == [
         "  failures  9 Error8: always the same   8 Error7   7 Error6",
         "            6 Error5   5 Error4   4 Error3   3 Error2",
         "            2 Error1   and 1 other",

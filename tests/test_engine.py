@@ -473,6 +473,7 @@ async def test_a_worker_that_was_resumed_gives_way_once_and_goes_on_however_long
             await asyncio.sleep(0)
 
     monkeypatch.setattr("paco._engine.perf_counter", lambda: clock)
+    monkeypatch.setattr("paco._engine.own_clock", lambda loop: False)
     ticking = asyncio.create_task(tick())
     await paco.each(take, range(40), limit=4)
     ticking.cancel()
@@ -493,9 +494,25 @@ async def test_slow_items_that_have_come_in_are_dealt_with_before_more_go_out(mo
         clock += cost
 
     monkeypatch.setattr("paco._engine.perf_counter", lambda: clock)
+    monkeypatch.setattr("paco._engine.own_clock", lambda loop: False)
     await paco.each(take, range(80), limit=4)
     batches = [len(list(same)) for _, same in itertools.groupby(log)]
     assert set(batches[len(batches) // 2 : -5]) == {batch}
+
+
+async def test_on_a_clock_of_its_own_a_loop_runs_items_in_the_same_order_however_slow_the_machine_is(monkeypatch):
+    clock, log = 0.0, []
+
+    async def take(item):
+        nonlocal clock
+        log.append("out")
+        clock += 1
+        await asyncio.sleep(0)
+        log.append("in")
+
+    monkeypatch.setattr("paco._engine.perf_counter", lambda: clock)
+    await paco.each(take, range(40), limit=4)
+    assert {len(list(same)) for _, same in itertools.groupby(log[20:-8])} == {1}
 
 
 async def test_workers_that_give_way_do_not_keep_others_from_being_started(monkeypatch):
@@ -510,6 +527,7 @@ async def test_workers_that_give_way_do_not_keep_others_from_being_started(monke
         running -= 1
 
     monkeypatch.setattr("paco._engine.perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr("paco._engine.own_clock", lambda loop: False)
     await paco.each(take, range(300), limit=40)
     assert peak >= 35  # one that gives way has a slot, and no item
 

@@ -18,12 +18,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from paco._console import message
 from paco._records import _file, _values
 from paco._records._errors import JournalError
 from paco._records._file import RecordFile
 from paco._records._function import Maker, made_by
 from paco._records._keys import NOWHERE, Index, canonical, digest
-from paco._records._lines import Span, failure, line, message, opening, result
+from paco._records._lines import Span, failure, line, opening, result
 from paco._records._memory import Memory
 from paco._records._values import NotJSONError, decode, encode
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
+import itertools
 import random
 import weakref
 
 import pytest
 import stamina
 import tenacity
+from hypothesis import given
+from hypothesis import strategies as st
 
 import paco
 from paco.testing import Probe, cancel_at_every_step, now
@@ -347,14 +350,16 @@ async def test_an_item_in_back_off_gives_its_slot_to_another_one(make_limit, lon
     assert (now(), fetch.peak) == (50, 1)
 
 
-@pytest.mark.parametrize("make_limit", [lambda: 2, lambda: paco.Limit(2)], ids=["int", "Limit"])
-async def test_the_limit_holds_for_attempts_and_is_used_while_others_rest(make_limit, longest):
+@pytest.mark.parametrize(("make_limit", "end"), [(lambda: 2, 14), (lambda: paco.Limit(2), 13)], ids=["int", "Limit"])
+async def test_the_limit_holds_for_attempts_and_is_used_while_others_rest(make_limit, end, longest):
     fetch = Flaky(1, takes=1)
     results = await paco.map(paco.retry(fetch, wait=4), range(6), limit=make_limit())
     assert results == list(range(6))
     assert fetch.peak == 2
     assert len(fetch.times) == 12
-    assert now() == 14  # 18 if slots were kept; two of the six have to keep theirs, as two others rest already
+    # 18 if all kept their slots. Of the six two have to, as two others rest already; under a limit they rest as well,
+    # and nothing new begins.
+    assert now() == end
 
 
 @pytest.mark.parametrize("make_limit", [lambda: 3, lambda: paco.Limit(3)], ids=["int", "Limit"])
@@ -369,11 +374,27 @@ async def test_at_most_as_many_items_as_the_limit_rest_and_memory_stays_bounded(
     assert fetch.running == 0
 
 
-async def test_every_attempt_pays_the_rate(longest):
+@pytest.mark.parametrize("pause", [0, 7])
+@pytest.mark.parametrize("count", [None, 1, 2, 100])
+async def test_every_attempt_pays_the_rate(count, pause):
     rate = paco.Rate(1, per=1)
-    fetch = Flaky(1)
-    await paco.map(paco.retry(fetch, wait=0), range(5), limit=rate)
-    assert fetch.times == [float(second) for second in range(10)]
+    fetch = Flaky(2)
+    limit = rate if count is None else rate & paco.Limit(count)
+    await paco.map(paco.retry(fetch, on=lambda _: pause), range(8), limit=limit)
+    assert len(fetch.times) == 24
+    assert all(after - before >= 1 for before, after in itertools.pairwise(fetch.times))
+    if count is None or pause == 0:
+        assert now() <= 24 + pause  # and the rate is used
+
+
+async def test_under_a_rate_alone_a_thousand_items_may_rest_before_nothing_more_starts(longest):
+    source = paco.testing.Source(range(5000))
+    fetch = paco.retry(Flaky(9, takes=0), wait=10**6, max_wait=10**6)
+    running = asyncio.ensure_future(paco.map(fetch, source, limit=paco.Rate(100, per=1)))
+    await asyncio.sleep(100)
+    running.cancel()
+    await asyncio.wait([running])
+    assert source.pulled == 2000  # each has failed once
 
 
 async def test_in_back_off_an_item_holds_no_permit_of_a_limit(longest):
@@ -385,6 +406,31 @@ async def test_in_back_off_an_item_holds_no_permit_of_a_limit(longest):
     assert (other.times, now()) == ([1, 2, 3], 4)
     assert await first == [1]
     assert (fetch.times, now()) == ([0, 11], 12)
+
+
+@pytest.mark.parametrize("make_limit", [lambda: 1, lambda: paco.Limit(1)], ids=["int", "Limit"])
+async def test_an_item_that_is_cut_short_in_its_back_off_goes_on_without_a_slot_of_its_own(make_limit):
+    fetch = Flaky(lambda item: 2 * (item == 0), takes=1)
+
+    async def one(item):
+        try:
+            return await paco.timeout(paco.retry(fetch, on=lambda _: 10), 5)(item)
+        except TimeoutError:
+            return await paco.retry(fetch, on=lambda _: 10)(item)
+
+    limit = make_limit()
+    assert await paco.map(one, range(3), limit=limit) == [0, 1, 2]
+    assert fetch.times == [0, 1, 2, 5, 16]
+    if limit != 1:
+        assert (limit.in_flight, limit.waiting) == (0, 0)
+
+
+async def test_a_limit_of_somebody_else_is_left_for_the_back_off_and_entered_again(longest):
+    semaphore = asyncio.Semaphore(1)
+    fetch = Flaky(lambda item: item == 0, takes=10)
+    assert await paco.map(paco.retry(fetch, wait=10), range(4), limit=semaphore) == [0, 1, 2, 3]
+    assert fetch.times == [0, 10, 20, 30, 40]
+    assert not semaphore.locked()
 
 
 async def test_an_item_whose_slot_is_taken_waits_for_one(longest):
@@ -411,6 +457,61 @@ async def test_a_stream_delivers_the_others_while_the_first_item_rests(longest):
     fetch = Flaky(lambda item: item == 0, takes=1)
     stream = paco.map(paco.retry(fetch, wait=100, max_wait=100), range(3), limit=2).as_completed()
     assert [(item, now()) async for item in stream] == [(1, 1), (2, 2), (0, 102)]
+
+
+@given(
+    failures=st.lists(st.integers(0, 3), max_size=20),
+    limit=st.integers(1, 4),
+    counted=st.booleans(),
+    takes=st.integers(0, 3),
+    pause=st.integers(0, 5),
+)
+async def test_every_item_has_its_attempts_and_its_result_and_the_limit_holds(failures, limit, counted, takes, pause):
+    fetch = Flaky(lambda item: failures[item], takes=takes)
+    source = paco.testing.Source(range(len(failures)))
+    most = 0
+
+    async def one(item):
+        nonlocal most
+        most = max(most, source.pulled - finished)
+        return await fetch(item)
+
+    async def whole(item):
+        nonlocal finished
+        try:
+            return await paco.retry(one, attempts=4, on=lambda _: pause)(item)
+        finally:
+            finished += 1
+
+    finished = 0
+    results = await paco.map(whole, source, limit=paco.Limit(limit) if counted else limit)
+    assert results == list(range(len(failures)))
+    assert fetch.calls == {item: count + 1 for item, count in enumerate(failures)}
+    assert fetch.peak <= limit
+    assert most <= 2 * limit  # as many rest as run
+
+
+async def test_against_a_server_that_refuses_what_is_too_much_all_items_succeed(longest):
+    running, log = 0, []
+
+    async def server(item):
+        nonlocal running
+        if running == 5:
+            log.append((item, 429))
+            raise Busy(seconds=2)
+        running += 1
+        try:
+            await asyncio.sleep(1)
+        finally:
+            running -= 1
+        log.append((item, 200))
+        return item
+
+    fetch = paco.retry(server, attempts=100, on=lambda error: error.seconds)
+    assert await paco.map(fetch, range(300), limit=20) == list(range(300))
+    served = [item for item, status in log if status == 200]
+    assert sorted(served) == list(range(300))
+    assert len(log) > 300
 
 
 async def test_the_run_adds_its_note_after_that_of_the_attempts():

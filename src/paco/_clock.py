@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import time
 import weakref
+from asyncio import BaseEventLoop
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from collections.abc import Callable
+
+
+def own_clock(loop: AbstractEventLoop) -> bool:
+    """Tell whether a loop has a clock of its own, as that of `paco.testing` does."""
+    return isinstance(loop, BaseEventLoop) and type(loop).time is not BaseEventLoop.time
 
 
 class Clock:

@@ -39,7 +39,7 @@ class Crew(Nursery):
         self._limit = limit
         self._workers: set[asyncio.Task[None]] = set()  # the tasks that have a slot
         self._idle = 0  # those of them that are not in an item
-        self._resting = 0  # the tasks that have given their slot away for a while
+        self._resting: int = 0  # the tasks that have given their slot away for a while
         self._returning: deque[tuple[asyncio.Task[None], asyncio.Future[None]]] = deque()  # those that want one again
         self._attention = -1  # when as many items have been started, a worker asks before it takes another
         self._growing = False

@@ -11,6 +11,7 @@ async source, waking the consumer) is behind one comparison, ``started >= attent
 from __future__ import annotations
 
 import asyncio
+import math
 import sys
 from collections import deque
 from collections.abc import AsyncIterable, Awaitable
@@ -18,6 +19,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 from paco._check import shorten
+from paco._clock import own_clock
 from paco._crew import Crew
 from paco._errors import as_item_error, not_awaitable, trim
 from paco._outcomes import settled
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 
 #: Items between two looks at the clock, at most: 16 us of items that take 0.25 us.
 _STRIDE: Final = 64
-#: Seconds that an item holds the loop, at least, to be a slow one.
+#: Seconds that an item holds the loop, at least, to be a slow one where there is real time.
 _SLOW: Final = 20e-6
 
 
@@ -65,6 +67,7 @@ class Run(Crew):
         "_reader",
         "_since",
         "_sink",
+        "_slow",
         "_source",
         "_stride",
         "_turn",
@@ -97,6 +100,7 @@ class Run(Crew):
         self._offset = offset
         self.started: int = offset
         self._stride = 1
+        self._slow = math.inf  # seconds that an item holds the loop, at least, to be a slow one
         self._looked = self._since = 0.0
         self._counted = 0  # how many items had been started at the last look at the clock
         self._giving_way = 0  # the workers that have been suspended in an item, and take the next in the next turn
@@ -118,6 +122,8 @@ class Run(Crew):
             self._items = iter(self._source)
         if not self.enter():
             return
+        if self._in_batches and not own_clock(self._loop):  # or the order would be by chance, in tests too
+            self._slow = _SLOW
         if read:
             self._items = self._reader = Reader(source, self, self._loop)
             self.start_task(self._reader.read(), self._base.copy())
@@ -178,15 +184,15 @@ class Run(Crew):
         now = perf_counter()
         each = (now - self._looked) / (self.started - self._counted or 1)
         self._looked, self._counted = now, self.started
-        if each > _SLOW:
+        if each > self._slow:
             self._stride = 1
-            if self._in_batches and 0 < last != turn.present(self._loop) and not (self._ending or self._exhausted):
+            if 0 < last != turn.present(self._loop) and not (self._ending or self._exhausted):
                 await self._give_way()
                 now = perf_counter()
         elif each * self._stride < SLICE / 8:
             self._stride = min(2 * self._stride, _STRIDE)
         elif each * self._stride > SLICE / 4:
-            self._stride //= 2
+            self._stride = max(self._stride // 2, 1)
         while not (self._ending or self._exhausted or self._one_too_many()):
             number = turn.present(self._loop)
             if self._turn != number:

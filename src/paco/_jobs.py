@@ -9,7 +9,7 @@ from contextlib import ExitStack, asynccontextmanager, closing, suppress
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from paco import _check
+from paco import _check, events
 from paco._errors import as_item_error, trim
 from paco._source import Calls
 
@@ -156,6 +156,8 @@ class Job:
         except Exception as error:
             trim(error)
             failed = as_item_error(error)
+        if failed is not None:
+            events.failed(failed)
         self._settle(result, failed, catch=catch)
         try:
             return result, cast("Exception | None", failed)

@@ -129,8 +129,8 @@ class Nursery:
         error: BaseException | None = asyncio.CancelledError() if task.cancelled() else task.exception()
         if error is not None:
             self._task_failed(task, error)
-        self._tasks.discard(task)
         cast("Worker", task).nursery = None  # whoever keeps the task does not keep the results
+        self._tasks.discard(task)
         if not self._tasks:
             self._finish()
         elif len(self._tasks) == 1 and self.keeper is not None:

@@ -13,6 +13,7 @@ from paco import _check
 from paco._decorator import keep
 from paco._errors import as_item_error, trim
 from paco._types import P, T, T_co
+from paco.events import failed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable
@@ -203,7 +204,7 @@ def settle(
             if isinstance(error, asyncio.CancelledError) and _is_being_cancelled():
                 raise
             trim(error)  # and in no variable: the frames of an error that is kept lead back here
-            return Err(item, cast("Exception", as_item_error(error)), attempts.count, start, now() - began)
+            return _told(Err(item, cast("Exception", as_item_error(error)), attempts.count, start, now() - began))
         finally:
             try:
                 _attempts.reset(token)
@@ -213,6 +214,12 @@ def settle(
 
     _settling.add(wrapper.__code__)
     return keep(wrapper, fn)
+
+
+def _told(outcome: Err[Any]) -> Err[Any]:
+    """Tell listeners of an item that has failed though its function returns."""
+    failed(outcome.error)
+    return outcome
 
 
 #: The code of the functions that `settle` makes: their attributes are copied by decorators that are not ours.

@@ -1,8 +1,9 @@
-"""The same run under a limit object: a permit for each item, taken before the item, and given back when it has ended.
+"""The same run under a limit object: an item is taken, gets a permit, runs, and gives the permit back.
 
-The hot loop of `_engine.py` knows nothing of it: a number stays as fast as it is. Workers are recycled here as
-well, but one of them at a time stands at the *gate*: it waits for room, for an item and for the limit, in this order,
-and takes the item. Then the next one may. So nothing is created that cannot start, and who asks first is served first.
+The hot loop of `_engine.py` knows nothing of it: a number stays as fast as it is. Workers are recycled here as well,
+but one of them at a time stands at the *gate*: it waits for room, takes an item, and waits for the limit to let that
+start; then the next one may. So one item is taken ahead, no permit is asked for an item that does not come, and first
+come is first served. Under a limit that looks at items, some more may wait for their permits, outside of the gate.
 """
 
 from __future__ import annotations
@@ -30,14 +31,15 @@ _RESTING: Final = 1000
 
 
 class Start:
-    """What the worker at the gate has got."""
+    """An item that has been taken, and then its permit."""
 
     __slots__ = ("item", "number", "permit", "turn")
 
-    def __init__(self, number: int, item: Any, permit: Any, turn: int) -> None:
+    permit: Any
+
+    def __init__(self, number: int, item: Any, turn: int) -> None:
         self.number = number
         self.item = item
-        self.permit = permit  # with a limit that looks at the item it comes later
         self.turn = turn
 
 
@@ -87,7 +89,7 @@ class Paced(Run):
     ) -> None:
         super().__init__(name, fn, source, sink, limit=0, timeout=timeout, catch=catch, offset=offset)
         self._limiter = limit
-        self._ahead = limit.lookahead
+        self._ahead = max(limit.lookahead, 1)
         self._held = 0  # items that have been taken and wait for their permit
         self._buffer = buffer
         self._waiting = sink if isinstance(sink, InOrder) else None  # the results that wait for a consumer
@@ -122,8 +124,8 @@ class Paced(Run):
         return False
 
     def wanted(self) -> int:
-        """Return how many items could start now, as far as can be known: the next one."""
-        return 1 if self._sink.room(self.started) > self.started else 0
+        """Return how many more items may be taken now."""
+        return min(self._ahead - self._held, self._sink.room(self.started) - self.started)
 
     def _out_of_items(self) -> None:
         super()._out_of_items()
@@ -160,8 +162,7 @@ class Paced(Run):
         """Run an item; true when its worker may go on."""
         failed: BaseException | None = None
         try:
-            if self._ahead:
-                start.permit = await self._permit(start.item)
+            start.permit = await self._permit(start.item)
             self._permits[task] = start
             self._store[start.number] = await self._fn(start.item)
         except BaseException as error:
@@ -177,12 +178,23 @@ class Paced(Run):
             del self, failed, start  # the frames of an error that is kept lead back here
 
     async def _permit(self, item: Any) -> Any:
-        """Wait for the permit of an item that has been taken; what it raises is that item's error."""
+        """Wait for the permit of an item that has been taken.
+
+        What a limit says that looks at the item is an error of that item; another limit fails for all.
+        """
         try:
-            return await self._limiter.acquire(item)
+            permit = await self._limiter.reserve(item)
+            self._limiter.begin(permit)
+        except Exception as failed:
+            if not self._limiter.lookahead:
+                self._limit_failed(failed)
+            raise
         finally:
             self._held -= 1
+            if self._ahead == 1:
+                self._leave_gate()
             self._unpark(1)
+        return permit
 
     def _give_back(self, permit: Any, error: BaseException | None) -> Awaitable[None] | None:
         """Tell the limit how an item has ended."""
@@ -219,66 +231,40 @@ class Paced(Run):
         if self._ending or self._exhausted:
             return None
         self._at_gate = True
+        start: Start | None = None
         try:
             start = await self._next(turn)
         finally:
-            self._at_gate = False
-        if start is not None:
-            self._grow_soon()
+            if start is None or self._ahead > 1:
+                self._leave_gate()  # else it waits there for its permit
         return start
 
+    def _leave_gate(self) -> None:
+        self._at_gate = False
+        if not self._loop.is_closed():  # it is when this coroutine is being collected
+            self._grow_soon()
+
     async def _next(self, turn: int) -> Start | None:
-        """Wait for room, for an item and for the limit."""
-        start: Start | None = None
-        while start is None and (turn := await self._ready(turn)):
-            if (self._ahead and self._held >= self._ahead) or (self._resting and self._too_many_rest()):
+        """Wait for room and for an item, and take it."""
+        while turn := await self._ready(turn):
+            if self._held >= self._ahead or (self._resting and self._too_many_rest()):
                 await self._idling(self._park())
-            elif not self._ahead:
-                start = await self._take_with_permit(turn)
-            elif start := self._take(None, turn):
-                self._held += 1
-        return start
+            elif start := self._take(turn):
+                return start
+        return None
 
     async def _wait_for_turn(self) -> None:
         waiter = self._loop.create_future()
         self._off_duty.append(waiter)
         await waiter
 
-    async def _take_with_permit(self, turn: int) -> Start | None:
-        """Wait for the limit, then take the next item; give the permit back if there is none any more."""
-        self._idle += 1
-        try:
-            permit = await self._limiter.reserve()
-        except Exception as failed:
-            self._limit_failed(failed)
-            raise
-        finally:
-            self._idle -= 1
-        start: Start | None = None
-        error: BaseException | None = None
-        try:
-            taken = None if self._ending else self._take(permit, turn)
-            if taken is not None:
-                self._limiter.begin(permit)
-                start = taken
-        except BaseException as raised:
-            error = raised
-        try:
-            if start is None and (released := self._give_back(permit, error)) is not None:
-                await self._heard(released)
-            if error is not None:
-                raise error
-        finally:
-            del self, error  # the frames of an error that is kept lead back here
-        return start
-
-    def _take(self, permit: Any, turn: int) -> Start | None:
-        """Take the next item from the source."""
+    def _take(self, turn: int) -> Start | None:
         for item in self._items:
             number = self.started
             self.started = number + 1
+            self._held += 1
             self._follow()
-            return Start(number, item, permit, turn)
+            return Start(number, item, turn)
         self._out_of_items()
         return None
 

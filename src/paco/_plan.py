@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 from paco._engine import Run
 from paco._paced import Paced
 from paco._sinks import AsCompleted, Drop, InOrder, Judged, Keep, Sink
+from paco._watched import WatchedPaced, WatchedRun
+from paco.events import ears
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -64,10 +66,13 @@ class Plan:
         return run
 
     def _run(self, fn: ItemFunction, sink: Sink, limit: int | Limiter) -> Run:
+        """Make one that tells about itself only if somebody listens."""
         how: dict[str, Any] = {"timeout": self.timeout, "catch": self.catch, "offset": len(self.head)}
         if isinstance(limit, int):
-            return Run(self.name, fn, self.source, sink, limit=limit, **how)
-        return Paced(self.name, fn, self.source, sink, limit=limit, buffer=self.buffer, **how)
+            counted = WatchedRun if ears() else Run
+            return counted(self.name, fn, self.source, sink, limit=limit, **how)
+        paced = WatchedPaced if ears() else Paced
+        return paced(self.name, fn, self.source, sink, limit=limit, buffer=self.buffer, **how)
 
     async def collect(self) -> list[Any]:
         """Run, and return the results as a list."""

@@ -14,6 +14,7 @@ from paco._decorator import Decorator, decorator, keep
 from paco._errors import add_note
 from paco._outcomes import count_attempt
 from paco._timing import limiting
+from paco.events import retried
 
 if TYPE_CHECKING:
     from paco._types import P, T
@@ -63,11 +64,11 @@ def retry(
     """Call an async function again when it fails, after a pause that grows and is drawn by lot.
 
     Before the next attempt after the n-th it waits between 0 and ``min(max_wait, wait * 2 ** (n - 1))`` seconds:
-    exponential back-off with full jitter, so that those who have failed together do not come back together (Marc
-    Brooker, `Exponential Backoff and Jitter`__, AWS Architecture Blog, 2015). Meanwhile an item of a run gives its slot
-    and its permits to another one, and takes new ones before the next attempt: the limit is never idle, and every
-    attempt pays the rate. At most as many items as the limit rest at once; those beyond keep their slot, so that memory
-    stays bounded. Elsewhere it is a plain sleep.
+    exponential back-off with full jitter, so that those who have failed together do not come back together
+    (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/). Meanwhile an item of a run gives its
+    slot and its permits to another one, and takes new ones before the next attempt: others go on, and every attempt
+    pays the rate. As many items as the limit may rest while as many run; then nothing new begins before one is through,
+    so that memory stays bounded. Elsewhere it is a plain sleep.
 
     When no attempt is left the last exception is raised itself, with a note that tells the attempts and the time. So it
     is, at once, when ``on`` does not want it retried, when the budget is spent, or when the pause would not end before
@@ -76,8 +77,6 @@ def retry(
     A call that succeeds costs about 3 us more than that of ``fn``.
 
     A decorator too: ``@paco.retry``, ``@paco.retry(attempts=5)``.
-
-    __ https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
 
     Args:
         fn: The function to call; each attempt gets the same arguments.
@@ -129,6 +128,7 @@ def retry(
                 return await _check.awaitable("retry", fn, result)  # it is none: says so
             await pause
             count_attempt()
+            retried()
 
     return keep(wrapper, fn)
 

@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from dataclasses import replace
+from operator import length_hint
 from typing import TYPE_CHECKING, Any, Generic, Literal, overload
 
 from paco import _check
@@ -71,6 +72,11 @@ class Stream(
     def __repr__(self) -> str:
         plan = self._plan
         return f"<paco.{plan.name} stream of {_check.shorten(plan.fn)}, limit={plan.limit}, {self._use or 'unused'}>"
+
+    def __length_hint__(self) -> int:
+        plan = self._plan
+        hint = -1 if plan.gaps else length_hint(plan.source, -1)
+        return NotImplemented if hint < 0 else hint + len(plan.head)
 
     # ---- the same run in another form
 

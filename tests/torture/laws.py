@@ -171,7 +171,7 @@ def no_error_is_lost_or_told_twice(log: Log) -> None:
 def told(log: Log) -> list[int]:
     """Return how many errors each note, and each message to the loop, tells of."""
     more = [int(count) for text in texts(log) for count in re.findall(r"(\d+) more failed meanwhile", text)]
-    failing = [text.count("cancelled while it was failing with") for text in notes(log) if "TimeoutErr" not in text]
+    failing = [text.count("cancelled while it was failing with") for text in notes(log) if "RunTimeout" not in text]
     reported = [not isinstance(error, TimeoutError) for _, error in log.told if error is not None]
     return [*more, *failing, *reported]
 

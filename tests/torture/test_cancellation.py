@@ -173,6 +173,16 @@ async def iterate_plainly(stream):
         pass
 
 
+async def inside(block, work, source):
+    with block:
+        await (source | paco.map(work, limit=2) | paco.each(work, limit=1))
+
+
+class Bar:
+    def update(self, n):
+        pass
+
+
 OVER_ITEMS = {
     "map": lambda work, source: paco.map(work, source, limit=2),
     "map without a limit": paco.map,
@@ -205,6 +215,9 @@ OVER_ITEMS = {
     "retry under a limit": lambda work, source: paco.map(paco.retry(work, wait=0), source, limit=paco.Limit(2)),
     "hedge in a run": lambda work, source: paco.map(paco.hedge(work, 0), source, limit=2),
     "Stage": lambda work, source: source | paco.map(work, limit=2) | paco.filter(work) | paco.each(work, limit=1),
+    "listening": lambda work, source: inside(paco.listening(lambda _: None), work, source),
+    "trace": lambda work, source: inside(paco.trace(), work, source),
+    "progress": lambda work, source: inside(paco.progress(Bar()), work, source),
     "Stage of streams": lambda work, source: iterate(source | paco.flat_map(work, limit=2) | paco.map(work, limit=1)),
 }
 

@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import select
 import threading
+import zlib
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import io
-    from collections.abc import AsyncGenerator, Iterable
+    from collections.abc import AsyncGenerator, Generator
 
     from paco._cli._stop import Stop
 
 _CHUNK = 1 << 16
 #: A line may have this many bytes: more is an error of that item, and never a machine without memory.
 LONGEST_LINE = 16 << 20
+
+
+class BrokenInputError(OSError):
+    """An input that cannot be read on: the text says why."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(errno.EINVAL, text)
 
 
 class Splitter:
@@ -67,6 +76,7 @@ async def read_file(path: str, stop: Stop) -> AsyncGenerator[bytes]:
     with _opened(path) as file:
         while not stop.wanted and (chunk := file.read(_CHUNK)):
             yield chunk
+            await asyncio.sleep(0)  # of millions of items that are passed over, none lets the loop go on
 
 
 async def read_live(path: str | int, stop: Stop) -> AsyncGenerator[bytes]:
@@ -121,23 +131,62 @@ def _settle(future: asyncio.Future[bytes], answer: bytes | OSError) -> None:
         future.set_result(answer)
 
 
-class LineCount:
-    """Counts the lines of regular files in a thread while the run goes on; ``total`` is None until that is done."""
+class Unzip:
+    """Unpacks the chunks of a gzip file, piece by piece: a small file that holds gigabytes fills no memory."""
 
-    def __init__(self, paths: Iterable[str]) -> None:
-        self.total: int | None = None
-        self._paths = list(paths)
-        threading.Thread(target=self._count, name="paco-counter", daemon=True).start()
+    def __init__(self) -> None:
+        self._member: zlib._Decompress | None = None
 
-    def _count(self) -> None:
-        with contextlib.suppress(OSError):  # the run will say what is wrong with the file
-            self.total = sum(map(_count_lines, self._paths))
+    def feed(self, chunk: bytes) -> Generator[bytes]:
+        """Yield what is in ``chunk``, in pieces of 64 KiB at most.
+
+        Raises:
+            BrokenInputError: It is not gzip, or damaged.
+        """
+        full = False
+        while full or (chunk := self._begun(chunk)):
+            member = self._member = self._member or zlib.decompressobj(wbits=31)  # 31: with the header of gzip
+            try:
+                piece = member.decompress(chunk, _CHUNK)
+            except zlib.error:
+                raise BrokenInputError("it is damaged, or not gzip") from None
+            chunk = member.unconsumed_tail
+            full = len(piece) == _CHUNK  # then there may be more, though all of the chunk has been consumed
+            if member.eof:
+                self._member, chunk, full = None, member.unused_data, False
+            if piece:
+                yield piece
+
+    def _begun(self, chunk: bytes) -> bytes:
+        """Return ``chunk`` from where there is data: between members, as logs may have them, zeros are padding."""
+        return chunk if self._member else chunk.lstrip(b"\0")
+
+    def end(self) -> None:
+        """Hear that there are no more chunks.
+
+        Raises:
+            BrokenInputError: There should be.
+        """
+        if self._member is not None:
+            raise BrokenInputError("it is cut off: the gzip data has no end")
 
 
-def _count_lines(path: str) -> int:
-    count, last = 0, b"\n"
+async def unzipped(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    """Yield what is in the chunks of a gzip file."""
+    unzip = Unzip()
+    async with contextlib.aclosing(chunks):
+        async for chunk in chunks:
+            for piece in unzip.feed(chunk):
+                yield piece
+    unzip.end()
+
+
+def chunks_of(path: str, *, gzip: bool) -> Generator[bytes]:
+    """Yield the chunks of a regular file; for a thread."""
     with _opened(path) as file:
+        unzip = Unzip()
         while chunk := file.read(_CHUNK):
-            count += chunk.count(b"\n")
-            last = chunk
-    return count + (not last.endswith(b"\n"))
+            if gzip:
+                yield from unzip.feed(chunk)
+            else:
+                yield chunk

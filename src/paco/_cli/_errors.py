@@ -9,12 +9,10 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from paco._records._lines import message
+from paco._console import message
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-__all__ = ["ClosingError", "CommandError", "describe", "explain", "message", "suggest"]
 
 #: Code that stands between the command and the user's own: its frames say nothing about the error.
 _BETWEEN = ("<frozen ", str(Path(__file__).parent.parent), str(Path(importlib.__file__).parent), contextlib.__file__)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import inspect
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from paco._cli._errors import ClosingError, CommandError, explain, message, suggest
+from paco._cli._errors import ClosingError, CommandError, explain, suggest
+from paco._console import message
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -19,8 +20,16 @@ if TYPE_CHECKING:
 _TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
-def open_target(found: Any, name: str, arguments: Mapping[str, str]) -> AbstractAsyncContextManager[Function]:
+def open_target(
+    found: Any, name: str, arguments: Mapping[str, str], *, unpack: bool = False
+) -> AbstractAsyncContextManager[Function]:
     """Return a context manager that is entered around the run and gives the function.
+
+    Args:
+        found: What ``name`` stands for.
+        name: TARGET.
+        arguments: Of ``--arg``.
+        unpack: Whether items are objects whose members are keyword arguments.
 
     Raises:
         CommandError: ``found`` is neither an async function of one item nor an async context manager, or ``arguments``
@@ -29,14 +38,14 @@ def open_target(found: Any, name: str, arguments: Mapping[str, str]) -> Abstract
     if hasattr(found.__class__, "__aenter__"):
         if arguments:
             raise CommandError(f"{name} is made already: --arg has nothing to be given to")
-        return _entered(lambda: found, name)
+        return _entered(lambda: found, name, unpack=unpack)
     if _makes_manager(found):
         keywords = _convert(found, name, arguments)
         _bind(found, name, "called with --arg alone", **keywords)
-        return _entered(functools.partial(found, **keywords), name)
+        return _entered(functools.partial(found, **keywords), name, unpack=unpack)
     _check_async(found, name)
     keywords = _convert(found, name, arguments)
-    return _plain(_one_item(found, name, keywords))
+    return _plain(_one_item(found, name, keywords, unpack=unpack))
 
 
 def _makes_manager(found: Any) -> bool:
@@ -51,7 +60,7 @@ async def _plain(function: Function) -> AsyncGenerator[Function]:
 
 
 @asynccontextmanager
-async def _entered(make: Callable[[], Any], name: str) -> AsyncGenerator[Function]:
+async def _entered(make: Callable[[], Any], name: str, *, unpack: bool) -> AsyncGenerator[Function]:
     """Enter the user's manager; an error of its setup is one of the command, an error of its end stays what it is."""
     try:
         manager = make()
@@ -61,7 +70,7 @@ async def _entered(make: Callable[[], Any], name: str) -> AsyncGenerator[Functio
     try:
         what = f"what {name} yields"
         _check_async(function, what)
-        yield _one_item(function, what, {})
+        yield _one_item(function, what, {}, unpack=unpack)
     finally:
         try:
             await manager.__aexit__(None, None, None)
@@ -69,9 +78,17 @@ async def _entered(make: Callable[[], Any], name: str) -> AsyncGenerator[Functio
             raise ClosingError(f"closing {name} failed:\n{explain(error)}") from error
 
 
-def _one_item(function: Any, name: str, keywords: dict[str, Any]) -> Function:
+def _one_item(function: Any, name: str, keywords: dict[str, Any], *, unpack: bool) -> Function:
+    if unpack:  # whether the members of an item fit is known when there is an item
+        return functools.partial(_unpacked, functools.partial(function, **keywords))
     _bind(function, name, "called with one item", object(), **keywords)
     return functools.partial(function, **keywords) if keywords else function
+
+
+async def _unpacked(function: Callable[..., Awaitable[Any]], item: object) -> Any:
+    if not isinstance(item, dict):
+        raise TypeError(f"--unpack: expected a JSON object, got {type(item).__name__}")
+    return await function(**cast("dict[str, Any]", item))
 
 
 def _bind(function: Any, name: str, how: str, /, *arguments: Any, **keywords: Any) -> None:

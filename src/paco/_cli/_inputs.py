@@ -2,38 +2,28 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import stat
+import threading
 from contextlib import aclosing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from paco._cli._chunks import LONGEST_LINE, LineCount, Splitter, read_file, read_live
+from paco._cli._chunks import chunks_of, read_file, read_live, unzipped
 from paco._cli._errors import CommandError
+from paco._cli._formats import FORMATS, Problem
 from paco._cli._keys import Keys
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 
+    from paco._cli._formats import Format
     from paco._cli._stop import Stop
 
 STDIN = "-"
-FORMATS = ("lines", "jsonl")
-_BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl"}
-#: Formats that a suffix names and that are not read as such: treating them as lines would only seem to work.
-_NOT_READ = (".json", ".csv", ".tsv", ".gz")
-_SHOWN = 200
-
-
-_Parse: TypeAlias = "Callable[[str], tuple[Any, Problem | None]]"
-
-
-class Problem(NamedTuple):
-    """Why an item cannot be run: the ``error`` of its record."""
-
-    type: str
-    message: str
+_ZIPPED = ".gz"
+_BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv"}
 
 
 class Item(NamedTuple):
@@ -44,6 +34,9 @@ class Item(NamedTuple):
     value: Any
     problem: Problem | None
 
+    def __repr__(self) -> str:
+        return repr(self.value)  # what messages and pictures show of it
+
 
 class Input(NamedTuple):
     """One INPUT: a regular file, or one that may keep its reader waiting (a pipe, a terminal, a device)."""
@@ -51,6 +44,12 @@ class Input(NamedTuple):
     path: str | int
     format: str
     regular: bool
+    gzip: bool = False
+
+    @property
+    def name(self) -> str:
+        """What to call it."""
+        return self.path if isinstance(self.path, str) else "standard input"
 
 
 def find_inputs(names: Sequence[str], format_: str | None, *, stdin: int) -> list[Input]:
@@ -62,9 +61,17 @@ def find_inputs(names: Sequence[str], format_: str | None, *, stdin: int) -> lis
     if names.count(STDIN) > 1:
         raise CommandError("INPUT - (standard input) is given twice; it can be read once")
     return [
-        Input(stdin, format_ or "lines", regular=False) if name == STDIN else _find_file(name, format_)
+        _made(stdin, "", format_ or "lines", regular=False) if name == STDIN else _find_file(name, format_)
         for name in names
     ]
+
+
+def _made(path: str | int, name: str, format_: str | None, *, regular: bool) -> Input:
+    """Return an input whose format is said, or else told by its name."""
+    zipped = name.lower().endswith(_ZIPPED) or (format_ or "").endswith(_ZIPPED)
+    plain = name[: -len(_ZIPPED)] if name.lower().endswith(_ZIPPED) else name
+    told = _BY_SUFFIX.get(Path(plain).suffix.lower(), "lines")
+    return Input(path, (format_ or told).removesuffix(_ZIPPED), regular, zipped)
 
 
 def _find_file(name: str, format_: str | None) -> Input:
@@ -76,100 +83,153 @@ def _find_file(name: str, format_: str | None) -> Input:
         raise CommandError(f"cannot read {name}: it is a folder; name the files in it, for example {name}/*")
     if not os.access(name, os.R_OK):
         raise CommandError(f"cannot read {name}: permission denied")
-    suffix = Path(name).suffix.lower()
-    if format_ is None and suffix in _NOT_READ:
-        raise CommandError(
-            f"{name}: paco map reads lines and .jsonl, not {suffix}; --format lines takes each of its lines as an item"
-        )
-    return Input(name, format_ or _BY_SUFFIX.get(suffix, "lines"), stat.S_ISREG(mode))
+    return _made(name, name, format_, regular=stat.S_ISREG(mode))
+
+
+class Count:
+    """Counts the items of regular files in a thread while the run goes on; ``total`` is None until that is done."""
+
+    def __init__(self, inputs: Iterable[Input]) -> None:
+        self.total: int | None = None
+        self._inputs = list(inputs)
+        threading.Thread(target=self._count, name="paco-counter", daemon=True).start()
+
+    def _count(self) -> None:
+        with contextlib.suppress(OSError):  # the run will say what is wrong with the file
+            self.total = sum(map(_count_items, self._inputs))
+
+
+def _count_items(one: Input) -> int:
+    cutter = FORMATS[one.format]()
+    count = 0
+    for chunk in chunks_of(str(one.path), gzip=one.gzip):
+        count += sum(1 for _ in cutter.split(chunk))
+    return count + sum(1 for _ in cutter.last())
 
 
 class Reader:
-    """Reads the items one after the other, in constant memory but for the keys."""
+    """Reads the items one after the other, in constant memory but for the keys.
 
-    def __init__(self, inputs: Sequence[Input], stop: Stop, head: int | None = None) -> None:
+    Args:
+        inputs: Where from.
+        stop: Ends the items early.
+        head: Items at most; ``None`` for all.
+        total: How many there are, where nobody can count them: it is believed until they have ended.
+        key: The member that identifies an item; ``None`` for all of its content.
+        skips: Says by its key whether an item is not wanted.
+    """
+
+    def __init__(
+        self,
+        inputs: Sequence[Input],
+        stop: Stop,
+        head: int | None = None,
+        total: int | None = None,
+        *,
+        key: str | None = None,
+        skips: Callable[[str], bool] | None = None,
+    ) -> None:
         self._inputs = inputs
         self._stop = stop
         self._head = head
         self._keys = Keys()
+        self._key = key
+        self._skips = skips
         self._read = 0
-        self._blank = 0
-        self._ended = False
+        self._said = total
+        #: Whether all items have been read.
+        self.ended = False
         #: An input that broke in the middle; what was read before is run to its end.
         self.error: OSError | None = None
         regular = all(one.regular for one in inputs)
-        self._count = LineCount(str(one.path) for one in inputs) if regular else None
+        self._count = Count(inputs) if regular else None
 
     def total(self) -> int | None:
         """Return how many items there are, as far as that is known already."""
-        if self._ended:
+        if self.ended:
             return self._read
-        if self._count is None or self._count.total is None:
+        counted = None if self._count is None else self._count.total
+        known = self._said if counted is None else counted
+        if known is None:
             return None
-        total = max(self._count.total - self._blank, self._read)
-        return total if self._head is None else min(total, self._head)
+        return max(self._read, known if self._head is None else min(known, self._head))
 
-    async def items(self) -> AsyncGenerator[Item]:
-        """Yield the items until the inputs end, ``head`` is reached, or a stop is wanted."""
-        async with aclosing(self._batches()) as batches:
-            async for parse, lines in batches:
-                for line in lines:
-                    if self._stop.wanted:
-                        return
-                    if not line.strip():
-                        self._blank += 1
-                        continue
-                    yield self._item(parse, line)
-                    if self._read == self._head:  # and not before the next: it may never come
-                        self._ended = True
-                        return
-        self._ended = self.error is None and not self._stop.wanted
+    def items(self) -> Iterator[Item] | AsyncGenerator[Item]:
+        """Return the items, until the inputs end, ``head`` is reached, or a stop is wanted.
 
-    async def _batches(self) -> AsyncGenerator[tuple[_Parse, list[bytes]]]:
+        Regular files are read in place: that takes a fifth of the time. All that may keep its reader waiting, and a
+        resumed run, which may have to pass over millions of items, lets the loop go on.
+        """
+        if self._count is not None and self._skips is None:
+            return self._items()
+        return self.live_items()
+
+    def _items(self) -> Iterator[Item]:
         for one in self._inputs:
-            parse = _PARSERS[one.format]
-            splitter = Splitter()
-            chunks = read_file(str(one.path), self._stop) if one.regular else read_live(one.path, self._stop)
+            cutter = FORMATS[one.format]()
             try:
-                async with aclosing(chunks):
-                    async for chunk in chunks:
-                        yield parse, splitter.feed(chunk)
+                for chunk in chunks_of(str(one.path), gzip=one.gzip):
+                    yield from self._pick(cutter, cutter.split(chunk))
+                    if self.ended or self._stop.wanted:
+                        return
+                yield from self._pick(cutter, cutter.last())
             except OSError as error:
-                self.error = error
+                self._broken(one, error)
                 return
-            yield parse, splitter.end()
+        self.ended = not self._stop.wanted
 
-    def _item(self, parse: _Parse, line: bytes) -> Item:
-        text = line.removesuffix(b"\r").decode(errors="backslashreplace")
-        value, problem = parse(text) if len(line) <= LONGEST_LINE else _cut_short(text)
-        item = Item(self._read, self._keys.key(value), value, problem)
+    async def live_items(self) -> AsyncGenerator[Item]:
+        """Yield the items, while the loop goes on."""
+        for one in self._inputs:
+            cutter = FORMATS[one.format]()
+            try:
+                async with aclosing(self._batches(one, cutter)) as batches:
+                    async for batch in batches:
+                        for item in self._pick(cutter, batch):
+                            yield item
+                        if self.ended or self._stop.wanted:
+                            return
+            except OSError as error:
+                self._broken(one, error)
+                return
+        self.ended = not self._stop.wanted
+
+    def _broken(self, one: Input, error: OSError) -> None:
+        error.filename = one.name
+        self.error = error
+
+    async def _batches(self, one: Input, cutter: Format) -> AsyncGenerator[Iterable[bytes]]:
+        """Yield the raw items of each chunk, and of the end."""
+        chunks = read_file(str(one.path), self._stop) if one.regular else read_live(one.path, self._stop)
+        if one.gzip:
+            chunks = unzipped(chunks)
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                yield cutter.split(chunk)
+        if not self._stop.wanted:  # else the end is none
+            yield cutter.last()
+
+    def _pick(self, cutter: Format, batch: Iterable[bytes]) -> Iterator[Item]:
+        """Yield the items of a batch that are wanted."""
+        for raw in batch:
+            if self._stop.wanted:
+                return
+            if (item := self._item(cutter, raw)) is not None:
+                yield item
+            if self._read == self._head:  # and not before the next: it may never come
+                self.ended = True
+                return
+
+    def _item(self, cutter: Format, raw: bytes) -> Item | None:
+        """Return the next item, or ``None`` if it is not wanted."""
+        value, problem = cutter.parse(raw)
+        key: str | None = None
+        if self._key is not None and problem is None:
+            if isinstance(value, dict) and self._key in value:
+                key = self._keys.key(cast("dict[str, Any]", value)[self._key])
+            else:
+                problem = Problem("KeyError", f"--key: the item is no object with a member {self._key!r}")
+        key = key or self._keys.key(value)
+        number = self._read
         self._read += 1
-        return item
-
-
-def _cut_short(text: str) -> tuple[Any, Problem | None]:
-    return text[:_SHOWN] + "...", Problem("LineTooLong", f"a line may have {LONGEST_LINE >> 20} MiB")
-
-
-def _parse_line(text: str) -> tuple[Any, Problem | None]:
-    return text, None
-
-
-def _parse_json(text: str) -> tuple[Any, Problem | None]:
-    try:
-        return _DECODER.decode(text), None
-    except json.JSONDecodeError as error:
-        reason = f"{error.msg} at column {error.colno}"
-    except ValueError as error:  # NaN, or a number of thousands of digits
-        reason = str(error)
-    except RecursionError:
-        reason = "it is nested too deeply"
-    return text, Problem("JSONDecodeError", f"the line is not JSON: {reason}")
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not JSON")
-
-
-_DECODER = json.JSONDecoder(parse_constant=_refuse)
-_PARSERS: dict[str, _Parse] = {"lines": _parse_line, "jsonl": _parse_json}
+        return None if self._skips is not None and self._skips(key) else Item(number, key, value, problem)

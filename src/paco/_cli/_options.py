@@ -5,14 +5,15 @@ from __future__ import annotations
 import argparse
 import itertools
 import re
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from paco._cli._errors import CommandError, suggest
-from paco._cli._inputs import FORMATS
+from paco._cli._formats import FORMATS
 from paco._cli._progress import MODES
+from paco._cli._words import Halt, Rate, duration, halt, pair, rate, whole_number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 _EXAMPLES = """\
 Run an async function over every item of a file: one JSON record each.
@@ -25,18 +26,12 @@ examples:
 _EPILOG = """\
 exit codes:
   0    all ok
-  1    some items failed, or an input or the output broke
+  1    some items failed or were left out, or an input or the output broke
   2    wrong use, or TARGET could not be set up: nothing was run
+  3    halted by a failure rule
   130  ended by Ctrl-C (143: by SIGTERM)
   141  the reader of the output has gone
 """
-_TARGET = (
-    "module:function or path.py:function; an async def f(item), or an async context manager that yields such a function"
-)
-_LIMIT = "items in flight at once; 0: no limit (default: 32)"
-_OUTPUT = "append the records to FILE as items finish, a line of JSON each; - for stdout (default)"
-_PROGRESS = "auto: a live line on a terminal, else plain; plain: a line each 10 s; off: no words"
-_ARGUMENT = "a keyword argument for TARGET; may be given again"
 
 
 class MapOptions(NamedTuple):
@@ -45,11 +40,28 @@ class MapOptions(NamedTuple):
     target: str
     inputs: list[str]
     limit: int
+    rate: Rate | None
+    timeout: float | None
+    retries: int
+    retry_on: list[str]
     output: str
-    format: str | None
-    head: int | None
-    arguments: dict[str, str]
+    keep_order: bool
+    values: bool
+    resume: bool
+    retry_failed: bool
+    key: str | None
+    halt: Halt | None
+    max_time: float | None
+    grace: float
+    dry_run: bool
     progress: str
+    report: str | None
+    trace: str | None
+    format: str | None
+    total: int | None
+    head: int | None
+    unpack: bool
+    arguments: dict[str, str]
 
 
 class _Parser(argparse.ArgumentParser):
@@ -59,48 +71,108 @@ class _Parser(argparse.ArgumentParser):
         raise CommandError(f"{message}\ntry: {self.prog} --help")
 
 
-def _whole_number(least: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not re.fullmatch(r"[0-9]{1,18}", text, re.ASCII) or int(text) < least:
-            raise argparse.ArgumentTypeError(f"must be a whole number of {least} or more, got {text!r}")
-        return int(text)
-
-    return parse
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not (equals and name.isidentifier()):
-        raise argparse.ArgumentTypeError(f"must be NAME=VALUE, got {text!r}")
-    return name, value
-
-
-def _map_parser() -> _Parser:
-    parser = _Parser(
-        prog="paco map",
-        usage="paco map [options] TARGET [INPUT ...]",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+def _new_parser(name: str, usage: str, epilog: str = "") -> _Parser:
+    return _Parser(
+        prog=name,
+        usage=usage,
+        epilog=epilog,
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=26),
         allow_abbrev=False,
         add_help=False,
     )
-    what = parser.add_argument_group("what")
-    what.add_argument("target", metavar="TARGET", nargs="?", help=_TARGET)
-    what.add_argument("inputs", metavar="INPUT", nargs="*", help="files of lines, or .jsonl; - for stdin (default)")
-    pace = parser.add_argument_group("pace")
-    pace.add_argument("-l", "--limit", type=_whole_number(0), default=32, metavar="N", help=_LIMIT)
-    output = parser.add_argument_group("output")
-    output.add_argument("-o", "--output", default="-", metavar="FILE", help=_OUTPUT)
-    output.add_argument("--progress", choices=MODES, default="auto", metavar="MODE", help=_PROGRESS)
-    source = parser.add_argument_group("input")
-    source.add_argument("--format", choices=FORMATS, metavar="FORMAT", help="lines or jsonl (default: by the name)")
-    source.add_argument("--head", type=_whole_number(1), metavar="N", help="only the first N items")
-    source.add_argument(
-        "--arg", type=_pair, action="append", default=[], dest="arguments", metavar="NAME=VALUE", help=_ARGUMENT
-    )
-    other = parser.add_argument_group("other")
-    other.add_argument("-h", "--help", action="store_true", help="show this")
+
+
+def _map_parser() -> _Parser:
+    parser = _new_parser("paco map", "paco map [options] TARGET [INPUT ...]", _EPILOG)
+    _add_what(parser)
+    _add_pace(parser)
+    _add_output(parser)
+    _add_resume(parser)
+    _add_stop(parser)
+    _add_look(parser)
+    _add_input(parser)
     return parser
+
+
+def _add_what(parser: _Parser) -> None:
+    group = parser.add_argument_group("what")
+    target = "module:function or path.py:function; an async def f(item), or an async context manager that yields one"
+    group.add_argument("target", metavar="TARGET", nargs="?", help=target)
+    inputs = "files of lines, .jsonl, .json (an array), .csv, .tsv, .gz of each; - for stdin (default)"
+    group.add_argument("inputs", metavar="INPUT", nargs="*", help=inputs)
+
+
+def _add_pace(parser: _Parser) -> None:
+    group = parser.add_argument_group("pace")
+    limit = "items in flight at once; 0: no limit (default: 32)"
+    group.add_argument("-l", "--limit", type=whole_number(0), default=32, metavar="N", help=limit)
+    group.add_argument("-r", "--rate", type=rate, metavar="N/UNIT", help="starts per s, m or h at most, e.g. 50/s")
+    group.add_argument("-t", "--timeout", type=duration, metavar="DUR", help="for each attempt, e.g. 30s")
+    retries = "further attempts, after exponential back-off with full jitter (default: 0)"
+    group.add_argument("--retries", type=whole_number(0), default=0, metavar="N", help=retries)
+    on = "exception to retry (module.Name), or module:predicate; may be given again (default: any Exception)"
+    group.add_argument("--retry-on", action="append", default=[], metavar="NAME", help=on)
+
+
+def _add_output(parser: _Parser) -> None:
+    group = parser.add_argument_group("output")
+    output = "append the records to FILE as items finish, a line of JSON each; - for stdout (default)"
+    group.add_argument("-o", "--output", default="-", metavar="FILE", help=output)
+    group.add_argument("-k", "--keep-order", action="store_true", help="write in the order of the input")
+    group.add_argument("--values", action="store_true", help="only the results, a line of JSON each")
+
+
+def _add_resume(parser: _Parser) -> None:
+    group = parser.add_argument_group("resume")
+    resume = "skip the items that FILE has results of; those that failed or are missing run"
+    group.add_argument("--resume", action="store_true", help=resume)
+    group.add_argument("--retry-failed", action="store_true", help="run only the items that failed in FILE")
+    key = "the member that identifies an item that is an object (default: its content)"
+    group.add_argument("--key", metavar="FIELD", help=key)
+
+
+def _add_stop(parser: _Parser) -> None:
+    group = parser.add_argument_group("stop")
+    when = "soon (start nothing more) or now (cancel too), after N failures or N%% of all items: soon,fail=10%%"
+    default = " (default: soon, if the first 20 items all fail; never: not even then)"
+    group.add_argument("--halt", type=halt, metavar="WHEN,fail=N", help=when + default)
+    group.add_argument("--fail-fast", action="store_const", const=Halt("now", 1), dest="halt", help="--halt now,fail=1")
+    group.add_argument("--max-time", type=duration, metavar="DUR", help="start nothing after this, e.g. 90s, 8h")
+    grace = "on SIGTERM, wait this long for running items (default: 10s)"
+    group.add_argument("--grace", type=duration, default=10.0, metavar="DUR", help=grace)
+
+
+def _add_look(parser: _Parser) -> None:
+    group = parser.add_argument_group("look")
+    dry = "import TARGET, check its parameters, count the items; run nothing"
+    group.add_argument("-n", "--dry-run", action="store_true", help=dry)
+    progress = "auto: live lines on a terminal (bar: anywhere), else plain: a line each 10 s; json: each second; off"
+    group.add_argument("--progress", choices=MODES, default="auto", metavar="MODE", help=progress)
+    group.add_argument("--report", metavar="FILE", help="write a page of HTML with pictures of the run")
+    group.add_argument("--trace", metavar="FILE", help="write a trace for https://ui.perfetto.dev")
+    group.add_argument("-h", "--help", action="store_true", help="show this")
+
+
+def _add_input(parser: _Parser) -> None:
+    group = parser.add_argument_group("input")
+    formats = f"{', '.join(FORMATS)}, or one with .gz (default: by the name of INPUT)"
+    group.add_argument("--format", metavar="FORMAT", type=_format, help=formats)
+    total = "how many items there are, for the progress of a pipe"
+    group.add_argument("--total", type=whole_number(0), metavar="N", help=total)
+    group.add_argument("--head", type=whole_number(1), metavar="N", help="only the first N items")
+    unpack = "call TARGET with the members of a JSON object as keyword arguments"
+    group.add_argument("--unpack", action="store_true", help=unpack)
+    argument = "a keyword argument for TARGET; may be given again"
+    group.add_argument(
+        "--arg", type=pair, action="append", default=[], dest="arguments", metavar="NAME=VALUE", help=argument
+    )
+
+
+def _format(text: str) -> str:
+    if text.removesuffix(".gz") not in FORMATS:
+        known = f"one of {', '.join(FORMATS)}, or one of these with .gz"
+        raise argparse.ArgumentTypeError(f"must be {known}, got {text!r}{suggest(text, FORMATS)}")
+    return text
 
 
 def _check_options(parser: _Parser, words: Sequence[str]) -> None:
@@ -112,6 +184,29 @@ def _check_options(parser: _Parser, words: Sequence[str]) -> None:
             parser.error(f"unknown option {name}{suggest(name, known)}")
 
 
+def _parsed(parser: _Parser, argv: Sequence[str]) -> argparse.Namespace | str:
+    """Return what the words say, or the help if they ask for it."""
+    words = list(itertools.takewhile("--".__ne__, argv))
+    _check_options(parser, words)
+    if "-h" in words or "--help" in words:
+        return parser.format_help()
+    given, rest = parser.parse_known_intermixed_args(list(argv))
+    if rest:
+        parser.error(f"unknown option {rest[0]}" if rest[0].startswith("-") else f"one FILE too many: {rest[0]}")
+    return given
+
+
+def _check_together(parser: _Parser, options: MapOptions) -> None:
+    """Refuse options that make no sense together."""
+    resumes = options.resume or options.retry_failed
+    if options.resume and options.retry_failed:
+        parser.error("--resume runs the items that failed as well; give either --resume or --retry-failed")
+    if resumes and options.output == "-":
+        parser.error("--resume and --retry-failed read the records of earlier runs: name their file with --output")
+    if resumes and options.values:
+        parser.error("--values writes no records to resume from; leave it away, and take the results with: jq .result")
+
+
 def parse_map(argv: Sequence[str]) -> MapOptions | str:
     """Return what was asked for, or the help to print.
 
@@ -119,16 +214,43 @@ def parse_map(argv: Sequence[str]) -> MapOptions | str:
         CommandError: The words make no sense; the text says which and why.
     """
     parser = _map_parser()
-    words = list(itertools.takewhile("--".__ne__, argv))
-    _check_options(parser, words)
-    if "-h" in words or "--help" in words:
-        return f"{_EXAMPLES}\n{parser.format_help()}"
-    options, rest = parser.parse_known_intermixed_args(list(argv))
-    if rest:
-        parser.error(f"unknown option {rest[0]}")
-    if options.target is None:
+    given = _parsed(parser, argv)
+    if isinstance(given, str):
+        return f"{_EXAMPLES}\n{given}"
+    if given.target is None:
         parser.error("TARGET is missing: module:function or path.py:function")
-    given = vars(options)
-    del given["help"]
-    given["arguments"] = dict(given["arguments"])
-    return MapOptions(**given)
+    found: dict[str, Any] = {name: getattr(given, name) for name in MapOptions._fields}
+    found["arguments"] = dict(found["arguments"])
+    options = MapOptions(**found)
+    _check_together(parser, options)
+    return options
+
+
+class ReportOptions(NamedTuple):
+    """What `paco report` was asked for."""
+
+    file: str
+    output: str | None
+    trace: str | None
+
+
+def parse_report(argv: Sequence[str]) -> ReportOptions | str:
+    """Return what was asked for, or the help to print.
+
+    Raises:
+        CommandError: The words make no sense; the text says which and why.
+    """
+    parser = _new_parser("paco report", "paco report [options] FILE.jsonl")
+    parser.description = (
+        "Write a page with pictures of a run, from the records that it has left, and print its summary."
+    )
+    parser.add_argument("file", metavar="FILE", nargs="?", help="what `paco map --output` has written")
+    parser.add_argument("-o", "--output", metavar="HTML", help="the page (default: FILE with .html for its suffix)")
+    parser.add_argument("--trace", metavar="FILE", help="write a trace for https://ui.perfetto.dev as well")
+    parser.add_argument("-h", "--help", action="store_true", help="show this")
+    given = _parsed(parser, argv)
+    if isinstance(given, str):
+        return given
+    if given.file is None:
+        parser.error("FILE is missing: what `paco map --output` has written")
+    return ReportOptions(given.file, given.output, given.trace)

@@ -1,103 +1,98 @@
-"""How the run goes, for a person: one line while it runs, the failures above it, and a summary at the end."""
+"""How the run goes, for a person: lines that are repainted while it runs, failures above them, a summary at the end."""
 
 from __future__ import annotations
 
 import asyncio
 import enum
-from collections import deque
+import json
 from typing import TYPE_CHECKING
 
-from paco._cli._console import fit
+from paco._cli._summary import summary
+from paco._cli._view import View
+from paco._console import fit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
-    from paco._cli._console import Console
-    from paco._cli._inputs import Item, Problem
+    from paco import events
+    from paco._cli._formats import Problem
+    from paco._cli._inputs import Item
+    from paco._cli._tally import Tally
+    from paco._console import Console
 
-MODES = ("auto", "plain", "off")
+MODES = ("auto", "bar", "plain", "json", "off")
 
 
 class Display(enum.Enum):
-    """What is shown: a repainted line, a line each 10 s, the summary alone, nothing."""
+    """What is shown: lines repainted in place, a line each 10 s, JSON each second, the summary alone, nothing."""
 
     LIVE = enum.auto()
     PLAIN = enum.auto()
+    JSON = enum.auto()
     SUMMARY = enum.auto()
     OFF = enum.auto()
 
 
-_LIVE_SECONDS = 0.1
-_PLAIN_SECONDS = 10.0
-#: Repaints that the shown rate is taken over (10 s of a live line), so that it and the eta follow a change.
-_WINDOW_TICKS = 100
+_EVERY = {Display.LIVE: 0.1, Display.PLAIN: 10.0, Display.JSON: 1.0}
 #: Failures shown between two repaints, and in all where nothing is repainted: a log is no place for 100,000 lines.
 _FAILURES_PER_TICK = 10
 _FAILURES_PLAIN = 20
-_KINDS = 8
-_FAILURES = "  failures  "
-_BAR = 30
-#: Items per second above which no decimals are shown.
-_MANY = 100
-
-
-class Tally:
-    """What has been started and how it ended."""
-
-    def __init__(self) -> None:
-        self.started = 0
-        self.ok = 0
-        self.failed = 0
-        self.cancelled = 0
-        self._kinds: dict[str, tuple[int, str | None]] = {}
-
-    @property
-    def done(self) -> int:
-        """The items that have a record."""
-        return self.ok + self.failed
-
-    @property
-    def in_flight(self) -> int:
-        """The items that run."""
-        return self.started - self.done - self.cancelled
-
-    def fail(self, problem: Problem) -> None:
-        """Count a failure by its type and, as long as they all have the same, its message."""
-        self.failed += 1
-        count, message = self._kinds.get(problem.type, (0, problem.message))
-        self._kinds[problem.type] = count + 1, message if message == problem.message else None
-
-    def kinds(self) -> list[str]:
-        """Return ``311 TimeoutError``, ``64 HTTPError: 503``, the most frequent first."""
-        ranked = sorted(self._kinds.items(), key=lambda kind: -kind[1][0])
-        texts = [f"{count:,} {name}{': ' + fit(text, 50) if text else ''}" for name, (count, text) in ranked]
-        return texts[:_KINDS] + ([f"and {len(texts) - _KINDS} other"] if len(texts) > _KINDS else [])
 
 
 class Progress:
-    """Shows a tally: repainted in place on a terminal, else a line each 10 s."""
+    """Shows a tally.
 
-    def __init__(self, console: Console, tally: Tally, total: Callable[[], int | None], display: Display) -> None:
+    Args:
+        console: Where.
+        tally: What has been counted.
+        total: How many items there are, as far as that is known.
+        display: How.
+        title: What to call the run.
+        limit: Items in flight at most; 0 for no limit.
+        cap: The highest rate, as it was said.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        tally: Tally,
+        total: Callable[[], int | None],
+        display: Display,
+        *,
+        title: str = "",
+        limit: int = 0,
+        cap: str = "",
+    ) -> None:
         self._console = console
         self._tally = tally
         self._total = total
         self._display = display
         self._live = display is Display.LIVE
-        self._every = _LIVE_SECONDS if self._live else _PLAIN_SECONDS
-        self._samples: deque[tuple[float, int]] = deque()
+        self._loop = asyncio.get_running_loop()
+        self._view = View(tally, total, title=title, limit=limit, cap=cap)
         self._unshown = 0
         self._shown = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
-        #: A word about what goes on, shown first: "draining".
-        self.state = ""
+
+    def say_state(self, state: str) -> None:
+        """Show a word about what goes on first: ``draining``."""
+        self._view.state = state
+
+    def watch(self, event: events.RunStarted) -> None:
+        """Hear of the run, which knows what it waits for."""
+        self._view.run = event.run
+
+    @property
+    def watches(self) -> bool:
+        """Whether it shows what the run waits for."""
+        return self._live or self._display is Display.PLAIN
 
     def start(self) -> None:
-        """Show the line from now on."""
-        if self._display in {Display.LIVE, Display.PLAIN}:
-            self._samples.append((self._loop.time(), 0))
-            self._timer = self._loop.call_later(self._every, self._tick)
+        """Show it from now on."""
+        self._view.look(self._loop.time())
+        if self._display in _EVERY:
+            self._timer = self._loop.call_later(_EVERY[self._display], self._tick)
 
     def stop(self) -> None:
         """Show it no more."""
@@ -106,7 +101,7 @@ class Progress:
         self._tell_unshown()
         self._console.paint("")
 
-    def failure(self, item: Item, problem: Problem) -> None:
+    def failure(self, item: Item, problem: Problem, attempts: int = 1) -> None:
         """Tell that an item failed; of many at once, only the first few."""
         if self._display not in {Display.LIVE, Display.PLAIN}:
             return
@@ -116,7 +111,9 @@ class Progress:
         self._shown += 1
         value = item.value if isinstance(item.value, str) else repr(item.value)
         cause = f"{problem.type}: {problem.message}" if problem.message else problem.type
-        text = fit(f"✗ #{item.id} {fit(value, self._console.width() // 2)}  {cause}", self._console.width())
+        tries = f"  ({attempts} attempts)" if attempts > 1 else ""
+        width = self._console.width()
+        text = fit(f"✗ #{item.id} {fit(value, width // 2)}  {cause}", max(width - len(tries), 0)) + tries
         self._console.say(self._console.style(text[0], "red") + text[1:])
 
     def _tell_unshown(self) -> None:
@@ -125,91 +122,29 @@ class Progress:
         self._unshown = 0
 
     def _tick(self) -> None:
-        self._timer = self._loop.call_later(self._every, self._tick)
+        self._timer = self._loop.call_later(_EVERY[self._display], self._tick)
+        self._view.look(self._loop.time())
         if self._live:
             self._tell_unshown()
             self._shown = 0
-            self._console.paint(self._line())
+            self._console.paint("\n".join(self._view.lines(self._console.width() - 1, self._console.style)))
+        elif self._display is Display.JSON:
+            self._console.say(json.dumps(self._view.facts()))
         else:
-            self._console.say(self._line())
+            self._console.say(self._view.line(self._console.width() - 1, self._console.style))
 
-    def _line(self) -> str:
-        tally, total, rate = self._tally, self._total(), self._rate()
-        counted = f"{tally.done:,}/{total:,}" if total is not None else f"{tally.done:,} done"
-        parts = [
-            (self.state, "bold"),
-            (f"{tally.done / total:.0%}" if total else "", "bold"),
-            (counted, ""),
-            (f"{tally.ok:,} ok", "green"),
-            (f"{tally.failed:,} failed", "red" if tally.failed else ""),
-            (_per_second(rate), ""),
-            (f"{tally.in_flight:,} in flight", ""),
-            (f"eta {_clock((total - tally.done) / rate)}" if total is not None and rate else "", ""),
-        ]
-        return self._join([part for part in parts if part[0]], tally.done / total if total else None)
+    # ---- the end
 
-    def _join(self, parts: Sequence[tuple[str, str]], share: float | None) -> str:
-        """Return as many of the parts as the width has room for, and a bar if it has room for that as well."""
-        room = self._console.width() - 1
-        line = ""
-        for text, style in parts:
-            if (room := room - len(text) - 2) < 0:
-                break
-            line += "  " + self._console.style(text, style)
-        if self._live and share is not None and room > _BAR:
-            full = round(min(share, 1) * _BAR)
-            line = (
-                "  " + self._console.style("━" * full, "green") + self._console.style("─" * (_BAR - full), "dim") + line
-            )
-        return line
-
-    def _rate(self) -> float:
-        now = self._loop.time()
-        self._samples.append((now, self._tally.done))
-        while len(self._samples) > _WINDOW_TICKS:
-            self._samples.popleft()
-        since, done = self._samples[0]
-        return (self._tally.done - done) / (now - since) if now > since else 0.0
-
-    def summary(self, ended: str = "done") -> None:
-        """Say how it went: in all, and the failures by kind."""
+    def summary(self, ended: str = "done", again: str = "") -> None:
+        """Say how it went: in all, the failures by kind, and the command that runs what is left."""
         if self._display is Display.OFF:
             return
-        tally, seconds = self._tally, self._loop.time() - self._began
-        total = self._total()
-        items = f"{tally.done:,} items" if total in (None, tally.done) else f"{tally.done:,} of {total:,} items"
-        parts = [items, f"{tally.ok:,} ok", f"{tally.failed:,} failed"]
-        parts += [f"{tally.cancelled:,} cancelled"] if tally.cancelled else []
-        parts += [_per_second(tally.done / seconds)] if seconds > 0 else []
-        self._console.say(f"{self._console.style(ended, 'bold')} in {_duration(seconds)}    {'   '.join(parts)}")
-        if tally.failed:
-            self._console.say("\n".join(self._failures()))
-
-    def _failures(self) -> list[str]:
-        """Return the kinds of failures side by side, in as many lines as that takes."""
-        width = self._console.width() - len(_FAILURES)
-        lines = [""]
-        for kind in self._tally.kinds():
-            text = fit(kind, width)
-            if len(lines[-1]) + len(text) + 3 > width and lines[-1]:
-                lines.append("")
-            lines[-1] += f"   {text}" if lines[-1] else text
-        return [(" " * len(_FAILURES) if number else _FAILURES) + line for number, line in enumerate(lines)]
-
-
-def _per_second(rate: float) -> str:
-    return f"{rate:,.0f}/s" if rate >= _MANY or not rate else f"{rate:.3g}/s"
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    if not minutes:
-        return f"{seconds:.1f}s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h {minutes:02}m" if hours else f"{minutes}m {rest:02}s"
+        seconds = self._loop.time() - self._began
+        if self._display is Display.JSON:
+            self._view.look(self._loop.time())
+            facts = {**self._view.facts(), "ended": ended, "seconds": round(seconds, 3), "again": again or None}
+            self._console.say(json.dumps(facts))
+            return
+        width = self._console.width()
+        first, *rest = summary(self._tally, self._total(), seconds, width=width, again=again)
+        self._console.say("\n".join([f"{self._console.style(ended, 'bold')} {first}", *rest]))

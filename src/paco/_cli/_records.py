@@ -8,7 +8,8 @@ from paco._records import _lines
 from paco._records._lines import Slots, Span, line, result
 
 if TYPE_CHECKING:
-    from paco._cli._inputs import Item, Problem
+    from paco._cli._formats import Problem
+    from paco._cli._inputs import Item
 
 __all__ = ["Slots", "Span", "failure", "line", "opening", "result"]
 

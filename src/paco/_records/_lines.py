@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import heapq
 from datetime import UTC, datetime
@@ -37,13 +36,6 @@ class Slots:
     def give(self, slot: int) -> None:
         """Make a slot free again."""
         heapq.heappush(self._free, slot)
-
-
-def message(error: BaseException) -> str:
-    """Return the text of ``error``; one whose ``__str__`` fails is named instead."""
-    with contextlib.suppress(Exception):
-        return str(error)
-    return f"<{type(error).__name__} whose str() failed>"
 
 
 @functools.lru_cache(64)  # where it matters, many items start in the same millisecond

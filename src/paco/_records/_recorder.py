@@ -16,6 +16,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, cast
 
 from paco._check import shorten
+from paco._console import message
 from paco._errors import as_item_error, trim
 from paco._nursery import Worker
 from paco._outcomes import Err, Ok, count_with, is_settled
@@ -24,7 +25,7 @@ from paco._records._file import RecordFile
 from paco._records._function import made_by
 from paco._records._keeper import Keeper
 from paco._records._limit import Unrecorded
-from paco._records._lines import Slots, Span, failure, line, message, opening, success
+from paco._records._lines import Slots, Span, failure, line, opening, success
 from paco._records._memory import Memory
 from paco._records._values import NotJSONError, decode, encode
 from paco._stage import given, named_as

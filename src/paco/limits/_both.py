@@ -33,6 +33,10 @@ class Foreign(Limiter):
     def __hash__(self) -> int:
         return id(self._manager)
 
+    @property
+    def idle(self) -> bool:
+        return False  # there is no telling
+
     async def acquire(self, item: Any = None) -> None:
         await self._manager.__aenter__()
 
@@ -67,6 +71,10 @@ class Both(Limiter):
     @property
     def free(self) -> int:
         return min(part.free for part in self._parts)
+
+    @property
+    def idle(self) -> bool:
+        return all(part.idle for part in self._parts)
 
     @property
     def lookahead(self) -> int:

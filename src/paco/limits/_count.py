@@ -73,14 +73,21 @@ class Limit(Limiter):
     def free(self) -> int:
         return max(self._limit - self._held, 1)
 
+    @property
+    def idle(self) -> bool:
+        return not (self._held or self._queue)
+
     async def acquire(self, item: Any = None) -> Holder | None:
         if self._held < self._limit and not self._queue:
             one = holder.get()
             self._take(one)
             return one
         waiter = Waiter()
-        self._demand_progress(waiter)
-        await self._queue.join(waiter, self._give_back)
+        if self._held >= self._limit:
+            self._demand_progress(waiter)
+        self._queue.join(waiter)
+        self._admit()
+        await self._queue.wait(waiter, self._give_back)
         return waiter.holder
 
     def release(self, permit: Holder | None, error: BaseException | None = None) -> None:

@@ -136,6 +136,11 @@ class Rate(Limiter):
         return 0 if self._cost is None else 1
 
     @property
+    def idle(self) -> bool:
+        now = asyncio.get_running_loop().time()
+        return not self._line and now >= max(self._bucket.earliest(self._burst), self._held_until)
+
+    @property
     def _order(self) -> tuple[int, float]:
         # Of two rates the slow one is asked first: then it is the fast one that is waited for with a booking in hand.
         return self._rank, -self._gap
@@ -216,7 +221,7 @@ class Rate(Limiter):
             return
         loop = first.future.get_loop()
         earliest = self._earliest(first)
-        if loop.is_closed() or earliest == math.inf:
+        if loop.is_closed():
             return
         if earliest <= loop.time():
             first.future.set_result(None)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 #: Width for a stream that is no terminal: long enough for any line, short enough for a log.
 _WIDE = 500
 _ERASE = "\r\x1b[K"
+#: The same for several lines: up, and all below.
+_ERASE_LINES = "\r\x1b[{}A\x1b[J"
 _STYLES = {"red": "31", "green": "32", "bold": "1", "dim": "2"}
 
 
@@ -29,6 +31,13 @@ def safe(text: str) -> str:
 def safe_lines(text: str) -> str:
     """Return ``text`` made safe, its line ends kept."""
     return "\n".join(map(safe, text.split("\n")))
+
+
+def message(error: BaseException) -> str:
+    """Return the text of ``error``; one whose ``__str__`` fails is named instead."""
+    with contextlib.suppress(Exception):
+        return str(error)
+    return f"<{type(error).__name__} whose str() failed>"
 
 
 def _columns(text: str) -> int:
@@ -49,13 +58,14 @@ def fit(text: str, width: int) -> str:
 class Console:
     """The stream for people (stderr), which data never goes to."""
 
-    def __init__(self, stream: TextIO | None, environ: Mapping[str, str]) -> None:
+    def __init__(self, stream: TextIO | None, environ: Mapping[str, str], *, live: bool | None = None) -> None:
         self._stream = stream
         self._line = ""
         # Reentrant: the handler of a third Ctrl-C may speak while the main thread is inside say().
         self._lock = threading.RLock()
         terminal = stream is not None and stream.isatty()
-        self.live = terminal and environ.get("TERM") != "dumb" and not environ.get("CI")
+        able = terminal and environ.get("TERM") != "dumb" and not environ.get("CI")
+        self.live = able if live is None else live
         self.colour = not environ.get("NO_COLOR") and (self.live or bool(environ.get("FORCE_COLOR")))
         self._terminal = terminal
 
@@ -75,14 +85,19 @@ class Console:
     def say(self, text: str) -> None:
         """Write whole lines that stay, above the repainted one."""
         with self._lock:
-            self._write(f"{_ERASE}{text}\n{self._line}" if self._line else f"{text}\n")
+            self._write(f"{self._erased()}{text}\n{self._line}" if self._line else f"{text}\n")
 
     def paint(self, line: str) -> None:
-        """Show ``line`` in the place of the one before; an empty one clears it."""
+        """Show ``line``, or several, in the place of what was shown before; an empty one clears it."""
         with self._lock:
             if line or self._line:
-                self._write(_ERASE + line)
+                self._write(self._erased() + line)
             self._line = line
+
+    def _erased(self) -> str:
+        """Return what erases what is shown."""
+        above = self._line.count("\n")
+        return _ERASE_LINES.format(above) if above else _ERASE
 
     def _write(self, text: str) -> None:
         if self._stream is not None:

@@ -1,0 +1,93 @@
+"""What an earlier run has left: the items that have ended, found by their keys in the records of the output."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from paco._cli._errors import CommandError, describe
+from paco._records._keys import NOWHERE, Index
+from paco._records._values import decode
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+RESUME = "--resume"
+RETRY = "--retry-failed"
+_FAILED, _OK = 0, 1
+_BEGINNING = b'{"id":'
+
+
+class Earlier:
+    """The items of earlier runs, as their records tell: the last record of a key counts.
+
+    Memory: 21 to 32 bytes for each. A last line that is torn is cut off. One in the middle, which only another tool or
+    a run without ``--resume`` can have left, is passed over: its item is run again.
+
+    Args:
+        path: The output.
+        failed_only: Whether only items that have failed are to be run, and not those that have no record.
+    """
+
+    def __init__(self, path: str, *, failed_only: bool) -> None:
+        self._path = path
+        self._index = Index()
+        self._wanted = {_FAILED} if failed_only else {_FAILED, NOWHERE}
+        #: The records that have been read.
+        self.records = 0
+        #: Whether any item went well.
+        self.succeeded = False
+        #: The items that were not run for what is known of them.
+        self.skipped = 0
+
+    def load(self) -> None:
+        """Read the records.
+
+        Raises:
+            CommandError: The file cannot be read, or holds something else.
+        """
+        size = 0
+        try:
+            with Path(self._path).open("rb") as file:
+                for number, line in enumerate(file, 1):
+                    size += len(line)
+                    if not self._take(line):
+                        self._judge(number, line, size)
+        except OSError as error:
+            raise CommandError(f"cannot resume from {describe(error)}") from None
+
+    def _take(self, line: bytes) -> bool:
+        try:
+            record: Any = decode(line)
+            self._index.put(bytes.fromhex(record["key"]), _OK if record["ok"] else _FAILED)
+            self.succeeded = self.succeeded or bool(record["ok"])
+        except (ValueError, TypeError, LookupError):
+            return False
+        self.records += 1
+        return True
+
+    def _judge(self, number: int, line: bytes, size: int) -> None:
+        """Cut off what is no record if it is the end that was being written, pass it over if it was once."""
+        begun = line.rstrip(b"\0")  # which is what a file system may leave of what it had not written yet
+        if not line.endswith(b"\n") and (begun.startswith(_BEGINNING) or _BEGINNING.startswith(begun)):
+            os.truncate(self._path, size - len(line))
+        elif line.strip() and not line.startswith(_BEGINNING):
+            raise CommandError(
+                f"cannot resume from {self._path}: line {number} is not a record. Was it written with --values, or by "
+                "something else? Name another --output"
+            )
+
+    def skips(self, key: str) -> bool:
+        """Say whether an item is not to be run, and count it then."""
+        skipped = self._index.get(bytes.fromhex(key)) not in self._wanted
+        self.skipped += skipped
+        return skipped
+
+
+def again(words: Sequence[str], option: str) -> str:
+    """Return the command line that runs what is left: with ``option``, and without what it replaces."""
+    kept = [word for word in words if word not in {RESUME, RETRY}]
+    place = kept.index("--") if "--" in kept else len(kept)
+    return shlex.join(["paco", "map", *kept[:place], option, *kept[place:]])

@@ -1,0 +1,130 @@
+"""What is done for one item: it is run, its record is handed on, its failure is shown."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import paco
+from paco._cli._errors import explain
+from paco._cli._formats import Problem, recreated
+from paco._cli._records import Slots, Span, failure, line, opening
+from paco._console import message
+from paco._records._lines import success
+from paco._records._values import encode
+from paco.events import failed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from paco._cli._function import Function
+    from paco._cli._inputs import Item
+    from paco._cli._order import Output
+    from paco._cli._progress import Progress
+    from paco._cli._tally import Tally
+
+
+class Outcome(NamedTuple):
+    """How an item ended: its result as JSON, or what was wrong; and after how many attempts."""
+
+    value: str
+    problem: Problem | None
+    attempts: int
+
+
+class Work:
+    """Runs an item, when it is called. Never raises an ``Exception``.
+
+    Args:
+        function: The user's.
+        output: Where the lines go.
+        tally: What is counted.
+        progress: What is shown.
+        failed: Called after each failure.
+        values: Whether a line is the result alone.
+    """
+
+    def __init__(
+        self,
+        function: Function,
+        output: Output,
+        tally: Tally,
+        progress: Progress,
+        failed: Callable[[], None],
+        *,
+        values: bool,
+    ) -> None:
+        self._settled = paco.settle(function)
+        self._output = output
+        self._tally = tally
+        self._progress = progress
+        self._failed = failed
+        self._values = values
+        self._slots = Slots()
+        self._now = asyncio.get_running_loop().time
+        #: Whether the run is being cancelled; a CancelledError before that is an item's own, and an error of that item.
+        self.cancelled = False
+        #: The traceback of the first failure.
+        self.first_error = ""
+
+    async def __call__(self, item: Item) -> None:
+        """Run ``item``. Its line is handed on before anything is awaited: a cancelled run loses none."""
+        number = self._tally.started
+        self._tally.started += 1
+        if item.problem is not None:
+            failed(recreated(item.problem))
+            self._finish(item, number, opening(item), Outcome("", item.problem, 0), None, time.time(), 0.0)
+        else:
+            await self._run(item, number)
+        await self._output.room()
+
+    async def _run(self, item: Item, number: int) -> None:
+        head, slot, start, began = opening(item), self._slots.take(), time.time(), self._now()
+        try:
+            outcome = self._outcome(await self._settled(item.value))
+        except asyncio.CancelledError as error:
+            if self.cancelled:
+                self._tally.cancelled += 1
+                raise
+            outcome = self._problem(error)
+        except SystemExit as error:
+            outcome = self._problem(error)
+        finally:
+            self._slots.give(slot)
+        seconds = self._now() - began
+        self._tally.took(seconds)
+        self._tally.retried += outcome.attempts - 1
+        self._finish(item, number, head, outcome, slot, start, seconds)
+
+    def _outcome(self, settled: paco.Ok[Any, Any] | paco.Err[Any]) -> Outcome:
+        if isinstance(settled, paco.Err):
+            return self._problem(settled.error, settled.attempts)
+        try:
+            return Outcome(encode(settled.value), None, settled.attempts)
+        except Exception as error:  # JSON cannot hold it, or a property of it raises
+            return self._problem(error, settled.attempts)
+
+    def _problem(self, error: BaseException, attempts: int = 1) -> Outcome:
+        if not self._tally.failed:
+            self.first_error = explain(error)
+        failed(error)
+        if isinstance(error, paco.ItemCancelled) and error.__cause__ is not None:
+            error = error.__cause__  # that it is one of the item the record says anyway
+        return Outcome("", Problem(type(error).__name__, message(error)), attempts)
+
+    def _finish(
+        self, item: Item, number: int, head: str, outcome: Outcome, slot: int | None, start: float, seconds: float
+    ) -> None:
+        problem, span = outcome.problem, Span(outcome.attempts, slot, start, 1000 * seconds)
+        if problem is None:
+            self._output.add(number, self._line(head, outcome.value, span))
+            self._tally.ok += 1
+            return
+        self._output.add(number, b"" if self._values else line(head, failure(problem), span))
+        self._tally.fail(problem)
+        self._progress.failure(item, problem, outcome.attempts)
+        self._failed()
+
+    def _line(self, head: str, value: str, span: Span) -> bytes:
+        return f"{value}\n".encode() if self._values else line(head, success(value), span)

@@ -1,0 +1,224 @@
+"""A run that tells its listeners what happens in it: it is the engine's own, over a function that is wrapped.
+
+There is one only where somebody listens. Else the plain `Run` is used, and nothing in here is paid for.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from asyncio import CancelledError, current_task
+from heapq import heappop, heappush
+from operator import length_hint
+from typing import TYPE_CHECKING, Any, Final
+
+from paco import _check, events
+from paco._engine import Run
+from paco._errors import as_item_error
+from paco._paced import Paced
+from paco._sinks import AsCompleted, InOrder
+from paco._source import Calls, Upstream
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from paco._sinks import Sink
+    from paco.events import Ear
+
+_LIMIT, _RATE, _INPUT, _OUTPUT, _ORDER, _LOOP, _TAIL = range(len(events.WAITING))
+#: What is known of an item when it starts: its position, its slot, the time.
+_Begun = tuple[int, int, float]
+_new: Final[Any] = vars(tuple)["__new__"]  # half of what the constructor of a named tuple takes
+
+
+if TYPE_CHECKING:
+    _Base = Run
+else:
+    _Base = object  # it is mixed into a run of either kind
+
+
+class _Watched(_Base):
+    """What makes a run tell those who listen where it is made."""
+
+    #: What keeps an item from starting when there is a slot, room and an item.
+    _held_back_by = _LOOP
+
+    def __init__(self, name: str, fn: Callable[[Any], Awaitable[Any]], source: Any, sink: Sink, **options: Any) -> None:
+        super().__init__(name, self._watching(fn), source, sink, **options)
+        self._waits = [0.0] * len(events.WAITING)
+        fed = isinstance(source, Upstream)
+        self._view = events.Run(
+            name, "" if isinstance(source, Calls) else _called(fn), self._shown(), _length(source), self._waits, fed=fed
+        )
+        self._ears = events.ears()
+        self._on_start = self._hearing(events.ItemStarted)
+        self._on_end = self._hearing(events.ItemEnded)
+        self._stream = sink if isinstance(sink, InOrder) else None  # other sinks have always room
+        self._free: list[int] = []  # slots: a heap of those below the number of items that run, and a few above
+        self._running = 0
+        self._error: BaseException | None = None
+        self._stopped = False
+
+    def _most(self) -> int:
+        """Return how many items may be in flight at once at this moment."""
+        return self._limit
+
+    def _shown(self) -> int:
+        most = self._most()
+        return 0 if most == sys.maxsize else most
+
+    def _hearing(self, kind: type[events.Event]) -> tuple[Ear, ...]:
+        return tuple(ear for ear in self._ears if kind in ear.kinds)
+
+    def start(self) -> None:
+        view, around = self._view, events.current.get()
+        view.feeds = around if self._downstream is not None else None  # whose task starts this one, to read from it
+        view.parent = around if view.feeds is None else view.feeds.parent
+        self._clock = events.clock()
+        view.date, view.start = time.time(), self._clock()
+        self._last = view.start
+        token = events.current.set(view)  # for the context in which the items run, and with them what they start
+        try:
+            super().start()
+        except BaseException:
+            self._fn = None  # it leads back here
+            raise
+        finally:
+            events.current.reset(token)
+        self._reason = self._held_back_by if self._reader is None else _INPUT
+        events.tell(self._hearing(events.RunStarted), events.RunStarted(view, view.start))
+
+    # ---- items
+
+    def _watching(self, fn: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Awaitable[Any]]:
+        begins, ends = self._item_begins, self._item_ends
+
+        async def watched(item: Any) -> Any:
+            begun = begins(item)
+            try:
+                result = await fn(item)
+            except StopIteration as error:  # Python would make another error of it when it leaves this coroutine
+                ends(begun, item, error)
+                raise as_item_error(error) from error
+            except BaseException as error:
+                ends(begun, item, error)
+                raise
+            ends(begun, item)
+            return result
+
+        watched.__qualname__ = getattr(fn, "__qualname__", None) or _check.shorten(fn)  # it is named in messages
+        return watched
+
+    def _item_begins(self, item: Any) -> _Begun:
+        view, free = self._view, self._free
+        position = view.started
+        view.started = position + 1
+        slot = heappop(free) if free else self._running
+        self._running += 1
+        now = self._clock()
+        self._count(now)
+        if self._on_start:
+            events.tell(self._on_start, _new(events.ItemStarted, (view, position, slot, item, now)))
+        return position, slot, now
+
+    def _item_ends(self, begun: _Begun, item: Any, error: BaseException | None = None) -> None:
+        position, slot, start = begun
+        view, attempts = self._view, 1
+        now = self._clock()
+        if isinstance(error, GeneratorExit) and current_task(self._loop) is None:
+            return  # the loop is gone, and this coroutine is being collected
+        if view.mentions:
+            error, attempts = self._mentioned(error)
+        outcome: events.Outcome = "ok"
+        if error is None:
+            view.ok += 1
+        elif self._ending and isinstance(error, CancelledError):
+            outcome = "cancelled"
+            view.cancelled += 1
+        else:
+            outcome = "failed"
+            view.failed += 1
+        heappush(self._free, slot)
+        self._running -= 1
+        self._count(now, position + self._offset)
+        if self._on_end:
+            ended = _new(events.ItemEnded, (view, position, slot, item, start, now, attempts, outcome, error))
+            events.tell(self._on_end, ended)
+
+    def _mentioned(self, error: BaseException | None) -> tuple[BaseException | None, int]:
+        """Return the error of an item and its attempts, with what was mentioned about it."""
+        view, task = self._view, current_task(self._loop)
+        mention = None if view.mentions is None or task is None else view.mentions.pop(task, None)
+        if mention is None:
+            return error, 1
+        view.retried += bool(mention.retries)
+        return mention.error if error is None else error, 1 + mention.retries
+
+    def _count(self, now: float, ended: int = -1) -> None:
+        """Count the time since the last event for what has kept an item from starting, and see what does from now on.
+
+        Nothing that this depends on changes before the next event: when it does, an item starts at once.
+        """
+        reason = self._reason
+        self._waits[reason if reason != self._held_back_by or not self._exhausted else _TAIL] += now - self._last
+        self._last = now
+        stream, reader = self._stream, self._reader
+        if self._running >= self._most():
+            self._reason = _LIMIT
+        elif stream is not None and stream.room(self.started) <= self.started:
+            self._reason = _OUTPUT if stream.ready() or _is_next(stream, ended) else _ORDER
+        else:
+            self._reason = self._held_back_by if reader is None or reader.ready() else _INPUT
+
+    # ---- ending
+
+    def fail(self, error: BaseException, note: str = "") -> None:
+        if not (self._ending or self._abandoned):
+            self._error = error
+        super().fail(error, note)
+
+    def _stopping(self) -> None:
+        self._stopped = True
+        super()._stopping()
+
+    def _finishing(self) -> None:
+        now = self._clock()
+        self._count(now)
+        try:
+            super()._finishing()
+        finally:
+            error, self._error = self._error, None
+            outcome: events.Outcome = "failed" if error is not None else "cancelled" if self._stopped else "ok"
+            events.tell(self._hearing(events.RunEnded), events.RunEnded(self._view, now, outcome, error))
+
+
+class WatchedRun(_Watched, Run):
+    """A `Run` that tells those who listen where it is made."""
+
+
+class WatchedPaced(_Watched, Paced):
+    """A `Paced` run that does."""
+
+    _held_back_by = _RATE
+
+    def _most(self) -> int:
+        return self._limiter.most
+
+
+def _is_next(stream: InOrder, index: int) -> bool:
+    """Say whether the consumer can have the result of an item that is just ending, which is not stored yet."""
+    return index >= 0 and (isinstance(stream, AsCompleted) or index == stream.taken)
+
+
+def _called(fn: Any) -> str:
+    fn = _check.innermost(fn)
+    return getattr(fn, "__name__", None) or type(fn).__name__
+
+
+def _length(source: Any) -> int | None:
+    """Return how many items a source says to have; what it says is shown, and nothing relies on it."""
+    try:
+        hint = length_hint(source, -1)
+    except Exception:
+        return None
+    return None if hint < 0 else hint

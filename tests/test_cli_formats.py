@@ -1,0 +1,213 @@
+"""Formats: what an item is, wherever the chunks end, and what becomes of one that is bad."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+from contextlib import aclosing
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from paco._cli import _chunks
+from paco._cli._chunks import BrokenInputError, Unzip
+from paco._cli._formats import FORMATS
+from paco._cli._inputs import Reader, find_inputs
+from paco._cli._stop import Stop
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.text('ab,"\\[]{}\n日', max_size=6),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text('a"\\,]', max_size=3), inner, max_size=3),
+    max_leaves=12,
+)
+CELLS = st.text('ab,"\n\t ', max_size=5)
+SIZES = st.sampled_from([1, 2, 3, 7, 1000])
+
+
+def read(name, data, size=1000):
+    form = FORMATS[name]()
+    items = [form.parse(raw) for start in range(0, len(data), size) for raw in form.split(data[start : start + size])]
+    return items + [form.parse(raw) for raw in form.last()]
+
+
+def good(values):
+    return [(value, None) for value in values]
+
+
+@pytest.fixture
+def short(monkeypatch):
+    monkeypatch.setattr("paco._cli._chunks.LONGEST_LINE", 1000)
+    monkeypatch.setattr("paco._cli._formats.LONGEST_LINE", 1000)
+
+
+@given(st.lists(VALUES, max_size=5), SIZES, st.booleans(), st.sampled_from([None, 2]))
+def test_the_elements_of_an_array_are_found_wherever_the_chunks_end(values, size, ascii_only, indent):
+    data = json.dumps(values, ensure_ascii=ascii_only, indent=indent).encode()
+    assert read("json", data, size) == good(values)
+
+
+@given(st.lists(st.tuples(CELLS, CELLS, CELLS), max_size=5), SIZES, st.sampled_from(["\n", "\r\n"]))
+def test_the_rows_of_a_table_are_those_that_were_written(rows, size, end):
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator=end)
+    writer.writerow("xyz")
+    writer.writerows(rows)
+    assert read("csv", text.getvalue().encode(), size) == good([dict(zip("xyz", row, strict=True)) for row in rows])
+
+
+@pytest.mark.parametrize("data", [b"", b"\xef\xbb\xbf", b" \n", b"[]", b"\xef\xbb\xbf [ ] \n"])
+@pytest.mark.parametrize("size", [1, 100])
+def test_an_empty_array_has_no_items(data, size):
+    assert read("json", data, size) == []
+
+
+def test_a_bad_element_is_an_error_of_that_item_and_the_rest_goes_on():
+    nan, twice, missing, mixed, last = read("json", b'[{"a":NaN},{"a":1,"b":2,"a":3},,{"a":1],"ok"]')
+    assert nan[1].message == "the element is not JSON: NaN is not JSON"
+    assert twice[0] == '{"a":1,"b":2,"a":3}'
+    assert twice[1].message == 'the element is not JSON: the key "a" comes twice in an object'
+    assert missing[1].type == mixed[1].type == "JSONDecodeError"
+    assert last == ("ok", None)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b'{"a": [1]}', "it holds a JSON object; expected an array"),
+        (b"1\n2\n", "it holds no JSON array"),
+        (b"[1, 2", "it is cut off: the JSON array has no end"),
+        (b'["1', "it is cut off"),
+        (b"[1] [2]", "something follows the end of the JSON array"),
+        (b"[1}, 2]", "something follows"),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 100])
+def test_what_is_no_array_is_told(data, said, size):
+    with pytest.raises(BrokenInputError, match=said):
+        read("json", data, size)
+
+
+@pytest.mark.usefixtures("short")
+def test_an_element_over_the_longest_does_not_fill_the_memory():
+    long, last = read("json", b'["' + b"x" * 300_000 + b'",2]', 100)
+    assert long == ('"' + 199 * "x" + "...", ("LineTooLong", "an element may have 0 MiB"))
+    assert last == (2, None)
+
+
+def test_a_table_without_rows_has_no_items():
+    assert read("csv", b"") == read("csv", b"\n\na,b\n\n") == []
+
+
+def test_a_byte_order_mark_and_bad_utf_8_and_nul_are_taken_as_in_lines():
+    assert read("csv", b"\xef\xbb\xbfa,b\r\n\xff,\0\r\n") == good([{"a": "\\xff", "b": "\0"}])
+
+
+def test_a_row_with_too_few_or_too_many_fields_is_an_error_of_that_item():
+    assert read("tsv", b"a\tb\n1\n1\t2\n1\t2\t3") == [
+        ("1", ("CSVError", "the row has 1 fields, the header 2")),
+        ({"a": "1", "b": "2"}, None),
+        ("1\t2\t3", ("CSVError", "the row has 3 fields, the header 2")),
+    ]
+
+
+def test_a_quote_amid_a_field_is_text_and_one_that_closes_too_early_an_error_of_that_row():
+    inch, early, last = read("csv", b'a,b\n5" wide,x\n"a"b,x\n1,2\n')
+    assert inch == ({"a": '5" wide', "b": "x"}, None)
+    assert early[1].message == "',' expected after '\"'"
+    assert last == ({"a": "1", "b": "2"}, None)
+
+
+def test_a_quote_that_is_never_closed_costs_its_own_line_only():
+    first, open_, *rest = read("csv", b'a,b\n"1\n""1",2\nx,"oops\n3,4\n\n5,""\n6,7')
+    assert first == ({"a": '1\n"1', "b": "2"}, None)
+    assert open_ == ('x,"oops', ("CSVError", "a quote is opened and not closed"))
+    assert rest == good([{"a": "3", "b": "4"}, {"a": "5", "b": ""}, {"a": "6", "b": "7"}])
+
+
+@pytest.mark.usefixtures("short")
+def test_an_open_quote_does_not_fill_the_memory_and_loses_no_line():
+    long, *rest = read("csv", b"a,b\n" + b"y" * 2000 + b'\nx,"oops\n' + b"3,4\n" * 1000)
+    assert long == ("y" * 200 + "...", ("LineTooLong", "a row may have 0 MiB"))
+    assert rest[0][1].message == "a quote is opened and not closed"
+    assert rest[1:] == good([{"a": "3", "b": "4"}] * 1000)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"a,b,a\n", "its header names 'a' twice"),
+        (b'a,"b\n1', "its header cannot be read: unexpected end of data"),
+        ("a,b\n".encode("utf-16"), "it is UTF-16; expected UTF-8"),
+    ],
+)
+def test_a_header_that_cannot_be_used_is_told(data, said):
+    with pytest.raises(BrokenInputError, match=said):
+        read("csv", data)
+
+
+# ---- gzip
+
+
+@pytest.mark.parametrize("size", [1, 100, 100_000])
+def test_gzip_is_unpacked_in_bounded_pieces_member_after_member(size):
+    packed = gzip.compress(b"a" * 1_000_000) + b"\0\0" + gzip.compress(b"b")
+    unzip = Unzip()
+    pieces = [piece for start in range(0, len(packed), size) for piece in unzip.feed(packed[start : start + size])]
+    unzip.end()
+    assert b"".join(pieces) == b"a" * 1_000_000 + b"b"
+    assert max(map(len, pieces)) <= _chunks._CHUNK
+
+
+def test_what_is_not_gzip_or_cut_off_is_told():
+    with pytest.raises(BrokenInputError, match="damaged, or not gzip"):
+        list(Unzip().feed(b"plain text"))
+    unzip = Unzip()
+    list(unzip.feed(gzip.compress(b"abc")[:-3]))
+    with pytest.raises(BrokenInputError, match="has no end"):
+        unzip.end()
+
+
+@pytest.mark.realtime
+@pytest.mark.parametrize(
+    ("name", "data", "value"),
+    [
+        ("a.txt.gz", b"1\n2\n", "1"),
+        ("a.jsonl.gz", b"1\n2\n", 1),
+        ("a.JSON", b"[1, 2]", 1),
+        ("a.csv.gz", b"x\n1\n2\n", {"x": "1"}),
+        ("a.tsv", b"x\ty\n1\t2\n3\t4\n", {"x": "1", "y": "2"}),
+    ],
+)
+async def test_the_name_tells_the_format(tmp_path, name, data, value):
+    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    reader = Reader(find_inputs([str(tmp_path / name)], None, stdin=0), Stop())
+    async with aclosing(reader.live_items()) as items:
+        found = [item.value async for item in items]
+    assert (found[0], len(found), reader.total()) == (value, 2, 2)
+    in_place = Reader(find_inputs([str(tmp_path / name)], None, stdin=0), Stop())
+    assert [item.value for item in in_place.items()] == found
+    assert in_place.ended
+
+
+@pytest.mark.parametrize("name", ["csv.gz", "csv"])
+def test_a_format_that_is_said_is_taken(tmp_path, name):
+    (tmp_path / "a.gz").touch()
+    packed, stdin = find_inputs([str(tmp_path / "a.gz"), "-"], name, stdin=0)
+    assert packed.format == stdin.format == "csv"
+    assert packed.gzip
+    assert stdin.gzip == name.endswith(".gz")
+    assert stdin.name == "standard input"
+
+
+@pytest.mark.realtime
+async def test_an_input_that_cannot_be_read_on_is_told_by_name_and_nothing_of_it_is_lost(tmp_path):
+    (tmp_path / "a.json").write_text("[1, 2, 3")
+    reader = Reader(find_inputs([str(tmp_path / "a.json")], None, stdin=0), Stop())
+    assert [item.value for item in reader.items()] == [1, 2]  # 3 may be the beginning of 35
+    assert (reader.error.filename, reader.error.strerror) == (
+        str(tmp_path / "a.json"),
+        "it is cut off: the JSON array has no end",
+    )

@@ -1,0 +1,151 @@
+"""`paco map` killed at random moments and resumed: at the end exactly what an undisturbed run has."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import paco
+
+pytestmark = [pytest.mark.realtime, pytest.mark.timeout(600)]
+
+#: Kills in all: a few in the suite, 50 by PACO_KILLS=50.
+KILLS = int(os.environ.get("PACO_KILLS", "3"))
+ITEMS = 4000
+
+JOBS = """
+import asyncio, zlib
+
+async def work(item):
+    number = zlib.crc32(item.encode())
+    await asyncio.sleep(number % 20 / 1000)
+    if number % 10 == 0:
+        raise ValueError(item)
+    return {"length": len(item), "text": "日" * (number % 200)}
+"""
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    prepare(folder)
+    assert start(folder).wait() == 1
+    return finals(folder)
+
+
+def prepare(folder):
+    (folder / "jobs.py").write_text(JOBS)
+    lines = [f"item {number % (ITEMS - 40)}" for number in range(ITEMS)]  # the last 40 are equal to the first
+    (folder / "items.txt").write_text("".join(f"{line}\n" for line in lines))
+
+
+def start(folder, *words, output="out.jsonl", **more):
+    environment = {**os.environ, "PYTHONPATH": str(Path(paco.__file__).parents[1])}
+    command = [sys.executable, "-m", "paco", "map", "jobs:work", "items.txt", "-l", "50", "-o", output, *words]
+    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, **more}
+    return subprocess.Popen(command, cwd=folder, env=environment, **streams)
+
+
+def finals(folder, name="out.jsonl"):
+    """Return the last record of each item without what differs from run to run; each line must be whole."""
+    text = (folder / name).read_text()
+    assert not text or text.endswith("\n")
+    last = {}
+    for line in text.splitlines():
+        record = json.loads(line)
+        assert set(record) >= {"id", "key", "input", "ok", "attempts", "slot", "start", "ms"}
+        last[record["key"]] = record
+    stable = ("id", "key", "input", "ok", "result", "error")
+    return sorted([tuple(map(repr, map(record.get, stable))) for record in last.values()])
+
+
+def disturb(folder, send, kills):
+    """Start runs and end them at random moments, then let one come to its end."""
+    dice = random.Random(kills)  # noqa: S311 - dice, not secrets
+    for _ in range(kills):
+        process = start(folder, "--resume")
+        try:
+            process.wait(dice.uniform(0.1, 1.0))
+        except subprocess.TimeoutExpired:
+            send(process)
+            process.wait()
+    assert start(folder, "--resume").wait() == 1
+
+
+def interrupt_twice(process):
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize(
+    ("send", "kills"),
+    [
+        (subprocess.Popen.kill, KILLS),
+        (subprocess.Popen.terminate, min(KILLS, 10)),
+        (lambda process: process.send_signal(signal.SIGINT), min(KILLS, 10)),
+        (interrupt_twice, min(KILLS, 10)),
+    ],
+    ids=["SIGKILL", "SIGTERM", "SIGINT", "SIGINT twice"],
+)
+def test_runs_that_are_ended_at_random_moments_come_to_what_an_undisturbed_one_has(tmp_path, undisturbed, send, kills):
+    prepare(tmp_path)
+    disturb(tmp_path, send, kills)
+    assert finals(tmp_path) == undisturbed
+    assert len(finals(tmp_path)) == ITEMS
+
+
+def test_a_full_disk_leaves_whole_records_and_the_run_goes_on_when_there_is_room(tmp_path, undisturbed):
+    prepare(tmp_path)
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)]
+    try:
+        mounted = subprocess.run(mount, check=False, capture_output=True).returncode == 0
+    except OSError:
+        mounted = False
+    if not mounted:
+        pytest.skip("a small disk can be mounted by root only")
+    try:
+        process = start(tmp_path, output="disk/out.jsonl", stderr=subprocess.PIPE, text=True)
+        assert "cannot write the output, so the run was cancelled: No space left on device" in process.communicate()[1]
+        assert process.returncode == 1
+        some = finals(tmp_path, "disk/out.jsonl")
+        assert 0 < len(some) < ITEMS
+        subprocess.run([shutil.which("mount"), "-o", "remount,size=16m", str(disk)], check=True)
+        assert start(tmp_path, "--resume", output="disk/out.jsonl").wait() == 1
+        assert finals(tmp_path, "disk/out.jsonl") == undisturbed
+    finally:
+        subprocess.run([shutil.which("umount"), str(disk)], check=True)
+
+
+def test_a_file_that_may_not_grow_leaves_whole_records(tmp_path, undisturbed):
+    prepare(tmp_path)
+
+    def limit():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    assert start(tmp_path, preexec_fn=limit).wait() == 1
+    assert 0 < len(finals(tmp_path)) < ITEMS
+    assert start(tmp_path, "--resume").wait() == 1
+    assert finals(tmp_path) == undisturbed
+
+
+def test_a_reader_that_closes_the_pipe_gets_whole_records_and_ends_the_run(tmp_path, undisturbed):
+    prepare(tmp_path)
+    process = start(tmp_path, output="-", stdout=subprocess.PIPE, text=True)
+    lines = [process.stdout.readline() for _ in range(100)]
+    process.stdout.close()
+    assert process.wait(60) == 141
+    assert all(json.loads(line)["key"] for line in lines)

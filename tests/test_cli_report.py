@@ -1,0 +1,136 @@
+"""Pictures of runs of the command: while it runs, and afterwards from the records."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+
+import pytest
+
+from paco._cli import main
+
+pytestmark = pytest.mark.realtime
+
+JOBS = """
+async def odd(item):
+    if item == "2":
+        raise ValueError("<b>two</b>")
+    return item
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    (tmp_path / "jobs.py").write_text(JOBS)
+    (tmp_path / "items.txt").write_text("1\n2\n3\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    importlib.invalidate_caches()
+    yield tmp_path
+    sys.modules.pop("jobs", None)
+
+
+@pytest.fixture
+def run(capfd):
+    def run(*words):
+        code = main(list(map(str, words)))
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return run
+
+
+def spans(path):
+    return [event for event in json.loads(path.read_text())["traceEvents"] if event["ph"] == "X"]
+
+
+def test_a_run_leaves_a_page_and_a_trace(run, folder):
+    code, _, _ = run("map", "jobs:odd", "items.txt", "--report", "r.html", "--trace", "t.json", "--progress", "plain")
+    assert code == 1
+    page = (folder / "r.html").read_text()
+    assert "map jobs:odd" in page
+    assert "ValueError: &lt;b&gt;two&lt;/b&gt;" in page
+    assert sorted(span["name"] for span in spans(folder / "t.json")) == ["failed #1", "ok #0", "ok #2"]
+
+
+@pytest.mark.parametrize("option", ["--report", "--trace"])
+def test_either_comes_alone(run, folder, option):
+    assert run("map", "jobs:odd", "items.txt", option, "it")[0] == 1
+    assert (folder / "it").stat().st_size
+
+
+def test_pictures_that_cannot_be_written_are_told_and_the_records_are_there(run):
+    code, out, err = run("map", "jobs:odd", "items.txt", "--head", 1, "--report", "none/r.html")
+    assert code == 1
+    assert len(out.splitlines()) == 1
+    assert "paco: cannot write the pictures: none/r.html: No such file or directory\n" in err
+
+
+def test_a_line_that_is_no_item_is_a_failure_in_the_pictures_too(run, folder):
+    (folder / "a.jsonl").write_text("{oops\n")
+    run("map", "jobs:odd", "a.jsonl", "--report", "r.html")
+    assert "JSONDecodeError: the line is not JSON" in (folder / "r.html").read_text()
+
+
+def test_records_are_enough_for_a_page_a_trace_and_a_summary(run, folder):
+    run("map", "jobs:odd", "items.txt", "-o", "out.jsonl")
+    code, out, err = run("report", "out.jsonl", "--trace", "t.json")
+    assert (code, err) == (1, "")
+    first, latency, failures, pictures = out.splitlines()
+    assert first.startswith("out.jsonl in 0.0s    3 items   2 ok   1 failed   ")
+    assert latency.startswith("  latency   p50 ")
+    assert failures == "  failures  1 ValueError: <b>two</b>"
+    assert pictures == "  pictures  out.html"
+    page = (folder / "out.html").read_text()
+    assert "ValueError: &lt;b&gt;two&lt;/b&gt;" in page
+    assert "It was not recorded what the items waited for." in page
+    assert sorted(span["name"] for span in spans(folder / "t.json")) == ["failed #1", "ok #0", "ok #2"]
+
+
+def test_the_last_record_of_an_item_counts_and_what_is_none_is_passed_over(run, folder):
+    run("map", "jobs:odd", "items.txt", "-o", "out.jsonl")
+    (folder / "jobs.py").write_text("async def odd(item): return item\n")
+    sys.modules.pop("jobs")
+    run("map", "jobs:odd", "items.txt", "-o", "out.jsonl", "--retry-failed")
+    with (folder / "out.jsonl").open("a") as file:
+        file.write('{"id":7,"key"\n{"id":"x"}\n5\n')
+    code, out, _ = run("report", "out.jsonl", "-o", "page.html")
+    assert code == 0
+    assert "3 items   3 ok   0 failed" in out
+    assert (folder / "page.html").exists()
+
+
+def test_an_item_that_was_retried_is_told(run, folder):
+    record = {"id": 0, "key": "00" * 8, "input": 1, "ok": True, "result": 1, "attempts": 3, "slot": None}
+    (folder / "out.jsonl").write_text(json.dumps({**record, "start": "2026-11-22T12:04:10.115Z", "ms": 181.0}) + "\n")
+    code, out, _ = run("report", "out.jsonl")
+    assert code == 0
+    assert "1 items   1 ok   0 failed   2 retried" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "FILE is missing"),
+        (["none.jsonl"], "none.jsonl: No such file or directory"),
+        (["items.txt"], "items.txt holds no records"),
+        (["out.jsonl", "-o", "out.jsonl"], "out.jsonl is the file of the records"),
+        (["out.jsonl", "-o", "none/a.html"], "none/a.html: No such file or directory"),
+        (["out.jsonl", "two.jsonl"], "one FILE too many: two.jsonl"),
+        (["out.jsonl", "--outptu", "x"], "unknown option --outptu; did you mean --output?"),
+    ],
+)
+def test_wrong_use_is_told(run, words, said):
+    run("map", "jobs:odd", "items.txt", "-o", "out.jsonl")
+    code, out, err = run("report", *words)
+    assert (code, out) == (2, "")
+    assert err.startswith("paco: ")
+    assert said in err
+
+
+def test_help_says_what_it_does(run):
+    code, out, _ = run("report", "--help")
+    assert code == 0
+    assert out.startswith("usage: paco report [options] FILE.jsonl")
+    assert "Write a page with pictures" in out

@@ -1,0 +1,339 @@
+"""Going on after an earlier run: nothing is lost, nothing is done twice, whatever the input has become."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import random
+import shlex
+import sys
+import tracemalloc
+
+import pytest
+
+from paco._cli import main
+from paco._cli._resume import Earlier, again
+
+pytestmark = pytest.mark.realtime
+
+JOBS = """
+import pathlib
+
+async def work(item):
+    with pathlib.Path("calls.txt").open("a") as calls:
+        calls.write(f"{item}\\n")
+    if str(item).startswith("bad") and not pathlib.Path("mended").exists():
+        raise ValueError(item)
+    return f"done {item}"
+
+async def row(item):
+    return await work(item["id"])
+
+async def forbid(item):
+    raise RuntimeError(item)
+
+def wants(error):
+    return error.args == ("bad",)
+
+flaky_calls = {}
+
+async def flaky(item):
+    flaky_calls[item] = flaky_calls.get(item, 0) + 1
+    if flaky_calls[item] < 3:
+        raise OSError("bad") if item != "other" else KeyError("other")
+    return flaky_calls[item]
+
+async def slow(item):
+    import asyncio
+    await asyncio.sleep(3600)
+
+number = 7
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    (tmp_path / "jobs.py").write_text(JOBS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    importlib.invalidate_caches()
+    yield tmp_path
+    sys.modules.pop("jobs", None)
+
+
+@pytest.fixture
+def run(capfd):
+    def run(*words):
+        code = main(["map", *map(str, words)])
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return run
+
+
+def items(folder, *lines):
+    (folder / "items.txt").write_text("".join(f"{line}\n" for line in lines))
+
+
+def calls(folder):
+    """Return what the function has been called with since the last time."""
+    path = folder / "calls.txt"
+    found = path.read_text().split("\n")[:-1] if path.exists() else []
+    path.unlink(missing_ok=True)
+    return sorted(found)
+
+
+def final(folder):
+    """Return the last record of each key."""
+    return {record["key"]: record for record in map(json.loads, (folder / "out.jsonl").read_text().splitlines())}
+
+
+WORDS = ("jobs:work", "items.txt", "-o", "out.jsonl")
+
+
+def test_what_has_a_result_is_not_run_again_and_what_failed_is(run, folder):
+    items(folder, "a", "bad", "c")
+    assert run(*WORDS, "--resume")[0] == 1  # of nothing
+    assert calls(folder) == ["a", "bad", "c"]
+    (folder / "mended").touch()
+    code, _, err = run(*WORDS, "--resume")
+    assert code == 0
+    assert "1 items   1 ok   0 failed   2 skipped" in err
+    assert calls(folder) == ["bad"]
+    assert sorted(record["result"] for record in final(folder).values()) == ["done a", "done bad", "done c"]
+
+
+def test_reordered_grown_and_shrunk_input_resumes_rightly(run, folder):
+    items(folder, "a", "b", "c")
+    run(*WORDS)
+    calls(folder)
+    items(folder, "new", "c", "a")
+    assert run(*WORDS, "--resume")[0] == 0
+    assert calls(folder) == ["new"]
+
+
+def test_equal_items_are_told_apart(run, folder):
+    items(folder, "a", "b")
+    run(*WORDS)
+    items(folder, "a", "a", "b", "a")
+    calls(folder)
+    run(*WORDS, "--resume")
+    assert calls(folder) == ["a", "a"]
+    assert len(final(folder)) == 4
+
+
+def test_only_what_failed_is_run_again(run, folder):
+    items(folder, "a", "bad 1", "bad 2")
+    assert run(*WORDS)[0] == 1
+    calls(folder)
+    items(folder, "new", "bad 2", "bad 1", "a")
+    (folder / "mended").touch()
+    code, _, err = run(*WORDS, "--retry-failed")
+    assert (code, calls(folder)) == (0, ["bad 1", "bad 2"])
+    assert "2 items   2 ok   0 failed   2 skipped" in err
+
+
+def test_the_command_to_go_on_is_told_and_works(run, folder, capfd):
+    items(folder, "a", "bad it's")
+    _, _, err = run(*WORDS)
+    line = err.splitlines()[-1].removeprefix("  again     ")
+    assert line == "paco map jobs:work items.txt -o out.jsonl --retry-failed"
+    (folder / "mended").touch()
+    assert main(shlex.split(line)[1:]) == 0
+    assert "again" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["a:b", "--resume", "c d"], "paco map a:b 'c d' --retry-failed"),
+        (["a:b", "--retry-failed", "--", "-c"], "paco map a:b --retry-failed -- -c"),
+    ],
+)
+def test_the_command_keeps_the_words_as_they_were(words, line):
+    assert again(words, "--retry-failed") == line
+
+
+def test_a_run_that_was_stopped_is_to_be_resumed(run, folder):
+    items(folder, *range(30))
+    code, _, err = run("jobs:forbid", "items.txt", "-o", "out.jsonl", "-l", 1)
+    assert code == 3
+    assert "  again     paco map jobs:forbid items.txt -o out.jsonl -l 1 --resume\n" in err
+
+
+def test_what_failed_before_comes_first_and_does_not_halt_a_run_that_has_succeeded_before(run, folder):
+    items(folder, "good", *(f"bad {number}" for number in range(30)))
+    run(*WORDS, "-l", 1)
+    items(folder, *(f"bad {number}" for number in range(30)), "good", "new")
+    assert run(*WORDS, "-l", 1, "--resume")[0] == 1
+    assert len(final(folder)) == 32
+
+
+def test_a_member_may_identify_an_item(run, folder):
+    (folder / "rows.jsonl").write_text('{"id": 1, "seen": 1}\n{"id": "bad", "seen": 1}\n{"seen": 2}\n[]\n')
+    words = ("jobs:row", "rows.jsonl", "-o", "out.jsonl", "--key", "id")
+    assert run(*words)[0] == 1
+    assert [record["error"]["type"] for record in final(folder).values() if not record["ok"]].count("KeyError") == 2
+    calls(folder)
+    (folder / "rows.jsonl").write_text('{"id": "bad", "seen": 2}\n{"id": 1, "seen": 2}\n{"id": 3}\n')
+    run(*words, "--resume")
+    assert calls(folder) == ["3", "bad"]
+
+
+def test_a_torn_last_line_is_cut(run, folder):
+    items(folder, "a", "b")
+    run(*WORDS, "-k")
+    whole = (folder / "out.jsonl").read_bytes()
+    second = whole.index(b"\n") + 1
+    for size in range(len(whole)):
+        (folder / "out.jsonl").write_bytes(whole[:size])
+        calls(folder)
+        assert run(*WORDS, "--resume")[0] == 0
+        torn = size < len(whole) - 1  # the last line may lack its end only
+        assert calls(folder) == (["a", "b"] if size < second - 1 else ["b"] if torn else [])
+        assert len(final(folder)) == 2
+
+
+def test_a_line_that_was_torn_once_is_passed_over(run, folder):
+    items(folder, "a", "b")
+    run(*WORDS)
+    with (folder / "out.jsonl").open("ab") as file:
+        file.write(b'{"id":7,"key":"77\n\n')
+    calls(folder)
+    assert run(*WORDS, "--resume")[0] == 0
+    assert calls(folder) == []
+
+
+@pytest.mark.parametrize("line", ["done a", "[1]", "5", '{"a": 1}', '{"key": 5, "ok": true}', "null"])
+def test_a_file_that_holds_something_else_is_refused(run, folder, line):
+    items(folder, "a")
+    (folder / "out.jsonl").write_text(f"{line}\n")
+    code, _, err = run(*WORDS, "--resume")
+    assert code == 2
+    assert err.startswith("paco: cannot resume from out.jsonl: line 1 is not a record")
+    assert (folder / "out.jsonl").read_text() == f"{line}\n"
+
+
+def test_a_last_line_of_something_else_is_not_cut(run, folder):
+    items(folder, "a")
+    (folder / "out.jsonl").write_text("precious")
+    assert run(*WORDS, "--resume")[0] == 2
+    assert (folder / "out.jsonl").read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--resume"], "name their file with --output"),
+        (["--resume", "--retry-failed", "-o", "out.jsonl"], "give either --resume or --retry-failed"),
+        (["--resume", "-o", "out.jsonl", "--values"], "--values writes no records to resume from"),
+        (["--resume", "-o", "/dev/null"], "cannot resume from /dev/null: it is no regular file"),
+        (["--key", "id"], "--key needs items that are JSON objects, and items.txt is read as lines"),
+        (["--rate", "50"], "must be N/s, N/m or N/h"),
+        (["--rate", "0/s"], "N above 0"),
+        (["--retry-on", "TimeotError"], "there is no such exception; did you mean TimeoutError?"),
+        (["--retry-on", "Nonsense"], "as in aiohttp.ClientError"),
+        (["--retry-on", "asyncio.Nonsense"], "--retry-on asyncio.Nonsense: there is no such exception"),
+        (["--retry-on", "jobs:number"], "expected a kind of Exception, or a function of an error"),
+        (["--retry-on", "KeyboardInterrupt"], "expected a kind of Exception"),
+        (["--retries", "-1"], "must be a whole number of 0 or more"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(run, folder, words, said):
+    items(folder, "a")
+    code, _, err = run("jobs:work", "items.txt", *words)
+    assert code == 2
+    assert said in err
+    assert calls(folder) == []
+
+
+def test_an_output_that_cannot_be_read_is_not_resumed(run, folder, monkeypatch):
+    items(folder, "a")
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied", "out.jsonl")
+
+    monkeypatch.setattr("pathlib.Path.open", refuse)
+    code, _, err = run(*WORDS, "--resume")
+    assert code == 2
+    assert err == "paco: cannot resume from out.jsonl: Permission denied\n"
+
+
+def test_an_output_that_another_run_writes_is_refused(run, folder):
+    fcntl = pytest.importorskip("fcntl")
+    items(folder, "a")
+    with (folder / "out.jsonl").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        code, _, err = run(*WORDS)
+    assert code == 2
+    assert err == "paco: out.jsonl is being written by another run; wait for it to end, or name another file\n"
+
+
+def test_what_is_remembered_takes_little_memory(folder):
+    with (folder / "out.jsonl").open("w") as file:
+        for number in range(50_000):
+            file.write(f'{{"id":{number},"key":"{random.getrandbits(64):016x}","ok":true}}\n')
+    earlier = Earlier("out.jsonl", failed_only=False)
+    tracemalloc.start()
+    earlier.load()
+    size, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert earlier.records == 50_000
+    assert size / 50_000 < 40
+
+
+# ---- attempts
+
+
+def test_failures_are_tried_again_and_the_record_tells_how_often(run, folder):
+    items(folder, "a", "b")
+    code, out, err = run("jobs:flaky", "items.txt", "--retries", 2)
+    assert code == 0
+    assert [json.loads(line)["attempts"] for line in out.splitlines()] == [3, 3]
+    assert "2 ok   0 failed   4 retried" in err
+
+
+@pytest.mark.parametrize("on", ["OSError", "builtins.OSError", "jobs:wants"])
+def test_only_what_is_worth_it_is_tried_again(run, folder, on):
+    items(folder, "a", "other")
+    code, out, _ = run("jobs:flaky", "items.txt", "--retries", 2, "--retry-on", on, "--retry-on", "TimeoutError")
+    assert code == 1
+    found = {record["input"]: record for record in map(json.loads, out.splitlines())}
+    assert (found["a"]["ok"], found["a"]["attempts"]) == (True, 3)
+    assert (found["other"]["error"]["type"], found["other"]["attempts"]) == ("KeyError", 1)
+
+
+@pytest.mark.parametrize("retries", [0, 1])
+def test_each_attempt_has_its_time(run, folder, retries):
+    items(folder, "a")
+    code, out, _ = run("jobs:slow", "items.txt", "-t", "10ms", "--retries", retries)
+    assert code == 1
+    record = json.loads(out)
+    assert (record["error"]["type"], record["attempts"]) == ("TimeoutError", 1 + retries)
+
+
+@pytest.mark.parametrize("limit", [0, 32])
+def test_a_rate_is_kept(run, folder, limit):
+    items(folder, *range(6))
+    code, out, _ = run("jobs:work", "items.txt", "--rate", "100/s", "--limit", limit)
+    assert code == 0
+    starts = sorted(float(json.loads(line)["start"][17:-1]) for line in out.splitlines())
+    assert (starts[-1] - starts[0]) % 60 >= 0.045
+
+
+@pytest.mark.parametrize(("rate", "count", "burst"), [("50/s", 50, 1), ("1000/s", 996, 5), ("60/m", 60, 1)])
+def test_a_fast_rate_makes_up_for_late_timers_without_ever_exceeding_it(rate, count, burst):
+    from paco._cli import _pace, _words
+
+    made = _pace._rate(_words.rate(rate))
+    assert (made.n, made._burst) == (count, burst)
+
+
+def test_a_dead_descriptor_is_no_regular_file():
+    from paco._cli._output import is_regular
+
+    out, into = os.pipe()
+    assert not is_regular(out)
+    os.close(out)
+    os.close(into)

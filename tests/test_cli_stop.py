@@ -1,0 +1,335 @@
+"""When a run of `paco map` ends early, in which order it writes, and what it says without running."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import importlib
+import json
+import os
+import sys
+
+import pytest
+
+from paco._cli import main
+from paco._cli._halting import Halting
+from paco._cli._order import InOrder
+from paco._cli._tally import Tally
+from paco._cli._words import Halt, duration, halt
+
+JOBS = """
+import asyncio, signal
+
+async def fail(item):
+    raise ValueError(item)
+
+async def odd(item):
+    await asyncio.sleep(0)
+    if int(item) % 2:
+        raise ValueError(item)
+    return item
+
+async def first_waits(item):
+    if item == "1":
+        await asyncio.sleep(3600)
+    raise ValueError(item)
+
+async def tick(item):
+    await asyncio.sleep(0.002)
+
+async def terminate(item):
+    signal.raise_signal(signal.SIGTERM)
+    await asyncio.sleep(3600)
+
+async def reverse(item):
+    await asyncio.sleep((4 - int(item)) / 1000)
+    if item == "2":
+        raise ValueError("two")
+    return {"n": int(item)}
+
+async def reverse_and_stop(item):
+    if item == "2":
+        await asyncio.sleep(3600)
+    if item == "3":
+        asyncio.get_running_loop().call_later(0.01, signal.raise_signal, signal.SIGINT)
+        asyncio.get_running_loop().call_later(0.02, signal.raise_signal, signal.SIGINT)
+
+async def add(a, b=0, c=0):
+    return a + b + c
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    (tmp_path / "jobs.py").write_text(JOBS)
+    (tmp_path / "items.txt").write_text("".join(f"{number}\n" for number in range(1, 101)))
+    (tmp_path / "three.txt").write_text("1\n2\n3\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    importlib.invalidate_caches()
+    yield tmp_path
+    sys.modules.pop("jobs", None)
+
+
+@pytest.fixture
+def run(capfd):
+    def run(*words):
+        code = main(["map", *map(str, words)])
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return run
+
+
+def ids(out):
+    return [json.loads(line)["id"] for line in out.splitlines()]
+
+
+# ---- rules
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("soon,fail=3", Halt("soon", 3)),
+        ("now,fail=1", Halt("now", 1)),
+        ("soon,fail=10%", Halt("soon", share=0.1)),
+        ("never", Halt("never")),
+    ],
+)
+def test_a_rule_is_said_as_to_gnu_parallel(text, rule):
+    assert halt(text) == rule
+    assert str(rule) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "soon", "never,fail=1", "late,fail=1", "soon,fail=0", "soon,fail=101%", "soon,fail=x", "now,done=1"]
+)
+def test_another_rule_is_refused(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="must"):
+        halt(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("30s", 30), ("2m", 120), ("500ms", 0.5), ("1.5h", 5400), ("1h30m", 5400), ("1d", 86400), (".5s", 0.5), ("7", 7)],
+)
+def test_a_duration_has_units(text, seconds):
+    assert duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "s", "1y", "-1s", "1 s", "1s2", "1..2s", "nan", "٣s"])
+def test_what_is_no_duration_is_refused(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="must be a duration such as 30s"):
+        duration(text)
+
+
+def test_a_share_is_one_of_all_items_and_not_reached_while_their_number_is_unknown():
+    tally, total = Tally(), None
+    halting = Halting(Halt("soon", share=0.1), tally, lambda: total)
+    tally.failed = 99
+    assert not halting.reason()
+    total = 1000
+    assert not halting.reason()
+    tally.failed = 100
+    assert halting.reason() == "100 items have failed (--halt soon,fail=10%)"
+
+
+@pytest.mark.realtime
+class TestHalting:
+    def test_a_target_that_always_fails_is_stopped_after_twenty_items_and_its_error_is_shown(self, run):
+        code, out, err = run("jobs:fail", "items.txt", "-l", 1)
+        assert code == 3
+        assert ids(out) == list(range(20))
+        assert "halting: the first 20 items all failed (--halt never: go on); draining 0 running items\n" in err
+        assert "halted in " in err
+        assert "the first error:\nTraceback (most recent call last):\n" in err
+        assert err.endswith("ValueError: 1\n")
+
+    def test_one_item_that_succeeds_is_enough_to_go_on(self, run):
+        assert run("jobs:odd", "items.txt")[0] == 1
+
+    def test_never_goes_on_even_then(self, run):
+        code, out, _ = run("jobs:fail", "items.txt", "--halt", "never")
+        assert code == 1
+        assert len(ids(out)) == 100
+
+    def test_soon_lets_running_items_end(self, run):
+        code, out, err = run("jobs:odd", "items.txt", "--halt=soon,fail=3", "--limit", 10)
+        assert code == 3
+        assert "halting: 3 items have failed (--halt soon,fail=3); draining " in err
+        found = [json.loads(line) for line in out.splitlines()]
+        assert 5 <= len(found) < 100
+        assert sorted(record["id"] for record in found) == list(range(len(found)))  # each that was started has ended
+
+    def test_now_cancels_them(self, run):
+        code, out, err = run("jobs:first_waits", "three.txt", "--fail-fast", "-l", 2)
+        assert code == 3
+        assert ids(out) == [1]
+        assert "halting: 1 item has failed (--halt now,fail=1); cancelling 1 running item\n" in err
+
+    def test_a_share_of_the_items_ends_it_too(self, run):
+        code, out, _ = run("jobs:odd", "items.txt", "--halt", "soon,fail=30%", "-l", 1)
+        assert code == 3
+        assert len(out.splitlines()) in {59, 60}
+
+    def test_nothing_is_started_after_the_longest_time(self, run):
+        code, out, err = run("jobs:tick", "items.txt", "--max-time", "30ms", "-l", 1)
+        assert code == 1
+        assert 0 < len(out.splitlines()) < 100
+        assert "--max-time is over; draining 1 running item\n" in err
+        assert err.endswith("paco: the time of --max-time was over before all items were started\n")
+
+    def test_a_run_that_ends_in_time_is_as_ever(self, run):
+        assert run("jobs:tick", "three.txt", "--max-time", "1h")[0] == 0
+
+    def test_a_last_item_that_takes_longer_than_the_longest_time_is_no_trouble(self, run):
+        code, out, err = run("jobs:tick", "items.txt", "--head", 1, "--max-time", "1ms")
+        assert (code, len(out.splitlines())) == (0, 1), err
+
+    def test_sigterm_cancels_when_the_time_of_grace_is_over(self, run):
+        code, out, err = run("jobs:terminate", "three.txt", "-l", 1, "--grace", "10ms")
+        assert code == 143
+        assert not out
+        assert "draining 1 running item; another signal cancels them\n" in err
+        assert "--grace is over; cancelling 1 running item\n" in err
+
+    def test_the_longest_time_does_not_matter_any_more_when_the_run_ends_anyhow(self, run):
+        _, _, err = run("jobs:terminate", "three.txt", "-l", 1, "--grace", "30ms", "--max-time", "15ms")
+        assert "--max-time" not in err
+
+
+# ---- the order
+
+
+class Written:
+    def __init__(self):
+        self.lines = []
+
+    def add(self, line):
+        self.lines.append(line)
+
+    async def room(self):
+        pass
+
+
+async def test_lines_wait_for_their_turn():
+    writer = Written()
+    output = InOrder(writer)
+    for number, line in [(2, b"c"), (1, b""), (0, b"a"), (4, b"e")]:
+        output.add(number, line)
+    assert writer.lines == [b"a", b"", b"c"]
+    output.flush()  # 3 was cancelled
+    assert writer.lines[3:] == [b"e"]
+
+
+async def test_items_wait_while_too_much_waits_for_one_of_them():
+    output = InOrder(Written())
+    output.add(1, b"x" * (8 << 20))
+    await output.room()
+    output.add(2, b"x")
+    waiting = [asyncio.ensure_future(output.room()) for _ in range(2)]
+    await asyncio.sleep(1)
+    assert not any(one.done() for one in waiting)
+    waiting[0].cancel()
+    await asyncio.sleep(1)
+    output.add(0, b"")
+    await waiting[1]
+    assert waiting[0].cancelled()
+
+
+@pytest.mark.realtime
+class TestOutput:
+    def test_records_keep_the_order_of_the_input(self, run):
+        assert ids(run("jobs:reverse", "three.txt")[1]) == [2, 1, 0]
+        assert ids(run("jobs:reverse", "three.txt", "-k")[1]) == [0, 1, 2]
+
+    def test_what_has_finished_is_written_even_when_an_earlier_item_is_cancelled(self, run):
+        code, out, _ = run("jobs:reverse_and_stop", "three.txt", "--keep-order")
+        assert code == 130
+        assert ids(out) == [0, 2]
+
+    def test_values_are_the_results_alone(self, run):
+        code, out, err = run("jobs:reverse", "three.txt", "--values", "--keep-order")
+        assert code == 1
+        assert out == '{"n":1}\n{"n":3}\n'
+        assert "#1 2  ValueError: two" in err
+
+    def test_objects_become_keyword_arguments(self, run, folder):
+        (folder / "rows.jsonl").write_text('{"a": 1}\n{"a": 1, "b": 2}\n{"a": 1, "c": 7}\n[1]\n{"d": 1}\n')
+        code, out, _ = run("jobs:add", "rows.jsonl", "--unpack", "-k", "--arg", "c=5")
+        assert code == 1
+        found = [json.loads(line) for line in out.splitlines()]
+        assert [record.get("result") for record in found[:3]] == [None, None, 8]  # text and numbers cannot be added
+        assert found[3]["error"]["message"] == "--unpack: expected a JSON object, got list"
+        assert "unexpected keyword argument 'd'" in found[4]["error"]["message"]
+
+    def test_lines_of_text_cannot_be_unpacked(self, run):
+        code, _, err = run("jobs:add", "three.txt", "--unpack")
+        assert code == 2
+        assert "--unpack needs items that are JSON objects, and three.txt is read as lines; say its --format" in err
+
+    def test_a_dry_run_says_what_would_be_done(self, run, folder):
+        code, out, err = run("jobs:fail", "three.txt", "--head", 2, "-o", "out.jsonl", "--dry-run")
+        assert (code, err) == (0, "")
+        assert out.splitlines() == [
+            "target   jobs:fail",
+            "inputs   three.txt (lines)",
+            "items    2",
+            "first    1",
+            "output   out.jsonl",
+            "nothing was run (--dry-run)",
+        ]
+        assert not (folder / "out.jsonl").exists()
+
+    def test_a_dry_run_finds_bad_items(self, run, folder):
+        (folder / "a.jsonl").write_text('{"a": 1}\n{oops\n{oops\n')
+        (folder / "empty.json").touch()
+        code, out, _ = run("jobs:fail", "empty.json", "a.jsonl", "-n")
+        assert code == 1
+        assert "items    3, 2 of them bad\nfirst    {'a': 1}\nbad      #1: JSONDecodeError: the line is not JSON" in out
+        code, out, _ = run("jobs:fail", "empty.json", "-n")
+        assert (code, "items    0\noutput" in out) == (0, True)
+
+    def test_a_dry_run_tells_an_input_that_cannot_be_read(self, run, folder):
+        (folder / "a.json").write_text("{}")
+        code, _, err = run("jobs:fail", "a.json", "-n")
+        assert code == 2
+        assert err.startswith("paco: cannot read a.json: it holds a JSON object; expected an array")
+
+    def test_the_total_of_a_pipe_may_be_said(self, run, monkeypatch):
+        out, into = os.pipe()
+        os.write(into, b"1\n2\n3\n4\n5\n")
+        os.close(into)
+        with os.fdopen(out) as stdin:
+            monkeypatch.setattr(sys, "stdin", stdin)
+            code, _, err = run("jobs:fail", "--total", 50, "--halt", "soon,fail=10%", "-l", 1)
+        assert code == 3
+        assert "5 items have failed" in err
+
+    @pytest.mark.parametrize(
+        ("words", "said"),
+        [
+            (["--format", "cvs"], "must be one of lines, jsonl, json, csv, tsv, or one of these with .gz, got 'cvs'"),
+            (["--max-time", "soon"], "must be a duration such as 30s"),
+            (["--halt", "son,fail=1"], "got 'son,fail=1'; did you mean soon?"),
+            (["--keep-ordr"], "unknown option --keep-ordr; did you mean --keep-order?"),
+        ],
+    )
+    def test_a_wrong_word_is_told_with_what_was_expected(self, run, words, said):
+        code, _, err = run("jobs:fail", "three.txt", *words)
+        assert code == 2
+        assert said in err
+
+
+# ---- latency
+
+
+def test_quantiles_are_exact_to_one_percent_and_none_is_above_the_longest():
+    tally = Tally()
+    assert tally.quantile(50) == 0
+    for number in range(1, 10_001):
+        tally.took(number / 1000)
+    for percent in (50, 90, 99):
+        assert tally.quantile(percent) == pytest.approx(percent / 10, rel=0.011)
+    assert tally.quantile(100) == tally.longest == 10

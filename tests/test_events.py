@@ -1,0 +1,748 @@
+"""Listeners: what they hear, of which runs, what keeps items waiting, and that a run is none the worse for them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import gc
+import itertools
+import time
+import weakref
+
+import pytest
+
+import paco
+from paco import events, testing
+from paco._engine import Run
+from paco._paced import Paced
+from paco._plan import Plan
+from paco._sinks import Drop
+from paco._watched import WatchedRun, _Watched
+from paco.events import ItemEnded, ItemStarted, RunEnded, RunStarted
+from paco.testing import AsyncSource, Source, cancel_at_every_step, now
+
+
+async def nap(seconds):
+    """Sleep, and return how long."""
+    await asyncio.sleep(seconds)
+    return seconds
+
+
+async def same(item):
+    return item
+
+
+async def fail_at_2(item):
+    await asyncio.sleep(item)
+    if item == 2:
+        raise ValueError(item)
+    return item
+
+
+class Log(list):
+    """A listener that keeps what it hears."""
+
+    def __call__(self, event):
+        self.append(event)
+
+    def of(self, kind):
+        return [event for event in self if isinstance(event, kind)]
+
+    def runs(self):
+        return [event.run for event in self.of(RunStarted)]
+
+
+def heard():
+    log = Log()
+    return log, paco.listening(log)
+
+
+# ---- what is told
+
+
+async def test_a_listener_hears_of_a_run_and_of_each_of_its_items():
+    log, listening = heard()
+    with listening:
+        await paco.map(nap, [3, 1, 1], limit=2)
+    run = log[0].run
+    assert log == [
+        RunStarted(run, 0),
+        ItemStarted(run, 0, 0, 3, 0),
+        ItemStarted(run, 1, 1, 1, 0),
+        ItemEnded(run, 1, 1, 1, 0, 1, 1, "ok", None),
+        ItemStarted(run, 2, 1, 1, 1),
+        ItemEnded(run, 2, 1, 1, 1, 2, 1, "ok", None),
+        ItemEnded(run, 0, 0, 3, 0, 3, 1, "ok", None),
+        RunEnded(run, 3, "ok", None),
+    ]
+    assert [event.elapsed for event in log.of(ItemEnded)] == [1, 1, 3]
+
+
+async def test_a_run_tells_what_it_is_and_how_it_goes():
+    seen = []
+
+    def look(event):
+        run = event.run
+        seen.append((run.started, run.in_flight, run.ok, run.failed, run.cancelled, run.done))
+
+    before = time.time()
+    with (
+        paco.listening(look, ItemStarted),
+        paco.listening(look, ItemEnded),
+        paco.listening(log := Log()),
+        pytest.raises(ValueError, match="2"),
+    ):
+        await paco.map(fail_at_2, [1, 2, 3], limit=3)
+    assert seen == [
+        (1, 1, 0, 0, 0, 0),
+        (2, 2, 0, 0, 0, 0),
+        (3, 3, 0, 0, 0, 0),
+        (3, 2, 1, 0, 0, 1),
+        (3, 1, 1, 1, 0, 2),
+        (3, 0, 1, 1, 1, 2),
+    ]
+    run = log[0].run
+    assert (run.name, run.function, run.title, run.limit, run.total) == ("map", "fail_at_2", "map fail_at_2", 3, 3)
+    assert (run.start, run.parent, run.feeds, run.fed) == (0, None, None, False)
+    assert before <= run.date <= time.time()
+    assert repr(run) == f"<run {run.id}: map fail_at_2, 2 of 3 done, 1 failed>"
+
+
+async def test_an_item_takes_the_lowest_free_slot():
+    log, listening = heard()
+    with listening:
+        await paco.map(nap, [5, 1, 2, 1, 5, 1], limit=3)
+    assert [(event.position, event.slot, event.start) for event in log.of(ItemStarted)] == [
+        (0, 0, 0),
+        (1, 1, 0),
+        (2, 2, 0),
+        (3, 1, 1),
+        (4, 2, 2),
+        (5, 1, 2),
+    ]
+
+
+@pytest.mark.parametrize("limit", [0, 1, 2, 7, 100])
+async def test_items_of_one_slot_never_overlap_and_no_slot_is_above_the_limit(limit):
+    log, listening = heard()
+    with listening:
+        await paco.map(nap, [1 + (7 * number) % 5 for number in range(40)], limit=limit)
+    rows = {}
+    for event in log.of(ItemEnded):
+        rows.setdefault(event.slot, []).append((event.start, event.end))
+    assert sorted(rows) == list(range(min(limit or 40, 40)))
+    for spans in rows.values():
+        spans.sort()
+        assert all(first[1] <= second[0] for first, second in itertools.pairwise(spans))
+
+
+async def test_the_outcome_says_how_each_item_and_the_run_ended():
+    log, listening = heard()
+    with listening, pytest.raises(ValueError, match="2") as caught:
+        await paco.map(fail_at_2, [1, 2, 3, 4], limit=3)
+    ended = {event.item: (event.outcome, event.error, event.end) for event in log.of(ItemEnded)}
+    cancelled = [ended[item][1] for item in (3, 4)]
+    assert ended == {
+        1: ("ok", None, 1),
+        2: ("failed", caught.value, 2),
+        3: ("cancelled", cancelled[0], 2),
+        4: ("cancelled", cancelled[1], 2),
+    }
+    assert all(isinstance(error, asyncio.CancelledError) for error in cancelled)
+    assert log[-1] == RunEnded(log[0].run, 2, "failed", caught.value)
+
+
+async def test_an_error_that_becomes_a_result_is_a_failure_of_the_item_and_not_of_the_run():
+    log, listening = heard()
+    with listening:
+        results = await paco.map(fail_at_2, [1, 2, 3], limit=3, return_exceptions=True)
+    assert [event.error for event in log.of(ItemEnded)] == [None, results[1], None]
+    assert log[-1] == RunEnded(log[0].run, 3, "ok", None)
+
+
+async def test_an_item_that_ends_cancelled_by_itself_has_failed():
+    async def cancelled(_):
+        raise asyncio.CancelledError
+
+    log, listening = heard()
+    with listening, pytest.raises(paco.ItemCancelled):
+        await paco.map(cancelled, [1])
+    assert [event.outcome for event in log.of(ItemEnded)] == ["failed"]
+
+
+@pytest.mark.parametrize(
+    ("call", "outcome"),
+    [
+        (lambda: paco.some(same, [0, 1, 2], limit=1), "cancelled"),
+        (lambda: paco.some(same, [0, 0, 0], limit=1), "ok"),
+        (lambda: paco.race([lambda: nap(1), lambda: nap(2)]), "cancelled"),
+        (lambda: paco.each(nap, [1], timeout=0), "failed"),
+        (lambda: paco.each(nap, [2], timeout=1), "failed"),
+        (lambda: paco.each(nap, []), "ok"),
+    ],
+    ids=["some", "none", "race", "no time at all", "timeout", "no items"],
+)
+async def test_a_run_that_is_left_early_was_cancelled(call, outcome):
+    log, listening = heard()
+    with listening:
+        await asyncio.gather(call(), return_exceptions=True)
+    assert log.of(RunEnded)[-1].outcome == outcome
+
+
+async def test_a_stream_that_is_left_was_cancelled():
+    log, listening = heard()
+    with listening:
+        async with paco.map(nap, [1, 1, 5], limit=3) as results:
+            async for _ in results:
+                break
+    assert [event.outcome for event in log.of(ItemEnded)] == ["ok", "ok", "cancelled"]
+    assert log[-1] == RunEnded(log[0].run, 1, "cancelled", None)
+
+
+async def test_a_run_that_fails_when_nobody_waits_any_more_was_left_early():
+    log, listening = heard()
+
+    async def stubborn(item):
+        try:
+            await nap(item)
+        except asyncio.CancelledError:
+            raise ValueError(item) from None
+
+    with listening:
+        stream = paco.map(stubborn, [1, 9], limit=2)
+        async for _ in stream:
+            break
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        await stream.aclose()
+    assert log[-1][1:] == (1, "cancelled", None)
+    assert [event.outcome for event in log.of(ItemEnded)] == ["ok", "failed"]
+
+
+async def test_of_two_errors_the_first_is_told():
+    async def early(item):
+        await nap(1)
+        raise ValueError(item)
+
+    async def late(item):
+        for _ in range(item):
+            await nap(0.5)
+        if item:
+            raise KeyError(item)
+
+    log, listening = heard()
+    with listening, pytest.raises(ValueError, match="None"):
+        await ([0, 2] | paco.map(late) | paco.map(early))
+    assert now() == 1
+    assert [type(event.error) for event in log.of(RunEnded)] == [KeyError, ValueError]
+
+
+async def test_a_source_that_cannot_be_iterated_is_no_run():
+    class Bad:
+        def __iter__(self):
+            raise ValueError("no")
+
+    log, listening = heard()
+    with listening, pytest.raises(ValueError, match="no"):
+        await paco.map(nap, Bad())
+    assert not log
+
+
+async def test_groups_are_runs_whose_items_are_the_calls():
+    log, listening = heard()
+    with listening:
+        await paco.gather(nap(1), nap(2), limit=2)
+        await paco.series(nap(1))
+        executor = paco.ConcurrentExecutor(limit=2)
+        executor.add(nap, 1)
+        await executor.run()
+    assert [run.title for run in log.runs()] == ["gather", "series", "ConcurrentExecutor"]
+    assert [run.total for run in log.runs()] == [2, 1, 1]
+
+
+async def test_a_call_whose_error_goes_to_its_future_has_failed():
+    log, listening = heard()
+    with listening:
+        done, _ = await paco.wait(fail_at_2(2), return_exceptions=True)
+    assert [event.error for event in log.of(ItemEnded)] == [one.result() for one in done]
+    assert [event.outcome for event in log.of(ItemEnded)] == ["failed"]
+
+
+# ---- to whom
+
+
+async def test_a_listener_hears_the_kind_that_it_asked_for():
+    log = Log()
+    with paco.listening(log, RunEnded), paco.listening(log, kind=ItemStarted):
+        await paco.map(same, [1, 2])
+    assert [type(event) for event in log] == [ItemStarted, ItemStarted, RunEnded]
+
+
+async def test_every_listener_is_told_the_innermost_last():
+    told = []
+    with (
+        paco.listening(lambda _: told.append("outer"), RunEnded),
+        paco.listening(lambda _: told.append("inner"), RunEnded),
+    ):
+        await paco.map(same, [1])
+    assert told == ["outer", "inner"]
+
+
+async def test_a_listener_hears_nothing_once_its_block_is_left():
+    log, listening = heard()
+    with listening:
+        task = asyncio.create_task(paco.map(nap, [1, 1], limit=1))
+        await nap(1.5)
+    heard_inside = len(log)
+    assert await task == [1, 1]
+    await paco.map(same, [1])
+    assert len(log) == heard_inside == 4
+
+
+async def test_a_block_can_be_entered_again():
+    log, listening = heard()
+    for _ in range(2):
+        with listening, listening:
+            await paco.map(same, [1])
+    assert len(log.of(RunEnded)) == 4
+
+
+async def test_a_block_may_be_left_in_another_context():
+    log, listening = heard()
+
+    async def left():
+        with listening:
+            yield 1
+
+    generator = left()
+    await asyncio.create_task(anext(generator), context=(context := contextvars.copy_context()))
+    with paco.listening(Log()):
+        await asyncio.create_task(anext(generator, None))  # another context than that in which it was entered
+    await asyncio.create_task(paco.map(same, [1]), context=context)
+    assert not log
+
+
+async def test_without_a_listener_the_run_is_the_plain_one_and_its_function_is_not_wrapped():
+    def run():
+        return Plan("map", same, [1]).run(Drop())
+
+    assert type(run()) is Run
+    assert run()._fn is same
+    with paco.listening(Log()):
+        assert type(run()) is WatchedRun
+    assert type(run()) is Run
+
+
+# ---- a run is none the worse for it
+
+
+def test_what_makes_a_run_tell_has_attributes_of_its_own():
+    own = {name for name in vars(_Watched) if not name.startswith("__")} - {"start", "fail", "_stopping", "_finishing"}
+    with paco.listening(Log()):
+        run = Plan("map", same, [1], paco.Limit(1)).run(Drop())
+    own |= vars(run).keys()
+    for kind in Paced.__mro__:
+        assert not own & {*vars(kind), *getattr(kind, "__slots__", ())}
+
+
+async def test_a_limit_that_looks_ahead_looks_no_further_for_a_listener():
+    class Ahead(paco.Limiter):
+        lookahead = 3
+
+        def __init__(self):
+            self.lock = asyncio.Lock()
+
+        async def acquire(self, item=None):
+            await self.lock.acquire()
+
+        def release(self, permit, error=None):
+            self.lock.release()
+
+    async def pulled():
+        source, seen = Source(range(9)), []
+
+        async def work(_):
+            seen.append(source.pulled)
+            await nap(1)
+
+        await paco.each(work, source, limit=Ahead())
+        return seen
+
+    expected = await pulled()
+    with paco.listening(Log()):
+        assert await pulled() == expected
+
+
+async def test_a_listener_that_raises_is_reported_once_and_disturbs_nothing():
+    reports = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, report: reports.append(report))
+
+    def broken(event):
+        raise ValueError(event)
+
+    def cancelling(_):
+        raise asyncio.CancelledError
+
+    log, listening = heard()
+    with paco.listening(broken), paco.listening(cancelling), listening:
+        assert await paco.map(nap, [1, 2, 3], limit=2) == [1, 2, 3]
+        assert await paco.map(nap, [1]) == [1]
+    messages = [report["message"] for report in reports]
+    assert messages == [
+        "paco.listening: broken raised, and is told nothing more",
+        "paco.listening: cancelling raised, and is told nothing more",
+    ]
+    assert isinstance(reports[0]["exception"], ValueError)
+    assert len(log) == 8 + 4
+
+
+def test_a_ctrl_c_inside_a_listener_ends_the_run():
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    with paco.listening(interrupted, ItemEnded), pytest.raises(KeyboardInterrupt):
+        paco.run(paco.map(same, [1]))
+
+
+def plain(item):
+    return item
+
+
+class Callable:
+    async def __call__(self, item):
+        raise TypeError(item)
+
+
+def stops(_):
+    raise StopIteration
+
+
+@pytest.mark.parametrize(
+    "fn",
+    [plain, functools.partial(plain), Callable(), fail_at_2, stops, functools.partial(nap, seconds=2)],
+    ids=["plain", "partial", "object", "async", "stops", "wrong arguments"],
+)
+@pytest.mark.parametrize("catch", [True, False])
+async def test_errors_are_told_as_without_a_listener(fn, catch):
+    async def outcome():
+        try:
+            return repr(await paco.map(fn, [2], return_exceptions=catch))
+        except Exception as error:
+            return repr(error), error.__notes__, len(traced(error)), repr(error.__cause__)
+
+    def traced(error):
+        frames, trace = [], error.__traceback__
+        while trace is not None:
+            frames.append(trace)
+            trace = trace.tb_next
+        return frames
+
+    expected = await outcome()
+    log, listening = heard()
+    with listening:
+        assert await outcome() == expected
+    assert [event.outcome for event in log.of(ItemEnded)] == ["failed"]
+
+
+async def test_the_workers_are_recycled_as_without_a_listener():
+    tasks = set()
+
+    async def work(_):
+        await asyncio.sleep(0)
+        tasks.add(asyncio.current_task())
+
+    with paco.listening(Log()):
+        await paco.each(work, range(100), limit=3)
+    assert len(tasks) == 3
+
+
+async def test_what_a_run_held_is_let_go_without_the_collector():
+    class Result(Exception):
+        pass
+
+    async def fresh(_):
+        return Result()
+
+    async def bad(_):
+        raise Result
+
+    gc.disable()
+    try:
+        with paco.listening(lambda _: None):
+            results = await paco.map(fresh, range(3))
+            kept = [weakref.ref(result) for result in results]
+            del results
+            assert [one() for one in kept] == [None] * 3
+            source = Source([1])
+            kept = [weakref.ref(source)]
+            with pytest.raises(Result):
+                await paco.map(bad, source)
+            del source
+            assert kept[0]() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("again", [None, 1])
+def test_cancelled_at_every_step_each_item_that_was_started_has_ended_and_so_has_the_run(again):
+    logs = []
+
+    async def stages():
+        log, listening = heard()
+        logs.append(log)
+        with listening:
+            await (AsyncSource(range(4)) | paco.map(step, limit=2) | paco.map(step, limit=3))
+
+    async def step(item):
+        try:
+            await asyncio.sleep(0)
+        finally:
+            await asyncio.sleep(0)
+        return item
+
+    assert cancel_at_every_step(stages, **({} if again is None else {"again": again})) > 20
+    for log in logs:
+        for run in log.runs():
+            mine = [event for event in log if event.run is run]
+            assert len([event for event in mine if isinstance(event, RunEnded)]) == 1
+            assert isinstance(mine[-1], RunEnded)
+            assert run.in_flight == 0
+            counts = [sum(isinstance(event, kind) for event in mine) for kind in (ItemStarted, ItemEnded)]
+            assert counts == [run.started] * 2
+
+
+def test_a_loop_that_is_gone_is_not_told_of():
+    log, listening = heard()
+    loop = asyncio.new_event_loop()
+
+    async def started():
+        task = asyncio.create_task(paco.each(nap, [9]))
+        await asyncio.sleep(0.01)
+        return task
+
+    with listening:
+        task = loop.run_until_complete(started())
+        loop.close()
+        told = len(log)
+        task._log_destroy_pending = False  # asyncio would report that it was left
+        del task
+        for left in asyncio.all_tasks(loop):
+            left._log_destroy_pending = False
+        del left, loop
+        gc.collect()
+    assert len(log) == told
+
+
+# ---- several runs
+
+
+async def test_a_run_inside_an_item_names_the_run_of_that_item():
+    async def outer(item):
+        await asyncio.create_task(paco.each(same, [item]))
+        return await paco.map(same, [item])
+
+    log, listening = heard()
+    with listening:
+        await paco.map(outer, [1])
+        await paco.map(same, [1])
+    first, inner, also_inner, after = log.runs()
+    assert [run.parent for run in log.runs()] == [None, first, first, None]
+    assert inner.name == "each"
+    assert also_inner.feeds is None
+    assert after.id > first.id
+
+
+async def test_each_stage_of_a_pipeline_is_a_run_that_names_the_one_it_feeds():
+    async def inner(_):
+        return await ([1, 2] | paco.map(same) | paco.filter(same) | paco.reduce(add))
+
+    async def add(total, item):
+        return total + item
+
+    log, listening = heard()
+    with listening:
+        await paco.map(inner, [1])
+    outer, last, middle, first = log.runs()
+    assert [run.name for run in log.runs()] == ["map", "reduce", "filter", "map"]
+    assert [run.parent for run in log.runs()] == [None, outer, outer, outer]
+    assert [run.feeds for run in log.runs()] == [None, None, last, middle]
+    assert [run.fed for run in (last, middle, first)] == [True, True, False]
+
+
+async def test_the_total_is_what_the_source_says_through_stages_that_keep_the_number():
+    def totals(*stages):
+        return paco.listening(lambda event: seen.append(event.run.total), RunStarted), stages
+
+    class Hostile(Source):
+        def __length_hint__(self):
+            raise ValueError
+
+    seen = []
+    listening, _ = totals()
+    with listening:
+        await ([1, 2] | paco.map(same) | paco.map(same))
+        assert seen == [2, 2]
+        await ([1, 2] | paco.filter(same) | paco.map(same))
+        assert seen[2:] == [None, 2]
+        await (Source([1]) | paco.map(same))
+        await (Hostile([1]) | paco.map(same))
+        await (AsyncSource([1]) | paco.map(same) | paco.map(same))
+        assert seen[4:] == [None] * 4
+        await paco.map(same, paco.flat_map(same, [[1]], initializer=[1, 2]))
+        await paco.map(same, iter([1, 2, 3]))
+        assert seen[8:] == [None, None, 3]
+
+
+# ---- what keeps items waiting
+
+
+def waited(log):
+    return {why: seconds for why, seconds in log[0].run.waited.items() if seconds}
+
+
+async def test_what_keeps_the_next_item_from_starting_is_the_limit():
+    log, listening = heard()
+    with listening:
+        await paco.map(nap, [2] * 6, limit=2)
+    assert waited(log) == {"limit": 6}
+
+
+async def test_what_keeps_the_next_item_from_starting_is_an_async_source():
+    log, listening = heard()
+    with listening:
+        await paco.map(nap, AsyncSource([2, 2, 2], delay=5), limit=2)
+    assert waited(log) == {"input": 5 + 5 + 5 + 5}
+
+
+async def test_what_keeps_the_next_item_from_starting_is_the_consumer():
+    log, listening = heard()
+    with listening:
+        async for _ in paco.map(nap, [0.5] * 6, limit=1).buffer(0):
+            await nap(2)
+    assert waited(log) == {"limit": 3, "output": 7.5}
+
+
+async def test_what_keeps_the_next_item_from_starting_is_an_earlier_item_whose_turn_is_first():
+    log, listening = heard()
+    with listening:
+        assert [one async for one in paco.map(nap, [8, 1, 1, 1, 1, 1], limit=2)] == [8, 1, 1, 1, 1, 1]
+    assert waited(log) == {"limit": 4, "order": 5}
+    log, listening = heard()
+    with listening:
+        assert [one async for one in paco.map(nap, [8, 1, 1, 1], limit=2).as_completed()] == [1, 1, 1, 8]
+    assert waited(log) == {"limit": 3, "tail": 5}
+
+
+async def test_without_the_order_it_is_the_consumer():
+    log, listening = heard()
+    with listening:
+        async for _ in paco.map(nap, [1, 0.5, 2, 1], limit=2).buffer(0).as_completed():
+            await nap(3)
+    assert waited(log) == {"limit": 1, "output": 5.5}
+
+
+async def test_what_keeps_the_next_item_from_starting_is_the_loop_and_in_the_end_that_there_is_none():
+    log, listening = heard()
+
+    async def busy(_):
+        asyncio.get_running_loop()._set_time(now() + 3)
+
+    with listening:
+        await paco.map(busy, [1, 1], limit=5)
+        log.clear()
+        await paco.map(nap, [1, 2, 4], limit=2)
+    assert waited(log) == {"limit": 2, "tail": 3}
+    assert log[0].run.start == 6
+
+
+# ---- what wrappers mention
+
+
+async def test_a_wrapper_can_mention_attempts_and_a_failure_that_becomes_a_value():
+    error = ValueError("settled")
+
+    async def work(item):
+        for _ in range(item):
+            events.retried()
+            await asyncio.sleep(0)
+        if item == 1:
+            events.failed(error)
+        if item == 2:
+            raise KeyError(item)
+        return item
+
+    log, listening = heard()
+    with listening:
+        await paco.map(work, [0, 1, 2, 3, 0], limit=2, return_exceptions=True)
+    ended = {(event.position, event.attempts, event.outcome) for event in log.of(ItemEnded)}
+    assert ended == {(0, 1, "ok"), (1, 2, "failed"), (2, 3, "failed"), (3, 4, "ok"), (4, 1, "ok")}
+    assert [event.error for event in log.of(ItemEnded) if event.item == 1] == [error]
+    assert (log[0].run.retried, log[0].run.failed) == (3, 2)
+
+
+async def test_mentions_without_a_listener_or_from_another_task_are_nobodys():
+    async def elsewhere():
+        events.retried()
+
+    async def work(_):
+        await asyncio.create_task(elsewhere())
+        await asyncio.sleep(0)
+
+    events.retried()
+    events.failed(ValueError())
+    log, listening = heard()
+    with listening:
+        await paco.map(work, [1, 2])
+        assert [event.attempts for event in log.of(ItemEnded)] == [1, 1]
+        gc.collect()
+        assert not log[0].run.mentions
+
+
+@pytest.mark.realtime
+async def test_mentions_from_a_thread_are_nobodys():
+    log, listening = heard()
+    with listening:
+        await paco.map(lambda _: asyncio.to_thread(events.retried), [1])
+    assert [event.attempts for event in log.of(ItemEnded)] == [1]
+
+
+# ---- the clock
+
+
+def test_items_are_timed_by_the_clock_of_a_loop_that_has_its_own():
+    async def clock():
+        return events.clock()
+
+    assert asyncio.run(clock()) is time.perf_counter
+    assert testing.run(clock) is not time.perf_counter
+
+
+# ---- bad input
+
+
+@pytest.mark.parametrize("listener", [None, 5, "print"])
+def test_a_listener_is_a_function(listener):
+    with pytest.raises(TypeError, match=r"^paco\.listening: listener must be a function of one event, got "):
+        paco.listening(listener)
+
+
+def test_a_coroutine_object_is_no_listener_and_is_closed():
+    with pytest.raises(TypeError, match="must be a function of one event, got <coroutine object nap"):
+        paco.listening(nap(1))
+
+
+@pytest.mark.parametrize(
+    ("listener", "name"),
+    [(nap, "nap"), (functools.partial(nap), "nap"), (Callable(), "<.*Callable object")],
+    ids=["function", "partial", "object"],
+)
+def test_an_async_function_is_no_listener(listener, name):
+    with pytest.raises(TypeError, match=rf"must be a plain function, got the coroutine function {name}.* a queue$"):
+        paco.listening(listener)
+
+
+@pytest.mark.parametrize("kind", [str, 5, "ItemEnded", []])
+def test_a_kind_is_the_type_of_an_event(kind):
+    expected = r"kind must be one of RunStarted, ItemStarted, ItemEnded, RunEnded, or None, got "
+    with pytest.raises(TypeError, match=rf"^paco\.listening: {expected}"):
+        paco.listening(print, kind)

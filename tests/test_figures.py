@@ -1,0 +1,51 @@
+"""Figures as a person reads them."""
+
+from __future__ import annotations
+
+import pytest
+
+from paco._figures import clock, duration, latency, per_second, share
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0s"),
+        (2e-9, "0.002us"),
+        (85e-6, "85us"),
+        (999.4e-6, "999us"),
+        (999.7e-6, "1ms"),
+        (0.00123, "1.23ms"),
+        (0.1814, "181ms"),
+        (0.9997, "1s"),
+        (1.2, "1.2s"),
+        (99.4, "99.4s"),
+        (99.6, "1m 40s"),
+        (3725, "1h 02m"),
+    ],
+)
+def test_a_latency_has_three_digits_and_its_unit(seconds, text):
+    assert latency(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("part", "whole", "text"),
+    [(0, 0, "0%"), (0, 9, "0%"), (61, 100, "61%"), (4, 1000, "0.4%"), (94, 10_000, "0.9%"), (96, 10_000, "1%")],
+)
+def test_a_share_is_in_whole_percents_unless_there_is_less(part, whole, text):
+    assert share(part, whole) == text
+
+
+@pytest.mark.parametrize(("rate", "text"), [(0, "0/s"), (2.345, "2.35/s"), (99.9, "99.9/s"), (12_345.6, "12,346/s")])
+def test_a_rate_has_three_digits_or_none_behind_the_point(rate, text):
+    assert per_second(rate) == text
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (78.4, "1:18"), (7400, "2:03:20")])
+def test_a_time_to_come_is_as_on_a_clock(seconds, text):
+    assert clock(seconds) == text
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.04, "0.0s"), (9.44, "9.4s"), (202, "3m 22s"), (3900, "1h 05m")])
+def test_a_duration_has_two_units_at_most(seconds, text):
+    assert duration(seconds) == text

@@ -1,0 +1,180 @@
+"""The report in a real browser: headless Chromium, asked through its own protocol. Skipped where there is none."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import random
+import shutil
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import aiohttp
+import pytest
+from test_trace import record_of
+
+from paco._pictures._page import page
+from paco._pictures._record import FAILED, OK
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+pytestmark = [
+    pytest.mark.realtime,
+    pytest.mark.timeout(180),
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium"),
+]
+
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--remote-debugging-port=0",
+]
+#: Seconds from the navigation to the first thing that is seen, and to the event `load`.
+TIMES = """[performance.getEntriesByName('first-contentful-paint')[0]?.startTime / 1000,
+    performance.timing.loadEventEnd / 1000 - performance.timing.navigationStart / 1000]"""
+#: What sticks out to the side, drawings that have no height or nothing in them, words that lie one over the other.
+FAULTS = """(() => {
+    const faults = [];
+    if (document.documentElement.scrollWidth > innerWidth) faults.push('wider than the window');
+    for (const svg of document.querySelectorAll('svg')) {
+        const box = svg.getBoundingClientRect();
+        if (box.width < 200 || box.height < 40 || svg.querySelectorAll('path,rect').length < 2)
+            faults.push(svg.getAttribute('aria-label'));
+    }
+    for (const axis of document.querySelectorAll('.xs')) {
+        const boxes = [...axis.children].map(label => label.getBoundingClientRect());
+        for (let at = 1; at < boxes.length; at++)
+            if (boxes[at].left < boxes[at - 1].right) faults.push(axis.innerText);
+    }
+    return faults;
+})()"""
+COLOURS = """[getComputedStyle(document.querySelector('.paco-report')).backgroundColor,
+    getComputedStyle(document.querySelector('path.failed')).stroke]"""
+
+
+class Browser:
+    """A page of a browser: commands go out, answers and events come in."""
+
+    def __init__(self, socket):
+        self._socket = socket
+        self._number = 0
+        self.troubles = []
+
+    async def call(self, method, **params):
+        self._number += 1
+        await self._socket.send_json({"id": self._number, "method": method, "params": params})
+        return await self._until(lambda told: told.get("id") == self._number)
+
+    async def _until(self, wanted):
+        async with asyncio.timeout(60):
+            while True:
+                told = await self._socket.receive_json()
+                if told.get("method") in {"Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown"}:
+                    self.troubles.append(told)
+                if told.get("method", "").startswith("Network.requestWillBeSent"):
+                    url = told["params"]["request"]["url"]
+                    if not url.startswith("file:"):
+                        self.troubles.append(url)
+                assert "error" not in told, told
+                if wanted(told):
+                    return told.get("result")
+
+    async def open(self, path):
+        await self.call("Page.navigate", url=path.as_uri())
+        await self._until(lambda told: told.get("method") == "Page.loadEventFired")
+        while (await self.ask(TIMES))[0] is None:  # noqa: ASYNC110 - the browser's state
+            await asyncio.sleep(0.01)
+
+    async def ask(self, expression):
+        answer = await self.call("Runtime.evaluate", expression=expression, returnByValue=True)
+        return answer["result"]["value"]
+
+    async def window(self, width, scheme):
+        await self.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 500
+        )
+        feature = {"name": "prefers-color-scheme", "value": scheme}
+        await self.call("Emulation.setEmulatedMedia", features=[feature])
+
+
+@asynccontextmanager
+async def browsing(folder):
+    process = await asyncio.create_subprocess_exec(
+        CHROMIUM,
+        *FLAGS,
+        f"--user-data-dir={folder}",
+        "about:blank",
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        port = folder / "DevToolsActivePort"
+        async with asyncio.timeout(60):
+            while not (port.exists() and port.read_text("utf-8").count("\n")):  # noqa: ASYNC110 - another process
+                await asyncio.sleep(0.05)
+        address = f"http://127.0.0.1:{port.read_text('utf-8').splitlines()[0]}"
+        async with aiohttp.ClientSession(trust_env=False) as session:
+            async with session.get(f"{address}/json") as response:
+                (page,) = [one for one in await response.json() if one["type"] == "page"]
+            async with session.ws_connect(page["webSocketDebuggerUrl"], max_msg_size=0) as socket:
+                browser = Browser(socket)
+                for domain in ("Page", "Runtime", "Log", "Network"):
+                    await browser.call(f"{domain}.enable")
+                yield browser
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+def report(path: Path, count: int, limit: int) -> None:
+    """Write the report of a run whose items take times of all sizes, and of which some fail."""
+    dice = random.Random(1)  # noqa: S311 - dice, not secrets
+    free, spans = [0.0] * limit, []
+    for _ in range(count):
+        start = heapq.heappop(free)
+        spans.append((start, start + dice.lognormvariate(-2, 1)))
+        heapq.heappush(free, spans[-1][1])
+    states = [FAILED if dice.random() < 0.01 else OK for _ in spans]
+    path.write_text(page([record_of(spans, limit=limit, states=states)]), "utf-8")
+
+
+async def test_the_report_opens_without_a_word_on_the_console_in_light_and_dark_and_on_a_phone(tmp_path):
+    report(tmp_path / "report.html", 2_000, 30)
+    seen = set()
+    async with browsing(tmp_path / "profile") as browser:
+        for width in (1280, 800, 390):
+            for scheme in ("light", "dark"):
+                await browser.window(width, scheme)
+                await browser.open(tmp_path / "report.html")
+                assert await browser.ask(FAULTS) == []
+                seen.add((scheme, *await browser.ask(COLOURS)))
+        assert browser.troubles == []
+    assert seen == {
+        ("light", "rgb(255, 255, 255)", "rgb(209, 36, 47)"),
+        ("dark", "rgb(13, 17, 23)", "rgb(255, 106, 105)"),
+    }
+
+
+@pytest.mark.parametrize("limit", [50, 5_000, 100_000])
+async def test_the_report_of_100_000_items_opens_in_less_than_a_second(tmp_path, limit):
+    report(tmp_path / "report.html", 100_000, limit)
+    async with browsing(tmp_path / "profile") as browser:
+        await browser.open(tmp_path / "report.html")  # to have the browser itself warm
+        times = []
+        for _ in range(3):
+            began = time.perf_counter()
+            await browser.open(tmp_path / "report.html")
+            times.append((*await browser.ask(TIMES), time.perf_counter() - began))
+        assert await browser.ask(FAULTS) == []
+        assert browser.troubles == []
+    assert min(max(one) for one in times) < 1
