@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from paco._cli._errors import CommandError
-from paco._records._file import PRIVATE, _locked
+from paco._records._file import PRIVATE, locked
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -41,7 +41,7 @@ def open_output(name: str, stdout: int, inputs: Sequence[Input], interrupts: Int
         raise CommandError(f"cannot write {name}: {getattr(error, 'strerror', None) or error}") from None
     try:
         _refuse_input(output, name, inputs)
-        if is_regular(output) and not _locked(output):
+        if is_regular(output) and not locked(output):
             raise CommandError(f"{name} is being written by another run; wait for it to end, or name another file")
         yield output
     finally:

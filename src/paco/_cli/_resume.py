@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from paco._cli._errors import CommandError, describe
 from paco._records._keys import NOWHERE, Index
+from paco._records._memory import BEGINNING, is_torn
 from paco._records._values import decode
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 RESUME = "--resume"
 RETRY = "--retry-failed"
 _FAILED, _OK = 0, 1
-_BEGINNING = b'{"id":'
 
 
 class Earlier:
@@ -70,10 +70,9 @@ class Earlier:
 
     def _judge(self, number: int, line: bytes, size: int) -> None:
         """Cut off what is no record if it is the end that was being written, pass it over if it was once."""
-        begun = line.rstrip(b"\0")  # which is what a file system may leave of what it had not written yet
-        if not line.endswith(b"\n") and (begun.startswith(_BEGINNING) or _BEGINNING.startswith(begun)):
+        if is_torn(line):
             os.truncate(self._path, size - len(line))
-        elif line.strip() and not line.startswith(_BEGINNING):
+        elif line.strip() and not line.startswith(BEGINNING):
             raise CommandError(
                 f"cannot resume from {self._path}: line {number} is not a record. Was it written with --values, or by "
                 "something else? Name another --output"

@@ -74,7 +74,7 @@ class RecordFile:
         _open.add(self)
         if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
             raise JournalError(f"{self.title} is not a regular file; name one, or one that is to be made")
-        if not _locked(self._descriptor):
+        if not locked(self._descriptor):
             raise JournalError(f"{self.title} is in use by another run; wait for that one to end, or name another file")
         self._lines = io.BufferedReader(io.FileIO(self.path), 1 << 16)
         if self._power:  # of the records that are there, too: they will be handed on
@@ -131,7 +131,7 @@ class RecordFile:
             os.close(descriptor)
 
 
-def _locked(descriptor: int) -> bool:
+def locked(descriptor: int) -> bool:
     """Lock a file for this process alone, if the system can (Windows has no such lock); false if another one has it."""
     try:
         import fcntl

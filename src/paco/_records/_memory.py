@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 #: Bytes of a key, which is twice as many hex digits in a record.
 KEY_SIZE: Final = 16
 _LEAST_KEY: Final = 8  # bytes: what the index goes by
-_BEGINNING: Final = b'{"id":'
+BEGINNING: Final = b'{"id":'
 
 
 class Record(NamedTuple):
@@ -71,7 +71,7 @@ class Memory:
             try:
                 record = _parse(line)
             except ValueError as error:
-                if _is_torn(line):
+                if is_torn(line):
                     file.cut(offset)
                     break
                 raise JournalError(
@@ -158,13 +158,13 @@ def _parse(line: bytes) -> Record:
     return Record(key, ok, outcome, fields)
 
 
-def _is_torn(line: bytes) -> bool:
+def is_torn(line: bytes) -> bool:
     """Say whether a line is the beginning of a record, in whose middle the process or the machine has ended.
 
     What else has no end of line is left alone: it may be the only line of some other file.
     """
     begun = line.rstrip(b"\0")  # which is what a file system may leave of what it had not written yet
-    if line.endswith(b"\n") or not (begun.startswith(_BEGINNING) or _BEGINNING.startswith(begun)):
+    if line.endswith(b"\n") or not (begun.startswith(BEGINNING) or BEGINNING.startswith(begun)):
         return False
     try:
         decode(line)
