@@ -26,6 +26,7 @@ import paco
 from paco._records import _keeper, _recorder, _values
 from paco._records._file import RecordFile
 from paco._records._function import Maker
+from paco.events import ItemEnded
 from paco.journal import JournalError, RecordedError
 from paco.testing import AsyncSource, Probe, Source, cancel_at_every_step, now, run
 
@@ -241,7 +242,7 @@ async def test_a_journal_without_items_is_an_empty_file(path):
 async def test_without_orjson_it_is_the_same(path, monkeypatch):
     fn = double()
     await paco.map(fn, [1, 2]).journal(path)
-    monkeypatch.setattr(_values, "_FAST", None)
+    monkeypatch.setattr(_values, "FAST", None)
     assert await paco.map(fn, [1, 2, 3]).journal(path) == [2, 4, 6]
     monkeypatch.undo()
     assert await paco.map(fn, [1, 2, 3]).journal(path) == [2, 4, 6]
@@ -717,6 +718,23 @@ async def test_an_item_without_a_json_form_under_a_limit_ends_the_run(path):
     with pytest.raises(TypeError, match="has no JSON form"):
         await paco.map(same, [1, Row(2)], limit=paco.Limit(1), return_exceptions=True).journal(path)
     assert results(path) == {1: 1}
+
+
+# ---- being watched
+
+
+@pytest.mark.parametrize("limit", [2, paco.Limit(2)], ids=["number", "object"])
+async def test_a_listener_hears_of_what_is_recorded_as_of_items_that_went_well(path, limit):
+    fn, seen = Failing(2), []
+    await paco.map(fn, range(3), limit=limit, return_exceptions=True).journal(path)
+    with paco.listening(lambda event: seen.append((event.item, event.outcome, event.elapsed)), ItemEnded):
+        await paco.map(fn, range(4), limit=limit, return_exceptions=True).journal(path)
+    assert sorted(seen) == [(0, "ok", 0), (1, "ok", 0), (2, "failed", 1), (3, "ok", 1)]
+    bar = Source([])
+    bar.update = lambda count: setattr(bar, "pulled", bar.pulled + count)
+    with paco.progress(bar):
+        await paco.map(fn, range(4), limit=limit, return_exceptions=True).journal(path)
+    assert bar.pulled == 4
 
 
 # ---- what made the results
