@@ -29,6 +29,7 @@ from paco._records._function import Maker
 from paco.events import ItemEnded
 from paco.journal import JournalError, RecordedError
 from paco.testing import AsyncSource, Probe, Source, cancel_at_every_step, now, run
+from paco.testing._loop import describe
 
 
 @pytest.fixture
@@ -586,6 +587,14 @@ async def test_a_record_counts_the_attempts(path):
         1: (3, True),
         2: (3, False),
     }
+
+
+async def test_the_attempts_of_runs_within_an_item_are_not_those_of_the_item(path):
+    async def fetch(item):
+        return await paco.map(paco.retry(flaky(1, 2), wait=0), range(2))
+
+    await paco.map(fetch, [1]).journal(path)
+    assert records(path)[0]["attempts"] == 1
 
 
 @pytest.mark.parametrize("more", [(), (0, None, None, False, 5)], ids=["plain", "with an argument"])
@@ -1263,6 +1272,27 @@ def test_a_cancellation_while_the_file_is_read_ends_the_reading(path, monkeypatc
         assert fn.started == []
 
     run(main)
+
+
+async def test_a_reading_that_somebody_else_cancels_ends_the_run(path, monkeypatch):
+    await paco.map(same, range(5)).journal(path)
+    reading, read = threading.Event(), RecordFile.read
+
+    def slow(file):
+        reading.set()
+        while not file.stopped:
+            pass
+        return read(file)
+
+    monkeypatch.setattr(RecordFile, "read", slow)
+    before = asyncio.all_tasks()
+    task = asyncio.ensure_future(collect(paco.map(same, range(9), limit=1).journal(path)))
+    await asyncio.to_thread(reading.wait)
+    for one in asyncio.all_tasks() - before - {task}:
+        if "Keeper" in "".join(describe([one])):
+            one.cancel()
+    with pytest.raises(paco.ItemCancelled, match="the task that was reading the journal"):
+        await task
 
 
 def test_a_loop_that_ends_in_the_middle_leaves_the_file_whole_and_free(path):
