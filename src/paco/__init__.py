@@ -35,7 +35,7 @@ from paco._selecting import dropwhile, every, filter, filterfalse, reduce, some
 from paco._stage import Stage
 from paco._stream import Stream
 from paco._timing import TimeoutLimit, defer, throttle, timeout
-from paco.limits import Limit, Limiter, Rate, limited
+from paco.limits import Limit, Limiter, PerKey, Rate, limited
 
 __version__ = "0.1.0"
 
@@ -46,6 +46,7 @@ __all__ = [
     "Limit",
     "Limiter",
     "Ok",
+    "PerKey",
     "Rate",
     "RunTimeout",
     "Stage",

@@ -107,6 +107,14 @@ class Limiter:
             ``None``, or what is to be awaited until that is done.
         """
 
+    def idle(self) -> bool:
+        """Tell whether a new one in its place would behave the same, so that it can be forgotten: `PerKey` asks this.
+
+        It is false where nobody can tell, unless you know better: nothing is held, nobody waits, and nothing that has
+        been keeps anybody back.
+        """
+        return False
+
     def slot(self, item: Any = None) -> Slot:
         """Return the limit as an ``async with`` block, for code that is not run by paco."""
         return Slot(self, item)

@@ -72,6 +72,9 @@ class Both(Limiter):
     def lookahead(self) -> int:
         return max(part.lookahead for part in self._parts)
 
+    def idle(self) -> bool:
+        return all(part.idle() for part in self._parts)
+
     async def acquire(self, item: Any = None) -> list[Any]:
         permits = await self.reserve(item)
         self.begin(permits)

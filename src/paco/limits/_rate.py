@@ -183,6 +183,11 @@ class Rate(Limiter):
             self._bucket.unbook(permit.cost)
             self._arm()
 
+    def idle(self) -> bool:
+        loop = asyncio._get_running_loop()  # the form that answers None where none runs
+        now = loop.time() if loop is not None and self._clock.is_of(loop) else -math.inf
+        return not self._line and max(self._bucket.earliest(self._burst), self._held_until) <= now
+
     # ---- the line
 
     async def _wait(self, booking: Booking, loop: asyncio.AbstractEventLoop) -> None:
