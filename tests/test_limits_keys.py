@@ -1,143 +1,431 @@
-"""`PerKey`: a limit for each key, and what is forgotten."""
+"""`paco.PerKey`: a limit for each key."""
 
 from __future__ import annotations
 
 import asyncio
+import functools
+import operator
+from itertools import chain, repeat
 
 import pytest
 
 import paco
-from paco.testing import Probe, Source, now
+from paco.testing import AsyncSource, Probe, Source, cancel_at_every_step, now
+
+first = operator.itemgetter(0)
 
 
-def nap():
-    return Probe(lambda item: item, takes=1)
+async def nap(seconds=0):
+    await asyncio.sleep(seconds)
 
 
-def first(item):
-    return item[0]
+async def ten_seconds(item=None):
+    await nap(10)
+    return item
 
 
-async def test_each_key_has_a_limit_of_its_own():
-    probe, running = nap(), {}
-
-    async def noted(item):
-        running[item[0]] = running.get(item[0], 0) + 1
-        assert running[item[0]] <= 2
-        result = await probe(item)
-        running[item[0]] -= 1
-        return result
-
-    items = ["a1", "a2", "a3", "b1", "b2", "b3", "a4"]
-    assert await paco.map(noted, items, limit=paco.PerKey(first, lambda: 2)) == items
-    assert (probe.peak, now()) == (4, 2)
+def same():
+    return Probe(lambda item: item, takes=10)
 
 
-async def test_a_busy_key_does_not_hold_up_the_others():
-    probe = nap()
-    items = ["a1", "a2", "a3", "b1", "c1"]
-    assert await paco.map(probe, items, limit=paco.PerKey(first, lambda: paco.Limit(1))) == items
-    assert probe.started == ["a1", "b1", "c1", "a2", "a3"]
-    assert now() == 3
+def starts(probe):
+    return list(zip(probe.started, probe.started_at, strict=True))
 
 
-@pytest.mark.parametrize("lookahead", [1, 3])
-async def test_so_many_items_wait_for_their_keys_at_most(lookahead):
-    source = Source(f"a{number}" for number in range(100))
-    limit = paco.PerKey(first, lambda: paco.Limit(1), lookahead=lookahead)
-    running = asyncio.ensure_future(paco.each(nap(), source, limit=limit))
-    await asyncio.sleep(0.5)
-    assert source.pulled == 1 + lookahead
-    running.cancel()
-    await asyncio.wait([running])
-    assert len(limit) == 0
+# ---- one limit for each key
 
 
-async def test_what_waits_for_a_key_holds_no_slot_of_another_limit():
-    probe, count = nap(), paco.Limit(2)
-    items = ["a1", "a2", "a3", "b1"]
-    await paco.each(probe, items, limit=count & paco.PerKey(first, lambda: paco.Limit(1)))
-    assert probe.started == ["a1", "b1", "a2", "a3"]
+@pytest.mark.parametrize("shape", [list, iter, Source, AsyncSource])
+async def test_each_key_has_a_limit_of_its_own(shape):
+    probe, limit = same(), paco.PerKey(first, lambda: 1)
+    assert await paco.map(probe, shape(["a1", "a2", "b1", "b2", "c1"]), limit=limit) == ["a1", "a2", "b1", "b2", "c1"]
+    assert sorted(starts(probe)) == [("a1", 0), ("a2", 10), ("b1", 0), ("b2", 10), ("c1", 0)]
 
 
-async def test_two_calls_share_the_limits_of_the_keys():
-    probe, limit = nap(), paco.PerKey(first, lambda: 1)
-    await paco.gather(paco.each(probe, ["a1", "b1"], limit=limit), paco.each(probe, ["a2", "b2"], limit=limit))
-    assert (probe.peak, now(), len(limit)) == (2, 2, 0)
+async def test_items_of_one_key_start_in_their_order():
+    probe = same()
+    await paco.map(probe, ["a1", "b1", "a2", "b2", "a3", "b3", "a4"], limit=paco.PerKey(first, lambda: 1))
+    assert [item for item in probe.started if item[0] == "a"] == ["a1", "a2", "a3", "a4"]
+    assert now() == 40
 
 
-async def test_keys_that_are_at_rest_are_forgotten():
-    limit = paco.PerKey(lambda item: item, lambda: paco.Limit(1))
-    most = 0
+@pytest.mark.parametrize(
+    ("make_limit", "ends"),
+    [
+        (lambda: 2, 20),
+        (lambda: 0, 10),
+        (lambda: paco.Limit(2), 20),
+        (lambda: paco.Rate(1) & 4, 13),
+        (lambda: asyncio.Semaphore(2), 20),
+        (lambda: paco.PerKey(len, lambda: 2), 20),
+        (functools.partial(paco.Limit, 2), 20),
+    ],
+    ids=["number", "no limit", "count", "rate and count", "semaphore", "per key", "partial"],
+)
+async def test_the_limit_of_a_key_is_anything_that_limit_takes(make_limit, ends):
+    await paco.map(ten_seconds, ["a1", "a2", "a3", "a4"], limit=paco.PerKey(first, make_limit))
+    assert now() == ends
 
-    async def work(item):
-        nonlocal most
-        most = max(most, len(limit))
-        await asyncio.sleep(0)
 
-    await paco.each(work, range(1000), limit=limit & paco.Limit(5))
-    assert most <= 5 + 100
-    assert len(limit) == 0
-    assert limit.idle
+async def test_calls_that_share_it_share_the_limit_of_each_key():
+    probe, limit = same(), paco.PerKey(first, lambda: 1)
+    call = paco.limited(probe, limit)
+    await paco.gather(paco.map(probe, ["a1", "b1"], limit=limit), paco.map(probe, ["a2"], limit=limit), call("a3"))
+    assert now() == 30
+    assert sorted(when for item, when in starts(probe) if item[0] == "a") == [0, 10, 20]
 
 
-async def test_a_rate_is_forgotten_when_it_would_hold_nobody_up():
+async def test_a_block_says_what_it_is_for():
+    limit = paco.PerKey(first, lambda: 1)
+
+    async def use(item):
+        async with limit.slot(item):
+            await nap(10)
+
+    await paco.gather(use("a1"), use("a2"), use("b1"))
+    assert now() == 20
+
+
+async def test_the_limit_of_a_key_sees_the_item_too():
+    limit = paco.PerKey(first, lambda: paco.Rate(1, burst=1, cost=lambda item: int(item[1])))
+    await paco.map(nap_nothing, ["a1", "a5", "a1", "b1"], limit=limit)
+    assert now() == 6
+
+
+async def nap_nothing(_):
+    await nap()
+
+
+# ---- the look-ahead
+
+
+async def test_a_busy_key_does_not_keep_others_back_within_the_look_ahead():
+    probe = same()
+    await paco.map(probe, ["a1", "a2", "a3", "b1"], limit=paco.PerKey(first, lambda: 1, lookahead=3))
+    assert starts(probe) == [("a1", 0), ("b1", 0), ("a2", 10), ("a3", 20)]
+
+
+async def test_beyond_the_look_ahead_it_does_until_one_of_those_that_wait_has_started():
+    probe = same()
+    await paco.map(probe, ["a1", "a2", "a3", "b1"], limit=paco.PerKey(first, lambda: 1, lookahead=2))
+    assert starts(probe) == [("a1", 0), ("a2", 10), ("b1", 10), ("a3", 20)]
+
+
+@pytest.mark.parametrize("lookahead", [1, 5])
+async def test_no_more_items_are_taken_than_run_and_wait(lookahead):
+    source, probe = Source(chain(repeat("a", 50), "b")), same()
+    limit = paco.PerKey(first, lambda: 2, lookahead=lookahead)
+    running = asyncio.ensure_future(paco.map(probe, source, limit=limit))
+    await nap(5)
+    assert source.pulled == 2 + lookahead
+    await running
+    assert now() == 250
+
+
+async def test_the_look_ahead_is_100_if_nothing_is_said():
+    assert paco.PerKey(first, lambda: 1).lookahead == 100
+
+
+# ---- forgetting
+
+
+async def test_a_key_is_remembered_while_it_is_in_use():
+    limit = paco.PerKey(first, lambda: 1)
+    running = asyncio.ensure_future(paco.map(ten_seconds, ["a1", "a2", "b1"], limit=limit))
+    await nap(5)
+    assert sorted(limit.keys) == ["a", "b"]
+    assert not limit.idle()
+    await nap(10)
+    assert limit.keys == ("a",)
+    await running
+    assert limit.keys == ()
+    assert limit.idle()
+
+
+async def test_however_its_items_end():
+    async def fail(_):
+        raise ValueError
+
+    limit = paco.PerKey(first, lambda: paco.Limit(1) & paco.Limit(2))
+    await paco.map(fail, ["a1", "a2"], limit=limit, return_exceptions=True)
+    assert limit.keys == ()
+    with pytest.raises(TimeoutError):
+        await paco.map(ten_seconds, ["a1", "a2", "b1"], limit=limit, timeout=5)
+    assert limit.keys == ()
+
+
+async def test_a_key_whose_rate_would_still_hold_somebody_back_is_not_forgotten():
+    limit = paco.PerKey(first, lambda: paco.Rate(1, per=60))
+    probe = same()
+    call = paco.limited(probe, limit)
+    await call("a1")
+    assert limit.keys == ("a",)
+    await call("a2")
+    assert starts(probe) == [("a1", 0), ("a2", 60)]
+
+
+async def test_when_it_no_longer_would_it_is_forgotten_as_other_keys_come():
+    limit = paco.PerKey(first, lambda: paco.Rate(1, per=60))
+    call = paco.limited(nap_nothing, limit)
+    for item in "abcdef":
+        await call(item)
+    assert limit.keys == tuple("abcdef")
+    await nap(59)
+    await call("g")
+    assert len(limit.keys) == 7
+    await nap(1)
+    for _ in range(3):
+        await call("g")
+    assert limit.keys == ("g",)
+
+
+async def test_a_pause_of_its_rate_is_not_forgotten_either():
+    limit = paco.PerKey(first, lambda: paco.Rate(1))
+    probe = same()
+    call = paco.limited(probe, limit)
+    limit.limit_of("a").pause(100)
+    await call("b1")
+    await call("b2")
+    await call("a1")
+    assert starts(probe) == [("b1", 0), ("b2", 10), ("a1", 100)]
+
+
+async def test_a_limit_that_was_asked_for_and_is_not_used_is_forgotten_too():
+    limit = paco.PerKey(first, lambda: 1)
+    assert limit.limit_of("a") is limit.limit_of("a")
+    assert limit.keys == ("a",)
+    await paco.limited(ten_seconds, limit)("b1")
+    assert limit.keys == ()
+
+
+async def test_the_limit_of_a_key_can_be_changed_while_it_is_in_use():
+    probe, limit = same(), paco.PerKey(first, lambda: 1)
+    running = asyncio.ensure_future(paco.map(probe, ["a1", "a2", "a3"], limit=limit))
+    await nap(5)
+    limit.limit_of("a").limit = 2
+    await running
+    assert starts(probe) == [("a1", 0), ("a2", 5), ("a3", 10)]
+
+
+async def test_with_ever_new_keys_memory_is_that_of_the_rates_that_still_hold():
     limit = paco.PerKey(lambda item: item, lambda: paco.Rate(1, per=10))
-    await paco.each(nap(), [1, 2], limit=limit)
-    assert len(limit) == 2
-    assert not limit.idle
-    await paco.each(nap(), [1], limit=limit)
-    assert now() == 11  # the second start of 1 at 10
-    await asyncio.sleep(20)
-    assert limit.idle
-    await paco.each(nap(), range(10, 14), limit=limit)
-    assert len(limit) == 4  # 1 and 2 are not among them
+    call, most = paco.limited(nap, limit), 0
+    for number in range(1000):
+        await call(1 + number / 10**6)
+        most = max(most, len(limit.keys))
+    assert 10 <= most <= 15
 
 
-async def test_limits_that_cannot_tell_are_kept():
-    limit = paco.PerKey(lambda item: item, lambda: asyncio.Semaphore(1))
-    await paco.each(nap(), [1, 2, 1], limit=limit)
-    assert (len(limit), limit.idle) == (2, False)
-    both = paco.PerKey(lambda item: item, lambda: paco.Limit(1) & paco.Limit(2))
-    await paco.each(nap(), [1, 2, 1], limit=both)
-    assert (len(both), both.idle) == (0, True)
+async def test_a_limit_of_somebody_else_is_kept():
+    limit = paco.PerKey(first, lambda: asyncio.Semaphore(1))
+    await paco.map(nap_nothing, ["a1", "b1", "a2"], limit=limit)
+    assert limit.keys == ("a", "b")
+    assert not limit.idle()
 
 
-async def test_errors_of_its_functions_are_errors_of_the_item():
-    def key(item):
-        return {"bad": [], "none": None}.get(item) if item in {"bad", "none"} else 1 // item
+async def test_a_rate_is_idle_when_it_is_as_good_as_new():
+    rate = paco.Rate(1, per=10, burst=2)
+    assert rate.idle()
+    await rate.acquire()
+    assert not rate.idle()
+    await nap(10)
+    assert rate.idle()
+    booking = await rate.reserve()
+    assert not rate.idle()
+    rate.release(booking)
+    assert rate.idle()
+    assert paco.Rate(1).idle()
 
-    results = await paco.map(nap(), [1, 0, "bad", "none"], limit=paco.PerKey(key, lambda: 1), return_exceptions=True)
-    assert [results[0], type(results[1]), results[3]] == [1, ZeroDivisionError, "none"]
-    assert str(results[2]) == "paco.PerKey: key must return something hashable, but key returned []"
-    for made, error in (("2", TypeError), (0, ValueError)):
-        with pytest.raises(error, match=r"paco\.PerKey: what make_limit\(\) returns must be"):
-            await paco.map(nap(), [1], limit=paco.PerKey(key, lambda made=made: made))
+
+async def test_one_that_waits_for_it_makes_a_rate_busy():
+    rate = paco.Rate(1)
+    rate.pause(0)
+    assert rate.idle()
+    rate.pause(10)
+    assert not rate.idle()
+    waiting = asyncio.ensure_future(rate.acquire())
+    await nap(9.5)
+    assert not rate.idle()
+    await waiting
+    assert now() == 10
 
 
-async def test_a_limit_of_a_key_that_fails_leaves_nothing():
-    class Refuses(paco.Limiter):
+def test_a_rate_cannot_tell_from_outside_of_its_loop():
+    rate = paco.Rate(1)
+    paco.testing.run(rate.acquire)
+    assert not rate.idle()
+
+
+async def test_count_and_several_limits_are_idle_when_nobody_has_them():
+    count = paco.Limit(1)
+    both = count & paco.Rate(1)
+    assert both.idle()
+    async with both.slot():
+        assert not count.idle()
+        assert not both.idle()
+    assert count.idle()
+    assert not both.idle()  # the rate
+
+
+# ---- beside other limits
+
+
+@pytest.mark.parametrize("order", [operator.and_, lambda a, b: b & a])
+async def test_what_waits_for_its_key_holds_no_permit_of_another_limit(order):
+    probe, count = same(), paco.Limit(2)
+    limit = order(paco.PerKey(first, lambda: 1), count)
+    await paco.map(probe, ["a1", "a2", "a3", "b1", "b2"], limit=limit)
+    assert starts(probe) == [("a1", 0), ("b1", 0), ("a2", 10), ("b2", 10), ("a3", 20)]
+    assert count.in_flight == count.waiting == 0
+
+
+async def test_a_rate_of_a_key_counts_the_start_and_not_the_asking():
+    probe, count = same(), paco.Limit(1)
+    limit = paco.PerKey(first, lambda: paco.Rate(1, per=10)) & count
+    permit = await count.acquire()
+    running = asyncio.ensure_future(paco.map(probe, ["a1", "a2"], limit=limit))
+    await nap(25)
+    count.release(permit)
+    await running
+    assert starts(probe) == [("a1", 25), ("a2", 35)]
+
+
+async def test_what_is_released_before_it_has_begun_was_not_used():
+    limit = paco.PerKey(first, lambda: paco.Rate(1, per=60))
+    limit.release(await limit.reserve("a1"))
+    assert limit.keys == ()
+    await limit.acquire("a2")
+    assert now() == 0
+
+
+async def test_a_call_that_waits_for_the_key_that_it_holds_is_refused():
+    limit = paco.PerKey(first, lambda: 1)
+    inner = paco.limited(ten_seconds, limit)
+    with pytest.raises(RuntimeError, match=r"^paco\.Limit: waits for ever"):
+        await paco.map(inner, ["a1"], limit=limit)
+    assert limit.keys == ()
+
+
+# ---- what goes wrong
+
+
+async def test_an_error_of_the_key_function_is_the_items_and_names_the_function():
+    def host(item):
+        return item[9]
+
+    results = await paco.map(ten_seconds, ["a", [1] * 10], limit=paco.PerKey(host, lambda: 1), return_exceptions=True)
+    assert results[1] == [1] * 10
+    assert isinstance(results[0], IndexError)
+    assert results[0].__notes__ == ["paco.PerKey: raised by its key, host"]
+
+
+async def test_so_is_one_of_make_limit():
+    def expensive():
+        raise OSError
+
+    limit = paco.PerKey(first, expensive)
+    with pytest.raises(OSError, match="raised by its make_limit") as caught:
+        await paco.map(ten_seconds, ["a"], limit=limit)
+    assert caught.value.__notes__ == ["paco.PerKey: raised by its make_limit, expensive", "paco.map: item 0: 'a'"]
+    assert limit.keys == ()
+
+
+async def test_a_key_that_cannot_be_hashed_is_an_error_of_the_item():
+    def host(item):
+        return [item]
+
+    with pytest.raises(
+        TypeError, match=r"^paco\.PerKey: what host\(item\) returns must be something hashable, got \['a'\]"
+    ):
+        await paco.map(ten_seconds, ["a"], limit=paco.PerKey(host, lambda: 1))
+
+
+async def test_so_is_a_key_that_would_have_to_be_awaited():
+    async def look_up(item):
+        return item
+
+    def call(fn, item):
+        return fn(item)
+
+    limit = paco.PerKey(functools.partial(call, look_up), lambda: 1)
+    message = r"what call\(item\) returns must be a key, not an awaitable; make it a plain function, got <coroutine"
+    with pytest.raises(TypeError, match=message):
+        await paco.map(ten_seconds, ["a"], limit=limit)
+    assert limit.keys == ()
+
+
+@pytest.mark.parametrize(("made", "error"), [(-1, ValueError), ("2", TypeError), (None, TypeError)])
+async def test_what_make_limit_returns_is_checked(made, error):
+    def none():
+        return made
+
+    with pytest.raises(error, match=r"^paco\.PerKey: what none\(\) returns must be an int of 0 or more"):
+        await paco.map(ten_seconds, ["a"], limit=paco.PerKey(first, none))
+
+
+async def test_a_key_is_out_of_use_when_its_limit_fails_at_the_release():
+    class Broken(paco.Limiter):
         async def acquire(self, item=None):
-            raise OSError(item)
+            await nap()
 
-    limit = paco.PerKey(lambda item: item, Refuses)
-    results = await paco.map(nap(), [1, 2], limit=limit, return_exceptions=True)
-    assert list(map(str, results)) == ["1", "2"]
-    assert len(limit) == 0
+        def idle(self):
+            return True
 
+        def release(self, permit, error=None):
+            raise ZeroDivisionError
 
-async def test_it_goes_on_a_function_too():
-    probe = nap()
-    careful = paco.limited(probe, paco.PerKey(first, lambda: 1))
-    assert await paco.gather(careful("a1"), careful("a2"), careful("b1")) == ["a1", "a2", "b1"]
-    assert probe.started == ["a1", "b1", "a2"]
-
-
-def test_it_says_what_it_is():
-    assert repr(paco.PerKey(first, lambda: 1)) == "<paco.PerKey first, 0 keys>"
+    limit = paco.PerKey(first, Broken)
+    permit = await limit.acquire("a")
+    with pytest.raises(ZeroDivisionError):
+        limit.release(permit)
+    assert limit.keys == ()
 
 
-@pytest.mark.parametrize("arguments", [("host", lambda: 1), (first, 1), (first, lambda: 1, 0), (first, lambda: 1, "2")])
-def test_bad_arguments_are_refused(arguments):
-    with pytest.raises((TypeError, ValueError), match=r"^paco\.PerKey: (key|make_limit|lookahead) must be"):
+@pytest.mark.parametrize("arguments", [(None, first), (first, None), (first, 2), (ten_seconds, first)])
+def test_what_is_no_plain_function_is_refused_at_once(arguments):
+    with pytest.raises(TypeError, match=r"^paco\.PerKey: (key|make_limit) must be a plain function, not an async one"):
         paco.PerKey(*arguments)
+
+
+@pytest.mark.parametrize(("lookahead", "error"), [(0, ValueError), (True, TypeError), (1.5, TypeError)])
+def test_what_is_no_look_ahead_is_refused_at_once(lookahead, error):
+    with pytest.raises(error, match=r"^paco\.PerKey: lookahead must be an int of 1 or more, got "):
+        paco.PerKey(first, paco.Rate, lookahead)
+
+
+def test_it_tells_what_it_is():
+    assert repr(paco.PerKey(first, lambda: 1)).startswith("<paco.PerKey by operator.itemgetter(0), 0 keys>")
+    assert repr(paco.PerKey(len, lambda: 1)) == "<paco.PerKey by len, 0 keys>"
+
+
+# ---- cancelled
+
+
+@pytest.mark.parametrize("again", [None, 0, 1])
+@pytest.mark.parametrize(
+    "make_limit",
+    [lambda: 1, lambda: paco.Limit(2) & paco.Limit(1), lambda: paco.PerKey(len, int)],
+    ids=["number", "two", "per key"],
+)
+def test_cancelled_at_every_step_it_leaves_no_key_in_use(make_limit, again):
+    async def work():
+        limit = paco.PerKey(first, make_limit, lookahead=2)
+        try:
+            await paco.map(Probe(lambda item: item, takes=1, cleanup=1), ["a1", "a2", "b1", "a3"], limit=limit)
+        finally:
+            assert limit.keys == ()
+
+    assert cancel_at_every_step(work, again=again) > 10
+
+
+@pytest.mark.parametrize("again", [None, 0, 1])
+def test_nor_does_a_limited_function(again):
+    async def work():
+        limit = paco.PerKey(first, lambda: 1)
+        call = paco.limited(Probe(lambda item: item, takes=1), limit & 2)
+        try:
+            await paco.gather(call("a1"), call("a2"), call("b1"))
+        finally:
+            assert limit.keys == ()
+
+    assert cancel_at_every_step(work, again=again) > 10

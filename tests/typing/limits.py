@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+from collections.abc import Hashable
 from typing import assert_type
 
 import aiolimiter
@@ -55,6 +57,11 @@ async def values() -> None:
     rate.pause(1.5)
     paco.Rate(90_000, per=60, cost=len)
     paco.Rate(0.5, cost=lambda item: item.weight)
+    keyed = paco.PerKey(len, lambda: rate & count, lookahead=10)
+    assert_type(keyed & 20, paco.Limiter)
+    assert_type(paco.PerKey(lambda item: item.host, lambda: 2).keys, tuple[Hashable, ...])
+    assert_type(paco.PerKey(str.lower, lambda: asyncio.Semaphore(2)).lookahead, int)
+    assert_type(paco.PerKey(str.lower, functools.partial(paco.Limit, 2)).idle(), bool)
     async with rate.slot(), (rate & count).slot("item") as entered:
         assert_type(entered, None)
 
@@ -93,6 +100,8 @@ async def refused(numbers: list[int]) -> None:
     paco.limited(half(1), 2)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
     paco.Rate("2")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
     paco.Rate(2, cost=half)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    paco.PerKey(len, paco.Limit)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    paco.PerKey(len, lambda: "2")  # type: ignore[arg-type, return-value] # pyright: ignore[reportArgumentType]
     paco.Limit(2.5)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
     await paco.limited(half, 2)("1")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
     await paco.limited(fetch, 2)("url", tris=1)  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]

@@ -76,11 +76,6 @@ class Limiter:
         return 0
 
     @property
-    def idle(self) -> bool:
-        """Whether one that is made anew would let as many start as this one: then `PerKey` can forget it."""
-        return True
-
-    @property
     def _order(self) -> tuple[int, float]:
         """When this one is asked; it never changes, so that two who want the same limits never wait for each other."""
         return self._rank, 0
@@ -111,6 +106,14 @@ class Limiter:
         Returns:
             ``None``, or what is to be awaited until that is done.
         """
+
+    def idle(self) -> bool:
+        """Tell whether a new one in its place would behave the same, so that it can be forgotten: `PerKey` asks this.
+
+        It is false where nobody can tell, unless you know better: nothing is held, nobody waits, and nothing that has
+        been keeps anybody back.
+        """
+        return False
 
     def slot(self, item: Any = None) -> Slot:
         """Return the limit as an ``async with`` block, for code that is not run by paco."""

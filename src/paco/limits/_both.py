@@ -33,10 +33,6 @@ class Foreign(Limiter):
     def __hash__(self) -> int:
         return id(self._manager)
 
-    @property
-    def idle(self) -> bool:
-        return False  # there is no telling
-
     async def acquire(self, item: Any = None) -> None:
         await self._manager.__aenter__()
 
@@ -73,12 +69,11 @@ class Both(Limiter):
         return min(part.free for part in self._parts)
 
     @property
-    def idle(self) -> bool:
-        return all(part.idle for part in self._parts)
-
-    @property
     def lookahead(self) -> int:
         return max(part.lookahead for part in self._parts)
+
+    def idle(self) -> bool:
+        return all(part.idle() for part in self._parts)
 
     async def acquire(self, item: Any = None) -> list[Any]:
         permits = await self.reserve(item)

@@ -73,9 +73,8 @@ class Limit(Limiter):
     def free(self) -> int:
         return max(self._limit - self._held, 1)
 
-    @property
     def idle(self) -> bool:
-        return not (self._held or self._queue)
+        return not self._held and not self._queue
 
     async def acquire(self, item: Any = None) -> Holder | None:
         if self._held < self._limit and not self._queue:

@@ -136,11 +136,6 @@ class Rate(Limiter):
         return 0 if self._cost is None else 1
 
     @property
-    def idle(self) -> bool:
-        now = asyncio.get_running_loop().time()
-        return not self._line and now >= max(self._bucket.earliest(self._burst), self._held_until)
-
-    @property
     def _order(self) -> tuple[int, float]:
         # Of two rates the slow one is asked first: then it is the fast one that is waited for with a booking in hand.
         return self._rank, -self._gap
@@ -187,6 +182,11 @@ class Rate(Limiter):
             self._booked.remove(permit)
             self._bucket.unbook(permit.cost)
             self._arm()
+
+    def idle(self) -> bool:
+        loop = asyncio._get_running_loop()  # the form that answers None where none runs
+        now = loop.time() if loop is not None and self._clock.is_of(loop) else -math.inf
+        return not self._line and max(self._bucket.earliest(self._burst), self._held_until) <= now
 
     # ---- the line
 
