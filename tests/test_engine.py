@@ -458,6 +458,12 @@ async def test_runs_that_share_a_loop_all_get_on():
     assert finished == ["short", "long"]
 
 
+def go_by(monkeypatch, look):
+    """Have the engine look at another clock, and take the loop for one of real time."""
+    monkeypatch.setattr("paco._engine.perf_counter", look)
+    monkeypatch.setattr("paco._engine.own_clock", lambda loop: False)
+
+
 async def test_a_worker_that_was_resumed_gives_way_once_and_goes_on_however_long_the_others_took(monkeypatch):
     clock, turns = 0.0, 0
 
@@ -472,8 +478,7 @@ async def test_a_worker_that_was_resumed_gives_way_once_and_goes_on_however_long
             turns += 1
             await asyncio.sleep(0)
 
-    monkeypatch.setattr("paco._engine.perf_counter", lambda: clock)
-    monkeypatch.setattr("paco._engine.own_clock", lambda loop: False)
+    go_by(monkeypatch, lambda: clock)
     ticking = asyncio.create_task(tick())
     await paco.each(take, range(40), limit=4)
     ticking.cancel()
@@ -493,8 +498,7 @@ async def test_slow_items_that_have_come_in_are_dealt_with_before_more_go_out(mo
         log.append("in")
         clock += cost
 
-    monkeypatch.setattr("paco._engine.perf_counter", lambda: clock)
-    monkeypatch.setattr("paco._engine.own_clock", lambda loop: False)
+    go_by(monkeypatch, lambda: clock)
     await paco.each(take, range(80), limit=4)
     batches = [len(list(same)) for _, same in itertools.groupby(log)]
     assert set(batches[len(batches) // 2 : -5]) == {batch}
@@ -526,8 +530,7 @@ async def test_workers_that_give_way_do_not_keep_others_from_being_started(monke
             await asyncio.sleep(0)
         running -= 1
 
-    monkeypatch.setattr("paco._engine.perf_counter", lambda: float(next(clock)))
-    monkeypatch.setattr("paco._engine.own_clock", lambda loop: False)
+    go_by(monkeypatch, lambda: float(next(clock)))
     await paco.each(take, range(300), limit=40)
     assert peak >= 35  # one that gives way has a slot, and no item
 
@@ -560,21 +563,50 @@ class Clock:
         return [later - earlier for earlier, later in itertools.pairwise(self.turns)]
 
 
+@pytest.mark.parametrize(("cost", "limit", "per_item"), [(1e-6, 4, 1 / 4), (1e-3, 4, 2 / 4), (1e-3, 1, 1)])
+async def test_only_slow_items_beside_others_are_put_off_by_a_turn(monkeypatch, cost, limit, per_item):
+    clock = Clock()
+
+    async def take(cost):
+        clock.time += cost
+        await asyncio.sleep(0)
+
+    go_by(monkeypatch, clock.look)
+    turns = len(await clock.beside(paco.each(take, [cost] * 4000, limit=limit)))
+    assert 0 <= turns - per_item * 4000 < 10
+
+
+async def test_slow_items_that_are_not_suspended_are_not_put_off(monkeypatch):
+    clock, ended = Clock(), asyncio.Event()
+
+    async def take(item):
+        clock.time += 1e-4
+        if item < 2:
+            await ended.wait()
+        elif item == 999:
+            ended.set()
+
+    go_by(monkeypatch, clock.look)
+    took = await clock.beside(paco.each(take, range(1000), limit=3))
+    assert min(took[8:-8]) > 0.001 - 1e-9  # each turn is made use of
+
+
 @pytest.mark.parametrize("runs", [1, 3])
 @pytest.mark.parametrize("cost", [1e-6, 1e-5, 1e-4, 4e-4, 3e-3])
 async def test_runs_share_a_millisecond_of_each_turn_and_look_at_the_clock_seldom(monkeypatch, cost, runs):
     clock, count = Clock(), max(round(0.1 / cost), 100)
-    monkeypatch.setattr("paco._engine.perf_counter", clock.look)
+    go_by(monkeypatch, clock.look)
     took = await clock.beside(*(paco.each(clock.take, [cost] * count, limit=2) for _ in range(runs)))
     settled = took[8 : len(took) // 2]  # the first turns find out how long an item takes; in the last, runs have ended
     assert min(settled) > 0.001 - 1e-9
     assert max(settled) < 0.001 + runs * (0.00025 + cost) + 1e-9
-    assert clock.looks < runs * (count / min(64, max(1, 0.000125 / cost)) + 3 * len(clock.turns) + 20)
+    apart = 1 if cost > 0.000025 else min(64, 0.000125 / cost)  # items from one look to the next
+    assert clock.looks < runs * (count / apart + 3 * len(clock.turns) + 20)
 
 
 async def test_a_run_whose_items_begin_to_take_long_gives_way_after_a_millisecond_again(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr("paco._engine.perf_counter", clock.look)
+    go_by(monkeypatch, clock.look)
     took = await clock.beside(paco.each(clock.take, [1e-6] * 1000 + [4e-4] * 400))
     assert max(took) < 0.001 + 64 * 4e-4  # as many as it took between two looks while they cost nothing
     assert max(took[-50:]) < 0.001 + 4e-4

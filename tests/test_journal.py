@@ -26,8 +26,10 @@ import paco
 from paco._records import _keeper, _recorder, _values
 from paco._records._file import RecordFile
 from paco._records._function import Maker
+from paco.events import ItemEnded
 from paco.journal import JournalError, RecordedError
 from paco.testing import AsyncSource, Probe, Source, cancel_at_every_step, now, run
+from paco.testing._loop import describe
 
 
 @pytest.fixture
@@ -241,7 +243,7 @@ async def test_a_journal_without_items_is_an_empty_file(path):
 async def test_without_orjson_it_is_the_same(path, monkeypatch):
     fn = double()
     await paco.map(fn, [1, 2]).journal(path)
-    monkeypatch.setattr(_values, "_FAST", None)
+    monkeypatch.setattr(_values, "FAST", None)
     assert await paco.map(fn, [1, 2, 3]).journal(path) == [2, 4, 6]
     monkeypatch.undo()
     assert await paco.map(fn, [1, 2, 3]).journal(path) == [2, 4, 6]
@@ -521,6 +523,30 @@ async def test_an_error_keeps_neither_the_run_nor_its_results_alive(path):
         gc.enable()
 
 
+@pytest.mark.parametrize("limit", [2, paco.Limit(2)], ids=["number", "object"])
+async def test_neither_a_run_that_has_ended_nor_its_records_are_kept_alive(path, limit, monkeypatch):
+    made = []
+    for kind in (_recorder.Memory, _recorder.Keeper):
+
+        def make(*args, kind=kind, **how):
+            made.append(kind(*args, **how))
+            return made[-1]
+
+        monkeypatch.setattr(_recorder, kind.__name__, make)
+    gc.disable()
+    try:
+        for _ in range(2):
+            stream = paco.map(turn, range(5), limit=limit).journal(path)
+            assert await collect(stream) == list(range(5))
+            alive = [weakref.ref(stream._run), *map(weakref.ref, made)]
+            del stream
+            made.clear()
+            await asyncio.sleep(0)
+            assert [one() for one in alive] == [None] * 3
+    finally:
+        gc.enable()
+
+
 async def test_a_result_that_was_handed_on_is_not_kept_alive(path):
     class Kept(list):
         __slots__ = ("__weakref__",)
@@ -561,6 +587,14 @@ async def test_a_record_counts_the_attempts(path):
         1: (3, True),
         2: (3, False),
     }
+
+
+async def test_the_attempts_of_runs_within_an_item_are_not_those_of_the_item(path):
+    async def fetch(item):
+        return await paco.map(paco.retry(flaky(1, 2), wait=0), range(2))
+
+    await paco.map(fetch, [1]).journal(path)
+    assert records(path)[0]["attempts"] == 1
 
 
 @pytest.mark.parametrize("more", [(), (0, None, None, False, 5)], ids=["plain", "with an argument"])
@@ -693,6 +727,23 @@ async def test_an_item_without_a_json_form_under_a_limit_ends_the_run(path):
     with pytest.raises(TypeError, match="has no JSON form"):
         await paco.map(same, [1, Row(2)], limit=paco.Limit(1), return_exceptions=True).journal(path)
     assert results(path) == {1: 1}
+
+
+# ---- being watched
+
+
+@pytest.mark.parametrize("limit", [2, paco.Limit(2)], ids=["number", "object"])
+async def test_a_listener_hears_of_what_is_recorded_as_of_items_that_went_well(path, limit):
+    fn, seen = Failing(2), []
+    await paco.map(fn, range(3), limit=limit, return_exceptions=True).journal(path)
+    with paco.listening(lambda event: seen.append((event.item, event.outcome, event.elapsed)), ItemEnded):
+        await paco.map(fn, range(4), limit=limit, return_exceptions=True).journal(path)
+    assert sorted(seen) == [(0, "ok", 0), (1, "ok", 0), (2, "failed", 1), (3, "ok", 1)]
+    bar = Source([])
+    bar.update = lambda count: setattr(bar, "pulled", bar.pulled + count)
+    with paco.progress(bar):
+        await paco.map(fn, range(4), limit=limit, return_exceptions=True).journal(path)
+    assert bar.pulled == 4
 
 
 # ---- what made the results
@@ -1221,6 +1272,27 @@ def test_a_cancellation_while_the_file_is_read_ends_the_reading(path, monkeypatc
         assert fn.started == []
 
     run(main)
+
+
+async def test_a_reading_that_somebody_else_cancels_ends_the_run(path, monkeypatch):
+    await paco.map(same, range(5)).journal(path)
+    reading, read = threading.Event(), RecordFile.read
+
+    def slow(file):
+        reading.set()
+        while not file.stopped:
+            pass
+        return read(file)
+
+    monkeypatch.setattr(RecordFile, "read", slow)
+    before = asyncio.all_tasks()
+    task = asyncio.ensure_future(collect(paco.map(same, range(9), limit=1).journal(path)))
+    await asyncio.to_thread(reading.wait)
+    for one in asyncio.all_tasks() - before - {task}:
+        if "Keeper" in "".join(describe([one])):
+            one.cancel()
+    with pytest.raises(paco.ItemCancelled, match="the task that was reading the journal"):
+        await task
 
 
 def test_a_loop_that_ends_in_the_middle_leaves_the_file_whole_and_free(path):

@@ -40,7 +40,7 @@ JSON = st.recursive(
 @pytest.fixture(params=["with orjson", "without"])
 def lane(request, monkeypatch):
     if request.param == "without":
-        monkeypatch.setattr(_values, "_FAST", None)
+        monkeypatch.setattr(_values, "FAST", None)
 
 
 # ---- values
@@ -48,17 +48,17 @@ def lane(request, monkeypatch):
 
 @given(value=JSON)
 def test_orjson_changes_nothing_of_what_is_read(value):
-    fast = _values._FAST
+    fast = _values.FAST
     assert fast is not None
     try:
         texts = [encode(value)]
-        _values._FAST = None
+        _values.FAST = None
         texts.append(encode(value))
         read = [decode(text.encode(errors="surrogatepass")) for text in texts]
-        _values._FAST = fast
+        _values.FAST = fast
         read += [decode(text.encode(errors="surrogatepass")) for text in texts]
     finally:
-        _values._FAST = fast
+        _values.FAST = fast
     assert all(json.dumps(one) == json.dumps(read[0]) for one in read)
     assert all(text.isascii() or text.isprintable() for text in texts)
 

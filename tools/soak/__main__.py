@@ -196,6 +196,7 @@ class Batch:
             if time.monotonic() > deadline:
                 raise Violation(f"{len(others)} tasks are alive after the batch: {sorted(map(repr, others))[:3]}")
             await asyncio.sleep(0.001)
+        await asyncio.sleep(0.001)  # the callbacks of the last ones: a run closes its source in them
         if left := [log.number for log in self._open if log.open_sources or any(work.running for work in log.works)]:
             raise Violation(f"items or sources of the runs {left} have never ended")
 

@@ -59,7 +59,8 @@ class RecordFile:
         self._power = power
         self._descriptor = -1
         self._lines: BinaryIO | None = None
-        self._busy = threading.Lock()
+        # Reentrant: the collector may end a run, and close its file, in the very thread that is writing to it.
+        self._busy = threading.RLock()
         #: Set from another thread to have `read` end early.
         self.stopped: bool = False
 

@@ -87,7 +87,8 @@ def _fast() -> tuple[Callable[[Any], bytes], Callable[[bytes], Any]] | None:
     return functools.partial(orjson.dumps, default=convert, option=options), orjson.loads
 
 
-_FAST = _fast()
+#: With the standard library alone it is ``None``.
+FAST = _fast()
 
 
 def encode(value: Any) -> str:
@@ -100,9 +101,9 @@ def encode(value: Any) -> str:
         NotJSONError: a value, or the key of a dict, is of a type that JSON cannot hold.
     """
     text = None
-    if _FAST is not None:
+    if FAST is not None:
         try:
-            text = _FAST[0](value).decode()
+            text = FAST[0](value).decode()
         except (TypeError, RecursionError):  # a subclass of float, a large int, a key that is no text, an error
             pass
     if text is None:
@@ -139,9 +140,9 @@ def decode(text: bytes) -> Any:
     Raises:
         ValueError: It is not JSON.
     """
-    if _FAST is not None and _LARGE not in text.translate(_NINES):
+    if FAST is not None and _LARGE not in text.translate(_NINES):
         try:
-            return _FAST[1](text)
+            return FAST[1](text)
         except ValueError:  # half of a surrogate pair in escapes, which Python's text can hold, or not JSON
             pass
     try:
