@@ -297,7 +297,8 @@ def test_failures_are_tried_again_and_the_record_tells_how_often(run, folder):
 def test_a_result_that_json_cannot_hold_is_an_error_after_as_many_attempts(run, folder):
     (folder / "jobs.py").write_text(
         "import asyncio\ncalls = []\nasync def f(item):\n    calls.append(item)\n    if item == 'cancelled':\n"
-        "        raise asyncio.CancelledError\n    if calls.count(item) < 3:\n        raise OSError\n    return object()\n"
+        "        raise asyncio.CancelledError\n    if calls.count(item) < 3:\n        raise OSError\n"
+        "    return object()\n"
     )
     items(folder, "a", "cancelled")
     code, out, _ = run("jobs:f", "items.txt", "--retries", 5, "-k", "-l", 1)
