@@ -294,6 +294,22 @@ def test_failures_are_tried_again_and_the_record_tells_how_often(run, folder):
     assert "2 ok   0 failed   4 retried" in err
 
 
+def test_a_result_that_json_cannot_hold_is_an_error_after_as_many_attempts(run, folder):
+    (folder / "jobs.py").write_text(
+        "import asyncio\ncalls = []\nasync def f(item):\n    calls.append(item)\n    if item == 'cancelled':\n"
+        "        raise asyncio.CancelledError\n    if calls.count(item) < 3:\n        raise OSError\n"
+        "    return object()\n"
+    )
+    items(folder, "a", "cancelled")
+    code, out, _ = run("jobs:f", "items.txt", "--retries", 5, "-k", "-l", 1)
+    assert code == 1
+    found = [json.loads(line) for line in out.splitlines()]
+    assert [(record["error"]["type"], record["attempts"]) for record in found] == [
+        ("NotJSONError", 3),
+        ("CancelledError", 1),
+    ]
+
+
 @pytest.mark.parametrize("on", ["OSError", "builtins.OSError", "jobs:wants"])
 def test_only_what_is_worth_it_is_tried_again(run, folder, on):
     items(folder, "a", "other")

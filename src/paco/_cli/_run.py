@@ -118,7 +118,15 @@ class _Run:
         options = self._job.options
         async with self._job.target as target:
             function = attempted(target, options, self._job.retry_on)
-            self._work = Work(function, output, self._tally, self._progress, self._item_failed, values=options.values)
+            self._work = Work(
+                function,
+                output,
+                self._tally,
+                self._progress,
+                self._item_failed,
+                values=options.values,
+                retried=options.retries > 0,
+            )
             if options.max_time is not None:
                 self._later(options.max_time, self._time_over)
             try:

@@ -43,6 +43,7 @@ class Work:
         progress: What is shown.
         failed: Called after each failure.
         values: Whether a line is the result alone.
+        retried: Whether the function makes several attempts.
     """
 
     def __init__(
@@ -54,8 +55,10 @@ class Work:
         failed: Callable[[], None],
         *,
         values: bool,
+        retried: bool,
     ) -> None:
-        self._settled = paco.settle(function)
+        self._function = paco.settle(function) if retried else function  # which counts the attempts, and takes 3 us
+        self._retried = retried
         self._output = output
         self._tally = tally
         self._progress = progress
@@ -82,13 +85,14 @@ class Work:
     async def _run(self, item: Item, number: int) -> None:
         head, slot, start, began = opening(item), self._slots.take(), time.time(), self._now()
         try:
-            outcome = self._outcome(await self._settled(item.value))
+            value = await self._function(item.value)
+            outcome = self._outcome(value) if self._retried else Outcome(encode(value), None, 1)
         except asyncio.CancelledError as error:
             if self.cancelled:
                 self._tally.cancelled += 1
                 raise
             outcome = self._problem(error)
-        except SystemExit as error:
+        except (Exception, SystemExit) as error:  # of the function, or because JSON cannot hold its result
             outcome = self._problem(error)
         finally:
             self._slots.give(slot)
@@ -102,7 +106,7 @@ class Work:
             return self._problem(settled.error, settled.attempts)
         try:
             return Outcome(encode(settled.value), None, settled.attempts)
-        except Exception as error:  # JSON cannot hold it, or a property of it raises
+        except Exception as error:
             return self._problem(error, settled.attempts)
 
     def _problem(self, error: BaseException, attempts: int = 1) -> Outcome:
