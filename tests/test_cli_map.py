@@ -565,6 +565,19 @@ def test_the_end_of_a_run_is_not_cancelled(capfd):
     asyncio.run(closing())
 
 
+@pytest.mark.parametrize("missing", [True, False])
+def test_the_loop_is_that_of_uvloop_if_it_is_there(monkeypatch, folder, capfd, missing):
+    if missing:
+        monkeypatch.setitem(sys.modules, "uvloop", None)
+    else:
+        pytest.importorskip("uvloop")
+    (folder / "loops.py").write_text(
+        "import asyncio\nasync def f(item): return type(asyncio.get_running_loop()).__module__\n"
+    )
+    assert paco_map("loops:f", "three.txt", "--head", 1) == 0
+    assert records(capfd.readouterr().out)[0]["result"].startswith("asyncio" if missing else "uvloop")
+
+
 def test_a_thousand_requests_over_http(folder, capfd):
     examples = Path(__file__).parent.parent / "examples"
     pytest.importorskip("aiohttp")

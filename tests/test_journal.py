@@ -521,6 +521,30 @@ async def test_an_error_keeps_neither_the_run_nor_its_results_alive(path):
         gc.enable()
 
 
+@pytest.mark.parametrize("limit", [2, paco.Limit(2)], ids=["number", "object"])
+async def test_neither_a_run_that_has_ended_nor_its_records_are_kept_alive(path, limit, monkeypatch):
+    made = []
+    for kind in (_recorder.Memory, _recorder.Keeper):
+
+        def make(*args, kind=kind, **how):
+            made.append(kind(*args, **how))
+            return made[-1]
+
+        monkeypatch.setattr(_recorder, kind.__name__, make)
+    gc.disable()
+    try:
+        for _ in range(2):
+            stream = paco.map(turn, range(5), limit=limit).journal(path)
+            assert await collect(stream) == list(range(5))
+            alive = [weakref.ref(stream._run), *map(weakref.ref, made)]
+            del stream
+            made.clear()
+            await asyncio.sleep(0)
+            assert [one() for one in alive] == [None] * 3
+    finally:
+        gc.enable()
+
+
 async def test_a_result_that_was_handed_on_is_not_kept_alive(path):
     class Kept(list):
         __slots__ = ("__weakref__",)

@@ -43,7 +43,11 @@ class Worker(asyncio.Task[None]):
 class Keeper(Protocol):
     """Keeps something of what the other tasks of a nursery leave."""
 
-    def keep(self, run: Any, /) -> Coroutine[Any, Any, None]:
+    def prepare(self, run: Any, /) -> None:
+        """Be called before there are any tasks, in the context that they will have."""
+        ...
+
+    def keep(self) -> Coroutine[Any, Any, None]:
         """Run as a task, until it is told that it is alone."""
         ...
 
@@ -106,7 +110,8 @@ class Nursery:
         if seconds is not None:
             self._timer = self._loop.call_later(seconds, self._expire, deadline, context=self._base)
         if self.keeper is not None:
-            self.start_task(self.keeper.keep(self), self._base.copy())
+            self._base.run(self.keeper.prepare, self)
+            self.start_task(self.keeper.keep(), self._base.copy())
         return True
 
     def start_task(self, coro: Coroutine[Any, Any, None], context: contextvars.Context) -> asyncio.Task[None]:

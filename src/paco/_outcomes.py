@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from time import time
-from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, Protocol, TypeAlias, TypeVar, cast
 
 from paco import _check
 from paco._decorator import keep
@@ -117,6 +117,14 @@ class TooManyErrors(Unfinished):
     """
 
 
+class Counter(Protocol):
+    """Counts attempts."""
+
+    def more(self) -> None:
+        """Count one more."""
+        ...
+
+
 class Attempts:
     """How many attempts are being made at an item; one that nobody has retried has one."""
 
@@ -125,30 +133,25 @@ class Attempts:
     def __init__(self) -> None:
         self.count: int = 1
 
+    def more(self) -> None:
+        """Count one more."""
+        self.count += 1
+
 
 #: The attempts at the item that is being settled, or recorded, here.
-_attempts: Final[ContextVar[Attempts | None]] = ContextVar("paco.attempts", default=None)
+_attempts: Final[ContextVar[Counter | None]] = ContextVar("paco.attempts", default=None)
 
 
-def start_counting() -> tuple[Attempts, Token[Attempts | None]]:
-    """Count the attempts that are made from now on."""
-    attempts = Attempts()
-    return attempts, _attempts.set(attempts)
-
-
-def stop_counting(token: Token[Attempts | None]) -> None:
-    """Count no longer."""
-    try:
-        _attempts.reset(token)
-    except ValueError:
-        pass  # a coroutine that is left over is closed in another context, where nothing is set
+def count_with(counter: Counter) -> None:
+    """Have all attempts in the present context counted."""
+    _attempts.set(counter)
 
 
 def count_attempt() -> None:
     """Count one more attempt at what is being settled here, if anything is."""
     attempts = _attempts.get()
     if attempts is not None:
-        attempts.count += 1
+        attempts.more()
 
 
 def settle(
@@ -189,9 +192,9 @@ def settle(
     given: Callable[..., Awaitable[T]] = fn
 
     async def wrapper(item: Any, /, *args: Any, **kw: Any) -> Ok[Any, T] | Err[Any]:
-        now = asyncio.get_running_loop().time
+        attempts, now = Attempts(), asyncio.get_running_loop().time
         start, began = time(), now()
-        attempts, token = start_counting()
+        token = _attempts.set(attempts)
         try:
             result = given(item, *args, **kw)
             if inspect.isawaitable(result):
@@ -203,7 +206,10 @@ def settle(
             trim(error)  # and in no variable: the frames of an error that is kept lead back here
             return _told(Err(item, cast("Exception", as_item_error(error)), attempts.count, start, now() - began))
         finally:
-            stop_counting(token)
+            try:
+                _attempts.reset(token)
+            except ValueError:
+                pass  # a coroutine that is left over is closed in another context, where nothing is set
         return Ok(item, await _check.awaitable("settle", fn, cast("Any", result)))  # it is none: says so
 
     _settling.add(wrapper.__code__)

@@ -47,15 +47,13 @@ class Paced(Run):
     """A `Run` under a limit object.
 
     Args:
-        name: As of `Run`, like the others.
+        name: As of `Run`, like ``fn``, ``source``, ``sink`` and the ``options``.
         fn: Called with each item.
         source: A checked source of items.
         sink: Where the results go.
         limit: The limit.
-        buffer: Finished results that may wait for the consumer of a stream; ``None`` for as many as the limit allows.
-        timeout: Seconds for the whole run, or ``None``.
-        catch: Whether an item's ``Exception`` is its result.
-        offset: How many results the sink holds already.
+        buffer: Finished results that may wait for a consumer; ``None`` for as many as have been in flight at once.
+        options: The others.
     """
 
     __slots__ = (
@@ -83,11 +81,9 @@ class Paced(Run):
         *,
         limit: Limiter,
         buffer: int | None = None,
-        timeout: float | None = None,
-        catch: bool = False,
-        offset: int = 0,
+        **options: Any,
     ) -> None:
-        super().__init__(name, fn, source, sink, limit=0, timeout=timeout, catch=catch, offset=offset)
+        super().__init__(name, fn, source, sink, limit=0, **options)
         self._limiter = limit
         self._ahead = max(limit.lookahead, 1)
         self._held = 0  # items that have been taken and wait for their permit

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 from paco._engine import Run
-from paco._nursery import Keeper
 from paco._paced import Paced
 from paco._sinks import AsCompleted, Drop, InOrder, Judged, Keep, Sink
 from paco._watched import WatchedPaced, WatchedRun
@@ -16,25 +15,24 @@ from paco.events import ears
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from paco._nursery import Keeper
     from paco.limits import Limiter
 
 #: Finished results that wait for the consumer of a stream without a limit, at most (and about).
 _UNLIMITED_BUFFER = 1024
 
 
-class Recorder(Keeper, Protocol):
-    """Keeps the journal of a run, with a function and a limit that are to be used instead of those that were given."""
-
-    fn: Callable[[Any], Awaitable[Any]]
-    limit: int | Limiter
+ItemFunction: TypeAlias = "Callable[[Any], Awaitable[Any]]"
 
 
 class Journal(Protocol):
     """What `Stream.journal` makes: see `paco.journal`, which is not imported before it is used."""
 
-    def recorder(
-        self, name: str, fn: Callable[[Any], Awaitable[Any]], sink: InOrder, limit: int | Limiter, *, catch: bool
-    ) -> Recorder: ...
+    def begin(
+        self, name: str, fn: ItemFunction, sink: InOrder, limit: int | Limiter, *, catch: bool
+    ) -> tuple[Keeper, ItemFunction, int | Limiter]:
+        """Return what keeps the journal of a run, and the function and the limit that the run is to have instead."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +40,7 @@ class Plan:
     """What a run will do, before it has started."""
 
     name: str
-    fn: Callable[[Any], Awaitable[Any]]
+    fn: ItemFunction
     source: Any
     limit: int | Limiter = 0
     timeout: float | None = None
@@ -58,8 +56,7 @@ class Plan:
         """Make the run, not started yet."""
         fn, limit, keeper, judged = self.fn, self.limit, None, None
         if self.journal is not None:
-            keeper = self.journal.recorder(self.name, fn, cast("InOrder", sink), limit, catch=self.catch)
-            fn, limit = keeper.fn, keeper.limit
+            keeper, fn, limit = self.journal.begin(self.name, fn, cast("InOrder", sink), limit, catch=self.catch)
         if self.max_errors is not None:
             judged = sink.store = Judged(self.name, sink.store, self.max_errors, catch=self.catch)
         run = self._run(fn, sink, limit)
@@ -68,7 +65,7 @@ class Plan:
             judged.ends(run)
         return run
 
-    def _run(self, fn: Callable[[Any], Awaitable[Any]], sink: Sink, limit: int | Limiter) -> Run:
+    def _run(self, fn: ItemFunction, sink: Sink, limit: int | Limiter) -> Run:
         """Make one that tells about itself only if somebody listens."""
         how: dict[str, Any] = {"timeout": self.timeout, "catch": self.catch, "offset": len(self.head)}
         if isinstance(limit, int):

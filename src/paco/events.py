@@ -234,8 +234,8 @@ class Ear:
 
     def __init__(self, listener: Callable[[Any], object], kinds: Iterable[type]) -> None:
         self._listener = listener
-        self.kinds = frozenset(kinds)
-        self.tell = listener
+        self.kinds: frozenset[type] = frozenset(kinds)
+        self.tell: Callable[[Any], object] = listener
 
     def close(self) -> None:
         """Be told nothing more."""

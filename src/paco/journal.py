@@ -20,8 +20,9 @@ from paco._records._errors import JournalError, RecordedError
 from paco._records._recorder import Recorder, Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
+    from paco._plan import ItemFunction
     from paco._sinks import InOrder
     from paco.limits import Limiter
 
@@ -67,8 +68,9 @@ class Journal:
             _check.path(name, "path", path), key, encode, decode, durable == "power", version, retry_errors
         )
 
-    def recorder(
-        self, name: str, fn: Callable[[Any], Awaitable[Any]], sink: InOrder, limit: int | Limiter, *, catch: bool
-    ) -> Recorder:
-        """Make what keeps the journal of a run."""
-        return Recorder(self._settings, name, fn, sink, limit, catch=catch)
+    def begin(
+        self, name: str, fn: ItemFunction, sink: InOrder, limit: int | Limiter, *, catch: bool
+    ) -> tuple[Recorder, ItemFunction, int | Limiter]:
+        """Return what keeps the journal of a run, and the function and the limit that the run is to have instead."""
+        recorder = Recorder(self._settings, name, fn, sink, catch=catch)
+        return recorder, *recorder.instead_of(fn, limit)

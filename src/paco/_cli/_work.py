@@ -13,7 +13,7 @@ from paco._cli._records import Slots, Span, failure, line, opening
 from paco._console import message
 from paco._records._lines import success
 from paco._records._values import encode
-from paco.events import failed
+from paco.events import clock, failed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,7 +62,7 @@ class Work:
         self._failed = failed
         self._values = values
         self._slots = Slots()
-        self._now = asyncio.get_running_loop().time
+        self._now = clock()
         #: Whether the run is being cancelled; a CancelledError before that is an item's own, and an error of that item.
         self.cancelled = False
         #: The traceback of the first failure.

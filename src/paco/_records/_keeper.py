@@ -12,6 +12,8 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from paco._errors import trim
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -28,6 +30,10 @@ _GROUP_BYTES: Final = 1 << 20
 _FULL_BYTES: Final = 4 << 20
 #: Results that are handed on in one turn of the loop, at most: a millisecond of work, and what the consumer does.
 _BATCH: Final = 1000
+
+
+def _nothing() -> None:
+    """Do nothing."""
 
 
 class Keeper:
@@ -87,12 +93,13 @@ class Keeper:
 
     async def keep(self, run: Run) -> None:
         """Do all that is done with the file. It ends when all that the other tasks of the run have left is written."""
-        self._run, self._loop = run, asyncio.get_running_loop()
+        self._run, self._loop = run, asyncio.get_running_loop()  # a weak proxy of it, as `Recorder` has one
         self._thread = ThreadPoolExecutor(1, "paco-journal")  # its own: the loop's may be busy with what items wait for
         try:
             await self._job(self._load)
             if not self._file.stopped:
                 self._loaded()
+                self._load = self._loaded = _nothing  # what they belong to leads here
                 self._widen()
                 run.release()
                 await self._write_all()
@@ -102,6 +109,7 @@ class Keeper:
             raise
         except BaseException as error:
             self._failed = True
+            trim(error)
             run.fail(error, "its journal")
         finally:
             self._sink.store = self._sink.results  # it would lead back here

@@ -10,14 +10,16 @@ from __future__ import annotations
 import asyncio
 import time
 import warnings
+import weakref
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, cast
 
 from paco._check import shorten
 from paco._console import message
 from paco._errors import as_item_error, trim
-from paco._outcomes import Err, Ok, is_settled, start_counting, stop_counting
+from paco._nursery import Worker
+from paco._outcomes import Err, Ok, count_with, is_settled
 from paco._records._errors import RecordedError
 from paco._records._file import RecordFile
 from paco._records._function import made_by
@@ -29,10 +31,11 @@ from paco._records._values import NotJSONError, decode, encode
 from paco._stage import given, named_as
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from paco._engine import Run
     from paco._outcomes import Outcome
+    from paco._plan import ItemFunction
     from paco._records._memory import Record
     from paco._sinks import InOrder
     from paco.limits import Limiter
@@ -40,6 +43,10 @@ if TYPE_CHECKING:
 
 #: Types whose values come back from JSON as they were. (A float may be NaN, which comes back as None.)
 _SAME: Final = frozenset({str, int, bool, type(None)})
+
+
+#: How the record of an item begins, or the one that it has.
+_Known: TypeAlias = "Callable[[Any], tuple[str, Record | None]]"
 
 
 class Settings(NamedTuple):
@@ -54,6 +61,24 @@ class Settings(NamedTuple):
     retry_errors: bool
 
 
+class Retries:
+    """How many further attempts at its item each worker of a run has made, as `retry` tells."""
+
+    def __init__(self) -> None:
+        self.run: Callable[[], Run | None] = lambda: None
+        self._made: dict[Worker, int] = {}
+
+    def more(self) -> None:
+        """Count one more attempt, if it is the worker itself that makes it: there may be runs within its item."""
+        task = asyncio.current_task()
+        if isinstance(task, Worker) and task.nursery is self.run():
+            self._made[task] = self._made.get(task, 0) + 1
+
+    def take(self) -> int:
+        """Return the count of the present worker, and begin anew."""
+        return self._made.pop(cast("Worker", asyncio.current_task()), 0) if self._made else 0
+
+
 class Recorder:
     """The journal of one run.
 
@@ -62,7 +87,6 @@ class Recorder:
         name: The operation, for messages: ``map``.
         fn: The function over the items.
         sink: Where the results go.
-        limit: What says when an item may start.
         catch: Whether an item's ``Exception`` is its result.
     """
 
@@ -70,9 +94,8 @@ class Recorder:
         self,
         settings: Settings,
         name: str,
-        fn: Callable[[Any], Awaitable[Any]],
+        fn: ItemFunction,
         sink: InOrder,
-        limit: int | Limiter,
         *,
         catch: bool,
     ) -> None:
@@ -86,24 +109,30 @@ class Recorder:
         made_by_this = {"function": maker.name, "source": maker.source, "version": settings.version}
         self._more = "".join(f',"{name}":{encode(value)}' for name, value in made_by_this.items() if value is not None)
         self._slots = Slots()
+        self._retries = Retries()
         self._items = 0
-        #: What the run calls with each item, and the limit that it is under.
-        self.fn: Callable[[Any], Awaitable[Any]]
-        self.limit: int | Limiter = limit
-        self._known: Callable[[Any], tuple[str, Record | None]] = self._look_up
-        recorded = self._recorded_outcomes(fn) if is_settled(given(fn)) else self._recorded(fn)
-        if not isinstance(limit, int):
-            self.limit = unrecorded = Unrecorded(limit, self._look_up)
-            self._known, recorded = unrecorded.found, unrecorded.around(recorded)
-        self.fn = named_as(fn, recorded)
         #: Hears that all other tasks of the run have ended.
         self.alone: Callable[[], None] = self._keeper.alone
 
-    async def keep(self, run: Run) -> None:
-        """Do all that is done with the file: a task of the run, which outlives the others."""
-        self._run = run
+    def instead_of(self, fn: ItemFunction, limit: int | Limiter) -> tuple[ItemFunction, int | Limiter]:
+        """Return the function, and the limit, that the run is to have instead of those that were given."""
+        make = self._recorded_outcomes if is_settled(given(fn)) else self._recorded
+        if isinstance(limit, int):
+            return named_as(fn, make(fn, self._look_up)), limit
+        unrecorded = Unrecorded(limit, self._look_up)
+        return named_as(fn, unrecorded.around(make(fn, unrecorded.found))), unrecorded
+
+    def prepare(self, run: Run) -> None:
+        """Be called before the run has any tasks, in the context that they will have."""
+        # Weakly, since the records of a million items are to go with their run, and not when the collector comes.
+        self._run: Run = weakref.proxy(run)
+        self._retries.run = weakref.ref(run)
         self._clock = asyncio.get_running_loop().time
-        await self._keeper.keep(run)
+        count_with(self._retries)
+
+    async def keep(self) -> None:
+        """Do all that is done with the file: a task of the run, which outlives the others."""
+        await self._keeper.keep(self._run)
 
     def _loaded(self) -> None:
         if self._memory.changed:
@@ -115,16 +144,15 @@ class Recorder:
 
     # ---- an item
 
-    def _recorded(self, fn: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Awaitable[Any]]:
+    def _recorded(self, fn: ItemFunction, known: _Known) -> ItemFunction:
         """Make the function that asks the journal first, and leaves a record there."""
         take, give, wall = self._slots.take, self._slots.give, time.time
 
         async def recorded(item: Any) -> Any:
-            head, record = self._known(item)
+            head, record = known(item)
             if record is not None:
                 return self._replayed(record)
             slot, start, began = take(), wall(), self._clock()
-            attempts, token = start_counting()
             failed: BaseException | None = None
             value = None
             try:
@@ -135,9 +163,8 @@ class Recorder:
                 failed = as_item_error(error)
                 outcome = _told(failed)
             finally:
-                stop_counting(token)
                 give(slot)
-            span = Span(attempts.count, slot, start, 1000 * (self._clock() - began))
+            span = Span(1 + self._retries.take(), slot, start, 1000 * (self._clock() - began))
             self._keeper.add(line(head, outcome, span, self._more))
             if failed is None:
                 return value
@@ -148,12 +175,12 @@ class Recorder:
 
         return recorded
 
-    def _recorded_outcomes(self, fn: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Awaitable[Any]]:
+    def _recorded_outcomes(self, fn: ItemFunction, known: _Known) -> ItemFunction:
         """Do the same for a function that is settled: the record says what its outcome does."""
         take, give = self._slots.take, self._slots.give
 
         async def recorded(item: Any) -> Outcome[Any, Any]:
-            head, record = self._known(item)
+            head, record = known(item)
             if record is not None:
                 return self._replayed_outcome(item, record)
             slot = take()

@@ -21,7 +21,7 @@ class Holder:
     __slots__ = ("parent",)
 
     def __init__(self, parent: Holder | None) -> None:
-        self.parent = parent
+        self.parent: Holder | None = parent
 
     def around(self) -> Iterator[Holder]:
         """Yield those that cannot end before this one has."""

@@ -23,9 +23,9 @@ class _Key:
     __slots__ = ("key", "limit", "users")
 
     def __init__(self, key: Hashable, limit: Limiter) -> None:
-        self.key = key
-        self.limit = limit
-        self.users = 0  # items that have a permit of it, or wait for one
+        self.key: Hashable = key
+        self.limit: Limiter = limit
+        self.users: int = 0  # items that have a permit of it, or wait for one
 
 
 class _Permit:
@@ -34,8 +34,8 @@ class _Permit:
     __slots__ = ("of", "permit")
 
     def __init__(self, of: _Key, permit: Any) -> None:
-        self.of = of
-        self.permit = permit
+        self.of: _Key = of
+        self.permit: Any = permit
 
 
 class PerKey(Limiter):

@@ -27,7 +27,7 @@ class Booking:
     future: asyncio.Future[None]
 
     def __init__(self, cost: float) -> None:
-        self.cost = cost
+        self.cost: float = cost
 
 
 class Rate(Limiter):
