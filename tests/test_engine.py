@@ -576,6 +576,17 @@ async def test_only_slow_items_beside_others_are_put_off_by_a_turn(monkeypatch, 
     assert 0 <= turns - per_item * 4000 < 10
 
 
+async def test_slow_items_that_a_limit_object_lets_in_one_by_one_are_not_put_off(monkeypatch):
+    clock = Clock()
+
+    async def take(item):
+        clock.time += 1e-3
+        await asyncio.sleep(0)
+
+    go_by(monkeypatch, clock.look)
+    assert len(await clock.beside(paco.each(take, range(1000), limit=paco.Limit(4)))) < 500
+
+
 async def test_slow_items_that_are_not_suspended_are_not_put_off(monkeypatch):
     clock, ended = Clock(), asyncio.Event()
 

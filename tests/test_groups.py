@@ -249,6 +249,47 @@ async def test_a_cancelled_wait_leaves_nothing_running():
         paco.wait()
 
 
+async def test_a_cancelled_wait_tells_of_the_errors_in_futures_that_nobody_gets(caplog):
+    async def fail_in_cleanup():
+        try:
+            await asyncio.sleep(100)
+        finally:
+            raise KeyError("cleanup")
+
+    given = asyncio.get_running_loop().create_future()
+    given.set_exception(OSError("given"))
+    calls = [double(1), lambda: fail(1), fail_in_cleanup(), given, asyncio.sleep(100)]
+    waiting = asyncio.ensure_future(paco.wait(calls, return_when="ALL_COMPLETED"))
+    await asyncio.sleep(2)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await waiting
+    told = "item 1: ValueError(1); item 2: KeyError('cleanup'); item 3: OSError('given')"
+    assert caught.value.__notes__ == [f"paco.wait: 3 more failed meanwhile: {told}"]
+    del calls, waiting, caught, given
+    gc.collect()
+    assert "exception was never retrieved" not in caplog.text
+
+
+async def test_a_cancelled_wait_that_raises_the_first_error_tells_of_each_once():
+    async def fail_in_cleanup():
+        try:
+            await asyncio.sleep(100)
+        finally:
+            await asyncio.sleep(1)
+            raise KeyError("cleanup")
+
+    waiting = asyncio.ensure_future(paco.wait(fail(1), fail_in_cleanup()))
+    await asyncio.sleep(1.5)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await waiting
+    assert caught.value.__notes__ == [
+        "paco.wait: cancelled while it was failing with ValueError(1)",
+        "paco.wait: 1 more failed meanwhile: item 1: KeyError('cleanup')",
+    ]
+
+
 async def test_an_item_of_wait_that_ends_cancelled_by_itself_cancels_its_future():
     async def cancel():
         raise asyncio.CancelledError

@@ -350,6 +350,13 @@ async def test_an_item_in_back_off_gives_its_slot_to_another_one(make_limit, lon
     assert (now(), fetch.peak) == (50, 1)
 
 
+async def test_a_slot_that_an_item_has_given_away_is_used_for_an_item_that_an_async_source_has_not_given_yet(longest):
+    fetch = Flaky(lambda item: item == 0, takes=10)
+    source = paco.testing.AsyncSource(range(4))
+    assert await paco.map(paco.retry(fetch, wait=10), source, limit=1) == [0, 1, 2, 3]
+    assert fetch.times == [0, 10, 20, 30, 40]
+
+
 @pytest.mark.parametrize(("make_limit", "end"), [(lambda: 2, 14), (lambda: paco.Limit(2), 13)], ids=["int", "Limit"])
 async def test_the_limit_holds_for_attempts_and_is_used_while_others_rest(make_limit, end, longest):
     fetch = Flaky(1, takes=1)

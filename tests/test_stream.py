@@ -571,7 +571,10 @@ async def test_a_stage_that_fails_while_the_next_one_is_failing_is_in_its_note()
     loop.call_later(1, second.set_result, None)
     with pytest.raises((ValueError, KeyError)) as caught:
         await ([0, 1] | paco.map(fail_next) | paco.map(fail))
-    assert "1 more failed meanwhile" in caught.value.__notes__[1]
+    assert caught.value.__notes__ == [
+        "paco.map: item 0: 0",
+        "paco.map: 1 more failed meanwhile: the stage before it: KeyError(1)",
+    ]
 
 
 async def test_a_stage_joined_with_anything_else_is_a_type_error():

@@ -84,9 +84,9 @@ class Run(Crew):
         sink: Sink,
         *,
         limit: int,
-        timeout: float | None = None,
-        catch: bool = False,
-        offset: int = 0,
+        timeout: float | None,
+        catch: bool,
+        offset: int,
     ) -> None:
         super().__init__(name, limit or sys.maxsize, timeout)
         self._fn: Any = fn
@@ -98,10 +98,7 @@ class Run(Crew):
         self._offset = offset
         self.started: int = offset
         self._stride = 2  # items between two looks at the clock: 1 where they have turned out to be slow
-        self._batches = False
-        self._looked = self._since = 0.0
-        self._counted = 0  # how many items had been started at the last look at the clock
-        self._turn = 0
+        self._turn = 0  # that of the last look at the clock
         self._consumer: asyncio.Future[None] | None = None
         self._parked: deque[asyncio.Future[None]] = deque()  # the workers that wait for room or for an item
         #: Whether a consumer that takes a result shall call `release`, for workers that wait for room.

@@ -335,7 +335,12 @@ async def _wait(
     run = Plan("wait", attempt, jobs, limit).run(Drop())
     run.heeds_deadline = False  # what is pending then goes on: it belongs to the caller
     run.start()
-    async with _jobs.owned(run):
-        await _jobs.until(run, jobs, when=when, timeout=_deadline.within(timeout)[0])
+    try:
+        async with _jobs.owned(run):
+            await _jobs.until(run, jobs, when=when, timeout=_deadline.within(timeout)[0])
+    except (Exception, asyncio.CancelledError) as error:
+        if not fail_fast:
+            jobs.lost("wait", error)
+        raise
     raises = False  # what is pending belongs to the caller: its errors are its futures'
     return jobs.divide()

@@ -10,7 +10,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from paco import _check, events
-from paco._errors import as_item_error, trim
+from paco._errors import Failure, as_item_error, trim
 from paco._source import Calls
 
 if TYPE_CHECKING:
@@ -209,6 +209,15 @@ class Jobs(Calls):
         for job in cast("list[Job]", self):
             if job.future.cancelled() or not job.future.done():
                 job.discard()
+
+    def lost(self, name: str, error: BaseException) -> None:
+        """Tell of the errors in futures that nobody gets, in a note of what is raised instead, and raise that."""
+        failure = Failure(name)
+        failure.first(error, "")
+        for number, job in enumerate(cast("list[Job]", self)):
+            if job.future.done() and not job.future.cancelled():
+                failure.late(job.future.exception(), f"item {number}")
+        failure.throw(asyncio.get_running_loop())
 
     def futures(self) -> set[asyncio.Future[Any]]:
         """Return what the outcomes go to."""

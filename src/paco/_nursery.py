@@ -152,7 +152,7 @@ class Nursery:
     def fail(self, error: BaseException, note: str = "") -> None:
         """End with a first error; what still runs is cancelled, and waited for."""
         if self._ending:
-            self._failure.late(error, note)
+            self._failure.late(error, note or "the stage before it")  # which has a note of its own on its error
             return
         if self._abandoned and isinstance(error, ItemCancelled):
             # That is how asyncio.run ends what is left over: nobody waits to be told, and tasks that it has cancelled

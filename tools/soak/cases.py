@@ -270,7 +270,7 @@ def waited(log: Log) -> Case:
     async def outcomes() -> Any:
         done, pending = await call
         try:
-            for future in pending:
+            for future in done | pending:
                 future.add_done_callback(_known)
             if pending and not cancels:
                 await asyncio.wait(pending)

@@ -18,11 +18,7 @@ if TYPE_CHECKING:
     import asyncio
 
 #: Reports of errors that nobody was left to receive: they are owed for a run that had been left, and for no other.
-#: (The futures are those of a `wait` that was cancelled: its caller never got them.)
-_OWED: Final = re.compile(
-    r"failed after its results had been abandoned|more failed meanwhile|closing its source"
-    r"|Future exception was never retrieved"
-)
+_OWED: Final = re.compile(r"failed after its results had been abandoned|more failed meanwhile|closing its source")
 #: Batches before growth is judged.
 _ENOUGH: Final = 20
 _RUN: Final = re.compile(r"\brun (\d+):")
