@@ -73,6 +73,10 @@ class Run(Crew):
         "started",
     )
 
+    _looked: float  # the time of the last look at the clock
+    _counted: int  # how many items had been started then
+    _since: float  # when the present turn began for this run
+
     #: Whether slow items are started in batches.
     _in_batches: ClassVar[bool] = True
 
