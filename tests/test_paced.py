@@ -11,6 +11,9 @@ import weakref
 import pytest
 
 import paco
+from paco._plan import Plan
+from paco._sinks import Drop
+from paco.limits import checked
 from paco.testing import AsyncSource, Probe, Source, now
 
 VAR: contextvars.ContextVar[object] = contextvars.ContextVar("VAR", default="unset")
@@ -336,3 +339,39 @@ async def test_each_function_over_items_takes_a_limit():
 def test_what_is_no_limit_is_refused(limit):
     with pytest.raises(TypeError, match=r"^paco\.map: limit must be an int of 0 or more"):
         paco.map(same, [], limit=limit)
+
+
+def test_a_run_that_is_collected_with_its_loop_says_nothing_more(caplog):
+    gc.collect()  # what other tests have left may have something to say
+    caplog.clear()
+    loop = asyncio.new_event_loop()
+    limits = [asyncio.Semaphore(2), paco.Limit(1)]
+    running = [loop.create_task(paco.map(Probe(lambda item: item, takes=100), [1, 2, 3], limit=one)) for one in limits]
+    reading = loop.create_task(paco.map(nap(), AsyncSource([1], delay=100), limit=paco.Limit(1)))
+    loop.run_until_complete(asyncio.sleep(0.01))
+    loop.close()
+    del running, reading, loop
+    gc.collect()
+    assert {record.getMessage().partition("\n")[0] for record in caplog.records} <= {
+        "Task was destroyed but it is pending!"
+    }
+
+
+async def test_a_worker_that_is_being_cancelled_is_not_called_to_the_gate():
+    limit = paco.Limit(1)
+    run = Plan("map", same, [1], limit).run(Drop())
+    run.start()
+    cancelled, waits = (asyncio.get_running_loop().create_future() for _ in range(2))
+    cancelled.cancel()
+    run._off_duty = [waits, cancelled]
+    assert run._call_one()
+    assert waits.done()
+    assert not run._call_one()
+    await run.join()
+
+
+def test_nobody_waits_for_a_permit_to_be_back_when_the_loop_is_gone():
+    run = Plan("map", same, [1], checked("map", asyncio.BoundedSemaphore(1))).run(Drop())
+    run._loop = asyncio.new_event_loop()
+    run._loop.close()
+    assert run._give_back(None, GeneratorExit()) is None

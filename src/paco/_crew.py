@@ -46,12 +46,11 @@ class Crew(Nursery):
         self._exhausted = False  # whether there are no more items
 
     async def _work(self, context: contextvars.Context) -> None:
-        """Run items in a context."""
-        raise NotImplementedError
+        """Run items in a context; a subclass says how."""
 
     def _useful(self) -> int:
-        """Return how many more workers would find an item."""
-        raise NotImplementedError
+        """Return how many more workers would find an item, as far as anybody can tell."""
+        return sys.maxsize
 
     # ---- growing on demand
 

@@ -129,7 +129,7 @@ class Run(Crew):
 
     def _useful(self) -> int:
         if self._reader is None:
-            return sys.maxsize
+            return super()._useful()
         self._reader.wake()
         return self._reader.waiting()
 
