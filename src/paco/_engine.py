@@ -184,7 +184,7 @@ class Run(Crew):
             self._look()
             if last == self._turn and self._looked - self._since > _turn.share:
                 await self._idling(asyncio.sleep(0))
-            elif 0 < last != self._turn and self._stride == 1 and self._batches:
+            elif last and last != self._turn and self._stride == 1 and self._batches:
                 await asyncio.sleep(0)
             elif self.started < (room := self._sink.room(self.started)) and (reader is None or reader.ready()):
                 self._attention = min(self.started + self._stride, room) if self._consumer is None else -1
