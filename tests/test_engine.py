@@ -177,6 +177,15 @@ async def test_a_context_variable_that_is_set_and_reset_costs_no_task():
     assert len(tasks) == 1
 
 
+async def test_an_item_that_leaves_a_mark_costs_a_turn_of_the_loop(monkeypatch):
+    clock = Clock()
+
+    async def mark(item):
+        VAR.set(item)
+
+    assert len(await clock.beside(paco.each(mark, range(100), limit=1))) < 110
+
+
 async def test_context_values_that_cannot_be_compared_do_not_leak_either():
     class Incomparable:
         def __eq__(self, other):
@@ -397,6 +406,21 @@ async def test_a_source_that_is_idle_holds_no_result_back():
     assert [item async for item in stream] == []
 
 
+async def test_an_error_that_a_source_raises_when_its_own_stream_has_been_dropped_is_told():
+    reports = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: reports.append(context["message"]))
+
+    def source():
+        yield 1
+        dropped.clear()
+        raise OSError("gone")
+
+    dropped = [paco.map(same, source(), limit=1).buffer(0)]
+    assert await anext(dropped[0]) == 1
+    await asyncio.sleep(1)
+    assert reports == ["paco.map: 1 more failed meanwhile: the source: OSError('gone')"]
+
+
 async def test_an_error_in_closing_the_source_does_not_hide_the_first_one():
     def sync_source():
         try:
@@ -615,12 +639,21 @@ async def test_runs_share_a_millisecond_of_each_turn_and_look_at_the_clock_seldo
     assert clock.looks < runs * (count / apart + 3 * len(clock.turns) + 20)
 
 
-async def test_a_run_whose_items_begin_to_take_long_gives_way_after_a_millisecond_again(monkeypatch):
+@pytest.mark.parametrize(("cost", "over"), [(4e-4, 4e-4), (2e-5, 2.5e-4)])
+async def test_a_run_whose_items_begin_to_take_long_gives_way_after_a_millisecond_again(monkeypatch, cost, over):
     clock = Clock()
     go_by(monkeypatch, clock.look)
-    took = await clock.beside(paco.each(clock.take, [1e-6] * 1000 + [4e-4] * 400))
-    assert max(took) < 0.001 + 64 * 4e-4  # as many as it took between two looks while they cost nothing
-    assert max(took[-50:]) < 0.001 + 4e-4
+    took = await clock.beside(paco.each(clock.take, [1e-6] * 1000 + [cost] * round(0.16 / cost)))
+    assert max(took) < 0.001 + 64 * cost  # as many as it took between two looks while they cost nothing
+    assert max(took[-50:]) < 0.001 + over
+
+
+@pytest.mark.parametrize("limit", [1, 5])
+async def test_a_consumer_that_has_taken_all_gets_the_next_window_in_the_next_turn(limit):
+    async def consume():
+        assert [item async for item in paco.map(same, range(100), limit=limit)] == list(range(100))
+
+    assert len(await Clock().beside(consume())) < 100 / limit + 10
 
 
 @pytest.mark.parametrize("kind", ["each", "ordered", "completed"])

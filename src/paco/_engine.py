@@ -252,9 +252,9 @@ class Run(Crew):
         self.hungry = True
 
     def supplied(self) -> None:
-        """Have a worker take what was read, or each worker hear of the end."""
+        """Have a worker take what was read, or hear of the end and tell the others."""
         if self._parked:
-            self._unpark(len(self._parked) if self._reader is not None and self._reader.ended else 1)
+            self._unpark(1)
         else:
             self._grow_soon()
 

@@ -46,7 +46,10 @@ TESTS: Final = (
     "tests/test_items.py",
     "tests/test_groups.py",
     "tests/test_retries.py",
+    "tests/test_outcomes.py",
+    "tests/test_events.py",
     "tests/torture/test_laws_always.py",
+    "tests/test_journal.py",
 )
 #: A test that takes this many seconds hangs, and that is a kill.
 PATIENCE: Final = 20
