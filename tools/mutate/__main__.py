@@ -51,6 +51,8 @@ TESTS: Final = (
     "tests/torture/test_laws_always.py",
     "tests/test_journal.py",
 )
+#: One of those that plays too much, and so may be taken for one that hangs.
+LEFT_OUT: Final = "tests/test_journal.py::test_a_run_that_was_left_at_any_point_is_completed_by_the_next_whatever_the_order"
 #: A test that takes this many seconds hangs, and that is a kill.
 PATIENCE: Final = 20
 #: Seconds from one line of progress to the next, about.
@@ -114,7 +116,7 @@ class Place:
 
     def _started(self) -> Trials:
         options = ["-q", "-p", "no:randomly", "-p", "no:cacheprovider", "--tb=no", "--hypothesis-seed=0"]
-        options += ["--continue-on-collection-errors", "-o", f"timeout={PATIENCE}"]
+        options += ["--continue-on-collection-errors", "-o", f"timeout={PATIENCE}", "--deselect", LEFT_OUT]
         orders, answers = os.pipe(), os.pipe()
         process = subprocess.Popen(
             [sys.executable, HERE / "trial.py", str(orders[0]), str(answers[1]), *options, *TESTS],
