@@ -52,7 +52,9 @@ TESTS: Final = (
     "tests/test_journal.py",
 )
 #: One of those that plays too much, and so may be taken for one that hangs.
-LEFT_OUT: Final = "tests/test_journal.py::test_a_run_that_was_left_at_any_point_is_completed_by_the_next_whatever_the_order"
+LEFT_OUT: Final = (
+    "tests/test_journal.py::test_a_run_that_was_left_at_any_point_is_completed_by_the_next_whatever_the_order"
+)
 #: A test that takes this many seconds hangs, and that is a kill.
 PATIENCE: Final = 20
 #: Seconds from one line of progress to the next, about.
