@@ -199,6 +199,7 @@ class Batch:
         await asyncio.sleep(0.001)  # the callbacks of the last ones: a run closes its source in them
         if left := [log.number for log in self._open if log.open_sources or any(work.running for work in log.works)]:
             raise Violation(f"items or sources of the runs {left} have never ended")
+        self._open.clear()  # their logs hold errors, which hold frames, which hold results
 
 
 async def _held(case: Case) -> Any:
