@@ -35,11 +35,12 @@ from paco._selecting import dropwhile, every, filter, filterfalse, reduce, some
 from paco._stage import Stage
 from paco._stream import Stream
 from paco._timing import TimeoutLimit, defer, throttle, timeout
-from paco.limits import Limit, Limiter, PerKey, Rate, limited
+from paco.limits import Adaptive, Limit, Limiter, PerKey, Rate, limited
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Adaptive",
     "ConcurrentExecutor",
     "Err",
     "ItemCancelled",
