@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import math
 import random
 from collections import deque
 
+import aiohttp
 import pytest
+from aiohttp import web
 
 import paco
 from paco import testing
@@ -680,3 +683,59 @@ def test_cancelled_at_every_step_no_permit_is_lost(again):
             assert limit.in_flight == limit.waiting == len(limit._flights) == 0
 
     assert cancel_at_every_step(work, again=again) > 10
+
+
+# ---- a real server
+
+
+class HttpServer:
+    """An HTTP server that works on ten requests at a time, for 50 ms each, and refuses the others."""
+
+    def __init__(self):
+        self.working = self.served = self.refused = 0
+
+    async def answer(self, request):
+        if self.working >= 10:
+            self.refused += 1
+            return web.Response(status=429, headers={"Retry-After": "0.05"})
+        self.working += 1
+        await nap(0.05)
+        self.working -= 1
+        self.served += 1
+        return web.Response(text=request.match_info["number"])
+
+    @contextlib.asynccontextmanager
+    async def running(self):
+        """Give its address and a client."""
+        app = web.Application()
+        app.router.add_get("/{number}", self.answer)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        connector = aiohttp.TCPConnector(limit=0)
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{runner.addresses[0][1]}", connector=connector) as client:
+            yield client
+        await runner.cleanup()
+
+
+@pytest.mark.realtime
+@pytest.mark.parametrize("start", [1, 100])
+async def test_with_a_real_server_and_retry_all_items_succeed_at_a_good_part_of_its_capacity(start):
+    server, limit = HttpServer(), adaptive(start=start)
+
+    async def fetch(number):
+        async with client.get(f"/{number}") as response:
+            if response.status == 429:
+                raise Busy(float(response.headers["Retry-After"]))
+            return await response.text()
+
+    call = paco.retry(fetch, attempts=10**6, on=lambda error: error.args[0])
+    async with server.running() as client:
+        begun = now()
+        results = await paco.map(call, range(400), limit=limit)
+        took = now() - begun
+    assert results == [str(number) for number in range(400)]
+    assert server.served == 400
+    assert server.refused < 1000
+    assert 400 / took > 0.4 * 10 / 0.05
+    assert 3 < limit.limit < 40
