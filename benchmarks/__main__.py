@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import chart, markdown, memory, report
+from benchmarks import busy, chart, markdown, memory, report
 from benchmarks.demands import SPEED, footprint_demands, growth_demands
 from benchmarks.findings import Findings
 from benchmarks.measure import Setting, compare
@@ -90,6 +90,8 @@ def weigh_all(found: Findings, options: argparse.Namespace) -> None:
 def judge_all(found: Findings, options: argparse.Namespace) -> None:
     """Print what is demanded and whether it is met; some memory and timers are measured on the way."""
     print(report.DEMANDS)
+    for demand in found.demands:
+        print(report.verdict(demand))
     judged = (one.judge(found.comparisons) for one in SPEED)
     weighed = footprint_demands(300_000 if options.quick else 1_000_000)
     if not selected(options.only, ("memory", "timer")):
@@ -97,6 +99,13 @@ def judge_all(found: Findings, options: argparse.Namespace) -> None:
     for demand in itertools.chain(filter(None, judged), growth_demands(found.footprints), weighed):
         found.demands.append(demand)
         print(report.verdict(demand), flush=True)
+
+
+def keep_busy(found: Findings, options: argparse.Namespace) -> None:
+    """Measure limits against a server with a capacity, if that is asked for by name: it takes seven minutes."""
+    if options.only and selected(options.only, ("busy",)):
+        for demand in busy.measure():
+            found.demands.append(demand)
 
 
 def write(found: Findings, options: argparse.Namespace) -> None:
@@ -117,6 +126,7 @@ def main() -> int:
     try:
         compare_all(found, options)
         weigh_all(found, options)
+        keep_busy(found, options)
         judge_all(found, options)
     finally:
         write(found, options)  # Ctrl-C leaves what has been measured

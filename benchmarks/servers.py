@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import multiprocessing
-from typing import TYPE_CHECKING
+import random
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
@@ -64,6 +66,85 @@ async def _answer(request: web.Request) -> web.Response:
 async def _http(tell: Connection) -> None:
     app = web.Application()
     app.router.add_get("/{number}", _answer)
+    await _serve(app, tell)
+
+
+class Busy:
+    """A server with a capacity, which logs what it does: ``GET /7``, ``GET /log``, ``POST /change``.
+
+    What is too much gets 429 with ``Retry-After: 1``. That is what comes beyond ``rate`` in a second, by a bucket that
+    holds the requests of a second; and what comes while it works on ``most``, unless it ``waits``: then that stands in
+    line. A request takes 100 ms on average, by an exponential distribution.
+    """
+
+    def __init__(self) -> None:
+        self._most, self._rate, self._waits = 20, math.inf, False
+        self._working, self._level, self._filled = 0, 0.0, 0.0
+        self._freed = asyncio.Condition()
+        self._dice = random.Random(1)  # noqa: S311 - to be repeatable, not secret
+        self._log = {"served": 0, "refused": 0}
+
+    def app(self) -> web.Application:
+        """Return what answers."""
+        app = web.Application()
+        app.router.add_get("/log", self._tell)
+        app.router.add_post("/change", self._change)
+        app.router.add_get("/{number}", self._answer)
+        return app
+
+    async def _tell(self, _: web.Request) -> web.Response:
+        return web.json_response(self._log)
+
+    async def _change(self, request: web.Request) -> web.Response:
+        """Have another capacity from now on, and a new log."""
+        new: dict[str, Any] = await request.json()
+        self._most, self._rate, self._waits = new["most"], new["rate"] or math.inf, new["waits"]
+        self._level = 0.0
+        self._log = {"served": 0, "refused": 0}
+        await self._tell_those_in_line()
+        return web.Response()
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        if self._is_too_much():
+            self._log["refused"] += 1
+            return web.Response(status=429, headers={"Retry-After": "1"})
+        if self._waits:
+            async with self._freed:
+                await self._freed.wait_for(lambda: self._working < self._most)
+        self._working += 1
+        await asyncio.sleep(self._dice.expovariate(10))
+        self._working -= 1
+        self._log["served"] += 1
+        await self._tell_those_in_line()
+        return web.Response(text=request.match_info["number"])
+
+    def _is_too_much(self) -> bool:
+        if not self._waits and self._working >= self._most:
+            return True
+        if self._rate < math.inf:
+            now = asyncio.get_running_loop().time()
+            self._level = max(self._level - (now - self._filled) * self._rate, 0.0)
+            self._filled = now
+            if self._level + 1 > self._rate:
+                return True
+            self._level += 1
+        return False
+
+    async def _tell_those_in_line(self) -> None:
+        async with self._freed:
+            self._freed.notify(max(self._most - self._working, 0))
+
+
+def busy(tell: Connection) -> None:
+    """Serve as `Busy` does."""
+    asyncio.run(_busy(tell))
+
+
+async def _busy(tell: Connection) -> None:
+    await _serve(Busy().app(), tell)
+
+
+async def _serve(app: web.Application, tell: Connection) -> None:
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, HOST, 0, backlog=1024).start()

@@ -42,11 +42,12 @@ from paco._stage import Stage
 from paco._stream import Stream
 from paco._timing import TimeoutLimit, defer, throttle, timeout
 from paco.events import listening
-from paco.limits import Limit, Limiter, PerKey, Rate, limited
+from paco.limits import Adaptive, Limit, Limiter, PerKey, Rate, limited
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Adaptive",
     "ConcurrentExecutor",
     "Err",
     "ItemCancelled",

@@ -25,6 +25,8 @@ KINDS: dict[str, Callable[[int], Any]] = {
     "semaphore & count": lambda count: paco.Limit(count + 1) & asyncio.BoundedSemaphore(count),
     "rate & count": lambda count: paco.Limit(count) & paco.Rate(10**9, burst=10**6),
     "aiolimiter & count": lambda count: paco.Limit(count) & AsyncLimiter(10**9, 1),
+    "adaptive": lambda count: paco.Adaptive(start=count, min=count, max=count),
+    "per key & count": lambda count: paco.PerKey(lambda _: None, lambda: count, lookahead=1) & paco.Limit(count + 1),
     "CapacityLimiter": anyio.CapacityLimiter,
 }
 
@@ -51,7 +53,9 @@ def permits_out(limit: Any) -> int:
         return limit.statistics().borrowed_tokens + limit.statistics().tasks_waiting
     if isinstance(limit, asyncio.Semaphore):
         return limit._bound_value - limit._value
-    if isinstance(limit, paco.Limit):
+    if isinstance(limit, paco.PerKey):
+        return len(limit.keys)
+    if isinstance(limit, paco.Limit | paco.Adaptive):
         return limit.in_flight + limit.waiting
     if hasattr(limit, "parts"):
         return sum(map(permits_out, limit.parts))

@@ -333,6 +333,7 @@ async def work_judge(verdict):
 WRAPPERS = {
     "Limit": lambda work: in_slots(paco.Limit(1), work),
     "Rate": lambda work: in_slots(paco.Rate(1), work),
+    "Adaptive": lambda work: in_slots(paco.Adaptive(start=1), work),
     "PerKey": lambda work: in_slots(paco.PerKey(repr, lambda: 1), work),
     "Limiter made of several": lambda work: in_slots(paco.Limit(1) & paco.Rate(1) & asyncio.Lock(), work),
     "limited": lambda work: called_twice(paco.limited(work, 1)),

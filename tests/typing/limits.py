@@ -62,6 +62,12 @@ async def values() -> None:
     assert_type(paco.PerKey(lambda item: item.host, lambda: 2).keys, tuple[Hashable, ...])
     assert_type(paco.PerKey(str.lower, lambda: asyncio.Semaphore(2)).lookahead, int)
     assert_type(paco.PerKey(str.lower, functools.partial(paco.Limit, 2)).idle(), bool)
+    adaptive = paco.Adaptive(start=20, min=2, max=50, drop_on=(OSError, ValueError), cooldown=0.5)
+    assert_type(adaptive.limit + adaptive.in_flight + adaptive.waiting, int)
+    assert_type(adaptive.history[0].short, float)
+    assert_type(adaptive & rate, paco.Limiter)
+    paco.Adaptive(drop_on=OSError)
+    paco.Adaptive(drop_on=lambda error: error.args == (429,))
     async with rate.slot(), (rate & count).slot("item") as entered:
         assert_type(entered, None)
 
@@ -100,6 +106,9 @@ async def refused(numbers: list[int]) -> None:
     paco.limited(half(1), 2)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
     paco.Rate("2")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
     paco.Rate(2, cost=half)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    paco.Adaptive(1.5)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    paco.Adaptive(drop_on=429)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    paco.Adaptive().limit = 5  # type: ignore[misc] # pyright: ignore[reportAttributeAccessIssue]
     paco.PerKey(len, paco.Limit)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
     paco.PerKey(len, lambda: "2")  # type: ignore[arg-type, return-value] # pyright: ignore[reportArgumentType]
     paco.Limit(2.5)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]

@@ -1,0 +1,211 @@
+"""Measure how near `paco.Adaptive` comes to the best fixed limit, against a real HTTP server that has a capacity.
+
+The server (`benchmarks.servers.Busy`) runs in a process of its own, says 429 when it is too much, and logs. Whatever is
+refused is sent again, as its Retry-After says, until it is served. `./dev bench --only busy` runs this.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+
+import paco
+from benchmarks import servers
+from benchmarks.demands import Demand
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+#: Requests that the server works on, before and after.
+CAPACITY, LARGER = 20, 50
+#: The least share of the throughput of the best fixed limit.
+LEAST = 0.85
+SECONDS = 10.0
+
+HEADING = f"""
+busy: requests served in a second by an HTTP server with a capacity, {SECONDS:g} s each; settled is the second half
+  {"":48}{"all":>8}{"settled":>10}{"of best":>9}{"refused":>9}"""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What the server does with what is too much."""
+
+    name: str
+    waits: bool = False
+    rate: float = 0.0  # for each that it works on; 0 for none
+
+    def capacity(self, most: int) -> dict[str, Any]:
+        """Return what the server is to be told."""
+        return {"most": most, "rate": self.rate * most, "waits": self.waits}
+
+
+KINDS = (
+    Kind("refuses what is too much"),
+    Kind("lets it wait in line", waits=True),
+    Kind("refuses, and has a rate of 6 each", rate=6.0),
+)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What the server has logged: requests in a second, and the refused for each that was served."""
+
+    all: float
+    settled: float
+    refused: float
+
+
+class Refused(Exception):
+    """429."""
+
+    def __init__(self, retry_after: float) -> None:
+        self.retry_after = retry_after
+
+
+class Gradient2(paco.Limiter):
+    """The Gradient2 limit of Netflix's concurrency-limits as it is published, to compare with; with its defaults.
+
+    Each sample makes a new limit: what it was times the quotient of a long and the short latency, between 0.5 and 1,
+    the long one taken times 1.5, and 4 more for a queue; a fifth of the way there. The long one is an exponential
+    average over 600 samples.
+    """
+
+    def __init__(self, start: int) -> None:
+        self._count, self._limit = paco.Limit(start), float(start)
+        self._long, self._samples = 0.0, 0
+
+    async def acquire(self, item: object = None) -> tuple[Any, float]:
+        """Wait, and note the time."""
+        return await self._count.acquire(), asyncio.get_running_loop().time()
+
+    def release(self, permit: tuple[Any, float], error: BaseException | None = None) -> None:
+        """Take a sample; errors are none."""
+        holder, began = permit
+        used = 2 * self._count.in_flight >= self._limit
+        self._count.release(holder)
+        if error is not None:
+            return
+        latency = asyncio.get_running_loop().time() - began
+        self._samples += 1
+        self._long += (latency - self._long) / (self._samples if self._samples <= 10 else 300)
+        if self._long > 2 * latency:
+            self._long *= 0.95
+        if used:
+            gradient = max(0.5, min(1.0, 1.5 * self._long / latency))
+            self._limit = max(1.0, min(0.8 * self._limit + 0.2 * (self._limit * gradient + 4), 1000.0))
+            self._count.limit = int(self._limit)
+
+
+class Trial:
+    """A limit under which the server gets requests, as many as it allows.
+
+    Args:
+        session: For the requests.
+        url: Of the server.
+        limit: What is tried.
+    """
+
+    def __init__(self, session: aiohttp.ClientSession, url: str, limit: paco.Limiter) -> None:
+        self._session, self._url, self._limit = session, url, limit
+
+    async def run(self, *capacities: dict[str, Any], seconds: float = SECONDS) -> list[Figures]:
+        """Let the server have one capacity after the other, each for some time, and return what came out."""
+        call = paco.retry(self._fetch, attempts=10**9, on=_retry_after)
+        found: list[Figures] = []
+        running = None
+        try:
+            for capacity in capacities:
+                async with self._session.post(f"{self._url}/change", json=capacity):
+                    running = running or asyncio.ensure_future(paco.each(call, itertools.count(), limit=self._limit))
+                found.append(await self._figures(seconds))
+        finally:
+            if running is not None:
+                running.cancel()
+                await asyncio.wait([running])
+        await asyncio.sleep(1)  # what was cancelled here, the server ends
+        return found
+
+    async def _fetch(self, number: int) -> str:
+        async with self._session.get(f"{self._url}/{number}") as response:
+            if response.status == 429:
+                raise Refused(float(response.headers["Retry-After"]))
+            return await response.text()
+
+    async def _figures(self, seconds: float) -> Figures:
+        await asyncio.sleep(seconds / 2)
+        half = await self._log()
+        await asyncio.sleep(seconds / 2)
+        log = await self._log()
+        return Figures(
+            log["served"] / seconds,
+            (log["served"] - half["served"]) / (seconds / 2),
+            log["refused"] / max(log["served"], 1),
+        )
+
+    async def _log(self) -> dict[str, int]:
+        async with self._session.get(f"{self._url}/log") as response:
+            log: dict[str, int] = await response.json()
+            return log
+
+
+def _retry_after(error: Exception) -> float | bool:
+    return error.retry_after if isinstance(error, Refused) else False
+
+
+def measure() -> Iterator[Demand]:
+    """Measure all of it, print it line by line, and say what was demanded."""
+    with servers.serving(servers.busy) as port, asyncio.Runner() as runner:
+        url = f"http://{servers.HOST}:{port}"
+        session = runner.run(_session())
+        print(HEADING)
+
+        def tried(limit: paco.Limiter, *capacities: dict[str, Any]) -> list[Figures]:
+            return runner.run(Trial(session, url, limit).run(*capacities))
+
+        try:
+            for kind in KINDS:
+                print(f"  {kind.name}", flush=True)
+                yield from _of(kind, tried)
+        finally:
+            runner.run(session.close())
+
+
+async def _session() -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+
+
+def _of(kind: Kind, tried: Callable[..., list[Figures]]) -> Iterator[Demand]:
+    small, large = kind.capacity(CAPACITY), kind.capacity(LARGER)
+    best: dict[int, float] = {}
+    for most, capacity in ((CAPACITY, small), (LARGER, large)):
+        for limit in (most * 6 // 10, most, most * 3 // 2):
+            [figures] = tried(paco.Limit(limit), capacity)
+            _print(f"fixed at {limit}, capacity {most}", figures)
+            best[most] = max(best.get(most, 0.0), figures.settled)
+    if kind.waits:
+        _print(f"Gradient2 from 10, capacity {CAPACITY}", tried(Gradient2(10), small)[0], best[CAPACITY])
+    for start in (1, 500):
+        [figures] = tried(paco.Adaptive(start=start, drop_on=Refused), small)
+        yield _demand(kind, f"Adaptive from {start}, capacity {CAPACITY}", figures, best[CAPACITY])
+    for before, after in ((CAPACITY, LARGER), (LARGER, CAPACITY)):
+        limit = paco.Adaptive(drop_on=Refused)
+        first, then = tried(limit, kind.capacity(before), kind.capacity(after))
+        yield _demand(kind, f"Adaptive, capacity {before}", first, best[before])
+        yield _demand(kind, f"the same, capacity {after} from then on", then, best[after])
+
+
+def _demand(kind: Kind, what: str, figures: Figures, best: float) -> Demand:
+    _print(what, figures, best)
+    share = figures.settled / best
+    text = f"busy, {kind.name}: {what}: {LEAST:.0%} of the best fixed limit"
+    return Demand(text, f"{share:.0%}", share >= LEAST)
+
+
+def _print(what: str, figures: Figures, best: float = 0.0) -> None:
+    share = f"{figures.settled / best:.0%}" if best else ""
+    print(f"    {what:46}{figures.all:8.0f}{figures.settled:10.0f}{share:>9}{figures.refused:9.2f}", flush=True)
