@@ -166,9 +166,12 @@ class Paced(Run):
         try:
             if task in self._permits:
                 del self._permits[task]
-                released = self._give_back(start.permit, failed)
-                if released is not None:
-                    await self._heard(released)
+                try:
+                    released = self._give_back(start.permit, failed)
+                    if released is not None:
+                        await self._heard(released)
+                except Exception:
+                    released = None  # it has been told; what has become of the item is to be told as well
             return failed is None or self._item_failed(failed, start.number, start.item)
         finally:
             del self, failed, start  # the frames of an error that is kept lead back here
