@@ -1,6 +1,6 @@
 """`paco.Adaptive`: a limit that finds its value by itself, against simulated servers on virtual time.
 
-An ordinary run meets each kind of server in a few ways; with ``PACO_TEST_ADAPTIVE=all`` in the environment, in all, each
+An ordinary run meets each kind of server in a few ways; with ``PACO_TEST_ADAPTIVE=all`` in the environment, in all, and
 three times.
 """
 
@@ -123,7 +123,7 @@ ALL = os.environ.get("PACO_TEST_ADAPTIVE") == "all"
 
 
 def meetings(*choices):
-    """Combine all choices, with three seeds; in an ordinary run with one, and a third, in which each choice still is."""
+    """Combine all choices, with three seeds; in an ordinary run a third, with one seed, in which each choice still is."""
     places = [range(1, 4 if ALL else 2), *(range(len(some)) for some in choices)]
     return [
         (seed, *(some[place] for some, place in zip(choices, at, strict=True)))
