@@ -123,7 +123,7 @@ ALL = os.environ.get("PACO_TEST_ADAPTIVE") == "all"
 
 
 def meetings(*choices):
-    """Combine all choices, with three seeds; in an ordinary run a third, with one seed, in which each choice still is."""
+    """Combine all choices, with three seeds; in an ordinary run a third, with one, in which each choice still is."""
     places = [range(1, 4 if ALL else 2), *(range(len(some)) for some in choices)]
     return [
         (seed, *(some[place] for some, place in zip(choices, at, strict=True)))
