@@ -161,6 +161,8 @@ class Trial:
             if running is not None:
                 running.cancel()
                 await asyncio.wait([running])
+        if running is not None and not running.cancelled():
+            await running  # it has failed
         await asyncio.sleep(1)  # what was cancelled here, the server ends
         return found
 

@@ -622,6 +622,21 @@ async def test_only_slow_items_beside_others_are_put_off_by_a_turn(monkeypatch, 
     assert 0 <= turns - per_item * 4000 < 10
 
 
+@pytest.mark.parametrize("limit", [1, 2, 10])
+async def test_quick_items_that_are_suspended_need_no_look_at_the_clock_each_however_few_there_are_at_once(
+    monkeypatch, limit
+):
+    clock = Clock()
+
+    async def take(item):
+        clock.time += 1e-6
+        await asyncio.sleep(0)
+
+    go_by(monkeypatch, clock.look)
+    await paco.each(take, range(4000), limit=limit)
+    assert clock.looks < 4000 / 64 * 2 + 50
+
+
 async def test_slow_items_that_a_limit_object_lets_in_one_by_one_are_not_put_off(monkeypatch):
     clock = Clock()
 
