@@ -582,6 +582,7 @@ async def test_the_base_has_an_answer_to_everything_but_acquire():
     limit = paco.Limiter()
     assert (limit.most, limit.free, limit.lookahead) == (sys.maxsize, 1, 0)
     assert limit.release(None) is None
+    assert limit.paused(None) == 0
     for asked in (limit.acquire, limit.reserve):
         with pytest.raises(NotImplementedError):
             await asked()
