@@ -45,7 +45,7 @@ async def terminate(item):
     await asyncio.sleep(3600)
 
 async def reverse(item):
-    await asyncio.sleep((4 - int(item)) / 1000)
+    await asyncio.sleep((4 - int(item)) / 50)
     if item == "2":
         raise ValueError("two")
     return {"n": int(item)}
