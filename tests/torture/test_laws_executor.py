@@ -171,10 +171,13 @@ class Executor(RuleBasedStateMachine):
 
     @rule(choice=CHOICES)
     def cancel_a_future(self, choice):
-        if work := self.pick(choice, lambda work: not work.future.done()):
-            work.may_be_cancelled = True
-            work.may_not_begin = work.number not in self.order
-            self.inside(work.future.cancel)
+        def cancel():
+            if work := self.pick(choice, lambda work: not work.future.done()):
+                work.may_be_cancelled = True
+                work.may_not_begin = work.number not in self.order
+                work.future.cancel()
+
+        self.inside(cancel)
 
     @precondition(lambda self: self.ran and not self.ran[-1].task.done())
     @rule()
