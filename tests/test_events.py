@@ -679,6 +679,19 @@ async def test_where_an_async_source_has_ended_what_is_left_is_the_tail():
         assert "input" not in waited(log)
 
 
+async def test_the_limit_of_a_run_is_the_one_of_the_moment():
+    async def lower(_):
+        limit.limit = 3
+
+    limit = paco.Limit(9)
+    log, listening = heard()
+    with listening:
+        await paco.map(nap, [1], limit=limit)
+        assert log[0].run.limit == 9
+        await paco.map(lower, [1], limit=limit)
+    assert log.runs()[1].limit == 3
+
+
 # ---- what wrappers mention
 
 

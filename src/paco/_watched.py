@@ -217,6 +217,10 @@ class WatchedPaced(_Watched, Paced):
     def _most(self) -> int:
         return self._limiter.most
 
+    def _count(self, now: float, ended: int = -1) -> None:
+        super()._count(now, ended)
+        self._view.limit = self._shown()  # it may have changed
+
     def _holds(self) -> bool:
         return self._held > 0
 

@@ -31,10 +31,11 @@ class Outcome(NamedTuple):
     value: str
     problem: Problem | None
     attempts: int
+    error: Exception | None = None
 
 
 class Work:
-    """Runs an item, when it is called. Never raises an ``Exception``.
+    """Runs an item, when it is called. Raises what the item failed with, for a limit that learns from errors.
 
     Args:
         function: The user's.
@@ -76,13 +77,18 @@ class Work:
         number = self._tally.started
         self._tally.started += 1
         if item.problem is not None:
-            failed(recreated(item.problem))
-            self._finish(item, number, opening(item), Outcome("", item.problem, 0), None, time.time(), 0.0)
+            outcome = Outcome("", item.problem, 0, recreated(item.problem))
+            self._finish(item, number, opening(item), outcome, None, time.time(), 0.0)
         else:
-            await self._run(item, number)
+            outcome = await self._run(item, number)
         await self._output.room()
+        try:
+            if outcome.error is not None:
+                raise outcome.error
+        finally:
+            del outcome  # its error leads back here
 
-    async def _run(self, item: Item, number: int) -> None:
+    async def _run(self, item: Item, number: int) -> Outcome:
         head, slot, start, began = opening(item), self._slots.take(), time.time(), self._now()
         try:
             value = await self._function(item.value)
@@ -100,6 +106,7 @@ class Work:
         self._tally.took(seconds)
         self._tally.retried += outcome.attempts - 1
         self._finish(item, number, head, outcome, slot, start, seconds)
+        return outcome
 
     def _outcome(self, settled: paco.Ok[Any, Any] | paco.Err[Any]) -> Outcome:
         if isinstance(settled, paco.Err):
@@ -112,10 +119,11 @@ class Work:
     def _problem(self, error: BaseException, attempts: int = 1) -> Outcome:
         if not self._tally.failed:
             self.first_error = explain(error)
-        failed(error)
+        failed(error)  # for listeners, since one that is no Exception is not raised
+        raised = error if isinstance(error, Exception) else None
         if isinstance(error, paco.ItemCancelled) and error.__cause__ is not None:
             error = error.__cause__  # that it is one of the item the record says anyway
-        return Outcome("", Problem(type(error).__name__, message(error)), attempts)
+        return Outcome("", Problem(type(error).__name__, message(error)), attempts, raised)
 
     def _finish(
         self, item: Item, number: int, head: str, outcome: Outcome, slot: int | None, start: float, seconds: float
