@@ -45,6 +45,7 @@ class Job(NamedTuple):
     words: Sequence[str]
     options: MapOptions
     target: AbstractAsyncContextManager[Function]
+    made_by: str
     retry_on: Any
     earlier: Earlier | None
     reader: Reader
@@ -126,6 +127,7 @@ class _Run:
                 self._tally,
                 self._progress,
                 self._item_failed,
+                made_by=self._job.made_by,
                 values=options.values,
                 retried=options.retries > 0,
             )

@@ -43,6 +43,7 @@ class Work:
         tally: What is counted.
         progress: What is shown.
         failed: Called after each failure.
+        made_by: The part of a record that tells what has made it.
         values: Whether a line is the result alone.
         retried: Whether the function makes several attempts.
     """
@@ -55,6 +56,7 @@ class Work:
         progress: Progress,
         failed: Callable[[], None],
         *,
+        made_by: str,
         values: bool,
         retried: bool,
     ) -> None:
@@ -64,6 +66,7 @@ class Work:
         self._tally = tally
         self._progress = progress
         self._failed = failed
+        self._made_by = made_by
         self._values = values
         self._slots = Slots()
         self._now = clock()
@@ -133,10 +136,13 @@ class Work:
             self._output.add(number, self._line(head, outcome.value, span))
             self._tally.ok += 1
             return
-        self._output.add(number, b"" if self._values else line(head, failure(problem), span))
+        self._output.add(number, b"" if self._values else self._record(head, failure(problem), span))
         self._tally.fail(problem)
         self._progress.failure(item, problem, outcome.attempts)
         self._failed()
 
     def _line(self, head: str, value: str, span: Span) -> bytes:
-        return f"{value}\n".encode() if self._values else line(head, success(value), span)
+        return f"{value}\n".encode() if self._values else self._record(head, success(value), span)
+
+    def _record(self, head: str, outcome: str, span: Span) -> bytes:
+        return line(head, outcome, span, self._made_by)
