@@ -446,7 +446,7 @@ def test_a_line_is_repainted_where_it_is_in_nobodys_way(monkeypatch, folder, wor
         (["jobs:echo", "three.txt", "--head", "0"], "must be a whole number of 1 or more, got '0'"),
         (["jobs:echo", "three.txt", "--arg", "x"], "must be NAME=VALUE, got 'x'"),
         (["jobs:echo", "three.txt", "--arg", "x=1"], "--arg x: jobs:echo has no such parameter"),
-        (["jobs:echo", "three.txt", "--progress", "loud"], "invalid choice: 'loud'"),
+        (["jobs:echo", "three.txt", "--progress", "loud"], "must be one of auto, bar, plain, json, off, got 'loud'"),
         ([], "TARGET is missing"),
         (["jobs:Response", "three.txt"], "jobs:Response is not an async function"),
     ],

@@ -147,7 +147,7 @@ def _add_look(parser: _Parser) -> None:
     dry = "import TARGET, check its parameters, count the items; run nothing"
     group.add_argument("-n", "--dry-run", action="store_true", help=dry)
     progress = "auto: live lines on a terminal (bar: anywhere), else plain: a line each 10 s; json: each second; off"
-    group.add_argument("--progress", choices=MODES, default="auto", metavar="MODE", help=progress)
+    group.add_argument("--progress", type=_mode, default="auto", metavar="MODE", help=progress)
     group.add_argument("--report", metavar="FILE", help="write a page of HTML with pictures of the run")
     group.add_argument("--trace", metavar="FILE", help="write a trace for https://ui.perfetto.dev")
     group.add_argument("-h", "--help", action="store_true", help="show this")
@@ -166,6 +166,12 @@ def _add_input(parser: _Parser) -> None:
     group.add_argument(
         "--arg", type=pair, action="append", default=[], dest="arguments", metavar="NAME=VALUE", help=argument
     )
+
+
+def _mode(text: str) -> str:
+    if text not in MODES:
+        raise argparse.ArgumentTypeError(f"must be one of {', '.join(MODES)}, got {text!r}{suggest(text, MODES)}")
+    return text
 
 
 def _format(text: str) -> str:
