@@ -44,8 +44,13 @@ async def terminate(item):
     signal.raise_signal(signal.SIGTERM)
     await asyncio.sleep(3600)
 
+turn = 3
+
 async def reverse(item):
-    await asyncio.sleep((4 - int(item)) / 50)
+    global turn
+    while turn != int(item):
+        await asyncio.sleep(0)
+    turn = turn - 1 or 3
     if item == "2":
         raise ValueError("two")
     return {"n": int(item)}
