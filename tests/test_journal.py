@@ -1210,9 +1210,16 @@ async def piped(path):
     await (first | paco.map(turn, limit=1)).as_completed().journal(path.with_name("second"))
 
 
+async def fails(item):
+    await asyncio.sleep(1)
+    if item == 1:
+        raise ValueError
+    return item
+
+
 async def failing(path):
     with suppress(ValueError):
-        await paco.map(Failing(1), range(4), limit=2).journal(path)
+        await paco.map(fails, range(4), limit=2).journal(path)
 
 
 @pytest.mark.parametrize("again", [None, 0, 1])

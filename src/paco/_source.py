@@ -102,6 +102,10 @@ class Reader:
         """Say whether a worker would get an answer: an item, the error or the end."""
         return bool(self._items) or self.ended
 
+    def over(self) -> bool:
+        """Say whether the source has ended and all of its items have been taken."""
+        return self.ended and not self._items
+
     def waiting(self) -> int:
         """Return how many items have been read and not been taken; an error counts, it wants to be raised."""
         return len(self._items) + (self._error is not None)

@@ -16,6 +16,7 @@ from paco._cli._pace import attempted, limit_of
 from paco._cli._progress import Display, Progress
 from paco._cli._resume import RESUME, RETRY, again
 from paco._cli._tally import Tally
+from paco._cli._words import AUTO
 from paco._cli._work import Work
 from paco._cli._writer import Writer
 from paco._console import safe_lines
@@ -44,6 +45,7 @@ class Job(NamedTuple):
     words: Sequence[str]
     options: MapOptions
     target: AbstractAsyncContextManager[Function]
+    made_by: str
     retry_on: Any
     earlier: Earlier | None
     reader: Reader
@@ -68,13 +70,14 @@ class _Run:
         self._job = job
         self._tally = Tally(job.earlier)
         options = job.options
+        self._limit = limit_of(options, job.retry_on)
         self._progress = Progress(
             job.console,
             self._tally,
             job.reader.total,
             job.display,
             title=options.target.rpartition(":")[2],
-            limit=options.limit,
+            limit=self._limit,
             cap="" if options.rate is None else str(options.rate),
         )
         self._halting = Halting(job.options.halt, self._tally, job.reader.total)
@@ -124,13 +127,14 @@ class _Run:
                 self._tally,
                 self._progress,
                 self._item_failed,
+                made_by=self._job.made_by,
                 values=options.values,
                 retried=options.retries > 0,
             )
             if options.max_time is not None:
                 self._later(options.max_time, self._time_over)
             try:
-                await paco.each(self._work, self._job.reader.items(), limit=limit_of(options))
+                await paco.each(self._work, self._job.reader.items(), self._limit, return_exceptions=True)
             except asyncio.CancelledError:
                 if not self._cancelling or self._task is None:
                     raise
@@ -212,7 +216,7 @@ class _Run:
             return by_signal or _CLOSED_PIPE
         self._save_pictures()
         stopped = "halted" if self._halted else "stopped"
-        self._progress.summary(stopped if self._job.stop.wanted else "done", self._again())
+        self._progress.summary(stopped if self._job.stop.wanted else "done", self._again(), self._found())
         troubles = list(self._troubles())
         for trouble in troubles:
             self._say(f"paco: {trouble}")
@@ -233,6 +237,12 @@ class _Run:
                 trace.save(options.trace)
         except OSError as error:
             self._picture_error = error
+
+    def _found(self) -> int:
+        """Return the limit that ``--limit auto`` has come to; 0 where one was said."""
+        if self._job.options.limit != AUTO or isinstance(self._limit, int):
+            return 0
+        return self._limit.most
 
     def _again(self) -> str:
         """Return the command line that runs what is left, if there is such a thing."""
