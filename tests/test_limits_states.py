@@ -6,7 +6,7 @@ import asyncio
 from fractions import Fraction
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -215,5 +215,5 @@ MACHINES = [Clients, PacedClients, RateClients]
 @pytest.mark.parametrize("machine", MACHINES)
 def test_whatever_happens_in_whatever_order(machine):
     case = machine.TestCase()
-    case.settings = settings(deadline=None, stateful_step_count=40, suppress_health_check=[HealthCheck.too_slow])
+    case.settings = settings(stateful_step_count=40)
     case.runTest()
