@@ -348,6 +348,40 @@ async def test_a_pause_extends_an_earlier_one_and_never_shortens_it():
     assert starts == [(0, 11), (1, 11)]
 
 
+@pytest.mark.parametrize(("pauses", "starts_at"), [([9], 10), ([30], 31), ([1, 30], 32), ([30, 1], 31)])
+async def test_a_pause_holds_what_has_a_booking_already_and_waits_for_another_rate(pauses, starts_at):
+    """The slow rate is asked first, and has given its booking; the fast one gives its own at 10 s."""
+    slow, fast, starts = paco.Rate(1, per=10), paco.Rate(1, per=5), []
+    fast.pause(10)
+    tasks = await queued(slow & fast, 2, starts)
+    for seconds in pauses:
+        await nap(1)
+        slow.pause(seconds)
+    await asyncio.gather(*tasks)
+    assert starts == [(0, starts_at), (1, starts_at + 10)]
+
+
+async def test_a_pause_that_is_made_longer_while_a_booking_waits_for_its_end_is_waited_for():
+    slow, fast, starts = paco.Rate(1, per=10), paco.Rate(1, per=5), []
+    fast.pause(1)
+    tasks = await queued(slow & fast, 1, starts)
+    slow.pause(3)
+    await nap(2)
+    slow.pause(10)
+    await asyncio.gather(*tasks)
+    assert starts == [(0, 12)]
+
+
+async def test_a_pause_of_one_key_holds_what_waits_for_another_limit():
+    polite, everybody, starts = paco.PerKey(str, lambda: paco.Rate(1)), paco.Rate(1, per=10), []
+    await everybody.acquire()
+    tasks = await queued(polite & everybody, 1, starts)
+    await nap(5)
+    polite.limit_of("None").pause(20)
+    await asyncio.gather(*tasks)
+    assert starts == [(0, 25)]
+
+
 async def test_a_pause_by_an_item_holds_the_next_one():
     limit, starts = paco.Rate(1), []
 
