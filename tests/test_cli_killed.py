@@ -74,7 +74,7 @@ def disturb(folder, send, kills):
     dice = random.Random(kills)  # noqa: S311 - dice, not secrets
     out, sent = folder / "out.jsonl", 0
     for number in range(kills):
-        more = dice.randrange(100 * ITEMS // kills) if number % 5 else 0
+        more = dice.randrange(100 * ITEMS // kills) if number % 5 < 4 else 0
         enough = more + (out.stat().st_size if out.exists() else 0)
         process = start(folder, "--resume")
         time.sleep(0 if more else dice.uniform(0, 0.3))
@@ -97,9 +97,9 @@ def interrupt_twice(process):
     ("send", "kills"),
     [
         (subprocess.Popen.kill, KILLS),
-        (subprocess.Popen.terminate, min(KILLS, 10)),
-        (lambda process: process.send_signal(signal.SIGINT), min(KILLS, 10)),
-        (interrupt_twice, min(KILLS, 10)),
+        (subprocess.Popen.terminate, max(KILLS // 5, 1)),
+        (lambda process: process.send_signal(signal.SIGINT), max(KILLS // 5, 1)),
+        (interrupt_twice, max(KILLS // 5, 1)),
     ],
     ids=["SIGKILL", "SIGTERM", "SIGINT", "SIGINT twice"],
 )

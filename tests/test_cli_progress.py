@@ -188,7 +188,7 @@ async def test_what_earlier_runs_have_done_counts_as_done():
 
 
 async def test_a_plain_line_has_it_all():
-    screen, tally, progress = made(Display.PLAIN, width=200)
+    screen, tally, progress = made(Display.PLAIN, width=200, limit=60)
     progress.start()
     progress.say_state("draining")
     progress.watch(SimpleNamespace(run=Watched(input=1.0)))
@@ -196,7 +196,7 @@ async def test_a_plain_line_has_it_all():
     await asyncio.sleep(10)
     progress.stop()
     assert screen.said == [
-        "  draining  10%  100/1,000  100 ok  0 failed  10/s  50 in flight  eta 1:30  waiting on input 100%"
+        "  draining  10%  100/1,000  100 ok  0 failed  10/s  50/60 in flight  eta 1:30  waiting on input 100%"
     ]
 
 

@@ -17,6 +17,7 @@ import paco
 from paco._cli import main
 from paco._cli._resume import Earlier, again
 from paco._records._function import Maker
+from paco.journal import JournalError
 
 pytestmark = pytest.mark.realtime
 
@@ -126,7 +127,7 @@ def test_the_records_of_another_function_are_refused_as_by_the_journal_of_the_li
         assert err == (
             "paco: cannot resume from out.jsonl: line 1 was made by work, and TARGET is slow; name another --output\n"
         )
-    with pytest.raises(paco.journal.JournalError, match="line 1 was made by work, and this is other"):
+    with pytest.raises(JournalError, match="line 1 was made by work, and this is other"):
         paco.run(paco.map(other, ["a"]).journal("out.jsonl"))
     assert (folder / "out.jsonl").read_text() == text
     paco.run(paco.map(other, ["a"]).journal("journal.jsonl"))

@@ -98,6 +98,11 @@ class View:
         most = self._limit if isinstance(self._limit, int) else self._limit.most
         return 0 if most == sys.maxsize else most
 
+    def _flight(self) -> str:
+        """Return how many items are in flight, and how many may be."""
+        most = self._most()
+        return f"{self._tally.in_flight:,}{f'/{most:,}' if most else ''}"
+
     # ---- words
 
     def _far(self) -> _Far:
@@ -117,7 +122,7 @@ class View:
             (f"{tally.ok:,} ok", "green"),
             (f"{tally.failed:,} failed", "red" if tally.failed else ""),
             (per_second(self._rate()), ""),
-            (f"{tally.in_flight:,} in flight", ""),
+            (f"{self._flight()} in flight", ""),
             (far.eta, ""),
             (self._waiting(), ""),
         )
@@ -127,12 +132,10 @@ class View:
         """Return the lines that are repainted: how far, how fast, how long each."""
         tally = self._tally
         cap = f" (cap {self._cap})" if self._cap else ""
-        most = self._most()
-        flight = f"{tally.in_flight:,}{f'/{most:,}' if most else ''}"
         failed = f"failed {tally.failed:,}{f' ({share(tally.failed, tally.done)})' if tally.failed else ''}"
         pace = [
             (f"rate {per_second(self._rate())}{cap}", ""),
-            (f"in flight {flight}", ""),
+            (f"in flight {self._flight()}", ""),
             (f"ok {tally.ok:,}", "green"),
             (failed, "red" if tally.failed else ""),
         ]

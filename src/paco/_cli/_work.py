@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import paco
 from paco._cli._errors import explain
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from paco._cli._order import Output
     from paco._cli._progress import Progress
     from paco._cli._tally import Tally
+
+
+_new: Final[Any] = vars(tuple)["__new__"]  # a quarter of what the constructor of a named tuple takes
 
 
 class Outcome(NamedTuple):
@@ -95,7 +98,7 @@ class Work:
         head, slot, start, began = opening(item), self._slots.take(), time.time(), self._now()
         try:
             value = await self._function(item.value)
-            outcome = self._outcome(value) if self._retried else Outcome(encode(value), None, 1)
+            outcome = self._outcome(value) if self._retried else _new(Outcome, (encode(value), None, 1, None))
         except asyncio.CancelledError as error:
             if self.cancelled:
                 self._tally.cancelled += 1
@@ -131,7 +134,7 @@ class Work:
     def _finish(
         self, item: Item, number: int, head: str, outcome: Outcome, slot: int | None, start: float, seconds: float
     ) -> None:
-        problem, span = outcome.problem, Span(outcome.attempts, slot, start, 1000 * seconds)
+        problem, span = outcome.problem, _new(Span, (outcome.attempts, slot, start, 1000 * seconds))
         if problem is None:
             self._output.add(number, self._line(head, outcome.value, span))
             self._tally.ok += 1
