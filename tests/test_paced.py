@@ -350,7 +350,7 @@ def test_a_run_that_is_collected_with_its_loop_says_nothing_more(caplog):
     reading = loop.create_task(paco.map(nap(), AsyncSource([1], delay=100), limit=paco.Limit(1)))
     loop.run_until_complete(asyncio.sleep(0.01))
     loop.close()
-    del running, reading, loop
+    del running, reading, limits, loop
     gc.collect()
     assert {record.getMessage().partition("\n")[0] for record in caplog.records} <= {
         "Task was destroyed but it is pending!"
