@@ -125,11 +125,11 @@ def _children(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def _is_text(node: ast.AST) -> bool:
-    """Say whether a statement is a docstring, an ellipsis, or one that has to be what it is."""
+    """Say whether a statement is a docstring, an ellipsis, a type, or one that has to be what it is."""
     if isinstance(node, ast.Assign):
         return ast.unparse(node.targets[0]) in {"__slots__", "__all__"}
     if isinstance(node, ast.AnnAssign):
-        return node.value is None
+        return node.value is None or ast.unparse(node.annotation) == "TypeAlias"
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
