@@ -543,6 +543,40 @@ async def test_every_item_has_its_attempts_and_its_result_and_the_limit_holds(fa
     assert most <= 2 * limit  # as many rest as run
 
 
+@given(
+    plans=st.lists(st.tuples(st.integers(0, 3), st.none() | st.integers(1, 9)), max_size=12),
+    limit=st.integers(1, 3),
+    takes=st.integers(0, 2),
+    pause=st.integers(1, 5),
+)
+async def test_nothing_new_begins_beside_as_many_as_the_limit_whoever_is_cut_short(plans, limit, takes, pause):
+    awake, beside = set(), []
+
+    async def attempt(item):
+        awake.add(item)
+        if item not in fetch.calls:
+            beside.append(len(awake))
+        try:
+            return await fetch(item)
+        except OSError:
+            awake.discard(item)
+            raise
+
+    async def one(item):
+        call = paco.retry(attempt, attempts=4, on=lambda _: pause)
+        try:
+            await paco.timeout(call, plans[item][1])(item)
+        except TimeoutError:
+            awake.add(item)
+            await asyncio.sleep(takes + 1)
+        finally:
+            awake.discard(item)
+
+    fetch = Flaky(lambda item: plans[item][0], takes=takes)
+    await paco.each(one, range(len(plans)), limit=limit)
+    assert all(number <= limit for number in beside)
+
+
 async def test_against_a_server_that_refuses_what_is_too_much_all_items_succeed(longest):
     running, log = 0, []
 
