@@ -179,6 +179,11 @@ class Stream(
         )
         return self._become(journal=how)
 
+    def on(self, engine: Engines, *, slots: int | None = None) -> Stream[T_co]:
+        from paco.remote._engines import engine_of
+
+        return self._become(engine=engine_of(f"{self._plan.name}.on", engine, slots))
+
     def max_errors(self, most: float) -> Stream[T_co]:
         """Return the stream that ends early, with `TooManyErrors`, when more items than that have failed.
 

@@ -1,0 +1,144 @@
+"""Items that are sent one by one: where each has to wait for its permit, or leaves a record in a journal.
+
+The run stays the one that it is without workers, so that the limit and the journal see each item; its function is one
+that hands the item over and waits for its result. What is handed over in one turn of the loop travels together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+from paco._errors import trim
+from paco._stage import instead_of
+from paco.remote import _pickles
+from paco.remote._dispatch import Dispatcher, Entry, Job
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from paco._engine import Run
+    from paco.limits import Limiter
+    from paco.remote._engines import Engine
+    from paco.remote._wire import Span
+
+#: Items under a number as limit that are handed over beside those in flight.
+_AHEAD: Final = 1000
+
+
+class Calls:
+    """The calls of one run.
+
+    Args:
+        name: The operation, for messages.
+        fn: The function over the items.
+        engine: Opens the engine.
+        limit: Of the run.
+        lead: Items in flight at most where the limit does not say.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        fn: Callable[[Any], Awaitable[Any]],
+        engine: Callable[[], Engine],
+        limit: int | Limiter,
+        lead: int,
+    ) -> None:
+        self._fn = fn
+        self._engine = engine
+        paced = not isinstance(limit, int)
+        self._job = Job(name, b"", lead if paced else limit or lead, lead, catch=True, watched=False, paced=paced)
+        #: What the run is to have for a function, and for a limit.
+        self.function = instead_of(fn, self._call)
+        self.limit: int | Limiter = limit if paced else self._job.limit + _AHEAD
+        self._calls: deque[Entry] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+        self._alone = False
+        self._dispatcher: Dispatcher | None = None
+
+    async def _call(self, item: Any) -> Any:
+        ticket = asyncio.get_running_loop().create_future()
+        self._calls.append((ticket, item))
+        self._wake()
+        try:
+            return await ticket
+        except asyncio.CancelledError:
+            if self._dispatcher is not None:
+                self._dispatcher.stop()
+                await self._dispatcher.home()
+            raise
+        finally:
+            del ticket  # its error leads back here
+
+    # ---- the task
+
+    def prepare(self, run: Run) -> None:
+        """Be called before the run has any tasks."""
+        self._run: Run = weakref.proxy(run)
+
+    async def keep(self) -> None:
+        """Send what is handed over, until the run is at its end."""
+        dispatcher: Dispatcher | None = None
+        try:
+            job = self._job._replace(function=_pickles.dump_function(self._job.name, self._fn))
+            self._dispatcher = dispatcher = Dispatcher(self._engine(), job, self)
+            while not self._alone:
+                while dispatcher.send(self._take):
+                    pass
+                await self._pause()
+        except BaseException as error:
+            trim(error)
+            self._run.fail(error, "its workers")
+        finally:
+            if dispatcher is not None and not dispatcher.loop.is_closed():  # it is when this coroutine is being collected
+                await dispatcher.close()
+
+    async def _pause(self) -> None:
+        """Wait to be woken; a cancellation is for the items, and only ends what they do."""
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        except asyncio.CancelledError:
+            if self._dispatcher is not None:
+                self._dispatcher.stop()
+        finally:
+            self._waiter = None
+
+    def alone(self) -> None:
+        """Hear that all other tasks of the run have ended."""
+        self._alone = True
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _take(self, count: int) -> list[Entry]:
+        entries = list[Entry]()
+        while self._calls and len(entries) < count:
+            entry = self._calls.popleft()
+            if not entry[0].done():
+                entries.append(entry)
+        return entries
+
+    # ---- what the dispatcher tells
+
+    def arrived(self, entries: list[Entry], values: dict[int, Any], spans: list[Span], slot: int) -> None:
+        for number, value in values.items():
+            ticket = entries[number][0]
+            if not ticket.done():
+                ticket.set_result(value)
+
+    def failed(self, entry: Entry, error: BaseException, span: Span | None = None) -> None:
+        if not entry[0].done():
+            entry[0].set_exception(error)
+
+    def broken(self, error: BaseException) -> None:
+        trim(error)
+        self._run.fail(error, "its workers")
+
+    def landed(self) -> None:
+        self._wake()

@@ -1,0 +1,309 @@
+"""Chunks in flight: what is sent, what comes back, and what is sent again because its worker is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections import deque
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias
+
+from paco import _check
+from paco._deadline import remaining
+from paco.remote import _pickles
+from paco.remote._errors import WorkerLost
+from paco.remote._host import digest
+from paco.remote._sizes import SECONDS, Shape, Sizes
+from paco.remote._wire import Order, Report, Span
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from paco.remote._engines import Engine, Future
+
+#: So many times the worker of an item dies until that is its error.
+_DEATHS: Final = 3
+#: Into so many pieces is cut what was lost, to find the item that kills.
+_PIECES: Final = 8
+
+#: An item, after what its owner knows it by.
+Entry: TypeAlias = tuple[Any, Any]
+
+
+class Owner(Protocol):
+    """Who sends the items, and gets what becomes of them; all in the event loop."""
+
+    def arrived(self, entries: list[Entry], values: dict[int, Any], spans: list[Span], slot: int) -> None:
+        """Get the results of a chunk by the numbers in it, and when the items ran if that is known."""
+        ...
+
+    def failed(self, entry: Entry, error: BaseException, span: Span | None = None) -> None:
+        """Get the error of an item."""
+        ...
+
+    def broken(self, error: BaseException) -> None:
+        """Hear that nothing can be sent at all."""
+        ...
+
+    def landed(self) -> None:
+        """Hear that one more chunk has come back, and been dealt with: there may be room for another."""
+        ...
+
+
+class Job(NamedTuple):
+    """What is the same for all chunks of a run."""
+
+    name: str
+    function: bytes
+    limit: int
+    lead: int
+    catch: bool
+    watched: bool
+    paced: bool = False  # whether an item is to start as soon as it is there
+
+
+class _Flight:
+    """A chunk that is with a worker."""
+
+    __slots__ = ("alone", "entries", "future", "shape", "size", "slot")
+
+    def __init__(self, entries: list[Entry], shape: Shape, slot: int, *, alone: bool) -> None:
+        self.entries = entries
+        self.shape = shape
+        self.slot = slot
+        self.alone = alone
+        self.size = 0
+        self.future: Future | None = None
+
+
+class Dispatcher:
+    """Sends the items of one run to an engine. It belongs to the loop in which it is made.
+
+    Args:
+        engine: Where the chunks go.
+        job: What is to be done.
+        owner: Who has the items.
+    """
+
+    def __init__(self, engine: Engine, job: Job, owner: Owner) -> None:
+        self._engine = engine
+        self._job = job
+        self._owner = owner
+        self.loop = asyncio.get_running_loop()
+        self._run = uuid.uuid4().hex
+        self._digest = digest(job.function)
+        self.sizes = Sizes(job.limit, job.lead, paced=job.paced)
+        self._flights: set[_Flight] = set()
+        self._used = 0  # of the limit
+        self._again: deque[Entry] = deque()  # what workers have given back
+        self._pieces: deque[list[Entry]] = deque()  # what was lost
+        self._suspects: deque[Entry] = deque()  # what was lost by itself, and is to be alone in its process
+        self._deaths: dict[Any, int] = {}
+        self._stopped = False
+        self._home: asyncio.Future[None] | None = None
+
+    @property
+    def in_flight(self) -> int:
+        """How many items run, at most: workers hold more, which wait there."""
+        return self._used
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing is in flight, and nothing waits to be sent again."""
+        return not (self._flights or self._again or self._pieces or self._suspects)
+
+    def spread(self) -> int:
+        """Return how many chunks are to be in flight."""
+        return self.sizes.spread(self._engine.slots, self._engine.processes)
+
+    # ---- sending
+
+    def send(self, take: Callable[[int], list[Entry]]) -> bool:
+        """Send one more chunk, if there can be one now; true if there was.
+
+        Args:
+            take: Returns so many new items at most.
+        """
+        if self._stopped:
+            return False
+        if self._suspects:
+            return self._send_suspect()
+        spread = self.spread()
+        if len(self._flights) >= spread or any(flight.alone for flight in self._flights):
+            return False
+        shape = self.sizes.shape(spread, self._job.limit - self._used)
+        entries = self._again_or(take, shape.count) if shape.limit > 0 else []
+        if entries:
+            self._send(entries, shape)
+        return bool(entries)
+
+    def wanted(self) -> int:
+        """Return how many new items the next chunk would have."""
+        spread = self.spread()
+        return self.sizes.shape(spread, max(self._job.limit - self._used, 1)).count
+
+    def _again_or(self, take: Callable[[int], list[Entry]], count: int) -> list[Entry]:
+        if self._pieces:
+            return self._pieces.popleft()
+        if self._again:
+            return [self._again.popleft() for _ in range(min(count, len(self._again)))]
+        return take(count)
+
+    def _send_suspect(self) -> bool:
+        """Send an item that may kill: where every chunk has a process of its own, as many at once as there are."""
+        alone = [flight.alone for flight in self._flights]
+        if not all(alone) or len(alone) >= min(self._engine.processes, self._job.limit):
+            return False
+        self._send([self._suspects.popleft()], Shape(1, 1, 2 * SECONDS), alone=True)
+        return True
+
+    def _send(self, entries: list[Entry], shape: Shape, *, alone: bool = False) -> None:
+        items, entries = self._pickled(entries)
+        if not entries or self._stopped:
+            return
+        limit = min(shape.limit, len(entries))
+        shape = shape._replace(limit=limit)
+        flight = _Flight(entries, shape, self._slot(limit), alone=alone)
+        flight.size = len(items)
+        job = self._job
+        order = Order(
+            self._run,
+            job.name,
+            self._digest,
+            limit,
+            shape.seconds,
+            job.catch,
+            job.watched,
+            remaining(),
+            self._engine.flag,
+        )
+        try:
+            future = self._engine.submit(order.dump(), job.function, items)
+        except Exception as error:
+            self._owner.broken(error)
+            return
+        self._flights.add(flight)
+        self._used += limit
+        flight.future = future
+        future.add_done_callback(lambda future: self._done(flight, future))
+
+    def _pickled(self, entries: list[Entry]) -> tuple[bytes, list[Entry]]:
+        """Return the items as bytes, and the entries without those that cannot be: these have failed."""
+        try:
+            return _pickles.dumps([item for _, item in entries]), entries
+        except Exception:
+            fit = [entry for entry in entries if self._is_fit(entry)]
+        return _pickles.dumps([item for _, item in fit]), fit
+
+    def _is_fit(self, entry: Entry) -> bool:
+        try:
+            _pickles.dumps(entry[1])
+        except Exception as error:
+            what = f"the item {_check.shorten(entry[1])}"
+            self._owner.failed(entry, _pickles.unfit(self._job.name, what, error))
+            return False
+        return True
+
+    def _slot(self, limit: int) -> int:
+        """Return the lowest number from which on so many slots are free."""
+        slot = 0
+        for flight in sorted(self._flights, key=lambda flight: flight.slot):
+            if flight.slot - slot >= limit:
+                break
+            slot = flight.slot + flight.shape.limit
+        return slot
+
+    # ---- coming back
+
+    def _done(self, flight: _Flight, future: Future) -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self.loop.call_soon_threadsafe(self._land, flight, future)
+
+    def _land(self, flight: _Flight, future: Future) -> None:
+        self._flights.discard(flight)
+        self._used -= flight.shape.limit
+        try:
+            report = Report.load(future.result())
+        except (Exception, asyncio.CancelledError) as error:
+            if not self._stopped:
+                self._lose(flight, error)
+        else:
+            if not self._stopped:
+                self._deliver(flight, report)
+        if self._home is not None and not self._flights and not self._home.done():
+            self._home.set_result(None)
+        self._owner.landed()
+
+    def _deliver(self, flight: _Flight, report: Report) -> None:
+        entries, owner = flight.entries, self._owner
+        if report.refusal is not None:
+            owner.broken(report.refusal.error(report.where))
+            return
+        try:
+            values: dict[int, Any] = _pickles.loads(report.values)
+        except Exception as error:
+            owner.broken(_pickles.unfit(self._job.name, f"what came back from {report.where}", error))
+            return
+        if report.started:
+            size = max(flight.size * report.started // len(entries), len(report.values))
+            self.sizes.learn(flight.shape, report.started, report.seconds, report.busy, size)
+        self._again.extendleft(reversed(entries[report.started :]))
+        for number in [*values, *report.errors] if self._deaths else ():
+            self._deaths.pop(entries[number][0], None)
+        owner.arrived(entries, values, report.spans, flight.slot)
+        spans = {span.index: span for span in report.spans} if report.errors else {}
+        for number, failure in report.errors.items():
+            error = failure.error(report.where)
+            if number < 0:
+                owner.broken(error)
+            else:
+                owner.failed(entries[number], error, spans.get(number))
+
+    def _lose(self, flight: _Flight, error: BaseException) -> None:
+        """Have everything sent again that was in a chunk whose worker is gone, in smaller pieces."""
+        if not self._engine.lost(error):
+            self._owner.broken(error)
+            return
+        entries = flight.entries
+        for key, _ in entries:
+            self._deaths[key] = self._deaths.get(key, 0) + 1
+        if len(entries) > 1:
+            size = -(-len(entries) // _PIECES)
+            self._pieces.extend(entries[start : start + size] for start in range(0, len(entries), size))
+        elif self._deaths[entries[0][0]] < 2:
+            self._pieces.append(entries)
+        elif not flight.alone or self._deaths[entries[0][0]] < _DEATHS:
+            self._suspects.append(entries[0])
+        else:
+            deaths = self._deaths.pop(entries[0][0])
+            lost = WorkerLost(f"paco.{self._job.name}: the worker of this item has died {deaths} times")
+            lost.__cause__ = error
+            self._owner.failed(entries[0], lost)
+
+    # ---- ending
+
+    def stop(self) -> None:
+        """Cancel what is in flight, and send nothing more. What has not come back by now is dropped. Does not wait."""
+        if self._stopped:
+            return
+        self._stopped = True
+        if self._flights:
+            self._engine.cancel(self._run)
+            for flight in tuple(self._flights):
+                if flight.future is not None:
+                    flight.future.cancel()
+
+    async def home(self) -> None:
+        """Wait until nothing is in flight, through all cancellations."""
+        while self._flights:
+            if self._home is None or self._home.done():
+                self._home = self.loop.create_future()  # for all who wait; if one is cancelled, all look again
+            with suppress(asyncio.CancelledError):
+                await self._home
+
+    async def close(self) -> None:
+        """End it, and let go of the engine, through all cancellations."""
+        self.stop()
+        await self.home()
+        closing = self._engine.close()
+        await closing

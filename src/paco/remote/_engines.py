@@ -1,0 +1,155 @@
+"""What chunks can be given to: a pool of ours, an executor, a Dask cluster. `engine_of` tells which one is meant."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import uuid
+from concurrent.futures import BrokenExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from paco import _check
+from paco._errors import add_note
+from paco.remote._host import work
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Future(Protocol):
+    """What an engine gives for a call: as of `concurrent.futures`."""
+
+    def result(self) -> Any:
+        """Return the result, which is there."""
+        ...
+
+    def cancel(self) -> object:
+        """Do not start it, if it has not been."""
+        ...
+
+    def add_done_callback(self, fn: Callable[[Any], object], /) -> object:
+        """Call when it is done, in any thread."""
+        ...
+
+
+@runtime_checkable
+class Executor(Protocol):
+    """All that is asked of an engine. What it is given to call, and with what, can be pickled; it gives bytes back."""
+
+    def submit(self, fn: Callable[..., bytes], /, *args: bytes) -> Future:
+        """Call in another thread, process or machine."""
+        ...
+
+
+class Engine(Protocol):
+    """What a run asks of the engine that it has chosen."""
+
+    @property
+    def slots(self) -> int:
+        """How many chunks can be worked on at once."""
+        ...
+
+    @property
+    def processes(self) -> int:
+        """In how many processes, as far as that is known."""
+        ...
+
+    @property
+    def flag(self) -> str:
+        """A path that comes into being with `cancel`; empty where that is not how it works."""
+        ...
+
+    def submit(self, order: bytes, function: bytes, items: bytes) -> Future:
+        """Have a chunk worked on. The future has the report, or an error."""
+        ...
+
+    def lost(self, error: BaseException) -> bool:
+        """Say whether an error only means that a worker is gone, and another one may do the same."""
+        ...
+
+    def cancel(self, run: str) -> None:
+        """Cancel what the workers are doing for a run."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of it, at the end of the run."""
+        ...
+
+
+class Called:
+    """Any executor as an engine.
+
+    Args:
+        executor: It; it is left open.
+        slots: How many calls it makes at once.
+    """
+
+    def __init__(self, executor: Executor, slots: int) -> None:
+        self._executor = executor
+        self.slots: int = slots
+        self.processes: int = slots
+        self.flag: str = str(Path(tempfile.gettempdir(), f"paco-{uuid.uuid4().hex}"))
+
+    def submit(self, order: bytes, function: bytes, items: bytes) -> Future:
+        return self._executor.submit(work, order, function, items)
+
+    def lost(self, error: BaseException) -> bool:
+        if isinstance(error, BrokenExecutor):
+            add_note(error, "an executor is broken for good when one of its workers dies; give a number of processes instead, .on(4), which are replaced")
+        return False
+
+    def cancel(self, run: str) -> None:
+        Path(self.flag).touch()
+
+    async def close(self) -> None:
+        with suppress(FileNotFoundError):
+            Path(self.flag).unlink()
+
+
+def engine_of(name: str, engine: Any, slots: int | None) -> Callable[[], Engine]:
+    """Return what opens an engine, when a run starts.
+
+    Args:
+        name: What was called, for messages.
+        engine: As of `Stream.on`.
+        slots: Chunks at once at most, if somebody knows better than the engine.
+
+    Raises:
+        TypeError: It is none.
+        ValueError: A number of processes below 1, or an address of another kind.
+    """
+    if slots is not None:
+        slots = _check.integer(name, "slots", slots, 1)
+    if isinstance(engine, int):
+        from paco.remote._workers import Own
+
+        count = _check.integer(name, "engine", engine, 1)
+        return lambda: Own(count)
+    return _given(name, engine, slots)
+
+
+def _given(name: str, engine: Any, slots: int | None) -> Callable[[], Engine]:
+    from paco.remote._workers import Lent, Workers
+
+    if isinstance(engine, Workers):
+        return lambda: Lent(engine)
+    if isinstance(engine, str) or type(engine).__module__.partition(".")[0] == "distributed":
+        from paco.remote._dask import dask_engine
+
+        return dask_engine(name, engine, slots)
+    if not isinstance(engine, type) and isinstance(engine, Executor):
+        return lambda: Called(engine, slots or _slots_of(engine))
+    raise TypeError(
+        f"paco.{name}: engine must be a number of processes, a paco.remote.Workers, an executor (anything with submit), "
+        f"a Dask client or an address such as 'dask://host:8786', got {_check.shorten(engine)}"
+    )
+
+
+def _slots_of(executor: Executor) -> int:
+    """Return how many calls an executor makes at once: what those of the standard library, loky and MPI tell."""
+    for name in ("slots", "_max_workers", "num_workers"):
+        if isinstance(count := getattr(executor, name, None), int) and count > 0:
+            return count
+    return os.cpu_count() or 1
