@@ -32,13 +32,14 @@ class _While:
 
     def __init__(self, items: list[Any], seconds: float) -> None:
         self._items = iter(items)
-        self._end = time.perf_counter() + seconds
+        self._clock = events.clock()
+        self._end = self._clock() + seconds
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> Any:
-        if time.perf_counter() >= self._end:
+        if self._clock() >= self._end:
             raise StopIteration
         return next(self._items)
 
@@ -86,7 +87,7 @@ class WatchedChunk(_Chunk, WatchedRun):
         super().__init__(*args, **options)
         self.ended = list[ItemEnded]()
         self._ears = (Ear(self.ended.append, (ItemEnded,)),)
-        self._on_end = self._hearing(ItemEnded)
+        self._on_start, self._on_end = (), self._ears
 
 
 class Work(NamedTuple):
@@ -117,7 +118,7 @@ class Work(NamedTuple):
 
     async def do(self) -> bytes:
         """Run it, and return the report."""
-        clock, run = time.perf_counter, self.run
+        clock, run = events.clock(), self.run
         began, used = clock(), time.thread_time()
         with deadline(self.order.deadline):
             run.start()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias
 
 from paco import _check
 from paco._deadline import remaining
+from paco._nursery import background
 from paco.remote import _pickles
 from paco.remote._errors import WorkerLost
 from paco.remote._host import digest
@@ -305,5 +306,8 @@ class Dispatcher:
         """End it, and let go of the engine, through all cancellations."""
         self.stop()
         await self.home()
-        closing = self._engine.close()
-        await closing
+        closing = background(self._engine.close(), "paco.remote.close")
+        while not closing.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.shield(closing)
+        closing.result()

@@ -6,7 +6,7 @@ import traceback
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from paco._console import message
-from paco._errors import add_note
+from paco._errors import add_note, trim
 from paco.remote import _pickles
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class Failure(NamedTuple):
     @classmethod
     def of(cls, error: BaseException, depth: int = 0) -> Self:
         """Pack an error: it is pickled, and unpickled to see that this works."""
+        trim(error)
         shown = "".join(traceback.format_exception(error)) if not depth else ""
         cause = error.__cause__
         packed = None if cause is None or depth >= _CAUSES else Failure.of(cause, depth + 1)
