@@ -75,6 +75,9 @@ class Engine:
         self.slots = slots or processes
         self.chunks, self.most, self.deaths, self.closed, self.cancelled = [], 0, 0, False, []
 
+    async def open(self):
+        await asyncio.sleep(0)
+
     def submit(self, order, function, items):
         one = min(self.processes_, key=lambda process: len(process.futures))
         future = one.submit(order, function, items)

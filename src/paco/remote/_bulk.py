@@ -83,7 +83,8 @@ class RemoteRun(Run):
             self.broken(error)
             return
         try:
-            await self._send_all(dispatcher)
+            if await self._opened(dispatcher):
+                await self._send_all(dispatcher)
         except BaseException as error:
             self._source_failed(error)
         finally:
@@ -91,6 +92,13 @@ class RemoteRun(Run):
                 await dispatcher.close()
             self._exhausted = True
             del self, dispatcher
+
+    async def _opened(self, dispatcher: Dispatcher) -> bool:
+        try:
+            await dispatcher.open()
+        except Exception as error:
+            self.broken(error)
+        return not self._ending
 
     async def _send_all(self, dispatcher: Dispatcher) -> None:
         while not self._ending:

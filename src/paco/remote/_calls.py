@@ -85,6 +85,7 @@ class Calls:
         try:
             job = self._job._replace(function=_pickles.dump_function(self._job.name, self._fn))
             self._dispatcher = dispatcher = Dispatcher(self._engine(), job, self)
+            await dispatcher.open()
             while not self._alone:
                 while dispatcher.send(self._take):
                     pass

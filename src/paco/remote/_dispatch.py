@@ -117,6 +117,10 @@ class Dispatcher:
         """Return how many chunks are to be in flight."""
         return self.sizes.spread(self._engine.slots, self._engine.processes)
 
+    async def open(self) -> None:
+        """Open the engine."""
+        await self._engine.open()
+
     # ---- sending
 
     def send(self, take: Callable[[int], list[Entry]]) -> bool:

@@ -46,6 +46,10 @@ class Executor(Protocol):
 class Engine(Protocol):
     """What a run asks of the engine that it has chosen."""
 
+    async def open(self) -> None:
+        """Be there, when the run begins."""
+        ...
+
     @property
     def slots(self) -> int:
         """How many chunks can be worked on at once."""
@@ -91,6 +95,9 @@ class Called:
         self.slots: int = slots
         self.processes: int = slots
         self.flag: str = str(Path(tempfile.gettempdir(), f"paco-{uuid.uuid4().hex}"))
+
+    async def open(self) -> None:
+        """Do nothing: an executor is there."""
 
     def submit(self, order: bytes, function: bytes, items: bytes) -> Future:
         return self._executor.submit(work, order, function, items)

@@ -227,7 +227,9 @@ class Lent:
 
     def __init__(self, workers: Workers) -> None:
         self._workers = workers
-        workers.start()
+
+    async def open(self) -> None:
+        self._workers.start()
 
     @property
     def slots(self) -> int:

@@ -1,0 +1,120 @@
+"""A Dask cluster as an engine: <https://distributed.dask.org>."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+from paco import _check
+from paco._nursery import background
+from paco.remote._host import cancel, work
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from paco.remote._engines import Engine, Future
+
+#: Seconds from one look at which workers there are to the next.
+_LOOK: Final = 1.0
+_SCHEME: Final = "dask://"
+
+
+def dask_engine(name: str, engine: Any, slots: int | None) -> Callable[[], Engine]:
+    """Return what opens a cluster, when a run starts.
+
+    Args:
+        name: What was called, for messages.
+        engine: A client, or an address.
+        slots: Chunks at once at most, if the cluster is to grow to more workers than it has.
+
+    Raises:
+        ImportError: There is no dask.
+        TypeError: Something else of dask.
+        ValueError: Another kind of address.
+    """
+    if isinstance(engine, str) and not engine.startswith(_SCHEME):
+        raise ValueError(f"paco.{name}: engine must be an address such as 'dask://host:8786', got {engine!r}")
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise ImportError(f"paco.{name}: a Dask cluster needs its client; pip install paco[dask]") from error
+    if isinstance(engine, str):
+        address = "tcp://" + engine.removeprefix(_SCHEME)
+        return lambda: Cluster(None, address, slots)
+    if not isinstance(engine, Client):
+        raise TypeError(f"paco.{name}: engine must be a client of dask, got {_check.shorten(engine)}")
+    return lambda: Cluster(engine, "", slots)
+
+
+class Cluster:
+    """A cluster, for one run.
+
+    Args:
+        client: Its client, which is left open; or ``None``.
+        address: Or else the address of its scheduler.
+        slots: Chunks at once, if somebody knows better.
+    """
+
+    flag = ""
+
+    def __init__(self, client: Any, address: str, slots: int | None) -> None:
+        self._client = client
+        self._address = address
+        self._own = client is None
+        self._slots = slots
+        self._threads: dict[str, int] = {}
+        self._looking: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        if self._own:
+            from distributed import Client
+
+            self._client = await Client(self._address, asynchronous=True, set_as_default=False)
+        self._executor: Any = self._client.get_executor(pure=False)  # else equal chunks are run once
+        await self._look()
+        self._looking = background(self._keep_looking(), "paco.remote.look")
+
+    @property
+    def slots(self) -> int:
+        return self._slots or sum(self._threads.values()) or 1
+
+    @property
+    def processes(self) -> int:
+        return self._slots or len(self._threads) or 1
+
+    def submit(self, order: bytes, function: bytes, items: bytes) -> Future:
+        future: Future = self._executor.submit(work, order, function, items)
+        return future
+
+    def lost(self, error: BaseException) -> bool:
+        from concurrent.futures import CancelledError
+
+        from distributed.scheduler import KilledWorker
+
+        return isinstance(error, KilledWorker | CancelledError)
+
+    def cancel(self, run: str) -> None:
+        self._client.loop.add_callback(self._client.run, cancel, run, wait=False, on_error="ignore")
+
+    async def close(self) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._looking
+        if self._own and self._client is not None:
+            await self._client.close()
+
+    async def _keep_looking(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK)
+            await self._look()
+
+    async def _look(self) -> None:
+        """Look which workers there are; in the client's loop, which may be another one, in another thread."""
+        loop = self._client.loop.asyncio_loop
+        self._threads = await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._count(), loop))
+
+    async def _count(self) -> dict[str, int]:
+        threads: dict[str, int] = await self._client.nthreads()
+        return threads
