@@ -71,7 +71,7 @@ class Engine:
 
     def __init__(self, processes=2, slots=None):
         self.processes_ = [Process(self) for _ in range(processes)]
-        self.processes = processes
+        self.processes = self.apart = processes
         self.slots = slots or processes
         self.chunks, self.most, self.deaths, self.closed, self.cancelled = [], 0, 0, False, []
 
@@ -85,9 +85,9 @@ class Engine:
         return future
 
     def lost(self, error):
-        return isinstance(error, Died)
+        return 1 if isinstance(error, Died) else None
 
-    def cancel(self, run):
+    def cancel(self, run, futures):
         self.cancelled.append(run)
         for process in self.processes_:
             process.bench.cancel(run)
@@ -500,7 +500,7 @@ async def test_an_engine_that_refuses_ends_the_run(engine):
 
     class Broken(Engine):
         def lost(self, error):
-            return False
+            return None
 
     with pytest.raises(Died):
         await on(paco.map(dies_always, [1, 2]), Broken())

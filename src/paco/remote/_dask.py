@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from paco import _check
 from paco._nursery import background
-from paco.remote._host import cancel, work
+from paco.remote._host import end, work
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from paco.remote._engines import Engine, Future
+    from paco.remote._engines import Engine
 
 #: Seconds from one look at which workers there are to the next.
 _LOOK: Final = 1.0
@@ -56,6 +57,7 @@ class Cluster:
         slots: Chunks at once, if somebody knows better.
     """
 
+    apart = 1  # two may wait for the same worker, and be lost with it
     flag = ""
 
     def __init__(self, client: Any, address: str, slots: int | None) -> None:
@@ -64,6 +66,7 @@ class Cluster:
         self._own = client is None
         self._slots = slots
         self._threads: dict[str, int] = {}
+        self._sent: dict[Future[bytes], Any] = {}  # of the standard library, and of dask
         self._looking: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -71,7 +74,6 @@ class Cluster:
             from distributed import Client
 
             self._client = await Client(self._address, asynchronous=True, set_as_default=False)
-        self._executor: Any = self._client.get_executor(pure=False)  # else equal chunks are run once
         await self._look()
         self._looking = background(self._keep_looking(), "paco.remote.look")
 
@@ -83,19 +85,41 @@ class Cluster:
     def processes(self) -> int:
         return self._slots or len(self._threads) or 1
 
-    def submit(self, order: bytes, function: bytes, items: bytes) -> Future:
-        future: Future = self._executor.submit(work, order, function, items)
+    def submit(self, order: bytes, function: bytes, items: bytes) -> Future[bytes]:
+        sent = self._client.submit(work, order, function, items, pure=False)  # else equal chunks are run once
+        future: Future[bytes] = Future()
+        self._sent[future] = sent
+        self._client.loop.add_callback(self._follow, future, sent)
         return future
 
-    def lost(self, error: BaseException) -> bool:
-        from concurrent.futures import CancelledError
+    async def _follow(self, future: Future[bytes], sent: Any) -> None:
+        """Have a future of the standard library do as one of dask does. Its client's executor does so, but not cancel."""
+        try:
+            report: bytes = await sent
+        except BaseException as error:
+            future.set_exception(error)
+        else:
+            future.set_result(report)
+        finally:
+            del self._sent[future], sent, future  # the cluster keeps the result as long as somebody has the future
 
+    def lost(self, error: BaseException) -> int | None:
         from distributed.scheduler import KilledWorker
 
-        return isinstance(error, KilledWorker | CancelledError)
+        if isinstance(error, KilledWorker):
+            return 1
+        return 0 if isinstance(error, CancelledError) else None
 
-    def cancel(self, run: str) -> None:
-        self._client.loop.add_callback(self._client.run, cancel, run, wait=False, on_error="ignore")
+    def cancel(self, run: str, futures: list[Any]) -> None:
+        self._client.loop.add_callback(self._cancel, run, futures)
+
+    async def _cancel(self, run: str, futures: list[Any]) -> None:
+        """Cancel in each worker, wait until that is done, and then what has not begun: the order in which none is left.
+
+        To cancel a future first would have it look as if it were done, while its items run on.
+        """
+        await self._client.run(end, run, on_error="ignore")
+        await self._client.cancel([self._sent[future] for future in futures if future in self._sent], force=True)
 
     async def close(self) -> None:
         if self._looking is not None:

@@ -157,7 +157,7 @@ class Dispatcher:
     def _send_suspect(self) -> bool:
         """Send an item that may kill: where every chunk has a process of its own, as many at once as there are."""
         alone = [flight.alone for flight in self._flights]
-        if not all(alone) or len(alone) >= min(self._engine.processes, self._job.limit):
+        if not all(alone) or len(alone) >= min(self._engine.apart, self._job.limit):
             return False
         self._send([self._suspects.popleft()], Shape(1, 1, 2 * SECONDS), alone=True)
         return True
@@ -226,6 +226,7 @@ class Dispatcher:
 
     def _land(self, flight: _Flight, future: Future) -> None:
         self._flights.discard(flight)
+        flight.future = None  # it leads back here, and a cluster keeps the result for as long as it lives
         self._used -= flight.shape.limit
         try:
             report = Report.load(future.result())
@@ -266,10 +267,14 @@ class Dispatcher:
 
     def _lose(self, flight: _Flight, error: BaseException) -> None:
         """Have everything sent again that was in a chunk whose worker is gone, in smaller pieces."""
-        if not self._engine.lost(error):
+        deaths = self._engine.lost(error)
+        if deaths is None:
             self._owner.broken(error)
             return
         entries = flight.entries
+        if not deaths:
+            self._again.extendleft(reversed(entries))
+            return
         for key, _ in entries:
             self._deaths[key] = self._deaths.get(key, 0) + 1
         if len(entries) > 1:
@@ -293,10 +298,7 @@ class Dispatcher:
             return
         self._stopped = True
         if self._flights:
-            self._engine.cancel(self._run)
-            for flight in tuple(self._flights):
-                if flight.future is not None:
-                    flight.future.cancel()
+            self._engine.cancel(self._run, [flight.future for flight in self._flights if flight.future is not None])
 
     async def home(self) -> None:
         """Wait until nothing is in flight, through all cancellations."""

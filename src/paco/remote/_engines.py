@@ -61,6 +61,11 @@ class Engine(Protocol):
         ...
 
     @property
+    def apart(self) -> int:
+        """How many chunks, if there are no others, each have a process of their own for sure."""
+        ...
+
+    @property
     def flag(self) -> str:
         """A path that comes into being with `cancel`; empty where that is not how it works."""
         ...
@@ -69,12 +74,16 @@ class Engine(Protocol):
         """Have a chunk worked on. The future has the report, or an error."""
         ...
 
-    def lost(self, error: BaseException) -> bool:
-        """Say whether an error only means that a worker is gone, and another one may do the same."""
+    def lost(self, error: BaseException) -> int | None:
+        """Say whether an error only means that a worker is gone, and another one may do the same.
+
+        Returns:
+            ``None`` for an error of another kind, 1 if the worker has died with the chunk, 0 if that had not begun.
+        """
         ...
 
-    def cancel(self, run: str) -> None:
-        """Cancel what the workers are doing for a run."""
+    def cancel(self, run: str, futures: list[Future]) -> None:
+        """Cancel what the workers are doing for a run, and what they have not begun. The futures tell when they have."""
         ...
 
     async def close(self) -> None:
@@ -94,6 +103,7 @@ class Called:
         self._executor = executor
         self.slots: int = slots
         self.processes: int = slots
+        self.apart: int = 1
         self.flag: str = str(Path(tempfile.gettempdir(), f"paco-{uuid.uuid4().hex}"))
 
     async def open(self) -> None:
@@ -102,13 +112,15 @@ class Called:
     def submit(self, order: bytes, function: bytes, items: bytes) -> Future:
         return self._executor.submit(work, order, function, items)
 
-    def lost(self, error: BaseException) -> bool:
+    def lost(self, error: BaseException) -> int | None:
         if isinstance(error, BrokenExecutor):
             add_note(error, "an executor is broken for good when one of its workers dies; give a number of processes instead, .on(4), which are replaced")
-        return False
+        return None
 
-    def cancel(self, run: str) -> None:
+    def cancel(self, run: str, futures: list[Future]) -> None:
         Path(self.flag).touch()
+        for future in futures:
+            future.cancel()
 
     async def close(self) -> None:
         with suppress(FileNotFoundError):

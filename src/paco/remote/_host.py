@@ -74,6 +74,12 @@ class Bench:
         for chunk in self._working.get(run, ()):
             chunk.stop()
 
+    async def end(self, run: str) -> None:
+        """Cancel all that runs of a run, and wait until it has ended."""
+        self.cancel(run)
+        for chunk in tuple(self._working.get(run, ())):
+            await chunk.watch()
+
     def _prepared(self, data: bytes, function: bytes, items: bytes) -> Work:
         order = Order.load(data)
         fn = self._functions.get(order.digest) or _pickles.loads(function)
@@ -123,6 +129,10 @@ class Host:
         """Cancel what runs of a run, from any thread."""
         self._loop.call_soon_threadsafe(self.bench.cancel, run)
 
+    def end(self, run: str) -> Future[None]:
+        """Cancel what runs of a run, from any thread; the future tells when it has ended."""
+        return asyncio.run_coroutine_threadsafe(self.bench.end(run), self._loop)
+
     def close(self) -> None:
         """Cancel whatever runs, and wait until it has ended."""
         self._loop.call_soon_threadsafe(self._end.set_result, None)
@@ -148,9 +158,9 @@ def work(order: bytes, function: bytes, items: bytes) -> bytes:
     return host().start(order, function, items).result()
 
 
-def cancel(run: str) -> None:
-    """Cancel what runs of a run in this process."""
-    host().cancel(run)
+async def end(run: str) -> None:
+    """Cancel what runs of a run in this process, and wait until it has ended; in any loop."""
+    await asyncio.wrap_future(host().end(run))
 
 
 def _follow_parent() -> None:

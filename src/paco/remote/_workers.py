@@ -33,7 +33,16 @@ _CODE: Final = "import sys; sys.path.insert(0, sys.argv[2]); from paco.remote._w
 
 
 class Gone(Exception):
-    """A process that died while it had chunks."""
+    """A process that died while it had chunks.
+
+    Args:
+        message: How.
+        there: Whether it had begun with them.
+    """
+
+    def __init__(self, message: str, *, there: bool) -> None:
+        super().__init__(message)
+        self.there: bool = there
 
 
 class _Process:
@@ -106,14 +115,15 @@ class _Process:
             self.popen.wait()
         self._ended(self, there)
         self._line.close()
-        self._fail()
+        self._fail(there=there)
         self.gone.set_result(None)
 
-    def _fail(self) -> None:
+    def _fail(self, *, there: bool) -> None:
         with self._lock:
             pending, self._pending = self._pending, {}
         for future in pending.values():
-            future.set_exception(Gone(f"process {self.popen.pid} has ended {_how(self.popen.returncode)}"))
+            message = f"process {self.popen.pid} has ended {_how(self.popen.returncode)}"
+            future.set_exception(Gone(message, there=there))
 
 
 def _how(code: int) -> str:
@@ -239,13 +249,17 @@ class Lent:
     def processes(self) -> int:
         return self._workers.count
 
+    @property
+    def apart(self) -> int:
+        return self._workers.count
+
     def submit(self, order: bytes, function: bytes, items: bytes) -> Future[bytes]:
         return self._workers.submit(order, function, items)
 
-    def lost(self, error: BaseException) -> bool:
-        return isinstance(error, Gone)
+    def lost(self, error: BaseException) -> int | None:
+        return int(error.there) if isinstance(error, Gone) else None
 
-    def cancel(self, run: str) -> None:
+    def cancel(self, run: str, futures: list[Any]) -> None:
         self._workers.cancel(run)
 
     async def close(self) -> None:
