@@ -1,4 +1,4 @@
-"""Items that run elsewhere: all of it on virtual time, with workers that are only pretended. See also test_remote_*.py."""
+"""Items that run elsewhere: all of it on virtual time, with workers that are only pretended."""
 
 from __future__ import annotations
 
@@ -6,22 +6,18 @@ import asyncio
 import math
 import sys
 import threading
-import warnings
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextvars import ContextVar
-from dataclasses import replace
 
 import pytest
 
 import paco
 from paco import events
 from paco._deadline import remaining
-from paco.remote import RemoteError, WorkerLost, _dispatch, _pickles
-from paco.remote._engines import engine_of
+from paco.remote import RemoteError, WorkerLost, _pickles
 from paco.remote._errors import Failure
 from paco.remote._host import Bench
-from paco.remote._sizes import Sizes
-from paco.remote._wire import Order, Report, Span
+from paco.remote._wire import Order
 
 #: In which pretended process the code runs.
 process: ContextVar[Process] = ContextVar("process")
@@ -325,7 +321,7 @@ async def test_a_slow_source_does_not_hold_what_is_there(engine):
 
 
 async def test_the_first_error_of_an_item_arrives_as_itself_with_notes_of_where_and_which(engine):
-    with pytest.raises(ValueError, match="^1\n") as caught:
+    with pytest.raises(ValueError, match=r"^1\n") as caught:
         await on(paco.map(odd_fails, range(100), limit=2), engine)
     where, which = caught.value.__notes__
     assert where.startswith("in process ")
@@ -486,7 +482,9 @@ async def test_another_python_or_paco_is_told(engine, monkeypatch):
     monkeypatch.setattr("paco.remote._wire._VERSIONS", ("cpython", 3, 99, "7.0"))
     data = Order("", "map", b"", 1, 1, True, False, math.inf, "").dump()
     monkeypatch.undo()
-    with pytest.raises(RuntimeError, match=r"runs cpython 3\.\d+ with paco .* sent it items runs cpython 3\.99 with paco 7"):
+    with pytest.raises(
+        RuntimeError, match=r"runs cpython 3\.\d+ with paco .* sent it items runs cpython 3\.99 with paco 7"
+    ):
         Order.load(data)
 
 
@@ -682,7 +680,7 @@ async def test_under_a_limit_object_what_cannot_be_sent_ends_the_run():
     async def locks(number):
         return lock
 
-    with pytest.raises(TypeError, match="locks cannot be sent to other processes: its lock is <unlocked") as caught:
+    with pytest.raises(TypeError, match=r"locks cannot be sent to other processes: its lock is <unlocked") as caught:
         await on(paco.map(locks, [1], limit=paco.Limit(1)), Engine())
     assert caught.value.__notes__ == ["paco.map: its workers"]
 
@@ -843,7 +841,7 @@ async def test_an_object_that_can_be_called_travels():
             return self.factor * number
 
     assert await on(paco.map(Multiply(3), [1, 2]), Engine()) == [3, 6]
-    with pytest.raises(TypeError, match="cannot be sent to other processes: cannot pickle '_thread.lock' object"):
+    with pytest.raises(TypeError, match=r"cannot be sent to other processes: cannot pickle '_thread\.lock' object"):
         await on(paco.map(Multiply(threading.Lock()), [1, 2]), Engine())
 
 

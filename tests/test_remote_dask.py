@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 import warnings
+from pathlib import Path
 
 import pytest
 
@@ -74,13 +75,16 @@ async def kills(number):
 
 
 async def counted(path):
-    with open(path, "a") as file:
-        file.write("+")
+    note(path, "+")
     try:
         await asyncio.sleep(100)
     finally:
-        with open(path, "a") as file:
-            file.write("-")
+        note(path, "-")
+
+
+def note(path, text):
+    with Path(path).open("a") as file:
+        file.write(text)
 
 
 def test_the_items_run_in_the_workers_of_a_client(client):
@@ -105,7 +109,7 @@ def test_break_ends_the_items_in_the_workers(client, tmp_path):
 
     async def main():
         task = asyncio.ensure_future(paco.map(counted, [str(log)] * 100, limit=10).on(client))
-        while not log.exists() or log.read_text().count("+") < 10:
+        while not log.exists() or log.read_text().count("+") < 10:  # noqa: ASYNC110 - another process does it
             await asyncio.sleep(0.05)
         task.cancel()
         began = time.monotonic()
@@ -129,7 +133,9 @@ def test_a_number_of_slots_may_be_more_than_there_are_workers(client):
 
 def test_what_is_no_address_and_no_client_is_refused(client, monkeypatch):
     stream = paco.map(quick, [1])
-    with pytest.raises(ValueError, match=r"paco\.map\.on: engine must be an address such as 'dask://host:8786', got 'tcp"):
+    with pytest.raises(
+        ValueError, match=r"paco\.map\.on: engine must be an address such as 'dask://host:8786', got 'tcp"
+    ):
         stream.on("tcp://127.0.0.1:1")
     with pytest.raises(TypeError, match=r"paco\.map\.on: engine must be a client of dask, got <Future"):
         stream.on(client.submit(len, ()))

@@ -58,7 +58,7 @@ async def counted(path):
 
 
 def note(path, text):
-    with open(path, "a") as file:
+    with Path(path).open("a") as file:
         file.write(text)
 
 
@@ -127,10 +127,12 @@ async def test_cancelled_it_comes_back_when_the_items_in_the_processes_have_ende
 
 
 async def test_killed_at_random_no_result_is_missing_and_none_is_twice(workers):
+    dice = random.Random()  # noqa: S311 - dice, not secrets
+
     async def kill():
         for _ in range(KILLS):
-            await asyncio.sleep(random.uniform(0.2, 0.5))
-            os.kill(random.choice(workers.pids), signal.SIGKILL)
+            await asyncio.sleep(dice.uniform(0.2, 0.5))
+            os.kill(dice.choice(workers.pids), signal.SIGKILL)
 
     killing = asyncio.ensure_future(kill())
     count = 3000 * KILLS
@@ -217,7 +219,9 @@ def test_a_program_needs_no_guard_and_its_own_functions_and_classes_travel():
 
 @pytest.mark.parametrize("engine", ["2", "ProcessPoolExecutor(2, multiprocessing.get_context('spawn'))"])
 def test_a_program_that_is_killed_leaves_no_process_behind(engine, tmp_path):
-    (tmp_path / "job.py").write_text("import os, time\nasync def work(x):\n    print(os.getpid(), flush=True)\n    time.sleep(0.5)\n")
+    (tmp_path / "job.py").write_text(
+        "import os, time\nasync def work(x):\n    print(os.getpid(), flush=True)\n    time.sleep(0.5)\n"
+    )
     process = program(f"""
         import multiprocessing, sys
         from concurrent.futures import ProcessPoolExecutor

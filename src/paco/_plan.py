@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from paco._nursery import Keeper
-    from paco.remote._engines import Engine
     from paco.limits import Limiter
 
 #: Finished results that wait for the consumer of a stream without a limit, at most (and about).
@@ -54,7 +53,7 @@ class Plan:
     buffer: int | None = None
     max_errors: float | None = None
     journal: Journal | None = None
-    engine: Callable[[], Engine] | None = None  # opens it
+    engine: Callable[[], Any] | None = None  # opens what the items run on: see `paco.remote`
 
     def run(self, sink: Sink) -> Run:
         """Make the run, not started yet."""
@@ -78,11 +77,11 @@ class Plan:
         """Return the function that has one item run elsewhere, and the limit for its calls."""
         from paco.remote._calls import Calls
 
-        calls = Calls(self.name, self.fn, cast("Any", self.engine), self.limit, LEAD)
+        calls = Calls(self.name, self.fn, cast("Callable[[], Any]", self.engine), self.limit, LEAD)
         keepers.append(calls)
         return calls.function, calls.limit
 
-    def _run(self, fn: ItemFunction, sink: Sink, limit: int | Limiter, engine: Callable[[], Engine] | None) -> Run:
+    def _run(self, fn: ItemFunction, sink: Sink, limit: int | Limiter, engine: Callable[[], Any] | None) -> Run:
         """Make one that tells about itself only if somebody listens."""
         how: dict[str, Any] = {"timeout": self.timeout, "catch": self.catch, "offset": len(self.head)}
         if not isinstance(limit, int):

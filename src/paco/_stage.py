@@ -95,7 +95,7 @@ def bound(coro: Any, args: tuple[Any, ...], kw: dict[str, Any]) -> ItemFunction:
 
 def instead_of(coro: Any, call: ItemFunction) -> ItemFunction:
     """Return a function that stands for the user's, and calls another one."""
-    return named_as(coro, lambda item: call(item))
+    return named_as(coro, lambda item: call(item))  # noqa: PLW0108 - named after the user's, which `call` is not
 
 
 def given(fn: Any) -> Any:

@@ -7,7 +7,6 @@ items come from, where results go, their order, room, errors, the consumer, and 
 from __future__ import annotations
 
 import asyncio
-import sys
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -69,7 +68,7 @@ class RemoteRun(Run):
     ) -> None:
         super().__init__(name, fn, source, sink, limit=1, catch=catch, **options)
         self._engine = engine
-        self._job = Job(name, b"", limit or lead, lead, catch, watched=False)
+        self._job = Job(name, b"", limit or lead, lead, catch=catch, watched=False)
         self._dispatcher: Dispatcher | None = None
         self._stream = sink if isinstance(sink, InOrder) and buffer is None else None
 
@@ -105,7 +104,7 @@ class RemoteRun(Run):
             while dispatcher.send(self._take):
                 self._sent()
                 await asyncio.sleep(0)
-            if self._ending or (self._exhausted and dispatcher.quiet):
+            if self.ending() or (self._exhausted and dispatcher.quiet):
                 return
             if self._reader is not None:
                 self._reader.wake()
@@ -196,9 +195,9 @@ class WatchedRemote(_Watched, RemoteRun):
     def arrived(self, entries: list[Entry], values: dict[int, Any], spans: list[Span], slot: int) -> None:
         now = self._clock()
         for span in spans:
-            if span.index in values:
-                value = values[span.index]
-                self._tell(entries[span.index], span, now, slot, value.error if isinstance(value, Err) else None)
+            if span.number in values:
+                value = values[span.number]
+                self._tell(entries[span.number], span, now, slot, value.error if isinstance(value, Err) else None)
         super().arrived(entries, values, spans, slot)
 
     def failed(self, entry: Entry, error: BaseException, span: Span | None = None) -> None:

@@ -49,11 +49,11 @@ class Calls:
     ) -> None:
         self._fn = fn
         self._engine = engine
-        paced = not isinstance(limit, int)
-        self._job = Job(name, b"", lead if paced else limit or lead, lead, catch=True, watched=False, paced=paced)
+        number = limit if isinstance(limit, int) else None
+        self._job = Job(name, b"", number or lead, lead, catch=True, watched=False, paced=number is None)
         #: What the run is to have for a function, and for a limit.
         self.function = instead_of(fn, self._call)
-        self.limit: int | Limiter = limit if paced else self._job.limit + _AHEAD
+        self.limit: int | Limiter = limit if number is None else self._job.limit + _AHEAD
         self._calls: deque[Entry] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._alone = False
@@ -94,7 +94,9 @@ class Calls:
             trim(error)
             self._run.fail(error, "its workers")
         finally:
-            if dispatcher is not None and not dispatcher.loop.is_closed():  # it is when this coroutine is being collected
+            if (
+                dispatcher is not None and not dispatcher.loop.is_closed()
+            ):  # it is when this coroutine is being collected
                 await dispatcher.close()
 
     async def _pause(self) -> None:

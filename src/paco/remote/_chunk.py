@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from paco import _check, events
 from paco._deadline import deadline
@@ -67,7 +68,7 @@ class _Chunk(_Base):
         goes_on = super()._item_failed(error, index, item)
         self._at = -1
         if goes_on:
-            self.errors[index] = self._sink.values.pop(index)
+            self.errors[index] = cast("_Results", self._sink).values.pop(index)
         return goes_on
 
     def fail(self, error: BaseException, note: str = "") -> None:
@@ -122,10 +123,8 @@ class Work(NamedTuple):
         began, used = clock(), time.thread_time()
         with deadline(self.order.deadline):
             run.start()
-        try:
+        with suppress(BaseException):  # it is in its errors, and SystemExit is not to end this loop
             await run.join()
-        except BaseException:  # that is in its errors, and SystemExit is not to end this loop
-            pass
         seconds, busy = clock() - began, time.thread_time() - used
         errors = {index: Failure.of(error) for index, error in run.errors.items()}
         values = self._pickled(errors)

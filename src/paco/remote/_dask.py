@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
@@ -37,13 +38,13 @@ def dask_engine(name: str, engine: Any, slots: int | None) -> Callable[[], Engin
     if isinstance(engine, str) and not engine.startswith(_SCHEME):
         raise ValueError(f"paco.{name}: engine must be an address such as 'dask://host:8786', got {engine!r}")
     try:
-        from distributed import Client
+        distributed = importlib.import_module("distributed")
     except ImportError as error:
         raise ImportError(f"paco.{name}: a Dask cluster needs its client; pip install paco[dask]") from error
     if isinstance(engine, str):
         address = "tcp://" + engine.removeprefix(_SCHEME)
         return lambda: Cluster(None, address, slots)
-    if not isinstance(engine, Client):
+    if not isinstance(engine, distributed.Client):
         raise TypeError(f"paco.{name}: engine must be a client of dask, got {_check.shorten(engine)}")
     return lambda: Cluster(engine, "", slots)
 
@@ -61,7 +62,7 @@ class Cluster:
     flag = ""
 
     def __init__(self, client: Any, address: str, slots: int | None) -> None:
-        self._client = client
+        self._client: Any = client
         self._address = address
         self._own = client is None
         self._slots = slots
@@ -71,9 +72,8 @@ class Cluster:
 
     async def open(self) -> None:
         if self._own:
-            from distributed import Client
-
-            self._client = await Client(self._address, asynchronous=True, set_as_default=False)
+            connect: Any = importlib.import_module("distributed").Client
+            self._client = await connect(self._address, asynchronous=True, set_as_default=False)
         await self._look()
         self._looking = background(self._keep_looking(), "paco.remote.look")
 
@@ -93,7 +93,7 @@ class Cluster:
         return future
 
     async def _follow(self, future: Future[bytes], sent: Any) -> None:
-        """Have a future of the standard library do as one of dask does. Its client's executor does so, but not cancel."""
+        """Have a future of the standard library do as dask's does. Its client's executor can do so, but not cancel."""
         try:
             report: bytes = await sent
         except BaseException as error:
@@ -104,9 +104,7 @@ class Cluster:
             del self._sent[future], sent, future  # the cluster keeps the result as long as somebody has the future
 
     def lost(self, error: BaseException) -> int | None:
-        from distributed.scheduler import KilledWorker
-
-        if isinstance(error, KilledWorker):
+        if isinstance(error, importlib.import_module("distributed").scheduler.KilledWorker):
             return 1
         return 0 if isinstance(error, CancelledError) else None
 

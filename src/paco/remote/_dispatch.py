@@ -20,7 +20,8 @@ from paco.remote._wire import Order, Report, Span
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from paco.remote._engines import Engine, Future
+    from paco._types import Future
+    from paco.remote._engines import Engine
 
 #: So many times the worker of an item dies until that is its error.
 _DEATHS: Final = 3
@@ -137,7 +138,7 @@ class Dispatcher:
         if len(self._flights) >= spread or any(flight.alone for flight in self._flights):
             return False
         shape = self.sizes.shape(spread, self._job.limit - self._used)
-        entries = self._again_or(take, shape.count) if shape.limit > 0 else []
+        entries = self._again_or(take, shape.items) if shape.limit > 0 else []
         if entries:
             self._send(entries, shape)
         return bool(entries)
@@ -145,7 +146,7 @@ class Dispatcher:
     def wanted(self) -> int:
         """Return how many new items the next chunk would have."""
         spread = self.spread()
-        return self.sizes.shape(spread, max(self._job.limit - self._used, 1)).count
+        return self.sizes.shape(spread, max(self._job.limit - self._used, 1)).items
 
     def _again_or(self, take: Callable[[int], list[Entry]], count: int) -> list[Entry]:
         if self._pieces:
@@ -254,16 +255,17 @@ class Dispatcher:
             size = max(flight.size * report.started // len(entries), len(report.values))
             self.sizes.learn(flight.shape, report.started, report.seconds, report.busy, size)
         self._again.extendleft(reversed(entries[report.started :]))
-        for number in [*values, *report.errors] if self._deaths else ():
+        errors, spans = report.errors or {}, report.spans or []
+        for number in [*values, *errors] if self._deaths else ():
             self._deaths.pop(entries[number][0], None)
-        owner.arrived(entries, values, report.spans, flight.slot)
-        spans = {span.index: span for span in report.spans} if report.errors else {}
-        for number, failure in report.errors.items():
-            error = failure.error(report.where)
+        owner.arrived(entries, values, spans, flight.slot)
+        when = {span.number: span for span in spans} if errors else {}
+        for number, failure in errors.items():
+            raised = failure.error(report.where)
             if number < 0:
-                owner.broken(error)
+                owner.broken(raised)
             else:
-                owner.failed(entries[number], error, spans.get(number))
+                owner.failed(entries[number], raised, when.get(number))
 
     def _lose(self, flight: _Flight, error: BaseException) -> None:
         """Have everything sent again that was in a chunk whose worker is gone, in smaller pieces."""
@@ -280,7 +282,7 @@ class Dispatcher:
         if len(entries) > 1:
             size = -(-len(entries) // _PIECES)
             self._pieces.extend(entries[start : start + size] for start in range(0, len(entries), size))
-        elif self._deaths[entries[0][0]] < 2:
+        elif self._deaths[entries[0][0]] == 1:
             self._pieces.append(entries)
         elif not flight.alone or self._deaths[entries[0][0]] < _DEATHS:
             self._suspects.append(entries[0])

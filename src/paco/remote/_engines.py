@@ -8,39 +8,17 @@ import uuid
 from concurrent.futures import BrokenExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol
 
 from paco import _check
 from paco._errors import add_note
+from paco._types import Executor
 from paco.remote._host import work
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-
-class Future(Protocol):
-    """What an engine gives for a call: as of `concurrent.futures`."""
-
-    def result(self) -> Any:
-        """Return the result, which is there."""
-        ...
-
-    def cancel(self) -> object:
-        """Do not start it, if it has not been."""
-        ...
-
-    def add_done_callback(self, fn: Callable[[Any], object], /) -> object:
-        """Call when it is done, in any thread."""
-        ...
-
-
-@runtime_checkable
-class Executor(Protocol):
-    """All that is asked of an engine. What it is given to call, and with what, can be pickled; it gives bytes back."""
-
-    def submit(self, fn: Callable[..., bytes], /, *args: bytes) -> Future:
-        """Call in another thread, process or machine."""
-        ...
+    from paco._types import Future
 
 
 class Engine(Protocol):
@@ -83,7 +61,7 @@ class Engine(Protocol):
         ...
 
     def cancel(self, run: str, futures: list[Future]) -> None:
-        """Cancel what the workers are doing for a run, and what they have not begun. The futures tell when they have."""
+        """Cancel what the workers do for a run, and what they have not begun. The futures tell when that is done."""
         ...
 
     async def close(self) -> None:
@@ -114,7 +92,8 @@ class Called:
 
     def lost(self, error: BaseException) -> int | None:
         if isinstance(error, BrokenExecutor):
-            add_note(error, "an executor is broken for good when one of its workers dies; give a number of processes instead, .on(4), which are replaced")
+            why = "an executor is broken for good when one of its workers dies"
+            add_note(error, f"{why}; give a number of processes instead, .on(4), which are replaced")
         return None
 
     def cancel(self, run: str, futures: list[Future]) -> None:
@@ -124,7 +103,7 @@ class Called:
 
     async def close(self) -> None:
         with suppress(FileNotFoundError):
-            Path(self.flag).unlink()
+            os.unlink(self.flag)  # noqa: PTH108 - in no thread: it takes microseconds
 
 
 def engine_of(name: str, engine: Any, slots: int | None) -> Callable[[], Engine]:
@@ -161,7 +140,7 @@ def _given(name: str, engine: Any, slots: int | None) -> Callable[[], Engine]:
     if not isinstance(engine, type) and isinstance(engine, Executor):
         return lambda: Called(engine, slots or _slots_of(engine))
     raise TypeError(
-        f"paco.{name}: engine must be a number of processes, a paco.remote.Workers, an executor (anything with submit), "
+        f"paco.{name}: engine must be a number of processes, paco.remote.Workers, an executor (anything with submit), "
         f"a Dask client or an address such as 'dask://host:8786', got {_check.shorten(engine)}"
     )
 

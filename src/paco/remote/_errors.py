@@ -66,7 +66,7 @@ class Failure(NamedTuple):
 
 def _pickled(error: BaseException) -> bytes | None:
     try:
-        data = _pickles.dumps(error)
+        data = _pickles.dump_error(error)
         same = type(_pickles.loads(data)).__name__ == type(error).__name__
     except Exception:
         return None

@@ -145,7 +145,7 @@ _lock = threading.Lock()
 
 def host() -> Host:
     """Return the host of this process, which is made when it is first wanted: after a fork, of the child."""
-    global _host
+    global _host  # noqa: PLW0603 - one for each process is what it is for
     with _lock:
         if _host is None or _host.process != os.getpid():
             _host = Host()

@@ -1,12 +1,13 @@
 """What travels between processes, as bytes: items and results by pickle, functions by cloudpickle.
 
-`pickle` knows a function by its name, which does for one that can be imported where it arrives. For one of ``__main__``,
-a closure or a lambda, cloudpickle sends the code. The functions that paco makes (``settle``, ``retry``, ``timeout`` …)
+`pickle` knows a function by its name, which does for one that can be imported where it arrives. For one of
+``__main__``, a closure or a lambda, cloudpickle sends the code. The functions that paco makes, such as `settle` does,
 are closures over the user's; since paco is there on the other side, only their code and cells go, by either of them.
 """
 
 from __future__ import annotations
 
+import copyreg
 import importlib
 import inspect
 import io
@@ -33,10 +34,9 @@ loads = pickle.loads
 
 def _cloudpickle() -> Any:
     try:
-        import cloudpickle
+        return importlib.import_module("cloudpickle")
     except ImportError:
         return None
-    return cloudpickle
 
 
 def dumps(value: object) -> bytes:
@@ -49,7 +49,8 @@ def dumps(value: object) -> bytes:
     else:
         if _MAIN.encode() not in data or _cloudpickle() is None:
             return data
-    return _cloudpickle().dumps(value)  # type: ignore[no-any-return]
+    pickled: bytes = _cloudpickle().dumps(value)
+    return pickled
 
 
 def dump_function(name: str, fn: Any) -> bytes:
@@ -92,10 +93,19 @@ def unfit(name: str, what: str, error: Exception) -> TypeError:
     return refused
 
 
-def _dump(value: object) -> bytes:
+def dump_error(error: BaseException) -> bytes:
+    """Make bytes of an error, without its traceback and its cause, whoever has taught pickle to add them, as tblib."""
+    return _dump(error, plain_errors=True)
+
+
+def _dump(value: object, *, plain_errors: bool = False) -> bytes:
     buffer = io.BytesIO()
     cloudpickle = _cloudpickle()
-    _pickler(pickle.Pickler if cloudpickle is None else cloudpickle.Pickler)(buffer).dump(value)
+    pickler = _pickler(pickle.Pickler if cloudpickle is None else cloudpickle.Pickler)(buffer)
+    if plain_errors:
+        table = getattr(pickler, "dispatch_table", copyreg.dispatch_table)
+        pickler.dispatch_table = {kind: how for kind, how in table.items() if not issubclass(kind, BaseException)}
+    pickler.dump(value)
     return buffer.getvalue()
 
 
@@ -112,7 +122,7 @@ def _pickler(base: Any) -> Any:
             if isinstance(obj, FunctionType) and _is_ours(obj):
                 return _reduced(obj)
             if base is not pickle.Pickler:
-                return super().reducer_override(obj)
+                return base.reducer_override(self, obj)
             if isinstance(obj, FunctionType | type) and obj.__module__ == _MAIN:
                 raise TypeError(f"{obj.__qualname__} is of __main__; {_INSTALL}")
             if isinstance(obj, FunctionType) and "<" in obj.__qualname__:

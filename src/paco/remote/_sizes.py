@@ -29,12 +29,12 @@ class Shape(NamedTuple):
     """What the next chunk is to be.
 
     Attributes:
-        count: Items.
+        items: So many.
         limit: Those in flight at most.
         seconds: After which nothing new starts.
     """
 
-    count: int
+    items: int
     limit: int
     seconds: float
 

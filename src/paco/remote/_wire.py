@@ -5,10 +5,12 @@ from __future__ import annotations
 import pickle
 import platform
 import sys
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from paco import __version__
-from paco.remote._errors import Failure
+
+if TYPE_CHECKING:
+    from paco.remote._errors import Failure
 
 #: Without the same of all of these on both sides, nothing that follows can be read.
 _VERSIONS: Final = (sys.implementation.name, *sys.version_info[:2], __version__)
@@ -52,7 +54,9 @@ class Order(NamedTuple):
         """
         versions, *fields = pickle.loads(data)  # noqa: S301 - of a connection that this program has opened
         if versions != _VERSIONS:
-            there, here = (f"{name} {major}.{minor} with paco {paco}" for name, major, minor, paco in (versions, _VERSIONS))
+            there, here = (
+                f"{name} {major}.{minor} with paco {paco}" for name, major, minor, paco in (versions, _VERSIONS)
+            )
             raise RuntimeError(
                 f"a worker on {platform.node()} runs {here}, and the program that has sent it items runs {there}; "
                 "install the same Python x.y and the same paco on both"
@@ -63,7 +67,7 @@ class Order(NamedTuple):
 class Span(NamedTuple):
     """When an item of a chunk ran: in seconds, from the end of the chunk, so that both are negative."""
 
-    index: int
+    number: int
     slot: int
     start: float
     end: float
@@ -90,8 +94,8 @@ class Report(NamedTuple):
     seconds: float = 0.0
     busy: float = 0.0
     values: bytes = b""
-    errors: dict[int, Failure] = {}
-    spans: list[Span] = []
+    errors: dict[int, Failure] | None = None
+    spans: list[Span] | None = None
     refusal: Failure | None = None
 
     def dump(self) -> bytes:

@@ -7,6 +7,7 @@ import pickle
 import signal
 import sys
 import threading
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Final
 
@@ -49,5 +50,5 @@ def serve(line: Line, host: Host) -> bool:
         if number is None:
             host.cancel(*rest)
         else:
-            host.start(*rest).add_done_callback(lambda done, number=number: report(number, done))
+            host.start(*rest).add_done_callback(partial(report, number))
     return False

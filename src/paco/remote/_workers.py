@@ -29,7 +29,9 @@ _PATIENCE: Final = 5.0
 _STILLBORN: Final = 5
 
 #: Not multiprocessing: that imports the program's ``__main__`` into each process, which then has to be written for it.
-_CODE: Final = "import sys; sys.path.insert(0, sys.argv[2]); from paco.remote._worker import main; main(int(sys.argv[1]))"
+_CODE: Final = (
+    "import sys; sys.path.insert(0, sys.argv[2]); from paco.remote._worker import main; main(int(sys.argv[1]))"
+)
 
 
 class Gone(Exception):
@@ -185,7 +187,7 @@ class Workers:
             while len(self._processes) < self.count:
                 self._processes.append(_Process(self._ended))
 
-    def submit(self, *chunk: bytes) -> Future[bytes]:
+    def send(self, *chunk: bytes) -> Future[bytes]:
         """Have a chunk worked on by the process that has the fewest."""
         with self._lock:
             if self._stillborn >= _STILLBORN:
@@ -202,7 +204,7 @@ class Workers:
             for process in self._processes:
                 process.cancel(run)
 
-    def _ended(self, process: _Process, there: bool) -> None:  # noqa: FBT001 - a callback
+    def _ended(self, process: _Process, there: bool) -> None:
         with self._lock:
             self._processes.remove(process)
             self._stillborn = 0 if there else self._stillborn + 1
@@ -254,7 +256,7 @@ class Lent:
         return self._workers.count
 
     def submit(self, order: bytes, function: bytes, items: bytes) -> Future[bytes]:
-        return self._workers.submit(order, function, items)
+        return self._workers.send(order, function, items)
 
     def lost(self, error: BaseException) -> int | None:
         return int(error.there) if isinstance(error, Gone) else None
