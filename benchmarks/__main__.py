@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import busy, chart, markdown, memory, report
+from benchmarks import busy, chart, markdown, memory, remote, report
 from benchmarks.demands import SPEED, footprint_demands, growth_demands
 from benchmarks.findings import Findings
 from benchmarks.measure import Setting, compare
@@ -102,10 +102,11 @@ def judge_all(found: Findings, options: argparse.Namespace) -> None:
 
 
 def keep_busy(found: Findings, options: argparse.Namespace) -> None:
-    """Measure limits against a server with a capacity, if that is asked for by name: it takes seven minutes."""
-    if options.only and selected(options.only, ("busy",)):
-        for demand in busy.measure():
-            found.demands.append(demand)
+    """Measure what is asked for by name only, since it takes minutes: a server with a capacity, and workers."""
+    for name, part in (("busy", busy), ("remote", remote)):
+        if options.only and selected(options.only, (name,)):
+            for demand in part.measure():
+                found.demands.append(demand)
 
 
 def write(found: Findings, options: argparse.Namespace) -> None:
