@@ -104,9 +104,13 @@ def _dump(value: object, *, plain_errors: bool = False) -> bytes:
     pickler = _pickler(pickle.Pickler if cloudpickle is None else cloudpickle.Pickler)(buffer)
     if plain_errors:
         table = getattr(pickler, "dispatch_table", copyreg.dispatch_table)
-        pickler.dispatch_table = {kind: how for kind, how in table.items() if not issubclass(kind, BaseException)}
+        pickler.dispatch_table = {kind: how for kind, how in table.items() if not _is_error(kind)}
     pickler.dump(value)
     return buffer.getvalue()
+
+
+def _is_error(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseException)
 
 
 def _pickler(base: Any) -> Any:
