@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
 import sys
 import threading
+import warnings
 from concurrent.futures import Future
 from contextvars import ContextVar
 
@@ -633,6 +635,44 @@ async def test_an_item_that_kills_ends_the_run_like_any_error(engine):
     assert engine.deaths == 3
 
 
+async def test_chunks_that_never_begin_end_the_run():
+    class Gone(Engine):
+        def submit(self, *chunk):
+            future = Future()
+            future.set_exception(Died("there is nobody"))
+            return future
+
+        def lost(self, error):
+            return 0
+
+    with pytest.raises(Died, match="nobody"):
+        await on(paco.map(double, range(3)), Gone())
+
+
+async def test_a_chunk_that_had_not_begun_counts_for_nothing():
+    class Hesitant(Engine):
+        def lost(self, error):
+            return 0 if self.deaths < 10 else 1
+
+    engine = Hesitant()
+    [error] = await on(paco.map(dies_always, [1], return_exceptions=True), engine)
+    assert str(error).endswith("has died 3 times")
+    assert engine.deaths == 12
+
+
+async def test_an_engine_that_cannot_be_opened_ends_the_run():
+    class Closed(Engine):
+        async def open(self):
+            raise OSError("closed")
+
+    for limit in (2, paco.Limit(2)):
+        engine = Closed()
+        with pytest.raises(OSError, match="closed") as caught:
+            await on(paco.map(double, range(3), limit=limit), engine)
+        assert caught.value.__notes__ == ["paco.map: its workers"]
+        assert engine.closed
+
+
 # ---- limits that are objects
 
 
@@ -788,6 +828,37 @@ async def test_listeners_hear_of_a_run_that_is_left_and_of_one_that_fails():
     assert [event.position for event in failed] == [1, 0]
 
 
+async def test_listeners_of_one_kind_hear_of_that_alone():
+    for kind in (events.RunEnded, events.ItemStarted):
+        heard = []
+        with paco.listening(heard.append, kind):
+            await on(paco.map(double, range(3)), Engine())
+        assert {type(event) for event in heard} == {kind}
+
+
+async def test_errors_after_the_first_are_in_its_note():
+    with pytest.raises(TypeError) as caught:
+        await on(paco.map(double, [threading.Lock(), threading.Lock()]), Engine(1))
+    assert caught.value.__notes__[-1].startswith("paco.map: 1 more failed meanwhile: item 1: TypeError(")
+
+
+async def run_long(limit):
+    await on(paco.map(nap, [10**6] * 3, limit=limit), Engine())
+
+
+def test_a_loop_that_is_gone_leaves_nothing_that_is_told():
+    for limit in (2, paco.Limit(2)):
+        loop = asyncio.new_event_loop()
+        task = loop.create_task(run_long(limit))
+        for _ in range(10):
+            loop.run_until_complete(asyncio.sleep(0))
+        loop.close()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            del task
+            gc.collect()
+
+
 # ---- what travels
 
 
@@ -854,6 +925,14 @@ async def test_a_function_of_ours_that_leads_back_to_itself_travels():
     copy = _pickles.loads(_pickles.dump_function("map", settled))
     assert copy.itself is copy
     assert copy.__name__ == "inner"
+
+
+async def test_items_that_pickle_does_not_know_travel_by_cloudpickle(engine):
+    async def call(fn):
+        return fn(1)
+
+    assert await on(paco.map(call, [lambda number: number + 1]), engine) == [2]
+    assert await on(paco.map(double, ["__main__"]), Engine()) == ["__main____main__"]
 
 
 async def test_a_large_function_is_warned_of():

@@ -8,12 +8,14 @@ import signal
 import sys
 import time
 import warnings
+from concurrent.futures import CancelledError
 from pathlib import Path
 
 import pytest
 
 import paco
 from paco.remote import WorkerLost
+from paco.remote._dask import Cluster
 
 pytestmark = [
     pytest.mark.realtime,
@@ -143,3 +145,19 @@ def test_what_is_no_address_and_no_client_is_refused(client, monkeypatch):
     with pytest.raises(ImportError, match=r"pip install paco\[dask\]"):
         stream.on("dask://127.0.0.1:1")
     stream.close()
+
+
+def test_where_there_is_no_scheduler_the_run_fails():
+    import dask
+
+    with dask.config.set({"distributed.comm.timeouts.connect": "200ms"}), pytest.raises(OSError, match="Timed out"):
+        paco.run(paco.map(quick, [1]).on("dask://127.0.0.1:9"))
+
+
+def test_a_chunk_that_was_cancelled_by_the_cluster_had_not_begun():
+    from distributed.scheduler import KilledWorker
+
+    cluster = Cluster(None, "", None)
+    assert cluster.lost(CancelledError()) == 0
+    assert cluster.lost(KilledWorker("work", None, 1)) == 1
+    assert cluster.lost(OSError()) is None

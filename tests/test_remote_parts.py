@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import os
 import pickle
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing.connection import Connection
 
 import pytest
 
-import paco
-from paco.remote import _host, _pickles, _worker, _workers
+from paco.remote import _engines, _host, _pickles, _worker, _workers
 from paco.remote._host import Bench, Host, digest
 from paco.remote._line import Line
 from paco.remote._sizes import Shape, Sizes
@@ -167,16 +163,17 @@ def test_a_worker_does_what_it_is_sent_until_its_program_says_goodbye_or_is_gone
     line.send(pickle.dumps(sys.path))
     assert line.receive() == b""
     line.send(pickle.dumps((1, *chunk(double, [1, 2]))))
-    number, report = pickle.loads(line.receive())
+    number, report = _pickles.loads(line.receive())
     assert number == 1
-    assert pickle.loads(Report.load(report).values) == {0: 2, 1: 4}
+    assert _pickles.loads(Report.load(report).values) == {0: 2, 1: 4}
     line.send(pickle.dumps((2, *chunk(forever, [1]))))
     line.send(pickle.dumps((None, "run")))
-    assert pickle.loads(line.receive())[0] == 2
+    assert _pickles.loads(line.receive())[0] == 2
     line.send(pickle.dumps((3, *chunk(forever, [1], run="other"))))
     if says_goodbye:
         line.send(b"")
-        assert line.receive() is None
+        while line.receive() is not None:
+            pass
     line.close()
     working.join(10)
     assert not working.is_alive()
@@ -209,3 +206,11 @@ def test_a_process_that_only_closes_its_socket_is_ended(monkeypatch):
 
 def test_a_function_is_known_by_its_bytes():
     assert digest(b"one") == digest(b"one") != digest(b"two")
+
+
+def test_the_slots_of_an_executor_are_what_it_says_or_one_for_each_processor():
+    class Says:
+        num_workers = 7
+
+    assert _engines._slots_of(Says()) == 7
+    assert _engines._slots_of(object()) == os.cpu_count()

@@ -243,6 +243,46 @@ def test_a_program_that_is_killed_leaves_no_process_behind(engine, tmp_path):
     process.stderr.close()
 
 
+JOB = """
+import asyncio, os, time
+
+async def work(number):
+    await asyncio.sleep(0.002)
+    return [number, time.time_ns()]
+"""
+
+
+def test_a_program_with_a_journal_that_is_killed_and_run_again_hands_on_each_result_once_and_the_same(tmp_path):
+    (tmp_path / "job.py").write_text(JOB)
+    dice, count, runs = random.Random(), 3000, []  # noqa: S311 - dice, not secrets
+    for run in range(KILLS + 1):
+        handed = tmp_path / f"handed.{run}"
+        process = program(f"""
+            import asyncio, os, sys
+            sys.path.insert(0, {str(tmp_path)!r})
+            import paco, job
+
+            async def main():
+                into = os.open({str(handed)!r}, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+                stream = paco.map(job.work, range({count}), limit=10).on(2).journal({str(tmp_path / "run.jsonl")!r})
+                async with stream as results:
+                    async for result in results:
+                        os.write(into, f"{{result}}\\n".encode())
+
+            asyncio.run(main())
+        """)
+        if run < KILLS:
+            time.sleep(dice.uniform(0.6, 1.2))
+            process.kill()
+        out, err = process.communicate(timeout=60)
+        assert run < KILLS or (process.returncode, out, err) == (0, "", "")
+        runs.append(handed.read_text().split("\n")[:-1] if handed.exists() else [])
+    last = runs.pop()
+    assert [int(line[1:].partition(",")[0]) for line in last] == list(range(count))
+    for lines in runs:
+        assert lines == last[: len(lines)]
+
+
 # ---- executors
 
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _UNLIMITED_BUFFER = 1024
 #: Items that may be with the workers of an engine beside those in flight; and those in flight without a limit.
 LEAD = 10_000
+#: The same where they are sent one by one, since each has a task here.
+_LEAD_OF_CALLS = 1000
 
 
 ItemFunction: TypeAlias = "Callable[[Any], Awaitable[Any]]"
@@ -77,7 +79,7 @@ class Plan:
         """Return the function that has one item run elsewhere, and the limit for its calls."""
         from paco.remote._calls import Calls
 
-        calls = Calls(self.name, self.fn, cast("Callable[[], Any]", self.engine), self.limit, LEAD)
+        calls = Calls(self.name, self.fn, cast("Callable[[], Any]", self.engine), self.limit, LEAD, _LEAD_OF_CALLS)
         keepers.append(calls)
         return calls.function, calls.limit
 
@@ -119,5 +121,6 @@ class Plan:
             return kind(sys.maxsize, 1 if self.buffer is None else max(self.buffer, 1), self.head)
         if not self.limit:
             return kind(sys.maxsize, _UNLIMITED_BUFFER if self.buffer is None else max(self.buffer, 1), self.head)
-        window = self.limit + (self.limit if self.buffer is None else self.buffer)
+        ahead = self.limit if self.engine is None else max(self.limit, _LEAD_OF_CALLS)
+        window = self.limit + (ahead if self.buffer is None else self.buffer)
         return kind(window, window, self.head)

@@ -78,12 +78,12 @@ class RemoteRun(Run):
         try:
             job = self._job._replace(function=_pickles.dump_function(self._name, self._fn))
             self._dispatcher = dispatcher = Dispatcher(self._engine(), job, self)
-        except BaseException as error:
+        except Exception as error:
             self.broken(error)
             return
         try:
-            if await self._opened(dispatcher):
-                await self._send_all(dispatcher)
+            await self._open(dispatcher)
+            await self._send_all(dispatcher)
         except BaseException as error:
             self._source_failed(error)
         finally:
@@ -92,19 +92,18 @@ class RemoteRun(Run):
             self._exhausted = True
             del self, dispatcher
 
-    async def _opened(self, dispatcher: Dispatcher) -> bool:
+    async def _open(self, dispatcher: Dispatcher) -> None:
         try:
             await dispatcher.open()
         except Exception as error:
             self.broken(error)
-        return not self._ending
 
     async def _send_all(self, dispatcher: Dispatcher) -> None:
-        while not self._ending:
+        while True:
             while dispatcher.send(self._take):
                 self._sent()
                 await asyncio.sleep(0)
-            if self.ending() or (self._exhausted and dispatcher.quiet):
+            if self._ending or (self._exhausted and dispatcher.quiet):
                 return
             if self._reader is not None:
                 self._reader.wake()
@@ -151,8 +150,7 @@ class RemoteRun(Run):
             store[entries[number][0]] = value
 
     def failed(self, entry: Entry, error: BaseException, span: Span | None = None) -> None:
-        if not self._ending:
-            self._item_failed(error, *entry)
+        self._item_failed(error, *entry)
 
     def broken(self, error: BaseException) -> None:
         trim(error)
@@ -201,8 +199,7 @@ class WatchedRemote(_Watched, RemoteRun):
         super().arrived(entries, values, spans, slot)
 
     def failed(self, entry: Entry, error: BaseException, span: Span | None = None) -> None:
-        if not self._ending:
-            self._tell(entry, span or Span(0, 0, 0.0, 0.0, 1, failed=True), self._clock(), 0, error)
+        self._tell(entry, span or Span(0, 0, 0.0, 0.0, 1, failed=True), self._clock(), 0, error)
         super().failed(entry, error, span)
 
     def _tell(self, entry: Entry, span: Span, now: float, slot: int, error: BaseException | None) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 from paco._errors import trim
 from paco._stage import instead_of
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from paco.remote._engines import Engine
     from paco.remote._wire import Span
 
-#: Items under a number as limit that are handed over beside those in flight.
-_AHEAD: Final = 1000
-
 
 class Calls:
     """The calls of one run.
@@ -36,7 +34,8 @@ class Calls:
         fn: The function over the items.
         engine: Opens the engine.
         limit: Of the run.
-        lead: Items in flight at most where the limit does not say.
+        most: Items in flight at most where the limit does not say.
+        lead: Items that are handed over beside those in flight, where the limit is a number.
     """
 
     def __init__(
@@ -45,19 +44,19 @@ class Calls:
         fn: Callable[[Any], Awaitable[Any]],
         engine: Callable[[], Engine],
         limit: int | Limiter,
+        most: int,
         lead: int,
     ) -> None:
         self._fn = fn
         self._engine = engine
         number = limit if isinstance(limit, int) else None
-        self._job = Job(name, b"", number or lead, lead, catch=True, watched=False, paced=number is None)
+        self._job = Job(name, b"", number or most, most, catch=True, watched=False, paced=number is None)
         #: What the run is to have for a function, and for a limit.
         self.function = instead_of(fn, self._call)
-        self.limit: int | Limiter = limit if number is None else self._job.limit + _AHEAD
+        self.limit: int | Limiter = limit if number is None else self._job.limit + lead
         self._calls: deque[Entry] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._alone = False
-        self._dispatcher: Dispatcher | None = None
 
     async def _call(self, item: Any) -> Any:
         ticket = asyncio.get_running_loop().create_future()
@@ -66,14 +65,15 @@ class Calls:
         try:
             return await ticket
         except asyncio.CancelledError:
-            if self._dispatcher is not None:
-                self._dispatcher.stop()
-                await self._dispatcher.home()
+            self._dispatcher.stop()
+            await self._dispatcher.home()
             raise
         finally:
             del ticket  # its error leads back here
 
-    # ---- the task
+    # ---- the task, which begins before those of the items
+
+    _dispatcher: Dispatcher
 
     def prepare(self, run: Run) -> None:
         """Be called before the run has any tasks."""
@@ -90,9 +90,8 @@ class Calls:
                 while dispatcher.send(self._take):
                     pass
                 await self._pause()
-        except BaseException as error:
-            trim(error)
-            self._run.fail(error, "its workers")
+        except Exception as error:
+            self.broken(error)
         finally:
             if (
                 dispatcher is not None and not dispatcher.loop.is_closed()
@@ -105,8 +104,7 @@ class Calls:
         try:
             await self._waiter
         except asyncio.CancelledError:
-            if self._dispatcher is not None:
-                self._dispatcher.stop()
+            self._dispatcher.stop()
         finally:
             self._waiter = None
 
@@ -122,21 +120,18 @@ class Calls:
     def _take(self, count: int) -> list[Entry]:
         entries = list[Entry]()
         while self._calls and len(entries) < count:
-            entry = self._calls.popleft()
-            if not entry[0].done():
-                entries.append(entry)
+            entries.append(self._calls.popleft())
         return entries
 
     # ---- what the dispatcher tells
 
     def arrived(self, entries: list[Entry], values: dict[int, Any], spans: list[Span], slot: int) -> None:
         for number, value in values.items():
-            ticket = entries[number][0]
-            if not ticket.done():
-                ticket.set_result(value)
+            with suppress(asyncio.InvalidStateError):  # somebody has cancelled its task, and nothing else
+                entries[number][0].set_result(value)
 
     def failed(self, entry: Entry, error: BaseException, span: Span | None = None) -> None:
-        if not entry[0].done():
+        with suppress(asyncio.InvalidStateError):
             entry[0].set_exception(error)
 
     def broken(self, error: BaseException) -> None:

@@ -72,8 +72,7 @@ class _Chunk(_Base):
         return goes_on
 
     def fail(self, error: BaseException, note: str = "") -> None:
-        if not self._ending:
-            self.errors[self._at] = error
+        self.errors[self._at] = error
         super().fail(error)  # the note is of the run that has sent it, which knows the position of the item
 
 

@@ -28,6 +28,9 @@ _DEATHS: Final = 3
 #: Into so many pieces is cut what was lost, to find the item that kills.
 _PIECES: Final = 8
 
+#: Chunks that may be lost before they have begun, one after the other: then there is nobody who ever will.
+_FUTILE: Final = 100
+
 #: An item, after what its owner knows it by.
 Entry: TypeAlias = tuple[Any, Any]
 
@@ -101,6 +104,7 @@ class Dispatcher:
         self._pieces: deque[list[Entry]] = deque()  # what was lost
         self._suspects: deque[Entry] = deque()  # what was lost by itself, and is to be alone in its process
         self._deaths: dict[Any, int] = {}
+        self._futile = 0  # chunks that were lost before they had begun, one after the other
         self._stopped = False
         self._home: asyncio.Future[None] | None = None
 
@@ -243,6 +247,7 @@ class Dispatcher:
 
     def _deliver(self, flight: _Flight, report: Report) -> None:
         entries, owner = flight.entries, self._owner
+        self._futile = 0
         if report.refusal is not None:
             owner.broken(report.refusal.error(report.where))
             return
@@ -275,6 +280,9 @@ class Dispatcher:
             return
         entries = flight.entries
         if not deaths:
+            self._futile += 1
+            if self._futile > _FUTILE:
+                self._owner.broken(error)
             self._again.extendleft(reversed(entries))
             return
         for key, _ in entries:

@@ -44,13 +44,11 @@ def dumps(value: object) -> bytes:
     try:
         data = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
     except Exception:
-        if _cloudpickle() is None:
-            raise
-    else:
-        if _MAIN.encode() not in data or _cloudpickle() is None:
-            return data
-    pickled: bytes = _cloudpickle().dumps(value)
-    return pickled
+        data = b""
+    cloudpickle = _cloudpickle() if not data or _MAIN.encode() in data else None
+    if cloudpickle is not None:
+        data = cloudpickle.dumps(value)
+    return data or pickle.dumps(value)  # which raises again
 
 
 def dump_function(name: str, fn: Any) -> bytes:
@@ -101,11 +99,11 @@ def dump_error(error: BaseException) -> bytes:
 def _dump(value: object, *, plain_errors: bool = False) -> bytes:
     buffer = io.BytesIO()
     cloudpickle = _cloudpickle()
-    pickler = _pickler(pickle.Pickler if cloudpickle is None else cloudpickle.Pickler)(buffer)
+    kind = _pickler(pickle.Pickler if cloudpickle is None else cloudpickle.Pickler)
     if plain_errors:
-        table = getattr(pickler, "dispatch_table", copyreg.dispatch_table)
-        pickler.dispatch_table = {kind: how for kind, how in table.items() if not _is_error(kind)}
-    pickler.dump(value)
+        table = getattr(kind, "dispatch_table", copyreg.dispatch_table)
+        kind.dispatch_table = {kind: how for kind, how in table.items() if not _is_error(kind)}
+    kind(buffer).dump(value)
     return buffer.getvalue()
 
 

@@ -7,6 +7,8 @@ import pickle
 import signal
 import sys
 import threading
+from concurrent.futures import CancelledError
+from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Final
@@ -40,7 +42,7 @@ def serve(line: Line, host: Host) -> bool:
     """Do what comes through the line; true when the other side has said goodbye, false when it is gone."""
 
     def report(number: int, done: Future[bytes]) -> None:
-        if not done.cancelled():  # as when this process ends
+        with suppress(CancelledError):  # before it began, because this process ends
             line.send(pickle.dumps((number, done.result())))
 
     while (data := line.receive()) is not None:
