@@ -134,6 +134,12 @@ def test_a_host_ends_with_all_that_runs_in_it():
 
 
 @pytest.mark.realtime
+def test_what_runs_of_a_run_in_this_process_can_be_ended_from_another_loop():
+    asyncio.run(_host.end("a run that was never here"))
+    assert "a run that was never here" in _host.host().bench._cancelled
+
+
+@pytest.mark.realtime
 def test_a_process_of_multiprocessing_ends_with_its_parent(monkeypatch):
     codes = []
     monkeypatch.setattr(os, "_exit", codes.append)

@@ -326,6 +326,17 @@ async def test_anything_with_submit_is_an_engine():
     assert await paco.map(quick, range(10), limit=3).on(Here(), slots=2) == list(range(10))
 
 
+async def test_an_executor_that_fails_ends_the_run():
+    class Fails:
+        def submit(self, fn, /, *args):
+            future = Future()
+            future.set_exception(OSError("no route"))
+            return future
+
+    with pytest.raises(OSError, match="no route"):
+        await paco.map(quick, range(10)).on(Fails())
+
+
 def test_what_is_no_engine_is_refused():
     stream = paco.map(quick, [1])
     with pytest.raises(TypeError, match=r"paco\.map\.on: engine must be a number of processes, .* got None"):

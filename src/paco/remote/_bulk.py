@@ -134,9 +134,6 @@ class RemoteRun(Run):
     def _room(self, count: int) -> int:
         return min(self._sink.room(self.started) - self.started, count, _STRIDE)
 
-    def _useful(self) -> int:
-        return 0
-
     def wanted(self) -> int:
         """Return how many items the reader may have read: as many as the next chunk will have."""
         count = 1 if self._dispatcher is None else self._dispatcher.wanted()

@@ -13,12 +13,14 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from paco._errors import trim
+from paco._nursery import background
 from paco._stage import instead_of
 from paco.remote import _pickles
 from paco.remote._dispatch import Dispatcher, Entry, Job
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from typing import Self
 
     from paco._engine import Run
     from paco.limits import Limiter
@@ -59,7 +61,7 @@ class Calls:
         self._alone = False
 
     async def _call(self, item: Any) -> Any:
-        ticket = asyncio.get_running_loop().create_future()
+        ticket = self._new_ticket()
         self._calls.append((ticket, item))
         self._wake()
         try:
@@ -70,6 +72,9 @@ class Calls:
             raise
         finally:
             del ticket  # its error leads back here
+
+    def _new_ticket(self) -> asyncio.Future[Any]:
+        return asyncio.get_running_loop().create_future()
 
     # ---- the task, which begins before those of the items
 
@@ -140,3 +145,54 @@ class Calls:
 
     def landed(self) -> None:
         self._wake()
+
+
+class Calling(Calls):
+    """The same for calls that are made by hand, as long as a block lasts: ``async with Calling(...) as calls``.
+
+    Args:
+        name: As of `Calls`, like the others.
+        fn: The function.
+        engine: Opens the engine.
+        limit: Calls in flight at most.
+        most: Where the limit does not say.
+        lead: Calls that may be with the workers beside those.
+    """
+
+    _task: asyncio.Task[None]
+
+    def __init__(
+        self,
+        name: str,
+        fn: Callable[[Any], Awaitable[Any]],
+        engine: Callable[[], Engine],
+        limit: int | Limiter,
+        most: int,
+        lead: int,
+    ) -> None:
+        super().__init__(name, fn, engine, limit, most, lead)
+        self._tickets: set[asyncio.Future[Any]] = set()
+        self._error: BaseException | None = None
+
+    async def __aenter__(self) -> Self:
+        self._task = background(self.keep(), "paco.remote")
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self.alone()
+        await self._task
+
+    def _new_ticket(self) -> asyncio.Future[Any]:
+        if self._error is not None:
+            raise self._error
+        ticket = super()._new_ticket()
+        self._tickets.add(ticket)
+        ticket.add_done_callback(self._tickets.discard)
+        return ticket
+
+    def broken(self, error: BaseException) -> None:
+        """Have all calls raise it, those to come as well."""
+        self._error = error
+        for ticket in tuple(self._tickets):
+            with suppress(asyncio.InvalidStateError):
+                ticket.set_exception(error)

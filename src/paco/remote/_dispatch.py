@@ -256,9 +256,9 @@ class Dispatcher:
         except Exception as error:
             owner.broken(_pickles.unfit(self._job.name, f"what came back from {report.where}", error))
             return
-        if report.started:
-            size = max(flight.size * report.started // len(entries), len(report.values))
-            self.sizes.learn(flight.shape, report.started, report.seconds, report.busy, size)
+        started = max(report.started, 1)
+        size = max(flight.size * started // len(entries), len(report.values))
+        self.sizes.learn(flight.shape, started, report.seconds, report.busy, size)
         self._again.extendleft(reversed(entries[report.started :]))
         errors, spans = report.errors or {}, report.spans or []
         for number in [*values, *errors] if self._deaths else ():
