@@ -6,6 +6,7 @@ import asyncio
 import gc
 import math
 import sys
+import tempfile
 import threading
 import warnings
 from concurrent.futures import Future
@@ -13,8 +14,11 @@ from contextlib import suppress
 from contextvars import ContextVar
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import paco
+import paco.testing
 from paco import events
 from paco._deadline import remaining
 from paco.remote import RemoteError, WorkerLost, _pickles
@@ -877,6 +881,7 @@ async def run_long(limit):
 def test_a_loop_that_is_gone_leaves_nothing_that_is_told():
     for limit in (2, paco.Limit(2)):
         loop = asyncio.new_event_loop()
+        loop.set_exception_handler(lambda *_: None)  # it would tell of tasks that are destroyed
         task = loop.create_task(run_long(limit))
         for _ in range(10):
             loop.run_until_complete(asyncio.sleep(0))
@@ -982,3 +987,68 @@ async def test_large_items_travel_in_small_chunks():
 
 async def length(data):
     return len(data)
+
+
+# ---- laws
+
+
+async def acts(item):
+    """Do what is asked, and die for it once if that is asked."""
+    number, naps, does = item
+    Seen.running += 1
+    Seen.most = max(Seen.most, Seen.running)
+    try:
+        for _ in range(naps):
+            await asyncio.sleep(0.1)
+        if does == "dies" and number not in Seen.ended:
+            Seen.ended.append(number)
+            process.get().die()
+            await asyncio.sleep(1000)
+        if does == "fails":
+            raise ValueError(number)
+    finally:
+        Seen.running -= 1
+    return number
+
+
+FORMS = ["list", "stream", "as completed", "limit object", "journal"]
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    plan=st.lists(st.tuples(st.integers(0, 30), st.sampled_from(["works"] * 5 + ["fails", "dies"])), max_size=60),
+    limit=st.integers(1, 12),
+    processes=st.integers(1, 3),
+    slots=st.integers(1, 64),
+    form=st.sampled_from(FORMS),
+)
+def test_whatever_happens_each_item_has_its_result_once_and_nothing_is_left(plan, limit, processes, slots, form):
+    Seen.running = Seen.most = 0
+    Seen.ended = []
+    engine = Engine(processes, max(slots, processes))
+    items = [(number, naps, does) for number, (naps, does) in enumerate(plan)]
+
+    async def main():
+        bound = paco.Limit(limit) if form == "limit object" else limit
+        stream = on(paco.map(acts, items, limit=bound, return_exceptions=True), engine)
+        if form == "list":
+            return await stream
+        if form == "journal":
+            with tempfile.TemporaryDirectory() as folder:
+                return await stream.journal(f"{folder}/run.jsonl")
+        if form == "as completed":
+            return sorted([one async for one in stream.as_completed()], key=position)
+        return [one async for one in stream]
+
+    found = paco.testing.run(main)
+    assert [position(one) for one in found] == [number for number, _, _ in items]
+    assert [isinstance(one, ValueError) for one in found] == [does == "fails" for _, _, does in items]
+    assert engine.deaths == sum(does == "dies" for _, _, does in items)
+    assert Seen.running == 0
+    assert engine.closed
+    if not engine.deaths:
+        assert Seen.most <= limit
+
+
+def position(result):
+    return result.args[0] if isinstance(result, ValueError) else result

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections import deque
+from collections import Counter, deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias
 
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from paco._types import Future
     from paco.remote._engines import Engine
 
-#: So many times the worker of an item dies until that is its error.
+#: So many times the worker of an item dies until that is its error; in all, and with nothing else in it.
 _DEATHS: Final = 3
+_DEATHS_ALONE: Final = 2
 #: Into so many pieces is cut what was lost, to find the item that kills.
 _PIECES: Final = 8
 
@@ -70,13 +71,14 @@ class Job(NamedTuple):
 class _Flight:
     """A chunk that is with a worker."""
 
-    __slots__ = ("alone", "entries", "future", "shape", "size", "slot")
+    __slots__ = ("alone", "entries", "future", "shape", "single", "size", "slot")
 
     def __init__(self, entries: list[Entry], shape: Shape, slot: int, *, alone: bool) -> None:
         self.entries = entries
         self.shape = shape
         self.slot = slot
-        self.alone = alone
+        self.alone = alone  # in its process, because that was made sure of
+        self.single = False  # whether it has been the only one in flight
         self.size = 0
         self.future: Future | None = None
 
@@ -103,7 +105,8 @@ class Dispatcher:
         self._again: deque[Entry] = deque()  # what workers have given back
         self._pieces: deque[list[Entry]] = deque()  # what was lost
         self._suspects: deque[Entry] = deque()  # what was lost by itself, and is to be alone in its process
-        self._deaths: dict[Any, int] = {}
+        self._deaths: Counter[Any] = Counter()  # of the workers of an item; in all, and with nothing else in them
+        self._deaths_alone: Counter[Any] = Counter()
         self._futile = 0  # chunks that were lost before they had begun, one after the other
         self._stopped = False
         self._home: asyncio.Future[None] | None = None
@@ -192,6 +195,9 @@ class Dispatcher:
         except Exception as error:
             self._owner.broken(error)
             return
+        flight.single = not self._flights
+        for other in self._flights:
+            other.single = False
         self._flights.add(flight)
         self._used += limit
         flight.future = future
@@ -261,8 +267,6 @@ class Dispatcher:
         self.sizes.learn(flight.shape, started, report.seconds, report.busy, size)
         self._again.extendleft(reversed(entries[report.started :]))
         errors, spans = report.errors or {}, report.spans or []
-        for number in [*values, *errors] if self._deaths else ():
-            self._deaths.pop(entries[number][0], None)
         owner.arrived(entries, values, spans, flight.slot)
         when = {span.number: span for span in spans} if errors else {}
         for number, failure in errors.items():
@@ -285,20 +289,27 @@ class Dispatcher:
                 self._owner.broken(error)
             self._again.extendleft(reversed(entries))
             return
+        alone = len(entries) == 1 and (flight.alone or flight.single)
         for key, _ in entries:
-            self._deaths[key] = self._deaths.get(key, 0) + 1
+            self._deaths[key] += 1
+            self._deaths_alone[key] += alone
         if len(entries) > 1:
             size = -(-len(entries) // _PIECES)
             self._pieces.extend(entries[start : start + size] for start in range(0, len(entries), size))
-        elif self._deaths[entries[0][0]] == 1:
-            self._pieces.append(entries)
-        elif not flight.alone or self._deaths[entries[0][0]] < _DEATHS:
-            self._suspects.append(entries[0])
         else:
-            deaths = self._deaths.pop(entries[0][0])
+            self._lose_one(entries[0], error)
+
+    def _lose_one(self, entry: Entry, error: BaseException) -> None:
+        """Sort out whether it was the item by itself; what was with it in a process may have died of another."""
+        deaths = self._deaths[entry[0]]
+        if deaths == 1:
+            self._pieces.append([entry])
+        elif deaths < _DEATHS or self._deaths_alone[entry[0]] < _DEATHS_ALONE:
+            self._suspects.append(entry)
+        else:
             lost = WorkerLost(f"paco.{self._job.name}: the worker of this item has died {deaths} times")
             lost.__cause__ = error
-            self._owner.failed(entries[0], lost)
+            self._owner.failed(entry, lost)
 
     # ---- ending
 
