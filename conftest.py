@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from sybil import Sybil
 from sybil.document import PythonDocStringDocument
 from sybil.integration.pytest import SybilItem
@@ -19,6 +20,10 @@ def imported(namespace: dict[str, Any]) -> None:
     """Give the docstrings what each reader takes for granted."""
     namespace.update(asyncio=asyncio, paco=paco)
 
+
+# Machines are shared: that an example takes long says nothing.
+settings.register_profile("paco", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("paco")
 
 PAGES = Sybil(parsers=[PythonCodeBlockParser(), SkipParser()], patterns=["*.md"])
 DOCSTRINGS = Sybil(

@@ -1,13 +1,16 @@
 """Measure how near `paco.Adaptive` comes to the best fixed limit, against a real HTTP server that has a capacity.
 
 The server (`benchmarks.servers.Busy`) runs in a process of its own, says 429 when it is too much, and logs. Whatever is
-refused is sent again, as its Retry-After says, until it is served. `./dev bench --only busy` runs this.
+refused is sent again, as its Retry-After says, until it is served. Measure as well whether a `paco.Rate` below the
+server's own is ever refused, and whether `paco.retry` brings all items through. `./dev bench --only busy` runs this,
+`--only busy/line` a part of it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +44,7 @@ class Kind:
 
     def capacity(self, most: int) -> dict[str, Any]:
         """Return what the server is to be told."""
-        return {"most": most, "rate": self.rate * most, "waits": self.waits}
+        return {"most": most, "rate": self.rate * most, "burst": self.rate * most, "waits": self.waits}
 
 
 KINDS = (
@@ -49,6 +52,37 @@ KINDS = (
     Kind("lets it wait in line", waits=True),
     Kind("refuses, and has a rate of 6 each", rate=6.0),
 )
+
+
+@dataclass(frozen=True)
+class Errand:
+    """So many requests, all of which have to get through, at a capacity of the server."""
+
+    name: str
+    make_limit: Callable[[], paco.Limiter]
+    count: int
+    capacity: dict[str, Any]
+    may_be_refused: bool = True
+
+
+ERRANDS = (
+    # The server is strict: it would take a stall of 80 ms for too much.
+    Errand(
+        "Rate(95), 100 a second allowed",
+        lambda: paco.Rate(95, burst=2),
+        950,
+        {"most": LARGER, "rate": 100, "burst": 10, "waits": False},
+        may_be_refused=False,
+    ),
+    Errand(
+        "Adaptive and retry, 20 and 120 a second", lambda: paco.Adaptive(drop_on=Refused), 1500, KINDS[-1].capacity(20)
+    ),
+)
+#: Attempts at a request at most, in an errand.
+ATTEMPTS = 20
+
+#: What can be measured for itself, by name.
+PARTS = {one.name: one for one in (*KINDS, *ERRANDS)}
 
 
 @dataclass(frozen=True)
@@ -120,15 +154,38 @@ class Trial:
         running = None
         try:
             for capacity in capacities:
-                async with self._session.post(f"{self._url}/change", json=capacity):
-                    running = running or asyncio.ensure_future(paco.each(call, itertools.count(), limit=self._limit))
+                await self._change(capacity)
+                running = running or asyncio.ensure_future(paco.each(call, itertools.count(), limit=self._limit))
                 found.append(await self._figures(seconds))
         finally:
             if running is not None:
                 running.cancel()
                 await asyncio.wait([running])
+        if running is not None and not running.cancelled():
+            await running  # it has failed
         await asyncio.sleep(1)  # what was cancelled here, the server ends
         return found
+
+    async def errand(self, errand: Errand) -> Demand:
+        """Send the requests of an errand, and judge by the answers and by what the server has logged."""
+        await self._change(errand.capacity)
+        begun = time.monotonic()
+        call = paco.retry(self._fetch, attempts=ATTEMPTS, on=_retry_after)
+        answers = await paco.map(call, range(errand.count), limit=self._limit)
+        speed, log = errand.count / (time.monotonic() - begun), await self._log()
+        _print(f"{errand.count} requests", Figures(speed, speed, log["refused"] / errand.count))
+        once = answers == [str(number) for number in range(errand.count)]
+        once = once and log["served"] == log["different"] == errand.count
+        none = "" if errand.may_be_refused else ", and none is refused"
+        return Demand(
+            f"busy, {errand.name}: each of {errand.count} is served, once{none}",
+            f"{log['different']} are, {log['refused']} refused",
+            once and (errand.may_be_refused or not log["refused"]),
+        )
+
+    async def _change(self, capacity: dict[str, Any]) -> None:
+        async with self._session.post(f"{self._url}/change", json=capacity):
+            pass
 
     async def _fetch(self, number: int) -> str:
         async with self._session.get(f"{self._url}/{number}") as response:
@@ -157,8 +214,8 @@ def _retry_after(error: Exception) -> float | bool:
     return error.retry_after if isinstance(error, Refused) else False
 
 
-def measure() -> Iterator[Demand]:
-    """Measure all of it, print it line by line, and say what was demanded."""
+def measure(wanted: Callable[[str], bool]) -> Iterator[Demand]:
+    """Measure the parts that are wanted by name, print it line by line, and say what was demanded."""
     with servers.serving(servers.busy) as port, asyncio.Runner() as runner:
         url = f"http://{servers.HOST}:{port}"
         session = runner.run(_session())
@@ -168,9 +225,12 @@ def measure() -> Iterator[Demand]:
             return runner.run(Trial(session, url, limit).run(*capacities))
 
         try:
-            for kind in KINDS:
-                print(f"  {kind.name}", flush=True)
-                yield from _of(kind, tried)
+            for part in (part for name, part in PARTS.items() if wanted(name)):
+                print(f"  {part.name}", flush=True)
+                if isinstance(part, Kind):
+                    yield from _of(part, tried)
+                else:
+                    yield runner.run(Trial(session, url, part.make_limit()).errand(part))
         finally:
             runner.run(session.close())
 

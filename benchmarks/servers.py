@@ -7,6 +7,7 @@ import contextlib
 import math
 import multiprocessing
 import random
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -73,16 +74,17 @@ class Busy:
     """A server with a capacity, which logs what it does: ``GET /7``, ``GET /log``, ``POST /change``.
 
     What is too much gets 429 with ``Retry-After: 1``. That is what comes beyond ``rate`` in a second, by a bucket that
-    holds the requests of a second; and what comes while it works on ``most``, unless it ``waits``: then that stands in
-    line. A request takes 100 ms on average, by an exponential distribution.
+    holds a ``burst``; and what comes while it works on ``most``, unless it ``waits``: then that stands in line. A
+    request takes 100 ms on average, by an exponential distribution.
     """
 
     def __init__(self) -> None:
-        self._most, self._rate, self._waits = 20, math.inf, False
+        self._most, self._rate, self._burst, self._waits = 20, math.inf, 0.0, False
         self._working, self._level, self._filled = 0, 0.0, 0.0
         self._freed = asyncio.Condition()
         self._dice = random.Random(1)  # noqa: S311 - to be repeatable, not secret
-        self._log = {"served": 0, "refused": 0}
+        self._served: Counter[str] = Counter()
+        self._refused = 0
 
     def app(self) -> web.Application:
         """Return what answers."""
@@ -93,20 +95,23 @@ class Busy:
         return app
 
     async def _tell(self, _: web.Request) -> web.Response:
-        return web.json_response(self._log)
+        """Say how many were served, how many different ones, and how many refused."""
+        served = {"served": self._served.total(), "different": len(self._served)}
+        return web.json_response({**served, "refused": self._refused})
 
     async def _change(self, request: web.Request) -> web.Response:
         """Have another capacity from now on, and a new log."""
         new: dict[str, Any] = await request.json()
         self._most, self._rate, self._waits = new["most"], new["rate"] or math.inf, new["waits"]
-        self._level = 0.0
-        self._log = {"served": 0, "refused": 0}
+        self._burst, self._level = new["burst"], 0.0
+        self._served.clear()
+        self._refused = 0
         await self._tell_those_in_line()
         return web.Response()
 
     async def _answer(self, request: web.Request) -> web.Response:
         if self._is_too_much():
-            self._log["refused"] += 1
+            self._refused += 1
             return web.Response(status=429, headers={"Retry-After": "1"})
         if self._waits:
             async with self._freed:
@@ -114,9 +119,10 @@ class Busy:
         self._working += 1
         await asyncio.sleep(self._dice.expovariate(10))
         self._working -= 1
-        self._log["served"] += 1
+        number = request.match_info["number"]
+        self._served[number] += 1
         await self._tell_those_in_line()
-        return web.Response(text=request.match_info["number"])
+        return web.Response(text=number)
 
     def _is_too_much(self) -> bool:
         if not self._waits and self._working >= self._most:
@@ -125,7 +131,7 @@ class Busy:
             now = asyncio.get_running_loop().time()
             self._level = max(self._level - (now - self._filled) * self._rate, 0.0)
             self._filled = now
-            if self._level + 1 > self._rate:
+            if self._level + 1 > self._burst:
                 return True
             self._level += 1
         return False

@@ -293,6 +293,12 @@ def test_a_reader_whose_loop_has_ended_ends_as_well(pipe):
     join_readers()
 
 
+def test_a_pipe_that_another_process_has_made_non_blocking_is_waited_for(pipe, monkeypatch):
+    os.set_blocking(pipe[0], False)
+    monkeypatch.setattr("select.select", lambda waiting, *_: os.write(pipe[1], b"at last"))
+    assert _chunks._read(pipe[0]) == b"at last"
+
+
 def test_an_answer_that_nobody_waits_for_any_more_is_dropped():
     async def drop():
         future = asyncio.get_running_loop().create_future()

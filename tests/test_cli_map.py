@@ -143,7 +143,8 @@ def test_each_item_has_a_record_on_stdout_and_the_summary_goes_to_stderr(capfd):
     assert [(record["id"], record["input"], record["ok"], record["result"]) for record in records(out)] == [
         (number, str(number + 1), True, str(number + 1)) for number in range(3)
     ]
-    assert set(records(out)[0]) == {"id", "key", "input", "ok", "result", "attempts", "slot", "start", "ms"}
+    fields = ["id", "key", "input", "ok", "result", "attempts", "slot", "start", "ms", "function", "source"]
+    assert list(records(out)[0]) == fields
     assert err.startswith("done in 0.")
     assert "3 items   3 ok   0 failed" in err
 
@@ -439,12 +440,13 @@ def test_a_line_is_repainted_where_it_is_in_nobodys_way(monkeypatch, folder, wor
         (["jobs:echo", "--limt", "5", "three.txt"], "unknown option --limt; did you mean --limit?"),
         (["jobs:echo", "three.txt", "--bogus=5"], "unknown option --bogus\n"),
         (["jobs:echo", "three.txt", "-x"], "unknown option -x\n"),
-        (["jobs:echo", "three.txt", "--limit", "-1"], "must be a whole number of 0 or more, got '-1'"),
-        (["jobs:echo", "three.txt", "--limit", "ten"], "must be a whole number of 0 or more, got 'ten'"),
+        (["jobs:echo", "three.txt", "--limit", "-1"], "must be a whole number of 0 or more, or auto, got '-1'"),
+        (["jobs:echo", "three.txt", "--limit", "ten"], "must be a whole number of 0 or more, or auto, got 'ten'"),
+        (["jobs:echo", "three.txt", "--limit", "Auto"], "or auto, got 'Auto'; did you mean auto?"),
         (["jobs:echo", "three.txt", "--head", "0"], "must be a whole number of 1 or more, got '0'"),
         (["jobs:echo", "three.txt", "--arg", "x"], "must be NAME=VALUE, got 'x'"),
         (["jobs:echo", "three.txt", "--arg", "x=1"], "--arg x: jobs:echo has no such parameter"),
-        (["jobs:echo", "three.txt", "--progress", "loud"], "invalid choice: 'loud'"),
+        (["jobs:echo", "three.txt", "--progress", "loud"], "must be one of auto, bar, plain, json, off, got 'loud'"),
         ([], "TARGET is missing"),
         (["jobs:Response", "three.txt"], "jobs:Response is not an async function"),
     ],
@@ -556,7 +558,15 @@ def test_the_end_of_a_run_is_not_cancelled(capfd):
     async def closing():
         options = SimpleNamespace(halt=None, target="jobs:f", limit=1, rate=None)
         reader, stop = SimpleNamespace(total=None), SimpleNamespace(want=int)
-        job = SimpleNamespace(options=options, console=None, reader=reader, display=None, stop=stop, earlier=None)
+        job = SimpleNamespace(
+            options=options,
+            console=None,
+            reader=reader,
+            display=None,
+            stop=stop,
+            earlier=None,
+            retry_on=Exception,
+        )
         run = _run._Run(job)
         run._closing = True
         run._cancel("")

@@ -215,7 +215,7 @@ def test_results_come_while_stdin_is_idle(start):
 
 
 def test_ctrl_c_ends_the_wait_for_an_idle_stdin(start):
-    process = start("map", "jobs:echo")
+    process = start("map", "jobs:echo", "--progress", "off")  # no timer that would wake the loop
     process.stdin.write("1\n")
     process.stdin.flush()
     process.stdout.readline()

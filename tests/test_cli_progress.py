@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
+import paco
 from paco._cli._formats import Problem
 from paco._cli._inputs import Item
 from paco._cli._progress import Display, Progress
@@ -67,6 +68,26 @@ async def test_the_lines_are_repainted_ten_times_a_second():
         "  p50 182ms   p95 182ms   p99 182ms   retried 1,904",
     ]
     assert screen.painted[-1] == ""
+
+
+async def test_a_limit_that_changes_is_shown_as_it_is():
+    screen, tally, progress = made(limit=(limit := paco.Limit(57)))
+    progress.start()
+    tally.started = 50
+    await asyncio.sleep(0.1)
+    limit.limit = 60
+    await asyncio.sleep(0.1)
+    progress.stop()
+    assert [shown.split("   ")[1] for shown in screen.painted[:2]] == ["in flight 50/57", "in flight 50/60"]
+
+
+async def test_a_limit_that_does_not_count_is_not_shown():
+    screen, tally, progress = made(limit=paco.Rate(1))
+    progress.start()
+    tally.started = 50
+    await asyncio.sleep(0.1)
+    progress.stop()
+    assert screen.painted[0].split("   ")[1] == "in flight 50"
 
 
 async def test_what_the_run_waits_for_is_told_with_its_share_of_the_last_ten_seconds():
@@ -167,7 +188,7 @@ async def test_what_earlier_runs_have_done_counts_as_done():
 
 
 async def test_a_plain_line_has_it_all():
-    screen, tally, progress = made(Display.PLAIN, width=200)
+    screen, tally, progress = made(Display.PLAIN, width=200, limit=60)
     progress.start()
     progress.say_state("draining")
     progress.watch(SimpleNamespace(run=Watched(input=1.0)))
@@ -175,7 +196,7 @@ async def test_a_plain_line_has_it_all():
     await asyncio.sleep(10)
     progress.stop()
     assert screen.said == [
-        "  draining  10%  100/1,000  100 ok  0 failed  10/s  50 in flight  eta 1:30  waiting on input 100%"
+        "  draining  10%  100/1,000  100 ok  0 failed  10/s  50/60 in flight  eta 1:30  waiting on input 100%"
     ]
 
 

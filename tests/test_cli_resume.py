@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import linecache
 import os
 import random
 import shlex
@@ -12,8 +13,11 @@ import tracemalloc
 
 import pytest
 
+import paco
 from paco._cli import main
 from paco._cli._resume import Earlier, again
+from paco._records._function import Maker
+from paco.journal import JournalError
 
 pytestmark = pytest.mark.realtime
 
@@ -113,6 +117,55 @@ def test_reordered_grown_and_shrunk_input_resumes_rightly(run, folder):
     assert calls(folder) == ["new"]
 
 
+def test_the_records_of_another_function_are_refused_as_by_the_journal_of_the_library(run, folder):
+    items(folder, "a")
+    run(*WORDS)
+    text = (folder / "out.jsonl").read_text()
+    for option in ("--resume", "--retry-failed"):
+        code, _, err = run("jobs:slow", *WORDS[1:], option)
+        assert code == 2
+        assert err == (
+            "paco: cannot resume from out.jsonl: line 1 was made by work, and TARGET is slow; name another --output\n"
+        )
+    with pytest.raises(JournalError, match="line 1 was made by work, and this is other"):
+        paco.run(paco.map(other, ["a"]).journal("out.jsonl"))
+    assert (folder / "out.jsonl").read_text() == text
+    paco.run(paco.map(other, ["a"]).journal("journal.jsonl"))
+    code, _, err = run("jobs:work", "items.txt", "-o", "journal.jsonl", "--resume")
+    assert "line 1 was made by other, and TARGET is work" in err
+
+
+async def other(item):
+    return item
+
+
+def test_a_function_that_has_changed_goes_on_and_says_so(run, folder):
+    items(folder, "a", "bad", "c")
+    run(*WORDS)
+    changed = "paco: work has changed since the last record of out.jsonl was made; what is recorded stays, "
+    assert changed not in run(*WORDS, "--resume")[2]
+    (folder / "jobs.py").write_text("async def work(item):\n    return 'mended'\n")
+    sys.modules.pop("jobs")
+    importlib.invalidate_caches()
+    linecache.checkcache()
+    code, _, err = run(*WORDS, "--resume")
+    assert code == 0
+    assert err.startswith(changed)
+    assert sorted(record["result"] for record in final(folder).values()) == ["done a", "done c", "mended"]
+    assert changed not in run(*WORDS, "--resume")[2]
+
+
+def test_records_that_name_no_function_are_taken_as_they_are(run, folder):
+    items(folder, "a")
+    run(*WORDS)
+    record = json.loads((folder / "out.jsonl").read_text())
+    del record["function"], record["source"]
+    (folder / "out.jsonl").write_text(json.dumps(record) + "\n")
+    code, _, err = run("jobs:slow", *WORDS[1:], "--resume")
+    assert code == 0
+    assert "1 skipped" in err
+
+
 def test_equal_items_are_told_apart(run, folder):
     items(folder, "a", "b")
     run(*WORDS)
@@ -186,7 +239,8 @@ def test_a_torn_last_line_is_cut(run, folder):
     run(*WORDS, "-k")
     whole = (folder / "out.jsonl").read_bytes()
     second = whole.index(b"\n") + 1
-    for size in range(len(whole)):
+    sizes = {*range(0, len(whole), 23), *range(8), *range(second - 4, second + 8), *range(len(whole) - 4, len(whole))}
+    for size in sorted(sizes):
         (folder / "out.jsonl").write_bytes(whole[:size])
         calls(folder)
         assert run(*WORDS, "--resume")[0] == 0
@@ -272,15 +326,15 @@ def test_an_output_that_another_run_writes_is_refused(run, folder):
 
 def test_what_is_remembered_takes_little_memory(folder):
     with (folder / "out.jsonl").open("w") as file:
-        for number in range(50_000):
+        for number in range(20_000):
             file.write(f'{{"id":{number},"key":"{random.getrandbits(64):016x}","ok":true}}\n')
-    earlier = Earlier("out.jsonl", failed_only=False)
+    earlier = Earlier("out.jsonl", Maker("work", None), failed_only=False)
     tracemalloc.start()
     earlier.load()
     size, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert earlier.records == 50_000
-    assert size / 50_000 < 40
+    assert earlier.records == 20_000
+    assert size / 20_000 < 40
 
 
 # ---- attempts

@@ -22,6 +22,10 @@ async def same(item):
     return item
 
 
+async def divide(item):
+    return 1 // item
+
+
 async def sleepy(item):
     await asyncio.sleep(0)
     return item
@@ -348,6 +352,24 @@ async def test_results_before_an_error_of_the_source_are_delivered():
         assert seen == [0, 1, 2, 3, 4]
 
 
+async def test_a_source_that_merely_has_methods_of_a_stream_is_not_taken_for_one():
+    """Nor is it looked at for them, which took a quarter of the time of a small run."""
+
+    class Feed(Source):
+        def feeds(self, fail):
+            raise AssertionError
+
+        def abandon(self):
+            raise AssertionError
+
+        async def aclose(self):
+            raise AssertionError
+
+    assert await paco.map(same, Feed([1, 2])) == [1, 2]
+    with pytest.raises(ZeroDivisionError):
+        await paco.map(divide, Feed([1, 0]))
+
+
 async def test_an_iterable_that_cannot_be_iterated_raises_when_the_run_starts():
     class Broken:
         def __iter__(self):
@@ -598,6 +620,21 @@ async def test_only_slow_items_beside_others_are_put_off_by_a_turn(monkeypatch, 
     go_by(monkeypatch, clock.look)
     turns = len(await clock.beside(paco.each(take, [cost] * 4000, limit=limit)))
     assert 0 <= turns - per_item * 4000 < 10
+
+
+@pytest.mark.parametrize("limit", [1, 2, 10])
+async def test_quick_items_that_are_suspended_need_no_look_at_the_clock_each_however_few_there_are_at_once(
+    monkeypatch, limit
+):
+    clock = Clock()
+
+    async def take(item):
+        clock.time += 1e-6
+        await asyncio.sleep(0)
+
+    go_by(monkeypatch, clock.look)
+    await paco.each(take, range(4000), limit=limit)
+    assert clock.looks < 4000 / 64 * 2 + 50
 
 
 async def test_slow_items_that_a_limit_object_lets_in_one_by_one_are_not_put_off(monkeypatch):

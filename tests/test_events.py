@@ -337,7 +337,8 @@ async def test_without_a_listener_the_run_is_the_plain_one_and_its_function_is_n
 
 
 def test_what_makes_a_run_tell_has_attributes_of_its_own():
-    own = {name for name in vars(_Watched) if not name.startswith("__")} - {"start", "fail", "_stopping", "_finishing"}
+    extended = {"start", "fail", "_out_of_items", "_stopping", "_finishing"}
+    own = {name for name in vars(_Watched) if not name.startswith("__")} - extended
     with paco.listening(Log()):
         run = Plan("map", same, [1], paco.Limit(1)).run(Drop())
     own |= vars(run).keys()
@@ -653,6 +654,42 @@ async def test_what_keeps_the_next_item_from_starting_is_the_loop_and_in_the_end
         await paco.map(nap, [1, 2, 4], limit=2)
     assert waited(log) == {"limit": 2, "tail": 3}
     assert log[0].run.start == 6
+
+
+async def test_what_keeps_an_item_that_an_async_source_has_given_already_is_the_rate():
+    log, listening = heard()
+    with listening:
+        await paco.map(nap, AsyncSource([1] * 5), limit=paco.Rate(1, per=10))
+    assert waited(log) == {"rate": 40, "tail": 1}
+
+
+async def test_an_async_source_that_is_slower_than_the_rate_is_what_keeps_the_next_item_from_starting():
+    log, listening = heard()
+    with listening:
+        await paco.map(nap, AsyncSource([1] * 3, delay=5), limit=paco.Rate(1, per=6))
+    assert waited(log) == {"input": 5 + 5 + 5 + 5, "rate": 1 + 1}
+
+
+async def test_where_an_async_source_has_ended_what_is_left_is_the_tail():
+    for limit in (5, paco.Rate(1) & paco.Limit(5), paco.Limit(5)):
+        log, listening = heard()
+        with listening:
+            await paco.map(nap, AsyncSource([10, 10]), limit=limit)
+        assert waited(log)["tail"] == 10
+        assert "input" not in waited(log)
+
+
+async def test_the_limit_of_a_run_is_the_one_of_the_moment():
+    async def lower(_):
+        limit.limit = 3
+
+    limit = paco.Limit(9)
+    log, listening = heard()
+    with listening:
+        await paco.map(nap, [1], limit=limit)
+        assert log[0].run.limit == 9
+        await paco.map(lower, [1], limit=limit)
+    assert log.runs()[1].limit == 3
 
 
 # ---- what wrappers mention

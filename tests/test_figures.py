@@ -30,7 +30,16 @@ def test_a_latency_has_three_digits_and_its_unit(seconds, text):
 
 @pytest.mark.parametrize(
     ("part", "whole", "text"),
-    [(0, 0, "0%"), (0, 9, "0%"), (61, 100, "61%"), (4, 1000, "0.4%"), (94, 10_000, "0.9%"), (96, 10_000, "1%")],
+    [
+        (0, 0, "0%"),
+        (0, 9, "0%"),
+        (4, 10_000, "<0.1%"),
+        (5, 10_000, "0.1%"),
+        (4, 1000, "0.4%"),
+        (94, 10_000, "0.9%"),
+        (96, 10_000, "1%"),
+        (61, 100, "61%"),
+    ],
 )
 def test_a_share_is_in_whole_percents_unless_there_is_less(part, whole, text):
     assert share(part, whole) == text

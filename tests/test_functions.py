@@ -7,6 +7,7 @@ import contextvars
 import functools
 import gc
 import inspect
+import itertools
 import weakref
 
 import pytest
@@ -735,7 +736,7 @@ WITH_OPTIONS = [once(raise_exception=True), once(False), times(limit=9), times(9
 BINDERS = [apply, partial, thunk, *BARE]
 
 
-@pytest.mark.parametrize("wrap", [*BARE, *WITH_OPTIONS, partial, compose], ids=str)
+@pytest.mark.parametrize("wrap", [*BARE, *WITH_OPTIONS, partial, compose], ids=itertools.count())
 async def test_they_take_any_callable_whose_result_can_be_awaited(wrap):
     for fn in (add, Add(), Add().__call__, functools.partial(add, b=1), lambda a: add(a, 1)):
         wrapped = wrap(fn)
@@ -743,7 +744,7 @@ async def test_they_take_any_callable_whose_result_can_be_awaited(wrap):
         assert await wrapped(1) == 2
 
 
-@pytest.mark.parametrize("wrap", [*BARE, *WITH_OPTIONS], ids=str)
+@pytest.mark.parametrize("wrap", [*BARE, *WITH_OPTIONS], ids=itertools.count())
 def test_they_keep_the_metadata(wrap):
     wrapped = wrap(add)
     assert (wrapped.__name__, wrapped.__qualname__, wrapped.__doc__) == ("add", "add", "Add.")

@@ -60,6 +60,11 @@ def double():
     return Probe(lambda item: 2 * item, takes=1)
 
 
+def briefly():
+    """Do the same in little time, on a real clock."""
+    return Probe(lambda item: 2 * item, takes=0.01)
+
+
 async def collect(stream):
     """Iterate a stream and return what it gives."""
     return [result async for result in stream]
@@ -890,9 +895,9 @@ async def test_a_result_is_handed_on_at_once_and_those_after_it_in_groups(path, 
 
 
 async def test_no_result_is_handed_on_before_it_is_in_the_file(path):
-    async for item in paco.map(turn, range(300), limit=10).journal(path):
+    async for item in paco.map(turn, range(100), limit=10).journal(path):
         assert item in results(path)
-    async for item in paco.map(turn, range(500, 300, -1), limit=10).journal(path).as_completed():
+    async for item in paco.map(turn, range(200, 100, -1), limit=10).journal(path).as_completed():
         assert item in results(path)
     other = path.with_name("other")
     async for error in paco.map(Failing(9), [9], return_exceptions=True).journal(other):
@@ -1210,9 +1215,16 @@ async def piped(path):
     await (first | paco.map(turn, limit=1)).as_completed().journal(path.with_name("second"))
 
 
+async def fails(item):
+    await asyncio.sleep(1)
+    if item == 1:
+        raise ValueError
+    return item
+
+
 async def failing(path):
     with suppress(ValueError):
-        await paco.map(Failing(1), range(4), limit=2).journal(path)
+        await paco.map(fails, range(4), limit=2).journal(path)
 
 
 @pytest.mark.parametrize("again", [None, 0, 1])
@@ -1297,19 +1309,19 @@ async def test_a_reading_that_somebody_else_cancels_ends_the_run(path, monkeypat
 
 def test_a_loop_that_ends_in_the_middle_leaves_the_file_whole_and_free(path):
     async def main():
-        asyncio.get_running_loop().stream = stream = paco.map(double(), range(100), limit=3).journal(path)
+        asyncio.get_running_loop().stream = stream = paco.map(briefly(), range(100), limit=3).journal(path)
         await anext(stream)
 
     asyncio.run(main())
     assert records(path)
-    assert asyncio.run(collect(paco.map(double(), range(3)).journal(path))) == [0, 2, 4]
+    assert asyncio.run(collect(paco.map(briefly(), range(3)).journal(path))) == [0, 2, 4]
 
 
 def test_a_loop_that_is_gone_leaves_the_file_free(path):
     streams = []
 
     async def main():
-        streams.append(paco.map(double(), range(100), limit=3).journal(path))
+        streams.append(paco.map(briefly(), range(100), limit=3).journal(path))
         await anext(streams[0])
 
     loop = asyncio.new_event_loop()

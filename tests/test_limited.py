@@ -92,6 +92,36 @@ async def test_a_call_that_fails_gives_its_permit_back_and_one_that_is_refused_t
     assert now() == 10
 
 
+@pytest.mark.parametrize("limit", [1, paco.Limit(1) & paco.Rate(1, per=100), asyncio.Semaphore(1)])
+async def test_a_deadline_ends_the_wait_for_the_limit_and_the_permit_is_for_the_next(limit):
+    careful = paco.limited(fetch, limit)
+    first = asyncio.ensure_future(careful("a"))
+    await asyncio.sleep(1)
+    message = r"^paco\.limited: the wait of fetch for its limit did not finish within the deadline of 5 s$"
+    with paco.deadline(5), pytest.raises(TimeoutError, match=message):
+        await careful("b")
+    assert now() == 6
+    assert await first == ("a", 1)
+    assert await careful("c") == ("c", 1)
+
+
+async def test_a_deadline_does_not_end_the_function_which_is_no_call_of_paco():
+    with paco.deadline(5):
+        assert await paco.limited(fetch, 1)("a") == ("a", 1)
+    assert now() == 10
+
+
+async def test_after_the_deadline_nobody_waits_and_what_need_not_wait_is_called():
+    careful = paco.limited(fetch, 1)
+    with paco.deadline(0):
+        first = asyncio.ensure_future(careful("a"))
+        await asyncio.sleep(0)
+        with pytest.raises(TimeoutError, match="the wait of fetch for its limit"):
+            await careful("b")
+    assert now() == 0
+    assert await first == ("a", 1)
+
+
 @pytest.mark.parametrize("again", [None, 0, 1])
 @pytest.mark.parametrize("limits", [[paco.Limit], [paco.Rate], [paco.Limit, paco.Rate]])
 def test_cancelled_at_every_step_it_has_ended(limits, again):
@@ -130,6 +160,13 @@ def test_a_call_in_the_place_of_the_function_is_an_error_that_says_so():
 @pytest.mark.parametrize(("wrong", "error"), [(-1, ValueError), (1.5, TypeError), (True, TypeError), (None, TypeError)])
 def test_what_is_no_limit_is_an_error_at_once(wrong, error):
     with pytest.raises(error, match=r"^paco\.limited: limit must be an int of 0 or more"):
+        paco.limited(fetch, wrong)
+
+
+@pytest.mark.parametrize("wrong", [1.5, True, None, "20", paco.Rate])
+def test_what_is_no_limit_at_all_is_told_that_a_limit_is_more_than_a_number(wrong):
+    expected = r"limit must be an int of 0 or more, or a limit such as paco\.Rate\(50\), got "
+    with pytest.raises(TypeError, match=rf"^paco\.limited: {expected}"):
         paco.limited(fetch, wrong)
 
 

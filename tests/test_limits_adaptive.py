@@ -1,4 +1,8 @@
-"""`paco.Adaptive`: a limit that finds its value by itself, against simulated servers on virtual time."""
+"""`paco.Adaptive`: a limit that finds its value by itself, against simulated servers on virtual time.
+
+An ordinary run meets each kind of server in a few ways; with ``PACO_TEST_ADAPTIVE=all`` in the environment, in all, and
+three times.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import asyncio
 import contextlib
 import itertools
 import math
+import os
 import random
 from collections import deque
 
@@ -40,10 +45,11 @@ class Server:
         rate: Requests that it takes in a second, spread over it by a bucket of as many; the others are refused.
     """
 
-    def __init__(self, most, takes, *, refuses=False, rate=math.inf):
+    def __init__(self, most, takes, *, refuses=False, rate=math.inf, seed=1):
+        self.seed = seed
         self.most, self.rate = most, rate
         self.done, self.refused = [], []
-        self._takes, self._refuses, self._random = takes, refuses, random.Random(1)  # noqa: S311 - to be repeatable, not secret
+        self._takes, self._refuses, self._random = takes, refuses, random.Random(seed)  # noqa: S311 - to be repeatable, not secret
         self._working, self._line = 0, deque()
         self._level, self._filled = 0.0, 0.0
 
@@ -99,31 +105,42 @@ def exponential(dice):
     return dice.expovariate(10)
 
 
-def refuses(most, takes):
-    return Server(most, takes, refuses=True)
+def refuses(most, takes, seed=1):
+    return Server(most, takes, refuses=True, seed=seed)
 
 
-def keeps_waiting(most, takes):
-    return Server(most, takes)
+def keeps_waiting(most, takes, seed=1):
+    return Server(most, takes, seed=seed)
 
 
-def has_a_rate_too(most, takes):
-    return Server(most, takes, refuses=True, rate=6 * most)
+def has_a_rate_too(most, takes, seed=1):
+    return Server(most, takes, refuses=True, rate=6 * most, seed=seed)
 
 
 KINDS = [refuses, keeps_waiting, has_a_rate_too]
 SECONDS = 20
+ALL = os.environ.get("PACO_TEST_ADAPTIVE") == "all"
 
 
-async def use(server, limit, *changes):
+def meetings(*choices):
+    """Combine all choices, with three seeds; in an ordinary run a third, with one, in which each choice still is."""
+    places = [range(1, 4 if ALL else 2), *(range(len(some)) for some in choices)]
+    return [
+        (seed, *(some[place] for some, place in zip(choices, at, strict=True)))
+        for seed, *at in itertools.product(*places)
+        if ALL or sum(at) % 3 == 0
+    ]
+
+
+async def use(server, limit, *changes, seconds=SECONDS):
     """Send it requests without end, each again until it is served, for some seconds before and after each change."""
-    dice = random.Random(1)  # noqa: S311 - to be repeatable, not secret
+    dice = random.Random(server.seed)  # noqa: S311 - to be repeatable, not secret
     call = paco.retry(server, attempts=10**9, on=lambda _: dice.uniform(0.01, 0.03))
     running = asyncio.ensure_future(paco.each(call, itertools.count(), limit=limit))
     for change in changes:
-        await nap(SECONDS)
+        await nap(seconds)
         change()
-    await nap(SECONDS)
+    await nap(seconds)
     running.cancel()
     await asyncio.wait([running])
 
@@ -133,29 +150,30 @@ def served(server, since):
 
 
 def possible(kind, most):
-    """Return how many requests can be served with any fixed limit: as many as the server has time for."""
-    return min(most * 10, kind(most, steady).rate) * SECONDS
+    """Return how many requests can be served with any limit: as many as there is time for, and as the rate allows.
+
+    To the rate of a server the bucket is added, which may have been empty before.
+    """
+    return min(most * 10 * SECONDS, kind(most, steady).rate * (SECONDS + 1))
 
 
 # ---- it finds the limit
 
 
-@pytest.mark.parametrize("start", [1, 500])
-@pytest.mark.parametrize("takes", [steady, exponential])
-@pytest.mark.parametrize("kind", KINDS)
-def test_it_comes_within_15_percent_of_the_best_fixed_limit_from_wherever_it_starts(kind, takes, start):
-    server = kind(20, takes)
+@pytest.mark.parametrize(("seed", "kind", "takes", "start"), meetings(KINDS, [steady, exponential], [1, 500]))
+def test_it_comes_within_15_percent_of_the_best_fixed_limit_from_wherever_it_starts(seed, kind, takes, start):
+    server = kind(20, takes, seed)
     testing.run(use(server, paco.Adaptive(start=start, drop_on=Busy)))
     assert served(server, 0) >= 0.85 * possible(kind, 20)
 
 
-@pytest.mark.parametrize("capacities", [(20, 50), (50, 20)])
-@pytest.mark.parametrize("takes", [steady, exponential])
-@pytest.mark.parametrize("kind", KINDS)
-def test_it_follows_when_the_server_becomes_faster_or_slower(kind, takes, capacities):
-    before, after = capacities
-    server = kind(before, takes)
+CHANGES = [(10, 25), (25, 10), *([(20, 50), (50, 20)] if ALL else [])]
 
+
+@pytest.mark.parametrize(("seed", "kind", "takes", "change"), meetings(KINDS, [steady, exponential], CHANGES))
+def test_it_follows_when_the_server_becomes_faster_or_slower(seed, kind, takes, change):
+    before, after = change
+    server = kind(before, takes, seed)
     testing.run(use(server, paco.Adaptive(drop_on=Busy), lambda: server.change(after)))
     assert served(server, 0) >= 0.85 * possible(kind, before)
     assert served(server, SECONDS) >= 0.85 * possible(kind, after)
@@ -175,7 +193,7 @@ def test_few_are_refused_once_it_is_found(start):
 def test_the_line_stays_short_once_it_is_found(start):
     server = keeps_waiting(20, steady)
     limit = paco.Adaptive(start=start)
-    testing.run(use(server, limit, lambda: None))
+    testing.run(use(server, limit, seconds=40))
     later = [decision for decision in limit.history if decision.when > 25]
     assert all(10 <= decision.limit <= 60 for decision in later)
     assert all(decision.short <= 0.25 for decision in later)
@@ -461,7 +479,7 @@ async def test_if_fewer_are_as_slow_the_limit_is_what_it_was():
 async def test_when_fewer_are_faster_than_ever_there_was_a_line_all_the_time_and_it_goes_lower_again():
     """From 500 at a server of 20 that lets the others wait, there is nothing but a line."""
     limit, server = adaptive(start=500), keeps_waiting(20, steady)
-    await use(server, limit, lambda: None)
+    await use(server, limit)
     lower = [decision.limit for decision in itertools.takewhile(lambda one: one.why == "lower", limit.history)]
     assert len(lower) > 5
     assert 10 < lower[-1] < 20
@@ -721,7 +739,7 @@ class HttpServer:
 
 @pytest.mark.realtime
 @pytest.mark.parametrize("start", [1, 100])
-async def test_with_a_real_server_and_retry_all_items_succeed_at_a_good_part_of_its_capacity(start):
+async def test_with_a_real_server_and_retry_all_items_succeed_and_few_are_refused_once_it_is_found(start):
     server, limit = HttpServer(), adaptive(start=start)
 
     async def fetch(number):
@@ -732,11 +750,8 @@ async def test_with_a_real_server_and_retry_all_items_succeed_at_a_good_part_of_
 
     call = paco.retry(fetch, attempts=10**6, on=lambda error: error.args[0])
     async with server.running() as client:
-        begun = now()
-        results = await paco.map(call, range(400), limit=limit)
-        took = now() - begun
-    assert results == [str(number) for number in range(400)]
-    assert server.served == 400
+        results = await paco.map(call, range(250), limit=limit)
+    assert results == [str(number) for number in range(250)]
+    assert server.served == 250
     assert server.refused < 1000
-    assert 400 / took > 0.4 * 10 / 0.05
-    assert 3 < limit.limit < 40
+    assert limit.limit < 40

@@ -582,6 +582,7 @@ async def test_the_base_has_an_answer_to_everything_but_acquire():
     limit = paco.Limiter()
     assert (limit.most, limit.free, limit.lookahead) == (sys.maxsize, 1, 0)
     assert limit.release(None) is None
+    assert limit.paused(None) == 0
     for asked in (limit.acquire, limit.reserve):
         with pytest.raises(NotImplementedError):
             await asked()
@@ -599,6 +600,18 @@ async def test_a_limit_of_ones_own_hears_of_each_start_and_how_it_ended():
     assert results[0] == 0
     assert [entry for entry in log if entry != "-a"] == ["+a", "!a", "+a", "!a", "-a ValueError"]
     assert log.count("-a") == 1
+
+
+async def test_what_a_limit_raises_at_the_end_of_items_is_told_once_for_each_and_hides_no_error_of_theirs():
+    async def work(item):
+        await nap(1)
+        if item == 0:
+            raise ValueError("of the item")
+
+    with pytest.raises(KeyError) as caught:
+        await paco.map(work, range(3), limit=Noted("a", [], fails="release"))
+    meanwhile = "item 0: ValueError('of the item'); its limit: KeyError('a'); its limit: KeyError('a')"
+    assert caught.value.__notes__ == ["paco.map: its limit", f"paco.map: 3 more failed meanwhile: {meanwhile}"]
 
 
 async def test_what_a_limit_raises_ends_the_run():

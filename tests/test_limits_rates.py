@@ -9,7 +9,7 @@ import time
 from fractions import Fraction
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import paco
@@ -346,6 +346,40 @@ async def test_a_pause_extends_an_earlier_one_and_never_shortens_it():
     limit.pause(0.5)
     await asyncio.gather(*tasks)
     assert starts == [(0, 11), (1, 11)]
+
+
+@pytest.mark.parametrize(("pauses", "starts_at"), [([9], 10), ([30], 31), ([1, 30], 32), ([30, 1], 31)])
+async def test_a_pause_holds_what_has_a_booking_already_and_waits_for_another_rate(pauses, starts_at):
+    """The slow rate is asked first, and has given its booking; the fast one gives its own at 10 s."""
+    slow, fast, starts = paco.Rate(1, per=10), paco.Rate(1, per=5), []
+    fast.pause(10)
+    tasks = await queued(slow & fast, 2, starts)
+    for seconds in pauses:
+        await nap(1)
+        slow.pause(seconds)
+    await asyncio.gather(*tasks)
+    assert starts == [(0, starts_at), (1, starts_at + 10)]
+
+
+async def test_a_pause_that_is_made_longer_while_a_booking_waits_for_its_end_is_waited_for():
+    slow, fast, starts = paco.Rate(1, per=10), paco.Rate(1, per=5), []
+    fast.pause(1)
+    tasks = await queued(slow & fast, 1, starts)
+    slow.pause(3)
+    await nap(2)
+    slow.pause(10)
+    await asyncio.gather(*tasks)
+    assert starts == [(0, 12)]
+
+
+async def test_a_pause_of_one_key_holds_what_waits_for_another_limit():
+    polite, everybody, starts = paco.PerKey(str, lambda: paco.Rate(1)), paco.Rate(1, per=10), []
+    await everybody.acquire()
+    tasks = await queued(polite & everybody, 1, starts)
+    await nap(5)
+    polite.limit_of("None").pause(20)
+    await asyncio.gather(*tasks)
+    assert starts == [(0, 25)]
 
 
 async def test_a_pause_by_an_item_holds_the_next_one():
@@ -716,7 +750,6 @@ async def play(limit, callers, pauses):
     return starts
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(RATES, SPANS, st.integers(1, 5), CALLERS, PAUSES)
 async def test_who_starts_when_is_what_the_model_says_and_no_window_is_broken(n, per, burst, callers, pauses):
     callers, pauses = apart(callers, pauses)
@@ -737,7 +770,6 @@ async def test_who_starts_when_is_what_the_model_says_and_no_window_is_broken(n,
         assert not any(begin <= since < end for begin, end in pauses)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(st.tuples(MOMENTS, st.sampled_from([1, 2, 3, 0.5, 10, 1 / 3])), max_size=6),
     st.integers(1, 4),

@@ -381,6 +381,19 @@ async def test_at_most_as_many_items_as_the_limit_rest_and_memory_stays_bounded(
     assert fetch.running == 0
 
 
+async def test_a_limit_that_has_become_lower_lets_others_begin_while_as_many_rest_as_it_once_allowed(longest):
+    """Else a limit that is low for a moment, as `Adaptive` is when it looks, idles until they come back."""
+    limit = paco.Limit(10)
+    fetch = Flaky(lambda item: item < 10, takes=1)
+    running = asyncio.ensure_future(paco.map(paco.retry(fetch, wait=100, max_wait=100), range(30), limit=limit))
+    await asyncio.sleep(1.5)
+    limit.limit = 2
+    assert await running == list(range(30))
+    assert fetch.times[:20] == [0] * 10 + [1] * 10
+    assert fetch.times[20:30] == [2 + number // 2 for number in range(10)]
+    assert fetch.times[30:] == [101 + number // 2 for number in range(10)]
+
+
 @pytest.mark.parametrize("pause", [0, 7])
 @pytest.mark.parametrize("count", [None, 1, 2, 100])
 async def test_every_attempt_pays_the_rate(count, pause):

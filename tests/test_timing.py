@@ -7,6 +7,7 @@ import contextlib
 import functools
 import gc
 import inspect
+import itertools
 import time
 import weakref
 
@@ -583,7 +584,7 @@ def unawaitable(seconds):
     return seconds
 
 
-@pytest.mark.parametrize("wrap", [*BARE, *WITH_OPTIONS], ids=str)
+@pytest.mark.parametrize("wrap", [*BARE, *WITH_OPTIONS], ids=itertools.count())
 async def test_they_take_any_callable_whose_result_can_be_awaited(wrap):
     for fn in (
         nap,
@@ -598,7 +599,7 @@ async def test_they_take_any_callable_whose_result_can_be_awaited(wrap):
         assert wrapped.__wrapped__ is fn
 
 
-@pytest.mark.parametrize("wrap", [*BARE, *WITH_OPTIONS], ids=str)
+@pytest.mark.parametrize("wrap", [*BARE, *WITH_OPTIONS], ids=itertools.count())
 def test_they_keep_the_metadata(wrap):
     wrapped = wrap(nap)
     assert (wrapped.__name__, wrapped.__doc__, wrapped.__module__) == ("nap", "Sleep.", __name__)

@@ -13,6 +13,7 @@ The layers, from the bottom up; a module imports only from those before it:
     _jobs  _groups  _executor       groups of coroutines, and the futures of their calls
     _shared                         calls that several callers share
     _loops  _timing  _functions     loops, time, and functions of functions
+    _limited                        limits on functions
     _retries  _hedging              more than one attempt at a call: one after the other, and beside each other
     _listeners                      the listeners that come with it
     _run                            from sync code
@@ -32,6 +33,7 @@ from paco._executor import ConcurrentExecutor, concurrent
 from paco._functions import apply, compose, constant, curry, identity, once, partial, thunk, times, wraps
 from paco._groups import gather, race, series, wait
 from paco._hedging import hedge
+from paco._limited import limited
 from paco._listeners import progress, trace
 from paco._loops import interval, until, whilst
 from paco._mapping import each, flat_map, map, repeat
@@ -43,7 +45,7 @@ from paco._stage import Stage
 from paco._stream import Stream
 from paco._timing import TimeoutLimit, defer, throttle, timeout
 from paco.events import listening
-from paco.limits import Adaptive, Limit, Limiter, PerKey, Rate, limited
+from paco.limits import Adaptive, Limit, Limiter, PerKey, Rate
 
 __version__ = "0.1.0"
 

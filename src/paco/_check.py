@@ -196,7 +196,9 @@ def _number(name: str, parameter: str, value: object, expected: str) -> float:
 
 
 def limit(name: str, value: object, parameter: str = "limit") -> int:
-    """Demand a limit that is a number: an ``int`` of 0 (no limit) or more."""
+    """Demand a limit that is a number: an ``int`` of 0 (no limit) or more. What is none may be meant for a limit."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(_message(name, parameter, "an int of 0 or more, or a limit such as paco.Rate(50)", value))
     return integer(name, parameter, value, 0)
 
 

@@ -34,6 +34,8 @@ class Crew(Nursery):
         "_workers",
     )
 
+    _attention: int  # when as many items have been started, a worker asks before it takes another
+
     def __init__(self, name: str, limit: int, timeout: float | None) -> None:
         super().__init__(name, timeout)
         self._limit = limit
@@ -41,7 +43,6 @@ class Crew(Nursery):
         self._idle = 0  # those of them that are not in an item
         self._resting: int = 0  # the tasks that have given their slot away for a while
         self._returning: deque[tuple[asyncio.Task[None], asyncio.Future[None]]] = deque()  # those that want one again
-        self._attention = -1  # when as many items have been started, a worker asks before it takes another
         self._growing = False
         self._exhausted = False  # whether there are no more items
 

@@ -83,9 +83,10 @@ def deadline(seconds: float | None) -> Deadline:
     """Set an end for all calls of paco in a ``with`` block, and in whatever they run.
 
     Each call that has a timeout keeps to whichever end is nearer: every function over items, `gather`, `series`,
-    `race`, the executor, `timeout`, `TimeoutLimit` and `hedge` raise ``TimeoutError`` when the time is up, `wait`
-    returns, and `retry` makes no attempt that would begin after it. Inside of another deadline the nearer one holds:
-    whoever is called can have less time than the caller, not more. Items inherit it, as they do context variables.
+    `race`, the executor, `timeout`, `TimeoutLimit` and `hedge` raise ``TimeoutError`` when the time is up, and so does
+    `limited` while it waits; `wait` returns, and `retry` makes no attempt that would begin after it. Inside of another
+    deadline the nearer one holds: whoever is called can have less time than the caller, not more. Items inherit it, as
+    they do context variables.
 
     It does not cancel the block: what is no call of paco goes on, such as to write down what has been finished. For
     that, put a `TimeoutLimit` inside: ``with paco.deadline(30), paco.TimeoutLimit(None):``.

@@ -74,7 +74,6 @@ class Run(Crew):
     )
 
     _looked: float  # the time of the last look at the clock
-    _counted: int  # how many items had been started then
     _since: float  # when the present turn began for this run
 
     #: Whether slow items are started in batches.
@@ -101,6 +100,7 @@ class Run(Crew):
         self._catch = catch
         self._offset = offset
         self.started: int = offset
+        self._counted = offset  # how many items had been started at the last look at the clock
         self._stride = 2  # items between two looks at the clock: 1 where they have turned out to be slow
         self._turn = 0  # that of the last look at the clock
         self._consumer: asyncio.Future[None] | None = None
@@ -195,17 +195,21 @@ class Run(Crew):
         return 0
 
     def _look(self) -> None:
-        """Look at the clock: from one look to the next in a turn, it tells how long an item holds the loop."""
+        """Look at the clock: from one look to the next in a turn, it tells how long an item holds the loop.
+
+        From one turn to the next it tells how long at most: the loop may have waited.
+        """
         number = _turn.present(self._loop)
         now = perf_counter()
-        if self._turn != number:
+        begins = self._turn != number
+        if begins:
             self._turn = number
             self._since = now
             _turn.runs += 1
-        elif count := self.started - self._counted:
+        if count := self.started - self._counted:
             each = (now - self._looked) / count
             if each > _SLOW:
-                self._stride = 1
+                self._stride = self._stride if begins else 1
             elif each * self._stride < SLICE / 8:
                 self._stride = min(2 * self._stride, _STRIDE)
             elif each * self._stride > SLICE / 4:

@@ -53,8 +53,10 @@ def latency(seconds: float) -> str:
 
 
 def share(part: float, whole: float) -> str:
-    """Return ``61%``, and ``0.4%`` where whole ones would say nothing; ``0%`` of nothing."""
+    """Return ``61%``, ``0.4%`` where whole ones would say nothing, ``<0.1%`` for still less; ``0%`` of nothing."""
     percent = 100 * part / whole if whole else 0.0
+    if 0 < percent < 0.05:  # noqa: PLR2004 - what rounds to nothing
+        return "<0.1%"
     return f"{percent:.1f}%" if 0 < percent < 0.95 else f"{percent:.0f}%"  # noqa: PLR2004 - what rounds to a whole one
 
 

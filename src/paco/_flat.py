@@ -28,7 +28,7 @@ def leaves(nested: Iterable[Any]) -> Generator[Any]:
             close(iterator)
 
 
-class AsyncLeaves(AsyncIterator[Any]):
+class AsyncLeaves(AsyncIterator[Any], Upstream):
     """The leaves of an async source, which hides nothing of a source that is a run itself: see `Upstream`."""
 
     def __init__(self, source: Any) -> None:

@@ -61,6 +61,7 @@ class Paced(Run):
         "_at_gate",
         "_buffer",
         "_burst",
+        "_could_run",
         "_held",
         "_limiter",
         "_off_duty",
@@ -94,6 +95,7 @@ class Paced(Run):
         self._permits: dict[asyncio.Task[None], Start] = {}  # what runs, by its worker
         self._at_gate = False
         self._burst = 1
+        self._could_run = 0  # how many could run at once, at most, while the present ones went to rest
         self._off_duty: list[asyncio.Future[None]] = []  # workers that wait for the gate; the last is next
 
     # ---- growing
@@ -166,9 +168,12 @@ class Paced(Run):
         try:
             if task in self._permits:
                 del self._permits[task]
-                released = self._give_back(start.permit, failed)
-                if released is not None:
-                    await self._heard(released)
+                try:
+                    released = self._give_back(start.permit, failed)
+                    if released is not None:
+                        await self._heard(released)
+                except Exception:
+                    released = None  # it has been told; what has become of the item is to be told as well
             return failed is None or self._item_failed(failed, start.number, start.item)
         finally:
             del self, failed, start  # the frames of an error that is kept lead back here
@@ -277,6 +282,7 @@ class Paced(Run):
             await asyncio.sleep(seconds)
             return
         start = self._permits.pop(task)
+        self._could_run = max(self._limiter.most, self._could_run if self._resting else 0)
         self._resting += 1
         try:
             released = self._give_back(start.permit, error)
@@ -293,7 +299,8 @@ class Paced(Run):
     def _too_many_rest(self) -> bool:
         """Say whether nothing new may start: all who rest come back, so that memory is bounded by their number.
 
-        They have no permit, so that every attempt takes a new one; as many may rest as run, and no more begin.
+        They have no permit, so that every attempt takes a new one; as many may rest as run, or could have run when they
+        began to rest, and no more begin.
         """
-        most = min(self._limiter.most, _RESTING)
+        most = min(max(self._limiter.most, self._could_run), _RESTING)
         return self._resting >= most and self._resting + len(self._permits) >= 2 * most

@@ -68,7 +68,8 @@ def retry(
     (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/). Meanwhile an item of a run gives its
     slot and its permits to another one, and takes new ones before the next attempt: others go on, and every attempt
     pays the rate. As many items as the limit may rest while as many run; then nothing new begins before one is through,
-    so that memory stays bounded. Elsewhere it is a plain sleep.
+    so that memory stays bounded. One whose rest is cut short, by a timeout around the call, does not wait for a slot:
+    what it still does, it does beside the others. Elsewhere it is a plain sleep.
 
     When no attempt is left the last exception is raised itself, with a note that tells the attempts and the time. So it
     is, at once, when ``on`` does not want it retried, when the budget is spent, or when the pause would not end before

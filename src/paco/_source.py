@@ -8,9 +8,10 @@ or a context variable inside one belongs to the task that entered it.
 from __future__ import annotations
 
 import inspect
+from abc import abstractmethod
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable
-from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from paco._check import discard
 from paco._errors import trim
@@ -25,13 +26,25 @@ if TYPE_CHECKING:
 _LEAD = 64
 
 
-@runtime_checkable
-class Upstream(Protocol):
-    """A source that is a run itself: it is told at once where its failure goes, and is closed when it is left."""
+class Upstream:
+    """A source that is a run itself: it is told at once where its failure goes, and is closed when it is left.
 
-    def feeds(self, fail: Callable[[BaseException], None]) -> None: ...
-    def abandon(self) -> None: ...
-    async def aclose(self) -> None: ...
+    A base class, not a protocol: to ask an object whether it has the methods took 28 % of a call of `paco.hedge`.
+    """
+
+    __slots__ = ()
+
+    @abstractmethod
+    def feeds(self, fail: Callable[[BaseException], None]) -> None:
+        """Hear what is to be called with a failure, beside raising it."""
+
+    @abstractmethod
+    def abandon(self) -> None:
+        """Hear that nobody will ask for more."""
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """End, and wait until everything has."""
 
 
 class Demand(Protocol):
@@ -88,6 +101,10 @@ class Reader:
     def ready(self) -> bool:
         """Say whether a worker would get an answer: an item, the error or the end."""
         return bool(self._items) or self.ended
+
+    def over(self) -> bool:
+        """Say whether the source has ended and all of its items have been taken."""
+        return self.ended and not self._items
 
     def waiting(self) -> int:
         """Return how many items have been read and not been taken; an error counts, it wants to be raised."""

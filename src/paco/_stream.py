@@ -13,7 +13,7 @@ from paco import _check
 from paco._answer import Answer
 from paco._outcomes import Unfinished, settled
 from paco._sinks import NOTHING, SKIP, InOrder
-from paco._source import close
+from paco._source import Upstream, close
 from paco._types import R, T_co
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 class Stream(
     Coroutine[Any, Any, list[T_co]],  # pyright: ignore[reportInvalidTypeArguments]
     AsyncIterator[T_co],
+    Upstream,
     Generic[T_co],
 ):
     """The results of an async function over items: ``await`` it for the list, or iterate it in constant memory.

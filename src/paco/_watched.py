@@ -22,6 +22,7 @@ from paco._source import Calls, Upstream
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from paco._paced import Start
     from paco._sinks import Sink
     from paco.events import Ear
 
@@ -62,6 +63,10 @@ class _Watched(_Base):
     def _most(self) -> int:
         """Return how many items may be in flight at once at this moment."""
         return self._limit
+
+    def _holds(self) -> bool:
+        """Say whether an item has been taken that may not start yet."""
+        return False
 
     def _shown(self) -> int:
         most = self._most()
@@ -157,18 +162,26 @@ class _Watched(_Base):
     def _count(self, now: float, ended: int = -1) -> None:
         """Count the time since the last event for what has kept an item from starting, and see what does from now on.
 
-        Nothing that this depends on changes before the next event: when it does, an item starts at once.
+        Nothing that this depends on changes before the next event: when it does, an item starts at once. What may be in
+        between, an item that is held or the end of the source, counts as an event here.
         """
-        reason = self._reason
-        self._waits[reason if reason != self._held_back_by or not self._exhausted else _TAIL] += now - self._last
+        stream, reader, reason = self._stream, self._reader, self._reason
+        if reason == self._held_back_by and (self._exhausted or (reader is not None and reader.over())):
+            reason = _TAIL
+        self._waits[reason] += now - self._last
         self._last = now
-        stream, reader = self._stream, self._reader
         if self._running >= self._most():
             self._reason = _LIMIT
+        elif self._holds():
+            self._reason = self._held_back_by
         elif stream is not None and stream.room(self.started) <= self.started:
             self._reason = _OUTPUT if stream.ready() or _is_next(stream, ended) else _ORDER
         else:
             self._reason = self._held_back_by if reader is None or reader.ready() else _INPUT
+
+    def _out_of_items(self) -> None:
+        self._count(self._clock())
+        super()._out_of_items()
 
     # ---- ending
 
@@ -203,6 +216,19 @@ class WatchedPaced(_Watched, Paced):
 
     def _most(self) -> int:
         return self._limiter.most
+
+    def _count(self, now: float, ended: int = -1) -> None:
+        super()._count(now, ended)
+        self._view.limit = self._shown()  # it may have changed
+
+    def _holds(self) -> bool:
+        return self._held > 0
+
+    def _take(self, turn: int) -> Start | None:
+        start = super()._take(turn)
+        if start is not None and self._reader is not None:
+            self._count(self._clock())
+        return start
 
 
 def _is_next(stream: InOrder, index: int) -> bool:

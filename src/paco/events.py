@@ -53,7 +53,7 @@ class Run:
         id: Another number for each run of the process.
         name: The operation: ``map``.
         function: The name of the function over the items; empty where each item is a call itself, as for ``gather``.
-        limit: Items in flight at most; 0 for no limit.
+        limit: Items in flight at most, by the limit as it is now; 0 for no limit.
         total: How many items there are, if the source can tell.
         parent: The run that has an item which started this one, or ``None``.
         feeds: The run that reads the results of this one, the next stage of a pipeline, or ``None``.

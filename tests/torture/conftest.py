@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from paco import testing
 
+HERE = Path(__file__).parent
 POINTS = "cancellation points"
 
 
@@ -27,3 +30,11 @@ def pytest_terminal_summary(terminalreporter):
     points = [value for report in reports for name, value in report.user_properties if name == POINTS]
     if points:
         terminalreporter.write_line(f"{POINTS}: {sum(points):,}, passed without a leak, and none was swallowed")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Run these without coverage, which would take most of the time: what they run, the others run as well."""
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker(pytest.mark.no_cover)

@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import os
 
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 
 
 def examples(default: int = 50) -> settings:
-    """Return the decorator of a law: how often it is tried, without a limit of time for one example."""
-    count = int(os.environ.get("PACO_TEST_EXAMPLES") or default)
-    return settings(max_examples=count, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
+    """Return the decorator of a law: how often it is tried."""
+    return settings(max_examples=int(os.environ.get("PACO_TEST_EXAMPLES") or default))

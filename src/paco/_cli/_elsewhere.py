@@ -41,5 +41,5 @@ async def elsewhere(
         dump_function(name, function)
     except (ImportError, TypeError, ValueError) as error:
         raise CommandError(message(error).removeprefix("paco.")) from None
-    async with Calling("map", function, engine, limit, _MOST, options.limit) as calls:
+    async with Calling("map", function, engine, limit, _MOST, limit if isinstance(limit, int) else 0) as calls:
         yield calls.function, calls.limit

@@ -20,7 +20,8 @@ from paco._cli._resume import Earlier
 from paco._cli._run import Job, run
 from paco._cli._stop import Stop
 from paco._cli._target import find_target
-from paco._console import Console
+from paco._console import Console, safe
+from paco._records._function import made_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
     from paco._cli._dry import Plan
     from paco._cli._options import MapOptions
     from paco._cli._stop import Interrupts
+    from paco._records._function import Maker
+
+
+_CHANGED = "{} has changed since the last record of {} was made; what is recorded stays, the rest runs as it is now"
 
 
 def map_command(words: Sequence[str], interrupts: Interrupts) -> int:
@@ -62,13 +67,17 @@ def _run(
         if options.dry_run:
             return asyncio.run(dry_run(options, inputs))
     with open_output(options.output, standard.output, inputs, interrupts) as output:
-        earlier = _earlier(options, output, interrupts)
+        maker = made_by(found)
+        earlier = _earlier(options, output, maker, interrupts)
+        if earlier is not None and earlier.changed:
+            console.say(safe(f"paco: {_CHANGED.format(maker.name, options.output)}"))
         terminal = _announce(inputs, standard.input, console)
         stop = Stop()
         job = Job(
             options=options,
             words=words,
             target=target,
+            made_by=maker.fields(),
             retry_on=on,
             earlier=earlier,
             reader=_reader(options, inputs, stop, earlier),
@@ -91,14 +100,14 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-def _earlier(options: MapOptions, output: int, interrupts: Interrupts) -> Earlier | None:
+def _earlier(options: MapOptions, output: int, maker: Maker, interrupts: Interrupts) -> Earlier | None:
     """Return what earlier runs have left in the output, if this one is to go on from there."""
     if not (options.resume or options.retry_failed):
         end_torn_line(options.output, output)
         return None
     if not is_regular(output):
         raise CommandError(f"cannot resume from {options.output}: it is no regular file")
-    earlier = Earlier(options.output, failed_only=options.retry_failed)
+    earlier = Earlier(options.output, maker, failed_only=options.retry_failed)
     with interrupts.raising():
         earlier.load()
     end_torn_line(options.output, output)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import itertools
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
 
 from paco._cli._errors import CommandError, suggest
 from paco._cli._formats import FORMATS
 from paco._cli._progress import MODES
-from paco._cli._words import Halt, Rate, duration, halt, pair, rate, whole_number
+from paco._cli._words import Halt, Rate, duration, halt, limit, pair, rate, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +39,7 @@ class MapOptions(NamedTuple):
 
     target: str
     inputs: list[str]
-    limit: int
+    limit: int | Literal["auto"]
     rate: Rate | None
     timeout: float | None
     retries: int
@@ -107,8 +107,8 @@ def _add_what(parser: _Parser) -> None:
 
 def _add_pace(parser: _Parser) -> None:
     group = parser.add_argument_group("pace")
-    limit = "items in flight at once; 0: no limit (default: 32)"
-    group.add_argument("-l", "--limit", type=whole_number(0), default=32, metavar="N", help=limit)
+    at_once = "items in flight at once; 0: no limit; auto: as many as turn out to be good (default: 32)"
+    group.add_argument("-l", "--limit", type=limit, default=32, metavar="N", help=at_once)
     group.add_argument("-r", "--rate", type=rate, metavar="N/UNIT", help="starts per s, m or h at most, e.g. 50/s")
     group.add_argument("-t", "--timeout", type=duration, metavar="DUR", help="for each attempt, e.g. 30s")
     retries = "further attempts, after exponential back-off with full jitter (default: 0)"
@@ -158,7 +158,7 @@ def _add_look(parser: _Parser) -> None:
     dry = "import TARGET, check its parameters, count the items; run nothing"
     group.add_argument("-n", "--dry-run", action="store_true", help=dry)
     progress = "auto: live lines on a terminal (bar: anywhere), else plain: a line each 10 s; json: each second; off"
-    group.add_argument("--progress", choices=MODES, default="auto", metavar="MODE", help=progress)
+    group.add_argument("--progress", type=_mode, default="auto", metavar="MODE", help=progress)
     group.add_argument("--report", metavar="FILE", help="write a page of HTML with pictures of the run")
     group.add_argument("--trace", metavar="FILE", help="write a trace for https://ui.perfetto.dev")
     group.add_argument("-h", "--help", action="store_true", help="show this")
@@ -177,6 +177,12 @@ def _add_input(parser: _Parser) -> None:
     group.add_argument(
         "--arg", type=pair, action="append", default=[], dest="arguments", metavar="NAME=VALUE", help=argument
     )
+
+
+def _mode(text: str) -> str:
+    if text not in MODES:
+        raise argparse.ArgumentTypeError(f"must be one of {', '.join(MODES)}, got {text!r}{suggest(text, MODES)}")
+    return text
 
 
 def _format(text: str) -> str:

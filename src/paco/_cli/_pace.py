@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import builtins
 import importlib
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import paco
 from paco._cli._errors import CommandError, suggest
 from paco._cli._target import find_target
+from paco._cli._words import AUTO
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,16 +22,40 @@ if TYPE_CHECKING:
 
     _Verdict: TypeAlias = Callable[[Exception], Any]
 
+#: What means that too much was in flight, where nobody says what does; and the statuses of HTTP that do.
+_OVERLOADS = (TimeoutError, ConnectionError)
+_BUSY = {429, 503}  # Too Many Requests, Service Unavailable: RFC 6585, section 4; RFC 9110, section 15.6.4
 #: Starts a second for each further one that may be made up for at once, since real timers are late by a millisecond.
 _EACH_BURST = 250
 
 
-def limit_of(options: MapOptions) -> int | paco.Limiter:
-    """Return what ``--limit`` and ``--rate`` say."""
-    if options.rate is None:
-        return options.limit
-    rate = _rate(options.rate)
-    return rate & paco.Limit(options.limit) if options.limit else rate
+def limit_of(options: MapOptions, on: _Verdict | type[Exception]) -> int | paco.Limiter:
+    """Return what ``--limit`` and ``--rate`` say, where ``on`` says which errors are to be retried."""
+    limit = paco.Adaptive(drop_on=too_many(on)) if options.limit == AUTO else options.limit
+    return limit if options.rate is None else _rate(options.rate) & limit
+
+
+def too_many(on: _Verdict | type[Exception]) -> Callable[[Exception], bool]:
+    """Return which errors mean that too much was in flight: what ``--retry-on`` names, else the signs of overload."""
+    return _is_overload if isinstance(on, type) else partial(_is_wanted, on)
+
+
+def _is_wanted(on: _Verdict, error: Exception) -> bool:
+    try:
+        return on(error) is not False
+    except Exception:  # of the user's, and told where it is asked about a retry
+        return False
+
+
+def _is_overload(error: Exception) -> bool:
+    """Say whether an error is a timeout, a refused connection, or tells a status of HTTP that says "too many"."""
+    if isinstance(error, _OVERLOADS):
+        return True
+    with suppress(Exception):  # what attributes do is up to their class
+        # aiohttp: error.status; httpx and requests: error.response.status_code
+        told: Any = getattr(error, "response", error)
+        return getattr(told, "status", getattr(told, "status_code", None)) in _BUSY
+    return False
 
 
 def _rate(rate: Rate) -> paco.Rate:

@@ -14,6 +14,7 @@ from paco._console import fit
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import paco
     from paco import events
     from paco._cli._formats import Problem
     from paco._cli._inputs import Item
@@ -48,7 +49,7 @@ class Progress:
         total: How many items there are, as far as that is known.
         display: How.
         title: What to call the run.
-        limit: Items in flight at most; 0 for no limit.
+        limit: That of the run.
         cap: The highest rate, as it was said.
     """
 
@@ -60,7 +61,7 @@ class Progress:
         display: Display,
         *,
         title: str = "",
-        limit: int = 0,
+        limit: int | paco.Limiter = 0,
         cap: str = "",
     ) -> None:
         self._console = console
@@ -135,8 +136,8 @@ class Progress:
 
     # ---- the end
 
-    def summary(self, ended: str = "done", again: str = "") -> None:
-        """Say how it went: in all, the failures by kind, and the command that runs what is left."""
+    def summary(self, ended: str = "done", again: str = "", found: int = 0) -> None:
+        """Say how it went: in all, the limit found, the failures by kind, and the command that runs what is left."""
         if self._display is Display.OFF:
             return
         seconds = self._loop.time() - self._began
@@ -146,5 +147,5 @@ class Progress:
             self._console.say(json.dumps(facts))
             return
         width = self._console.width()
-        first, *rest = summary(self._tally, self._total(), seconds, width=width, again=again)
+        first, *rest = summary(self._tally, self._total(), seconds, width=width, found=found, again=again)
         self._console.say("\n".join([f"{self._console.style(ended, 'bold')} {first}", *rest]))

@@ -36,6 +36,7 @@ class _Line(NamedTuple):
     end: float
     attempts: int
     problem: Problem | None
+    function: str
 
 
 def report_command(words: Sequence[str]) -> int:
@@ -77,13 +78,14 @@ def _read(path: str) -> tuple[Record, Tally]:
     """Return what the last record of each item says, as it would have been recorded."""
     from paco._pictures._record import Record
 
-    index, first, last, slots = Index(), float("inf"), 0.0, 0
+    index, first, last, slots, function = Index(), float("inf"), 0.0, 0, ""
     for offset, line in _lines(path):
         index.put(line.key, offset)
         first, last, slots = min(first, line.start), max(last, line.end), max(slots, line.slot + 1)
+        function = line.function
     if not last:
         raise CommandError(f"{path} holds no records: expected what `paco map --output` writes")
-    run, tally = Run("map", "", slots, None, [0.0] * len(WAITING), fed=False), Tally()
+    run, tally = Run("map", function, slots, None, [0.0] * len(WAITING), fed=False), Tally()
     run.date = run.start = first
     record = Record(run)
     for offset, line in _lines(path):
@@ -129,4 +131,5 @@ def _parsed(fields: Any) -> _Line:
     end = start + float(fields["ms"]) / 1000
     problem = None if fields["ok"] else Problem(str(fields["error"]["type"]), str(fields["error"]["message"]))
     slot, key = int(fields["slot"] or 0), bytes.fromhex(fields["key"])
-    return _Line(key, int(fields["id"]), slot, fields["input"], start, end, int(fields["attempts"]), problem)
+    attempts, function = int(fields["attempts"]), str(fields.get("function", ""))
+    return _Line(key, int(fields["id"]), slot, fields["input"], start, end, attempts, problem, function)

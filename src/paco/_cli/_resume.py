@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from paco._cli._errors import CommandError, describe
 from paco._records._keys import NOWHERE, Index
@@ -14,6 +14,8 @@ from paco._records._values import decode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from paco._records._function import Maker
 
 RESUME = "--resume"
 RETRY = "--retry-failed"
@@ -28,11 +30,14 @@ class Earlier:
 
     Args:
         path: The output.
+        maker: The function that is run; the records of another one are refused.
         failed_only: Whether only items that have failed are to be run, and not those that have no record.
     """
 
-    def __init__(self, path: str, *, failed_only: bool) -> None:
+    def __init__(self, path: str, maker: Maker, *, failed_only: bool) -> None:
         self._path = path
+        self._maker = maker
+        self._source: str | None = None
         self._index = Index()
         self._wanted = {_FAILED} if failed_only else {_FAILED, NOWHERE}
         #: The records that have been read.
@@ -46,27 +51,38 @@ class Earlier:
         """Read the records.
 
         Raises:
-            CommandError: The file cannot be read, or holds something else.
+            CommandError: The file cannot be read, or holds something else, or the results of another function.
         """
         size = 0
         try:
             with Path(self._path).open("rb") as file:
                 for number, line in enumerate(file, 1):
                     size += len(line)
-                    if not self._take(line):
+                    if (record := self._take(line)) is None:
                         self._judge(number, line, size)
+                    elif not self._maker.has_made(record):
+                        raise CommandError(
+                            f"cannot resume from {self._path}: line {number} was made by {record['function']}, and "
+                            f"TARGET is {self._maker.name}; name another --output"
+                        )
         except OSError as error:
             raise CommandError(f"cannot resume from {describe(error)}") from None
 
-    def _take(self, line: bytes) -> bool:
+    @property
+    def changed(self) -> bool:
+        """Whether the last record was made by another source of the function."""
+        return self._maker.has_changed(self._source)
+
+    def _take(self, line: bytes) -> dict[str, Any] | None:
         try:
             record: Any = decode(line)
             self._index.put(bytes.fromhex(record["key"]), _OK if record["ok"] else _FAILED)
             self.succeeded = self.succeeded or bool(record["ok"])
-        except (ValueError, TypeError, LookupError):
-            return False
+            self._source = record.get("source")
+        except (ValueError, TypeError, LookupError, AttributeError):
+            return None
         self.records += 1
-        return True
+        return cast("dict[str, Any]", record)
 
     def _judge(self, number: int, line: bytes, size: int) -> None:
         """Cut off what is no record if it is the end that was being written, pass it over if it was once."""

@@ -17,6 +17,7 @@ from paco._cli._pace import attempted, limit_of
 from paco._cli._progress import Display, Progress
 from paco._cli._resume import RESUME, RETRY, again
 from paco._cli._tally import Tally
+from paco._cli._words import AUTO
 from paco._cli._work import Work
 from paco._cli._writer import Writer
 from paco._console import safe_lines
@@ -45,6 +46,7 @@ class Job(NamedTuple):
     words: Sequence[str]
     options: MapOptions
     target: AbstractAsyncContextManager[Function]
+    made_by: str
     retry_on: Any
     earlier: Earlier | None
     reader: Reader
@@ -69,13 +71,14 @@ class _Run:
         self._job = job
         self._tally = Tally(job.earlier)
         options = job.options
+        self._limit = limit_of(options, job.retry_on)
         self._progress = Progress(
             job.console,
             self._tally,
             job.reader.total,
             job.display,
             title=options.target.rpartition(":")[2],
-            limit=options.limit,
+            limit=self._limit,
             cap="" if options.rate is None else str(options.rate),
         )
         self._halting = Halting(job.options.halt, self._tally, job.reader.total)
@@ -119,7 +122,7 @@ class _Run:
         options = self._job.options
         async with self._job.target as target:
             function = attempted(target, options, self._job.retry_on)
-            async with elsewhere(function, limit_of(options), options) as (there, limit):
+            async with elsewhere(function, self._limit, options) as (there, limit):
                 await self._run_all(there, limit, output)
 
     async def _run_all(self, function: Function, limit: int | paco.Limiter, output: Output) -> None:
@@ -130,13 +133,14 @@ class _Run:
             self._tally,
             self._progress,
             self._item_failed,
+            made_by=self._job.made_by,
             values=options.values,
             retried=options.retries > 0,
         )
         if options.max_time is not None:
             self._later(options.max_time, self._time_over)
         try:
-            await paco.each(self._work, self._job.reader.items(), limit=limit)
+            await paco.each(self._work, self._job.reader.items(), limit, return_exceptions=True)
         except asyncio.CancelledError:
             if not self._cancelling or self._task is None:
                 raise
@@ -218,7 +222,7 @@ class _Run:
             return by_signal or _CLOSED_PIPE
         self._save_pictures()
         stopped = "halted" if self._halted else "stopped"
-        self._progress.summary(stopped if self._job.stop.wanted else "done", self._again())
+        self._progress.summary(stopped if self._job.stop.wanted else "done", self._again(), self._found())
         troubles = list(self._troubles())
         for trouble in troubles:
             self._say(f"paco: {trouble}")
@@ -239,6 +243,12 @@ class _Run:
                 trace.save(options.trace)
         except OSError as error:
             self._picture_error = error
+
+    def _found(self) -> int:
+        """Return the limit that ``--limit auto`` has come to; 0 where one was said."""
+        if self._job.options.limit != AUTO or isinstance(self._limit, int):
+            return 0
+        return self._limit.most
 
     def _again(self) -> str:
         """Return the command line that runs what is left, if there is such a thing."""

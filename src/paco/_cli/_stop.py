@@ -130,7 +130,8 @@ def _waking(loop: asyncio.AbstractEventLoop) -> Generator[None]:
             receiver, sender = map(stack.enter_context, socket.socketpair())
             receiver.setblocking(False)
             sender.setblocking(False)
-            loop.add_reader(receiver, receiver.recv, 4096)
+            # By way of a function in Python: uvloop is compiled, and would go round without a bytecode.
+            loop.add_reader(receiver, lambda: receiver.recv(4096))
             stack.callback(loop.remove_reader, receiver)
             before = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
             stack.callback(signal.set_wakeup_fd, before)

@@ -14,7 +14,9 @@ _FAILURES = "  failures  "
 _QUANTILES = (50, 90, 95, 99)
 
 
-def summary(tally: Tally, total: int | None, seconds: float, *, width: int, again: str = "") -> list[str]:
+def summary(
+    tally: Tally, total: int | None, seconds: float, *, width: int, found: int = 0, again: str = ""
+) -> list[str]:
     """Return the lines; the first goes on from a word such as ``done``.
 
     Args:
@@ -22,12 +24,15 @@ def summary(tally: Tally, total: int | None, seconds: float, *, width: int, agai
         total: How many items there are, if that is known.
         seconds: How long it took.
         width: Columns of a line.
+        found: The limit that was found, if one was.
         again: The command line that runs what is left, if there is any.
     """
     lines = [f"in {duration(seconds)}    {_counts(tally, total, seconds)}"]
     if tally.longest:
         times = [f"p{percent} {latency(tally.quantile(percent))}" for percent in _QUANTILES]
         lines.append(f"  latency   {'   '.join(times)}   max {latency(tally.longest)}")
+    if found:
+        lines.append(f"  limit     {found:,}   (auto)")
     if tally.failed:
         lines += _failures(tally, width - len(_FAILURES))
     return [*lines, safe(f"  again     {again}")] if again else lines

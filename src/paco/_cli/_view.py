@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -11,6 +12,7 @@ from paco._figures import clock, latency, per_second, share
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    import paco
     from paco import events
     from paco._cli._tally import Tally
 
@@ -47,12 +49,18 @@ class View:
         tally: What has been counted.
         total: How many items there are, as far as that is known.
         title: What to call the run.
-        limit: Items in flight at most; 0 for no limit.
+        limit: That of the run.
         cap: The highest rate, as it was said.
     """
 
     def __init__(
-        self, tally: Tally, total: Callable[[], int | None], *, title: str = "", limit: int = 0, cap: str = ""
+        self,
+        tally: Tally,
+        total: Callable[[], int | None],
+        *,
+        title: str = "",
+        limit: int | paco.Limiter = 0,
+        cap: str = "",
     ) -> None:
         self._tally = tally
         self._total = total
@@ -85,6 +93,16 @@ class View:
         most = max(spent, key=lambda reason: spent[reason])
         return f"waiting on {most} {share(spent[most], sum(spent.values()))}" if spent[most] > 0 else ""
 
+    def _most(self) -> int:
+        """Return how many items may be in flight now; 0 for no limit."""
+        most = self._limit if isinstance(self._limit, int) else self._limit.most
+        return 0 if most == sys.maxsize else most
+
+    def _flight(self) -> str:
+        """Return how many items are in flight, and how many may be."""
+        most = self._most()
+        return f"{self._tally.in_flight:,}{f'/{most:,}' if most else ''}"
+
     # ---- words
 
     def _far(self) -> _Far:
@@ -104,7 +122,7 @@ class View:
             (f"{tally.ok:,} ok", "green"),
             (f"{tally.failed:,} failed", "red" if tally.failed else ""),
             (per_second(self._rate()), ""),
-            (f"{tally.in_flight:,} in flight", ""),
+            (f"{self._flight()} in flight", ""),
             (far.eta, ""),
             (self._waiting(), ""),
         )
@@ -114,11 +132,10 @@ class View:
         """Return the lines that are repainted: how far, how fast, how long each."""
         tally = self._tally
         cap = f" (cap {self._cap})" if self._cap else ""
-        flight = f"{tally.in_flight:,}{f'/{self._limit:,}' if self._limit else ''}"
         failed = f"failed {tally.failed:,}{f' ({share(tally.failed, tally.done)})' if tally.failed else ''}"
         pace = [
             (f"rate {per_second(self._rate())}{cap}", ""),
-            (f"in flight {flight}", ""),
+            (f"in flight {self._flight()}", ""),
             (f"ok {tally.ok:,}", "green"),
             (failed, "red" if tally.failed else ""),
         ]
@@ -152,6 +169,7 @@ class View:
             "skipped": tally.skipped,
             "retried": tally.retried,
             "in_flight": tally.in_flight,
+            "limit": self._most() or None,
             "rate": round(rate, 3),
             "eta": round(left / rate, 1) if left is not None and rate else None,
             **{f"p{percent}": round(tally.quantile(percent), 6) for percent in _QUANTILES},

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from paco._cli._errors import suggest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+AUTO: Final = "auto"
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?|\.\d+)(ms|s|m|h|d)", re.ASCII)
 _WHENS = ("now", "soon", "never")
@@ -25,6 +26,16 @@ def whole_number(least: int) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+def limit(text: str) -> int | Literal["auto"]:
+    """Return a number of items, or the word for one that is to be found."""
+    if text == AUTO:
+        return AUTO
+    if not re.fullmatch(r"[0-9]{1,18}", text, re.ASCII):
+        hint = suggest(text, [AUTO])
+        raise argparse.ArgumentTypeError(f"must be a whole number of 0 or more, or {AUTO}, got {text!r}{hint}")
+    return int(text)
 
 
 def pair(text: str) -> tuple[str, str]:

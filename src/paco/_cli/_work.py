@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import paco
 from paco._cli._errors import explain
@@ -25,16 +25,20 @@ if TYPE_CHECKING:
     from paco._cli._tally import Tally
 
 
+_new: Final[Any] = vars(tuple)["__new__"]  # a quarter of what the constructor of a named tuple takes
+
+
 class Outcome(NamedTuple):
     """How an item ended: its result as JSON, or what was wrong; and after how many attempts."""
 
     value: str
     problem: Problem | None
     attempts: int
+    error: Exception | None = None
 
 
 class Work:
-    """Runs an item, when it is called. Never raises an ``Exception``.
+    """Runs an item, when it is called. Raises what the item failed with, for a limit that learns from errors.
 
     Args:
         function: The user's; settled if ``retried``.
@@ -42,6 +46,7 @@ class Work:
         tally: What is counted.
         progress: What is shown.
         failed: Called after each failure.
+        made_by: The part of a record that tells what has made it.
         values: Whether a line is the result alone.
         retried: Whether the function makes several attempts.
     """
@@ -54,6 +59,7 @@ class Work:
         progress: Progress,
         failed: Callable[[], None],
         *,
+        made_by: str,
         values: bool,
         retried: bool,
     ) -> None:
@@ -63,6 +69,7 @@ class Work:
         self._tally = tally
         self._progress = progress
         self._failed = failed
+        self._made_by = made_by
         self._values = values
         self._slots = Slots()
         self._now = clock()
@@ -76,17 +83,22 @@ class Work:
         number = self._tally.started
         self._tally.started += 1
         if item.problem is not None:
-            failed(recreated(item.problem))
-            self._finish(item, number, opening(item), Outcome("", item.problem, 0), None, time.time(), 0.0)
+            outcome = Outcome("", item.problem, 0, recreated(item.problem))
+            self._finish(item, number, opening(item), outcome, None, time.time(), 0.0)
         else:
-            await self._run(item, number)
+            outcome = await self._run(item, number)
         await self._output.room()
+        try:
+            if outcome.error is not None:
+                raise outcome.error
+        finally:
+            del outcome  # its error leads back here
 
-    async def _run(self, item: Item, number: int) -> None:
+    async def _run(self, item: Item, number: int) -> Outcome:
         head, slot, start, began = opening(item), self._slots.take(), time.time(), self._now()
         try:
             value = await self._function(item.value)
-            outcome = self._outcome(value) if self._retried else Outcome(encode(value), None, 1)
+            outcome = self._outcome(value) if self._retried else _new(Outcome, (encode(value), None, 1, None))
         except asyncio.CancelledError as error:
             if self.cancelled:
                 self._tally.cancelled += 1
@@ -100,6 +112,7 @@ class Work:
         self._tally.took(seconds)
         self._tally.retried += outcome.attempts - 1
         self._finish(item, number, head, outcome, slot, start, seconds)
+        return outcome
 
     def _outcome(self, settled: paco.Ok[Any, Any] | paco.Err[Any]) -> Outcome:
         if isinstance(settled, paco.Err):
@@ -112,23 +125,27 @@ class Work:
     def _problem(self, error: BaseException, attempts: int = 1) -> Outcome:
         if not self._tally.failed:
             self.first_error = explain(error)
-        failed(error)
+        failed(error)  # for listeners, since one that is no Exception is not raised
+        raised = error if isinstance(error, Exception) else None
         if isinstance(error, paco.ItemCancelled) and error.__cause__ is not None:
             error = error.__cause__  # that it is one of the item the record says anyway
-        return Outcome("", Problem(type(error).__name__, message(error)), attempts)
+        return Outcome("", Problem(type(error).__name__, message(error)), attempts, raised)
 
     def _finish(
         self, item: Item, number: int, head: str, outcome: Outcome, slot: int | None, start: float, seconds: float
     ) -> None:
-        problem, span = outcome.problem, Span(outcome.attempts, slot, start, 1000 * seconds)
+        problem, span = outcome.problem, _new(Span, (outcome.attempts, slot, start, 1000 * seconds))
         if problem is None:
             self._output.add(number, self._line(head, outcome.value, span))
             self._tally.ok += 1
             return
-        self._output.add(number, b"" if self._values else line(head, failure(problem), span))
+        self._output.add(number, b"" if self._values else self._record(head, failure(problem), span))
         self._tally.fail(problem)
         self._progress.failure(item, problem, outcome.attempts)
         self._failed()
 
     def _line(self, head: str, value: str, span: Span) -> bytes:
-        return f"{value}\n".encode() if self._values else line(head, success(value), span)
+        return f"{value}\n".encode() if self._values else self._record(head, success(value), span)
+
+    def _record(self, head: str, outcome: str, span: Span) -> bytes:
+        return line(head, outcome, span, self._made_by)

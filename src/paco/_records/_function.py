@@ -5,7 +5,12 @@ from __future__ import annotations
 import inspect
 from functools import partial
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from paco._records._values import encode
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _LAMBDA = "<lambda>"
 
@@ -15,6 +20,19 @@ class Maker(NamedTuple):
 
     name: str
     source: str | None
+
+    def fields(self, version: int | str | None = None) -> str:
+        """Return the part of a record that tells who has made it, after a comma."""
+        told = {"function": self.name, "source": self.source, "version": version}
+        return "".join(f',"{name}":{encode(value)}' for name, value in told.items() if value is not None)
+
+    def has_made(self, record: Mapping[str, Any]) -> bool:
+        """Say whether a record is of the same function, or of none that it names."""
+        return record.get("function") in {None, self.name}
+
+    def has_changed(self, source: str | None) -> bool:
+        """Say whether this is another source than the one that a record tells."""
+        return None not in {source, self.source} and source != self.source
 
 
 def made_by(fn: Any) -> Maker:

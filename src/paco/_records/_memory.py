@@ -80,7 +80,7 @@ class Memory:
                 ) from None
             if not line.endswith(b"\n"):
                 file.append([b"\n"])
-            if record.fields.get("function") not in {None, maker.name}:
+            if not maker.has_made(record.fields):
                 raise JournalError(
                     f"{file.title} has the results of another function: line {number} was made by "
                     f"{record.fields['function']}, and this is {maker.name}; name another file"
@@ -88,7 +88,7 @@ class Memory:
             source = record.fields.get("source")
             if record.fields.get("version") == self._version:
                 self._index.put(record.key, offset)
-        self.changed = None not in {source, maker.source} and source != maker.source
+        self.changed = maker.has_changed(source)
 
     def recall(self, item: Any) -> tuple[bytes, Record | None]:
         """Return the key of the next item, and the last record of that key, if there is one.

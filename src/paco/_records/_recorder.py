@@ -106,8 +106,7 @@ class Recorder:
         self._keeper = Keeper(file, self._memory.load, self._loaded, sink)
         self._settings = settings
         self._catch = catch
-        made_by_this = {"function": maker.name, "source": maker.source, "version": settings.version}
-        self._more = "".join(f',"{name}":{encode(value)}' for name, value in made_by_this.items() if value is not None)
+        self._more = maker.fields(settings.version)
         self._slots = Slots()
         self._retries = Retries()
         self._items = 0

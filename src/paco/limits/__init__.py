@@ -11,8 +11,7 @@ from paco.limits._base import Limiter
 from paco.limits._both import AnyLimit, checked
 from paco.limits._count import Limit
 from paco.limits._course import Decision
-from paco.limits._function import limited
 from paco.limits._keys import PerKey
 from paco.limits._rate import Rate
 
-__all__ = ["Adaptive", "AnyLimit", "Decision", "Limit", "Limiter", "PerKey", "Rate", "checked", "limited"]
+__all__ = ["Adaptive", "AnyLimit", "Decision", "Limit", "Limiter", "PerKey", "Rate", "checked"]

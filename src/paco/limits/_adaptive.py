@@ -31,10 +31,10 @@ class _Flight:
     __slots__ = ("began", "beside", "holder", "succeeded")
 
     def __init__(self, holder: Holder | None) -> None:
-        self.holder = holder
-        self.began = math.nan
-        self.beside = 0
-        self.succeeded = 0
+        self.holder: Holder | None = holder
+        self.began: float = math.nan
+        self.beside: int = 0
+        self.succeeded: int = 0
 
 
 class Adaptive(Limiter):

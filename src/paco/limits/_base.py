@@ -100,6 +100,10 @@ class Limiter:
     def begin(self, permit: Any) -> None:
         """Hear that what has reserved this permit starts now."""
 
+    def paused(self, permit: Any) -> float:
+        """Return for how many seconds from now on what has reserved this permit must not begin; mostly 0."""
+        return 0
+
     def release(self, permit: Any, error: BaseException | None = None) -> Awaitable[None] | None:
         """Hear that what had the permit has ended, with an error or without.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -86,11 +87,18 @@ class Both(Limiter):
             for part in self._parts:
                 permit = await part.reserve(item)
                 permits.append(permit)
+            seconds = self.paused(permits)  # since the part that is paused has given its permit
+            while seconds > 0:
+                await asyncio.sleep(seconds)
+                seconds = self.paused(permits)
         except BaseException as error:
             if (released := self.release(permits, error)) is not None:
                 await released
             raise
         return permits
+
+    def paused(self, permit: list[Any]) -> float:
+        return max(part.paused(one) for part, one in zip(self._parts, permit, strict=True))
 
     def begin(self, permit: list[Any]) -> None:
         for part, one in zip(self._parts, permit, strict=True):

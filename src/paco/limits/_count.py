@@ -15,7 +15,8 @@ class Limit(Limiter):
 
     `limit` can be set while it is in use and holds from then on: more start at once, or nothing starts until enough
     have ended. A call inside an item that waits for the limit which that item holds, and can never get it because
-    nobody else holds it, raises ``RuntimeError`` instead of waiting for ever.
+    nobody else holds it, raises ``RuntimeError`` instead of waiting for ever. A task that an item starts counts as
+    inside of it, whether it is waited for or not; one that is not belongs in an empty ``contextvars.Context``.
 
     Args:
         limit: How many, at least 1.

@@ -15,8 +15,8 @@ flight were not in line. If they are faster than the long average ever was, that
 limit goes lower again.
 
 The reason is measured (`./dev bench --only busy`): at a server whose times are exponential and that lets wait what is
-too much, Gradient2 as published comes to 75 % of the throughput of the best fixed limit, since single slow items count
-as a line there. This one comes to more than 90 %.
+too much, Gradient2 as published comes to two thirds of the throughput of the best fixed limit, since single slow items
+count as a line there. This one mostly comes to more than 90 %.
 
 **Drops** are errors that say "too many". The limit then goes to 0.95 of what the server carried: of those that were in
 flight when the refused item began, and were not refused before it; at most half way down at a time. One in ten is

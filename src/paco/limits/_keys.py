@@ -127,6 +127,10 @@ class PerKey(Limiter):
             self._leave(entry)
             raise
 
+    def paused(self, permit: tuple[_Entry, Any]) -> float:
+        entry, inner = permit
+        return entry.limit.paused(inner)
+
     def begin(self, permit: tuple[_Entry, Any]) -> None:
         entry, inner = permit
         entry.limit.begin(inner)

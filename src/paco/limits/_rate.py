@@ -176,6 +176,9 @@ class Rate(Limiter):
             self._bucket.start(permit.cost, asyncio.get_running_loop().time())
             self._arm()
 
+    def paused(self, permit: Booking) -> float:
+        return max(self._held_until - asyncio.get_running_loop().time(), 0)
+
     def release(self, permit: Booking, error: BaseException | None = None) -> None:
         """Give a permit back with which nothing has started; that something has ended changes nothing."""
         if permit in self._booked:

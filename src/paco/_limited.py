@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from paco import _check
 from paco._decorator import keep
-from paco.limits._base import Limiter
-from paco.limits._both import AnyLimit, checked
-from paco.limits._count import Limit
+from paco._timing import limiting
+from paco.limits import AnyLimit, Limit, Limiter, checked
+from paco.limits._base import Slot
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -20,7 +20,7 @@ def limited(fn: Callable[P, Awaitable[T]], limit: AnyLimit) -> Callable[P, Corou
     """Let the calls of an async function wait for a limit, whoever makes them.
 
     The limit is asked at each call, in the caller's task, before the function is called. The form that waits, where
-    `throttle` drops.
+    `throttle` drops. A `deadline` ends the wait.
 
     Args:
         fn: The function. A limit that looks at the item (`PerKey`, a `Rate` with ``cost``) gets its first argument.
@@ -28,6 +28,9 @@ def limited(fn: Callable[P, Awaitable[T]], limit: AnyLimit) -> Callable[P, Corou
 
     Returns:
         A coroutine function with the signature of ``fn``.
+
+    Raises:
+        TimeoutError: From a call: a `deadline` has come before its permit.
 
     Examples:
         >>> async def double(number):
@@ -40,12 +43,27 @@ def limited(fn: Callable[P, Awaitable[T]], limit: AnyLimit) -> Callable[P, Corou
     """
     _check.function("limited", fn, "fn")
     found = checked("limited", limit)
+    what = f"limited: the wait of {_check.called(fn)} for its limit"
     limiter = found if isinstance(found, Limiter) else Limit(found) if found else None
 
     async def wrapper(*args: Any, **kw: Any) -> Any:
         if limiter is None:
             return await _check.awaitable("limited", fn, fn(*args, **kw))
-        async with limiter.slot(args[0] if args else None):
+        async with _Slot(limiter, args[0] if args else None, what):
             return await _check.awaitable("limited", fn, fn(*args, **kw))
 
     return keep(wrapper, fn)
+
+
+class _Slot(Slot):
+    """A slot that is waited for no longer than a deadline allows."""
+
+    __slots__ = ("_what",)
+
+    def __init__(self, limit: Limiter, item: Any, what: str) -> None:
+        super().__init__(limit, item)
+        self._what = what
+
+    async def __aenter__(self) -> None:
+        with limiting(self._what, None):
+            await super().__aenter__()
