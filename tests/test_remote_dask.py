@@ -19,6 +19,7 @@ from paco.remote._dask import Cluster
 
 pytestmark = [
     pytest.mark.realtime,
+    pytest.mark.once,
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
