@@ -168,6 +168,12 @@ def test_workers_are_started_when_needed_and_closed_once():
         Workers(0)
 
 
+def test_where_there_can_be_none_the_error_says_what_else_there_is(monkeypatch):
+    monkeypatch.setattr(_workers, "_CAN_GIVE", False)
+    with pytest.raises(RuntimeError, match=r"give an executor instead: \.on\(ProcessPoolExecutor"):
+        Workers(1)
+
+
 def test_a_process_that_does_not_end_is_killed(monkeypatch):
     monkeypatch.setattr(_workers, "_PATIENCE", 0.3)
     monkeypatch.setattr(_workers, "_CODE", "import time; time.sleep(60)")

@@ -28,6 +28,8 @@ _PATIENCE: Final = 5.0
 #: So many processes that die before they are there, one after the other: they never will be.
 _STILLBORN: Final = 5
 
+#: Whether a process can be given a socket when it is started.
+_CAN_GIVE: Final = hasattr(os, "fork")
 #: Not multiprocessing: that imports the program's ``__main__`` into each process, which then has to be written for it.
 _CODE: Final = (
     "import sys; sys.path.insert(0, sys.argv[2]); from paco.remote._worker import main; main(int(sys.argv[1]))"
@@ -59,7 +61,7 @@ class _Process:
         root = str(Path(__file__).parents[2])
         with theirs:
             self.popen = subprocess.Popen(  # noqa: S603 - the interpreter that runs this
-                [sys.executable, "-c", _CODE, str(theirs.fileno()), root],
+                [sys.executable, "-P", "-c", _CODE, str(theirs.fileno()), root],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
             )
@@ -149,6 +151,7 @@ class Workers:
     Raises:
         TypeError: Not an ``int``.
         ValueError: Less than 1.
+        RuntimeError: On Windows: give ``ProcessPoolExecutor`` to `Stream.on` instead.
 
     Examples:
         >>> import operator
@@ -158,6 +161,11 @@ class Workers:
     """
 
     def __init__(self, count: int | None = None) -> None:
+        if not _CAN_GIVE:
+            raise RuntimeError(
+                "paco.remote.Workers: this system cannot give sockets to the processes that it starts; "
+                "give an executor instead: .on(ProcessPoolExecutor(4))"
+            )
         self.count: int = _processors() if count is None else _check.integer("remote.Workers", "count", count, 1)
         self._lock = threading.RLock()
         self._processes: list[_Process] = []
