@@ -47,18 +47,26 @@ def test_the_first_chunks_are_small_and_the_next_are_as_long_as_they_are_to_be()
     spread = sizes.spread(128, 2)
     assert spread == 100
     assert sizes.shape(spread, 100) == Shape(1, 1, 0.5)
-    sizes.learn(Shape(1, 1, 0.5), 1, 0.001, 0.0, 10)
+    sizes.learn(Shape(1, 1, 0.5), 1, 0.001, 0.0, 0.0, 10)
     assert sizes.spread(128, 2) == 2
     assert sizes.shape(2, 100) == Shape(16, 50, 0.5)  # no more than 16 times the last
-    sizes.learn(Shape(1000, 50, 0.5), 1000, 0.02, 0.0, 10_000)
+    sizes.learn(Shape(1000, 50, 0.5), 1000, 0.02, 0.0, 0.0, 10_000)
     assert sizes.shape(2, 100).items == 5001  # half the lead
 
 
 def test_items_that_keep_the_loop_busy_are_not_spread():
     sizes = Sizes(100, 10_000)
-    sizes.learn(Shape(50, 50, 0.5), 50, 0.1, 0.1, 100)
+    sizes.learn(Shape(50, 50, 0.5), 50, 0.1, 0.1, 0.0, 100)
     assert sizes.spread(128, 2) == 2
     assert sizes.shape(2, 100).items == 125  # a quarter of a second of 2 ms each
+
+
+def test_where_some_items_take_much_longer_than_the_others_all_travel_as_slow_ones_do():
+    sizes = Sizes(100, 10_000)
+    for _ in range(2):
+        assert sizes.spread(128, 2) == (2 if sizes._count else 100)
+        sizes.learn(Shape(1000, 50, 0.5), 1000, 0.3, 0.0, 0.25, 10_000)
+    assert sizes.spread(128, 2) == 100
 
 
 def test_what_is_left_of_the_limit_is_handed_out_too():

@@ -50,7 +50,9 @@ class RemoteRun(Run):
         options: The others.
     """
 
-    __slots__ = ("_buffer", "_dispatcher", "_engine", "_filling", "_job", "_stream")
+    lead = 10_000  # what is read is wanted for one chunk
+
+    __slots__ = ("_dispatcher", "_engine", "_job", "_stream", "_wanted")
 
     def __init__(
         self,
@@ -70,6 +72,7 @@ class RemoteRun(Run):
         self._engine = engine
         self._job = Job(name, b"", limit or lead, lead, catch=catch, watched=False)
         self._dispatcher: Dispatcher | None = None
+        self._wanted = 1
         self._stream = sink if isinstance(sink, InOrder) and buffer is None else None
 
     # ---- the one worker
@@ -106,6 +109,7 @@ class RemoteRun(Run):
             if self._ending or (self._exhausted and dispatcher.quiet):
                 return
             if self._reader is not None:
+                self._wanted = dispatcher.wanted()  # once for all that are read until the next chunk
                 self._reader.wake()
             self._notify()
             await self._park()
@@ -136,8 +140,7 @@ class RemoteRun(Run):
 
     def wanted(self) -> int:
         """Return how many items the reader may have read: as many as the next chunk will have."""
-        count = 1 if self._dispatcher is None else self._dispatcher.wanted()
-        return min(count, self._sink.room(self.started) - self.started)
+        return min(self._wanted, self._sink.room(self.started) - self.started)
 
     # ---- what the dispatcher tells
 

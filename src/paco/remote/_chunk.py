@@ -35,14 +35,19 @@ class _While:
         self._items = iter(items)
         self._clock = events.clock()
         self._end = self._clock() + seconds
+        #: When there was nothing more to start.
+        self.over: float | None = None
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> Any:
-        if self._clock() >= self._end:
-            raise StopIteration
-        return next(self._items)
+        now = self._clock()
+        if now < self._end:
+            for item in self._items:
+                return item
+        self.over = now
+        raise StopIteration
 
 
 class _Results(Drop):
@@ -95,6 +100,7 @@ class Work(NamedTuple):
 
     Attributes:
         run: It.
+        items: What is started of it.
         order: How.
         where: In which process, for messages.
         function: Called with each item.
@@ -102,6 +108,7 @@ class Work(NamedTuple):
     """
 
     run: PlainChunk | WatchedChunk
+    items: _While
     order: Order
     where: str
     function: Callable[[Any], Awaitable[Any]]
@@ -113,8 +120,8 @@ class Work(NamedTuple):
         results = _Results()
         how: dict[str, Any] = {"limit": order.limit, "timeout": None, "catch": order.catch, "offset": 0}
         kind = WatchedChunk if order.watched else PlainChunk
-        run = kind(order.name, function, _While(items, order.seconds), results, **how)
-        return cls(run, order, where, function, results)
+        source = _While(items, order.seconds)
+        return cls(kind(order.name, function, source, results, **how), source, order, where, function, results)
 
     async def do(self) -> bytes:
         """Run it, and return the report."""
@@ -124,11 +131,12 @@ class Work(NamedTuple):
             run.start()
         with suppress(BaseException):  # it is in its errors, and SystemExit is not to end this loop
             await run.join()
-        seconds, busy = clock() - began, time.thread_time() - used
+        now, busy = clock(), time.thread_time() - used
+        tail = 0.0 if self.items.over is None else now - self.items.over
         errors = {index: Failure.of(error) for index, error in run.errors.items()}
         values = self._pickled(errors)
         spans = _spans(run.ended) if isinstance(run, WatchedChunk) else []
-        return Report(self.where, run.started, seconds, busy, values, errors, spans).dump()
+        return Report(self.where, run.started, now - began, busy, tail, values, errors, spans).dump()
 
     def _pickled(self, errors: dict[int, Failure]) -> bytes:
         values = self.results.values

@@ -141,11 +141,12 @@ class Dispatcher:
             return False
         if self._suspects:
             return self._send_suspect()
-        spread = self.spread()
-        if len(self._flights) >= spread or any(flight.alone for flight in self._flights):
+        spread, flights, free = self.spread(), len(self._flights), self._job.limit - self._used
+        if flights >= self._engine.slots or self.sizes.is_full(spread, flights, free):
             return False
-        shape = self.sizes.shape(spread, self._job.limit - self._used)
-        entries = self._again_or(take, shape.items) if shape.limit > 0 else []
+        if any(flight.alone for flight in self._flights):
+            return False
+        entries = self._again_or(take, (shape := self.sizes.shape(spread, free)).items)
         if entries:
             self._send(entries, shape)
         return bool(entries)
@@ -264,7 +265,7 @@ class Dispatcher:
             return
         started = max(report.started, 1)
         size = max(flight.size * started // len(entries), len(report.values))
-        self.sizes.learn(flight.shape, started, report.seconds, report.busy, size)
+        self.sizes.learn(flight.shape, started, report.seconds, report.busy, report.tail, size)
         self._again.extendleft(reversed(entries[report.started :]))
         errors, spans = report.errors or {}, report.spans or []
         owner.arrived(entries, values, spans, flight.slot)

@@ -23,6 +23,9 @@ _GROWTH: Final = 16
 _BYTES: Final = 1_000_000
 #: The part of its time that a loop is busy from which on more items at once get no more done.
 _BUSY: Final = 0.7
+#: The part of its time that a chunk may only wait for its last items. Beyond it, there are some that take much longer
+#: than the others: from then on all travel as slow ones do.
+_WASTE: Final = 0.5
 
 
 class Shape(NamedTuple):
@@ -57,11 +60,26 @@ class Sizes:
         self._latency = 0.0  # seconds from its start to its end
         self._busy = False
         self._bytes = 0.0  # of an item or its result, whichever is more
+        self._waste = 0.0  # the part of its time that a chunk has only waited for its last items
 
     def spread(self, slots: int, processes: int) -> int:
         """Return how many chunks are to be in flight."""
-        fast = self._count and not self._paced and (self._busy or self._latency * _FAST <= SECONDS)
+        fast = self._busy or (self._latency * _FAST <= SECONDS and self._waste < _WASTE)
+        fast = fast and self._count > 0 and not self._paced
         return max(min(processes if fast else slots, slots, self._limit), 1)
+
+    def is_full(self, spread: int, flights: int, free: int) -> bool:
+        """Say whether there is no room for one more chunk.
+
+        A few chunks that wait for their last items do not hold up the others, but what a chunk has given back of the
+        limit is not cut into ever smaller pieces either.
+
+        Args:
+            spread: How many are to be in flight.
+            flights: How many are.
+            free: What is left of the limit.
+        """
+        return not free or (flights >= spread and 2 * free < self._limit // spread)
 
     def ahead(self, spread: int) -> int:
         """Return how many items may wait for the consumer, beside the limit: what a few chunks have."""
@@ -95,7 +113,7 @@ class Sizes:
         most = 1 + self._lead // spread
         return max(min(most, int(_BYTES / self._bytes)), 1) if self._bytes else most
 
-    def learn(self, shape: Shape, started: int, seconds: float, busy: float, size: int) -> None:
+    def learn(self, shape: Shape, started: int, seconds: float, busy: float, tail: float, size: int) -> None:
         """Learn of a chunk.
 
         Args:
@@ -103,13 +121,16 @@ class Sizes:
             started: How many items were started.
             seconds: How long it took.
             busy: How many of these it had something to do.
+            tail: How many it has only waited for its last items.
             size: The bytes of its items or of its results, whichever are more.
         """
         each = seconds / started
         latency = each * min(shape.limit, started)
-        known = bool(self._count)
-        self._each = (self._each + each) / 2 if known else each
-        self._latency = (self._latency + latency) / 2 if known else latency
+        share = started / (started + self._limit) if self._count else 1  # an average over as many as are in flight
+        self._each += share * (each - self._each)
+        self._latency += share * (latency - self._latency)
         self._bytes = max(size / started, self._bytes * 0.9)
         self._busy = busy > _BUSY * seconds and seconds > SECONDS / 100
+        if started > shape.limit > 1 and seconds:
+            self._waste = (self._waste + tail / seconds) / 2
         self._count = max(self._count, started)

@@ -83,6 +83,7 @@ class Report(NamedTuple):
         started: How many of the items were started. The others have not been touched.
         seconds: How long it took.
         busy: How many of these the thread of the event loop had something to do.
+        tail: How many of these nothing more was to be started.
         values: The results, by the numbers of the items in the chunk, as bytes.
         errors: What items have raised, in the same way.
         spans: When they ran, if that was wanted.
@@ -93,6 +94,7 @@ class Report(NamedTuple):
     started: int = 0
     seconds: float = 0.0
     busy: float = 0.0
+    tail: float = 0.0
     values: bytes = b""
     errors: dict[int, Failure] | None = None
     spans: list[Span] | None = None
