@@ -151,26 +151,13 @@ class Calling(Calls):
     """The same for calls that are made by hand, as long as a block lasts: ``async with Calling(...) as calls``.
 
     Args:
-        name: As of `Calls`, like the others.
-        fn: The function.
-        engine: Opens the engine.
-        limit: Calls in flight at most.
-        most: Where the limit does not say.
-        lead: Calls that may be with the workers beside those.
+        given: As of `Calls`.
     """
 
     _task: asyncio.Task[None]
 
-    def __init__(
-        self,
-        name: str,
-        fn: Callable[[Any], Awaitable[Any]],
-        engine: Callable[[], Engine],
-        limit: int | Limiter,
-        most: int,
-        lead: int,
-    ) -> None:
-        super().__init__(name, fn, engine, limit, most, lead)
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
         self._tickets: set[asyncio.Future[Any]] = set()
         self._error: BaseException | None = None
 
