@@ -94,7 +94,7 @@ class Crew(Nursery):
             seconds: How long.
             error: How the attempt before the rest has ended.
         """
-        if self._limit == sys.maxsize or self._resting >= self._limit or task not in self._workers:
+        if self._limit == sys.maxsize or self._resting >= self._limit:
             await asyncio.sleep(seconds)
             return
         self._resting += 1
@@ -110,6 +110,7 @@ class Crew(Nursery):
             # Cancelled, it runs to its end beside as many others as are allowed; one worker too many then ends.
             self._resting -= 1
             self._workers.add(task)
+            self._attention = -1
 
     def _one_too_many(self) -> bool:
         """Say whether the worker that asks has to end, for an item that wants its slot again."""
