@@ -7,6 +7,7 @@ import gc
 import itertools
 import logging
 import threading
+from operator import length_hint
 
 import pytest
 
@@ -666,3 +667,10 @@ async def test_a_cancelled_pipeline_is_silent(caplog):
     running.cancel()
     await asyncio.wait([running])
     assert not caplog.records
+
+
+def test_a_stream_tells_how_many_results_there_will_be_if_that_is_known():
+    assert length_hint(paco.map(paco.identity, [1, 2]), 7) == 2
+    assert length_hint(paco.map(paco.identity, iter("abc")), 7) == 3
+    assert length_hint(paco.map(paco.identity, Source([1, 2])), 7) == 7
+    assert length_hint(paco.filter(paco.identity, [1, 2]), 7) == 7
