@@ -669,8 +669,12 @@ async def test_a_cancelled_pipeline_is_silent(caplog):
     assert not caplog.records
 
 
-def test_a_stream_tells_how_many_results_there_will_be_if_that_is_known():
-    assert length_hint(paco.map(paco.identity, [1, 2]), 7) == 2
-    assert length_hint(paco.map(paco.identity, iter("abc")), 7) == 3
-    assert length_hint(paco.map(paco.identity, Source([1, 2])), 7) == 7
-    assert length_hint(paco.filter(paco.identity, [1, 2]), 7) == 7
+@pytest.mark.parametrize(("source", "number"), [([1, 2], 2), (iter("abc"), 3), (Source([1, 2]), 7)])
+async def test_a_stream_tells_how_many_results_there_will_be_if_that_is_known(source, number):
+    async with paco.map(paco.identity, source) as stream:
+        assert length_hint(stream, 7) == number
+
+
+async def test_a_stream_that_leaves_out_results_does_not_know_how_many_there_will_be():
+    async with paco.filter(paco.identity, [1, 2]) as stream:
+        assert length_hint(stream, 7) == 7
