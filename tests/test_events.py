@@ -18,7 +18,7 @@ from paco._engine import Run
 from paco._paced import Paced
 from paco._plan import Plan
 from paco._sinks import Drop
-from paco._watched import WatchedRun, _Watched
+from paco._watched import WatchedPaced, WatchedRun, _Watched
 from paco.events import ItemEnded, ItemStarted, RunEnded, RunStarted
 from paco.testing import AsyncSource, Source, cancel_at_every_step, now
 
@@ -322,15 +322,16 @@ async def test_a_block_may_be_left_in_another_context():
     assert not log
 
 
-async def test_without_a_listener_the_run_is_the_plain_one_and_its_function_is_not_wrapped():
+@pytest.mark.parametrize(("limit", "plain", "watched"), [(4, Run, WatchedRun), (paco.Limit(4), Paced, WatchedPaced)])
+async def test_without_a_listener_the_run_is_the_plain_one_and_its_function_is_not_wrapped(limit, plain, watched):
     def run():
-        return Plan("map", same, [1]).run(Drop())
+        return Plan("map", same, [1], limit).run(Drop())
 
-    assert type(run()) is Run
+    assert type(run()) is plain
     assert run()._fn is same
     with paco.listening(Log()):
-        assert type(run()) is WatchedRun
-    assert type(run()) is Run
+        assert type(run()) is watched
+    assert type(run()) is plain
 
 
 # ---- a run is none the worse for it
@@ -589,6 +590,9 @@ async def test_the_total_is_what_the_source_says_through_stages_that_keep_the_nu
         await (Hostile([1]) | paco.map(same))
         await (AsyncSource([1]) | paco.map(same) | paco.map(same))
         assert seen[4:] == [None] * 4
+        await ([] | paco.map(same) | paco.map(same))
+        assert seen[8:] == [0, 0]
+        del seen[8:]
         await paco.map(same, paco.flat_map(same, [[1]], initializer=[1, 2]))
         await paco.map(same, iter([1, 2, 3]))
         assert seen[8:] == [None, None, 3]

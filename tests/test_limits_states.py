@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 import paco
 from paco.testing import VirtualLoop, check_leaks
+from tests.torture.examples import examples
 
 #: So many turns of the loop, and nothing happens any more without a timer.
 SETTLED = 8
@@ -215,5 +216,5 @@ MACHINES = [Clients, PacedClients, RateClients]
 @pytest.mark.parametrize("machine", MACHINES)
 def test_whatever_happens_in_whatever_order(machine):
     case = machine.TestCase()
-    case.settings = settings(stateful_step_count=40)
+    case.settings = settings(examples(30), stateful_step_count=40)
     case.runTest()

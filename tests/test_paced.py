@@ -265,12 +265,13 @@ async def test_a_slow_consumer_holds_back_as_many_results_as_were_in_flight():
         assert [item async for item in results] == list(range(1, 100))
 
 
-async def test_a_buffer_says_how_many_results_may_wait():
+@pytest.mark.parametrize(("buffer", "waiting"), [(0, 1), (1, 1), (2, 2), (20, 20)])
+async def test_a_buffer_says_how_many_results_may_wait(buffer, waiting):
     source = Source(range(100))
-    async with paco.map(nap(), source, limit=paco.Limit(3)).buffer(20) as results:
+    async with paco.map(nap(), source, limit=paco.Limit(1)).buffer(buffer) as results:
         assert await anext(results) == 0
         await asyncio.sleep(100)
-        assert 20 <= source.pulled <= 1 + 20 + 3
+        assert source.pulled == 1 + waiting + 1  # one has been taken, and one waits for its permit
 
 
 async def test_no_item_is_kept_alive_while_workers_wait():
@@ -350,7 +351,7 @@ def test_a_run_that_is_collected_with_its_loop_says_nothing_more(caplog):
     reading = loop.create_task(paco.map(nap(), AsyncSource([1], delay=100), limit=paco.Limit(1)))
     loop.run_until_complete(asyncio.sleep(0.01))
     loop.close()
-    del running, reading, loop
+    del running, reading, limits, loop
     gc.collect()
     assert {record.getMessage().partition("\n")[0] for record in caplog.records} <= {
         "Task was destroyed but it is pending!"

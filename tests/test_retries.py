@@ -381,6 +381,38 @@ async def test_at_most_as_many_items_as_the_limit_rest_and_memory_stays_bounded(
     assert fetch.running == 0
 
 
+async def test_whoever_comes_back_from_its_rest_makes_room_for_another_one_to_rest(longest):
+    fetch = Flaky(1, takes=0)
+    await paco.map(paco.retry(fetch, wait=10), range(4), limit=1)
+    # Item 0 rests and item 1 has to keep the slot, until 10. The same then with items 2 and 3.
+    assert fetch.times == [0, 0, 10, 10, 10, 10, 20, 20]
+
+
+async def test_a_slot_whose_worker_waits_for_the_source_is_free_for_whoever_comes_back(longest):
+    async def source():
+        yield 0
+        yield 1
+        await asyncio.sleep(100)
+        yield 2
+
+    fetch = Flaky(lambda item: item == 0, takes=1)
+    await paco.map(paco.retry(fetch, wait=5), source(), limit=2)
+    assert fetch.times == [0, 0, 6, 101]
+
+
+async def test_after_an_item_that_was_cut_short_in_its_rest_no_more_run_than_the_limit(longest):
+    times = []
+
+    async def one(item):
+        if item == 0:
+            await paco.timeout(paco.retry(Flaky(9, takes=0), wait=10), 5)(item)
+        times.append(now())
+        await asyncio.sleep(10)
+
+    await paco.map(paco.settle(one), range(3), limit=1)
+    assert times == [0, 10]  # and not 5, when item 0 ended beside item 1
+
+
 async def test_a_limit_that_has_become_lower_lets_others_begin_while_as_many_rest_as_it_once_allowed(longest):
     """Else a limit that is low for a moment, as `Adaptive` is when it looks, idles until they come back."""
     limit = paco.Limit(10)
@@ -509,6 +541,40 @@ async def test_every_item_has_its_attempts_and_its_result_and_the_limit_holds(fa
     assert fetch.calls == {item: count + 1 for item, count in enumerate(failures)}
     assert fetch.peak <= limit
     assert most <= 2 * limit  # as many rest as run
+
+
+@given(
+    plans=st.lists(st.tuples(st.integers(0, 3), st.none() | st.integers(1, 9)), max_size=12),
+    limit=st.integers(1, 3),
+    takes=st.integers(0, 2),
+    pause=st.integers(1, 5),
+)
+async def test_nothing_new_begins_beside_as_many_as_the_limit_whoever_is_cut_short(plans, limit, takes, pause):
+    awake, beside = set(), []
+
+    async def attempt(item):
+        awake.add(item)
+        if item not in fetch.calls:
+            beside.append(len(awake))
+        try:
+            return await fetch(item)
+        except OSError:
+            awake.discard(item)
+            raise
+
+    async def one(item):
+        call = paco.retry(attempt, attempts=4, on=lambda _: pause)
+        try:
+            await paco.timeout(call, plans[item][1])(item)
+        except TimeoutError:
+            awake.add(item)
+            await asyncio.sleep(takes + 1)
+        finally:
+            awake.discard(item)
+
+    fetch = Flaky(lambda item: plans[item][0], takes=takes)
+    await paco.each(one, range(len(plans)), limit=limit)
+    assert all(number <= limit for number in beside)
 
 
 async def test_against_a_server_that_refuses_what_is_too_much_all_items_succeed(longest):

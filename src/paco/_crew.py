@@ -34,6 +34,8 @@ class Crew(Nursery):
         "_workers",
     )
 
+    _attention: int  # when as many items have been started, a worker asks before it takes another
+
     def __init__(self, name: str, limit: int, timeout: float | None) -> None:
         super().__init__(name, timeout)
         self._limit = limit
@@ -41,7 +43,6 @@ class Crew(Nursery):
         self._idle = 0  # those of them that are not in an item
         self._resting: int = 0  # the tasks that have given their slot away for a while
         self._returning: deque[tuple[asyncio.Task[None], asyncio.Future[None]]] = deque()  # those that want one again
-        self._attention = -1  # when as many items have been started, a worker asks before it takes another
         self._growing = False
         self._exhausted = False  # whether there are no more items
 
@@ -93,7 +94,7 @@ class Crew(Nursery):
             seconds: How long.
             error: How the attempt before the rest has ended.
         """
-        if self._limit == sys.maxsize or self._resting >= self._limit or task not in self._workers:
+        if self._limit == sys.maxsize or self._resting >= self._limit:
             await asyncio.sleep(seconds)
             return
         self._resting += 1
@@ -109,6 +110,7 @@ class Crew(Nursery):
             # Cancelled, it runs to its end beside as many others as are allowed; one worker too many then ends.
             self._resting -= 1
             self._workers.add(task)
+            self._attention = -1
 
     def _one_too_many(self) -> bool:
         """Say whether the worker that asks has to end, for an item that wants its slot again."""

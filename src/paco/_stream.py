@@ -7,7 +7,7 @@ import warnings
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from dataclasses import replace
 from operator import length_hint
-from typing import TYPE_CHECKING, Any, Generic, Literal, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, cast, overload
 
 from paco import _check
 from paco._answer import Answer
@@ -17,7 +17,6 @@ from paco._source import Upstream, close
 from paco._types import R, T_co
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from os import PathLike
     from types import TracebackType
 
@@ -75,9 +74,8 @@ class Stream(
         return f"<paco.{plan.name} stream of {_check.shorten(plan.fn)}, limit={plan.limit}, {self._use or 'unused'}>"
 
     def __length_hint__(self) -> int:
-        plan = self._plan
-        hint = -1 if plan.gaps else length_hint(plan.source, -1)
-        return NotImplemented if hint < 0 else hint + len(plan.head)
+        hint = -1 if self._plan.gaps else length_hint(self._plan.source, -1)
+        return NotImplemented if hint < 0 else hint
 
     # ---- the same run in another form
 
@@ -222,22 +220,17 @@ class Stream(
         return self._collect().__await__()
 
     async def _collect(self) -> list[T_co]:
-        plan = self._plan
-        if plan.ordered and plan.journal is None:
-            return await plan.collect()
-        if plan.journal is not None:
-            plan = replace(plan, buffer=sys.maxsize)  # a list has room for all that waits for a slow item
-        stream, results = Stream[T_co](plan), list[T_co]()
+        if self._plan.ordered and self._plan.journal is None:
+            return await self._plan.collect()
+        # A list has room for all that waits for a slow item.
+        stream, results = Stream[T_co](replace(self._plan, buffer=sys.maxsize)), list[T_co]()
         try:
             async for result in stream:
                 results.append(result)
         except Unfinished as error:
-            error.outcomes = (*settled(results), *settled(stream._left()))
+            error.outcomes = (*settled(results), *settled(cast("InOrder", stream._sink).left()))
             raise
         return results
-
-    def _left(self) -> Iterable[Any]:
-        return () if self._sink is None else self._sink.left()
 
     def send(self, value: Any) -> Any:
         """Go on as a coroutine: ``asyncio.run`` and ``create_task`` drive a stream through this."""

@@ -99,6 +99,8 @@ def _changes(tree: ast.Module) -> Iterator[tuple[str, Any, str]]:
     stack: list[tuple[str, ast.AST]] = [("", tree)]
     while stack:
         scope, node = stack.pop()
+        if _is_overload(node):
+            continue
         for change in _CHANGES.get(type(node), _none)(node):
             yield scope, *change
         if isinstance(node, _LEFT_OUT) and not _is_text(node):
@@ -125,12 +127,16 @@ def _children(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def _is_text(node: ast.AST) -> bool:
-    """Say whether a statement is a docstring, an ellipsis, or one that has to be what it is."""
+    """Say whether a statement is a docstring, an ellipsis, a type, or one that has to be what it is."""
     if isinstance(node, ast.Assign):
         return ast.unparse(node.targets[0]) in {"__slots__", "__all__"}
     if isinstance(node, ast.AnnAssign):
-        return node.value is None
+        return node.value is None or ast.unparse(node.annotation) == "TypeAlias"
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
+def _is_overload(node: ast.AST) -> bool:
+    return isinstance(node, ast.FunctionDef) and "overload" in map(ast.unparse, node.decorator_list)
 
 
 def _is_type_of_cast(node: ast.AST, child: ast.AST) -> bool:
