@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import aiohttp
 import orjson
@@ -18,7 +18,7 @@ import uvloop
 import paco
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
 
 @contextlib.asynccontextmanager
@@ -33,24 +33,27 @@ async def client(url: str) -> AsyncIterator[Callable[[str], Awaitable[dict[str, 
         yield fetch
 
 
-async def fetch_all(url: str, source: str, results: str, limit: int) -> None:
-    """Make a request for each line of a file, and write a record for each."""
+async def fetch_all(url: str, lines: Iterable[str], results: BinaryIO, limit: int) -> None:
+    """Make a request for each line, and write a record for each."""
     async with client(url) as fetch:
-        with Path(source).open(encoding="utf-8") as lines, Path(results).open("wb") as file:
-            stream = paco.map(paco.settle(fetch), (line.rstrip("\n") for line in lines), limit=limit)
-            async for one in stream.as_completed():
-                record: dict[str, object] = {"input": one.item, "ok": isinstance(one, paco.Ok)}
-                if isinstance(one, paco.Ok):
-                    record["result"] = one.value
-                else:
-                    record["error"] = {"type": type(one.error).__name__, "message": str(one.error)}
-                file.write(orjson.dumps(record) + b"\n")
+        stream = paco.map(paco.settle(fetch), (line.rstrip("\n") for line in lines), limit=limit)
+        async for one in stream.as_completed():
+            record: dict[str, object] = {"input": one.item, "ok": isinstance(one, paco.Ok)}
+            if isinstance(one, paco.Ok):
+                record["result"] = one.value
+            else:
+                record["error"] = {"type": type(one.error).__name__, "message": str(one.error)}
+            results.write(orjson.dumps(record) + b"\n")
 
 
 def main(url: str, source: str, results: str, limit: str) -> None:
     """Run it, as a program of its own."""
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(fetch_all(url, source, results, int(limit)))
+    with (
+        Path(source).open(encoding="utf-8") as lines,
+        Path(results).open("wb") as file,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        runner.run(fetch_all(url, lines, file, int(limit)))
 
 
 if __name__ == "__main__":

@@ -96,7 +96,9 @@ class Writer:
                 self._bell.get(timeout=_GROUP_SECONDS)
                 while True:
                     self._bell.get_nowait()
-            self._rung, going = False, not self._ending  # before the lines are taken: for one that comes after, it rings
+            # Both before the lines are taken: one that comes after that rings again, and one before the end is taken.
+            self._rung = False
+            going = not self._ending
             group = self._lines[:]
             del self._lines[: len(group)]  # the list stays the same, to which a line may be added just now
             self._write(b"".join(group))
