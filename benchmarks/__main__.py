@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import busy, chart, command, markdown, memory, report
+from benchmarks import busy, chart, command, markdown, memory, remote, report
 from benchmarks.demands import SPEED, footprint_demands, growth_demands
 from benchmarks.findings import Findings
 from benchmarks.measure import Setting, compare
@@ -121,6 +121,13 @@ def run_command(found: Findings, options: argparse.Namespace) -> None:
             found.demands.append(demand)
 
 
+def send_away(found: Findings, options: argparse.Namespace) -> None:
+    """Measure items that run elsewhere, if that is asked for by name: it takes four minutes."""
+    if options.only and selected(options.only, ("remote",)):
+        for demand in remote.measure():
+            found.demands.append(demand)
+
+
 def write(found: Findings, options: argparse.Namespace) -> None:
     """Write the files that are asked for."""
     if options.json:
@@ -141,6 +148,7 @@ def main() -> int:
         weigh_all(found, options)
         keep_busy(found, options)
         run_command(found, options)
+        send_away(found, options)
         judge_all(found, options)
     finally:
         write(found, options)  # Ctrl-C leaves what has been measured

@@ -21,6 +21,7 @@ The layers, from the bottom up; a module imports only from those before it:
     _console  _figures              used, not imported: what people are shown
     _meter  _progress  _pictures    used, not imported: how runs go, and how they went
     _records  journal               used, not imported: what is remembered of each item, in a file
+    remote                          used, not imported: items that run elsewhere
     _cli                            used, not imported: the command
 """
 

@@ -76,6 +76,7 @@ class Run(Crew):
     _looked: float  # the time of the last look at the clock
     _since: float  # when the present turn began for this run
 
+    lead: ClassVar[int] = 64
     #: Whether slow items are started in batches.
     _in_batches: ClassVar[bool] = True
 

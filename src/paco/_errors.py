@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 #: Of the errors that came after the first one, this many are shown; the rest is counted.
 _SHOWN: Final = 3
 #: Our modules, not those that users import: a fake of `paco.testing` is as good as the user's own.
-_OURS: Final = __name__.partition(".")[0] + "._"
+_OURS: Final = ("paco._", "paco.remote.")
 
 
 class ItemCancelled(RuntimeError):

@@ -69,6 +69,7 @@ class Nursery:
         "_downstream",
         "_ending",
         "_failure",
+        "_keeping",
         "_loop",
         "_name",
         "_tasks",
@@ -77,7 +78,7 @@ class Nursery:
         "_watchers",
         "done",
         "heeds_deadline",
-        "keeper",
+        "keepers",
         "told",
     )
 
@@ -96,8 +97,9 @@ class Nursery:
         self.told: bool = False
         #: Whether it ends with the `deadline` that it is started under.
         self.heeds_deadline: bool = True
-        #: What has a task that outlives the others, if there is such a thing.
-        self.keeper: Keeper | None = None
+        #: What have tasks that outlive the others, if there is such a thing.
+        self.keepers: tuple[Keeper, ...] = ()
+        self._keeping: frozenset[asyncio.Task[None]] = frozenset()  # these tasks
 
     def enter(self) -> bool:
         """Belong to the running loop, with the caller's context; false when there is no time at all."""
@@ -109,9 +111,9 @@ class Nursery:
             return False
         if seconds is not None:
             self._timer = self._loop.call_later(seconds, self._expire, deadline, context=self._base)
-        if self.keeper is not None:
-            self._base.run(self.keeper.prepare, self)
-            self.start_task(self.keeper.keep(), self._base.copy())
+        for keeper in self.keepers:
+            self._base.run(keeper.prepare, self)
+        self._keeping = frozenset(self.start_task(keeper.keep(), self._base.copy()) for keeper in self.keepers)
         return True
 
     def start_task(self, coro: Coroutine[Any, Any, None], context: contextvars.Context) -> asyncio.Task[None]:
@@ -133,8 +135,9 @@ class Nursery:
         self._tasks.discard(task)
         if not self._tasks:
             self._finish()
-        elif len(self._tasks) == 1 and self.keeper is not None:
-            self.keeper.alone()
+        elif self._tasks <= self._keeping:
+            for keeper in self.keepers:
+                keeper.alone()
 
     def _task_failed(self, task: asyncio.Task[None], error: BaseException) -> None:
         """Hear that a task ended cancelled, or with an error that it did not keep to itself."""
@@ -199,7 +202,7 @@ class Nursery:
 
     def _finish(self) -> None:
         self.done = self._ending = True
-        self.keeper = None  # it leads back here
+        self.keepers, self._keeping = (), frozenset()  # they lead back here
         self._disarm()
         try:
             self._finishing()

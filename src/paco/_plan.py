@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 #: Finished results that wait for the consumer of a stream without a limit, at most (and about).
 _UNLIMITED_BUFFER = 1024
+#: Items that may be with the workers of an engine beside those in flight; and those in flight without a limit.
+LEAD = 10_000
+#: The same where they are sent one by one, since each has a task here.
+_LEAD_OF_CALLS = 1000
 
 
 ItemFunction: TypeAlias = "Callable[[Any], Awaitable[Any]]"
@@ -51,28 +55,48 @@ class Plan:
     buffer: int | None = None
     max_errors: float | None = None
     journal: Journal | None = None
+    engine: Callable[[], Any] | None = None  # opens what the items run on: see `paco.remote`
 
     def run(self, sink: Sink) -> Run:
         """Make the run, not started yet."""
-        fn, limit, keeper, judged = self.fn, self.limit, None, None
+        fn, limit, judged = self.fn, self.limit, None
+        keepers: list[Keeper] = []
+        one_by_one = self.engine is not None and (self.journal is not None or not isinstance(limit, int))
+        if one_by_one:
+            fn, limit = self._called(keepers)
         if self.journal is not None:
             keeper, fn, limit = self.journal.begin(self.name, fn, cast("InOrder", sink), limit, catch=self.catch)
+            keepers.append(keeper)
         if self.max_errors is not None:
             judged = sink.store = Judged(self.name, sink.store, self.max_errors, catch=self.catch)
-        run = self._run(fn, sink, limit)
-        run.keeper = keeper
+        run = self._run(fn, sink, limit, None if one_by_one else self.engine)
+        run.keepers = tuple(keepers)
         if judged is not None:
             judged.ends(run)
         return run
 
-    def _run(self, fn: ItemFunction, sink: Sink, limit: int | Limiter) -> Run:
+    def _called(self, keepers: list[Keeper]) -> tuple[ItemFunction, int | Limiter]:
+        """Return the function that has one item run elsewhere, and the limit for its calls."""
+        from paco.remote._calls import Calls
+
+        calls = Calls(self.name, self.fn, cast("Callable[[], Any]", self.engine), self.limit, LEAD, _LEAD_OF_CALLS)
+        keepers.append(calls)
+        return calls.function, calls.limit
+
+    def _run(self, fn: ItemFunction, sink: Sink, limit: int | Limiter, engine: Callable[[], Any] | None) -> Run:
         """Make one that tells about itself only if somebody listens."""
         how: dict[str, Any] = {"timeout": self.timeout, "catch": self.catch, "offset": len(self.head)}
-        if isinstance(limit, int):
-            counted = WatchedRun if ears() else Run
-            return counted(self.name, fn, self.source, sink, limit=limit, **how)
-        paced = WatchedPaced if ears() else Paced
-        return paced(self.name, fn, self.source, sink, limit=limit, buffer=self.buffer, **how)
+        if not isinstance(limit, int):
+            paced = WatchedPaced if ears() else Paced
+            return paced(self.name, fn, self.source, sink, limit=limit, buffer=self.buffer, **how)
+        if engine is not None:
+            from paco.remote._bulk import RemoteRun, WatchedRemote
+
+            remote = WatchedRemote if ears() else RemoteRun
+            how |= {"engine": engine, "lead": LEAD, "buffer": self.buffer}
+            return remote(self.name, fn, self.source, sink, limit=limit, **how)
+        counted = WatchedRun if ears() else Run
+        return counted(self.name, fn, self.source, sink, limit=limit, **how)
 
     async def collect(self) -> list[Any]:
         """Run, and return the results as a list."""
@@ -91,9 +115,12 @@ class Plan:
     def consumed(self) -> InOrder:
         """Make the sink of a stream that is iterated."""
         kind = InOrder if self.ordered else AsCompleted
+        if self.engine is not None and not self.limit:
+            return kind(2 * LEAD, LEAD if self.buffer is None else max(self.buffer, 1), self.head)
         if not isinstance(self.limit, int):
             return kind(sys.maxsize, 1 if self.buffer is None else max(self.buffer, 1), self.head)
         if not self.limit:
             return kind(sys.maxsize, _UNLIMITED_BUFFER if self.buffer is None else max(self.buffer, 1), self.head)
-        window = self.limit + (self.limit if self.buffer is None else self.buffer)
+        ahead = self.limit if self.engine is None else max(self.limit, _LEAD_OF_CALLS)
+        window = self.limit + (ahead if self.buffer is None else self.buffer)
         return kind(window, window, self.head)

@@ -18,8 +18,16 @@ if TYPE_CHECKING:
 
     from paco._nursery import Nursery
 
+
+class _Skip:
+    """The type of `SKIP`, which is the same object in every process."""
+
+    def __reduce__(self) -> str:
+        return "SKIP"
+
+
 #: The result of an item that is passed over: ``filter`` gives it for an item that it drops.
-SKIP: Final = object()
+SKIP: Final = _Skip()
 #: What a stream's sink gives when the next result is not there yet.
 NOTHING: Final = object()
 

@@ -11,7 +11,7 @@ import inspect
 from abc import abstractmethod
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 from paco._check import discard
 from paco._errors import trim
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from paco._types import T
-
-#: Items read ahead at most, however many slots are free (``limit=0`` has no end of them).
-_LEAD = 64
 
 
 class Upstream:
@@ -49,6 +46,9 @@ class Upstream:
 
 class Demand(Protocol):
     """What the reader asks of the run it reads for."""
+
+    #: Items read ahead at most, however many are wanted (``limit=0`` has no end of them).
+    lead: ClassVar[int]
 
     def ending(self) -> bool:
         """Say whether nothing more is to be read."""
@@ -135,7 +135,7 @@ class Reader:
                     return  # the source has swallowed its one cancellation, as wait_for does on 3.11 (gh-86296)
                 items.append(item)
                 run.supplied()
-                while len(items) >= min(run.wanted(), _LEAD):
+                while len(items) >= min(run.wanted(), run.lead):
                     run.rests()
                     self._parked = self._loop.create_future()
                     await self._parked

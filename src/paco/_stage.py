@@ -93,9 +93,16 @@ def bound(coro: Any, args: tuple[Any, ...], kw: dict[str, Any]) -> ItemFunction:
     return named_as(coro, lambda item: coro(item, *args, **kw))
 
 
+def instead_of(coro: Any, call: ItemFunction) -> ItemFunction:
+    """Return a function that stands for the user's, and calls another one."""
+    return named_as(coro, lambda item: call(item))  # noqa: PLW0108 - named after the user's, which `call` is not
+
+
 def given(fn: Any) -> Any:
-    """Return the user's function, which `bound` may have made another of."""
-    return fn.__wrapped__ if getattr(fn, "__globals__", None) is globals() else fn
+    """Return the user's function, which `bound` and `instead_of` may have made another of."""
+    while getattr(fn, "__globals__", None) is globals():
+        fn = fn.__wrapped__
+    return fn
 
 
 def named_as(coro: Any, fn: ItemFunction) -> ItemFunction:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from paco._engine import Run
     from paco._plan import Plan
+    from paco._types import Executor, Pool
 
 
 # The list that `await` gives is a fresh one: nobody else sees it as a list of something wider, so T may be covariant.
@@ -177,6 +178,44 @@ class Stream(
             f"{plan.name}.journal", path, key, encode, decode, durable, version=version, retry_errors=retry_errors
         )
         return self._become(journal=how)
+
+    def on(self, engine: int | str | Pool | Executor, *, slots: int | None = None) -> Stream[T_co]:
+        """Return the stream whose function runs elsewhere: on all cores of this machine, or on a cluster.
+
+        The function, the items and the results travel, as bytes; all else is as ever: ``limit`` holds for all workers
+        together, results come in order or as completed, the first error arrives as itself, with a note that has its
+        traceback; and a break, a timeout, a cancellation or an error comes back when nothing runs there any more. A
+        worker runs one event loop for as long as it lives. Items travel in chunks of about a quarter of a second of
+        work; what a chunk has made comes back together. Up to 10,000 items may be with the workers beside those in
+        flight (`buffer` and the consumer hold them back). `paco.remote` tells more.
+
+        A worker that dies is replaced, and what it had not brought back is run again: so an item is run at least once,
+        and its result handed on once. An item whose worker dies three times is an error, `paco.remote.WorkerLost`.
+
+        With a limit object each item waits here for its permit. `Rate` then holds for what is sent, and the workers
+        start it a few milliseconds later; where an engine takes few chunks at once, as executors and Dask do, it may
+        wait there for the next.
+
+        Args:
+            engine: So many processes of this machine, for this run; `paco.remote.Workers`, which are kept for several;
+                any executor, such as ``ProcessPoolExecutor``: anything with ``submit(fn, *args)`` that gives a future;
+                a client of Dask, or an address, ``"dask://host:8786"``. What is given is left open.
+            slots: Chunks that an executor or a cluster works on at once, if you know better; for a cluster that grows
+                when it is asked to, as many as its workers may become.
+
+        Raises:
+            TypeError: It is no engine; or, when it runs, the function cannot be sent: the text says what in it.
+            ValueError: A number below 1, or another kind of address.
+            ImportError: It needs a package that is not there: the text says which.
+
+        Examples:
+            >>> import math
+            >>> paco.run(paco.map(paco.wraps(math.sqrt), [4, 9, 16], limit=2).on(2))
+            [2.0, 3.0, 4.0]
+        """
+        from paco.remote._engines import engine_of
+
+        return self._become(engine=engine_of(f"{self._plan.name}.on", engine, slots))
 
     def max_errors(self, most: float) -> Stream[T_co]:
         """Return the stream that ends early, with `TooManyErrors`, when more items than that have failed.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from asyncio import AbstractEventLoop
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from enum import Enum
-from typing import Any, Final, Literal, ParamSpec, TypeAlias, TypeVar
+from typing import Any, Final, Literal, ParamSpec, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -32,3 +32,38 @@ class _Missing(Enum):
 #: Stands for an argument that was left out, where ``None`` is a value like others.
 MISSING: Final = _Missing.MISSING
 Missing: TypeAlias = Literal[_Missing.MISSING]
+
+
+class Future(Protocol):
+    """What an executor gives for a call: as of `concurrent.futures`."""
+
+    def result(self) -> Any:
+        """Return the result, which is there."""
+        ...
+
+    def cancel(self) -> object:
+        """Do not start it, if it has not been."""
+        ...
+
+    def add_done_callback(self, fn: Callable[[Any], object], /) -> object:
+        """Call when it is done, in any thread."""
+        ...
+
+
+@runtime_checkable
+class Executor(Protocol):
+    """All that is asked of what runs items elsewhere; what it is to call, and with what, can be pickled."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any) -> Future:
+        """Call in another thread, process or machine."""
+        ...
+
+
+class Pool(Protocol):
+    """What is known here of `paco.remote.Workers`."""
+
+    count: int
+
+    def start(self) -> None:
+        """Start the processes that are missing."""
+        ...

@@ -44,6 +44,8 @@ class MapOptions(NamedTuple):
     timeout: float | None
     retries: int
     retry_on: list[str]
+    workers: int | None
+    dask: str | None
     output: str
     keep_order: bool
     values: bool
@@ -86,6 +88,7 @@ def _map_parser() -> _Parser:
     parser = _new_parser("paco map", "paco map [options] TARGET [INPUT ...]", _EPILOG)
     _add_what(parser)
     _add_pace(parser)
+    _add_where(parser)
     _add_output(parser)
     _add_resume(parser)
     _add_stop(parser)
@@ -112,6 +115,14 @@ def _add_pace(parser: _Parser) -> None:
     group.add_argument("--retries", type=whole_number(0), default=0, metavar="N", help=retries)
     on = "exception to retry (module.Name), or module:predicate; may be given again (default: any Exception)"
     group.add_argument("--retry-on", action="append", default=[], metavar="NAME", help=on)
+
+
+def _add_where(parser: _Parser) -> None:
+    group = parser.add_argument_group("where")
+    workers = "run TARGET in N processes of this machine; --limit holds for all of them together"
+    group.add_argument("--workers", type=whole_number(1), metavar="N", help=workers)
+    dask = "run TARGET in a Dask cluster: the address of its scheduler, dask://host:8786"
+    group.add_argument("--dask", metavar="ADDRESS", help=dask)
 
 
 def _add_output(parser: _Parser) -> None:
@@ -205,6 +216,8 @@ def _parsed(parser: _Parser, argv: Sequence[str]) -> argparse.Namespace | str:
 def _check_together(parser: _Parser, options: MapOptions) -> None:
     """Refuse options that make no sense together."""
     resumes = options.resume or options.retry_failed
+    if options.workers is not None and options.dask is not None:
+        parser.error("--workers runs TARGET on this machine, --dask on a cluster; give one of them")
     if options.resume and options.retry_failed:
         parser.error("--resume runs the items that failed as well; give either --resume or --retry-failed")
     if resumes and options.output == "-":

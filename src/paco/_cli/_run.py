@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import paco
+from paco._cli._elsewhere import elsewhere
 from paco._cli._errors import ClosingError, describe
 from paco._cli._halting import Halting
 from paco._cli._order import AsFinished, InOrder
@@ -121,24 +122,29 @@ class _Run:
         options = self._job.options
         async with self._job.target as target:
             function = attempted(target, options, self._job.retry_on)
-            self._work = Work(
-                function,
-                output,
-                self._tally,
-                self._progress,
-                self._item_failed,
-                made_by=self._job.made_by,
-                values=options.values,
-                retried=options.retries > 0,
-            )
-            if options.max_time is not None:
-                self._later(options.max_time, self._time_over)
-            try:
-                await paco.each(self._work, self._job.reader.items(), self._limit, return_exceptions=True)
-            except asyncio.CancelledError:
-                if not self._cancelling or self._task is None:
-                    raise
-                self._task.uncancel()  # it was for the items: the target is closed as after any run
+            async with elsewhere(function, self._limit, options) as (there, limit):
+                await self._run_all(there, limit, output)
+
+    async def _run_all(self, function: Function, limit: int | paco.Limiter, output: Output) -> None:
+        options = self._job.options
+        self._work = Work(
+            function,
+            output,
+            self._tally,
+            self._progress,
+            self._item_failed,
+            made_by=self._job.made_by,
+            values=options.values,
+            retried=options.retries > 0,
+        )
+        if options.max_time is not None:
+            self._later(options.max_time, self._time_over)
+        try:
+            await paco.each(self._work, self._job.reader.items(), limit, return_exceptions=True)
+        except asyncio.CancelledError:
+            if not self._cancelling or self._task is None:
+                raise
+            self._task.uncancel()  # it was for the items: the target is closed as after any run
 
     def _listen(self) -> None:
         """Listen to the run for what is shown of it; where nothing is, it is not even told."""

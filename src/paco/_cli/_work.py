@@ -41,7 +41,7 @@ class Work:
     """Runs an item, when it is called. Raises what the item failed with, for a limit that learns from errors.
 
     Args:
-        function: The user's.
+        function: The user's; settled if ``retried``.
         output: Where the lines go.
         tally: What is counted.
         progress: What is shown.
@@ -63,7 +63,7 @@ class Work:
         values: bool,
         retried: bool,
     ) -> None:
-        self._function = paco.settle(function) if retried else function  # which counts the attempts, and takes 3 us
+        self._function = function
         self._retried = retried
         self._output = output
         self._tally = tally

@@ -1,0 +1,229 @@
+"""Measure items that run elsewhere: in two processes of this machine, and in a Dask cluster of two on 127.0.0.1.
+
+`./dev bench --only remote` runs this; it takes about five minutes. The processes are started before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import random
+import resource
+import signal
+import time
+import warnings
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import paco
+from benchmarks.demands import Demand
+from paco.remote import Workers, _sizes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+WORKERS = 2
+#: Of the parts: pairs, rounds with kills.
+PAIRS, ROUNDS = 5, 20
+NAP = 0.01
+
+HEADING = f"\nremote: items in {WORKERS} processes of this machine, and in a Dask cluster of {WORKERS} on 127.0.0.1"
+
+
+async def instant(item: int) -> int:
+    return item
+
+
+async def nap(item: int) -> int:
+    await asyncio.sleep(NAP)
+    return item
+
+
+async def compute(item: int) -> int:
+    total = 0
+    for number in range(2000):
+        total += number * item
+    return total
+
+
+def measure() -> Iterator[Demand]:
+    """Measure all of it, print it line by line, and say what was demanded."""
+    print(HEADING)
+    with Workers(WORKERS) as workers, cluster() as client:
+        for engine in (workers, client):
+            asyncio.run(_warm_up(engine))
+        with ProcessPoolExecutor(WORKERS, multiprocessing.get_context("spawn")) as pool:
+            _floor(pool, "nap", 1000, 100)
+            yield from _computing(workers, pool)
+            yield from _napping({"processes": workers, "Dask": client}, pool)
+        yield from _costs({"processes": workers, "Dask": client}, client)
+        yield from _memory(workers)
+        yield from _kills(workers)
+
+
+@contextmanager
+def cluster() -> Iterator[Any]:
+    """Start a Dask cluster of as many processes, and give a client of it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from distributed import Client, LocalCluster
+
+        settings = {"host": "127.0.0.1", "dashboard_address": None, "silence_logs": 50}
+        with LocalCluster(WORKERS, threads_per_worker=1, **settings) as started, Client(started) as client:
+            yield client
+
+
+async def _warm_up(engine: Any) -> None:
+    await paco.map(instant, range(1000), limit=100).on(engine)
+
+
+def _took(stream: Any, items: Iterable[int]) -> float:
+    """Return the seconds of a run, whose results have to be right."""
+
+    async def run() -> float:
+        began = time.perf_counter()
+        assert len(await stream) == len(list(items))
+        return time.perf_counter() - began
+
+    return asyncio.run(run())
+
+
+def _print(what: str, figure: str) -> None:
+    print(f"  {what:76}{figure:>16}", flush=True)
+
+
+def _demand(text: str, figure: str, met: bool) -> Demand:
+    _print(text, figure)
+    return Demand(f"remote: {text}", figure, met)
+
+
+def _alone(kind: str, count: int, limit: int) -> None:
+    """Run so many items in this process, with nothing but bare tasks: what a worker could do at best."""
+    fn = {"compute": compute, "nap": nap}[kind]
+
+    async def work(items: Iterator[int]) -> None:
+        for item in items:
+            await fn(item)
+
+    async def run() -> None:
+        items = iter(range(count))
+        await asyncio.gather(*(work(items) for _ in range(limit)))
+
+    asyncio.run(run())
+
+
+def _floor(pool: ProcessPoolExecutor, kind: str, count: int, limit: int) -> float:
+    """Return the seconds that as many processes take for it that get nothing and give nothing back."""
+    began = time.perf_counter()
+    for done in [pool.submit(_alone, kind, count // WORKERS, limit // WORKERS) for _ in range(WORKERS)]:
+        done.result()
+    return time.perf_counter() - began
+
+
+def _computing(workers: Workers, pool: ProcessPoolExecutor) -> Iterator[Demand]:
+    items, ratios, floors = range(10_000), [], []
+    for _ in range(PAIRS):
+        here = _took(paco.map(compute, items, limit=WORKERS), items)
+        ratios.append(here / _took(paco.map(compute, items, limit=WORKERS).on(workers), items))
+        floors.append(here / _floor(pool, "compute", len(items), WORKERS))
+    _print(f"10,000 items that compute, bare tasks in {WORKERS} processes against one", f"{median(floors):.2f}")
+    text = f"10,000 items that compute, processes against one, median of {PAIRS} pairs: at least 1.7 times"
+    yield _demand(text, f"{median(ratios):.2f}", median(ratios) >= 1.7)
+
+
+def _napping(engines: dict[str, Any], pool: ProcessPoolExecutor) -> Iterator[Demand]:
+    for name, engine in engines.items():
+        items = range(60_000)
+        rate = len(items) / min(_took(paco.map(nap, items, limit=200).on(engine), items) for _ in range(2))
+        text = f"sleep(10 ms), limit 200, {name}: at least 15,000 items/s (bound 20,000)"
+        yield _demand(text, f"{rate:,.0f}", rate >= 15_000)
+    items = range(120_000)
+    share = (
+        len(items)
+        * NAP
+        / 400
+        / min(_took(paco.map(nap, items, limit=400).on(engines["processes"]), items) for _ in range(3))
+    )
+    yield _demand("sleep(10 ms), limit 400, processes: 90 % of the ideal", f"{share:.1%}", share >= 0.9)
+    bare = len(items) * NAP / 400 / _floor(pool, "nap", len(items), 400)
+    _print(f"the same, bare tasks in {WORKERS} processes", f"{bare:.1%}")
+
+
+def _costs(engines: dict[str, Any], client: Any) -> Iterator[Demand]:
+    items, least = range(100_000), {"processes": 5.0, "Dask": 10.0}
+    found: dict[str, float] = {}
+    for name, engine in engines.items():
+        for size in (1, 10, 100, 1000):
+            some = items[: min(1000 * size, len(items)) if name == "processes" else min(200 * size, len(items))]
+            with _fixed(size):
+                each = 1e6 * _took(paco.map(instant, some, limit=100).on(engine), some) / len(some)
+            _print(f"returns at once, {name}, chunks of {size:,}", f"{each:,.1f} us")
+        found[name] = (
+            1e6 * median(_took(paco.map(instant, items, limit=100).on(engine), items) for _ in range(5)) / len(items)
+        )
+        text = f"returns at once, {name}, chunks by feedback: at most {least[name]:g} us an item"
+        yield _demand(text, f"{found[name]:.2f} us", found[name] <= least[name])
+    began, some = time.perf_counter(), items[:1000]
+    assert client.gather(client.map(instant, some, pure=False)) == list(some)
+    each = 1e6 * (time.perf_counter() - began) / len(some)
+    times = each / found["Dask"]
+    _print("returns at once, client.map of Dask", f"{each:,.0f} us")
+    yield _demand("that is at least 100 times as much", f"{times:,.0f}", times >= 100)
+
+
+@contextmanager
+def _fixed(size: int) -> Iterator[None]:
+    """Have all chunks of one size."""
+    shape: Callable[..., _sizes.Shape] = _sizes.Sizes.shape
+
+    def fixed(sizes: _sizes.Sizes, spread: int, free: int) -> _sizes.Shape:
+        return shape(sizes, spread, free)._replace(items=size)
+
+    vars_of: Any = _sizes.Sizes
+    vars_of.shape = fixed
+    try:
+        yield
+    finally:
+        vars_of.shape = shape
+
+
+def _memory(workers: Workers) -> Iterator[Demand]:
+    async def stream(count: int) -> None:
+        async for _ in paco.map(instant, range(count), limit=100).on(workers):
+            pass
+
+    asyncio.run(stream(200_000))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    asyncio.run(stream(1_000_000))
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    yield _demand(
+        "streaming 1,000,000 items, after 200,000, grows this process by less than 5 MB", f"{grown:.1f} MB", grown < 5
+    )
+
+
+def _kills(workers: Workers) -> Iterator[Demand]:
+    good, kills = 0, 0
+    for _ in range(ROUNDS):
+        right, killed = asyncio.run(_killed(workers))
+        good, kills = good + right, kills + killed
+    text = f"50,000 items with a process killed each second, in order and once: {ROUNDS} rounds of {ROUNDS}"
+    yield _demand(text, f"{good} ({kills} kills)", good == ROUNDS)
+
+
+async def _killed(workers: Workers) -> tuple[bool, int]:
+    dice, kills = random.Random(), 0  # noqa: S311 - dice, not secrets
+
+    async def kill() -> None:
+        nonlocal kills
+        while True:
+            await asyncio.sleep(dice.uniform(0.5, 1.5))
+            os.kill(dice.choice(workers.pids), signal.SIGKILL)
+            kills += 1
+
+    killing = asyncio.ensure_future(kill())
+    found = [item async for item in paco.map(nap, range(50_000), limit=200).on(workers)]
+    killing.cancel()
+    return found == list(range(50_000)), kills

@@ -1,0 +1,227 @@
+"""The same run with its items elsewhere: it takes them from the source in chunks, and stores the results of chunks.
+
+The engine's `Run` with other work for its one worker, which fills chunks and sends them. All else is as ever: where
+items come from, where results go, their order, room, errors, the consumer, and the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Final
+
+from paco import events
+from paco._engine import Run
+from paco._errors import trim
+from paco._outcomes import Err
+from paco._sinks import InOrder
+from paco._turn import SLICE
+from paco._watched import _Watched
+from paco.events import ItemEnded, ItemStarted
+from paco.remote import _pickles
+from paco.remote._dispatch import Dispatcher, Entry, Job
+from paco.remote._wire import Span
+
+if TYPE_CHECKING:
+    import contextvars
+    from collections.abc import Awaitable, Callable
+
+    from paco._sinks import Sink
+    from paco.remote._engines import Engine
+
+#: Items from one look at the clock to the next, while a chunk is filled.
+_STRIDE: Final = 64
+#: Slices of a turn in which a chunk is filled, at most: then it goes as it is.
+_SLICES: Final = 8
+
+
+class RemoteRun(Run):
+    """A `Run` whose items run in the workers of an engine.
+
+    Args:
+        name: As of `Run`, like ``fn``, ``source``, ``sink`` and the ``options``.
+        fn: Sent to the workers, and called there.
+        source: A checked source of items.
+        sink: Where the results go.
+        engine: Opens the engine.
+        limit: Items in flight at most, in all workers together; 0 for ``lead``.
+        lead: Items that may be with the workers, and wait there, beside those in flight.
+        buffer: Results that may wait for a consumer; ``None`` for what a few chunks have.
+        options: The others.
+    """
+
+    lead = 10_000  # what is read is wanted for one chunk
+
+    __slots__ = ("_dispatcher", "_engine", "_job", "_stream", "_wanted")
+
+    def __init__(
+        self,
+        name: str,
+        fn: Callable[[Any], Awaitable[Any]],
+        source: Any,
+        sink: Sink,
+        *,
+        engine: Callable[[], Engine],
+        limit: int,
+        lead: int,
+        buffer: int | None = None,
+        catch: bool,
+        **options: Any,
+    ) -> None:
+        super().__init__(name, fn, source, sink, limit=1, catch=catch, **options)
+        self._engine = engine
+        self._job = Job(name, b"", limit or lead, lead, catch=catch, watched=False)
+        self._dispatcher: Dispatcher | None = None
+        self._wanted = 1
+        self._stream = sink if isinstance(sink, InOrder) and buffer is None else None
+
+    # ---- the one worker
+
+    async def _work(self, context: contextvars.Context) -> None:
+        try:
+            job = self._job._replace(function=_pickles.dump_function(self._name, self._fn))
+            self._dispatcher = dispatcher = Dispatcher(self._engine(), job, self)
+        except Exception as error:
+            self.broken(error)
+            return
+        try:
+            await self._open(dispatcher)
+            await self._send_all(dispatcher)
+        except BaseException as error:
+            self._source_failed(error)
+        finally:
+            if not self._loop.is_closed():  # it is when this coroutine is being collected
+                await dispatcher.close()
+            self._exhausted = True
+            del self, dispatcher
+
+    async def _open(self, dispatcher: Dispatcher) -> None:
+        try:
+            await dispatcher.open()
+        except Exception as error:
+            self.broken(error)
+
+    async def _send_all(self, dispatcher: Dispatcher) -> None:
+        while True:
+            while dispatcher.send(self._take):
+                self._sent()
+                await asyncio.sleep(0)
+            if self._ending or (self._exhausted and dispatcher.quiet):
+                return
+            if self._reader is not None:
+                self._wanted = dispatcher.wanted()  # once for all that are read until the next chunk
+                self._reader.wake()
+            self._notify()
+            await self._park()
+
+    def _sent(self) -> None:
+        """Hear that a chunk is in flight."""
+
+    def _take(self, count: int) -> list[Entry]:
+        """Take so many items at most, and not for long."""
+        entries = list[Entry]()
+        end = perf_counter() + SLICE
+        while not self._exhausted and (room := self._room(count - len(entries))) > 0:
+            before = len(entries)
+            for item in self._items:
+                entries.append((self.started, item))
+                self.started += 1
+                if len(entries) - before >= room:
+                    break
+            else:
+                self._out_of_items()
+                break
+            if perf_counter() >= end:
+                break
+        return entries
+
+    def _room(self, count: int) -> int:
+        return min(self._sink.room(self.started) - self.started, count, _STRIDE)
+
+    def wanted(self) -> int:
+        """Return how many items the reader may have read: as many as the next chunk will have."""
+        return min(self._wanted, self._sink.room(self.started) - self.started)
+
+    # ---- what the dispatcher tells
+
+    def arrived(self, entries: list[Entry], values: dict[int, Any], spans: list[Span], slot: int) -> None:
+        store = self._sink.store
+        for number, value in values.items():
+            store[entries[number][0]] = value
+
+    def failed(self, entry: Entry, error: BaseException, span: Span | None = None) -> None:
+        self._item_failed(error, *entry)
+
+    def broken(self, error: BaseException) -> None:
+        trim(error)
+        self.fail(error, "its workers")
+
+    def landed(self) -> None:
+        if self._dispatcher is not None and self._stream is not None:
+            dispatcher = self._dispatcher
+            ahead = dispatcher.sizes.ahead(dispatcher.spread())
+            self._stream.window = self._stream.most = self._job.limit + ahead
+        self._notify()
+        self._unpark(1)
+
+    def _stopping(self) -> None:
+        super()._stopping()
+        if self._dispatcher is not None:
+            self._dispatcher.stop()
+
+    def _finishing(self) -> None:
+        super()._finishing()
+        self._dispatcher = None
+
+
+class WatchedRemote(_Watched, RemoteRun):
+    """A `RemoteRun` that tells those who listen where it is made: of each item when its chunk has come back.
+
+    The times are those of the workers, counted back from the moment at which the chunk was back.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._job = self._job._replace(watched=True)
+
+    def _watching(self, fn: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Awaitable[Any]]:
+        return fn  # it is watched where it runs
+
+    def _most(self) -> int:
+        return self._job.limit
+
+    def arrived(self, entries: list[Entry], values: dict[int, Any], spans: list[Span], slot: int) -> None:
+        now = self._clock()
+        for span in spans:
+            if span.number in values:
+                value = values[span.number]
+                self._tell(entries[span.number], span, now, slot, value.error if isinstance(value, Err) else None)
+        super().arrived(entries, values, spans, slot)
+
+    def failed(self, entry: Entry, error: BaseException, span: Span | None = None) -> None:
+        self._tell(entry, span or Span(0, 0, 0.0, 0.0, 1, failed=True), self._clock(), 0, error)
+        super().failed(entry, error, span)
+
+    def _tell(self, entry: Entry, span: Span, now: float, slot: int, error: BaseException | None) -> None:
+        view, position, slot = self._view, entry[0] - self._offset, slot + span.slot
+        start, end = now + span.start, now + span.end
+        if span.failed:
+            view.failed += 1
+        else:
+            view.ok += 1
+        view.retried += span.attempts > 1
+        if self._on_start:
+            events.tell(self._on_start, ItemStarted(view, position, slot, entry[1], start))
+        if self._on_end:
+            outcome: events.Outcome = "failed" if span.failed else "ok"
+            ended = ItemEnded(view, position, slot, entry[1], start, end, span.attempts, outcome, error)
+            events.tell(self._on_end, ended)
+
+    def landed(self) -> None:
+        super().landed()
+        self._sent()
+
+    def _sent(self) -> None:
+        self._running = 0 if self._dispatcher is None else self._dispatcher.in_flight
+        self._view.started = self._view.done + self._running
+        self._count(self._clock())

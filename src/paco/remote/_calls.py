@@ -1,0 +1,185 @@
+"""Items that are sent one by one: where each has to wait for its permit, or leaves a record in a journal.
+
+The run stays the one that it is without workers, so that the limit and the journal see each item; its function is one
+that hands the item over and waits for its result. What is handed over in one turn of the loop travels together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections import deque
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from paco._errors import trim
+from paco._nursery import background
+from paco._stage import instead_of
+from paco.remote import _pickles
+from paco.remote._dispatch import Dispatcher, Entry, Job
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from typing import Self
+
+    from paco._engine import Run
+    from paco.limits import Limiter
+    from paco.remote._engines import Engine
+    from paco.remote._wire import Span
+
+
+class Calls:
+    """The calls of one run.
+
+    Args:
+        name: The operation, for messages.
+        fn: The function over the items.
+        engine: Opens the engine.
+        limit: Of the run.
+        most: Items in flight at most where the limit does not say.
+        lead: Items that are handed over beside those in flight, where the limit is a number.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        fn: Callable[[Any], Awaitable[Any]],
+        engine: Callable[[], Engine],
+        limit: int | Limiter,
+        most: int,
+        lead: int,
+    ) -> None:
+        self._fn = fn
+        self._engine = engine
+        number = limit if isinstance(limit, int) else None
+        self._job = Job(name, b"", number or most, most, catch=True, watched=False, paced=number is None)
+        #: What the run is to have for a function, and for a limit.
+        self.function = instead_of(fn, self._call)
+        self.limit: int | Limiter = limit if number is None else self._job.limit + lead
+        self._calls: deque[Entry] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+        self._alone = False
+
+    async def _call(self, item: Any) -> Any:
+        ticket = self._new_ticket()
+        self._calls.append((ticket, item))
+        self._wake()
+        try:
+            return await ticket
+        except asyncio.CancelledError:
+            self._dispatcher.stop()
+            await self._dispatcher.home()
+            raise
+        finally:
+            del ticket  # its error leads back here
+
+    def _new_ticket(self) -> asyncio.Future[Any]:
+        return asyncio.get_running_loop().create_future()
+
+    # ---- the task, which begins before those of the items
+
+    _dispatcher: Dispatcher
+
+    def prepare(self, run: Run) -> None:
+        """Be called before the run has any tasks."""
+        self._run: Run = weakref.proxy(run)
+
+    async def keep(self) -> None:
+        """Send what is handed over, until the run is at its end."""
+        dispatcher: Dispatcher | None = None
+        try:
+            job = self._job._replace(function=_pickles.dump_function(self._job.name, self._fn))
+            self._dispatcher = dispatcher = Dispatcher(self._engine(), job, self)
+            await dispatcher.open()
+            while not self._alone:
+                while dispatcher.send(self._take):
+                    pass
+                await self._pause()
+        except Exception as error:
+            self.broken(error)
+        finally:
+            if (
+                dispatcher is not None and not dispatcher.loop.is_closed()
+            ):  # it is when this coroutine is being collected
+                await dispatcher.close()
+
+    async def _pause(self) -> None:
+        """Wait to be woken; a cancellation is for the items, and only ends what they do."""
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        except asyncio.CancelledError:
+            self._dispatcher.stop()
+        finally:
+            self._waiter = None
+
+    def alone(self) -> None:
+        """Hear that all other tasks of the run have ended."""
+        self._alone = True
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _take(self, count: int) -> list[Entry]:
+        entries = list[Entry]()
+        while self._calls and len(entries) < count:
+            entries.append(self._calls.popleft())
+        return entries
+
+    # ---- what the dispatcher tells
+
+    def arrived(self, entries: list[Entry], values: dict[int, Any], spans: list[Span], slot: int) -> None:
+        for number, value in values.items():
+            with suppress(asyncio.InvalidStateError):  # somebody has cancelled its task, and nothing else
+                entries[number][0].set_result(value)
+
+    def failed(self, entry: Entry, error: BaseException, span: Span | None = None) -> None:
+        with suppress(asyncio.InvalidStateError):
+            entry[0].set_exception(error)
+
+    def broken(self, error: BaseException) -> None:
+        trim(error)
+        self._run.fail(error, "its workers")
+
+    def landed(self) -> None:
+        self._wake()
+
+
+class Calling(Calls):
+    """The same for calls that are made by hand, as long as a block lasts: ``async with Calling(...) as calls``.
+
+    Args:
+        given: As of `Calls`.
+    """
+
+    _task: asyncio.Task[None]
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self._tickets: set[asyncio.Future[Any]] = set()
+        self._error: BaseException | None = None
+
+    async def __aenter__(self) -> Self:
+        self._task = background(self.keep(), "paco.remote")
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self.alone()
+        await self._task
+
+    def _new_ticket(self) -> asyncio.Future[Any]:
+        if self._error is not None:
+            raise self._error
+        ticket = super()._new_ticket()
+        self._tickets.add(ticket)
+        ticket.add_done_callback(self._tickets.discard)
+        return ticket
+
+    def broken(self, error: BaseException) -> None:
+        """Have all calls raise it, those to come as well."""
+        self._error = error
+        for ticket in tuple(self._tickets):
+            with suppress(asyncio.InvalidStateError):
+                ticket.set_exception(error)

@@ -1,0 +1,142 @@
+"""A Dask cluster as an engine: <https://distributed.dask.org>."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from concurrent.futures import CancelledError, Future
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+from paco import _check
+from paco._nursery import background
+from paco.remote._host import end, work
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from paco.remote._engines import Engine
+
+#: Seconds from one look at which workers there are to the next.
+_LOOK: Final = 1.0
+_SCHEME: Final = "dask://"
+
+
+def dask_engine(name: str, engine: Any, slots: int | None) -> Callable[[], Engine]:
+    """Return what opens a cluster, when a run starts.
+
+    Args:
+        name: What was called, for messages.
+        engine: A client, or an address.
+        slots: Chunks at once at most, if the cluster is to grow to more workers than it has.
+
+    Raises:
+        ImportError: There is no dask.
+        TypeError: Something else of dask.
+        ValueError: Another kind of address.
+    """
+    if isinstance(engine, str) and not engine.startswith(_SCHEME):
+        raise ValueError(f"paco.{name}: engine must be an address such as 'dask://host:8786', got {engine!r}")
+    try:
+        distributed = importlib.import_module("distributed")
+    except ImportError as error:
+        raise ImportError(f"paco.{name}: a Dask cluster needs its client; pip install paco[dask]") from error
+    if isinstance(engine, str):
+        address = "tcp://" + engine.removeprefix(_SCHEME)
+        return lambda: Cluster(None, address, slots)
+    if not isinstance(engine, distributed.Client):
+        raise TypeError(f"paco.{name}: engine must be a client of dask, got {_check.shorten(engine)}")
+    return lambda: Cluster(engine, "", slots)
+
+
+class Cluster:
+    """A cluster, for one run.
+
+    Args:
+        client: Its client, which is left open; or ``None``.
+        address: Or else the address of its scheduler.
+        slots: Chunks at once, if somebody knows better.
+    """
+
+    apart = 1  # two may wait for the same worker, and be lost with it
+    flag = ""
+
+    def __init__(self, client: Any, address: str, slots: int | None) -> None:
+        self._client: Any = client
+        self._address = address
+        self._own = client is None
+        self._slots = slots
+        self._threads: dict[str, int] = {}
+        self._sent: dict[Future[bytes], Any] = {}  # of the standard library, and of dask
+        self._looking: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        if self._own:
+            connect: Any = importlib.import_module("distributed").Client
+            self._client = await connect(self._address, asynchronous=True, set_as_default=False)
+        await self._look()
+        self._looking = background(self._keep_looking(), "paco.remote.look")
+
+    @property
+    def slots(self) -> int:
+        return self._slots or sum(self._threads.values()) or 1
+
+    @property
+    def processes(self) -> int:
+        return self._slots or len(self._threads) or 1
+
+    def submit(self, order: bytes, function: bytes, items: bytes) -> Future[bytes]:
+        sent = self._client.submit(work, order, function, items, pure=False)  # else equal chunks are run once
+        future: Future[bytes] = Future()
+        self._sent[future] = sent
+        self._client.loop.add_callback(self._follow, future, sent)
+        return future
+
+    async def _follow(self, future: Future[bytes], sent: Any) -> None:
+        """Have a future of the standard library do as dask's does. Its client's executor can do so, but not cancel."""
+        try:
+            report: bytes = await sent
+        except BaseException as error:
+            future.set_exception(error)
+        else:
+            future.set_result(report)
+        finally:
+            del self._sent[future], sent, future  # the cluster keeps the result as long as somebody has the future
+
+    def lost(self, error: BaseException) -> int | None:
+        if isinstance(error, importlib.import_module("distributed").scheduler.KilledWorker):
+            return 1
+        return 0 if isinstance(error, CancelledError) else None
+
+    def cancel(self, run: str, futures: list[Any]) -> None:
+        self._client.loop.add_callback(self._cancel, run, futures)
+
+    async def _cancel(self, run: str, futures: list[Any]) -> None:
+        """Cancel in each worker, wait until that is done, and then what has not begun: the order in which none is left.
+
+        To cancel a future first would have it look as if it were done, while its items run on.
+        """
+        await self._client.run(end, run, on_error="ignore")
+        await self._client.cancel([self._sent[future] for future in futures if future in self._sent], force=True)
+
+    async def close(self) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._looking
+        if self._own and self._client is not None:
+            await self._client.close()
+
+    async def _keep_looking(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK)
+            await self._look()
+
+    async def _look(self) -> None:
+        """Look which workers there are; in the client's loop, which may be another one, in another thread."""
+        loop = self._client.loop.asyncio_loop
+        self._threads = await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._count(), loop))
+
+    async def _count(self) -> dict[str, int]:
+        threads: dict[str, int] = await self._client.nthreads()
+        return threads

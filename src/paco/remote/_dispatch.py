@@ -1,0 +1,341 @@
+"""Chunks in flight: what is sent, what comes back, and what is sent again because its worker is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections import Counter, deque
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias
+
+from paco import _check
+from paco._deadline import remaining
+from paco._nursery import background
+from paco.remote import _pickles
+from paco.remote._errors import WorkerLost
+from paco.remote._host import digest
+from paco.remote._sizes import SECONDS, Shape, Sizes
+from paco.remote._wire import Order, Report, Span
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from paco._types import Future
+    from paco.remote._engines import Engine
+
+#: So many times the worker of an item dies until that is its error; in all, and with nothing else in it.
+_DEATHS: Final = 3
+_DEATHS_ALONE: Final = 2
+#: Into so many pieces is cut what was lost, to find the item that kills.
+_PIECES: Final = 8
+
+#: Chunks that may be lost before they have begun, one after the other: then there is nobody who ever will.
+_FUTILE: Final = 100
+
+#: An item, after what its owner knows it by.
+Entry: TypeAlias = tuple[Any, Any]
+
+
+class Owner(Protocol):
+    """Who sends the items, and gets what becomes of them; all in the event loop."""
+
+    def arrived(self, entries: list[Entry], values: dict[int, Any], spans: list[Span], slot: int) -> None:
+        """Get the results of a chunk by the numbers in it, and when the items ran if that is known."""
+        ...
+
+    def failed(self, entry: Entry, error: BaseException, span: Span | None = None) -> None:
+        """Get the error of an item."""
+        ...
+
+    def broken(self, error: BaseException) -> None:
+        """Hear that nothing can be sent at all."""
+        ...
+
+    def landed(self) -> None:
+        """Hear that one more chunk has come back, and been dealt with: there may be room for another."""
+        ...
+
+
+class Job(NamedTuple):
+    """What is the same for all chunks of a run."""
+
+    name: str
+    function: bytes
+    limit: int
+    lead: int
+    catch: bool
+    watched: bool
+    paced: bool = False  # whether an item is to start as soon as it is there
+
+
+class _Flight:
+    """A chunk that is with a worker."""
+
+    __slots__ = ("alone", "entries", "future", "shape", "single", "size", "slot")
+
+    def __init__(self, entries: list[Entry], shape: Shape, slot: int, *, alone: bool) -> None:
+        self.entries = entries
+        self.shape = shape
+        self.slot = slot
+        self.alone = alone  # in its process, because that was made sure of
+        self.single = False  # whether it has been the only one in flight
+        self.size = 0
+        self.future: Future | None = None
+
+
+class Dispatcher:
+    """Sends the items of one run to an engine. It belongs to the loop in which it is made.
+
+    Args:
+        engine: Where the chunks go.
+        job: What is to be done.
+        owner: Who has the items.
+    """
+
+    def __init__(self, engine: Engine, job: Job, owner: Owner) -> None:
+        self._engine = engine
+        self._job = job
+        self._owner = owner
+        self.loop = asyncio.get_running_loop()
+        self._run = uuid.uuid4().hex
+        self._digest = digest(job.function)
+        self.sizes = Sizes(job.limit, job.lead, paced=job.paced)
+        self._flights: set[_Flight] = set()
+        self._used = 0  # of the limit
+        self._again: deque[Entry] = deque()  # what workers have given back
+        self._pieces: deque[list[Entry]] = deque()  # what was lost
+        self._suspects: deque[Entry] = deque()  # what was lost by itself, and is to be alone in its process
+        self._deaths: Counter[Any] = Counter()  # of the workers of an item; in all, and with nothing else in them
+        self._deaths_alone: Counter[Any] = Counter()
+        self._futile = 0  # chunks that were lost before they had begun, one after the other
+        self._stopped = False
+        self._home: asyncio.Future[None] | None = None
+
+    @property
+    def in_flight(self) -> int:
+        """How many items run, at most: workers hold more, which wait there."""
+        return self._used
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing is in flight, and nothing waits to be sent again."""
+        return not (self._flights or self._again or self._pieces or self._suspects)
+
+    def spread(self) -> int:
+        """Return how many chunks are to be in flight."""
+        return self.sizes.spread(self._engine.slots, self._engine.processes)
+
+    async def open(self) -> None:
+        """Open the engine."""
+        await self._engine.open()
+
+    # ---- sending
+
+    def send(self, take: Callable[[int], list[Entry]]) -> bool:
+        """Send one more chunk, if there can be one now; true if there was.
+
+        Args:
+            take: Returns so many new items at most.
+        """
+        if self._stopped:
+            return False
+        if self._suspects:
+            return self._send_suspect()
+        spread, flights, free = self.spread(), len(self._flights), self._job.limit - self._used
+        if flights >= self._engine.slots or self.sizes.is_full(spread, flights, free):
+            return False
+        if any(flight.alone for flight in self._flights):
+            return False
+        entries = self._again_or(take, (shape := self.sizes.shape(spread, free)).items)
+        if entries:
+            self._send(entries, shape)
+        return bool(entries)
+
+    def wanted(self) -> int:
+        """Return how many new items the next chunk would have."""
+        spread = self.spread()
+        return self.sizes.shape(spread, max(self._job.limit - self._used, 1)).items
+
+    def _again_or(self, take: Callable[[int], list[Entry]], count: int) -> list[Entry]:
+        if self._pieces:
+            return self._pieces.popleft()
+        if self._again:
+            return [self._again.popleft() for _ in range(min(count, len(self._again)))]
+        return take(count)
+
+    def _send_suspect(self) -> bool:
+        """Send an item that may kill: where every chunk has a process of its own, as many at once as there are."""
+        alone = [flight.alone for flight in self._flights]
+        if not all(alone) or len(alone) >= min(self._engine.apart, self._job.limit):
+            return False
+        self._send([self._suspects.popleft()], Shape(1, 1, 2 * SECONDS), alone=True)
+        return True
+
+    def _send(self, entries: list[Entry], shape: Shape, *, alone: bool = False) -> None:
+        items, entries = self._pickled(entries)
+        if not entries or self._stopped:
+            return
+        limit = min(shape.limit, len(entries))
+        shape = shape._replace(limit=limit)
+        flight = _Flight(entries, shape, self._slot(limit), alone=alone)
+        flight.size = len(items)
+        job = self._job
+        order = Order(
+            self._run,
+            job.name,
+            self._digest,
+            limit,
+            shape.seconds,
+            job.catch,
+            job.watched,
+            remaining(),
+            self._engine.flag,
+        )
+        try:
+            future = self._engine.submit(order.dump(), job.function, items)
+        except Exception as error:
+            self._owner.broken(error)
+            return
+        flight.single = not self._flights
+        for other in self._flights:
+            other.single = False
+        self._flights.add(flight)
+        self._used += limit
+        flight.future = future
+        future.add_done_callback(lambda future: self._done(flight, future))
+
+    def _pickled(self, entries: list[Entry]) -> tuple[bytes, list[Entry]]:
+        """Return the items as bytes, and the entries without those that cannot be: these have failed."""
+        try:
+            return _pickles.dumps([item for _, item in entries]), entries
+        except Exception:
+            fit = [entry for entry in entries if self._is_fit(entry)]
+        return _pickles.dumps([item for _, item in fit]), fit
+
+    def _is_fit(self, entry: Entry) -> bool:
+        try:
+            _pickles.dumps(entry[1])
+        except Exception as error:
+            what = f"the item {_check.shorten(entry[1])}"
+            self._owner.failed(entry, _pickles.unfit(self._job.name, what, error))
+            return False
+        return True
+
+    def _slot(self, limit: int) -> int:
+        """Return the lowest number from which on so many slots are free."""
+        slot = 0
+        for flight in sorted(self._flights, key=lambda flight: flight.slot):
+            if flight.slot - slot >= limit:
+                break
+            slot = flight.slot + flight.shape.limit
+        return slot
+
+    # ---- coming back
+
+    def _done(self, flight: _Flight, future: Future) -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self.loop.call_soon_threadsafe(self._land, flight, future)
+
+    def _land(self, flight: _Flight, future: Future) -> None:
+        self._flights.discard(flight)
+        flight.future = None  # it leads back here, and a cluster keeps the result for as long as it lives
+        self._used -= flight.shape.limit
+        try:
+            report = Report.load(future.result())
+        except (Exception, asyncio.CancelledError) as error:
+            if not self._stopped:
+                self._lose(flight, error)
+        else:
+            if not self._stopped:
+                self._deliver(flight, report)
+        if self._home is not None and not self._flights and not self._home.done():
+            self._home.set_result(None)
+        self._owner.landed()
+
+    def _deliver(self, flight: _Flight, report: Report) -> None:
+        entries, owner = flight.entries, self._owner
+        self._futile = 0
+        if report.refusal is not None:
+            owner.broken(report.refusal.error(report.where))
+            return
+        try:
+            values: dict[int, Any] = _pickles.loads(report.values)
+        except Exception as error:
+            owner.broken(_pickles.unfit(self._job.name, f"what came back from {report.where}", error))
+            return
+        started = max(report.started, 1)
+        size = max(flight.size * started // len(entries), len(report.values))
+        self.sizes.learn(flight.shape, started, report.seconds, report.busy, report.tail, size)
+        self._again.extendleft(reversed(entries[report.started :]))
+        errors, spans = report.errors or {}, report.spans or []
+        owner.arrived(entries, values, spans, flight.slot)
+        when = {span.number: span for span in spans} if errors else {}
+        for number, failure in errors.items():
+            raised = failure.error(report.where)
+            if number < 0:
+                owner.broken(raised)
+            else:
+                owner.failed(entries[number], raised, when.get(number))
+
+    def _lose(self, flight: _Flight, error: BaseException) -> None:
+        """Have everything sent again that was in a chunk whose worker is gone, in smaller pieces."""
+        deaths = self._engine.lost(error)
+        if deaths is None:
+            self._owner.broken(error)
+            return
+        entries = flight.entries
+        if not deaths:
+            self._futile += 1
+            if self._futile > _FUTILE:
+                self._owner.broken(error)
+            self._again.extendleft(reversed(entries))
+            return
+        alone = len(entries) == 1 and (flight.alone or flight.single)
+        for key, _ in entries:
+            self._deaths[key] += 1
+            self._deaths_alone[key] += alone
+        if len(entries) > 1:
+            size = -(-len(entries) // _PIECES)
+            self._pieces.extend(entries[start : start + size] for start in range(0, len(entries), size))
+        else:
+            self._lose_one(entries[0], error)
+
+    def _lose_one(self, entry: Entry, error: BaseException) -> None:
+        """Sort out whether it was the item by itself; what was with it in a process may have died of another."""
+        deaths = self._deaths[entry[0]]
+        if deaths == 1:
+            self._pieces.append([entry])
+        elif deaths < _DEATHS or self._deaths_alone[entry[0]] < _DEATHS_ALONE:
+            self._suspects.append(entry)
+        else:
+            lost = WorkerLost(f"paco.{self._job.name}: the worker of this item has died {deaths} times")
+            lost.__cause__ = error
+            self._owner.failed(entry, lost)
+
+    # ---- ending
+
+    def stop(self) -> None:
+        """Cancel what is in flight, and send nothing more. What has not come back by now is dropped. Does not wait."""
+        if self._stopped:
+            return
+        self._stopped = True
+        if self._flights:
+            self._engine.cancel(self._run, [flight.future for flight in self._flights if flight.future is not None])
+
+    async def home(self) -> None:
+        """Wait until nothing is in flight, through all cancellations."""
+        while self._flights:
+            if self._home is None or self._home.done():
+                self._home = self.loop.create_future()  # for all who wait; if one is cancelled, all look again
+            with suppress(asyncio.CancelledError):
+                await self._home
+
+    async def close(self) -> None:
+        """End it, and let go of the engine, through all cancellations."""
+        self.stop()
+        await self.home()
+        closing = background(self._engine.close(), "paco.remote.close")
+        while not closing.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.shield(closing)
+        closing.result()

@@ -1,0 +1,153 @@
+"""What chunks can be given to: a pool of ours, an executor, a Dask cluster. `engine_of` tells which one is meant."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import uuid
+from concurrent.futures import BrokenExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from paco import _check
+from paco._errors import add_note
+from paco._types import Executor
+from paco.remote._host import work
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from paco._types import Future
+
+
+class Engine(Protocol):
+    """What a run asks of the engine that it has chosen."""
+
+    async def open(self) -> None:
+        """Be there, when the run begins."""
+        ...
+
+    @property
+    def slots(self) -> int:
+        """How many chunks can be worked on at once."""
+        ...
+
+    @property
+    def processes(self) -> int:
+        """In how many processes, as far as that is known."""
+        ...
+
+    @property
+    def apart(self) -> int:
+        """How many chunks, if there are no others, each have a process of their own for sure."""
+        ...
+
+    @property
+    def flag(self) -> str:
+        """A path that comes into being with `cancel`; empty where that is not how it works."""
+        ...
+
+    def submit(self, order: bytes, function: bytes, items: bytes) -> Future:
+        """Have a chunk worked on. The future has the report, or an error."""
+        ...
+
+    def lost(self, error: BaseException) -> int | None:
+        """Say whether an error only means that a worker is gone, and another one may do the same.
+
+        Returns:
+            ``None`` for an error of another kind, 1 if the worker has died with the chunk, 0 if that had not begun.
+        """
+        ...
+
+    def cancel(self, run: str, futures: list[Future]) -> None:
+        """Cancel what the workers do for a run, and what they have not begun. The futures tell when that is done."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of it, at the end of the run."""
+        ...
+
+
+class Called:
+    """Any executor as an engine.
+
+    Args:
+        executor: It; it is left open.
+        slots: How many calls it makes at once.
+    """
+
+    def __init__(self, executor: Executor, slots: int) -> None:
+        self._executor = executor
+        self.slots: int = slots
+        self.processes: int = slots
+        self.apart: int = 1
+        self.flag: str = str(Path(tempfile.gettempdir(), f"paco-{uuid.uuid4().hex}"))
+
+    async def open(self) -> None:
+        """Do nothing: an executor is there."""
+
+    def submit(self, order: bytes, function: bytes, items: bytes) -> Future:
+        return self._executor.submit(work, order, function, items)
+
+    def lost(self, error: BaseException) -> int | None:
+        if isinstance(error, BrokenExecutor):
+            why = "an executor is broken for good when one of its workers dies"
+            add_note(error, f"{why}; give a number of processes instead, .on(4), which are replaced")
+        return None
+
+    def cancel(self, run: str, futures: list[Future]) -> None:
+        Path(self.flag).touch()
+        for future in futures:
+            future.cancel()
+
+    async def close(self) -> None:
+        with suppress(FileNotFoundError):
+            os.unlink(self.flag)  # noqa: PTH108 - in no thread: it takes microseconds
+
+
+def engine_of(name: str, engine: Any, slots: int | None) -> Callable[[], Engine]:
+    """Return what opens an engine, when a run starts.
+
+    Args:
+        name: What was called, for messages.
+        engine: As of `Stream.on`.
+        slots: Chunks at once at most, if somebody knows better than the engine.
+
+    Raises:
+        TypeError: It is none.
+        ValueError: A number of processes below 1, or an address of another kind.
+    """
+    if slots is not None:
+        slots = _check.integer(name, "slots", slots, 1)
+    if isinstance(engine, int):
+        from paco.remote._workers import Own
+
+        count = _check.integer(name, "engine", engine, 1)
+        return lambda: Own(count)
+    return _given(name, engine, slots)
+
+
+def _given(name: str, engine: Any, slots: int | None) -> Callable[[], Engine]:
+    from paco.remote._workers import Lent, Workers
+
+    if isinstance(engine, Workers):
+        return lambda: Lent(engine)
+    if isinstance(engine, str) or type(engine).__module__.partition(".")[0] == "distributed":
+        from paco.remote._dask import dask_engine
+
+        return dask_engine(name, engine, slots)
+    if not isinstance(engine, type) and isinstance(engine, Executor):
+        return lambda: Called(engine, slots or _slots_of(engine))
+    raise TypeError(
+        f"paco.{name}: engine must be a number of processes, paco.remote.Workers, an executor (anything with submit), "
+        f"a Dask client or an address such as 'dask://host:8786', got {_check.shorten(engine)}"
+    )
+
+
+def _slots_of(executor: Executor) -> int:
+    """Return how many calls an executor makes at once: what those of the standard library, loky and MPI tell."""
+    for name in ("slots", "_max_workers", "num_workers"):
+        if isinstance(count := getattr(executor, name, None), int) and count > 0:
+            return count
+    return os.cpu_count() or 1

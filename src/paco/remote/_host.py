@@ -1,0 +1,175 @@
+"""The side of the workers: one event loop in a thread of its own for each process, in which chunks run.
+
+One loop for all of them, for ever: what a function keeps from one item to the next, such as a session, belongs to a
+loop. A thread of its own: what blocks it shall not stop the thread of the engine, with its heartbeats.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import platform
+import threading
+from collections import OrderedDict, defaultdict
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from paco.remote import _pickles
+from paco.remote._chunk import Work
+from paco.remote._errors import Failure
+from paco.remote._wire import Order, Report
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from concurrent.futures import Future
+
+    from paco._engine import Run
+
+#: Functions that are kept, and runs of which is known that they have been cancelled.
+_FUNCTIONS: Final = 16
+_CANCELLED: Final = 1000
+#: Seconds from one look for a flag to the next.
+_LOOK: Final = 0.05
+
+
+def digest(function: bytes) -> bytes:
+    """Return what the bytes of a function are known by."""
+    return blake2b(function, digest_size=16).digest()
+
+
+class Bench:
+    """Where the chunks of a process run. It is used in the loop in which they do."""
+
+    def __init__(self) -> None:
+        self._where = f"process {os.getpid()} on {platform.node()}"
+        self._functions: OrderedDict[bytes, Callable[[Any], Awaitable[Any]]] = OrderedDict()
+        self._cancelled: OrderedDict[str, None] = OrderedDict()
+        self._working: defaultdict[str, set[Run]] = defaultdict(set)
+
+    async def work(self, order: bytes, function: bytes, items: bytes) -> bytes:
+        """Run a chunk and return its report; whatever happens is in it."""
+        try:
+            work = self._prepared(order, function, items)
+        except BaseException as error:
+            return Report(self._where, refusal=Failure.of(error)).dump()
+        run = work.order.run
+        if run in self._cancelled:
+            return Report(self._where).dump()
+        self._working[run].add(work.run)
+        self._look(work)
+        try:
+            return await work.do()
+        finally:
+            self._working[run].discard(work.run)
+            if not self._working[run]:
+                del self._working[run]
+
+    def cancel(self, run: str) -> None:
+        """Cancel all that runs of a run, and all that comes of it later."""
+        self._cancelled[run] = None
+        if len(self._cancelled) > _CANCELLED:
+            self._cancelled.popitem(last=False)
+        for chunk in self._working.get(run, ()):
+            chunk.stop()
+
+    async def end(self, run: str) -> None:
+        """Cancel all that runs of a run, and wait until it has ended."""
+        self.cancel(run)
+        for chunk in tuple(self._working.get(run, ())):
+            await chunk.watch()
+
+    def _prepared(self, data: bytes, function: bytes, items: bytes) -> Work:
+        order = Order.load(data)
+        fn = self._functions.get(order.digest) or _pickles.loads(function)
+        self._functions[order.digest] = fn
+        self._functions.move_to_end(order.digest)
+        if len(self._functions) > _FUNCTIONS:
+            self._functions.popitem(last=False)
+        return Work.of(order, self._where, fn, _pickles.loads(items))
+
+    def _look(self, work: Work) -> None:
+        """Look for the flag of a run as long as it runs."""
+        flag = work.order.flag
+        if not flag or work.run.done:
+            return
+        if Path(flag).exists():
+            self.cancel(work.order.run)
+        else:
+            asyncio.get_running_loop().call_later(_LOOK, self._look, work)
+
+
+class Host:
+    """A bench in the loop of a thread."""
+
+    def __init__(self) -> None:
+        self.process = os.getpid()
+        self.bench = Bench()
+        started = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(started,), name="paco-worker", daemon=True)
+        self._thread.start()
+        started.wait()
+
+    def _run(self, started: threading.Event) -> None:
+        with asyncio.Runner() as runner:
+            self._loop = runner.get_loop()
+            self._end = self._loop.create_future()
+            self._loop.call_soon(started.set)
+            runner.run(self._wait())
+
+    async def _wait(self) -> None:
+        await self._end
+
+    def start(self, order: bytes, function: bytes, items: bytes) -> Future[bytes]:
+        """Start a chunk, from any thread."""
+        return asyncio.run_coroutine_threadsafe(self.bench.work(order, function, items), self._loop)
+
+    def cancel(self, run: str) -> None:
+        """Cancel what runs of a run, from any thread."""
+        self._loop.call_soon_threadsafe(self.bench.cancel, run)
+
+    def end(self, run: str) -> Future[None]:
+        """Cancel what runs of a run, from any thread; the future tells when it has ended."""
+        return asyncio.run_coroutine_threadsafe(self.bench.end(run), self._loop)
+
+    def close(self) -> None:
+        """Cancel whatever runs, and wait until it has ended."""
+        self._loop.call_soon_threadsafe(self._end.set_result, None)
+        self._thread.join()
+
+
+_host: Host | None = None
+_lock = threading.Lock()
+
+
+def host() -> Host:
+    """Return the host of this process, which is made when it is first wanted: after a fork, of the child."""
+    global _host  # noqa: PLW0603 - one for each process is what it is for
+    with _lock:
+        if _host is None or _host.process != os.getpid():
+            _host = Host()
+            _follow_parent()
+        return _host
+
+
+def work(order: bytes, function: bytes, items: bytes) -> bytes:
+    """Run a chunk in this process, and wait for its report: what engines are given to call."""
+    return host().start(order, function, items).result()
+
+
+async def end(run: str) -> None:
+    """Cancel what runs of a run in this process, and wait until it has ended; in any loop."""
+    await asyncio.wrap_future(host().end(run))
+
+
+def _follow_parent() -> None:
+    """End with the parent, if this process is one of multiprocessing: its pools outlive it (cpython#111873)."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_after, args=(parent.join,), name="paco-parent", daemon=True).start()
+
+
+def _end_after(join: Callable[[], None]) -> None:
+    join()
+    os._exit(1)

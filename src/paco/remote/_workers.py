@@ -1,0 +1,291 @@
+"""Processes of ours on this machine, each replaced when it dies."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from concurrent.futures import Future
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from paco import _check
+from paco.remote._line import Line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: Chunks that a process works on at once at most: see `_sizes.py` for why there would be many.
+_AT_ONCE: Final = 64
+#: Seconds that a process has to end, after what it runs has been cancelled.
+_PATIENCE: Final = 5.0
+#: So many processes that die before they are there, one after the other: they never will be.
+_STILLBORN: Final = 5
+
+#: Whether a process can be given a socket when it is started.
+_CAN_GIVE: Final = hasattr(os, "fork")
+#: Not multiprocessing: that imports the program's ``__main__`` into each process, which then has to be written for it.
+_CODE: Final = (
+    "import sys; sys.path.insert(0, sys.argv[2]); from paco.remote._worker import main; main(int(sys.argv[1]))"
+)
+
+
+class Gone(Exception):
+    """A process that died while it had chunks.
+
+    Args:
+        message: How.
+        there: Whether it had begun with them.
+    """
+
+    def __init__(self, message: str, *, there: bool) -> None:
+        super().__init__(message)
+        self.there: bool = there
+
+
+class _Process:
+    """A process, and what it has to do.
+
+    Args:
+        ended: Called when it is gone, in a thread, with whether it ever was there.
+    """
+
+    def __init__(self, ended: Callable[[_Process, bool], None]) -> None:
+        ours, theirs = socket.socketpair()
+        root = str(Path(__file__).parents[2])
+        with theirs:
+            self.popen = subprocess.Popen(  # noqa: S603 - the interpreter that runs this
+                [sys.executable, "-P", "-c", _CODE, str(theirs.fileno()), root],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+            )
+        self._line = Line(Connection(ours.detach()))
+        self._line.send(pickle.dumps(sys.path))
+        self._ended = ended
+        self._lock = threading.Lock()
+        self._pending: dict[int, Future[bytes]] = {}
+        self._number = 0
+        self._saying_goodbye = False
+        #: Resolved when it is gone, and everything about it is done.
+        self.gone: Future[None] = Future()
+        threading.Thread(target=self._hear, name="paco-process", daemon=True).start()
+
+    @property
+    def load(self) -> int:
+        """How many chunks it has."""
+        return len(self._pending)
+
+    def submit(self, *chunk: bytes) -> Future[bytes]:
+        """Send a chunk."""
+        future: Future[bytes] = Future()
+        future.set_running_or_notify_cancel()  # it is not cancelled here, but where it runs
+        with self._lock:
+            self._number += 1
+            self._pending[self._number] = future
+        self._line.send(pickle.dumps((self._number, *chunk)))
+        return future
+
+    def cancel(self, run: str) -> None:
+        """Tell it that a run is cancelled."""
+        self._line.send(pickle.dumps((None, run)))
+
+    def close(self) -> None:
+        """Tell it to end. Does not wait."""
+        self._line.send(b"")
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.popen.kill()
+
+    def _hear(self) -> None:
+        there = False
+        while (data := self._line.receive()) is not None:
+            there = True
+            if data:
+                number, report = pickle.loads(data)  # noqa: S301 - of a process that this one has started
+                with self._lock:
+                    future = self._pending.pop(number)
+                future.set_result(report)
+        try:
+            self.popen.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:  # it has only closed the socket
+            self.popen.kill()
+            self.popen.wait()
+        self._ended(self, there)
+        self._line.close()
+        self._fail(there=there)
+        self.gone.set_result(None)
+
+    def _fail(self, *, there: bool) -> None:
+        with self._lock:
+            pending, self._pending = self._pending, {}
+        for future in pending.values():
+            message = f"process {self.popen.pid} has ended {_how(self.popen.returncode)}"
+            future.set_exception(Gone(message, there=there))
+
+
+def _how(code: int) -> str:
+    if code < 0:
+        return f"by {signal.Signals(-code).name}"
+    return f"with exit code {code}"
+
+
+class Workers:
+    """Processes on this machine that run async functions over items: ``paco.map(fetch, urls).on(workers)``.
+
+    They are started when they are first needed, which takes about 0.2 s, kept for any number of runs, and replaced when
+    they die; they end with the block, or when the program is gone, however it ended. ``.on(4)`` has four for one run.
+
+    Each has one event loop, for as long as it lives: what a function keeps in its module (a session, a model) is made
+    once in each. They talk to this process through sockets that have no address; nothing listens.
+
+    Args:
+        count: How many; ``None`` for as many as there are processors for this program.
+
+    Raises:
+        TypeError: Not an ``int``.
+        ValueError: Less than 1.
+        RuntimeError: On Windows: give ``ProcessPoolExecutor`` to `Stream.on` instead.
+
+    Examples:
+        >>> import operator
+        >>> with paco.remote.Workers(2) as workers:
+        ...     paco.run(paco.map(paco.wraps(operator.neg), [1, 2, 3]).on(workers))
+        [-1, -2, -3]
+    """
+
+    def __init__(self, count: int | None = None) -> None:
+        if not _CAN_GIVE:
+            raise RuntimeError(
+                "paco.remote.Workers: this system cannot give sockets to the processes that it starts; "
+                "give an executor instead: .on(ProcessPoolExecutor(4))"
+            )
+        self.count: int = _processors() if count is None else _check.integer("remote.Workers", "count", count, 1)
+        self._lock = threading.RLock()
+        self._processes: list[_Process] = []
+        self._stillborn = 0
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"<paco.remote.Workers {self.count}, {len(self._processes)} started>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    @property
+    def pids(self) -> list[int]:
+        """The numbers of the processes that are there."""
+        with self._lock:
+            return [process.popen.pid for process in self._processes]
+
+    def start(self) -> None:
+        """Start the processes that are missing. Does not wait until they are there."""
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("paco.remote.Workers: closed; make new ones")
+            while len(self._processes) < self.count:
+                self._processes.append(_Process(self._ended))
+
+    def send(self, *chunk: bytes) -> Future[bytes]:
+        """Have a chunk worked on by the process that has the fewest."""
+        with self._lock:
+            if self._stillborn >= _STILLBORN:
+                raise RuntimeError(
+                    f"paco.remote.Workers: {self._stillborn} processes in a row have died as they started; "
+                    "what they have said is on stderr"
+                )
+            self.start()
+            return min(self._processes, key=lambda process: process.load).submit(*chunk)
+
+    def cancel(self, run: str) -> None:
+        """Cancel what the processes are doing for a run."""
+        with self._lock:
+            for process in self._processes:
+                process.cancel(run)
+
+    def _ended(self, process: _Process, there: bool) -> None:
+        with self._lock:
+            self._processes.remove(process)
+            self._stillborn = 0 if there else self._stillborn + 1
+
+    def close(self) -> None:
+        """End the processes, and wait until they are gone; what they run is cancelled."""
+        for process in self.leave():
+            try:
+                process.gone.result(_PATIENCE)
+            except TimeoutError:
+                process.kill()
+                process.gone.result()
+
+    def leave(self) -> list[_Process]:
+        """Tell the processes to end, and return them."""
+        with self._lock:
+            self._closed = True
+            processes = self._processes.copy()
+        for process in processes:
+            process.close()
+        return processes
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Lent:
+    """Workers as the engine of a run, which are left open."""
+
+    flag = ""
+
+    def __init__(self, workers: Workers) -> None:
+        self._workers = workers
+
+    async def open(self) -> None:
+        self._workers.start()
+
+    @property
+    def slots(self) -> int:
+        return _AT_ONCE * self._workers.count
+
+    @property
+    def processes(self) -> int:
+        return self._workers.count
+
+    @property
+    def apart(self) -> int:
+        return self._workers.count
+
+    def submit(self, order: bytes, function: bytes, items: bytes) -> Future[bytes]:
+        return self._workers.send(order, function, items)
+
+    def lost(self, error: BaseException) -> int | None:
+        return int(error.there) if isinstance(error, Gone) else None
+
+    def cancel(self, run: str, futures: list[Any]) -> None:
+        self._workers.cancel(run)
+
+    async def close(self) -> None:
+        """Leave them open."""
+
+
+class Own(Lent):
+    """Workers for one run."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(Workers(count))
+
+    async def close(self) -> None:
+        loop = asyncio.get_running_loop()
+        processes: list[Any] = self._workers.leave()
+        timer = loop.call_later(_PATIENCE, lambda: [process.kill() for process in processes])
+        for process in processes:
+            await asyncio.wrap_future(process.gone)
+        timer.cancel()

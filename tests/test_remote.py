@@ -1,0 +1,1036 @@
+"""Items that run elsewhere: all of it on virtual time, with workers that are only pretended."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import math
+import sys
+import tempfile
+import threading
+import warnings
+from concurrent.futures import Future
+from contextlib import suppress
+from contextvars import ContextVar
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import paco
+import paco.testing
+from paco import events
+from paco._deadline import remaining
+from paco.remote import RemoteError, WorkerLost, _pickles
+from paco.remote._errors import Failure
+from paco.remote._host import Bench
+from paco.remote._wire import Order
+
+#: In which pretended process the code runs.
+process: ContextVar[Process] = ContextVar("process")
+
+
+class Died(Exception):
+    pass
+
+
+class Process:
+    def __init__(self, engine):
+        self.engine, self.bench, self.tasks, self.futures = engine, Bench(), set(), set()
+
+    def submit(self, *chunk):
+        future = Future()
+        future.set_running_or_notify_cancel()
+        self.futures.add(future)
+        token = process.set(self)
+        task = asyncio.get_running_loop().create_task(self.work(future, chunk))
+        process.reset(token)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        return future
+
+    async def work(self, future, chunk):
+        report = await self.bench.work(*chunk)
+        if future in self.futures:
+            self.futures.discard(future)
+            future.set_result(report)
+
+    def die(self):
+        """Have all that runs here end, without a report, and another process come in its place."""
+        self.engine.deaths += 1
+        self.engine.processes_[self.engine.processes_.index(self)] = Process(self.engine)
+        dead, self.futures = self.futures, set()
+        for chunks in list(self.bench._working.values()):
+            for chunk in chunks:
+                chunk.cancel()
+        for future in dead:
+            future.set_exception(Died("it has died"))
+
+
+class Engine:
+    """Processes that are pretended: a bench each, in the loop of the test."""
+
+    flag = ""
+
+    def __init__(self, processes=2, slots=None):
+        self.processes_ = [Process(self) for _ in range(processes)]
+        self.processes = self.apart = processes
+        self.slots = slots or processes
+        self.chunks, self.most, self.deaths, self.closed, self.cancelled = [], 0, 0, False, []
+
+    async def open(self):
+        await asyncio.sleep(0)
+
+    def submit(self, order, function, items):
+        one = min(self.processes_, key=lambda process: len(process.futures))
+        future = one.submit(order, function, items)
+        with suppress(OSError):  # of `Vanishing`
+            self.chunks.append((Order.load(order), len(_pickles.loads(items))))
+        return future
+
+    def lost(self, error):
+        return 1 if isinstance(error, Died) else None
+
+    def cancel(self, run, futures):
+        self.cancelled.append(run)
+        for process in self.processes_:
+            process.bench.cancel(run)
+
+    async def close(self):
+        await asyncio.sleep(0)
+        self.closed = True
+
+
+@pytest.fixture
+def engine():
+    return Engine()
+
+
+def on(stream, engine):
+    """Do what `Stream.on` does, with an engine that has no public form."""
+    return stream._become(engine=lambda: engine)
+
+
+#: What the items do is counted here: they run in this process after all.
+class Seen:
+    running = most = 0
+    started, ended = [], []
+
+
+@pytest.fixture(autouse=True)
+def fresh():
+    Seen.running = Seen.most = 0
+    Seen.started, Seen.ended = [], []
+
+
+async def double(number):
+    return 2 * number
+
+
+async def nap(seconds):
+    Seen.started.append(seconds)
+    Seen.running += 1
+    Seen.most = max(Seen.most, Seen.running)
+    try:
+        await asyncio.sleep(seconds)
+    finally:
+        Seen.running -= 1
+        Seen.ended.append(seconds)
+    return seconds
+
+
+async def quick(number):
+    await nap(0.01)
+    return number
+
+
+async def stepwise(number):
+    Seen.running += 1
+    try:
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    finally:
+        Seen.running -= 1
+
+
+async def odd_fails(number):
+    await asyncio.sleep(0.01)
+    if number % 2:
+        raise ValueError(number)
+    return number
+
+
+async def forever(number):
+    await nap(10**6)
+
+
+# ---- results
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 7, 1000])
+async def test_the_list_has_the_result_of_each_item_in_order(engine, count):
+    assert await on(paco.map(double, range(count), limit=3), engine) == [2 * number for number in range(count)]
+    assert engine.closed
+
+
+async def test_items_come_from_any_source(engine):
+    async def numbers():
+        for number in range(200):
+            yield number
+
+    async def later():
+        return [1, 2, 3]
+
+    for source, expected in (
+        (iter(range(200)), range(200)),
+        (numbers(), range(200)),
+        (later(), [1, 2, 3]),
+        ((number for number in range(5)), range(5)),
+    ):
+        assert await on(paco.map(quick, source, limit=3), Engine()) == list(expected)
+
+
+async def test_a_stream_gives_the_results_in_order(engine):
+    found = [result async for result in on(paco.map(quick, range(500), limit=10), engine)]
+    assert found == list(range(500))
+
+
+async def test_as_completed_gives_what_is_there(engine):
+    times = [5, 0.1, 0.2]
+    stream = on(paco.map(nap, times, limit=3), Engine(3)).as_completed()
+    assert [result async for result in stream] == [0.1, 0.2, 5]
+
+
+async def test_each_flat_map_filter_and_reduce_run_elsewhere(engine):
+    assert await on(paco.flat_map(double, [1, [2, 3]], initializer=[0]), Engine()) == [0, 2, 4, 6]
+    assert await on(paco.filter(is_even, range(6)), Engine()) == [0, 2, 4]
+    assert await on(paco.repeat(double, 3), Engine()) == [2, 4, 6]
+
+
+async def is_even(number):
+    return number % 2 == 0
+
+
+async def test_every_stage_of_a_pipeline_has_its_own_engine():
+    first, second = Engine(), Engine()
+    halves = on(range(300) | paco.map(double, limit=10), first)
+    assert await on(halves | paco.map(quick, limit=5), second) == list(range(0, 600, 2))
+    assert first.closed
+    assert second.closed
+
+
+async def test_arguments_go_with_the_function(engine):
+    assert await on(paco.map(power, [1, 2, 3], 0, None, None, False, 3), engine) == [1, 8, 27]
+
+
+async def power(number, exponent):
+    return number**exponent
+
+
+async def test_a_result_that_is_an_exception_is_a_result(engine):
+    [result] = await on(paco.map(gives_error, [1]), engine)
+    assert repr(result) == "ValueError(1)"
+
+
+async def gives_error(number):
+    return ValueError(number)
+
+
+# ---- the limit
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 7, 100])
+@pytest.mark.parametrize("engine", [Engine(2), Engine(3, 64)], ids=["2 slots", "64 slots"])
+async def test_never_more_items_run_than_the_limit_in_all_workers_together(engine, limit):
+    engine.__init__(engine.processes, engine.slots)
+    await on(paco.map(quick, range(1000), limit=limit), engine)
+    assert Seen.most == limit
+
+
+async def test_slow_items_run_side_by_side_as_they_would_here(engine):
+    engine = Engine(2, 64)
+    start = asyncio.get_running_loop().time()
+    times = [(1 + number % 7) / 2 for number in range(200)]
+    await on(paco.map(nap, times, limit=20), engine)
+    took = asyncio.get_running_loop().time() - start
+    start = asyncio.get_running_loop().time()
+    await paco.map(nap, times, limit=20)
+    assert took <= 1.5 * (asyncio.get_running_loop().time() - start)
+
+
+async def test_fast_items_travel_in_large_chunks_and_slow_ones_alone():
+    fast, slow = Engine(2, 64), Engine(2, 64)
+    await on(paco.map(quick, range(20_000), limit=100), fast)
+    assert max(count for _, count in fast.chunks) >= 300
+    assert len(fast.chunks) < 250
+    await on(paco.map(nap, [1] * 200, limit=20), slow)
+    assert {count for _, count in slow.chunks} == {1}
+
+
+async def test_without_a_limit_all_items_of_a_short_input_run_at_once(engine):
+    await on(paco.map(nap, [1] * 500), engine)
+    assert Seen.most == 500
+
+
+async def test_a_chunk_ends_in_time_and_gives_back_what_it_has_not_started():
+    engine = Engine(1)
+    times = [0.001] * 100 + [0.2] * 100  # it becomes slower than the chunk was made for
+    assert await on(paco.map(nap, times, limit=1), engine) == times
+    assert Seen.started == times  # each once, in order
+
+
+# ---- backpressure
+
+
+async def test_a_slow_consumer_holds_the_source(engine):
+    taken = []
+
+    def numbers():
+        for number in range(100_000):
+            taken.append(number)
+            yield number
+
+    async with on(paco.map(double, numbers(), limit=2), engine).buffer(8) as stream:
+        async for number in stream:
+            await asyncio.sleep(1)
+            assert len(taken) <= number / 2 + 1 + 10
+            if number >= 100:
+                break
+
+
+async def test_the_lead_over_a_slow_consumer_is_bounded(engine):
+    taken = []
+
+    def numbers():
+        for number in range(10**6):
+            taken.append(number)
+            yield number
+
+    async with on(paco.map(double, numbers(), limit=100), engine) as stream:
+        async for number in stream:
+            await asyncio.sleep(0.1)
+            if number >= 1000:
+                break
+    assert len(taken) <= 500 + 10_000 + 200
+
+
+async def test_a_slow_source_does_not_hold_what_is_there(engine):
+    async def numbers():
+        for number in range(3):
+            yield number
+            await asyncio.sleep(100)
+
+    loop = asyncio.get_running_loop()
+    times = [loop.time() async for _ in on(paco.map(quick, numbers(), limit=5), engine)]
+    assert [int(when - times[0]) for when in times] == [0, 100, 200]
+
+
+# ---- errors
+
+
+async def test_the_first_error_of_an_item_arrives_as_itself_with_notes_of_where_and_which(engine):
+    with pytest.raises(ValueError, match=r"^1\n") as caught:
+        await on(paco.map(odd_fails, range(100), limit=2), engine)
+    where, which = caught.value.__notes__
+    assert where.startswith("in process ")
+    assert "in odd_fails" in where
+    assert which == "paco.map: item 1: 1"
+    assert engine.closed
+
+
+async def test_the_error_of_one_ends_the_others_elsewhere(engine):
+    with pytest.raises(ValueError, match="7"):
+        await on(paco.map(seven_fails, range(100), limit=50), engine)
+    assert Seen.running == 0
+    assert asyncio.get_running_loop().time() < 10
+
+
+async def seven_fails(number):
+    if number == 7:
+        await asyncio.sleep(1)
+        raise ValueError(number)
+    await nap(1000)
+
+
+async def test_errors_are_results_if_that_is_wanted(engine):
+    found = await on(paco.map(odd_fails, range(10), limit=3, return_exceptions=True), engine)
+    assert [repr(one) for one in found[:4]] == ["0", "ValueError(1)", "2", "ValueError(3)"]
+
+
+async def test_settled_functions_give_their_outcomes(engine):
+    found = await on(paco.map(paco.settle(paco.retry(odd_fails, attempts=2, wait=0)), range(4)), engine)
+    done, failed = paco.partition(found)
+    assert [one.value for one in done] == [0, 2]
+    assert [(one.item, one.attempts) for one in failed] == [(1, 2), (3, 2)]
+
+
+async def test_max_errors_ends_the_run(engine):
+    stream = on(paco.map(paco.settle(odd_fails), range(10_000), limit=2), engine).max_errors(3)
+    with pytest.raises(paco.TooManyErrors):
+        await stream
+    assert len(engine.cancelled) == 1
+
+
+async def test_an_error_of_the_source_is_raised_after_what_came_before(engine):
+    def numbers():
+        yield from range(10)
+        raise OSError("gone")
+
+    found = []
+    with pytest.raises(OSError, match="gone") as caught:
+        async for number in on(paco.map(double, numbers(), limit=2), engine):
+            found.append(number)
+    assert caught.value.__notes__ == ["paco.map: its source, after 10 items"]
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()], ids=repr)
+async def test_what_ends_a_program_comes_out_of_it_and_not_of_the_worker(engine, error):
+    with pytest.raises(type(error)):
+        await on(paco.map(raises, [error]), engine)
+
+
+async def raises(error):
+    raise error
+
+
+async def test_an_item_that_ends_cancelled_is_an_error_with_its_cause(engine):
+    with pytest.raises(paco.ItemCancelled) as caught:
+        await on(paco.map(raises, [asyncio.CancelledError("no")]), engine)
+    assert isinstance(caught.value.__cause__, asyncio.CancelledError)
+
+
+async def test_a_stop_iteration_is_an_error(engine):
+    with pytest.raises(RuntimeError, match="coroutine raised StopIteration"):
+        await on(paco.map(raises, [StopIteration()]), engine)
+
+
+class Unpicklable(Exception):
+    def __init__(self, one, two):
+        super().__init__(f"{one} {two}")
+
+
+async def raises_unpicklable(number):
+    raise Unpicklable(number, "apples")
+
+
+async def test_an_error_that_cannot_be_pickled_is_told_in_words(engine):
+    with pytest.raises(RemoteError, match=r"^Unpicklable: 5 apples \(it cannot be pickled\)\n") as caught:
+        await on(paco.map(raises_unpicklable, [5]), engine)
+    assert "in raises_unpicklable" in caught.value.__notes__[0]
+
+
+def test_an_error_whose_class_is_not_here_is_told_in_words():
+    failure = Failure.of(ValueError(5))._replace(data=b"cos\nno_such_name\n.")
+    assert str(failure.error("there")).startswith("ValueError: 5 (it cannot be unpickled here: ")
+
+
+def test_causes_travel_and_end():
+    first = error = ValueError(0)
+    for number in range(1, 20):
+        error.__cause__ = ValueError(number)
+        error = error.__cause__
+    error.__cause__ = first
+    error, numbers = Failure.of(first).error("there"), []
+    while error is not None:
+        numbers.append(error.args[0])
+        error = error.__cause__
+    assert numbers == [0, 1, 2, 3, 4, 5]
+
+
+async def test_an_item_that_cannot_be_pickled_is_an_error_of_that_item(engine):
+    found = await on(paco.map(double, [1, threading.Lock(), 3], return_exceptions=True), engine)
+    assert found[::2] == [2, 6]
+    assert str(found[1]).startswith("paco.map: the item <unlocked _thread.lock object at ")
+    assert str(found[1]).endswith("cannot be sent to another process: cannot pickle '_thread.lock' object")
+
+
+async def test_a_result_that_cannot_be_pickled_is_an_error_of_its_item(engine):
+    found = await on(paco.map(gives_lock, [1, 2, 3], return_exceptions=True), engine)
+    assert found[::2] == [1, 3]
+    assert str(found[1]).startswith("paco.map: what gives_lock returned, <unlocked _thread.lock")
+
+
+async def gives_lock(number):
+    return threading.Lock() if number == 2 else number
+
+
+async def test_a_function_that_is_none_gets_the_message_that_it_gets_here(engine):
+    with pytest.raises(TypeError, match=r"paco\.map: plain must be a coroutine function"):
+        await on(paco.map(plain, [1]), engine)
+
+
+def plain(number):
+    return number
+
+
+class Vanishing:
+    """Can be pickled, and not unpickled."""
+
+    def __reduce__(self):
+        return _raise, ()
+
+
+def _raise():
+    raise OSError("not here")
+
+
+async def vanishes(number):
+    return Vanishing()
+
+
+async def test_what_cannot_be_unpickled_ends_the_run_wherever_that_is(engine):
+    with pytest.raises(OSError, match="not here") as caught:
+        await on(paco.map(double, [Vanishing()]), engine)
+    assert caught.value.__notes__[-1] == "paco.map: its workers"
+    with pytest.raises(TypeError, match=r"what came back from process \d+ on .* not here"):
+        await on(paco.map(vanishes, [1]), Engine())
+
+
+async def test_another_python_or_paco_is_told(engine, monkeypatch):
+    monkeypatch.setattr("paco.remote._wire._VERSIONS", ("cpython", 3, 99, "7.0"))
+    data = Order("", "map", b"", 1, 1, True, False, math.inf, "").dump()
+    monkeypatch.undo()
+    with pytest.raises(
+        RuntimeError, match=r"runs cpython 3\.\d+ with paco .* sent it items runs cpython 3\.99 with paco 7"
+    ):
+        Order.load(data)
+
+
+async def test_an_engine_that_refuses_ends_the_run(engine):
+    class Full(Engine):
+        def submit(self, *chunk):
+            raise MemoryError("full")
+
+    with pytest.raises(MemoryError, match="full"):
+        await on(paco.map(double, [1, 2]), Full())
+
+    class Broken(Engine):
+        def lost(self, error):
+            return None
+
+    with pytest.raises(Died):
+        await on(paco.map(dies_always, [1, 2]), Broken())
+
+
+# ---- ends
+
+
+async def test_a_timeout_ends_the_items_elsewhere_before_it_is_raised(engine):
+    with pytest.raises(paco.RunTimeout):
+        await on(paco.map(forever, range(1000), limit=10, timeout=3), engine)
+    assert Seen.running == 0
+    assert len(Seen.ended) == 10
+    assert engine.closed
+
+
+async def test_a_deadline_reaches_the_calls_inside_of_the_items(engine):
+    with paco.deadline(5):
+        await asyncio.sleep(1)
+        assert await on(paco.map(time_left, [1]), engine) == [4]
+
+
+async def time_left(number):
+    return remaining()
+
+
+async def test_break_ends_the_items_elsewhere(engine):
+    async with on(paco.map(first_is_quick, range(1000), limit=10), engine).as_completed() as stream:
+        async for _ in stream:
+            break
+    assert Seen.running == 0
+    assert engine.closed
+
+
+async def first_is_quick(number):
+    await nap(0.1 if number == 0 else 1000)
+
+
+async def test_a_stream_that_is_dropped_ends_the_items_elsewhere(engine):
+    stream = on(paco.map(first_is_quick, range(1000), limit=10), engine).as_completed()
+    async for _ in stream:
+        break
+    del stream
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert Seen.running == 0
+    assert engine.closed
+
+
+@pytest.mark.parametrize("limit", [3, paco.Limit(3)], ids=["number", "object"])
+async def test_cancelled_at_any_step_it_comes_back_when_nothing_runs_elsewhere(limit):
+    points = 0
+    for steps in range(10_000):
+        engine = Engine()
+        task = asyncio.ensure_future(on(paco.map(stepwise, range(8), limit=limit), engine))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        if task.done():
+            break
+        task.cancel()
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert Seen.running == 0
+        assert engine.closed or not engine.chunks
+        points += 1
+    assert points > 20
+
+
+async def test_workers_that_die_while_they_are_cancelled_end_the_wait():
+    class Fragile(Engine):
+        def cancel(self, run, futures):
+            for process in list(self.processes_):
+                process.die()
+
+    engine = Fragile()
+    with pytest.raises(TimeoutError):
+        await on(paco.map(forever, range(10), limit=4, timeout=1), engine)
+    assert engine.deaths == 2
+
+
+async def cancels(number):
+    await asyncio.sleep(0)
+    for task in asyncio.all_tasks():
+        if task.get_coro().__qualname__ == "Run._work" and task is not asyncio.current_task():
+            task.cancel()
+    await asyncio.sleep(1)
+
+
+async def test_an_item_that_cancels_the_tasks_of_its_worker_ends_the_run(engine):
+    with pytest.raises(paco.ItemCancelled):
+        await on(paco.map(cancels, range(3)), engine)
+
+
+async def test_cleanup_elsewhere_is_waited_for(engine):
+    task = asyncio.ensure_future(on(paco.map(cleans_up, range(2)), engine))
+    await asyncio.sleep(1)
+    task.cancel()
+    for _ in range(3):
+        await asyncio.sleep(1)
+        task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert sorted(Seen.ended) == [0, 1]
+
+
+async def cleans_up(number):
+    try:
+        await asyncio.sleep(1000)
+    finally:
+        await asyncio.sleep(10)
+        Seen.ended.append(number)
+
+
+# ---- workers that die
+
+
+async def test_what_a_dead_worker_had_is_run_again_and_handed_on_once():
+    engine = Engine(2)
+    task = asyncio.ensure_future(on(paco.map(quick, range(3000), limit=20), engine))
+    for _ in range(5):
+        await asyncio.sleep(0.2)
+        engine.processes_[0].die()
+    assert await task == list(range(3000))
+    assert engine.deaths == 5
+    assert 3000 < len(Seen.ended) < 6000
+
+
+async def dies(number):
+    await asyncio.sleep(0.01)
+    if number == 777:
+        process.get().die()
+        await asyncio.sleep(1000)
+    return number
+
+
+@pytest.mark.parametrize(("processes", "slots", "limit"), [(1, 1, 1), (2, 2, 100), (2, 64, 10), (3, 3, 3)])
+async def test_an_item_that_kills_its_worker_three_times_is_lost_and_no_other_one(processes, slots, limit):
+    engine = Engine(processes, slots)
+    found = await on(paco.map(dies, range(1000), limit=limit, return_exceptions=True), engine)
+    error = found[777]
+    assert isinstance(error, WorkerLost)
+    assert str(error) == f"paco.map: the worker of this item has died {engine.deaths} times"
+    assert isinstance(error.__cause__, Died)
+    assert found == [*range(777), error, *range(778, 1000)]
+    assert 3 <= engine.deaths <= 8
+
+
+async def dies_always(number):
+    process.get().die()
+
+
+async def test_an_item_that_kills_ends_the_run_like_any_error(engine):
+    with pytest.raises(WorkerLost) as caught:
+        await on(paco.map(dies_always, [5]), engine)
+    assert caught.value.__notes__ == ["paco.map: item 0: 5"]
+    assert engine.deaths == 3
+
+
+async def test_chunks_that_never_begin_end_the_run():
+    class Gone(Engine):
+        def submit(self, *chunk):
+            future = Future()
+            future.set_exception(Died("there is nobody"))
+            return future
+
+        def lost(self, error):
+            return 0
+
+    with pytest.raises(Died, match="nobody"):
+        await on(paco.map(double, range(3)), Gone())
+
+
+async def test_a_chunk_that_had_not_begun_counts_for_nothing():
+    class Hesitant(Engine):
+        def lost(self, error):
+            return 0 if self.deaths < 10 else 1
+
+    engine = Hesitant()
+    [error] = await on(paco.map(dies_always, [1], return_exceptions=True), engine)
+    assert str(error).endswith("has died 3 times")
+    assert engine.deaths == 12
+
+
+async def test_an_engine_that_cannot_be_opened_ends_the_run():
+    class Closed(Engine):
+        async def open(self):
+            raise OSError("closed")
+
+    for limit in (2, paco.Limit(2)):
+        engine = Closed()
+        with pytest.raises(OSError, match="closed") as caught:
+            await on(paco.map(double, range(3), limit=limit), engine)
+        assert caught.value.__notes__ == ["paco.map: its workers"]
+        assert engine.closed
+
+
+# ---- limits that are objects
+
+
+async def test_a_rate_holds_for_all_workers_together():
+    engine = Engine(3, 64)
+    await on(paco.map(notes_time, range(20), limit=paco.Rate(2, per=10)), engine)
+    assert [round(one) for one in Seen.started] == [5 * number for number in range(20)]
+
+
+async def notes_time(number):
+    Seen.started.append(asyncio.get_running_loop().time())
+
+
+async def test_a_count_holds_for_all_runs_that_share_it():
+    limit = paco.Limit(3)
+    runs = [on(paco.map(quick, range(50), limit=limit), Engine(2, 64)) for _ in range(2)]
+    assert await paco.gather(*runs) == [list(range(50))] * 2
+    assert Seen.most == 3
+    assert limit.in_flight == 0
+
+
+async def test_under_a_limit_object_errors_and_ends_are_the_same():
+    limit = paco.Limit(10)
+    found = await on(paco.map(odd_fails, range(4), limit=limit, return_exceptions=True), Engine())
+    assert [repr(one) for one in found] == ["0", "ValueError(1)", "2", "ValueError(3)"]
+    with pytest.raises(ValueError, match="1"):
+        await on(paco.map(odd_fails, range(100), limit=limit), Engine())
+    engine = Engine()
+    with pytest.raises(TimeoutError):
+        await on(paco.map(forever, range(100), limit=limit, timeout=3), engine)
+    assert Seen.running == 0
+    assert engine.closed
+    assert limit.in_flight == 0
+
+
+async def test_under_a_limit_object_what_a_dead_worker_had_is_run_again():
+    found = await on(paco.map(dies, range(770, 780), limit=paco.Limit(5), return_exceptions=True), Engine())
+    assert [one for one in found if isinstance(one, int)] == [number for number in range(770, 780) if number != 777]
+    assert isinstance(found[7], WorkerLost)
+
+
+async def test_under_a_limit_object_what_cannot_be_sent_ends_the_run():
+    lock = threading.Lock()
+
+    async def locks(number):
+        await asyncio.sleep(0)
+        return lock
+
+    with pytest.raises(TypeError, match=r"locks cannot be sent to other processes: its lock is <unlocked") as caught:
+        await on(paco.map(locks, [1], limit=paco.Limit(1)), Engine())
+    assert caught.value.__notes__ == ["paco.map: its workers"]
+
+    class Full(Engine):
+        def submit(self, *chunk):
+            raise MemoryError("full")
+
+    with pytest.raises(MemoryError, match="full"):
+        await on(paco.map(double, [1, 2], limit=paco.Limit(1)), Full())
+
+
+# ---- with a journal
+
+
+async def test_with_a_journal_what_is_recorded_does_not_run_again(tmp_path):
+    path = tmp_path / "run.jsonl"
+    for count in (50, 100):
+        Seen.ended.clear()
+        assert await on(paco.map(quick, range(count), limit=7), Engine()).journal(path) == list(range(count))
+        assert len(Seen.ended) == 50
+        assert Seen.most == 7
+
+
+async def test_with_a_journal_settled_outcomes_are_recorded(tmp_path):
+    path = tmp_path / "run.jsonl"
+    for _ in range(2):
+        stream = on(paco.map(paco.settle(odd_fails), range(4)), Engine()).journal(path, retry_errors=False)
+        found = await stream
+        assert [one.item for one in found] == [0, 1, 2, 3]
+        assert [type(one) for one in found] == [paco.Ok, paco.Err] * 2
+
+
+# ---- listeners
+
+
+async def test_listeners_hear_of_each_item_when_its_chunk_is_back_with_its_times():
+    heard = []
+    with paco.listening(heard.append):
+        await on(paco.map(quick, range(100), limit=4), Engine())
+    started, ended = heard[0], heard[-1]
+    assert (started.run.title, started.run.limit, started.run.total) == ("map quick", 4, 100)
+    assert (ended.outcome, ended.run.ok, ended.run.failed, ended.run.in_flight) == ("ok", 100, 0, 0)
+    ends = [event for event in heard if isinstance(event, events.ItemEnded)]
+    assert sorted(event.position for event in ends) == list(range(100))
+    assert {event.outcome for event in ends} == {"ok"}
+    assert all(event.item == event.position for event in ends)
+    assert {round(event.elapsed, 6) for event in ends} == {0.01}
+    by_slot = {}
+    for event in sorted(ends, key=lambda event: event.start):
+        assert by_slot.get(event.slot, -math.inf) <= event.start + 1e-9  # items of one slot never overlap
+        by_slot[event.slot] = event.end
+    assert sorted(by_slot) == [0, 1, 2, 3]
+    starts = [event for event in heard if isinstance(event, events.ItemStarted)]
+    assert sorted(event.position for event in starts) == list(range(100))
+
+
+async def test_listeners_hear_of_failures_and_attempts():
+    heard = []
+    with paco.listening(heard.append, events.ItemEnded):
+        await on(paco.map(paco.settle(paco.retry(odd_fails, attempts=3, wait=0)), range(4)), Engine())
+        await on(paco.map(odd_fails, [4, 5], return_exceptions=True), Engine())
+    told = sorted((event.item, event.outcome, event.attempts, repr(event.error)) for event in heard)
+    assert told == [
+        (0, "ok", 1, "None"),
+        (1, "failed", 3, "ValueError(1)"),
+        (2, "ok", 1, "None"),
+        (3, "failed", 3, "ValueError(3)"),
+        (4, "ok", 1, "None"),
+        (5, "failed", 1, "ValueError(5)"),
+    ]
+
+
+async def test_listeners_hear_of_a_run_that_is_left_and_of_one_that_fails():
+    heard = []
+    with paco.listening(heard.append):
+        async with on(paco.map(first_is_quick, range(10)), Engine(5)).as_completed() as stream:
+            async for _ in stream:
+                break
+        with pytest.raises(ValueError, match="1"):
+            await on(paco.map(odd_fails, range(10), limit=1), Engine())
+        with pytest.raises(TypeError):
+            await on(paco.map(double, [threading.Lock()]), Engine())
+    ended = [event for event in heard if isinstance(event, events.RunEnded)]
+    assert [event.outcome for event in ended] == ["cancelled", "failed", "failed"]
+    failed = [event for event in heard if isinstance(event, events.ItemEnded) and event.outcome == "failed"]
+    assert [event.position for event in failed] == [1, 0]
+
+
+async def test_listeners_of_one_kind_hear_of_that_alone():
+    for kind in (events.RunEnded, events.ItemStarted):
+        heard = []
+        with paco.listening(heard.append, kind):
+            await on(paco.map(double, range(3)), Engine())
+        assert {type(event) for event in heard} == {kind}
+
+
+async def test_errors_after_the_first_are_in_its_note():
+    with pytest.raises(TypeError) as caught:
+        await on(paco.map(double, [threading.Lock(), threading.Lock()]), Engine(1))
+    assert caught.value.__notes__[-1].startswith("paco.map: 1 more failed meanwhile: item 1: TypeError(")
+
+
+async def run_long(limit):
+    await on(paco.map(nap, [10**6] * 3, limit=limit), Engine())
+
+
+def test_a_loop_that_is_gone_leaves_nothing_that_is_told():
+    for limit in (2, paco.Limit(2)):
+        loop = asyncio.new_event_loop()
+        loop.set_exception_handler(lambda *_: None)  # it would tell of tasks that are destroyed
+        task = loop.create_task(run_long(limit))
+        for _ in range(10):
+            loop.run_until_complete(asyncio.sleep(0))
+        loop.close()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            del task
+            gc.collect()
+
+
+# ---- what travels
+
+
+async def test_closures_and_lambdas_travel(engine):
+    factor = 3
+
+    async def multiply(number):
+        return factor * number
+
+    assert await on(paco.map(multiply, [1, 2]), engine) == [3, 6]
+    assert await on(paco.map(lambda number: multiply(number + 1), [1, 2]), Engine()) == [6, 9]
+
+
+async def test_without_cloudpickle_what_can_be_imported_travels_and_the_rest_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cloudpickle", None)
+    wrapped = paco.settle(paco.retry(paco.timeout(double, 5), attempts=2))
+    assert [one.value for one in await on(paco.map(wrapped, [1, 2]), Engine())] == [2, 4]
+    assert await on(paco.map(power, [2], 0, None, None, False, 3), Engine()) == [8]
+
+    async def closure(number):
+        return number
+
+    install = r"pip install paco\[workers\]"
+    with pytest.raises(TypeError, match=rf"closure cannot be imported by its name; .* {install}"):
+        await on(paco.map(closure, [1]), Engine())
+    main = type("Main", (), {"__module__": "__main__", "__call__": closure})
+    with pytest.raises(TypeError, match=f"Main is of __main__; .* {install}"):
+        await on(paco.map(main(), [1]), Engine())
+    with pytest.raises(TypeError, match="the item <function"):
+        await on(paco.map(double, [closure]), Engine())
+
+
+async def test_a_limit_inside_of_the_function_is_refused():
+    rate = paco.Rate(5)
+
+    async def polite(number):
+        async with rate.slot():
+            return number
+
+    message = r"polite cannot be sent to other processes: its rate is <paco\.Rate 5 .* give it to the call, as limit="
+    with pytest.raises(TypeError, match=message):
+        await on(paco.map(polite, [1]), Engine())
+
+
+async def test_an_object_that_can_be_called_travels():
+    class Multiply:
+        def __init__(self, factor):
+            self.factor = factor
+
+        async def __call__(self, number):
+            return self.factor * number
+
+    assert await on(paco.map(Multiply(3), [1, 2]), Engine()) == [3, 6]
+    with pytest.raises(TypeError, match=r"cannot be sent to other processes: cannot pickle '_thread\.lock' object"):
+        await on(paco.map(Multiply(threading.Lock()), [1, 2]), Engine())
+
+
+async def test_a_function_of_ours_that_leads_back_to_itself_travels():
+    async def inner(number):
+        return number
+
+    settled = paco.settle(inner)
+    settled.__dict__["itself"] = settled
+    copy = _pickles.loads(_pickles.dump_function("map", settled))
+    assert copy.itself is copy
+    assert copy.__name__ == "inner"
+
+
+async def test_items_that_pickle_does_not_know_travel_by_cloudpickle(engine):
+    async def call(fn):
+        return fn(1)
+
+    assert await on(paco.map(call, [lambda number: number + 1]), engine) == [2]
+    assert await on(paco.map(double, ["__main__"]), Engine()) == ["__main____main__"]
+
+
+async def test_a_large_function_is_warned_of():
+    data = bytes(2_000_000)
+
+    async def large(number):
+        return len(data)
+
+    with pytest.warns(UserWarning, match=r"paco\.map: large takes 2\.0 MB, which go with every chunk"):
+        assert await on(paco.map(large, [1]), Engine()) == [2_000_000]
+
+
+async def test_large_items_travel_in_small_chunks():
+    engine = Engine(2)
+    await on(paco.map(length, [bytes([number]) * 100_000 for number in range(200)], limit=50), engine)
+    later = [count for _, count in engine.chunks[4:]]
+    assert max(later) <= 10
+
+
+async def length(data):
+    return len(data)
+
+
+# ---- laws
+
+
+async def acts(item):
+    """Do what is asked, and die for it once if that is asked."""
+    number, naps, does = item
+    Seen.running += 1
+    Seen.most = max(Seen.most, Seen.running)
+    try:
+        for _ in range(naps):
+            await asyncio.sleep(0.1)
+        if does == "dies" and number not in Seen.ended:
+            Seen.ended.append(number)
+            process.get().die()
+            await asyncio.sleep(1000)
+        if does == "fails":
+            raise ValueError(number)
+    finally:
+        Seen.running -= 1
+    return number
+
+
+FORMS = ["list", "stream", "as completed", "limit object", "journal"]
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    plan=st.lists(st.tuples(st.integers(0, 30), st.sampled_from(["works"] * 5 + ["fails", "dies"])), max_size=60),
+    limit=st.integers(1, 12),
+    processes=st.integers(1, 3),
+    slots=st.integers(1, 64),
+    form=st.sampled_from(FORMS),
+)
+def test_whatever_happens_each_item_has_its_result_once_and_nothing_is_left(plan, limit, processes, slots, form):
+    Seen.running = Seen.most = 0
+    Seen.ended = []
+    engine = Engine(processes, max(slots, processes))
+    items = [(number, naps, does) for number, (naps, does) in enumerate(plan)]
+
+    async def main():
+        bound = paco.Limit(limit) if form == "limit object" else limit
+        stream = on(paco.map(acts, items, limit=bound, return_exceptions=True), engine)
+        if form == "list":
+            return await stream
+        if form == "journal":
+            with tempfile.TemporaryDirectory() as folder:
+                return await stream.journal(f"{folder}/run.jsonl")
+        if form == "as completed":
+            return sorted([one async for one in stream.as_completed()], key=position)
+        return [one async for one in stream]
+
+    found = paco.testing.run(main)
+    assert [position(one) for one in found] == [number for number, _, _ in items]
+    assert [isinstance(one, ValueError) for one in found] == [does == "fails" for _, _, does in items]
+    assert engine.deaths == sum(does == "dies" for _, _, does in items)
+    assert Seen.running == 0
+    assert engine.closed
+    if not engine.deaths:
+        assert Seen.most <= limit
+
+
+def position(result):
+    return result.args[0] if isinstance(result, ValueError) else result

@@ -1,0 +1,164 @@
+"""Items that run in a Dask cluster: a real one, of two processes on 127.0.0.1."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+import warnings
+from concurrent.futures import CancelledError
+from pathlib import Path
+
+import pytest
+
+import paco
+from paco.remote import WorkerLost
+from paco.remote._dask import Cluster
+
+pytestmark = [
+    pytest.mark.realtime,
+    pytest.mark.once,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import dask
+        from distributed import LocalCluster
+
+        # A chunk whose worker died is ours to send again; and where there is no worker for long, that is an error.
+        settings = {"distributed.scheduler.allowed-failures": 0, "distributed.scheduler.no-workers-timeout": "10s"}
+        with (
+            dask.config.set(settings),
+            LocalCluster(2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None, silence_logs=50) as cluster,
+        ):
+            yield cluster
+
+
+@pytest.fixture
+def address(cluster):
+    return cluster.scheduler_address.replace("tcp://", "dask://")
+
+
+@pytest.fixture(scope="module")
+def connected(cluster):
+    from distributed import Client
+
+    with Client(cluster, set_as_default=False) as client:
+        yield client
+
+
+@pytest.fixture
+def client(connected):
+    connected.wait_for_workers(2, timeout=30)  # one that a test has killed is replaced
+    return connected
+
+
+async def where(number):
+    await asyncio.sleep(0.001)
+    return os.getpid()
+
+
+async def quick(number):
+    await asyncio.sleep(0.001)
+    return number
+
+
+async def kills(number):
+    if number == 50:
+        os.kill(os.getpid(), signal.SIGKILL)
+    await asyncio.sleep(0.001)
+    return number
+
+
+async def counted(path):
+    note(path, "+")
+    try:
+        await asyncio.sleep(100)
+    finally:
+        note(path, "-")
+
+
+def note(path, text):
+    with Path(path).open("a") as file:
+        file.write(text)
+
+
+def test_the_items_run_in_the_workers_of_a_client(client):
+    found = paco.run(paco.map(where, range(300), limit=10).on(client))
+    assert len(set(found)) == 2
+    assert os.getpid() not in found
+
+
+def test_the_items_run_in_the_cluster_of_an_address(address):
+    assert paco.run(paco.map(quick, range(3000), limit=100).on(address)) == list(range(3000))
+
+
+async def test_a_client_in_the_loop_of_the_run_does_as_well(cluster):
+    from distributed import Client
+
+    async with Client(cluster.scheduler_address, asynchronous=True, set_as_default=False) as client:
+        assert await paco.map(quick, range(300), limit=10).on(client) == list(range(300))
+
+
+def test_break_ends_the_items_in_the_workers(client, tmp_path):
+    log = tmp_path / "log"
+
+    async def main():
+        task = asyncio.ensure_future(paco.map(counted, [str(log)] * 100, limit=10).on(client))
+        while not log.exists() or log.read_text().count("+") < 10:  # noqa: ASYNC110 - another process does it
+            await asyncio.sleep(0.05)
+        task.cancel()
+        began = time.monotonic()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return time.monotonic() - began
+
+    assert asyncio.run(main()) < 2
+    assert log.read_text() == 10 * "+" + 10 * "-"
+
+
+def test_an_item_that_kills_its_workers_is_lost_and_no_other_one(client):
+    found = paco.run(paco.map(kills, [49, 50, 51], limit=2, return_exceptions=True).on(client))
+    assert isinstance(found[1], WorkerLost)
+    assert found[::2] == [49, 51]
+
+
+def test_a_number_of_slots_may_be_more_than_there_are_workers(client):
+    assert paco.run(paco.map(quick, range(100), limit=10).on(client, slots=8)) == list(range(100))
+
+
+def test_what_is_no_address_and_no_client_is_refused(client, monkeypatch):
+    stream = paco.map(quick, [1])
+    with pytest.raises(
+        ValueError, match=r"paco\.map\.on: engine must be an address such as 'dask://host:8786', got 'tcp"
+    ):
+        stream.on("tcp://127.0.0.1:1")
+    with pytest.raises(TypeError, match=r"paco\.map\.on: engine must be a client of dask, got <Future"):
+        stream.on(client.submit(len, ()))
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(ImportError, match=r"pip install paco\[dask\]"):
+        stream.on("dask://127.0.0.1:1")
+    stream.close()
+
+
+def test_where_there_is_no_scheduler_the_run_fails():
+    import dask
+
+    with dask.config.set({"distributed.comm.timeouts.connect": "200ms"}), pytest.raises(OSError, match="Timed out"):
+        paco.run(paco.map(quick, [1]).on("dask://127.0.0.1:9"))
+
+
+def test_a_chunk_that_was_cancelled_by_the_cluster_had_not_begun():
+    from distributed.scheduler import KilledWorker
+
+    cluster = Cluster(None, "", None)
+    assert cluster.lost(CancelledError()) == 0
+    assert cluster.lost(KilledWorker("work", None, 1)) == 1
+    assert cluster.lost(OSError()) is None

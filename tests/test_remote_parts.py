@@ -1,0 +1,230 @@
+"""The parts of items that run elsewhere, each by itself: sizes, worker processes seen from inside, odd connections."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pickle
+import signal
+import socket
+import sys
+import threading
+import time
+from multiprocessing.connection import Connection
+
+import pytest
+
+from paco.remote import _engines, _host, _pickles, _worker, _workers
+from paco.remote._host import Bench, Host, digest
+from paco.remote._line import Line
+from paco.remote._sizes import Shape, Sizes
+from paco.remote._wire import Order, Report
+
+INFINITE = float("inf")
+
+
+async def double(number):
+    return 2 * number
+
+
+async def forever(number):
+    await asyncio.sleep(10**6)
+
+
+def order(run="run", limit=2, flag=""):
+    return Order(run, "map", b"", limit, 1.0, catch=True, watched=False, deadline=INFINITE, flag=flag).dump()
+
+
+def chunk(fn, items, **more):
+    return order(**more), _pickles.dump_function("map", fn), pickle.dumps(items)
+
+
+# ---- sizes
+
+
+def test_the_first_chunks_are_small_and_the_next_are_as_long_as_they_are_to_be():
+    sizes = Sizes(100, 10_000)
+    spread = sizes.spread(128, 2)
+    assert spread == 100
+    assert sizes.shape(spread, 100) == Shape(1, 1, 0.5)
+    sizes.learn(Shape(1, 1, 0.5), 1, 0.001, 0.0, 0.0, 10)
+    assert sizes.spread(128, 2) == 2
+    assert sizes.shape(2, 100) == Shape(16, 50, 0.5)  # no more than 16 times the last
+    sizes.learn(Shape(1000, 50, 0.5), 1000, 0.02, 0.0, 0.0, 10_000)
+    assert sizes.shape(2, 100).items == 5001  # half the lead
+
+
+def test_items_that_keep_the_loop_busy_are_not_spread():
+    sizes = Sizes(100, 10_000)
+    sizes.learn(Shape(50, 50, 0.5), 50, 0.1, 0.1, 0.0, 100)
+    assert sizes.spread(128, 2) == 2
+    assert sizes.shape(2, 100).items == 125  # a quarter of a second of 2 ms each
+
+
+def test_where_some_items_take_much_longer_than_the_others_all_travel_as_slow_ones_do():
+    sizes = Sizes(100, 10_000)
+    for _ in range(2):
+        assert sizes.spread(128, 2) == (2 if sizes._count else 100)
+        sizes.learn(Shape(1000, 50, 0.5), 1000, 0.3, 0.0, 0.25, 10_000)
+    assert sizes.spread(128, 2) == 100
+
+
+def test_what_is_left_of_the_limit_is_handed_out_too():
+    sizes = Sizes(5, 10_000)
+    assert [sizes.shape(2, 5).limit, sizes.shape(2, 2).limit] == [3, 2]
+
+
+# ---- the side of the workers
+
+
+async def test_a_bench_keeps_few_functions_and_few_cancelled_runs(monkeypatch):
+    monkeypatch.setattr(_host, "_FUNCTIONS", 2)
+    monkeypatch.setattr(_host, "_CANCELLED", 2)
+    bench = Bench()
+    for number in range(4):
+        bench.cancel(f"run {number}")
+        data = Order(
+            "run", "map", bytes([number]), 1, 1.0, catch=True, watched=False, deadline=INFINITE, flag=""
+        ).dump()
+        await bench.work(data, _pickles.dump_function("map", double), pickle.dumps([1]))
+    assert list(bench._cancelled) == ["run 2", "run 3"]
+    assert list(bench._functions) == [bytes([2]), bytes([3])]
+
+
+async def test_a_chunk_of_a_run_that_was_cancelled_is_not_started():
+    bench = Bench()
+    bench.cancel("run")
+    report = Report.load(await bench.work(*chunk(double, [1, 2])))
+    assert report.started == 0
+    assert report.values == b""
+
+
+async def test_a_chunk_whose_items_cancel_everything_tells_so():
+    async def cancels(number):
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            if "paco.map" in task.get_name():
+                task.cancel()
+        await asyncio.sleep(0)
+        return number
+
+    report = Report.load(await Bench().work(*chunk(cancels, [1, 2, 3])))
+    assert report.errors
+
+
+async def test_the_end_of_a_run_is_waited_for():
+    bench = Bench()
+    working = asyncio.ensure_future(bench.work(*chunk(forever, [1, 2])))
+    await asyncio.sleep(1)
+    await bench.end("run")
+    await bench.end("another")
+    assert Report.load(await working).started == 2
+
+
+async def test_a_flag_ends_a_chunk(tmp_path):
+    flag = tmp_path / "flag"
+    working = asyncio.ensure_future(Bench().work(*chunk(forever, [1, 2], flag=str(flag))))
+    await asyncio.sleep(1)
+    assert not working.done()
+    flag.touch()
+    start = asyncio.get_running_loop().time()
+    assert Report.load(await working).started == 2
+    assert asyncio.get_running_loop().time() - start <= 0.06
+
+
+@pytest.mark.realtime
+def test_a_host_ends_with_all_that_runs_in_it():
+    host = Host()
+    working = host.start(*chunk(forever, [1, 2]))
+    host.end("another").result(5)
+    host.cancel("third")
+    host.close()
+    assert working.cancelled() or working.done()
+
+
+@pytest.mark.realtime
+def test_what_runs_of_a_run_in_this_process_can_be_ended_from_another_loop():
+    asyncio.run(_host.end("a run that was never here"))
+    assert "a run that was never here" in _host.host().bench._cancelled
+
+
+@pytest.mark.realtime
+def test_a_process_of_multiprocessing_ends_with_its_parent(monkeypatch):
+    codes = []
+    monkeypatch.setattr(os, "_exit", codes.append)
+    _host._end_after(lambda: None)
+    assert codes == [1]
+
+
+# ---- a worker process, in a thread
+
+
+def talk():
+    ours, theirs = socket.socketpair()
+    return Line(Connection(ours.detach())), theirs.detach()
+
+
+@pytest.mark.realtime
+@pytest.mark.parametrize("says_goodbye", [True, False])
+def test_a_worker_does_what_it_is_sent_until_its_program_says_goodbye_or_is_gone(monkeypatch, says_goodbye):
+    left = []
+    monkeypatch.setattr(signal, "signal", lambda *given: None)
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    monkeypatch.setattr(_worker, "_GRACE", 0.01)
+    monkeypatch.setattr(os, "_exit", left.append)
+    line, descriptor = talk()
+    working = threading.Thread(target=_worker.main, args=(descriptor,))
+    working.start()
+    line.send(pickle.dumps(sys.path))
+    assert line.receive() == b""
+    line.send(pickle.dumps((1, *chunk(double, [1, 2]))))
+    number, report = _pickles.loads(line.receive())
+    assert number == 1
+    assert _pickles.loads(Report.load(report).values) == {0: 2, 1: 4}
+    line.send(pickle.dumps((2, *chunk(forever, [1]))))
+    line.send(pickle.dumps((None, "run")))
+    assert _pickles.loads(line.receive())[0] == 2
+    line.send(pickle.dumps((3, *chunk(forever, [1], run="other"))))
+    if says_goodbye:
+        line.send(b"")
+        while line.receive() is not None:
+            pass
+    line.close()
+    working.join(10)
+    assert not working.is_alive()
+    time.sleep(0.05)
+    assert left in ([], [1])
+    assert not says_goodbye or not left
+
+
+@pytest.mark.realtime
+def test_a_line_drops_what_the_other_side_does_not_take():
+    line, descriptor = talk()
+    os.close(descriptor)
+    for _ in range(3):
+        line.send(bytes(1000))
+    assert line.receive() is None
+    line.close()
+
+
+@pytest.mark.realtime
+def test_a_process_that_only_closes_its_socket_is_ended(monkeypatch):
+    monkeypatch.setattr(_workers, "_PATIENCE", 0.2)
+    monkeypatch.setattr(_workers, "_CODE", "import os, sys, time; os.close(int(sys.argv[1])); time.sleep(60)")
+    ended = []
+    process = _workers._Process(lambda process, there: ended.append(there))
+    process.gone.result(10)
+    assert ended == [False]
+    assert _workers._how(process.popen.returncode) == "by SIGKILL"
+    assert _workers._how(3) == "with exit code 3"
+
+
+def test_a_function_is_known_by_its_bytes():
+    assert digest(b"one") == digest(b"one") != digest(b"two")
+
+
+def test_the_slots_of_an_executor_are_what_it_says_or_one_for_each_processor():
+    class Says:
+        num_workers = 7
+
+    assert _engines._slots_of(Says()) == 7
+    assert _engines._slots_of(object()) == os.cpu_count()

@@ -1,0 +1,359 @@
+"""Items that run in real processes and executors."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+import pytest
+
+import paco
+from paco.remote import WorkerLost, Workers, _workers
+
+pytestmark = [pytest.mark.realtime, pytest.mark.timeout(120)]
+
+#: How often processes are killed: a few times in the suite, more often by PACO_KILLS=20.
+KILLS = int(os.environ.get("PACO_KILLS", "3"))
+
+
+@pytest.fixture(scope="module")
+def workers():
+    with Workers(2) as workers:
+        yield workers
+
+
+@pytest.fixture(scope="module")
+def pool():
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
+        yield pool
+
+
+async def where(number):
+    await asyncio.sleep(0.001)
+    return os.getpid()
+
+
+async def quick(number):
+    await asyncio.sleep(0.001)
+    return number
+
+
+async def counted(path):
+    note(path, "+")
+    try:
+        await asyncio.sleep(100)
+    finally:
+        note(path, "-")
+
+
+def note(path, text):
+    with Path(path).open("a") as file:
+        file.write(text)
+
+
+async def kills(number):
+    if number == 50:
+        os.kill(os.getpid(), signal.SIGKILL)
+    await asyncio.sleep(0.001)
+    return number
+
+
+async def fails(number):
+    raise ValueError(number)
+
+
+def is_alive(pid):
+    with contextlib.suppress(OSError):
+        os.kill(pid, 0)
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+async def until(condition, seconds=10):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        await asyncio.sleep(0.01)
+
+
+# ---- processes of ours
+
+
+async def test_the_items_run_in_the_processes(workers):
+    found = await paco.map(where, range(300), limit=10).on(workers)
+    assert set(found) == set(workers.pids)
+    assert repr(workers) == "<paco.remote.Workers 2, 2 started>"
+
+
+async def test_processes_of_one_run_end_with_it():
+    pids = set(await paco.map(where, range(300), limit=10).on(2))
+    assert len(pids) == 2
+    assert not any(map(is_alive, pids))
+
+
+async def test_an_error_has_the_traceback_of_the_process(workers):
+    with pytest.raises(ValueError, match="3") as caught:
+        await paco.map(fails, [3]).on(workers)
+    assert "in fails\n    raise ValueError(number)" in caught.value.__notes__[0]
+
+
+async def test_a_pipeline_runs_in_several_places(workers, pool):
+    stages = range(1000) | paco.map(quick, limit=50)
+    assert await (stages.on(workers) | paco.map(quick, limit=20)) == list(range(1000))
+
+
+@pytest.mark.parametrize("limit", [10, paco.Limit(10)], ids=["number", "object"])
+async def test_cancelled_it_comes_back_when_the_items_in_the_processes_have_ended(workers, tmp_path, limit):
+    log = tmp_path / "log"
+    task = asyncio.ensure_future(paco.map(counted, [str(log)] * 100, limit=limit).on(workers))
+    await until(lambda: log.exists() and log.read_text().count("+") == 10)
+    task.cancel()
+    began = time.monotonic()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert time.monotonic() - began < 1
+    assert log.read_text() == 10 * "+" + 10 * "-"
+
+
+async def test_killed_at_random_no_result_is_missing_and_none_is_twice(workers):
+    dice = random.Random()  # noqa: S311 - dice, not secrets
+
+    async def kill():
+        for _ in range(KILLS):
+            await asyncio.sleep(dice.uniform(0.2, 0.5))
+            os.kill(dice.choice(workers.pids), signal.SIGKILL)
+
+    killing = asyncio.ensure_future(kill())
+    count = 3000 * KILLS
+    assert [number async for number in paco.map(quick, range(count), limit=10).on(workers)] == list(range(count))
+    await killing
+
+
+async def test_an_item_that_kills_is_lost_and_no_other_one(workers):
+    found = await paco.map(kills, range(100), limit=10, return_exceptions=True).on(workers)
+    assert isinstance(found[50], WorkerLost)
+    assert "by SIGKILL" in str(found[50].__cause__)
+    assert [*found[:50], *found[51:]] == [*range(50), *range(51, 100)]
+
+
+async def test_processes_that_never_get_there_are_an_error(monkeypatch):
+    monkeypatch.setattr(_workers, "_CODE", "raise SystemExit(7)")
+    with pytest.raises(RuntimeError, match="5 processes in a row have died as they started"):
+        await paco.map(quick, range(10)).on(1)
+
+
+def test_workers_are_started_when_needed_and_closed_once():
+    workers = Workers()
+    assert workers.count >= 1
+    assert workers.pids == []
+    workers.start()
+    pids = workers.pids
+    workers.close()
+    workers.close()
+    assert not any(map(is_alive, pids))
+    with pytest.raises(RuntimeError, match="closed; make new ones"):
+        workers.start()
+    with pytest.raises(ValueError, match=r"paco\.remote\.Workers: count must be an int of 1 or more, got 0"):
+        Workers(0)
+
+
+def test_where_there_can_be_none_the_error_says_what_else_there_is(monkeypatch):
+    monkeypatch.setattr(_workers, "_CAN_GIVE", False)
+    with pytest.raises(RuntimeError, match=r"give an executor instead: \.on\(ProcessPoolExecutor"):
+        Workers(1)
+
+
+def test_a_process_that_does_not_end_is_killed(monkeypatch):
+    monkeypatch.setattr(_workers, "_PATIENCE", 0.3)
+    monkeypatch.setattr(_workers, "_CODE", "import time; time.sleep(60)")
+    workers = Workers(1)
+    workers.start()
+    [pid] = workers.pids
+    workers.close()
+    assert not is_alive(pid)
+    workers = Workers(1)
+    own = _workers.Own(1)
+
+    async def main():
+        await own.open()
+        [pid] = own._workers.pids
+        await own.close()
+        return pid
+
+    assert not is_alive(asyncio.run(main()))
+
+
+# ---- programs
+
+
+def program(code, *options):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
+    environment["PYTHONPATH"] = str(Path(paco.__file__).parents[1])
+    command = [sys.executable, *options, "-c", textwrap.dedent(code)]
+    return subprocess.Popen(command, text=True, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def test_a_program_needs_no_guard_and_its_own_functions_and_classes_travel():
+    process = program("""
+        import paco
+        from dataclasses import dataclass
+
+        @dataclass
+        class Point:
+            x: int
+
+        async def move(point):
+            return Point(point.x + 1)
+
+        print(paco.run(paco.map(move, [Point(1), Point(2)]).on(1)) == [Point(2), Point(3)])
+        print(paco.run(paco.map(lambda point: move(point), [Point(1)]).on(1)))
+    """)
+    out, err = process.communicate(timeout=30)
+    assert (out, err) == ("True\n[Point(x=2)]\n", "")
+
+
+@pytest.mark.parametrize("engine", ["2", "ProcessPoolExecutor(2, multiprocessing.get_context('spawn'))"])
+def test_a_program_that_is_killed_leaves_no_process_behind(engine, tmp_path):
+    (tmp_path / "job.py").write_text(
+        "import os, time\nasync def work(x):\n    print(os.getpid(), flush=True)\n    time.sleep(0.5)\n"
+    )
+    process = program(f"""
+        import multiprocessing, sys
+        from concurrent.futures import ProcessPoolExecutor
+        sys.path.insert(0, {str(tmp_path)!r})
+        import paco, job
+        if __name__ == "__main__":
+            paco.run(paco.map(job.work, range(1000), limit=2).on({engine}))
+    """)
+    pids = set()
+    while len(pids) < 2:
+        pids.add(int(process.stdout.readline()))
+    process.kill()
+    process.wait()
+    end = time.monotonic() + 2
+    while any(map(is_alive, pids)):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    process.stdout.close()
+    process.stderr.close()
+
+
+JOB = """
+import asyncio, os, time
+
+async def work(number):
+    await asyncio.sleep(0.002)
+    return [number, time.time_ns()]
+"""
+
+
+@pytest.mark.once
+def test_a_program_with_a_journal_that_is_killed_and_run_again_hands_on_each_result_once_and_the_same(tmp_path):
+    (tmp_path / "job.py").write_text(JOB)
+    dice, count, runs = random.Random(), 3000, []  # noqa: S311 - dice, not secrets
+    for run in range(KILLS + 1):
+        handed = tmp_path / f"handed.{run}"
+        process = program(f"""
+            import asyncio, os, sys
+            sys.path.insert(0, {str(tmp_path)!r})
+            import paco, job
+
+            async def main():
+                into = os.open({str(handed)!r}, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+                stream = paco.map(job.work, range({count}), limit=10).on(2).journal({str(tmp_path / "run.jsonl")!r})
+                async with stream as results:
+                    async for result in results:
+                        os.write(into, f"{{result}}\\n".encode())
+
+            asyncio.run(main())
+        """)
+        if run < KILLS:
+            time.sleep(dice.uniform(0.6, 1.2))
+            process.kill()
+        out, err = process.communicate(timeout=60)
+        assert run < KILLS or (process.returncode, out, err) == (0, "", "")
+        runs.append(handed.read_text().split("\n")[:-1] if handed.exists() else [])
+    last = runs.pop()
+    assert [int(line[1:].partition(",")[0]) for line in last] == list(range(count))
+    for lines in runs:
+        assert lines == last[: len(lines)]
+
+
+# ---- executors
+
+
+@pytest.mark.parametrize("limit", [10, paco.Limit(10)], ids=["number", "object"])
+async def test_a_process_pool_executor_runs_items(pool, limit):
+    found = await paco.map(where, range(300), limit=limit).on(pool)
+    assert len(found) == 300
+    assert os.getpid() not in found
+
+
+async def test_a_thread_pool_executor_runs_items_in_another_loop():
+    with ThreadPoolExecutor(3) as pool:
+        assert await paco.map(quick, range(300), limit=10).on(pool) == list(range(300))
+        assert set(await paco.map(where, range(3)).on(pool)) == {os.getpid()}
+
+
+async def test_cancelled_it_comes_back_when_the_items_of_an_executor_have_ended(pool, tmp_path):
+    log = tmp_path / "log"
+    task = asyncio.ensure_future(paco.map(counted, [str(log)] * 100, limit=10).on(pool))
+    await until(lambda: log.exists() and log.read_text().count("+") == 10)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert log.read_text() == 10 * "+" + 10 * "-"
+
+
+async def test_an_executor_that_breaks_ends_the_run_and_the_error_says_what_to_do():
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        with pytest.raises(BrokenProcessPool) as caught:
+            await paco.map(kills, [50]).on(pool)
+        assert "give a number of processes instead" in caught.value.__notes__[0]
+
+
+async def test_anything_with_submit_is_an_engine():
+    class Here:
+        def submit(self, fn, /, *args):
+            future = Future()
+            future.set_result(fn(*args))
+            return future
+
+    assert await paco.map(quick, range(10), limit=3).on(Here(), slots=2) == list(range(10))
+
+
+async def test_an_executor_that_fails_ends_the_run():
+    class Fails:
+        def submit(self, fn, /, *args):
+            future = Future()
+            future.set_exception(OSError("no route"))
+            return future
+
+    with pytest.raises(OSError, match="no route"):
+        await paco.map(quick, range(10)).on(Fails())
+
+
+def test_what_is_no_engine_is_refused():
+    stream = paco.map(quick, [1])
+    with pytest.raises(TypeError, match=r"paco\.map\.on: engine must be a number of processes, .* got None"):
+        stream.on(None)
+    with pytest.raises(TypeError, match="got <class"):
+        stream.on(ThreadPoolExecutor)
+    with pytest.raises(ValueError, match=r"paco\.map\.on: engine must be an int of 1 or more, got 0"):
+        stream.on(0)
+    with pytest.raises(TypeError, match=r"paco\.map\.on: engine must be an int of 1 or more, got True"):
+        stream.on(True)
+    with pytest.raises(ValueError, match=r"paco\.map\.on: slots must be an int of 1 or more, got 0"):
+        stream.on(2, slots=0)
+    stream.close()
