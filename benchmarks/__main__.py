@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import busy, chart, markdown, memory, remote, report
+from benchmarks import busy, chart, command, markdown, memory, remote, report
 from benchmarks.demands import SPEED, footprint_demands, growth_demands
 from benchmarks.findings import Findings
 from benchmarks.measure import Setting, compare
@@ -31,6 +31,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="the main demands, with fewer items: half a minute")
     parser.add_argument("--only", action="append", default=[], metavar="WORDS", help="e.g. b/list, streamable, memory")
     parser.add_argument("--rounds", type=int, default=5, help="rounds that count, beside a warm-up (default: 5)")
+    parser.add_argument("--lines", type=int, default=100_000, help="items of the command (default: 100,000)")
     parser.add_argument("--loop", choices=["asyncio", "uvloop"], default="asyncio", help="the event loop")
     parser.add_argument("--eager", action="store_true", help="with the eager task factory of Python 3.12 and later")
     parser.add_argument("--check", action="store_true", help="exit with 1 when a demand is not met")
@@ -40,8 +41,9 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--svg", type=Path, metavar="FILE", help="write a chart of the CPU per item there")
     options = parser.parse_args()
-    if options.rounds < 1:
-        parser.error(f"--rounds must be 1 or more, got {options.rounds}")
+    for name in ("rounds", "lines"):
+        if (number := getattr(options, name)) < 1:
+            parser.error(f"--{name} must be 1 or more, got {number}")
     options.setting = Setting(options.loop, options.eager)
     if not options.setting.possible:
         parser.error("--eager needs Python 3.12 or later")
@@ -112,6 +114,13 @@ def keep_busy(found: Findings, options: argparse.Namespace) -> None:
             found.demands.append(demand)
 
 
+def run_command(found: Findings, options: argparse.Namespace) -> None:
+    """Measure the command against the library, if that is asked for by name: it takes ten minutes."""
+    if options.only and selected(options.only, ("command",)):
+        for demand in command.measure(options.lines, options.rounds):
+            found.demands.append(demand)
+
+
 def send_away(found: Findings, options: argparse.Namespace) -> None:
     """Measure items that run elsewhere, if that is asked for by name: it takes four minutes."""
     if options.only and selected(options.only, ("remote",)):
@@ -138,6 +147,7 @@ def main() -> int:
         compare_all(found, options)
         weigh_all(found, options)
         keep_busy(found, options)
+        run_command(found, options)
         send_away(found, options)
         judge_all(found, options)
     finally:

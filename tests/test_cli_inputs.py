@@ -197,6 +197,13 @@ async def test_an_input_that_breaks_ends_the_items_and_is_remembered(tmp_path):
     assert isinstance(reader.error, FileNotFoundError)
 
 
+@pytest.mark.parametrize("count", [0, 2, 32, 100])
+def test_what_comes_before_a_break_in_the_same_chunk_is_read(tmp_path, count):
+    reader = reader_of(written(tmp_path, json.dumps(list(range(count))).encode() + b" 1", "a.json"))
+    assert [item.value for item in reader.items()] == list(range(count))
+    assert "something follows the end" in reader.error.strerror
+
+
 def test_inputs_are_checked_before_anything_starts(tmp_path):
     for names, told in [
         (["-", "-"], "given twice"),

@@ -366,6 +366,17 @@ def test_a_reader_that_has_gone_ends_the_run_quietly(monkeypatch, capfd, folder)
     assert told(capfd) == ""
 
 
+@pytest.mark.parametrize("order", [[], ["--keep-order"]])
+def test_an_item_waits_until_there_is_room_for_the_records(folder, monkeypatch, capfd, order):
+    (folder / "rows.py").write_text(
+        "from pathlib import Path\nasync def f(item):\n    return Path('out.jsonl').read_bytes().count(10)\n"
+    )
+    monkeypatch.setattr(_writer, "_FULL_BYTES", 0)
+    assert paco_map("rows:f", "three.txt", "--limit", "1", "--values", "-o", "out.jsonl", *order) == 0
+    assert (folder / "out.jsonl").read_text() == "0\n1\n2\n"
+    assert "3 items" in told(capfd)
+
+
 def test_a_full_disk_ends_the_run_and_is_told(monkeypatch, capfd):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")

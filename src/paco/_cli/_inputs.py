@@ -7,6 +7,7 @@ import os
 import stat
 import threading
 from contextlib import aclosing
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
@@ -26,6 +27,8 @@ _ZIPPED = ".gz"
 _BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv"}
 
 
+#: Items that are made at once: one after the other they take half of what each takes amid something else.
+_FEW = 32
 _new: Final[Any] = vars(tuple)["__new__"]  # a quarter of what the constructor of a named tuple takes
 
 
@@ -108,6 +111,21 @@ def _count_items(one: Input) -> int:
     for chunk in chunks_of(str(one.path), gzip=one.gzip):
         count += sum(1 for _ in cutter.split(chunk))
     return count + sum(1 for _ in cutter.last())
+
+
+def _few_of(batch: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """Yield a few raw items at a time; those before an error before it."""
+    few: list[bytes] = []
+    try:
+        for raw in batch:
+            few.append(raw)
+            if len(few) == _FEW:
+                yield few
+                few = []
+    except OSError:
+        yield few
+        raise
+    yield few
 
 
 class Reader:
@@ -214,17 +232,18 @@ class Reader:
 
     def _pick(self, cutter: Format, batch: Iterable[bytes]) -> Iterator[Item]:
         """Yield the items of a batch that are wanted."""
-        for raw in batch:
-            if self._stop.wanted:
-                return
-            if (item := self._item(cutter, raw)) is not None:
-                yield item
-            if self._read == self._head:  # and not before the next: it may never come
-                self.ended = True
-                return
+        left = None if self._head is None else self._head - self._read
+        for few in _few_of(islice(batch, left)):  # which does not look for one more: it may never come
+            for item in [self._item(cutter, *one) for one in enumerate(few, self._read)]:
+                if self._stop.wanted:
+                    return
+                self._read += 1
+                if item is not None:
+                    yield item
+        self.ended = self._read == self._head
 
-    def _item(self, cutter: Format, raw: bytes) -> Item | None:
-        """Return the next item, or ``None`` if it is not wanted."""
+    def _item(self, cutter: Format, number: int, raw: bytes) -> Item | None:
+        """Return an item, or ``None`` if it is not wanted."""
         value, problem = cutter.parse(raw)
         key: str | None = None
         if self._key is not None and problem is None:
@@ -233,8 +252,6 @@ class Reader:
             else:
                 problem = Problem("KeyError", f"--key: the item is no object with a member {self._key!r}")
         key = key or self._keys.key(value)
-        number = self._read
-        self._read += 1
         if self._skips is not None and self._skips(key):
             return None
         item: Item = _new(Item, (number, key, value, problem))

@@ -19,8 +19,13 @@ class Output(Protocol):
         """Take the line of an item; an empty one is a turn that is passed."""
         ...
 
+    @property
+    def full(self) -> bool:
+        """Whether too much waits to be written."""
+        ...
+
     async def room(self) -> None:
-        """Wait while too much waits to be written."""
+        """Wait while it is full."""
         ...
 
     def flush(self) -> None:
@@ -38,8 +43,13 @@ class AsFinished:
         """Take the line of an item."""
         self._writer.add(line)
 
+    @property
+    def full(self) -> bool:
+        """Whether more than 8 MB wait to be written."""
+        return self._writer.full
+
     async def room(self) -> None:
-        """Wait while more than 8 MB wait to be written."""
+        """Wait while it is full."""
         await self._writer.room()
 
     def flush(self) -> None:
@@ -66,6 +76,11 @@ class InOrder:
             self._writer.add(line_)
         if self._bytes <= _FULL_BYTES:
             self._wake()
+
+    @property
+    def full(self) -> bool:
+        """Whether too much waits for its turn, or for the writer."""
+        return self._bytes > _FULL_BYTES or self._writer.full
 
     async def room(self) -> None:
         """Wait while too much waits for its turn, or for the writer. The item whose turn it is never waits here."""

@@ -87,7 +87,8 @@ class Work:
             self._finish(item, number, opening(item), outcome, None, time.time(), 0.0)
         else:
             outcome = await self._run(item, number)
-        await self._output.room()
+        if self._output.full:
+            await self._output.room()
         try:
             if outcome.error is not None:
                 raise outcome.error

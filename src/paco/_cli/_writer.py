@@ -34,12 +34,15 @@ class Writer:
         self._failed = failed
         self._regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
         self._loop = asyncio.get_running_loop()
-        # SimpleQueue.put is reentrant: a signal handler may come in the middle of it, where threading.Event would
-        # deadlock. None ends the thread.
-        self._lines: SimpleQueue[bytes | None] = SimpleQueue()
+        self._lines: list[bytes] = []
         self._added = 0
         self._written = 0
-        self._hurry: SimpleQueue[None] = SimpleQueue()
+        # It is rung for the first line of a group, which then waits for others, and once more to have it written now.
+        # SimpleQueue.put is reentrant: a signal handler may come in the middle of it, where threading.Event would
+        # deadlock.
+        self._bell: SimpleQueue[None] = SimpleQueue()
+        self._rung = False
+        self._ending = False
         self._waiting: list[asyncio.Future[None]] = []
         self._ended: asyncio.Future[None] = self._loop.create_future()
         # A daemon: a reader that never reads must not keep the process alive after the third Ctrl-C.
@@ -49,16 +52,24 @@ class Writer:
     def add(self, line: bytes) -> None:
         """Take a line; it is written within about 20 ms."""
         self._added += len(line)
-        self._lines.put(line)
+        self._lines.append(line)
+        if not self._rung:
+            self._rung = True
+            self._bell.put(None)
         if self._added - self._written >= _GROUP_BYTES:
-            self._hurry.put(None)
+            self._bell.put(None)
+
+    @property
+    def full(self) -> bool:
+        """Whether more than 8 MB are waiting to be written."""
+        return self._added - self._written > _FULL_BYTES
 
     async def room(self) -> None:
-        """Wait while more than 8 MB are waiting to be written."""
-        while self._added - self._written > _FULL_BYTES:
+        """Wait while it is full."""
+        while self.full:
             future = self._loop.create_future()
             self._waiting.append(future)
-            if self._added - self._written > _FULL_BYTES:  # the thread looks at the list after it has counted
+            if self.full:  # the thread looks at the list after it has counted
                 await future
 
     async def aclose(self) -> None:
@@ -73,22 +84,24 @@ class Writer:
         self._thread.join(0.5)
 
     def _end(self) -> None:
-        self._lines.put(None)
-        self._hurry.put(None)
+        self._ending = True
+        self._bell.put(None)
+        self._bell.put(None)
 
     def _work(self) -> None:
         going = True
         while going:
-            group = [self._lines.get()]
+            self._bell.get()
             with contextlib.suppress(Empty):
-                self._hurry.get(timeout=_GROUP_SECONDS)
+                self._bell.get(timeout=_GROUP_SECONDS)
                 while True:
-                    self._hurry.get_nowait()
-            with contextlib.suppress(Empty):
-                while group[-1] is not None:
-                    group.append(self._lines.get_nowait())
-            going = group[-1] is not None
-            self._write(b"".join(line for line in group if line is not None))
+                    self._bell.get_nowait()
+            # Both before the lines are taken: one that comes after that rings again, and one before the end is taken.
+            self._rung = False
+            going = not self._ending
+            group = self._lines[:]
+            del self._lines[: len(group)]  # the list stays the same, to which a line may be added just now
+            self._write(b"".join(group))
         self._call(self._settle)
 
     def _write(self, group: bytes) -> None:
