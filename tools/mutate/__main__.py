@@ -44,6 +44,7 @@ TESTS: Final = (
     "tests/test_stream.py",
     "tests/test_errors.py",
     "tests/test_paced.py",
+    "tests/test_remote.py",
     "tests/test_items.py",
     "tests/test_groups.py",
     "tests/test_retries.py",
