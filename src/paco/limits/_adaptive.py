@@ -69,9 +69,12 @@ class Adaptive(Limiter):
         ...     pass
         >>> polite = paco.Adaptive(start=2, drop_on=Busy)
         >>> async def fetch(url):
-        ...     await asyncio.sleep(0.001)
+        ...     await asyncio.sleep(0.1)
         ...     return len(url)
-        >>> lengths = paco.run(paco.map(fetch, ["https://a.org/"] * 50, limit=polite))
+        >>> async def main():
+        ...     return await paco.map(fetch, ["https://a.org/"] * 50, limit=polite)
+        >>> from paco.testing import run
+        >>> lengths = run(main)  # on virtual time, so that it is the same each time
         >>> polite.limit > 2
         True
         >>> polite.history[-1].why
