@@ -21,6 +21,7 @@ import paco
 import paco.testing
 from paco import events
 from paco._deadline import remaining
+from paco._plan import LEAD, Plan
 from paco.remote import RemoteError, WorkerLost, _pickles
 from paco.remote._errors import Failure
 from paco.remote._host import Bench
@@ -1046,3 +1047,9 @@ async def test_an_engine_that_is_none_is_refused_and_the_stream_is_as_it_was():
         stream.on(3.5)
     with pytest.raises(ZeroDivisionError):
         await stream.on(Broken())
+
+
+@pytest.mark.parametrize(("buffer", "most"), [(None, LEAD), (0, 1), (1, 1), (5, 5)])
+def test_without_a_limit_a_stream_runs_ahead_as_far_as_the_workers_may(buffer, most):
+    sink = Plan("map", paco.identity, [1], 0, buffer=buffer, engine=lambda: None).consumed()
+    assert (sink.window, sink.most) == (2 * LEAD, most)
