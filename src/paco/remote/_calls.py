@@ -57,6 +57,7 @@ class Calls:
         self.function = instead_of(fn, self._call)
         self.limit: int | Limiter = limit if number is None else self._job.limit + lead
         self._calls: deque[Entry] = deque()
+        self._late: dict[asyncio.Future[Any], BaseException] = {}  # of calls that were being cancelled
         self._waiter: asyncio.Future[None] | None = None
         self._alone = False
 
@@ -69,6 +70,8 @@ class Calls:
         except asyncio.CancelledError:
             self._dispatcher.stop()
             await self._dispatcher.home()
+            if (late := self._late.pop(ticket, None)) is not None:
+                raise late from None
             raise
         finally:
             del ticket  # its error leads back here
@@ -136,8 +139,10 @@ class Calls:
                 entries[number][0].set_result(value)
 
     def failed(self, entry: Entry, error: BaseException, span: Span | None = None) -> None:
-        with suppress(asyncio.InvalidStateError):
+        try:
             entry[0].set_exception(error)
+        except asyncio.InvalidStateError:
+            self._late[entry[0]] = error
 
     def broken(self, error: BaseException) -> None:
         trim(error)
