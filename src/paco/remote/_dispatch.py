@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from paco._types import Future
-    from paco.remote._errors import Failure
     from paco.remote._engines import Engine
+    from paco.remote._errors import Failure
 
 #: So many times the worker of an item dies until that is its error; in all, and with nothing else in it.
 _DEATHS: Final = 3
@@ -323,7 +323,7 @@ class Dispatcher:
     # ---- ending
 
     def stop(self) -> None:
-        """Cancel what is in flight, and send nothing more. Results that have not come back by now are dropped. Does not wait."""
+        """Cancel what is in flight, and send nothing more. Results that come now are dropped. Does not wait."""
         if self._stopped:
             return
         self._stopped = True
