@@ -127,7 +127,8 @@ IN_CHUNKS = remote("in chunks", pretended)
 ONE_BY_ONE = remote("one by one", pretended, counted)
 
 #: Scenarios whose items share nothing with what watches them: their demands are on results, on errors by their kind, on
-#: the source and the consumer, and on what is left in this process. The others would demand nothing of real workers.
+#: the source and the consumer, and on what is left in this process. The others would demand nothing of real workers, or
+#: demand what cannot hold: an error that is the same object, a source that is not read ahead, a variable of the caller.
 APART = {
     "results come in the order of the items",
     "no items give no results",
@@ -144,7 +145,6 @@ APART = {
     "the source may be async",
     "an endless source is left when enough is there",
     "an endless async source is left when enough is there",
-    "a source is read as the work goes on",
     "the order holds for random durations",
     # errors
     "an item that raises cancelled error is never a missing result",
@@ -165,7 +165,6 @@ APART = {
     "the error of an item while the consumer leaves is no leak",
     "a generator is closed when the consumer leaves",
     "an async generator has ended when the consumer has left",
-    "an iterator that is no generator goes on where the consumer left",
     "of two readers at once each result goes to one or one reader is refused",
     "without async with a stream gives its results",
     "a consumer that leaves at random leaves nothing",
