@@ -152,6 +152,7 @@ async def test_break_out_of_a_plain_loop_ends_the_items_in_the_processes_within_
         await until(lambda: log.exists() and len(log.read_text()) >= 5)
         break
     await until(lambda: (text := log.read_text()).count("-") == text.count("+"), seconds=1)
+    await until(lambda: len(asyncio.all_tasks()) == 1, seconds=1)
 
 
 async def test_processes_that_are_killed_as_they_start_are_started_again():
@@ -265,7 +266,7 @@ def test_a_program_needs_no_guard_and_its_own_functions_and_classes_travel():
 @pytest.mark.parametrize("engine", ["2", "ProcessPoolExecutor(2, multiprocessing.get_context('spawn'))"])
 def test_a_program_that_is_killed_leaves_no_process_behind(engine, tmp_path):
     (tmp_path / "job.py").write_text(
-        "import os, time\nasync def work(x):\n    print(os.getpid(), flush=True)\n    time.sleep(0.5)\n"
+        "import os, time\nasync def work(x):\n    os.write(1, b'%d\\n' % os.getpid())\n    time.sleep(0.5)\n"
     )
     process = program(f"""
         import multiprocessing, sys

@@ -70,11 +70,15 @@ class Calls:
         except asyncio.CancelledError:
             self._dispatcher.stop()
             await self._dispatcher.home()
-            if (late := self._late.pop(ticket, None)) is not None:
-                raise late from None
-            raise
+            late = self._late.pop(ticket, None)
+            if late is None:
+                raise
         finally:
             del ticket  # its error leads back here
+        try:
+            raise late
+        finally:
+            del late
 
     def _new_ticket(self) -> asyncio.Future[Any]:
         return asyncio.get_running_loop().create_future()
