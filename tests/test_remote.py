@@ -1085,3 +1085,15 @@ def test_whatever_happens_each_item_has_its_result_once_and_nothing_is_left(plan
 
 def position(result):
     return result.args[0] if isinstance(result, ValueError) else result
+
+
+async def test_an_engine_that_is_none_is_refused_and_the_stream_is_as_it_was():
+    class Broken:
+        def submit(self, fn, *args):
+            raise ZeroDivisionError
+
+    stream = paco.map(paco.identity, [1])
+    with pytest.raises(TypeError, match=r"^paco\.map\.on: engine must be a number of processes, "):
+        stream.on(3.5)
+    with pytest.raises(ZeroDivisionError):
+        await stream.on(Broken())
