@@ -857,6 +857,57 @@ async def test_errors_after_the_first_are_in_its_note():
     assert caught.value.__notes__[-1].startswith("paco.map: 1 more failed meanwhile: item 1: TypeError(")
 
 
+async def stubborn(number):
+    if number == 2:
+        await asyncio.sleep(1)
+        raise ValueError(number)
+    try:
+        await asyncio.sleep(100)
+    finally:
+        raise KeyError(number)
+
+
+@pytest.mark.parametrize("limit", [3, paco.Limit(3)], ids=["number", "object"])
+@pytest.mark.parametrize("processes", [1, 2])
+async def test_what_items_raise_that_are_being_cancelled_is_in_the_note_of_the_first_error(limit, processes):
+    with pytest.raises(ValueError, match="2") as caught:
+        await on(paco.map(stubborn, range(3), limit=limit), Engine(processes, slots=8))
+    note = caught.value.__notes__[-1]
+    assert note.startswith("paco.map: 2 more failed meanwhile: item ")
+    assert "item 0: KeyError(0)" in note
+    assert "item 1: KeyError(1)" in note
+    assert paco.testing.now() == 1
+
+
+async def test_errors_of_two_workers_at_once_are_both_told():
+    async def fails(number):
+        await asyncio.sleep(1)
+        raise ValueError(number)
+
+    with pytest.raises(ValueError, match="0") as caught:
+        await on(paco.map(fails, range(2), limit=2), Engine())
+    assert caught.value.__notes__[-1].startswith("paco.map: 1 more failed meanwhile: item 1: ValueError(1)")
+
+
+class Frozen(Exception):
+    def __setattr__(self, name, value):
+        raise AttributeError(name)
+
+
+async def freezes(number):
+    raise Frozen(number)
+
+
+async def test_a_frozen_error_arrives():
+    with pytest.raises(Frozen, match="7"):
+        await on(paco.map(freezes, [7]), Engine())
+
+
+async def test_under_a_limit_object_a_slow_item_does_not_hold_back_what_was_sent_with_it():
+    stream = on(paco.map(nap, [5, 1], limit=paco.Limit(2)), Engine(2, slots=16)).as_completed()
+    assert [(result, paco.testing.now()) async for result in stream] == [(1, 1), (5, 5)]
+
+
 async def run_long(limit):
     await on(paco.map(nap, [10**6] * 3, limit=limit), Engine())
 

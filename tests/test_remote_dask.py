@@ -85,6 +85,13 @@ async def counted(path):
         note(path, "-")
 
 
+async def late(argument):
+    number, path = argument
+    if number >= 100:
+        await counted(path)
+    return number
+
+
 def note(path, text):
     with Path(path).open("a") as file:
         file.write(text)
@@ -107,7 +114,7 @@ async def test_a_client_in_the_loop_of_the_run_does_as_well(cluster):
         assert await paco.map(quick, range(300), limit=10).on(client) == list(range(300))
 
 
-def test_break_ends_the_items_in_the_workers(client, tmp_path):
+def test_a_cancellation_ends_the_items_in_the_workers(client, tmp_path):
     log = tmp_path / "log"
 
     async def main():
@@ -122,6 +129,23 @@ def test_break_ends_the_items_in_the_workers(client, tmp_path):
 
     assert asyncio.run(main()) < 2
     assert log.read_text() == 10 * "+" + 10 * "-"
+
+
+def test_break_ends_the_items_in_the_workers(client, tmp_path):
+    log = tmp_path / "log"
+
+    async def main():
+        async with paco.map(late, [(number, log) for number in range(1000)], limit=10).on(client) as results:
+            async for _ in results:
+                while not log.exists() or len(log.read_text()) < 5:  # noqa: ASYNC110 - another process does it
+                    await asyncio.sleep(0.05)
+                began = time.monotonic()
+                break
+        return time.monotonic() - began
+
+    assert asyncio.run(main()) < 1
+    text = log.read_text()
+    assert text.count("-") == text.count("+") >= 5
 
 
 def test_an_item_that_kills_its_workers_is_lost_and_no_other_one(client):

@@ -74,6 +74,16 @@ def test_what_is_left_of_the_limit_is_handed_out_too():
     assert [sizes.shape(2, 5).limit, sizes.shape(2, 2).limit] == [3, 2]
 
 
+def test_of_what_is_to_start_at_once_the_slow_travels_alone_while_there_are_chunks_for_it():
+    sizes = Sizes(100, 10_000, paced=True)
+    assert [sizes.shape(100, 100, flights).items for flights in (0, 24, 25)] == [1, 1, 101]
+    sizes.learn(Shape(1, 1, 0.5), 1, 0.01, 0.0, 0.0, 10)
+    assert sizes.shape(100, 100).items == 101
+    sizes.learn(Shape(1, 1, 0.5), 1, 100.0, 0.0, 0.0, 10)
+    assert sizes.shape(100, 100).items == 1
+    assert sizes.shape(2, 100).items == 5001  # an executor takes few chunks at once
+
+
 # ---- the side of the workers
 
 

@@ -57,6 +57,13 @@ async def counted(path):
         note(path, "-")
 
 
+async def late(argument):
+    number, path = argument
+    if number:
+        await counted(path)
+    return number
+
+
 def note(path, text):
     with Path(path).open("a") as file:
         file.write(text)
@@ -124,6 +131,39 @@ async def test_cancelled_it_comes_back_when_the_items_in_the_processes_have_ende
         await task
     assert time.monotonic() - began < 1
     assert log.read_text() == 10 * "+" + 10 * "-"
+
+
+@pytest.mark.parametrize("limit", [10, paco.Limit(10)], ids=["number", "object"])
+async def test_break_out_of_a_block_comes_back_when_the_items_in_the_processes_have_ended(workers, tmp_path, limit):
+    log = tmp_path / "log"
+    async with paco.map(late, [(number, log) for number in range(1000)], limit=limit).on(workers) as results:
+        async for _ in results:
+            await until(lambda: log.exists() and len(log.read_text()) >= 5)
+            began = time.monotonic()
+            break
+    text = log.read_text()
+    assert time.monotonic() - began < 1
+    assert text.count("-") == text.count("+") >= 5
+
+
+async def test_break_out_of_a_plain_loop_ends_the_items_in_the_processes_within_a_second(workers, tmp_path):
+    log = tmp_path / "log"
+    async for _ in paco.map(late, [(number, log) for number in range(1000)], limit=10).on(workers):
+        await until(lambda: log.exists() and len(log.read_text()) >= 5)
+        break
+    await until(lambda: (text := log.read_text()).count("-") == text.count("+"), seconds=1)
+    await until(lambda: len(asyncio.all_tasks()) == 1, seconds=1)
+
+
+async def test_processes_that_are_killed_as_they_start_are_started_again():
+    with Workers(1) as workers:
+        task = asyncio.ensure_future(paco.map(quick, range(10)).on(workers))
+        for _ in range(7):
+            await until(lambda: workers.pids)
+            [pid] = workers.pids
+            os.kill(pid, signal.SIGKILL)
+            await until(lambda pid=pid: pid not in workers.pids)
+        assert await task == list(range(10))
 
 
 async def test_killed_at_random_no_result_is_missing_and_none_is_twice(workers):
@@ -226,7 +266,7 @@ def test_a_program_needs_no_guard_and_its_own_functions_and_classes_travel():
 @pytest.mark.parametrize("engine", ["2", "ProcessPoolExecutor(2, multiprocessing.get_context('spawn'))"])
 def test_a_program_that_is_killed_leaves_no_process_behind(engine, tmp_path):
     (tmp_path / "job.py").write_text(
-        "import os, time\nasync def work(x):\n    print(os.getpid(), flush=True)\n    time.sleep(0.5)\n"
+        "import os, time\nasync def work(x):\n    os.write(1, b'%d\\n' % os.getpid())\n    time.sleep(0.5)\n"
     )
     process = program(f"""
         import multiprocessing, sys

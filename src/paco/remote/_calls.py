@@ -57,6 +57,7 @@ class Calls:
         self.function = instead_of(fn, self._call)
         self.limit: int | Limiter = limit if number is None else self._job.limit + lead
         self._calls: deque[Entry] = deque()
+        self._late: dict[asyncio.Future[Any], BaseException] = {}  # of calls that were being cancelled
         self._waiter: asyncio.Future[None] | None = None
         self._alone = False
 
@@ -69,9 +70,15 @@ class Calls:
         except asyncio.CancelledError:
             self._dispatcher.stop()
             await self._dispatcher.home()
-            raise
+            late = self._late.pop(ticket, None)
+            if late is None:
+                raise
         finally:
             del ticket  # its error leads back here
+        try:
+            raise late
+        finally:
+            del late
 
     def _new_ticket(self) -> asyncio.Future[Any]:
         return asyncio.get_running_loop().create_future()
@@ -136,8 +143,10 @@ class Calls:
                 entries[number][0].set_result(value)
 
     def failed(self, entry: Entry, error: BaseException, span: Span | None = None) -> None:
-        with suppress(asyncio.InvalidStateError):
+        try:
             entry[0].set_exception(error)
+        except asyncio.InvalidStateError:
+            self._late[entry[0]] = error
 
     def broken(self, error: BaseException) -> None:
         trim(error)

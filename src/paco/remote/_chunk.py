@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -65,10 +66,14 @@ class _Chunk(_Base):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.errors: dict[int, BaseException] = {}
+        self.late: dict[int, BaseException] = {}  # of items that were being cancelled
         self._at = -1
         self.heeds_deadline = False  # the run that has sent it does, under the same one
 
     def _item_failed(self, error: BaseException, index: int, item: object) -> bool:
+        if self._ending and not isinstance(error, asyncio.CancelledError | GeneratorExit):
+            self.late[index] = error
+            return False
         self._at = index
         goes_on = super()._item_failed(error, index, item)
         self._at = -1
@@ -134,9 +139,10 @@ class Work(NamedTuple):
         now, busy = clock(), time.thread_time() - used
         tail = 0.0 if self.items.over is None else now - self.items.over
         errors = {index: Failure.of(error) for index, error in run.errors.items()}
+        late = {index: Failure.of(error) for index, error in run.late.items()}
         values = self._pickled(errors)
         spans = _spans(run.ended) if isinstance(run, WatchedChunk) else []
-        return Report(self.where, run.started, now - began, busy, tail, values, errors, spans).dump()
+        return Report(self.where, run.started, now - began, busy, tail, values, errors, late, spans).dump()
 
     def _pickled(self, errors: dict[int, Failure]) -> bytes:
         values = self.results.values

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from paco._types import Future
     from paco.remote._engines import Engine
+    from paco.remote._errors import Failure
 
 #: So many times the worker of an item dies until that is its error; in all, and with nothing else in it.
 _DEATHS: Final = 3
@@ -146,7 +147,7 @@ class Dispatcher:
             return False
         if any(flight.alone for flight in self._flights):
             return False
-        entries = self._again_or(take, (shape := self.sizes.shape(spread, free)).items)
+        entries = self._again_or(take, (shape := self.sizes.shape(spread, free, flights)).items)
         if entries:
             self._send(entries, shape)
         return bool(entries)
@@ -154,7 +155,7 @@ class Dispatcher:
     def wanted(self) -> int:
         """Return how many new items the next chunk would have."""
         spread = self.spread()
-        return self.sizes.shape(spread, max(self._job.limit - self._used, 1)).items
+        return self.sizes.shape(spread, max(self._job.limit - self._used, 1), len(self._flights)).items
 
     def _again_or(self, take: Callable[[int], list[Entry]], count: int) -> list[Entry]:
         if self._pieces:
@@ -248,6 +249,9 @@ class Dispatcher:
         else:
             if not self._stopped:
                 self._deliver(flight, report)
+            elif not self._job.catch:
+                self._fail(flight, report, report.errors)
+            self._fail(flight, report, report.late)
         if self._home is not None and not self._flights and not self._home.done():
             self._home.set_result(None)
         self._owner.landed()
@@ -267,15 +271,19 @@ class Dispatcher:
         size = max(flight.size * started // len(entries), len(report.values))
         self.sizes.learn(flight.shape, started, report.seconds, report.busy, report.tail, size)
         self._again.extendleft(reversed(entries[report.started :]))
-        errors, spans = report.errors or {}, report.spans or []
-        owner.arrived(entries, values, spans, flight.slot)
-        when = {span.number: span for span in spans} if errors else {}
+        owner.arrived(entries, values, report.spans or [], flight.slot)
+        self._fail(flight, report, report.errors)
+
+    def _fail(self, flight: _Flight, report: Report, errors: dict[int, Failure] | None) -> None:
+        if not errors:
+            return
+        when = {span.number: span for span in report.spans or []}
         for number, failure in errors.items():
             raised = failure.error(report.where)
             if number < 0:
-                owner.broken(raised)
+                self._owner.broken(raised)
             else:
-                owner.failed(entries[number], raised, when.get(number))
+                self._owner.failed(flight.entries[number], raised, when.get(number))
 
     def _lose(self, flight: _Flight, error: BaseException) -> None:
         """Have everything sent again that was in a chunk whose worker is gone, in smaller pieces."""
@@ -315,7 +323,7 @@ class Dispatcher:
     # ---- ending
 
     def stop(self) -> None:
-        """Cancel what is in flight, and send nothing more. What has not come back by now is dropped. Does not wait."""
+        """Cancel what is in flight, and send nothing more. Results that come now are dropped. Does not wait."""
         if self._stopped:
             return
         self._stopped = True

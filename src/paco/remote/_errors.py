@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 #: Characters of a traceback that travel; causes that do, one of the other.
 _TEXT: Final = 20_000
 _CAUSES: Final = 5
+_CAUSE: Final = vars(BaseException)["__cause__"]
 
 
 class WorkerLost(RuntimeError):
@@ -49,7 +50,8 @@ class Failure(NamedTuple):
     def error(self, where: str) -> BaseException:
         """Return the error, with a note that has the traceback from where it was raised."""
         error = self._itself()
-        error.__cause__ = None if self.cause is None else self.cause.error("")
+        cause = None if self.cause is None else self.cause.error("")
+        _CAUSE.__set__(error, cause)  # not by assignment: a frozen exception refuses that
         if where:
             add_note(error, f"in {where}:\n{self.traceback.rstrip()}")
         return error

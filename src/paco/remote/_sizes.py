@@ -19,6 +19,8 @@ _FAST: Final = 16
 _ROUNDS: Final = 4
 #: A chunk is at most so many times the last.
 _GROWTH: Final = 16
+#: One in so many chunks may be there for one item, where each is to start at once.
+_ALONE: Final = 4
 #: Bytes of a chunk, and of its results, about and at most.
 _BYTES: Final = 1_000_000
 #: The part of its time that a loop is busy from which on more items at once get no more done.
@@ -48,7 +50,8 @@ class Sizes:
     Args:
         limit: Of the run.
         lead: Items that may be with the workers beside those in flight, about.
-        paced: Whether each item is to start as soon as it is there: then a chunk has all that are.
+        paced: Whether each item is to start as soon as it is there: then a chunk has all that are. As long as items may
+            be slow, they travel one by one instead, in a part of the chunks: none then waits for another to come back.
     """
 
     def __init__(self, limit: int, lead: int, *, paced: bool = False) -> None:
@@ -85,16 +88,19 @@ class Sizes:
         """Return how many items may wait for the consumer, beside the limit: what a few chunks have."""
         return min(max(self._limit, 2 * spread * self._most(spread)), self._lead)
 
-    def shape(self, spread: int, free: int) -> Shape:
+    def shape(self, spread: int, free: int, flights: int = 0) -> Shape:
         """Return the shape of the next chunk.
 
         Args:
             spread: How many are to be in flight.
             free: What is left of the limit.
+            flights: How many chunks are in flight.
         """
         limit = min(-(-self._limit // spread), free)
         if self._paced:
-            return Shape(self._most(spread), limit, math.inf)
+            slow = not self._count or self._latency >= SECONDS
+            alone = slow and _ALONE * (flights + 1) <= spread
+            return Shape(1 if alone else self._most(spread), limit, math.inf)
         if not self._count:
             return Shape(min(limit, 1 + self._lead // spread), limit, 2 * SECONDS)
         rounds = self._rounds(spread)

@@ -86,6 +86,7 @@ class Report(NamedTuple):
         tail: How many of these nothing more was to be started.
         values: The results, by the numbers of the items in the chunk, as bytes.
         errors: What items have raised, in the same way.
+        late: What items have raised that were being cancelled, likewise.
         spans: When they ran, if that was wanted.
         refusal: Why nothing was done at all.
     """
@@ -97,6 +98,7 @@ class Report(NamedTuple):
     tail: float = 0.0
     values: bytes = b""
     errors: dict[int, Failure] | None = None
+    late: dict[int, Failure] | None = None
     spans: list[Span] | None = None
     refusal: Failure | None = None
 

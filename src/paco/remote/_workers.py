@@ -215,7 +215,10 @@ class Workers:
     def _ended(self, process: _Process, there: bool) -> None:
         with self._lock:
             self._processes.remove(process)
-            self._stillborn = 0 if there else self._stillborn + 1
+            if there:
+                self._stillborn = 0
+            elif process.popen.returncode != -signal.SIGKILL:  # which says of others only that they may be killed
+                self._stillborn += 1
 
     def close(self) -> None:
         """End the processes, and wait until they are gone; what they run is cancelled."""

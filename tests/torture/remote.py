@@ -1,0 +1,198 @@
+"""paco with its items elsewhere: in workers that are only pretended, on virtual time, and in real ones.
+
+The pretended ones are benches, as each process has one, in the loop of the scenario. What travels to them is not
+copied, so that a scenario may watch what its items do; all else is what happens with processes: chunks, their orders
+and reports, the shares of the limit, cancellation, errors. That it survives pickling is for the real ones to show.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import paco
+from paco.remote import _pickles
+from paco.remote._host import Bench
+from paco.remote._wire import Report
+from tests.torture.ours import PACO
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future
+
+    import pytest
+
+    from tests.torture.kit import Library
+
+NUMBERS = itertools.count()
+
+
+class Held(bytes):
+    """Bytes that hold a value itself, not a copy of it."""
+
+    value: Any
+
+
+def hold(value: Any) -> Held:
+    held = Held(next(NUMBERS).to_bytes(8))
+    held.value = value
+    return held
+
+
+def copy_nothing(patch: pytest.MonkeyPatch) -> None:
+    """Have functions, items, results and errors travel as themselves."""
+    for name in ("dumps", "dump_error"):
+        patch.setattr(_pickles, name, hold)
+    patch.setattr(_pickles, "dump_function", lambda name, fn: hold(fn))
+    patch.setattr(_pickles, "loads", lambda held: held.value)
+    patch.setattr(Report, "dump", lambda report: report)
+    patch.setattr(Report, "load", lambda report: report)
+
+
+class Pretended:
+    """An engine of two workers, in this loop."""
+
+    flag = ""
+    slots = 128
+    processes = apart = 2
+
+    def __init__(self) -> None:
+        self.benches = itertools.cycle([Bench(), Bench()])
+
+    async def open(self) -> None:
+        await asyncio.sleep(0)
+
+    def submit(self, *chunk: bytes) -> Future[Any]:
+        return asyncio.run_coroutine_threadsafe(next(self.benches).work(*chunk), asyncio.get_running_loop())
+
+    def lost(self, error: BaseException) -> None:
+        return None
+
+    def cancel(self, run: str, futures: list[Any]) -> None:
+        for _ in range(self.processes):
+            next(self.benches).cancel(run)
+
+    async def close(self) -> None:
+        await asyncio.sleep(0)
+
+
+def remote(name: str, on: Callable[[Any], Any], limit: Callable[[Any], Any] = lambda number: number) -> Library:
+    """Return paco with each stream moved elsewhere.
+
+    Args:
+        name: As on the scorecard.
+        on: Moves a stream.
+        limit: Returns what stands for a number as limit.
+    """
+
+    def stream(fn: Any, source: Any, number: Any, **options: Any) -> Any:
+        return on(paco.map(fn, source, limit(number), **options))
+
+    async def collect(fn: Any, source: Any, number: Any) -> list[Any]:
+        return await stream(fn, source, number)
+
+    async def outcomes(fn: Any, source: Any, number: Any) -> list[Any]:
+        return await stream(fn, source, number, return_exceptions=True)
+
+    async def within(fn: Any, source: Any, number: Any, seconds: float) -> list[Any]:
+        return await stream(fn, source, number, timeout=seconds)
+
+    return replace(
+        PACO,
+        name=f"paco, {name}",
+        collect=collect,
+        ordered=stream,
+        completed=lambda *given: stream(*given).as_completed(),
+        plain=stream,
+        outcomes=outcomes,
+        within=within,
+    )
+
+
+def counted(number: Any) -> Any:
+    """Return a limit object for a number that is a limit: then items are handed over one by one."""
+    if isinstance(number, bool) or not isinstance(number, int) or not 0 < number < 10**6:
+        return number
+    return paco.Limit(number)
+
+
+def pretended(stream: Any) -> Any:
+    """Do what `Stream.on` does, with an engine that has no public form."""
+    return stream._become(engine=Pretended)
+
+
+IN_CHUNKS = remote("in chunks", pretended)
+ONE_BY_ONE = remote("one by one", pretended, counted)
+
+#: Scenarios whose items share nothing with what watches them: their demands are on results, on errors by their kind, on
+#: the source and the consumer, and on what is left in this process. The others would demand nothing of real workers, or
+#: demand what cannot hold: an error that is the same object, a source that is not read ahead, a variable of the caller.
+APART = {
+    "results come in the order of the items",
+    "no items give no results",
+    "one item gives one result",
+    "six naps of ten at a limit of two take thirty",
+    "none is a result",
+    "falsy items and results are kept",
+    "equal and unhashable items are items of their own",
+    "coroutine functions may be methods partials and objects",
+    "items that never suspend give their results",
+    "the same function runs in one loop after the other",
+    "a run in debug mode gives its results without a complaint",
+    "the source may be any iterable",
+    "the source may be async",
+    "an endless source is left when enough is there",
+    "an endless async source is left when enough is there",
+    "the order holds for random durations",
+    # errors
+    "an item that raises cancelled error is never a missing result",
+    "an item that cancels its task is never a missing result",
+    "an item that cancels its task and returns harms no other item",
+    "an item that awaits a cancelled task is never a missing result",
+    "a caller that was not cancelled is not marked as cancelled",
+    "in a task group a cancelled item does not go unnoticed",
+    "after an error a stream has ended",
+    "what ends an iteration is never a missing result",
+    "an interrupt leaves the loop when all has ended",
+    "the end of an iteration as a value is an exception",
+    "a cancelled item among exceptions as values is not missing",
+    # consumers
+    "a stream may be left before its first result",
+    "a stream may be left after its last result",
+    "asked after its end a stream has ended",
+    "the error of an item while the consumer leaves is no leak",
+    "a generator is closed when the consumer leaves",
+    "an async generator has ended when the consumer has left",
+    "of two readers at once each result goes to one or one reader is refused",
+    "without async with a stream gives its results",
+    "a consumer that leaves at random leaves nothing",
+    # sources
+    "an error of the source arrives",
+    "an error of an async source arrives",
+    "a frozen error of an async source arrives",
+    "an error of iter arrives",
+    "an iterator that is no generator is left open",
+    "a generator is closed when the run ends with an error",
+    "an async generator ends its cleanup before the error arrives",
+    "a result is not held back by an idle source",
+    "a timeout inside of an async generator is that generator s",
+    "a slow async source does not lose items",
+    "a cancelled run waits for the cleanup of its async source",
+    "a base exception of the source arrives",
+    "stop iteration out of iter is never a missing result",
+    "an async source of random pace loses nothing",
+    # timeouts
+    "a run that is in time gives its results",
+    "a timeout of zero is over at once",
+    "a negative timeout is an error",
+    "a timeout that meets the last result ends with one of them",
+    "a timeout around a run joins it",
+    "timeouts of items stay with their items",
+    # arguments
+    "a limit without sense is refused",
+    "what is not a function is refused",
+    "a sync function is refused or used",
+    "what is not iterable is refused",
+}
