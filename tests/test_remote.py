@@ -25,7 +25,7 @@ from paco._plan import LEAD, Plan
 from paco.remote import RemoteError, WorkerLost, _pickles
 from paco.remote._errors import Failure
 from paco.remote._host import Bench
-from paco.remote._wire import Order
+from paco.remote._wire import Order, Report
 
 #: In which pretended process the code runs.
 process: ContextVar[Process] = ContextVar("process")
@@ -1104,3 +1104,14 @@ async def test_an_engine_that_is_none_is_refused_and_the_stream_is_as_it_was():
 def test_without_a_limit_a_stream_runs_ahead_as_far_as_the_workers_may(buffer, most):
     sink = Plan("map", paco.identity, [1], 0, buffer=buffer, engine=lambda: None).consumed()
     assert (sink.window, sink.most) == (2 * LEAD, most)
+
+
+async def test_a_report_that_makes_no_sense_ends_the_run():
+    class Nonsense:
+        def submit(self, fn, *args):
+            future = Future()
+            future.set_result(Report("elsewhere", 1, values=_pickles.dumps({7: "of which item?"})).dump())
+            return future
+
+    with pytest.raises(IndexError):
+        await paco.map(paco.identity, [1]).on(Nonsense())

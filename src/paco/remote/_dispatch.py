@@ -242,19 +242,25 @@ class Dispatcher:
         flight.future = None  # it leads back here, and a cluster keeps the result for as long as it lives
         self._used -= flight.shape.limit
         try:
+            self._take_in(flight, future)
+        except Exception as error:
+            self._owner.broken(error)
+        if self._home is not None and not self._flights and not self._home.done():
+            self._home.set_result(None)
+        self._owner.landed()
+
+    def _take_in(self, flight: _Flight, future: Future) -> None:
+        try:
             report = Report.load(future.result())
         except (Exception, asyncio.CancelledError) as error:
             if not self._stopped:
                 self._lose(flight, error)
-        else:
-            if not self._stopped:
-                self._deliver(flight, report)
-            elif not self._job.catch:
-                self._fail(flight, report, report.errors)
-            self._fail(flight, report, report.late)
-        if self._home is not None and not self._flights and not self._home.done():
-            self._home.set_result(None)
-        self._owner.landed()
+            return
+        if not self._stopped:
+            self._deliver(flight, report)
+        elif not self._job.catch:
+            self._fail(flight, report, report.errors)
+        self._fail(flight, report, report.late)
 
     def _deliver(self, flight: _Flight, report: Report) -> None:
         entries, owner = flight.entries, self._owner
