@@ -637,6 +637,30 @@ async def test_quick_items_that_are_suspended_need_no_look_at_the_clock_each_how
     assert clock.looks < 4000 / 64 * 2 + 50
 
 
+async def test_slow_items_that_are_started_in_batches_need_a_look_at_the_clock_for_a_batch(monkeypatch):
+    clock = Clock()
+
+    async def take(item):
+        clock.time += 1e-3
+        await asyncio.sleep(0)
+
+    go_by(monkeypatch, clock.look)
+    await paco.each(take, range(4000), limit=20)
+    assert clock.looks < 4000 / 10
+
+
+async def test_items_that_turn_out_to_be_quick_are_started_in_batches_no_longer(monkeypatch):
+    clock = Clock()
+
+    async def take(cost):
+        clock.time += cost
+        await asyncio.sleep(0)
+
+    go_by(monkeypatch, clock.look)
+    turns = len(await clock.beside(paco.each(take, [1e-3] * 400 + [1e-6] * 4000, limit=4)))
+    assert turns < 400 * 2 / 4 + 4000 / 4 + 20
+
+
 async def test_slow_items_that_a_limit_object_lets_in_one_by_one_are_not_put_off(monkeypatch):
     clock = Clock()
 

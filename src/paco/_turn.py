@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+import weakref
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -12,30 +12,38 @@ if TYPE_CHECKING:
 SLICE: Final = 0.001
 
 
-class Turn(threading.local):
-    """The present turn of this thread's event loop, begun by the first run that looks at the clock in it."""
+class Turn:
+    """The present turn of an event loop, begun by the first run that looks at the clock in it."""
 
-    number = 0
-    runs = 0
-    share = SLICE
-    loop: AbstractEventLoop | None = None
+    __slots__ = ("_count", "_runs", "now", "share")
 
-    def present(self, loop: AbstractEventLoop) -> int:
-        """Return the number of this loop's present turn, which begins with this unless it has begun.
+    def __init__(self) -> None:
+        #: The number of the present turn, or 0 unless it has begun.
+        self.now: int = 0
+        #: Seconds of it that each run may use.
+        self.share: float = SLICE
+        self._count = self._runs = 0
 
-        It is over when the loop has gone round; as many runs as took part in the last one share its time.
-        """
-        if self.loop is not loop:
-            self.number += 1
-            self.share = SLICE / max(self.runs, 1)
-            self.runs = 0
-            self.loop = loop
-            loop.call_soon(self.over)
-        return self.number
+    def begin(self, loop: AbstractEventLoop) -> int:
+        """Begin the present turn of the loop: as many runs as took part in the last one share its time."""
+        self._count += 1
+        self.now = self._count
+        self.share = SLICE / max(self._runs, 1)
+        self._runs = 0
+        loop.call_soon(self._over)
+        return self.now
 
-    def over(self) -> None:
-        """Let the next look at the clock begin a turn."""
-        self.loop = None
+    def join(self) -> None:
+        """Take part in the present turn."""
+        self._runs += 1
+
+    def _over(self) -> None:
+        self.now = 0
 
 
-turn: Final = Turn()
+_turns: Final[weakref.WeakKeyDictionary[AbstractEventLoop, Turn]] = weakref.WeakKeyDictionary()
+
+
+def turn_of(loop: AbstractEventLoop) -> Turn:
+    """Return what tells the turns of a loop."""
+    return _turns.get(loop) or _turns.setdefault(loop, Turn())
