@@ -52,7 +52,7 @@ class Sketch:
 
     def _count(self) -> None:
         ceil, log, width, shortest = math.ceil, math.log, self._LOG, self._SHORTEST
-        self._counts.update([ceil(log(one if one > shortest else shortest) / width) for one in self._times])
+        self._counts.update([ceil(log(max(one, shortest)) / width) for one in self._times])
         self._total += len(self._times)
         self._times.clear()
 
