@@ -13,7 +13,10 @@ from paco._cli import main
 pytestmark = pytest.mark.realtime
 
 JOBS = """
+import asyncio
+
 async def odd(item):
+    await asyncio.sleep(0.001)  # what takes less than 0.05 ms has no latency
     if item == "2":
         raise ValueError("<b>two</b>")
     return item

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import Counter, deque
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from paco._console import fit, safe
@@ -36,10 +36,11 @@ class Sketch:
     __slots__ = ("_counts", "_times", "_total")
 
     _LOG = math.log(1.01)
-    _LEAST = math.ceil(math.log(1e-9) / _LOG)  # the bucket of what takes less than a nanosecond
+    _SHORTEST = 1e-9  # what takes less counts as this
+    _LEAST = math.ceil(math.log(_SHORTEST) / _LOG)
 
     def __init__(self) -> None:
-        self._counts: dict[int, int] = {}
+        self._counts: Counter[int] = Counter()
         self._total = 0
         self._times: list[float] = []  # that are still to be counted
 
@@ -50,10 +51,8 @@ class Sketch:
             self._count()
 
     def _count(self) -> None:
-        counts = self._counts
-        for seconds in self._times:
-            bucket = max(math.ceil(math.log(seconds) / self._LOG), self._LEAST) if seconds > 0 else self._LEAST
-            counts[bucket] = counts.get(bucket, 0) + 1
+        ceil, log, width, shortest = math.ceil, math.log, self._LOG, self._SHORTEST
+        self._counts.update([ceil(log(max(one, shortest)) / width) for one in self._times])
         self._total += len(self._times)
         self._times.clear()
 

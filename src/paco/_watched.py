@@ -43,9 +43,14 @@ class _Watched(_Base):
 
     #: What keeps an item from starting when there is a slot, room and an item.
     _held_back_by = _LOOP
+    #: How many items have been taken that may not start yet.
+    _held: int
+    #: How many items may be in flight at once at this moment.
+    _top: int
 
     def __init__(self, name: str, fn: Callable[[Any], Awaitable[Any]], source: Any, sink: Sink, **options: Any) -> None:
         super().__init__(name, self._watching(fn), source, sink, **options)
+        self._see_limit()
         self._waits = [0.0] * len(events.WAITING)
         fed = isinstance(source, Upstream)
         self._view = events.Run(
@@ -60,17 +65,11 @@ class _Watched(_Base):
         self._error: BaseException | None = None
         self._stopped = False
 
-    def _most(self) -> int:
-        """Return how many items may be in flight at once at this moment."""
-        return self._limit
-
-    def _holds(self) -> bool:
-        """Say whether an item has been taken that may not start yet."""
-        return False
+    def _see_limit(self) -> None:
+        self._top = self._limit
 
     def _shown(self) -> int:
-        most = self._most()
-        return 0 if most == sys.maxsize else most
+        return 0 if self._top == sys.maxsize else self._top
 
     def _hearing(self, kind: type[events.Event]) -> tuple[Ear, ...]:
         return tuple(ear for ear in self._ears if kind in ear.kinds)
@@ -130,13 +129,13 @@ class _Watched(_Base):
         position, slot, start = begun
         view, attempts = self._view, 1
         now = self._clock()
-        if isinstance(error, GeneratorExit) and current_task(self._loop) is None:
-            return  # the loop is gone, and this coroutine is being collected
         if view.mentions:
             error, attempts = self._mentioned(error)
         outcome: events.Outcome = "ok"
         if error is None:
             view.ok += 1
+        elif isinstance(error, GeneratorExit) and current_task(self._loop) is None:
+            return  # the loop is gone, and this coroutine is being collected
         elif self._ending and isinstance(error, CancelledError):
             outcome = "cancelled"
             view.cancelled += 1
@@ -170,9 +169,9 @@ class _Watched(_Base):
             reason = _TAIL
         self._waits[reason] += now - self._last
         self._last = now
-        if self._running >= self._most():
+        if self._running >= self._top:
             self._reason = _LIMIT
-        elif self._holds():
+        elif self._held:
             self._reason = self._held_back_by
         elif stream is not None and stream.room(self.started) <= self.started:
             self._reason = _OUTPUT if stream.ready() or _is_next(stream, ended) else _ORDER
@@ -208,21 +207,21 @@ class _Watched(_Base):
 class WatchedRun(_Watched, Run):
     """A `Run` that tells those who listen where it is made."""
 
+    _held = 0
+
 
 class WatchedPaced(_Watched, Paced):
     """A `Paced` run that does."""
 
     _held_back_by = _RATE
 
-    def _most(self) -> int:
-        return self._limiter.most
+    def _see_limit(self) -> None:
+        self._top = self._limiter.most
 
     def _count(self, now: float, ended: int = -1) -> None:
+        self._see_limit()  # it may have changed
+        self._view.limit = self._shown()
         super()._count(now, ended)
-        self._view.limit = self._shown()  # it may have changed
-
-    def _holds(self) -> bool:
-        return self._held > 0
 
     def _take(self, turn: int) -> Start | None:
         start = super()._take(turn)

@@ -15,6 +15,7 @@ from paco._cli._chunks import chunks_of, read_file, read_live, unzipped
 from paco._cli._errors import CommandError
 from paco._cli._formats import FORMATS, Problem
 from paco._cli._keys import Keys
+from paco._records._lines import opening
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
@@ -33,10 +34,10 @@ _new: Final[Any] = vars(tuple)["__new__"]  # a quarter of what the constructor o
 
 
 class Item(NamedTuple):
-    """An item: its 0-based position, its key, its value, and what is wrong with it."""
+    """An item: its 0-based position, how its record begins, its value, and what is wrong with it."""
 
     id: int
-    key: str
+    head: str
     value: Any
     problem: Problem | None
 
@@ -113,19 +114,19 @@ def _count_items(one: Input) -> int:
     return count + sum(1 for _ in cutter.last())
 
 
-def _few_of(batch: Iterable[bytes]) -> Iterator[list[bytes]]:
+def _few_of(batch: Iterator[bytes]) -> Iterator[list[bytes]]:
     """Yield a few raw items at a time; those before an error before it."""
     few: list[bytes] = []
     try:
-        for raw in batch:
-            few.append(raw)
-            if len(few) == _FEW:
-                yield few
-                few = []
+        while True:
+            few = []
+            few.extend(islice(batch, _FEW))  # `list` would lose what comes before an error
+            if not few:
+                return
+            yield few
     except OSError:
         yield few
         raise
-    yield few
 
 
 class Reader:
@@ -234,7 +235,7 @@ class Reader:
         """Yield the items of a batch that are wanted."""
         left = None if self._head is None else self._head - self._read
         for few in _few_of(islice(batch, left)):  # which does not look for one more: it may never come
-            for item in [self._item(cutter, *one) for one in enumerate(few, self._read)]:
+            for item in [self._item(cutter, number, raw) for number, raw in enumerate(few, self._read)]:
                 if self._stop.wanted:
                     return
                 self._read += 1
@@ -245,14 +246,14 @@ class Reader:
     def _item(self, cutter: Format, number: int, raw: bytes) -> Item | None:
         """Return an item, or ``None`` if it is not wanted."""
         value, problem = cutter.parse(raw)
-        key: str | None = None
+        identity = value
         if self._key is not None and problem is None:
             if isinstance(value, dict) and self._key in value:
-                key = self._keys.key(cast("dict[str, Any]", value)[self._key])
+                identity = cast("dict[str, Any]", value)[self._key]
             else:
                 problem = Problem("KeyError", f"--key: the item is no object with a member {self._key!r}")
-        key = key or self._keys.key(value)
+        key = self._keys.key(identity)
         if self._skips is not None and self._skips(key):
             return None
-        item: Item = _new(Item, (number, key, value, problem))
+        item: Item = _new(Item, (number, opening(number, key, value), value, problem))
         return item

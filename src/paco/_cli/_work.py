@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 import paco
 from paco._cli._errors import explain
 from paco._cli._formats import Problem, recreated
-from paco._cli._records import Slots, Span, failure, line, opening
 from paco._console import message
-from paco._records._lines import success
+from paco._records._lines import Slots, Span, failure, line, success
 from paco._records._values import encode
 from paco.events import clock, failed
 
@@ -26,15 +25,6 @@ if TYPE_CHECKING:
 
 
 _new: Final[Any] = vars(tuple)["__new__"]  # a quarter of what the constructor of a named tuple takes
-
-
-class Outcome(NamedTuple):
-    """How an item ended: its result as JSON, or what was wrong; and after how many attempts."""
-
-    value: str
-    problem: Problem | None
-    attempts: int
-    error: Exception | None = None
 
 
 class Work:
@@ -79,74 +69,72 @@ class Work:
         self.first_error = ""
 
     async def __call__(self, item: Item) -> None:
-        """Run ``item``. Its line is handed on before anything is awaited: a cancelled run loses none."""
-        number = self._tally.started
-        self._tally.started += 1
+        """Run ``item``. Its line is handed on before anything is awaited: a cancelled run loses none.
+
+        It is one coroutine, since each further one would take its time whenever the item goes on after it has waited.
+        """
+        tally, number = self._tally, self._tally.started
+        tally.started = number + 1
+        error: BaseException | None = None
         if item.problem is not None:
-            outcome = Outcome("", item.problem, 0, recreated(item.problem))
-            self._finish(item, number, opening(item), outcome, None, time.time(), 0.0)
+            error = recreated(item.problem)
+            self._finish(item, number, "", error, Span(0, None, time.time(), 0.0))
         else:
-            outcome = await self._run(item, number)
+            attempts, text, slot, start, began = 1, "", self._slots.take(), time.time(), self._now()
+            try:
+                value = await self._function(item.value)
+                if self._retried:
+                    attempts = value.attempts
+                    value = _result(value)
+                text = encode(value)
+            except asyncio.CancelledError as cancelled:
+                if self.cancelled:
+                    tally.cancelled += 1
+                    raise
+                error = cancelled
+            except (Exception, SystemExit) as raised:  # of the function, or because JSON cannot hold its result
+                error = raised
+            finally:
+                self._slots.give(slot)
+            seconds = self._now() - began
+            tally.took(seconds)
+            tally.retried += attempts - 1
+            self._finish(item, number, text, error, _new(Span, (attempts, slot, start, 1000 * seconds)))
         if self._output.full:
             await self._output.room()
         try:
-            if outcome.error is not None:
-                raise outcome.error
+            if isinstance(error, Exception):
+                raise error
         finally:
-            del outcome  # its error leads back here
+            del error  # it leads back here
 
-    async def _run(self, item: Item, number: int) -> Outcome:
-        head, slot, start, began = opening(item), self._slots.take(), time.time(), self._now()
-        try:
-            value = await self._function(item.value)
-            outcome = self._outcome(value) if self._retried else _new(Outcome, (encode(value), None, 1, None))
-        except asyncio.CancelledError as error:
-            if self.cancelled:
-                self._tally.cancelled += 1
-                raise
-            outcome = self._problem(error)
-        except (Exception, SystemExit) as error:  # of the function, or because JSON cannot hold its result
-            outcome = self._problem(error)
-        finally:
-            self._slots.give(slot)
-        seconds = self._now() - began
-        self._tally.took(seconds)
-        self._tally.retried += outcome.attempts - 1
-        self._finish(item, number, head, outcome, slot, start, seconds)
-        return outcome
+    def _finish(self, item: Item, number: int, text: str, error: BaseException | None, span: Span) -> None:
+        """Hand on the line of an item that has ended, with its result as JSON or with its error, and count it."""
+        if error is None:
+            self._output.add(number, f"{text}\n".encode() if self._values else self._line(item, success(text), span))
+            self._tally.ok += 1
+            return
+        problem = item.problem or self._problem(error)
+        self._output.add(
+            number, b"" if self._values else self._line(item, failure(problem.type, problem.message), span)
+        )
+        self._tally.fail(problem)
+        self._progress.failure(item, problem, span.attempts)
+        self._failed()
 
-    def _outcome(self, settled: paco.Ok[Any, Any] | paco.Err[Any]) -> Outcome:
-        if isinstance(settled, paco.Err):
-            return self._problem(settled.error, settled.attempts)
-        try:
-            return Outcome(encode(settled.value), None, settled.attempts)
-        except Exception as error:
-            return self._problem(error, settled.attempts)
+    def _line(self, item: Item, outcome: str, span: Span) -> bytes:
+        return line(item.head, outcome, span, self._made_by)
 
-    def _problem(self, error: BaseException, attempts: int = 1) -> Outcome:
+    def _problem(self, error: BaseException) -> Problem:
         if not self._tally.failed:
             self.first_error = explain(error)
         failed(error)  # for listeners, since one that is no Exception is not raised
-        raised = error if isinstance(error, Exception) else None
         if isinstance(error, paco.ItemCancelled) and error.__cause__ is not None:
             error = error.__cause__  # that it is one of the item the record says anyway
-        return Outcome("", Problem(type(error).__name__, message(error)), attempts, raised)
+        return Problem(type(error).__name__, message(error))
 
-    def _finish(
-        self, item: Item, number: int, head: str, outcome: Outcome, slot: int | None, start: float, seconds: float
-    ) -> None:
-        problem, span = outcome.problem, _new(Span, (outcome.attempts, slot, start, 1000 * seconds))
-        if problem is None:
-            self._output.add(number, self._line(head, outcome.value, span))
-            self._tally.ok += 1
-            return
-        self._output.add(number, b"" if self._values else self._record(head, failure(problem), span))
-        self._tally.fail(problem)
-        self._progress.failure(item, problem, outcome.attempts)
-        self._failed()
 
-    def _line(self, head: str, value: str, span: Span) -> bytes:
-        return f"{value}\n".encode() if self._values else self._record(head, success(value), span)
-
-    def _record(self, head: str, outcome: str, span: Span) -> bytes:
-        return line(head, outcome, span, self._made_by)
+def _result(outcome: paco.Ok[Any, Any] | paco.Err[Any]) -> Any:
+    if isinstance(outcome, paco.Err):
+        raise outcome.error
+    return outcome.value

@@ -69,8 +69,9 @@ def failure(kind: str, text: str) -> str:
 
 def line(opening: str, outcome: str, span: Span, more: str = "") -> bytes:
     """Return the record as a line; ``more`` are further fields, after a comma."""
-    slot = "null" if span.slot is None else span.slot
-    second, fraction = divmod(round(span.start * 1e6), 1_000_000)
-    start = f"{_second(second)}.{fraction // 1000:03}Z"
-    timing = f'"attempts":{span.attempts},"slot":{slot},"start":"{start}","ms":{span.ms:.1f}'
-    return f"{opening},{outcome},{timing}{more}}}\n".encode()
+    attempts, slot, start, ms = span
+    second, fraction = divmod(round(start * 1e6), 1_000_000)
+    return (
+        f'{opening},{outcome},"attempts":{attempts},"slot":{"null" if slot is None else slot},'
+        f'"start":"{_second(second)}.{fraction // 1000:03}Z","ms":{ms:.1f}{more}}}\n'
+    ).encode()
