@@ -12,6 +12,7 @@ import pytest
 
 from paco._cli import main
 from paco.remote._calls import Calling
+from paco.remote._host import called
 
 pytestmark = pytest.mark.realtime
 
@@ -24,6 +25,9 @@ async def where(item):
     if item == "7":
         raise ValueError(item)
     return os.getpid()
+
+async def naps(item):
+    await asyncio.sleep(0.01)
 
 @asynccontextmanager
 async def locked():
@@ -62,7 +66,40 @@ def test_the_items_run_in_processes_and_the_records_are_as_ever(folder, more, ca
     pids = {record["result"] for record in records if record["ok"]}
     assert 1 <= len(pids) <= 2
     assert os.getpid() not in pids
+    assert all(record["worker"] == called(record["result"]) for record in records if record["ok"])
+    assert failed["worker"] in map(called, pids)
     assert "99 ok   1 failed" in capfd.readouterr().err
+
+
+def test_pictures_have_rows_for_each_worker_those_of_the_records_too(folder, capfd):
+    more = ["--limit", "10", "--output", "out.jsonl", "--report", "r.html", "--trace", "t.json", "--progress", "json"]
+    assert main(["map", "distant_jobs:where", "in.txt", "--workers", "2", *more]) == 1
+    said = json.loads(capfd.readouterr().err.splitlines()[-1])
+    assert (said["limit"], sum(worker["ok"] for worker in said["workers"])) == (10, 99)
+    assert main(["report", "out.jsonl", "--output", "s.html", "--trace", "u.json"]) == 1
+    for page, trace, limit in (("r.html", "t.json", ", limit 10"), ("s.html", "u.json", None)):
+        records = [json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()]
+        workers = {record["worker"] for record in records}
+        text = (folder / page).read_text()
+        assert f"slots of {len(workers)} worker" in text
+        assert all(f"<td>{worker}</td>" in text for worker in workers)
+        found = json.loads((folder / trace).read_text())["traceEvents"]
+        names = [event["args"]["name"] for event in found if event["name"] == "process_name"]
+        assert {name.rpartition(": ")[2] for name in names[1:]} == workers
+        assert limit is None or names[0].endswith(f"{limit})")
+        spans, last = [event for event in found if event["ph"] == "X"], {}
+        assert {event["pid"] for event in spans} == set(range(2, 2 + len(workers)))
+        for span in sorted(spans, key=lambda span: span["ts"]):
+            assert last.get((span["pid"], span["tid"]), 0) <= span["ts"] + 0.001
+            last[span["pid"], span["tid"]] = span["ts"] + span["dur"]
+
+
+def test_an_item_takes_as_long_as_it_runs_and_not_as_long_as_it_waits_in_a_worker(folder):
+    more = ["--workers", "1", "--limit", "1", "--output", "out.jsonl", "--head", "30"]
+    assert main(["map", "distant_jobs:naps", "in.txt", *more]) == 0
+    times = [json.loads(line)["ms"] for line in (folder / "out.jsonl").read_text().splitlines()]
+    assert len(times) == 30
+    assert 10 <= sorted(times)[15] < 20  # with the wait for another one it were twice as long
 
 
 def test_what_cannot_run_elsewhere_is_said_before_anything_runs(capfd):

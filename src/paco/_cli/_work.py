@@ -18,7 +18,7 @@ from paco.events import clock, failed
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from paco._cli._function import Function
+    from paco._cli._elsewhere import Place
     from paco._cli._inputs import Item
     from paco._cli._order import Output
     from paco._cli._progress import Progress
@@ -41,7 +41,7 @@ class Work:
     """Runs an item, when it is called. Raises what the item failed with, for a limit that learns from errors.
 
     Args:
-        function: The user's; settled if ``retried``.
+        place: Where the items run; the function is the user's, settled if ``retried``.
         output: Where the lines go.
         tally: What is counted.
         progress: What is shown.
@@ -53,7 +53,7 @@ class Work:
 
     def __init__(
         self,
-        function: Function,
+        place: Place,
         output: Output,
         tally: Tally,
         progress: Progress,
@@ -63,7 +63,7 @@ class Work:
         values: bool,
         retried: bool,
     ) -> None:
-        self._function = function
+        self._function, _, _, self._last = place
         self._retried = retried
         self._output = output
         self._tally = tally
@@ -84,7 +84,7 @@ class Work:
         self._tally.started += 1
         if item.problem is not None:
             outcome = Outcome("", item.problem, 0, recreated(item.problem))
-            self._finish(item, number, opening(item), outcome, None, time.time(), 0.0)
+            self._finish(item, number, opening(item), outcome, Span(0, None, time.time(), 0.0))
         else:
             outcome = await self._run(item, number)
         if self._output.full:
@@ -109,10 +109,12 @@ class Work:
             outcome = self._problem(error)
         finally:
             self._slots.give(slot)
-        seconds = self._now() - began
+        seconds, ran, worker = self._now() - began, self._last(), None
+        if ran is not None:
+            start, seconds, worker = start + (ran.start - began), ran.end - ran.start, ran.worker
         self._tally.took(seconds)
         self._tally.retried += outcome.attempts - 1
-        self._finish(item, number, head, outcome, slot, start, seconds)
+        self._finish(item, number, head, outcome, _new(Span, (outcome.attempts, slot, start, 1000 * seconds, worker)))
         return outcome
 
     def _outcome(self, settled: paco.Ok[Any, Any] | paco.Err[Any]) -> Outcome:
@@ -132,10 +134,8 @@ class Work:
             error = error.__cause__  # that it is one of the item the record says anyway
         return Outcome("", Problem(type(error).__name__, message(error)), attempts, raised)
 
-    def _finish(
-        self, item: Item, number: int, head: str, outcome: Outcome, slot: int | None, start: float, seconds: float
-    ) -> None:
-        problem, span = outcome.problem, _new(Span, (outcome.attempts, slot, start, 1000 * seconds))
+    def _finish(self, item: Item, number: int, head: str, outcome: Outcome, span: Span) -> None:
+        problem = outcome.problem
         if problem is None:
             self._output.add(number, self._line(head, outcome.value, span))
             self._tally.ok += 1

@@ -11,12 +11,21 @@ from paco._records._values import encode
 
 
 class Span(NamedTuple):
-    """When and where an item ran: the attempts, its slot, the time of day (seconds since 1970), milliseconds."""
+    """When and where an item ran.
+
+    Attributes:
+        attempts: So many.
+        slot: Its slot; ``None`` if it has not been run.
+        start: The time of day, in seconds since 1970.
+        ms: How long it took, in milliseconds.
+        worker: The name of the worker that it ran in; ``None`` for this process.
+    """
 
     attempts: int
     slot: int | None
     start: float
     ms: float
+    worker: str | None = None
 
 
 class Slots:
@@ -73,4 +82,10 @@ def line(opening: str, outcome: str, span: Span, more: str = "") -> bytes:
     second, fraction = divmod(round(span.start * 1e6), 1_000_000)
     start = f"{_second(second)}.{fraction // 1000:03}Z"
     timing = f'"attempts":{span.attempts},"slot":{slot},"start":"{start}","ms":{span.ms:.1f}'
-    return f"{opening},{outcome},{timing}{more}}}\n".encode()
+    where = "" if span.worker is None else _where(span.worker)
+    return f"{opening},{outcome},{timing}{where}{more}}}\n".encode()
+
+
+@functools.lru_cache(64)
+def _where(worker: str) -> str:
+    return f',"worker":{encode(worker)}'
