@@ -365,6 +365,13 @@ async def test_of_many_workers_the_first_are_shown_and_no_line_is_wider_than_the
     if width >= 80:
         assert [line[:11] for line in lines[-5:-1]] == [f"  process {number}" for number in range(4)]
         assert lines[-1] == "  and 5 more workers"
+    progress.start()
+    workers[next(iter(workers))].lost = True
+    await asyncio.sleep(0.1)
+    progress.stop()
+    assert all(len(line) < width for line in screen.painted[-2].split("\n"))
+    if width >= 80:
+        assert screen.painted[-2].endswith("  and 4 more workers   1 lost")
 
 
 async def test_five_workers_are_all_shown():

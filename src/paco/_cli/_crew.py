@@ -57,14 +57,16 @@ class Crew:
     def lines(self, width: int, style: Callable[[str, str], str]) -> list[str]:
         """Return a line for each of the first, and one for the others; those that have been lost are the last."""
         before = self._samples[0].lost if self._samples else set[str]()
-        known = [worker for worker in self._workers.values() if worker.name not in before]
-        known.sort(key=lambda worker: worker.lost)
-        shown = known if len(known) <= _SHOWN else known[: _SHOWN - 1]
+        there = [worker for worker in self._workers.values() if not worker.lost]
+        gone = [worker for worker in self._workers.values() if worker.lost and worker.name not in before]
+        more = 0
+        if len(there) + len(gone) > _SHOWN:
+            there, gone, more = there[: _SHOWN - 1], [], max(len(there) - _SHOWN + 1, 0)
+        rest = _rest(more, sum(worker.lost for worker in self._workers.values()) - len(gone))
         name = dict(zip(self._workers, _short([fit(one, max(width // 3, 1)) for one in self._workers]), strict=True))
-        there = _columns([[name[worker.name], *self._words(worker)] for worker in shown if not worker.lost])
-        gone = [f"{name[worker.name]}   lost: what it had is run again" for worker in shown if worker.lost]
-        rest = _rest(len(known) - len(shown), sum(worker.lost for worker in self._workers.values()) - len(gone))
-        lines = [(line, "") for line in there] + [(line, "red") for line in gone] + ([(rest, "dim")] if rest else [])
+        rows = _columns([[name[worker.name], *self._words(worker)] for worker in there])
+        marks = [f"{name[worker.name]}   lost: what it had is run again" for worker in gone]
+        lines = [(row, "") for row in rows] + [(mark, "red") for mark in marks] + ([(rest, "dim")] if rest else [])
         return [style(f"  {line}"[:width], kind) for line, kind in lines]
 
     def _words(self, worker: Worker) -> list[str]:

@@ -43,7 +43,7 @@ _COLUMNS: Final = 200
 _TOP: Final = 100  # the height of the other drawings, in units
 _ROW_PIXELS, _LOWEST, _HIGHEST = 12, 48, 380
 _SOME_ROWS = 60
-#: Numbers of workers beside a timeline, at most.
+#: Numbers of workers beside a timeline, at most; and workers between which there are lines.
 _LABELS = 16
 
 
@@ -63,9 +63,7 @@ def timeline(record: Record) -> str:
         if (path := "".join(_bars(record, state, where, drawn)))
     ]
     thick = 0.8 if drawn <= _SOME_ROWS else 1
-    bounds = "".join(
-        f'<path class="bound" d="M0 {_round(lane.first * drawn / slots)}h{_WIDTH}"/>' for lane in where.lanes[1:]
-    )
+    bounds = "".join(_bounds(where, drawn)) if len(where.lanes) <= _LABELS else ""
     body = f'<g transform="translate(0 .5)" stroke-width="{thick}">{"".join(paths)}</g>{bounds}'
     height = min(max(drawn * _ROW_PIXELS, _LOWEST), _HIGHEST)
     seconds = record.end() - record.run.start
@@ -73,7 +71,8 @@ def timeline(record: Record) -> str:
     ys = [Tick(1 - middle, "0"), Tick(middle, compact(slots - 1))] if slots > 1 else [Tick(0.5, "0")]
     name = f"Timeline: {len(record):,} items in {slots:,} slots"
     if is_elsewhere(record):
-        ys, what, name = _lanes(where), "worker", f"{name} of {len(where.lanes):,} workers"
+        many = "workers" if len(where.lanes) > 1 else "worker"
+        ys, what, name = _lanes(where), "worker", f"{name} of {len(where.lanes):,} {many}"
     return _plot(name, (_WIDTH, drawn), body, time_ticks(seconds), ys, (what, "time since the start"), height)
 
 
@@ -82,6 +81,12 @@ def _lanes(where: Rows) -> list[Tick]:
     every = -(-len(where.lanes) // _LABELS)
     middles = (1 - (lane.first + lane.rows / 2) / where.height for lane in where.lanes)
     return [Tick(at, str(number)) for number, at in enumerate(middles, 1) if (number - 1) % every == 0]
+
+
+def _bounds(where: Rows, drawn: int) -> Iterable[str]:
+    """Give the lines between the workers."""
+    for lane in where.lanes[1:]:
+        yield f'<path class="bound" d="M0 {_round(lane.first * drawn / where.height)}h{_WIDTH}"/>'
 
 
 def _bars(record: Record, state: int, where: Rows, drawn: int) -> Iterable[str]:
