@@ -265,6 +265,13 @@ async def test_slow_items_run_side_by_side_as_they_would_here(engine):
     assert took <= 1.5 * (asyncio.get_running_loop().time() - start)
 
 
+class Lies(list):
+    """A list that says to have none."""
+
+    def __len__(self):
+        return 0
+
+
 async def test_fast_items_travel_in_large_chunks_and_slow_ones_alone():
     fast, slow = Engine(2, 64), Engine(2, 64)
     await on(paco.map(quick, range(20_000), limit=100), fast)
@@ -272,6 +279,17 @@ async def test_fast_items_travel_in_large_chunks_and_slow_ones_alone():
     assert len(fast.chunks) < 250
     await on(paco.map(nap, [1] * 200, limit=20), slow)
     assert {count for _, count in slow.chunks} == {1}
+
+
+@pytest.mark.parametrize(
+    ("source", "took"), [(list, 11), (iter, 11), (Lies, 13), (lambda items: (one for one in items), 13)]
+)
+async def test_the_last_chunks_are_small_so_that_the_workers_end_together_where_the_source_tells_its_length(
+    source, took
+):
+    start = asyncio.get_running_loop().time()
+    assert len(await on(paco.map(nap, source([1] * 1000), limit=100), Engine(2, 64))) == 1000
+    assert asyncio.get_running_loop().time() - start == pytest.approx(took)
 
 
 async def test_without_a_limit_all_items_of_a_short_input_run_at_once(engine):

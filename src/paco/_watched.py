@@ -49,7 +49,7 @@ class _Watched(_Base):
         self._waits = [0.0] * len(events.WAITING)
         fed = isinstance(source, Upstream)
         self._view = events.Run(
-            name, "" if isinstance(source, Calls) else _called(fn), self._shown(), _length(source), self._waits, fed=fed
+            name, "" if isinstance(source, Calls) else _called(fn), self._shown(), length(source), self._waits, fed=fed
         )
         self._ears = events.ears()
         self._on_start = self._hearing(events.ItemStarted)
@@ -250,8 +250,8 @@ def _called(fn: Any) -> str:
     return getattr(fn, "__name__", None) or type(fn).__name__
 
 
-def _length(source: Any) -> int | None:
-    """Return how many items a source says to have; what it says is shown, and nothing relies on it."""
+def length(source: Any) -> int | None:
+    """Return how many items a source says to have; it may say anything."""
     try:
         hint = length_hint(source, -1)
     except Exception:

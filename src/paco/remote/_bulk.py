@@ -7,6 +7,7 @@ items come from, where results go, their order, room, errors, the consumer, and 
 from __future__ import annotations
 
 import asyncio
+import math
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,7 +18,7 @@ from paco._outcomes import Err
 from paco._places import Ran
 from paco._sinks import InOrder
 from paco._turn import SLICE
-from paco._watched import _Watched
+from paco._watched import _Watched, length
 from paco.events import ItemEnded, ItemStarted
 from paco.remote import _pickles
 from paco.remote._dispatch import Dispatcher, Entry, Job
@@ -53,7 +54,7 @@ class RemoteRun(Run):
 
     lead = 10_000  # what is read is wanted for one chunk
 
-    __slots__ = ("_dispatcher", "_engine", "_job", "_stream", "_there", "_wanted")
+    __slots__ = ("_dispatcher", "_engine", "_job", "_stream", "_there", "_total", "_wanted")
 
     def __init__(
         self,
@@ -75,6 +76,7 @@ class RemoteRun(Run):
         self._dispatcher: Dispatcher | None = None
         self._there: dict[str, Worker] = {}
         self._wanted = 1
+        self._total = length(source)
         self._stream = sink if isinstance(sink, InOrder) and buffer is None else None
 
     # ---- the one worker
@@ -143,6 +145,11 @@ class RemoteRun(Run):
     def wanted(self) -> int:
         """Return how many items the reader may have read: as many as the next chunk will have."""
         return min(self._wanted, self._sink.room(self.started) - self.started)
+
+    def left(self) -> float:
+        """Return how many items are to come, if the source tells, and does not tell too few."""
+        left = -1 if self._total is None else self._total + self._offset - self.started
+        return math.inf if left < 0 else left
 
     # ---- what the dispatcher tells
 

@@ -7,6 +7,7 @@ that hands the item over and waits for its result. What is handed over in one tu
 from __future__ import annotations
 
 import asyncio
+import math
 import weakref
 from collections import deque
 from contextlib import suppress
@@ -162,6 +163,9 @@ class Calls:
         return entries
 
     # ---- what the dispatcher tells
+
+    def left(self) -> float:
+        return math.inf
 
     def arrived(self, entries: list[Entry], values: dict[int, Any], ran: dict[int, Ran]) -> None:
         for number, value in values.items():

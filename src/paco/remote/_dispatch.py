@@ -42,6 +42,10 @@ Entry: TypeAlias = tuple[Any, Any]
 class Owner(Protocol):
     """Who sends the items, and gets what becomes of them; all in the event loop."""
 
+    def left(self) -> float:
+        """Return how many items are still to be taken, as far as that is known; infinity else."""
+        ...
+
     def arrived(self, entries: list[Entry], values: dict[int, Any], ran: dict[int, Ran]) -> None:
         """Get the results of a chunk by the numbers in it, and where and when the items ran if that is known."""
         ...
@@ -153,7 +157,8 @@ class Dispatcher:
             return False
         if any(flight.alone for flight in self._flights):
             return False
-        entries = self._again_or(take, (shape := self.sizes.shape(spread, free, flights)).items)
+        shape = self.sizes.shape(spread, free, flights)
+        entries = self._again_or(take, self.sizes.fair(shape, self._owner.left()))
         if entries:
             self._send(entries, shape)
         return bool(entries)

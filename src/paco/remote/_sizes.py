@@ -108,6 +108,15 @@ class Sizes:
         most = min(self._most(spread), _GROWTH * self._count)
         return Shape(max(int(min(count, most)), 1), limit, max(2 * SECONDS, rounds * self._latency))
 
+    def fair(self, shape: Shape, left: float) -> int:
+        """Return how many items a chunk is to have when so many are left, itself included: its part of them at most.
+
+        So the last chunks are small, and end at about the same time. It is guided self-scheduling (Polychronopoulos and
+        Kuck, 1987), with the limits of the chunks in the place of the processors.
+        """
+        part = max(left * shape.limit / self._limit, shape.limit)
+        return math.ceil(min(part, shape.items))
+
     def _rounds(self, spread: int) -> float:
         """Return how many items are to run one after the other in a chunk."""
         if not self._latency:
