@@ -142,6 +142,8 @@ class Calls:
         self._waiter = asyncio.get_running_loop().create_future()
         try:
             await self._waiter
+            if self._job.paced:
+                await asyncio.sleep(0)  # a turn more, and a third more of what has come back together goes together
         except asyncio.CancelledError:
             self._dispatcher.stop()
         finally:
