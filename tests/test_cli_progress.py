@@ -412,14 +412,6 @@ async def test_the_rate_of_a_worker_is_that_of_the_last_ten_seconds():
     assert screen.painted[-2].endswith("   100/s")
 
 
-async def test_items_that_wait_in_workers_are_not_in_flight():
-    screen, tally, progress, _ = crew("one", limit=32)
-    tally.started = 64
-    await asyncio.sleep(0.1)
-    progress.stop()
-    assert "in flight 32/32" in screen.painted[0]
-
-
 async def test_a_plain_line_counts_the_workers():
     screen, _, progress, workers = crew("one", "two", "three", display=Display.PLAIN)
     workers["one"].lost = True

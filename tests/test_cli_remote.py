@@ -7,11 +7,14 @@ import importlib
 import json
 import os
 import sys
+import time
+from datetime import UTC, datetime
 
 import pytest
 
 from paco._cli import main
-from paco.remote._calls import Calling
+from paco._places import Ran
+from paco.remote._calls import Calling, Calls
 from paco.remote._host import called
 
 pytestmark = pytest.mark.realtime
@@ -26,8 +29,10 @@ async def where(item):
         raise ValueError(item)
     return os.getpid()
 
-async def naps(item):
-    await asyncio.sleep(0.01)
+async def forever(item):
+    open(f"began-{item}", "w").close()
+    await asyncio.sleep(0.5 if item == "1" else 1000)
+    raise ValueError(item)
 
 @asynccontextmanager
 async def locked():
@@ -94,12 +99,24 @@ def test_pictures_have_rows_for_each_worker_those_of_the_records_too(folder, cap
             last[span["pid"], span["tid"]] = span["ts"] + span["dur"]
 
 
-def test_an_item_takes_as_long_as_it_runs_and_not_as_long_as_it_waits_in_a_worker(folder):
-    more = ["--workers", "1", "--limit", "1", "--output", "out.jsonl", "--head", "30"]
-    assert main(["map", "distant_jobs:naps", "in.txt", *more]) == 0
-    times = [json.loads(line)["ms"] for line in (folder / "out.jsonl").read_text().splitlines()]
-    assert len(times) == 30
-    assert 10 <= sorted(times)[15] < 20  # with the wait for another one it were twice as long
+def test_the_times_of_a_record_are_those_of_the_worker(folder, monkeypatch):
+    def tell(calls, ticket):
+        now = time.perf_counter()
+        calls.last = Ran("process 5 on there", 0, now - 50, now - 30, 1, failed=False)
+
+    monkeypatch.setattr(Calls, "_tell", tell)
+    began = datetime.now(UTC)
+    assert main(["map", "distant_jobs:where", "in.txt", "--workers", "1", "--head", "1", "--output", "out.jsonl"]) == 0
+    record = json.loads((folder / "out.jsonl").read_text())
+    assert (record["ms"], record["worker"]) == (20_000, "process 5 on there")
+    assert 40 < (began - datetime.fromisoformat(record["start"])).total_seconds() <= 50
+
+
+def test_no_more_items_are_sent_than_may_run(folder):
+    more = ["--workers", "2", "--limit", "3", "--halt", "now,fail=1", "--output", "out.jsonl", "--progress", "json"]
+    assert main(["map", "distant_jobs:forever", "in.txt", *more]) == 3
+    assert len((folder / "out.jsonl").read_text().splitlines()) == 1
+    assert len(list(folder.glob("began-*"))) == 3
 
 
 def test_what_cannot_run_elsewhere_is_said_before_anything_runs(capfd):

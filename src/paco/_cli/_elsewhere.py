@@ -56,6 +56,5 @@ async def elsewhere(function: Function, limit: int | paco.Limiter, options: MapO
         dump_function(name, function)
     except (ImportError, TypeError, ValueError) as error:
         raise CommandError(message(error).removeprefix("paco.")) from None
-    lead = limit if isinstance(limit, int) else 0
-    async with Calling("map", function, engine, limit, _MOST, lead, watched=True) as calls:
+    async with Calling("map", function, engine, limit, _MOST, 0, watched=True) as calls:
         yield Place(calls.function, calls.limit, calls.workers, lambda: calls.last)

@@ -243,7 +243,6 @@ class _Run:
             run.name, run.function = "map", options.target
             if self._workers is not None:
                 run.workers = self._workers
-                run.limit = self._limit if isinstance(self._limit, int) else run.limit  # not those that wait there
         try:
             if options.report:
                 trace.report(options.report)

@@ -106,12 +106,7 @@ class View:
     def _flight(self) -> str:
         """Return how many items are in flight, and how many may be."""
         most = self._most()
-        return f"{self._in_flight():,}{f'/{most:,}' if most else ''}"
-
-    def _in_flight(self) -> int:
-        """Return how many items are; those that wait in workers are not."""
-        count, most = self._tally.in_flight, self._most()
-        return count if self.crew is None or not most else min(count, most)
+        return f"{self._tally.in_flight:,}{f'/{most:,}' if most else ''}"
 
     # ---- words
 
@@ -179,7 +174,7 @@ class View:
             "failed": tally.failed,
             "skipped": tally.skipped,
             "retried": tally.retried,
-            "in_flight": self._in_flight(),
+            "in_flight": tally.in_flight,
             "limit": self._most() or None,
             "rate": round(rate, 3),
             "eta": round(left / rate, 1) if left is not None and rate else None,

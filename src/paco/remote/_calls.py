@@ -41,7 +41,7 @@ class Calls:
         engine: Opens the engine.
         limit: Of the run.
         most: Items in flight at most where the limit does not say.
-        lead: Items that are handed over beside those in flight, where the limit is a number.
+        lead: Items that are handed over beside those in flight, where the limit is a number; 0 for what starts at once.
         watched: Whether it is wanted where and when the items run.
     """
 
@@ -58,7 +58,7 @@ class Calls:
     ) -> None:
         self._fn = fn
         self._engine = engine
-        number = limit if isinstance(limit, int) else None
+        number = limit if isinstance(limit, int) and lead else None
         self._job = Job(name, b"", number or most, most, catch=True, watched=watched, paced=number is None)
         #: Those who have had items, by their names.
         self.workers: dict[str, Worker] = {}
@@ -68,7 +68,7 @@ class Calls:
         self._heard = any(events.ItemEnded in ear.kinds for ear in events.ears())
         #: What the run is to have for a function, and for a limit.
         self.function = instead_of(fn, self._call)
-        self.limit: int | Limiter = limit if number is None else self._job.limit + lead
+        self.limit: int | Limiter = limit or most if number is None else self._job.limit + lead
         self._calls: deque[Entry] = deque()
         self._late: dict[asyncio.Future[Any], BaseException] = {}  # of calls that were being cancelled
         self._waiter: asyncio.Future[None] | None = None

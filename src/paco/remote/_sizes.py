@@ -17,6 +17,8 @@ SECONDS: Final = 0.25
 _FAST: Final = 16
 #: The least rounds of a chunk where it cannot have a limit of 1: see `Sizes.rounds`.
 _ROUNDS: Final = 4
+#: At the end of a run a chunk is no smaller than this part of what it would be: each has its cost.
+_LEAST_PART: Final = 8
 #: A chunk is at most so many times the last.
 _GROWTH: Final = 16
 #: One in so many chunks may be there for one item, where each is to start at once.
@@ -114,7 +116,7 @@ class Sizes:
         So the last chunks are small, and end at about the same time. It is guided self-scheduling (Polychronopoulos and
         Kuck, 1987), with the limits of the chunks in the place of the processors.
         """
-        part = max(left * shape.limit / self._limit, shape.limit)
+        part = max(left * shape.limit / self._limit, shape.limit, shape.items / _LEAST_PART)
         return math.ceil(min(part, shape.items))
 
     def _rounds(self, spread: int) -> float:
