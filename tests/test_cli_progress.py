@@ -15,6 +15,7 @@ from paco._cli._inputs import Item
 from paco._cli._progress import Display, Progress
 from paco._cli._tally import Tally
 from paco._console import Console
+from paco.events import Worker
 
 
 class Screen(Console):
@@ -310,4 +311,122 @@ async def test_failures_are_counted_by_kind():
         "  failures  9 Error8: always the same   8 Error7   7 Error6",
         "            6 Error5   5 Error4   4 Error3   3 Error2",
         "            2 Error1   and 1 other",
+    ]
+
+
+# ---- workers
+
+
+def crew(*names, **how):
+    screen, tally, progress = made(**how)
+    workers = {name: Worker(name) for name in names}
+    progress.place(workers)
+    progress.start()
+    return screen, tally, progress, workers
+
+
+async def test_each_worker_has_a_line_with_what_it_has_and_has_done_and_how_fast():
+    screen, _, progress, workers = crew("process 4242 on here", "process 43 on here")
+    first, second = workers.values()
+    first.in_flight, first.ok, second.in_flight, second.ok, second.failed = 16, 1200, 8, 96, 4
+    await asyncio.sleep(0.1)
+    progress.stop()
+    assert screen.painted[0].split("\n")[-2:] == [
+        "  process 4242   in flight 16   done 1,200   12,000/s",
+        "  process 43     in flight 8    done 100     1,000/s    failed 4",
+    ]
+
+
+async def test_before_there_are_workers_nothing_is_said_of_them():
+    screen, _, progress, _ = crew()
+    await asyncio.sleep(0.1)
+    progress.stop()
+    assert len(screen.painted[0].split("\n")) == 2
+
+
+async def test_workers_of_several_machines_are_called_by_these_too_and_what_is_not_known_of_them_is_left_out():
+    screen, _, progress, _ = crew("process 1 on a", "process 1 on b")
+    await asyncio.sleep(0.1)
+    progress.stop()
+    assert screen.painted[0].split("\n")[-2:] == ["  process 1 on a   done 0   0/s", "  process 1 on b   done 0   0/s"]
+
+
+@pytest.mark.parametrize("width", [200, 80, 40, 12, 3])
+async def test_of_many_workers_the_first_are_shown_and_no_line_is_wider_than_there_is_room(width):
+    screen, _, progress, workers = crew(
+        *[f"process {number} on \x1b[31m{'x' * 30}" for number in range(9)], width=width
+    )
+    for worker in workers.values():
+        worker.in_flight, worker.ok, worker.failed = 1000, 10**6, 10**6
+    await asyncio.sleep(0.1)
+    progress.stop()
+    lines = screen.painted[0].split("\n")
+    assert all(len(line) < width and "\x1b" not in line for line in lines)
+    if width >= 80:
+        assert [line[:11] for line in lines[-5:-1]] == [f"  process {number}" for number in range(4)]
+        assert lines[-1] == "  and 5 more workers"
+    progress.start()
+    workers[next(iter(workers))].lost = True
+    await asyncio.sleep(0.1)
+    progress.stop()
+    assert all(len(line) < width for line in screen.painted[-2].split("\n"))
+    if width >= 80:
+        assert screen.painted[-2].endswith("  and 4 more workers   1 lost")
+
+
+async def test_five_workers_are_all_shown():
+    screen, _, progress, _ = crew(*map(str, range(5)))
+    await asyncio.sleep(0.1)
+    progress.stop()
+    assert [line.split()[0] for line in screen.painted[0].split("\n")[-5:]] == list("01234")
+
+
+async def test_a_worker_that_is_lost_has_a_mark_for_ten_seconds_and_is_counted_then():
+    screen, tally, progress, workers = crew("process 1 on here", "process 2 on here", "process 3 on here")
+    tally.failed = 1
+    screen.colour = True
+    await asyncio.sleep(0.1)
+    workers["process 1 on here"].lost = True
+    await asyncio.sleep(0.1)
+    assert screen.painted[1].split("\n")[-3:] == [
+        "  process 2   done 0   0/s",
+        "  process 3   done 0   0/s",
+        "\x1b[31m  process 1   lost: what it had is run again\x1b[0m",
+    ]
+    await asyncio.sleep(10.2)
+    progress.stop()
+    assert screen.painted[-2].split("\n")[-3:] == [
+        "  process 2   done 0   0/s",
+        "  process 3   done 0   0/s",
+        "\x1b[2m  1 lost\x1b[0m",
+    ]
+
+
+async def test_the_rate_of_a_worker_is_that_of_the_last_ten_seconds():
+    screen, _, progress, workers = crew("one")
+    for count in [1000] * 200 + [10] * 100:
+        workers["one"].ok += count
+        await asyncio.sleep(0.1)
+    await asyncio.sleep(0.05)
+    progress.stop()
+    assert screen.painted[-2].endswith("   100/s")
+
+
+async def test_a_plain_line_counts_the_workers():
+    screen, _, progress, workers = crew("one", "two", "three", display=Display.PLAIN)
+    workers["one"].lost = True
+    await asyncio.sleep(10)
+    del workers["one"], workers["two"]
+    await asyncio.sleep(10)
+    progress.stop()
+    assert [line.rpartition("  ")[2] for line in screen.said] == ["2 workers, 1 lost", "1 worker"]
+
+
+async def test_a_program_reads_the_figures_of_each_worker():
+    screen, _, progress, workers = crew("one", display=Display.JSON)
+    workers["one"].ok, workers["one"].lost = 5, True
+    await asyncio.sleep(1)
+    progress.stop()
+    assert json.loads(screen.said[0])["workers"] == [
+        {"worker": "one", "in_flight": None, "ok": 5, "failed": 0, "rate": 5.0, "lost": True}
     ]

@@ -7,11 +7,15 @@ import importlib
 import json
 import os
 import sys
+import time
+from datetime import UTC, datetime
 
 import pytest
 
 from paco._cli import main
-from paco.remote._calls import Calling
+from paco._places import Ran
+from paco.remote._calls import Calling, Calls
+from paco.remote._host import called
 
 pytestmark = pytest.mark.realtime
 
@@ -24,6 +28,11 @@ async def where(item):
     if item == "7":
         raise ValueError(item)
     return os.getpid()
+
+async def forever(item):
+    open(f"began-{item}", "w").close()
+    await asyncio.sleep(0.5 if item == "1" else 1000)
+    raise ValueError(item)
 
 @asynccontextmanager
 async def locked():
@@ -62,7 +71,52 @@ def test_the_items_run_in_processes_and_the_records_are_as_ever(folder, more, ca
     pids = {record["result"] for record in records if record["ok"]}
     assert 1 <= len(pids) <= 2
     assert os.getpid() not in pids
+    assert all(record["worker"] == called(record["result"]) for record in records if record["ok"])
+    assert failed["worker"] in map(called, pids)
     assert "99 ok   1 failed" in capfd.readouterr().err
+
+
+def test_pictures_have_rows_for_each_worker_those_of_the_records_too(folder, capfd):
+    more = ["--limit", "10", "--output", "out.jsonl", "--report", "r.html", "--trace", "t.json", "--progress", "json"]
+    assert main(["map", "distant_jobs:where", "in.txt", "--workers", "2", *more]) == 1
+    said = json.loads(capfd.readouterr().err.splitlines()[-1])
+    assert (said["limit"], sum(worker["ok"] for worker in said["workers"])) == (10, 99)
+    assert main(["report", "out.jsonl", "--output", "s.html", "--trace", "u.json"]) == 1
+    for page, trace, limit in (("r.html", "t.json", ", limit 10"), ("s.html", "u.json", None)):
+        records = [json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()]
+        workers = {record["worker"] for record in records}
+        text = (folder / page).read_text()
+        assert f"slots of {len(workers)} worker" in text
+        assert all(f"<td>{worker}</td>" in text for worker in workers)
+        found = json.loads((folder / trace).read_text())["traceEvents"]
+        names = [event["args"]["name"] for event in found if event["name"] == "process_name"]
+        assert {name.rpartition(": ")[2] for name in names[1:]} == workers
+        assert limit is None or names[0].endswith(f"{limit})")
+        spans, last = [event for event in found if event["ph"] == "X"], {}
+        assert {event["pid"] for event in spans} == set(range(2, 2 + len(workers)))
+        for span in sorted(spans, key=lambda span: span["ts"]):
+            assert last.get((span["pid"], span["tid"]), 0) <= span["ts"] + 0.001
+            last[span["pid"], span["tid"]] = span["ts"] + span["dur"]
+
+
+def test_the_times_of_a_record_are_those_of_the_worker(folder, monkeypatch):
+    def tell(calls, ticket):
+        now = time.perf_counter()
+        calls.last = Ran("process 5 on there", 0, now - 50, now - 30, 1, failed=False)
+
+    monkeypatch.setattr(Calls, "_tell", tell)
+    began = datetime.now(UTC)
+    assert main(["map", "distant_jobs:where", "in.txt", "--workers", "1", "--head", "1", "--output", "out.jsonl"]) == 0
+    record = json.loads((folder / "out.jsonl").read_text())
+    assert (record["ms"], record["worker"]) == (20_000, "process 5 on there")
+    assert 40 < (began - datetime.fromisoformat(record["start"])).total_seconds() <= 50
+
+
+def test_no_more_items_are_sent_than_may_run(folder):
+    more = ["--workers", "2", "--limit", "3", "--halt", "now,fail=1", "--output", "out.jsonl", "--progress", "json"]
+    assert main(["map", "distant_jobs:forever", "in.txt", *more]) == 3
+    assert len((folder / "out.jsonl").read_text().splitlines()) == 1
+    assert len(list(folder.glob("began-*"))) == 3
 
 
 def test_what_cannot_run_elsewhere_is_said_before_anything_runs(capfd):

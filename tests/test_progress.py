@@ -184,6 +184,18 @@ async def test_at_200_columns_it_says_what_is_waited_for():
     assert screen.frames[-1][1].endswith("waiting for the source 100%")
 
 
+async def test_of_a_run_whose_items_are_elsewhere_it_counts_the_workers_and_those_that_were_lost():
+    screen = Screen(200)
+
+    def give(event):
+        event.run.workers.update({name: events.Worker(name) for name in ("one", "two", "three")})
+        event.run.workers["two"].lost = True
+
+    with watched(screen), paco.listening(give, events.RunStarted):
+        await paco.each(nap, [1] * 300, 100)
+    assert screen.frames[1][1].endswith("  2 workers, 1 lost  waiting for a free slot 100%")
+
+
 async def test_without_a_total_it_says_what_is_done():
     screen = Screen()
     with watched(screen):

@@ -92,7 +92,7 @@ class Page:
             Page(1, dt.datetime(2026, 1, 2, tzinfo=dt.UTC), Shade.DARK),
             {"_hidden": 1, "seen": "2026-01-02T00:00:00+00:00", "shade": "dark"},
         ),
-        ([Number(1.5), Row((1, 2)), Span(1, None, 0.5, 2)], [1.5, [1, 2], [1, None, 0.5, 2]]),
+        ([Number(1.5), Row((1, 2)), Span(1, None, 0.5, 2, "w")], [1.5, [1, 2], [1, None, 0.5, 2, "w"]]),
         ({1: 2**70, None: -(2**64), 2.5: True}, {"1": 2**70, "null": -(2**64), "2.5": True}),
         (uuid.UUID(int=5), "00000000-0000-0000-0000-000000000005"),
         ("\ud800 \x9b é", "\ud800 \x9b é"),

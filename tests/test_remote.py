@@ -25,6 +25,7 @@ from paco._plan import LEAD, Plan
 from paco.remote import RemoteError, WorkerLost, _pickles
 from paco.remote._errors import Failure
 from paco.remote._host import Bench
+from paco.remote._roster import Roster
 from paco.remote._wire import Order, Report
 
 #: In which pretended process the code runs.
@@ -37,10 +38,14 @@ class Died(Exception):
 
 class Process:
     def __init__(self, engine):
-        self.engine, self.bench, self.tasks, self.futures = engine, Bench(), set(), set()
+        self.engine, self.tasks, self.futures = engine, set(), set()
+        engine.started += 1
+        self.name = f"process {engine.started} on here"
+        self.bench = Bench(self.name)
 
     def submit(self, *chunk):
         future = Future()
+        future.worker = self.name
         future.set_running_or_notify_cancel()
         self.futures.add(future)
         token = process.set(self)
@@ -74,6 +79,7 @@ class Engine:
     flag = ""
 
     def __init__(self, processes=2, slots=None):
+        self.started = 0
         self.processes_ = [Process(self) for _ in range(processes)]
         self.processes = self.apart = processes
         self.slots = slots or processes
@@ -259,6 +265,13 @@ async def test_slow_items_run_side_by_side_as_they_would_here(engine):
     assert took <= 1.5 * (asyncio.get_running_loop().time() - start)
 
 
+class Lies(list):
+    """A list that says to have none."""
+
+    def __len__(self):
+        return 0
+
+
 async def test_fast_items_travel_in_large_chunks_and_slow_ones_alone():
     fast, slow = Engine(2, 64), Engine(2, 64)
     await on(paco.map(quick, range(20_000), limit=100), fast)
@@ -266,6 +279,17 @@ async def test_fast_items_travel_in_large_chunks_and_slow_ones_alone():
     assert len(fast.chunks) < 250
     await on(paco.map(nap, [1] * 200, limit=20), slow)
     assert {count for _, count in slow.chunks} == {1}
+
+
+@pytest.mark.parametrize(
+    ("source", "took"), [(list, 11), (iter, 11), (Lies, 13), (lambda items: (one for one in items), 13)]
+)
+async def test_the_last_chunks_are_small_so_that_the_workers_end_together_where_the_source_tells_its_length(
+    source, took
+):
+    start = asyncio.get_running_loop().time()
+    assert len(await on(paco.map(nap, source([1] * 1000), limit=100), Engine(2, 64))) == 1000
+    assert asyncio.get_running_loop().time() - start == pytest.approx(took)
 
 
 async def test_without_a_limit_all_items_of_a_short_input_run_at_once(engine):
@@ -727,6 +751,12 @@ async def test_a_count_holds_for_all_runs_that_share_it():
     assert limit.in_flight == 0
 
 
+async def test_under_a_limit_object_what_comes_back_together_goes_together():
+    engine = Engine(2, 64)
+    await on(paco.map(quick, range(2000), limit=paco.Limit(100)), engine)
+    assert len(engine.chunks) <= 130  # 166 if each were sent as soon as the first of its items is there
+
+
 async def test_under_a_limit_object_errors_and_ends_are_the_same():
     limit = paco.Limit(10)
     found = await on(paco.map(odd_fails, range(4), limit=limit, return_exceptions=True), Engine())
@@ -809,6 +839,113 @@ async def test_listeners_hear_of_each_item_when_its_chunk_is_back_with_its_times
     assert sorted(by_slot) == [0, 1, 2, 3]
     starts = [event for event in heard if isinstance(event, events.ItemStarted)]
     assert sorted(event.position for event in starts) == list(range(100))
+
+
+@pytest.mark.parametrize("limit", [4, paco.Limit(4)])
+async def test_listeners_hear_in_which_worker_an_item_ran_and_what_each_has_done(limit):
+    ends = []
+    with paco.listening(ends.append, events.ItemEnded):
+        await on(paco.map(odd_fails, range(100), limit=limit, return_exceptions=True), Engine())
+    workers = ends[0].run.workers
+    assert sorted(workers) == ["process 1 on here", "process 2 on here"]
+    for name, worker in workers.items():
+        there = [event for event in ends if event.worker == name]
+        failed = sum(event.outcome == "failed" for event in there)
+        assert (worker.ok, worker.failed, worker.done) == (len(there) - failed, failed, len(there))
+        assert (worker.in_flight, worker.lost) == (0, False)
+        assert repr(worker) == f"<{name}: {len(there)} done>"
+    assert sum(worker.done for worker in workers.values()) == 100
+
+
+async def test_an_item_that_has_run_nowhere_else_has_no_worker():
+    ends = []
+    with paco.listening(ends.append, events.ItemEnded):
+        await on(paco.map(double, [1, threading.Lock()], return_exceptions=True), Engine())
+        await paco.map(double, [2])
+    assert [(event.outcome, event.worker is None) for event in ends] == [
+        ("failed", True),
+        ("ok", False),
+        ("ok", True),
+    ]
+    assert ends[-1].run.workers == {}
+
+
+@pytest.mark.parametrize("limit", [20, paco.Limit(20)])
+async def test_while_a_run_goes_on_it_says_how_many_items_each_worker_has(limit):
+    runs = []
+    with paco.listening(runs.append, events.RunStarted):
+        task = asyncio.ensure_future(on(paco.map(nap, [1] * 100, limit=limit), Engine(2, 64)))
+        await asyncio.sleep(0.5)
+        (run,) = [event.run for event in runs]
+        flights = [worker.in_flight for worker in run.workers.values()]
+        assert (len(flights), sum(flights)) == (2, 20)
+        assert min(flights) >= 8
+        assert (run.in_flight, run.limit) == (20, 20)
+        await task
+    assert [worker.in_flight for worker in run.workers.values()] == [0, 0]
+
+
+@pytest.mark.parametrize("limit", [20, paco.Limit(20)])
+async def test_a_worker_that_has_died_is_told_to_be_lost(limit):
+    engine, runs = Engine(2), []
+    with paco.listening(runs.append, events.RunStarted):
+        task = asyncio.ensure_future(on(paco.map(quick, range(3000), limit=limit), engine))
+        await asyncio.sleep(0.2)
+        engine.processes_[0].die()
+        await task
+    workers = runs[0].run.workers
+    assert [(name, worker.lost) for name, worker in workers.items()] == [
+        ("process 1 on here", True),
+        ("process 2 on here", False),
+        ("process 3 on here", False),
+    ]
+    assert repr(workers["process 1 on here"]).endswith(" done, lost>")
+    assert sum(worker.done for worker in workers.values()) == 3000
+
+
+async def test_with_a_journal_the_times_are_those_of_the_worker_and_what_waits_there_is_not_in_flight(tmp_path):
+    starts, ends = [], []
+    with paco.listening(starts.append, events.ItemStarted), paco.listening(ends.append, events.ItemEnded):
+        stream = on(paco.map(nap, [1, 1, 1, 1], limit=2), Engine()).journal(tmp_path / "run.jsonl")
+        task = asyncio.ensure_future(stream)
+        await asyncio.sleep(0.5)
+        run = starts[0].run
+        assert (run.started, run.in_flight, run.limit) == (4, 2, 2)
+        assert await task == [1, 1, 1, 1]
+    assert sorted(round(event.start - run.start, 6) for event in ends) == [0, 0, 1, 1]
+    assert {round(event.elapsed, 6) for event in ends} == {1}
+
+
+async def test_attempts_elsewhere_are_told_under_a_limit_object_too():
+    ends = []
+    with paco.listening(ends.append, events.ItemEnded):
+        fn = paco.settle(paco.retry(odd_fails, attempts=3, wait=0))
+        await on(paco.map(fn, range(4), limit=paco.Limit(4)), Engine())
+    assert sorted((event.item, event.outcome, event.attempts) for event in ends) == [
+        (0, "ok", 1),
+        (1, "failed", 3),
+        (2, "ok", 1),
+        (3, "failed", 3),
+    ]
+    assert ends[0].run.retried == 2
+
+
+async def test_the_clock_of_a_worker_is_moved_by_what_its_quickest_report_took():
+    workers = {}
+    roster, start = Roster(workers), asyncio.get_running_loop().time()
+
+    def times(name, now, began, ended):
+        ran = roster.back(Report(name, 1, spans=[(0, 2, began, ended, 1, False)], now=now), 1, 5)
+        return ran[0].slot, ran[0].start - start, ran[0].end - start
+
+    await asyncio.sleep(10)
+    assert times("a", 1000.0, 995.0, 999.0) == (7, 5, 9)
+    assert times("b", -7.0, -8.0, -7.0) == (7, 9, 10)
+    await asyncio.sleep(3)  # the report of an item that ended a second ago was two seconds on its way
+    assert times("a", 1001.0, 1000.0, 1001.0) == (7, 10, 11)
+    await asyncio.sleep(3)
+    assert times("a", 1008.0, 1007.0, 1008.0) == (7, 15, 16)  # a quicker one: what comes from now on is earlier
+    assert {name: worker.ok for name, worker in workers.items()} == {"a": 3, "b": 1}
 
 
 async def test_listeners_hear_of_failures_and_attempts():

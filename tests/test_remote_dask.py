@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 
 import paco
+from paco.events import ItemEnded
 from paco.remote import WorkerLost
 from paco.remote._dask import Cluster
+from paco.remote._host import called
 
 pytestmark = [
     pytest.mark.realtime,
@@ -101,6 +103,15 @@ def test_the_items_run_in_the_workers_of_a_client(client):
     found = paco.run(paco.map(where, range(300), limit=10).on(client))
     assert len(set(found)) == 2
     assert os.getpid() not in found
+
+
+def test_listeners_hear_in_which_worker_an_item_ran_but_not_what_each_has_at_this_moment(client):
+    ends = []
+    with paco.listening(ends.append, ItemEnded):
+        found = paco.run(paco.map(where, range(300), limit=10).on(client))
+    assert [event.worker for event in sorted(ends, key=lambda event: event.position)] == list(map(called, found))
+    workers = ends[0].run.workers.values()
+    assert (sum(worker.ok for worker in workers), {worker.in_flight for worker in workers}) == (300, {None})
 
 
 def test_the_items_run_in_the_cluster_of_an_address(address):

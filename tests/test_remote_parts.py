@@ -74,6 +74,15 @@ def test_what_is_left_of_the_limit_is_handed_out_too():
     assert [sizes.shape(2, 5).limit, sizes.shape(2, 2).limit] == [3, 2]
 
 
+@pytest.mark.parametrize(
+    ("left", "items"), [(INFINITE, 1000), (2000, 1000), (1999, 1000), (1001, 501), (251, 126), (249, 125), (0, 125)]
+)
+def test_a_chunk_has_its_part_of_what_is_left_and_no_less_than_runs_at_once(left, items):
+    assert Sizes(100, 10_000).fair(Shape(1000, 50, 0.5), left) == items
+    assert Sizes(100, 10_000).fair(Shape(9, 50, 0.5), left) == 9
+    assert Sizes(100, 10_000).fair(Shape(300, 50, 0.5), 0) == 50
+
+
 def test_of_what_is_to_start_at_once_the_slow_travels_alone_while_there_are_chunks_for_it():
     sizes = Sizes(100, 10_000, paced=True)
     assert [sizes.shape(100, 100, flights).items for flights in (0, 24, 25)] == [1, 1, 101]

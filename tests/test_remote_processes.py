@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import multiprocessing
 import os
 import random
@@ -19,7 +20,9 @@ from pathlib import Path
 import pytest
 
 import paco
+from paco.events import ItemEnded
 from paco.remote import WorkerLost, Workers, _workers
+from paco.remote._host import called
 
 pytestmark = [pytest.mark.realtime, pytest.mark.timeout(120)]
 
@@ -178,6 +181,36 @@ async def test_killed_at_random_no_result_is_missing_and_none_is_twice(workers):
     count = 3000 * KILLS
     assert [number async for number in paco.map(quick, range(count), limit=10).on(workers)] == list(range(count))
     await killing
+
+
+@pytest.mark.parametrize("limit", [10, paco.Limit(10)], ids=str)
+async def test_a_trace_has_a_process_for_each_worker_and_no_spans_of_a_row_overlap(workers, tmp_path, limit):
+    killed = []
+
+    def kill(event):
+        if event.run.done > 300 and not killed:
+            killed.append(workers.pids[0])
+            os.kill(killed[0], signal.SIGKILL)
+
+    with paco.trace() as trace, paco.listening(kill, ItemEnded):
+        assert len(await paco.map(quick, range(3000), limit).on(workers)) == 3000
+    trace.save(tmp_path / "trace.json")
+    spans, last, done, (run,) = {}, {}, set(), trace.runs
+    found = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+    for event in found:
+        if event["ph"] == "X":
+            spans.setdefault((event["pid"], event["tid"]), []).append(event)
+    for row, events in spans.items():
+        for event in sorted(events, key=lambda event: event["ts"]):
+            assert last.get(row, 0) <= event["ts"] + 0.001  # as floats, of which each is a little off
+            assert event["dur"] >= 900
+            last[row] = event["ts"] + event["dur"]
+            done.add(event["name"])
+    assert len(done) == 3000
+    names = {event["pid"]: event["args"]["name"] for event in found if event["name"] == "process_name"}
+    told = {names[process].rpartition(": ")[2] for process, _ in spans}
+    assert told == {worker.name for worker in run.workers.values() if worker.done}
+    assert [worker.name for worker in run.workers.values() if worker.lost] == [called(killed[0])]
 
 
 async def test_an_item_that_kills_is_lost_and_no_other_one(workers):

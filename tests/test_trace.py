@@ -21,8 +21,9 @@ import paco
 from paco import events, testing
 from paco._pictures import _numbers as numbers
 from paco._pictures import _page as page
+from paco._pictures import _rows as lanes
 from paco._pictures._record import CANCELLED, FAILED, OK, Record
-from paco.events import WAITING, ItemEnded, Run, RunEnded
+from paco.events import WAITING, ItemEnded, Run, RunEnded, Worker
 from paco.testing import AsyncSource
 
 HOSTILE = [
@@ -61,8 +62,11 @@ def traced(call):
     return trace
 
 
-def record_of(spans, *, limit=0, name="work", states=None):
-    """Return the record of a run with items of these starts and ends, each in the lowest free slot."""
+def record_of(spans, *, limit=0, name="work", states=None, workers=(None,)):
+    """Return the record of a run with items of these starts and ends, each in the lowest free slot.
+
+    The workers take turns.
+    """
     run = Run("map", name, limit, len(spans), [1.0, *[0.0] * (len(WAITING) - 1)], fed=False)
     record, free, busy = Record(run), list(range(len(spans))), []
     for position, (start, end) in enumerate(sorted(spans)):
@@ -75,7 +79,9 @@ def record_of(spans, *, limit=0, name="work", states=None):
         error = None if state == OK else ValueError("bad")
         run.started += 1
         setattr(run, outcome, getattr(run, outcome) + 1)
-        record.hear(ItemEnded(run, position, slot, position, start, end, 1, outcome, error))
+        record.hear(
+            ItemEnded(run, position, slot, position, start, end, 1, outcome, error, workers[position % len(workers)])
+        )
     return record
 
 
@@ -101,10 +107,10 @@ def test_a_trace_that_is_entered_again_goes_on():
     assert [run.ok for run in trace.runs] == [2, 1]
 
 
-def test_an_item_is_kept_in_25_bytes():
+def test_an_item_is_kept_in_29_bytes():
     record = Record(Run("map", "f", 0, None, [0.0] * len(WAITING), fed=False))
-    columns = (record.starts, record.ends, record.positions, record.slots, record.states)
-    assert sum(column.itemsize for column in columns) == 25
+    columns = (record.starts, record.ends, record.positions, record.slots, record.states, record.workers)
+    assert sum(column.itemsize for column in columns) == 29
 
 
 def test_of_failures_and_slow_items_only_so_many_are_kept_with_their_words():
@@ -190,6 +196,65 @@ def test_nor_do_they_on_the_real_clock(tmp_path):
     found = rows(read(trace, tmp_path))
     assert_no_overlap(found)
     assert sum(map(len, found.values())) == 3000
+
+
+WORKERS = ["process 1 on a", None, "process 2 on b"]
+
+
+@given(spans, st.integers(1, 3))
+def test_each_worker_has_as_many_rows_as_it_had_items_at_once_and_none_overlap_on_one(spans, count):
+    record = record_of(spans, workers=WORKERS[:count])
+    laid = lanes.rows(record)
+    at, found = 0, {}
+    for lane in laid.lanes:
+        assert lane.first == at
+        at += lane.rows
+        for item in lane.items:
+            assert lane.first <= laid.row[item] < at
+            assert lane.name == WORKERS[record.positions[item] % count]
+            found.setdefault(laid.row[item], []).append((record.starts[item], record.ends[item]))
+        times = sorted({record.starts[item] for item in lane.items})
+        running = [sum(record.starts[one] <= time < record.ends[one] for one in lane.items) for time in times]
+        assert lane.rows >= max(running, default=0)
+        if all(record.starts[item] < record.ends[item] for item in lane.items):
+            assert lane.rows == max(running, default=0)
+    assert sorted(item for lane in laid.lanes for item in lane.items) == list(range(len(spans)))
+    assert set(found) == set(range(laid.height))
+    assert_no_overlap({row: sorted(spans) for row, spans in found.items()})
+
+
+@given(spans)
+def test_a_worker_is_busy_while_it_has_an_item(spans):
+    record = record_of([(start * 4, end * 4) for start, end in spans], workers=WORKERS[:1])
+    for lane in lanes.rows(record).lanes[: len(spans)]:
+        did = lanes.done(record, lane)
+        seconds = [(start * 4, end * 4) for start, end in spans]
+        assert did.items == len(spans)
+        assert did.busy == sum(any(start <= at < end for start, end in seconds) for at in range(201))
+        assert did.seconds == sum(end - start for start, end in seconds)
+
+
+def test_in_a_saved_trace_each_worker_is_a_process_of_its_own_beside_that_of_the_run(tmp_path):
+    with paco.trace() as trace:
+        testing.run(lambda: paco.map(nap, [1]))
+    (run,) = trace.runs
+    trace._records[run] = record_of([(0, 2), (1, 3), (1, 4), (2, 5), (3, 6)], workers=WORKERS, limit=3)
+    kinds = read(trace, tmp_path)
+    assert_no_overlap(rows(kinds))
+    named = {event["pid"]: event["args"]["name"] for event in kinds["M"] if event["name"] == "process_name"}
+    assert [re.sub(r"run \d+", "run", name) for name in named.values()] == [
+        "map work (run, limit 3)",
+        "map work (run): process 1 on a",
+        "map work (run): process 2 on b",
+    ]
+    assert [(event["name"], event["pid"], event["tid"]) for event in kinds["X"]] == [
+        ("ok #0", 2, 1),
+        ("ok #3", 2, 1),
+        ("ok #1", 1, 1),
+        ("ok #4", 1, 1),
+        ("ok #2", 3, 1),
+    ]
+    assert {event["pid"] for event in kinds["C"]} == {1}
 
 
 def test_times_in_the_saved_trace_are_microseconds_from_the_first_start(tmp_path):
@@ -297,6 +362,54 @@ def test_the_report_has_the_numbers_the_pictures_and_the_tables(tmp_path):
     assert shown.tags.count("table") == 2
     assert "0.7s" not in words
     assert shown.texts[shown.texts.index("took") + 5] == "700ms"
+
+
+def worked(*workers, **how):
+    """Return a record whose items ran in workers, one of which is lost."""
+    record = record_of([(at / 10, at / 10 + 1) for at in range(40)], workers=workers, **how)
+    for name in (*workers, "process 9 on c"):
+        record.run.workers[name] = Worker(name)
+    record.run.workers["process 9 on c"].lost = record.run.workers[workers[0]].lost = True
+    return record
+
+
+def test_the_report_has_a_part_of_the_timeline_and_a_line_for_each_worker():
+    shown = Page(page.page([worked("process 1 on a", "process 2 on b", limit=20)]))
+    table = shown.texts[shown.texts.index("#") : shown.texts.index("In flight")]
+    assert table[:6] == ["#", "worker", "items", "failed", "busy", "in flight"]
+    assert table[6:] == [
+        *("1", "process 1 on a", "20", "0", "4.8s (98%)", "4.17", "lost; what it had was run again"),
+        *("2", "process 2 on b", "20", "0", "4.8s (98%)", "4.17"),
+        *("process 9 on c", "0", "0", "-", "-", "lost; what it had was run again"),
+    ]
+    at = shown.texts.index("worker")
+    assert shown.texts[at : at + 3] == ["worker", "1", "2"]
+    assert ("aria-label", "Timeline: 40 items in 10 slots of 2 workers") in shown.values
+    assert [value for name, value in shown.values if name == "d" and value.startswith("M0 5h")] == ["M0 5h1600"]
+    assert shown.tile("peak in flight") == "10"
+
+
+def test_the_report_names_fifty_workers_and_counts_the_others_and_some_have_their_number_beside_the_timeline():
+    shown = Page(page.page([worked(*[f"process {number} on <b>" for number in range(60)][:40])]))
+    at = shown.texts.index("worker")
+    assert shown.texts[at + 1 : at + 15] == [str(number) for number in range(1, 41, 3)]
+    record = record_of([(0, 1)] * 70, workers=[f"process {number} on <b>" for number in range(70)])
+    shown = Page(page.page([record]))
+    assert "And 20 more." in shown.texts
+    assert "process 49 on <b>" in shown.texts
+    assert "process 50 on <b>" not in shown.texts
+
+
+def test_the_peak_is_never_above_the_limit_though_clocks_differ():
+    assert numbers.peak_of(record_of([(0, 2), (1, 3), (1.5, 4)], limit=2, workers=WORKERS[:1])) == 2
+    assert numbers.peak_of(record_of([(0, 2), (1, 3), (1.5, 4)], workers=WORKERS[:1])) == 3
+    assert numbers.peak_of(record_of([(0, 0)], limit=2, workers=WORKERS[:1])) == 1
+
+
+def test_a_worker_whose_items_took_no_time_was_not_busy():
+    shown = Page(page.page([record_of([(0, 0)], workers=["process 1"])]))
+    at = shown.texts.index("process 1")
+    assert shown.texts[at : at + 5] == ["process 1", "1", "0", "-", "-"]
 
 
 def test_the_report_loads_nothing_and_runs_nothing(tmp_path):

@@ -58,6 +58,11 @@ FAULTS = """(() => {
         for (let at = 1; at < boxes.length; at++)
             if (boxes[at].left < boxes[at - 1].right) faults.push(axis.innerText);
     }
+    for (const axis of document.querySelectorAll('.ys')) {
+        const boxes = [...axis.children].map(label => label.getBoundingClientRect()).sort((a, b) => a.top - b.top);
+        for (let at = 1; at < boxes.length; at++)
+            if (boxes[at].top < boxes[at - 1].bottom - 4) faults.push(axis.innerText);
+    }
     return faults;
 })()"""
 COLOURS = """[getComputedStyle(document.querySelector('.paco-report')).backgroundColor,
@@ -138,7 +143,7 @@ async def browsing(address):
             yield browser
 
 
-def report(path: Path, count: int, limit: int) -> None:
+def report(path: Path, count: int, limit: int, workers: int = 0) -> None:
     """Write the report of a run whose items take times of all sizes, and of which some fail."""
     dice = random.Random(1)  # noqa: S311 - dice, not secrets
     free, spans = [0.0] * limit, []
@@ -147,11 +152,15 @@ def report(path: Path, count: int, limit: int) -> None:
         spans.append((start, start + dice.lognormvariate(-2, 1)))
         heapq.heappush(free, spans[-1][1])
     states = [FAILED if dice.random() < 0.01 else OK for _ in spans]
-    path.write_text(page([record_of(spans, limit=limit, states=states)]), "utf-8")
+    names = [f"process {number} on worker-{number}.cluster.example.org" for number in range(workers)] or [None]
+    path.write_text(page([record_of(spans, limit=limit, states=states, workers=names)]), "utf-8")
 
 
-async def test_the_report_opens_without_a_word_on_the_console_in_light_and_dark_and_on_a_phone(address, tmp_path):
-    report(tmp_path / "report.html", 2_000, 30)
+@pytest.mark.parametrize("workers", [0, 2, 10, 70])
+async def test_the_report_opens_without_a_word_on_the_console_in_light_and_dark_and_on_a_phone(
+    address, tmp_path, workers
+):
+    report(tmp_path / "report.html", 2_000, 30, workers)
     seen = set()
     async with browsing(address) as browser:
         for width in (1280, 800, 390):

@@ -4,7 +4,8 @@ The layers, from the bottom up; a module imports only from those before it:
 
     _types  _check  _errors         words that all share; argument checks; what becomes of errors
     _decorator  _clock  limits      what decorators have in common; clocks; what decides when the next item may start
-    events  _outcomes  _deadline    what is told to listeners; what became of an item; an end that all calls keep to
+    _places  events                 where items run, and what is told to listeners
+    _outcomes  _deadline            what became of an item; an end that all calls keep to
     _turn  _nursery  _crew          how long runs may hold the loop; tasks that end together; workers and their slots
     _source  _sinks  _engine        where items come from, where results go, and the scheduler between them
     _paced  _watched  _plan         the same under a limit object; the same with listeners; what a run will do

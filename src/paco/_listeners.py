@@ -91,7 +91,7 @@ class trace:  # noqa: N801 - used as a function, like `listening`
     `save` writes a trace for https://ui.perfetto.dev, `report` a page with pictures, and a notebook shows that page:
     after the block, or in the middle of it.
 
-    It keeps 25 bytes an item, of each run the first 1,000 failures and the 20 slowest items as text, and about 2 kB a
+    It keeps 29 bytes an item, of each run the first 1,000 failures and the 20 slowest items as text, and about 2 kB a
     run. Results are not kept. It costs about 2.5 us an item, most of it for listening at all; ``./dev bench
     --only listeners`` measures it.
 
@@ -141,8 +141,8 @@ class trace:  # noqa: N801 - used as a function, like `listening`
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a trace in the Trace Event Format, as JSON: Perfetto and ``chrome://tracing`` open it.
 
-        Each run is a process, and each of its slots a row, on which no two items overlap. An item takes about 110
-        bytes.
+        Each run is a process, and each of its slots a row, on which no two items overlap; so is each worker whose items
+        ran elsewhere. An item takes about 110 bytes.
 
         Args:
             path: The file; it is overwritten.
@@ -168,10 +168,11 @@ class trace:  # noqa: N801 - used as a function, like `listening`
     def report(self, path: str | os.PathLike[str]) -> None:
         """Write a page that shows where the time went: one file of HTML that loads nothing and has no script.
 
-        For each run: a timeline with a row for each slot, the items in flight, the distribution of latencies with p50,
-        p95 and p99, the failures by kind, the slowest items. Short items that touch are drawn as one bar, so that the
-        page of 100,000 items opens in less than a second; a failure is always to be seen. Of more than twelve runs,
-        those that took longest are shown, and rather not those that were started by an item of another.
+        For each run: a timeline with a row for each slot, grouped by worker where items ran elsewhere, and what each
+        worker has done; the items in flight, the distribution of latencies with p50, p95 and p99, the failures by kind,
+        the slowest items. Short items that touch are drawn as one bar, so that the page of 100,000 items opens in less
+        than a second; a failure is always to be seen. Of more than twelve runs, those that took longest are shown, and
+        rather not those that were started by an item of another.
 
         Args:
             path: The file; it is overwritten.

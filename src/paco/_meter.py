@@ -11,9 +11,9 @@ from paco._figures import WAITED_FOR, clock, duration, latency, per_second, shar
 from paco.events import WAITING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from paco.events import Run
+    from paco.events import Run, Worker
 
     Part = tuple[str, str]  # words, and how they are shown
 
@@ -136,8 +136,17 @@ def state_of(meter: Meter) -> list[Part]:
         (per_second(meter.rate()), ""),
         (f"{flight} in flight", ""),
         *_outcomes(meter),
+        (crew(run.workers), ""),
         (meter.waited(), "dim"),
     )
+
+
+def crew(workers: Mapping[str, Worker]) -> str:
+    """Return ``2 workers, 1 lost``; nothing where there are none."""
+    lost = sum(worker.lost for worker in workers.values())
+    count = len(workers) - lost
+    words = f"{count:,} worker{'' if count == 1 else 's'}"
+    return (f"{words}, {lost:,} lost" if lost else words) if workers else ""
 
 
 def summary_of(meter: Meter) -> list[Part]:

@@ -79,7 +79,8 @@ class Plan:
         """Return the function that has one item run elsewhere, and the limit for its calls."""
         from paco.remote._calls import Calls
 
-        calls = Calls(self.name, self.fn, cast("Callable[[], Any]", self.engine), self.limit, LEAD, _LEAD_OF_CALLS)
+        engine, watched = cast("Callable[[], Any]", self.engine), bool(ears())
+        calls = Calls(self.name, self.fn, engine, self.limit, LEAD, _LEAD_OF_CALLS, watched=watched)
         keepers.append(calls)
         return calls.function, calls.limit
 

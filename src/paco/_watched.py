@@ -54,7 +54,7 @@ class _Watched(_Base):
         self._waits = [0.0] * len(events.WAITING)
         fed = isinstance(source, Upstream)
         self._view = events.Run(
-            name, "" if isinstance(source, Calls) else _called(fn), self._shown(), _length(source), self._waits, fed=fed
+            name, "" if isinstance(source, Calls) else _called(fn), self._shown(), length(source), self._waits, fed=fed
         )
         self._ears = events.ears()
         self._on_start = self._hearing(events.ItemStarted)
@@ -73,6 +73,12 @@ class _Watched(_Base):
 
     def _hearing(self, kind: type[events.Event]) -> tuple[Ear, ...]:
         return tuple(ear for ear in self._ears if kind in ear.kinds)
+
+    def runs_elsewhere(self, workers: dict[str, events.Worker], limit: int | None) -> None:
+        """Hear that the items do, and what the limit is there, where the one here is for those that wait as well."""
+        self._view.workers = workers
+        if limit is not None:
+            self._view.limit = limit
 
     def start(self) -> None:
         view, around = self._view, events.current.get()
@@ -127,10 +133,10 @@ class _Watched(_Base):
 
     def _item_ends(self, begun: _Begun, item: Any, error: BaseException | None = None) -> None:
         position, slot, start = begun
-        view, attempts = self._view, 1
-        now = self._clock()
+        view, now = self._view, self._clock()
+        attempts, end, worker = 1, now, None
         if view.mentions:
-            error, attempts = self._mentioned(error)
+            error, attempts, start, end, worker = self._mentioned(error, start, now)
         outcome: events.Outcome = "ok"
         if error is None:
             view.ok += 1
@@ -146,17 +152,20 @@ class _Watched(_Base):
         self._running -= 1
         self._count(now, position + self._offset)
         if self._on_end:
-            ended = _new(events.ItemEnded, (view, position, slot, item, start, now, attempts, outcome, error))
+            ended = _new(events.ItemEnded, (view, position, slot, item, start, end, attempts, outcome, error, worker))
             events.tell(self._on_end, ended)
 
-    def _mentioned(self, error: BaseException | None) -> tuple[BaseException | None, int]:
-        """Return the error of an item and its attempts, with what was mentioned about it."""
+    def _mentioned(
+        self, error: BaseException | None, start: float, end: float
+    ) -> tuple[BaseException | None, int, float, float, str | None]:
+        """Return the error of an item, its attempts, its times and its worker, with what was mentioned about it."""
         view, task = self._view, current_task(self._loop)
         mention = None if view.mentions is None or task is None else view.mentions.pop(task, None)
         if mention is None:
-            return error, 1
+            return error, 1, start, end, None
         view.retried += bool(mention.retries)
-        return mention.error if error is None else error, 1 + mention.retries
+        ran, error, attempts = mention.ran, mention.error if error is None else error, 1 + mention.retries
+        return (error, attempts, start, end, None) if ran is None else (error, attempts, ran.start, ran.end, ran.worker)
 
     def _count(self, now: float, ended: int = -1) -> None:
         """Count the time since the last event for what has kept an item from starting, and see what does from now on.
@@ -240,8 +249,8 @@ def _called(fn: Any) -> str:
     return getattr(fn, "__name__", None) or type(fn).__name__
 
 
-def _length(source: Any) -> int | None:
-    """Return how many items a source says to have; what it says is shown, and nothing relies on it."""
+def length(source: Any) -> int | None:
+    """Return how many items a source says to have; it may say anything."""
     try:
         hint = length_hint(source, -1)
     except Exception:

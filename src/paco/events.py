@@ -29,6 +29,8 @@ from weakref import WeakKeyDictionary
 
 from paco import _check
 from paco._clock import own_clock
+from paco._places import Mention
+from paco._places import Worker as Worker  # noqa: PLC0414 - said in the way that type checkers ask for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -66,6 +68,7 @@ class Run:
         failed: Items that raised.
         cancelled: Items that were cancelled because the run was ending.
         retried: Of those that have ended, the items that took more than one attempt.
+        workers: Those that have had items of it, by their names; empty where it runs in this process.
     """
 
     __slots__ = (
@@ -86,6 +89,7 @@ class Run:
         "start",
         "started",
         "total",
+        "workers",
     )
 
     def __init__(
@@ -106,6 +110,7 @@ class Run:
         self.failed: int = 0
         self.cancelled: int = 0
         self.retried: int = 0
+        self.workers: dict[str, Worker] = {}
         self._waits: list[float] = waits
         #: What `retried` and `failed` were called for, by the tasks of the items.
         self.mentions: WeakKeyDictionary[asyncio.Task[Any], Mention] | None = None
@@ -134,8 +139,9 @@ class Run:
 
     @property
     def in_flight(self) -> int:
-        """Items that run at this moment."""
-        return self.started - self.ok - self.failed - self.cancelled
+        """Items that run at this moment; where that is elsewhere, at most."""
+        count = self.started - self.ok - self.failed - self.cancelled
+        return min(count, self.limit) if self.workers and self.limit else count
 
     @property
     def waited(self) -> dict[Waiting, float]:
@@ -183,6 +189,7 @@ class ItemEnded(NamedTuple):
         attempts: 1 and one more for each time `retried` was called in the item.
         outcome: ``ok``, ``failed``, or ``cancelled`` because the run was ending.
         error: What was raised; ``None`` for ``ok``.
+        worker: The name of the `Worker` in which it ran, by whose clock it is timed; ``None`` for this process.
     """
 
     run: Run
@@ -194,6 +201,7 @@ class ItemEnded(NamedTuple):
     attempts: int
     outcome: Outcome
     error: BaseException | None
+    worker: str | None = None
 
     @property
     def elapsed(self) -> float:
@@ -338,17 +346,8 @@ def _demand_listener(listener: object) -> None:
         )
 
 
-class Mention:
-    """What was mentioned about an item while it ran."""
-
-    __slots__ = ("error", "retries")
-
-    def __init__(self) -> None:
-        self.retries: int = 0
-        self.error: BaseException | None = None
-
-
-def _mention() -> Mention:
+def mention() -> Mention:
+    """Return where to note something about the item which runs in this task."""
     run, loop = current.get(), asyncio._get_running_loop()  # the form that answers None where none runs
     task = None if loop is None else asyncio.current_task(loop)
     if run is None or task is None:
@@ -372,7 +371,7 @@ def retried() -> None:
         2
         [5]
     """
-    _mention().retries += 1
+    mention().retries += 1
 
 
 def failed(error: BaseException) -> None:
@@ -388,4 +387,4 @@ def failed(error: BaseException) -> None:
         failed
         [None]
     """
-    _mention().error = error
+    mention().error = error

@@ -7,12 +7,13 @@ import enum
 import json
 from typing import TYPE_CHECKING
 
+from paco._cli._crew import Crew
 from paco._cli._summary import summary
 from paco._cli._view import View
 from paco._console import fit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     import paco
     from paco import events
@@ -79,6 +80,10 @@ class Progress:
     def say_state(self, state: str) -> None:
         """Show a word about what goes on first: ``draining``."""
         self._view.state = state
+
+    def place(self, workers: Mapping[str, events.Worker] | None) -> None:
+        """Show those who have the items as well; ``None`` for this process."""
+        self._view.crew = None if workers is None else Crew(workers)
 
     def watch(self, event: events.RunStarted) -> None:
         """Hear of the run, which knows what it waits for."""

@@ -37,6 +37,7 @@ class _Line(NamedTuple):
     attempts: int
     problem: Problem | None
     function: str
+    worker: str | None
 
 
 def report_command(words: Sequence[str]) -> int:
@@ -102,9 +103,8 @@ def _count(line: _Line, record: Record, tally: Tally) -> None:
     error = None if problem is None else recreated(problem)
     outcome: Outcome = "ok" if problem is None else "failed"
     attempts = max(line.attempts, 1)
-    record.hear(
-        ItemEnded(record.run, line.position, line.slot, line.item, line.start, line.end, attempts, outcome, error)
-    )
+    what = record.run, line.position, line.slot, line.item, line.start, line.end
+    record.hear(ItemEnded(*what, attempts, outcome, error, line.worker))
     record.run.retried += attempts > 1
     tally.retried += attempts - 1
     tally.took(line.end - line.start)
@@ -132,4 +132,5 @@ def _parsed(fields: Any) -> _Line:
     problem = None if fields["ok"] else Problem(str(fields["error"]["type"]), str(fields["error"]["message"]))
     slot, key = int(fields["slot"] or 0), bytes.fromhex(fields["key"])
     attempts, function = int(fields["attempts"]), str(fields.get("function", ""))
-    return _Line(key, int(fields["id"]), slot, fields["input"], start, end, attempts, problem, function)
+    worker = str(fields["worker"]) if "worker" in fields else None
+    return _Line(key, int(fields["id"]), slot, fields["input"], start, end, attempts, problem, function, worker)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractAsyncContextManager
 
+    from paco._cli._elsewhere import Place
     from paco._cli._function import Function
     from paco._cli._inputs import Reader
     from paco._cli._options import MapOptions
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from paco._cli._resume import Earlier
     from paco._cli._stop import Interrupts, Stop
     from paco._console import Console
+    from paco.events import Worker
 
 _FAILED = 1
 _HALTED = 3
@@ -89,6 +91,7 @@ class _Run:
         self._out_of_time = False
         self._halted = ""
         self._trace: paco.trace | None = None
+        self._workers: dict[str, Worker] | None = None
         self._output_error: OSError | None = None
         self._picture_error: OSError | None = None
         self._closing_error: ClosingError | None = None
@@ -122,13 +125,15 @@ class _Run:
         options = self._job.options
         async with self._job.target as target:
             function = attempted(target, options, self._job.retry_on)
-            async with elsewhere(function, self._limit, options) as (there, limit):
-                await self._run_all(there, limit, output)
+            async with elsewhere(function, self._limit, options) as place:
+                self._workers = place.workers
+                self._progress.place(place.workers)
+                await self._run_all(place, output)
 
-    async def _run_all(self, function: Function, limit: int | paco.Limiter, output: Output) -> None:
+    async def _run_all(self, place: Place, output: Output) -> None:
         options = self._job.options
         self._work = Work(
-            function,
+            place,
             output,
             self._tally,
             self._progress,
@@ -140,7 +145,7 @@ class _Run:
         if options.max_time is not None:
             self._later(options.max_time, self._time_over)
         try:
-            await paco.each(self._work, self._job.reader.items(), limit, return_exceptions=True)
+            await paco.each(self._work, self._job.reader.items(), place.limit, return_exceptions=True)
         except asyncio.CancelledError:
             if not self._cancelling or self._task is None:
                 raise
@@ -236,6 +241,8 @@ class _Run:
             return
         for run in trace.runs:  # it is `each` that runs the items, which nobody has to know
             run.name, run.function = "map", options.target
+            if self._workers is not None:
+                run.workers = self._workers
         try:
             if options.report:
                 trace.report(options.report)

@@ -17,7 +17,7 @@ from paco.events import clock, failed
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from paco._cli._function import Function
+    from paco._cli._elsewhere import Place
     from paco._cli._inputs import Item
     from paco._cli._order import Output
     from paco._cli._progress import Progress
@@ -31,7 +31,7 @@ class Work:
     """Runs an item, when it is called. Raises what the item failed with, for a limit that learns from errors.
 
     Args:
-        function: The user's; settled if ``retried``.
+        place: Where the items run; the function is the user's, settled if ``retried``.
         output: Where the lines go.
         tally: What is counted.
         progress: What is shown.
@@ -43,7 +43,7 @@ class Work:
 
     def __init__(
         self,
-        function: Function,
+        place: Place,
         output: Output,
         tally: Tally,
         progress: Progress,
@@ -53,7 +53,7 @@ class Work:
         values: bool,
         retried: bool,
     ) -> None:
-        self._function = function
+        self._function, _, _, self._last = place
         self._retried = retried
         self._output = output
         self._tally = tally
@@ -96,10 +96,7 @@ class Work:
                 error = raised
             finally:
                 self._slots.give(slot)
-            seconds = self._now() - began
-            tally.took(seconds)
-            tally.retried += attempts - 1
-            self._finish(item, number, text, error, _new(Span, (attempts, slot, start, 1000 * seconds)))
+            self._finish(item, number, text, error, self._span(attempts, slot, start, began))
         if self._output.full:
             await self._output.room()
         try:
@@ -107,6 +104,16 @@ class Work:
                 raise error
         finally:
             del error  # it leads back here
+
+    def _span(self, attempts: int, slot: int, start: float, began: float) -> Span:
+        """Return when and where the item ran that has just ended, and count that."""
+        seconds, ran, worker = self._now() - began, self._last(), None
+        if ran is not None:
+            start, seconds, worker = start + (ran.start - began), ran.end - ran.start, ran.worker
+        self._tally.took(seconds)
+        self._tally.retried += attempts - 1
+        span: Span = _new(Span, (attempts, slot, start, 1000 * seconds, worker))
+        return span
 
     def _finish(self, item: Item, number: int, text: str, error: BaseException | None, span: Span) -> None:
         """Hand on the line of an item that has ended, with its result as JSON or with its error, and count it."""

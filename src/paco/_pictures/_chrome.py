@@ -1,12 +1,14 @@
 """A trace in the Trace Event Format, which Perfetto (https://ui.perfetto.dev) and chrome://tracing open.
 
 The format: https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU. Each run is a process, each
-slot a thread of it, each item a complete event ("X"); times are in microseconds, here with three decimals and exact, so
-that an item which starts when another of its slot ends does not overlap with it.
+slot a thread of it, each item a complete event ("X"); where items ran elsewhere, each worker is one too. Times are
+in microseconds, here with three decimals and exact, so that an item which starts when another of its slot ends does not
+overlap with it.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,6 +16,7 @@ import paco
 from paco._console import safe
 from paco._pictures._numbers import in_flight
 from paco._pictures._record import STATES
+from paco._pictures._rows import rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,35 +32,53 @@ _POINTS: Final = 2_000
 def chrome(records: Sequence[Record]) -> Iterator[str]:
     """Give the file in pieces."""
     zero = min((record.run.start for record in records), default=0.0)
+    processes = itertools.count(1)
     yield '{"traceEvents":[\n'
     divider = ""
-    for process, record in enumerate(records, 1):
-        for event in _events(record, process, zero):
+    for record in records:
+        for event in _events(record, processes, zero):
             yield divider + event
             divider = ",\n"
     yield f'\n],"displayTimeUnit":"ms","otherData":{{"producer":"paco {paco.__version__}"}}}}\n'
 
 
-def _events(record: Record, process: int, zero: float) -> Iterator[str]:
-    run = record.run
+def _events(record: Record, processes: Iterator[int], zero: float) -> Iterator[str]:
+    run, process = record.run, next(processes)
     limit = f", limit {run.limit}" if run.limit else ""
-    yield _about(process, 0, "process_name", name=safe(f"{run.title} (run {run.id}{limit})"))
-    yield _about(process, 0, "process_sort_index", sort_index=process)
-    for slot in range(max(record.slots, default=-1) + 1):
-        # Thread 0 is the idle one to Perfetto.
-        yield _about(process, slot + 1, "thread_name", name=f"slot {slot}")
-        yield _about(process, slot + 1, "thread_sort_index", sort_index=slot)
-    columns = zip(record.positions, record.slots, record.starts, record.ends, record.states, strict=True)
-    for position, slot, start, end, state in columns:
-        begin, finish = _nanoseconds(start - zero), _nanoseconds(end - zero)
-        word = STATES[state]
-        yield (
-            f'{{"ph":"X","pid":{process},"tid":{slot + 1},"ts":{_micros(begin)},"dur":{_micros(finish - begin)},'
-            f'"name":"{word} #{position}","cat":"{word}","cname":"{_COLOURS[state]}"{_details(record, position)}}}'
-        )
+    yield from _process(process, f"{run.title} (run {run.id}{limit})")
     for time, count in in_flight(record, _POINTS).points():
         at = _micros(_nanoseconds(time - zero))
         yield f'{{"ph":"C","pid":{process},"ts":{at},"name":"in flight","args":{{"items":{count}}}}}'
+    where = rows(record)
+    for lane in where.lanes:
+        number = process if lane.name is None else next(processes)
+        if lane.name is not None:
+            yield from _process(number, f"{run.title} (run {run.id}): {lane.name}")
+        yield from _threads(number, lane.rows)
+        for item in lane.items:
+            yield _span(record, item, number, where.row[item] - lane.first, zero)
+
+
+def _process(number: int, name: str) -> Iterator[str]:
+    yield _about(number, 0, "process_name", name=safe(name))
+    yield _about(number, 0, "process_sort_index", sort_index=number)
+
+
+def _threads(process: int, count: int) -> Iterator[str]:
+    for slot in range(count):
+        # Thread 0 is the idle one to Perfetto.
+        yield _about(process, slot + 1, "thread_name", name=f"slot {slot}")
+        yield _about(process, slot + 1, "thread_sort_index", sort_index=slot)
+
+
+def _span(record: Record, item: int, process: int, slot: int, zero: float) -> str:
+    begin, finish = _nanoseconds(record.starts[item] - zero), _nanoseconds(record.ends[item] - zero)
+    state, position = record.states[item], record.positions[item]
+    word = STATES[state]
+    return (
+        f'{{"ph":"X","pid":{process},"tid":{slot + 1},"ts":{_micros(begin)},"dur":{_micros(finish - begin)},'
+        f'"name":"{word} #{position}","cat":"{word}","cname":"{_COLOURS[state]}"{_details(record, position)}}}'
+    )
 
 
 def _details(record: Record, position: int) -> str:

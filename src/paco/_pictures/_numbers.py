@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from paco._figures import latency
 from paco._pictures._record import CANCELLED, FAILED
+from paco._pictures._rows import is_elsewhere
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -67,6 +68,14 @@ def in_flight(record: Record, columns: int) -> Curve:
                 area[column] += max(inside, 0) * count
                 most[column] = max(most[column], count)
     return Curve(start, width, [one / width for one in area], most)
+
+
+def peak_of(record: Record) -> int:
+    """Return the most items that were in flight at once; elsewhere by clocks that agree to some milliseconds only."""
+    if not is_elsewhere(record):
+        return max(record.slots, default=-1) + 1
+    peak = max((count for _, _, count in _steps(record)), default=1)
+    return min(peak, record.run.limit or peak)
 
 
 def _steps(record: Record) -> Iterator[tuple[float, float, int]]:

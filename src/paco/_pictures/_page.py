@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Final
 
 import paco
 from paco._figures import duration, latency, per_second, share
-from paco._pictures._numbers import latencies
+from paco._pictures._numbers import latencies, peak_of
 from paco._pictures._picture import curve, distribution, quantiles, text, timeline
 from paco._pictures._record import CANCELLED, OK, SLOWEST, STATES
+from paco._pictures._rows import done, is_elsewhere, rows
 from paco._pictures._style import STYLE
 from paco._pictures._words import pace, where_the_time_went
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 #: Runs that get pictures, at most: those that took longest. Kinds of failures that get a row.
 _SHOWN: Final = 12
 _KINDS: Final = 20
+#: Workers that get a row, and what is said of one that is gone.
+_WORKERS: Final = 50
+_LOST: Final = '<b class="lost">lost; what it had was run again</b>'
 
 #: Nothing is loaded and nothing is run, whatever an item contains.
 _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
@@ -88,6 +92,7 @@ def _section(record: Record) -> str:
         parts += [
             f"<h2>Timeline{_legend(record)}</h2>",
             timeline(record),
+            *_workers(record),
             '<h2>In flight<small class="key"><s class="area"></s>on average <s class="line"></s>at most</small></h2>',
             curve(record),
             f"<h2>Latency{_quantiles(ordered)}</h2>",
@@ -115,7 +120,7 @@ def _tiles(record: Record) -> Iterable[str]:
     yield _tile("retried", f"{run.retried:,}", share(run.retried, total) if run.retried else "")
     yield _tile("wall time", duration(seconds) if seconds >= 1 else latency(seconds))
     yield _tile("rate", _rate(record))
-    yield _tile("peak in flight", f"{max(record.slots, default=-1) + 1:,}", f"of {run.limit:,}" if run.limit else "")
+    yield _tile("peak in flight", f"{peak_of(record):,}", f"of {run.limit:,}" if run.limit else "")
 
 
 def _tile(name: str, value: str, aside: str = "", *, bad: bool = False) -> str:
@@ -138,6 +143,39 @@ def _legend(record: Record) -> str:
 def _quantiles(ordered: Sequence[float]) -> str:
     words = " · ".join(f"p{percent} {latency(value)}" for percent, value in quantiles(ordered))
     return f"<small>{words}</small>"
+
+
+def _workers(record: Record) -> Iterable[str]:
+    """Give what each worker has done, by the number that it has on the timeline, and which of them were lost."""
+    if not is_elsewhere(record):
+        return
+    yield "<h2>Workers<small>busy: had items; in flight: on average, while it was</small></h2>"
+    lines = [*_busy(record), *_idle(record)]
+    yield _table(("#", "worker", "items", "failed", "busy", "in flight", ""), lines[:_WORKERS])
+    if len(lines) > _WORKERS:
+        yield f"<p>And {len(lines) - _WORKERS:,} more.</p>"
+
+
+def _busy(record: Record) -> Iterable[Sequence[str]]:
+    whole, workers = record.end() - record.run.start, record.run.workers
+    for number, lane in enumerate(rows(record).lanes, 1):
+        did, lost = done(record, lane), lane.name in workers and workers[lane.name].lost
+        yield (
+            str(number),
+            text(lane.name or "this process"),
+            f"{did.items:,}",
+            f"{did.failed:,}",
+            f"{latency(did.busy)} ({share(did.busy, whole)})" if whole > 0 else "-",
+            f"{did.seconds / did.busy:.3g}" if did.busy else "-",
+            _LOST if lost else "",
+        )
+
+
+def _idle(record: Record) -> Iterable[Sequence[str]]:
+    """Give those from which nothing has come back."""
+    for worker in record.run.workers.values():
+        if worker.name not in record.names:
+            yield "", text(worker.name), "0", "0", "-", "-", _LOST if worker.lost else ""
 
 
 def _failures(record: Record) -> Iterable[str]:

@@ -17,16 +17,19 @@ from paco._pictures._numbers import (
     in_flight,
     log_share,
     log_ticks,
+    peak_of,
     quantile,
     round_up,
     time_ticks,
 )
 from paco._pictures._record import CANCELLED, FAILED, OK, RETRIED, STATES
+from paco._pictures._rows import is_elsewhere, rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from paco._pictures._record import Record
+    from paco._pictures._rows import Rows
 
 #: The drawing of a timeline has so many units in its width, and at most so many rows: about as many as pixels.
 _WIDTH: Final = 1600
@@ -40,6 +43,8 @@ _COLUMNS: Final = 200
 _TOP: Final = 100  # the height of the other drawings, in units
 _ROW_PIXELS, _LOWEST, _HIGHEST = 12, 48, 380
 _SOME_ROWS = 60
+#: Numbers of workers beside a timeline, at most; and workers between which there are lines.
+_LABELS = 16
 
 
 def text(words: object) -> str:
@@ -48,34 +53,53 @@ def text(words: object) -> str:
 
 
 def timeline(record: Record) -> str:
-    """Draw a row for each slot, with a bar for each item."""
-    slots = max(record.slots) + 1
-    rows = min(slots, _ROWS)
+    """Draw a row for each slot, with a bar for each item; what ran elsewhere is grouped by worker."""
+    where = rows(record)
+    slots = where.height
+    drawn = min(slots, _ROWS)
     paths = [
         f'<path class="{STATES[state]}" d="{path}"/>'
         for state in (OK, CANCELLED, RETRIED, FAILED)  # the last is on top
-        if (path := "".join(_bars(record, state, slots, rows)))
+        if (path := "".join(_bars(record, state, where, drawn)))
     ]
-    thick = 0.8 if rows <= _SOME_ROWS else 1
-    body = f'<g transform="translate(0 .5)" stroke-width="{thick}">{"".join(paths)}</g>'
-    height = min(max(rows * _ROW_PIXELS, _LOWEST), _HIGHEST)
+    thick = 0.8 if drawn <= _SOME_ROWS else 1
+    bounds = "".join(_bounds(where, drawn)) if len(where.lanes) <= _LABELS else ""
+    body = f'<g transform="translate(0 .5)" stroke-width="{thick}">{"".join(paths)}</g>{bounds}'
+    height = min(max(drawn * _ROW_PIXELS, _LOWEST), _HIGHEST)
     seconds = record.end() - record.run.start
-    middle = 0.5 / slots
+    middle, what = 0.5 / slots, "slot"
     ys = [Tick(1 - middle, "0"), Tick(middle, compact(slots - 1))] if slots > 1 else [Tick(0.5, "0")]
     name = f"Timeline: {len(record):,} items in {slots:,} slots"
-    return _plot(name, (_WIDTH, rows), body, time_ticks(seconds), ys, ("slot", "time since the start"), height)
+    if is_elsewhere(record):
+        many = "workers" if len(where.lanes) > 1 else "worker"
+        ys, what, name = _lanes(where), "worker", f"{name} of {len(where.lanes):,} {many}"
+    return _plot(name, (_WIDTH, drawn), body, time_ticks(seconds), ys, (what, "time since the start"), height)
 
 
-def _bars(record: Record, state: int, slots: int, rows: int) -> Iterable[str]:
+def _lanes(where: Rows) -> list[Tick]:
+    """Return the numbers of the workers, each in the middle of its rows, as many as there is room for."""
+    every = -(-len(where.lanes) // _LABELS)
+    middles = (1 - (lane.first + lane.rows / 2) / where.height for lane in where.lanes)
+    return [Tick(at, str(number)) for number, at in enumerate(middles, 1) if (number - 1) % every == 0]
+
+
+def _bounds(where: Rows, drawn: int) -> Iterable[str]:
+    """Give the lines between the workers."""
+    for lane in where.lanes[1:]:
+        yield f'<path class="bound" d="M0 {_round(lane.first * drawn / where.height)}h{_WIDTH}"/>'
+
+
+def _bars(record: Record, state: int, where: Rows, drawn: int) -> Iterable[str]:
     """Give the bars of the items that ended in this way, as parts of an SVG path."""
     start = record.run.start
     scale = _WIDTH / ((record.end() - start) or 1.0)
     least = _LEAST[state]
     waiting: dict[int, tuple[int, int]] = {}  # by row, short bars that the next one may touch
-    for one, slot, begin, end in zip(record.states, record.slots, record.starts, record.ends, strict=True):
+    slots = where.height
+    for one, slot, begin, end in zip(record.states, where.row, record.starts, record.ends, strict=True):
         if one != state:
             continue
-        row = slot * rows // slots
+        row = slot * drawn // slots
         left = min(int((begin - start) * scale), _WIDTH - least)
         right = max(int((end - start) * scale), left + least)
         if right - left >= _LONG:
@@ -98,7 +122,7 @@ def _bar(row: int, bar: tuple[int, int]) -> str:
 def curve(record: Record) -> str:
     """Draw how many items were in flight, on average and at most, and the limit if it is near."""
     limit, flight = record.run.limit, in_flight(record, _COLUMNS)
-    peak = max(record.slots) + 1
+    peak = peak_of(record)
     top = max(peak, limit if limit <= 2 * peak else 0)
     scale = _TOP / (top * 1.1)
     mean = "".join(f"L{column} {_round(value * scale)}h1" for column, value in enumerate(flight.mean))

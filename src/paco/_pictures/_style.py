@@ -52,6 +52,8 @@ font-variant-numeric:tabular-nums}
 .paco-report path.failed{stroke:var(--failed)}
 .paco-report path.cancelled{stroke:var(--cancelled)}
 .paco-report path.grid{stroke:var(--grid);stroke-width:1px;vector-effect:non-scaling-stroke}
+.paco-report path.bound{stroke:var(--dim);stroke-width:1px;vector-effect:non-scaling-stroke}
+.paco-report .lost{color:var(--failed);font-weight:400}
 .paco-report path.area{fill:var(--ok);opacity:.35;stroke:none}
 .paco-report path.line{stroke-width:1.5px;vector-effect:non-scaling-stroke}
 .paco-report path.limit{stroke:var(--dim);stroke-dasharray:5 4;stroke-width:1px;vector-effect:non-scaling-stroke}

@@ -11,12 +11,21 @@ from paco._records._values import encode
 
 
 class Span(NamedTuple):
-    """When and where an item ran: the attempts, its slot, the time of day (seconds since 1970), milliseconds."""
+    """When and where an item ran.
+
+    Attributes:
+        attempts: So many.
+        slot: Its slot; ``None`` if it has not been run.
+        start: The time of day, in seconds since 1970.
+        ms: How long it took, in milliseconds.
+        worker: The name of the worker that it ran in; ``None`` for this process.
+    """
 
     attempts: int
     slot: int | None
     start: float
     ms: float
+    worker: str | None = None
 
 
 class Slots:
@@ -69,9 +78,15 @@ def failure(kind: str, text: str) -> str:
 
 def line(opening: str, outcome: str, span: Span, more: str = "") -> bytes:
     """Return the record as a line; ``more`` are further fields, after a comma."""
-    attempts, slot, start, ms = span
+    attempts, slot, start, ms, worker = span
     second, fraction = divmod(round(start * 1e6), 1_000_000)
+    where = "" if worker is None else _where(worker)
     return (
         f'{opening},{outcome},"attempts":{attempts},"slot":{"null" if slot is None else slot},'
-        f'"start":"{_second(second)}.{fraction // 1000:03}Z","ms":{ms:.1f}{more}}}\n'
+        f'"start":"{_second(second)}.{fraction // 1000:03}Z","ms":{ms:.1f}{where}{more}}}\n'
     ).encode()
+
+
+@functools.lru_cache(64)
+def _where(worker: str) -> str:
+    return f',"worker":{encode(worker)}'

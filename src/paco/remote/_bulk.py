@@ -7,6 +7,7 @@ items come from, where results go, their order, room, errors, the consumer, and 
 from __future__ import annotations
 
 import asyncio
+import math
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,18 +15,19 @@ from paco import events
 from paco._engine import Run
 from paco._errors import trim
 from paco._outcomes import Err
+from paco._places import Ran
 from paco._sinks import InOrder
 from paco._turn import SLICE
-from paco._watched import _Watched
+from paco._watched import _Watched, length
 from paco.events import ItemEnded, ItemStarted
 from paco.remote import _pickles
 from paco.remote._dispatch import Dispatcher, Entry, Job
-from paco.remote._wire import Span
 
 if TYPE_CHECKING:
     import contextvars
     from collections.abc import Awaitable, Callable
 
+    from paco._places import Worker
     from paco._sinks import Sink
     from paco.remote._engines import Engine
 
@@ -52,7 +54,7 @@ class RemoteRun(Run):
 
     lead = 10_000  # what is read is wanted for one chunk
 
-    __slots__ = ("_dispatcher", "_engine", "_job", "_stream", "_wanted")
+    __slots__ = ("_dispatcher", "_engine", "_job", "_stream", "_there", "_total", "_wanted")
 
     def __init__(
         self,
@@ -72,7 +74,9 @@ class RemoteRun(Run):
         self._engine = engine
         self._job = Job(name, b"", limit or lead, lead, catch=catch, watched=False)
         self._dispatcher: Dispatcher | None = None
+        self._there: dict[str, Worker] = {}
         self._wanted = 1
+        self._total = length(source)
         self._stream = sink if isinstance(sink, InOrder) and buffer is None else None
 
     # ---- the one worker
@@ -80,7 +84,7 @@ class RemoteRun(Run):
     async def _work(self, context: contextvars.Context) -> None:
         try:
             job = self._job._replace(function=_pickles.dump_function(self._name, self._fn))
-            self._dispatcher = dispatcher = Dispatcher(self._engine(), job, self)
+            self._dispatcher = dispatcher = Dispatcher(self._engine(), job, self, self._there)
         except Exception as error:
             self.broken(error)
             return
@@ -142,14 +146,19 @@ class RemoteRun(Run):
         """Return how many items the reader may have read: as many as the next chunk will have."""
         return min(self._wanted, self._sink.room(self.started) - self.started)
 
+    def left(self) -> float:
+        """Return how many items are to come, if the source tells, and does not tell too few."""
+        left = -1 if self._total is None else self._total + self._offset - self.started
+        return math.inf if left < 0 else left
+
     # ---- what the dispatcher tells
 
-    def arrived(self, entries: list[Entry], values: dict[int, Any], spans: list[Span], slot: int) -> None:
+    def arrived(self, entries: list[Entry], values: dict[int, Any], ran: dict[int, Ran]) -> None:
         store = self._sink.store
         for number, value in values.items():
             store[entries[number][0]] = value
 
-    def failed(self, entry: Entry, error: BaseException, span: Span | None = None) -> None:
+    def failed(self, entry: Entry, error: BaseException, ran: Ran | None = None) -> None:
         self._item_failed(error, *entry)
 
     def broken(self, error: BaseException) -> None:
@@ -175,46 +184,46 @@ class RemoteRun(Run):
 
 
 class WatchedRemote(_Watched, RemoteRun):
-    """A `RemoteRun` that tells those who listen where it is made: of each item when its chunk has come back.
+    """A `RemoteRun` that tells those who listen where it is made: of each item when its chunk has come back."""
 
-    The times are those of the workers, counted back from the moment at which the chunk was back.
-    """
+    _held = 0
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._job = self._job._replace(watched=True)
+        self._there = self._view.workers
 
     def _watching(self, fn: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Awaitable[Any]]:
         return fn  # it is watched where it runs
 
-    def _most(self) -> int:
-        return self._job.limit
+    def _see_limit(self) -> None:
+        self._top = self._job.limit
 
-    def arrived(self, entries: list[Entry], values: dict[int, Any], spans: list[Span], slot: int) -> None:
+    def arrived(self, entries: list[Entry], values: dict[int, Any], ran: dict[int, Ran]) -> None:
+        for number, one in ran.items():
+            if number in values:
+                value = values[number]
+                self._tell(entries[number], one, value.error if isinstance(value, Err) else None)
+        super().arrived(entries, values, ran)
+
+    def failed(self, entry: Entry, error: BaseException, ran: Ran | None = None) -> None:
         now = self._clock()
-        for span in spans:
-            if span.number in values:
-                value = values[span.number]
-                self._tell(entries[span.number], span, now, slot, value.error if isinstance(value, Err) else None)
-        super().arrived(entries, values, spans, slot)
+        self._tell(entry, ran or Ran("", 0, now, now, 1, failed=True), error)
+        super().failed(entry, error, ran)
 
-    def failed(self, entry: Entry, error: BaseException, span: Span | None = None) -> None:
-        self._tell(entry, span or Span(0, 0, 0.0, 0.0, 1, failed=True), self._clock(), 0, error)
-        super().failed(entry, error, span)
-
-    def _tell(self, entry: Entry, span: Span, now: float, slot: int, error: BaseException | None) -> None:
-        view, position, slot = self._view, entry[0] - self._offset, slot + span.slot
-        start, end = now + span.start, now + span.end
-        if span.failed:
+    def _tell(self, entry: Entry, ran: Ran, error: BaseException | None) -> None:
+        view, position = self._view, entry[0] - self._offset
+        worker, slot, start, end, attempts, failed = ran
+        if failed:
             view.failed += 1
         else:
             view.ok += 1
-        view.retried += span.attempts > 1
+        view.retried += attempts > 1
         if self._on_start:
             events.tell(self._on_start, ItemStarted(view, position, slot, entry[1], start))
         if self._on_end:
-            outcome: events.Outcome = "failed" if span.failed else "ok"
-            ended = ItemEnded(view, position, slot, entry[1], start, end, span.attempts, outcome, error)
+            outcome: events.Outcome = "failed" if failed else "ok"
+            ended = ItemEnded(view, position, slot, entry[1], start, end, attempts, outcome, error, worker or None)
             events.tell(self._on_end, ended)
 
     def landed(self) -> None:

@@ -7,14 +7,18 @@ that hands the item over and waits for its result. What is handed over in one tu
 from __future__ import annotations
 
 import asyncio
+import math
 import weakref
 from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from paco import events
 from paco._errors import trim
 from paco._nursery import background
+from paco._outcomes import Err
 from paco._stage import instead_of
+from paco._watched import _Watched
 from paco.remote import _pickles
 from paco.remote._dispatch import Dispatcher, Entry, Job
 
@@ -23,9 +27,9 @@ if TYPE_CHECKING:
     from typing import Self
 
     from paco._engine import Run
+    from paco._places import Ran, Worker
     from paco.limits import Limiter
     from paco.remote._engines import Engine
-    from paco.remote._wire import Span
 
 
 class Calls:
@@ -37,7 +41,8 @@ class Calls:
         engine: Opens the engine.
         limit: Of the run.
         most: Items in flight at most where the limit does not say.
-        lead: Items that are handed over beside those in flight, where the limit is a number.
+        lead: Items that are handed over beside those in flight, where the limit is a number; 0 for what starts at once.
+        watched: Whether it is wanted where and when the items run.
     """
 
     def __init__(
@@ -48,14 +53,22 @@ class Calls:
         limit: int | Limiter,
         most: int,
         lead: int,
+        *,
+        watched: bool = False,
     ) -> None:
         self._fn = fn
         self._engine = engine
-        number = limit if isinstance(limit, int) else None
-        self._job = Job(name, b"", number or most, most, catch=True, watched=False, paced=number is None)
+        number = limit if isinstance(limit, int) and lead else None
+        self._job = Job(name, b"", number or most, most, catch=True, watched=watched, paced=number is None)
+        #: Those who have had items, by their names.
+        self.workers: dict[str, Worker] = {}
+        #: Of the call that has just come back, until something is awaited: where and when its item ran.
+        self.last: Ran | None = None
+        self._ran: dict[asyncio.Future[Any], Ran] = {}  # of calls that are about to come back
+        self._heard = any(events.ItemEnded in ear.kinds for ear in events.ears())
         #: What the run is to have for a function, and for a limit.
         self.function = instead_of(fn, self._call)
-        self.limit: int | Limiter = limit if number is None else self._job.limit + lead
+        self.limit: int | Limiter = limit or most if number is None else self._job.limit + lead
         self._calls: deque[Entry] = deque()
         self._late: dict[asyncio.Future[Any], BaseException] = {}  # of calls that were being cancelled
         self._waiter: asyncio.Future[None] | None = None
@@ -74,11 +87,23 @@ class Calls:
             if late is None:
                 raise
         finally:
+            if self._job.watched:
+                self._tell(ticket)
             del ticket  # its error leads back here
         try:
             raise late
         finally:
             del late
+
+    def _tell(self, ticket: asyncio.Future[Any]) -> None:
+        """Have those who listen to the run hear where and when the item ran."""
+        self.last = ran = self._ran.pop(ticket, None)
+        if ran is not None and self._heard:
+            mention = events.mention()
+            mention.ran = ran
+            mention.retries += ran.attempts - 1
+            if ran.failed and ticket.exception() is None and isinstance(ticket.result(), Err):
+                mention.error = ticket.result().error
 
     def _new_ticket(self) -> asyncio.Future[Any]:
         return asyncio.get_running_loop().create_future()
@@ -90,13 +115,15 @@ class Calls:
     def prepare(self, run: Run) -> None:
         """Be called before the run has any tasks."""
         self._run: Run = weakref.proxy(run)
+        if isinstance(run, _Watched):
+            run.runs_elsewhere(self.workers, None if self._job.paced else self._job.limit)
 
     async def keep(self) -> None:
         """Send what is handed over, until the run is at its end."""
         dispatcher: Dispatcher | None = None
         try:
             job = self._job._replace(function=_pickles.dump_function(self._job.name, self._fn))
-            self._dispatcher = dispatcher = Dispatcher(self._engine(), job, self)
+            self._dispatcher = dispatcher = Dispatcher(self._engine(), job, self, self.workers)
             await dispatcher.open()
             while not self._alone:
                 while dispatcher.send(self._take):
@@ -115,6 +142,8 @@ class Calls:
         self._waiter = asyncio.get_running_loop().create_future()
         try:
             await self._waiter
+            if self._job.paced:
+                await asyncio.sleep(0)  # a turn more, and a third more of what has come back together goes together
         except asyncio.CancelledError:
             self._dispatcher.stop()
         finally:
@@ -137,12 +166,16 @@ class Calls:
 
     # ---- what the dispatcher tells
 
-    def arrived(self, entries: list[Entry], values: dict[int, Any], spans: list[Span], slot: int) -> None:
+    def left(self) -> float:
+        return math.inf
+
+    def arrived(self, entries: list[Entry], values: dict[int, Any], ran: dict[int, Ran]) -> None:
         for number, value in values.items():
             with suppress(asyncio.InvalidStateError):  # somebody has cancelled its task, and nothing else
                 entries[number][0].set_result(value)
+        self._ran.update((entries[number][0], one) for number, one in ran.items())
 
-    def failed(self, entry: Entry, error: BaseException, span: Span | None = None) -> None:
+    def failed(self, entry: Entry, error: BaseException, ran: Ran | None = None) -> None:
         try:
             entry[0].set_exception(error)
         except asyncio.InvalidStateError:
@@ -160,13 +193,13 @@ class Calling(Calls):
     """The same for calls that are made by hand, as long as a block lasts: ``async with Calling(...) as calls``.
 
     Args:
-        given: As of `Calls`.
+        given: As of `Calls`, like ``watched``.
     """
 
     _task: asyncio.Task[None]
 
-    def __init__(self, *given: Any) -> None:
-        super().__init__(*given)
+    def __init__(self, *given: Any, watched: bool = False) -> None:
+        super().__init__(*given, watched=watched)
         self._tickets: set[asyncio.Future[Any]] = set()
         self._error: BaseException | None = None
 

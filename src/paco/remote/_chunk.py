@@ -16,13 +16,13 @@ from paco._watched import WatchedRun
 from paco.events import Ear, ItemEnded
 from paco.remote import _pickles
 from paco.remote._errors import Failure
-from paco.remote._wire import Report, Span
+from paco.remote._wire import Report
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from typing import Self
 
-    from paco.remote._wire import Order
+    from paco.remote._wire import Order, Span
 
     _Base = Run
 else:
@@ -142,7 +142,7 @@ class Work(NamedTuple):
         late = {index: Failure.of(error) for index, error in run.late.items()}
         values = self._pickled(errors)
         spans = _spans(run.ended) if isinstance(run, WatchedChunk) else []
-        return Report(self.where, run.started, now - began, busy, tail, values, errors, late, spans).dump()
+        return Report(self.where, run.started, now - began, busy, tail, values, errors, late, spans, now).dump()
 
     def _pickled(self, errors: dict[int, Failure]) -> bytes:
         values = self.results.values
@@ -166,9 +166,8 @@ class Work(NamedTuple):
 
 
 def _spans(ended: list[ItemEnded]) -> list[Span]:
-    now = events.clock()()
     return [
-        Span(one.position, one.slot, one.start - now, one.end - now, one.attempts, one.outcome == "failed")
+        (one.position, one.slot, one.start, one.end, one.attempts, one.outcome == "failed")
         for one in ended
         if one.outcome != "cancelled"
     ]

@@ -14,12 +14,14 @@ from paco._nursery import background
 from paco.remote import _pickles
 from paco.remote._errors import WorkerLost
 from paco.remote._host import digest
+from paco.remote._roster import Roster
 from paco.remote._sizes import SECONDS, Shape, Sizes
-from paco.remote._wire import Order, Report, Span
+from paco.remote._wire import Order, Report
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from paco._places import Ran, Worker
     from paco._types import Future
     from paco.remote._engines import Engine
     from paco.remote._errors import Failure
@@ -40,11 +42,15 @@ Entry: TypeAlias = tuple[Any, Any]
 class Owner(Protocol):
     """Who sends the items, and gets what becomes of them; all in the event loop."""
 
-    def arrived(self, entries: list[Entry], values: dict[int, Any], spans: list[Span], slot: int) -> None:
-        """Get the results of a chunk by the numbers in it, and when the items ran if that is known."""
+    def left(self) -> float:
+        """Return how many items are still to be taken, as far as that is known; infinity else."""
         ...
 
-    def failed(self, entry: Entry, error: BaseException, span: Span | None = None) -> None:
+    def arrived(self, entries: list[Entry], values: dict[int, Any], ran: dict[int, Ran]) -> None:
+        """Get the results of a chunk by the numbers in it, and where and when the items ran if that is known."""
+        ...
+
+    def failed(self, entry: Entry, error: BaseException, ran: Ran | None = None) -> None:
         """Get the error of an item."""
         ...
 
@@ -72,7 +78,7 @@ class Job(NamedTuple):
 class _Flight:
     """A chunk that is with a worker."""
 
-    __slots__ = ("alone", "entries", "future", "shape", "single", "size", "slot")
+    __slots__ = ("alone", "entries", "future", "ran", "shape", "single", "size", "slot", "worker")
 
     def __init__(self, entries: list[Entry], shape: Shape, slot: int, *, alone: bool) -> None:
         self.entries = entries
@@ -82,6 +88,8 @@ class _Flight:
         self.single = False  # whether it has been the only one in flight
         self.size = 0
         self.future: Future | None = None
+        self.worker = ""  # which has it, if that is known
+        self.ran: dict[int, Ran] = {}  # where and when its items ran, if that was wanted
 
 
 class Dispatcher:
@@ -91,9 +99,10 @@ class Dispatcher:
         engine: Where the chunks go.
         job: What is to be done.
         owner: Who has the items.
+        workers: Where those are to be found who have had chunks, by their names.
     """
 
-    def __init__(self, engine: Engine, job: Job, owner: Owner) -> None:
+    def __init__(self, engine: Engine, job: Job, owner: Owner, workers: dict[str, Worker]) -> None:
         self._engine = engine
         self._job = job
         self._owner = owner
@@ -101,6 +110,7 @@ class Dispatcher:
         self._run = uuid.uuid4().hex
         self._digest = digest(job.function)
         self.sizes = Sizes(job.limit, job.lead, paced=job.paced)
+        self._roster = Roster(workers)
         self._flights: set[_Flight] = set()
         self._used = 0  # of the limit
         self._again: deque[Entry] = deque()  # what workers have given back
@@ -147,7 +157,8 @@ class Dispatcher:
             return False
         if any(flight.alone for flight in self._flights):
             return False
-        entries = self._again_or(take, (shape := self.sizes.shape(spread, free, flights)).items)
+        shape = self.sizes.shape(spread, free, flights)
+        entries = self._again_or(take, self.sizes.fair(shape, self._owner.left()))
         if entries:
             self._send(entries, shape)
         return bool(entries)
@@ -203,6 +214,8 @@ class Dispatcher:
         self._flights.add(flight)
         self._used += limit
         flight.future = future
+        flight.worker = getattr(future, "worker", "")
+        self._roster.sent(flight.worker, limit)
         future.add_done_callback(lambda future: self._done(flight, future))
 
     def _pickled(self, entries: list[Entry]) -> tuple[bytes, list[Entry]]:
@@ -241,6 +254,7 @@ class Dispatcher:
         self._flights.discard(flight)
         flight.future = None  # it leads back here, and a cluster keeps the result for as long as it lives
         self._used -= flight.shape.limit
+        self._roster.sent(flight.worker, -flight.shape.limit)
         try:
             self._take_in(flight, future)
         except Exception as error:
@@ -277,19 +291,19 @@ class Dispatcher:
         size = max(flight.size * started // len(entries), len(report.values))
         self.sizes.learn(flight.shape, started, report.seconds, report.busy, report.tail, size)
         self._again.extendleft(reversed(entries[report.started :]))
-        owner.arrived(entries, values, report.spans or [], flight.slot)
+        flight.ran = self._roster.back(report, len(values) + len(report.errors or ()), flight.slot)
+        owner.arrived(entries, values, flight.ran)
         self._fail(flight, report, report.errors)
 
     def _fail(self, flight: _Flight, report: Report, errors: dict[int, Failure] | None) -> None:
         if not errors:
             return
-        when = {span.number: span for span in report.spans or []}
         for number, failure in errors.items():
             raised = failure.error(report.where)
             if number < 0:
                 self._owner.broken(raised)
             else:
-                self._owner.failed(flight.entries[number], raised, when.get(number))
+                self._owner.failed(flight.entries[number], raised, flight.ran.get(number))
 
     def _lose(self, flight: _Flight, error: BaseException) -> None:
         """Have everything sent again that was in a chunk whose worker is gone, in smaller pieces."""
@@ -297,6 +311,7 @@ class Dispatcher:
         if deaths is None:
             self._owner.broken(error)
             return
+        self._roster.lost(flight.worker)
         entries = flight.entries
         if not deaths:
             self._futile += 1

@@ -34,16 +34,25 @@ _CANCELLED: Final = 1000
 _LOOK: Final = 0.05
 
 
+def called(pid: int) -> str:
+    """Return what a process of this machine is called."""
+    return f"process {pid} on {platform.node()}"
+
+
 def digest(function: bytes) -> bytes:
     """Return what the bytes of a function are known by."""
     return blake2b(function, digest_size=16).digest()
 
 
 class Bench:
-    """Where the chunks of a process run. It is used in the loop in which they do."""
+    """Where the chunks of a process run. It is used in the loop in which they do.
 
-    def __init__(self) -> None:
-        self._where = f"process {os.getpid()} on {platform.node()}"
+    Args:
+        where: What the process is called.
+    """
+
+    def __init__(self, where: str = "") -> None:
+        self._where = where or called(os.getpid())
         self._functions: OrderedDict[bytes, Callable[[Any], Awaitable[Any]]] = OrderedDict()
         self._cancelled: OrderedDict[str, None] = OrderedDict()
         self._working: defaultdict[str, set[Run]] = defaultdict(set)

@@ -17,6 +17,8 @@ SECONDS: Final = 0.25
 _FAST: Final = 16
 #: The least rounds of a chunk where it cannot have a limit of 1: see `Sizes.rounds`.
 _ROUNDS: Final = 4
+#: At the end of a run a chunk is no smaller than this part of what it would be: each has its cost.
+_LEAST_PART: Final = 8
 #: A chunk is at most so many times the last.
 _GROWTH: Final = 16
 #: One in so many chunks may be there for one item, where each is to start at once.
@@ -107,6 +109,15 @@ class Sizes:
         count = SECONDS / self._each if self._busy and self._each else limit * rounds
         most = min(self._most(spread), _GROWTH * self._count)
         return Shape(max(int(min(count, most)), 1), limit, max(2 * SECONDS, rounds * self._latency))
+
+    def fair(self, shape: Shape, left: float) -> int:
+        """Return how many items a chunk is to have when so many are left, itself included: its part of them at most.
+
+        So the last chunks are small, and end at about the same time. It is guided self-scheduling (Polychronopoulos and
+        Kuck, 1987), with the limits of the chunks in the place of the processors.
+        """
+        part = max(left * shape.limit / self._limit, shape.limit, shape.items / _LEAST_PART)
+        return math.ceil(min(part, shape.items))
 
     def _rounds(self, spread: int) -> float:
         """Return how many items are to run one after the other in a chunk."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from paco import _check
+from paco.remote._host import called
 from paco.remote._line import Line
 
 if TYPE_CHECKING:
@@ -49,6 +50,14 @@ class Gone(Exception):
         self.there: bool = there
 
 
+class _Sent(Future[bytes]):
+    """What comes of a chunk, which knows the worker that has it."""
+
+    def __init__(self, worker: str) -> None:
+        super().__init__()
+        self.worker = worker
+
+
 class _Process:
     """A process, and what it has to do.
 
@@ -65,6 +74,7 @@ class _Process:
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
             )
+        self._name = called(self.popen.pid)
         self._line = Line(Connection(ours.detach()))
         self._line.send(pickle.dumps(sys.path))
         self._ended = ended
@@ -83,7 +93,7 @@ class _Process:
 
     def submit(self, *chunk: bytes) -> Future[bytes]:
         """Send a chunk."""
-        future: Future[bytes] = Future()
+        future = _Sent(self._name)
         future.set_running_or_notify_cancel()  # it is not cancelled here, but where it runs
         with self._lock:
             self._number += 1
