@@ -78,19 +78,31 @@ def test_what_is_left_of_the_limit_is_handed_out_too():
     ("left", "items"), [(INFINITE, 1000), (2000, 1000), (1999, 1000), (1001, 501), (251, 126), (249, 125), (0, 125)]
 )
 def test_a_chunk_has_its_part_of_what_is_left_and_no_less_than_runs_at_once(left, items):
-    assert Sizes(100, 10_000).fair(Shape(1000, 50, 0.5), left) == items
-    assert Sizes(100, 10_000).fair(Shape(9, 50, 0.5), left) == 9
-    assert Sizes(100, 10_000).fair(Shape(300, 50, 0.5), 0) == 50
+    def fair(items, left):
+        return Sizes(100, 10_000).fair(Shape(items, 50, 0.5), left, chunks=7, used=0)
+
+    assert fair(1000, left) == items
+    assert fair(9, left) == 9
+    assert fair(300, 0) == 50
 
 
-def test_of_what_is_to_start_at_once_the_slow_travels_alone_while_there_are_chunks_for_it():
+def test_what_is_to_start_at_once_is_divided_among_the_chunks_that_there_can_be():
     sizes = Sizes(100, 10_000, paced=True)
-    assert [sizes.shape(100, 100, flights).items for flights in (0, 24, 25)] == [1, 1, 101]
-    sizes.learn(Shape(1, 1, 0.5), 1, 0.01, 0.0, 0.0, 10)
-    assert sizes.shape(100, 100).items == 101
-    sizes.learn(Shape(1, 1, 0.5), 1, 100.0, 0.0, 0.0, 10)
-    assert sizes.shape(100, 100).items == 1
-    assert sizes.shape(2, 100).items == 5001  # an executor takes few chunks at once
+    shape = sizes.shape(100, 100)
+    assert shape.items == 101
+    assert [sizes.fair(shape, left, 20, 0) for left in (0, 1, 20, 21, 100, 5000)] == [1, 1, 1, 2, 5, 101]
+    assert sizes.fair(shape, 60, 1, 99) == 60  # the last
+
+
+def test_what_is_to_start_at_once_travels_in_a_thousand_chunks_a_second_at_most():
+    sizes = Sizes(100, 10_000, paced=True)
+    sizes.learn(Shape(40, 40, INFINITE), 40, 0.01, 0.0, 0.0, 10)
+    assert sizes.fair(sizes.shape(100, 60), 10, 50, 30) == 4  # 40 of 10 ms each: four end in a millisecond
+    sizes.learn(Shape(40, 40, INFINITE), 40, 100.0, 0.0, 0.0, 10)
+    assert sizes.fair(sizes.shape(100, 60), 10, 50, 30) == 1
+    at_once = Sizes(100, 10_000, paced=True)
+    at_once.learn(Shape(40, 40, INFINITE), 40, 0.0, 0.0, 0.0, 10)
+    assert at_once.fair(at_once.shape(100, 60), 60, 50, 40) == 101
 
 
 # ---- the side of the workers

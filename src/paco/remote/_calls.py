@@ -167,7 +167,7 @@ class Calls:
     # ---- what the dispatcher tells
 
     def left(self) -> float:
-        return math.inf
+        return len(self._calls) if self._job.paced else math.inf
 
     def arrived(self, entries: list[Entry], values: dict[int, Any], ran: dict[int, Ran]) -> None:
         for number, value in values.items():

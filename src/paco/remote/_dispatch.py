@@ -157,8 +157,9 @@ class Dispatcher:
             return False
         if any(flight.alone for flight in self._flights):
             return False
-        shape = self.sizes.shape(spread, free, flights)
-        entries = self._again_or(take, self.sizes.fair(shape, self._owner.left()))
+        shape = self.sizes.shape(spread, free)
+        count = self.sizes.fair(shape, self._owner.left(), max(spread - flights, 1), self._used)
+        entries = self._again_or(take, count)
         if entries:
             self._send(entries, shape)
         return bool(entries)
@@ -166,7 +167,7 @@ class Dispatcher:
     def wanted(self) -> int:
         """Return how many new items the next chunk would have."""
         spread = self.spread()
-        return self.sizes.shape(spread, max(self._job.limit - self._used, 1), len(self._flights)).items
+        return self.sizes.shape(spread, max(self._job.limit - self._used, 1)).items
 
     def _again_or(self, take: Callable[[int], list[Entry]], count: int) -> list[Entry]:
         if self._pieces:

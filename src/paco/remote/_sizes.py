@@ -21,8 +21,8 @@ _ROUNDS: Final = 4
 _LEAST_PART: Final = 8
 #: A chunk is at most so many times the last.
 _GROWTH: Final = 16
-#: One in so many chunks may be there for one item, where each is to start at once.
-_ALONE: Final = 4
+#: Chunks that are sent in a second, about and at most, where each item is to start at once.
+_PER_SECOND: Final = 1000
 #: Bytes of a chunk, and of its results, about and at most.
 _BYTES: Final = 1_000_000
 #: The part of its time that a loop is busy from which on more items at once get no more done.
@@ -52,8 +52,8 @@ class Sizes:
     Args:
         limit: Of the run.
         lead: Items that may be with the workers beside those in flight, about.
-        paced: Whether each item is to start as soon as it is there: then a chunk has all that are. As long as items may
-            be slow, they travel one by one instead, in a part of the chunks: none then waits for another to come back.
+        paced: Whether each item is to start as soon as it is there. Then the items that are there travel in as many
+            chunks as there can be, so that few wait for another to come back, and every worker has its part.
     """
 
     def __init__(self, limit: int, lead: int, *, paced: bool = False) -> None:
@@ -90,19 +90,16 @@ class Sizes:
         """Return how many items may wait for the consumer, beside the limit: what a few chunks have."""
         return min(max(self._limit, 2 * spread * self._most(spread)), self._lead)
 
-    def shape(self, spread: int, free: int, flights: int = 0) -> Shape:
+    def shape(self, spread: int, free: int) -> Shape:
         """Return the shape of the next chunk.
 
         Args:
             spread: How many are to be in flight.
             free: What is left of the limit.
-            flights: How many chunks are in flight.
         """
         limit = min(-(-self._limit // spread), free)
         if self._paced:
-            slow = not self._count or self._latency >= SECONDS
-            alone = slow and _ALONE * (flights + 1) <= spread
-            return Shape(1 if alone else self._most(spread), limit, math.inf)
+            return Shape(self._most(spread), limit, math.inf)
         if not self._count:
             return Shape(min(limit, 1 + self._lead // spread), limit, 2 * SECONDS)
         rounds = self._rounds(spread)
@@ -110,13 +107,23 @@ class Sizes:
         most = min(self._most(spread), _GROWTH * self._count)
         return Shape(max(int(min(count, most)), 1), limit, max(2 * SECONDS, rounds * self._latency))
 
-    def fair(self, shape: Shape, left: float) -> int:
-        """Return how many items a chunk is to have when so many are left, itself included: its part of them at most.
+    def fair(self, shape: Shape, left: float, chunks: int, used: int) -> int:
+        """Return how many items a chunk of this shape is to have: its part of those that are left.
 
         So the last chunks are small, and end at about the same time. It is guided self-scheduling (Polychronopoulos and
         Kuck, 1987), with the limits of the chunks in the place of the processors.
+
+        Args:
+            shape: What it would be.
+            left: Items that are left, those of this chunk among them.
+            chunks: How many more can be sent now, with this one.
+            used: How many items are in flight.
         """
-        part = max(left * shape.limit / self._limit, shape.limit, shape.items / _LEAST_PART)
+        if self._paced:
+            flow = (used + left) / self._latency if self._latency else math.inf if self._count else 0
+            part = max(left / chunks, flow / _PER_SECOND, 1)
+        else:
+            part = max(left * shape.limit / self._limit, shape.limit, shape.items / _LEAST_PART)
         return math.ceil(min(part, shape.items))
 
     def _rounds(self, spread: int) -> float:
