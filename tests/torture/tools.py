@@ -248,7 +248,7 @@ class Points:
 
     def attempt(self, fn, where):
         self.count += 1
-        if self.count % 50 == 0:
+        if self.count % 500 == 0:
             gc.collect()  # loops that have ended are cycles, and `all_tasks` walks over their tasks too
         try:
             fn()
