@@ -262,6 +262,7 @@ async def test_bad_input_is_refused_at_the_call_before_anything_has_started(name
     refuse(name, parameter, make, error, shown)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("name", "parameter", "make", "error", "shown"), ROWS)
 def test_also_where_no_loop_runs(name, parameter, make, error, shown):
     with testing.check_leaks():

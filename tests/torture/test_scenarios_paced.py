@@ -1,11 +1,13 @@
 """Every scenario of the torture suite, on paco under limit objects: and no permit is lost, or given twice.
 
 Each scenario meets one kind of limit, the kinds taking turns; with ``PACO_TEST_LIMITS=all`` in the environment, all.
+Each of those Pythons that do not run all tests has another third of the scenarios.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 
 import pytest
 
@@ -15,7 +17,12 @@ from tests.torture.paced import KINDS, paced, permits_out
 LANE = lane("asyncio")
 ALL = os.environ.get("PACO_TEST_LIMITS") == "all"
 CASES = [
-    pytest.param(scenario, kind, id=f"{scenario.area}: {scenario.name}: {kind}")
+    pytest.param(
+        scenario,
+        kind,
+        id=f"{scenario.area}: {scenario.name}: {kind}",
+        marks=[pytest.mark.once] if (number // len(KINDS) + sys.version_info.minor) % 3 else [],
+    )
     for number, scenario in enumerate(scenarios())
     for turn, kind in enumerate(KINDS)
     if ALL or number % len(KINDS) == turn

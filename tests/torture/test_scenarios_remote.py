@@ -1,14 +1,16 @@
 """The scenarios of the torture suite, on paco with its items elsewhere.
 
 On virtual time, in workers that are only pretended: each meets one of the two ways in which items travel, in turns, and
-of those that take long one in three is run; with ``PACO_TEST_REMOTE=all`` in the environment, all in both ways. In real
-processes and in a Dask cluster: those whose items share nothing with what watches them.
+of those that take long one in three is run; with ``PACO_TEST_REMOTE=all`` in the environment, all in both ways. Each of
+those Pythons that do not run all tests has another third of them. In real processes and in a Dask cluster: those whose
+items share nothing with what watches them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import warnings
 
 import pytest
@@ -50,7 +52,12 @@ def ways(number, scenario):
 
 
 CASES = [
-    pytest.param(scenario, way, id=f"{scenario.area}: {scenario.name}: {way.name}")
+    pytest.param(
+        scenario,
+        way,
+        id=f"{scenario.area}: {scenario.name}: {way.name}",
+        marks=[pytest.mark.once] if (number // 2 + sys.version_info.minor) % 3 else [],
+    )
     for number, scenario in enumerate(scenarios())
     for way in ways(number, scenario)
 ]
