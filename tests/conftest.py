@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
+from hypothesis import is_hypothesis_test
 
 from paco import testing
 
 pytest_plugins = ["paco.testing"]
 
 POINTS = "cancellation points"
+TORTURE = Path(__file__).parent / "torture"
+#: By this, processes that a measured one starts are measured too.
+MEASURES = "COVERAGE_PROCESS_CONFIG"
 
 
 @pytest.fixture
@@ -29,3 +36,26 @@ def pytest_terminal_summary(terminalreporter):
     points = [value for report in reports for name, value in report.user_properties if name == POINTS]
     if points:
         terminalreporter.write_line(f"{POINTS}: {sum(points):,}, passed without a leak, and none was swallowed")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Have no coverage measured of what runs the same code many times, nor of laws, whose examples are drawn anew.
+
+    It would take most of the time of the suite, and tell nothing: what they run, the other tests run too.
+    """
+    for item in items:
+        law, once = is_hypothesis_test(getattr(item, "obj", None)), item.get_closest_marker("once")
+        if law or (once and not item.get_closest_marker("cover")) or item.path.is_relative_to(TORTURE):
+            item.add_marker(pytest.mark.no_cover)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    """Have the processes that such a test starts not measured either."""
+    measures = os.environ.pop(MEASURES, None) if item.get_closest_marker("no_cover") else None
+    try:
+        return (yield)
+    finally:
+        if measures is not None:
+            os.environ[MEASURES] = measures

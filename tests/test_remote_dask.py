@@ -20,6 +20,7 @@ from paco.remote._dask import Cluster
 pytestmark = [
     pytest.mark.realtime,
     pytest.mark.once,
+    pytest.mark.cover,
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
