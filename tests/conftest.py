@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,24 @@ def cancel_at_every_step(record_property):
         return points
 
     return cancel
+
+
+@pytest.fixture
+def folder(request, tmp_path, monkeypatch):
+    """Return a folder to run the command in, with the `FILES` of the module; what is imported from it is forgotten."""
+    for name, text in request.module.FILES.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    monkeypatch.delenv("CI", raising=False)
+    importlib.invalidate_caches()
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        places = [getattr(sys.modules[name], "__file__", None), *getattr(sys.modules[name], "__path__", [])]
+        if any(place and Path(place).is_relative_to(tmp_path) for place in places):
+            del sys.modules[name]
 
 
 def pytest_terminal_summary(terminalreporter):

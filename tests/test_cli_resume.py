@@ -19,7 +19,7 @@ from paco._cli._resume import Earlier, again
 from paco._records._function import Maker
 from paco.journal import JournalError
 
-pytestmark = pytest.mark.realtime
+pytestmark = [pytest.mark.realtime, pytest.mark.usefixtures("folder")]
 
 JOBS = """
 import pathlib
@@ -54,16 +54,7 @@ async def slow(item):
 
 number = 7
 """
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    (tmp_path / "jobs.py").write_text(JOBS)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", sys.path[:])
-    importlib.invalidate_caches()
-    yield tmp_path
-    sys.modules.pop("jobs", None)
+FILES = {"jobs.py": JOBS}
 
 
 @pytest.fixture
