@@ -475,6 +475,7 @@ async def test_an_error_in_closing_the_source_does_not_hide_the_first_one():
 
 
 @pytest.mark.realtime
+@pytest.mark.no_cover
 async def test_a_timer_beside_items_that_never_suspend_is_not_late():
     async def lateness(timer_of):
         worst, start = 0.0, time.perf_counter()
