@@ -240,6 +240,9 @@ def judge_end(task, hits, *, counted):
         assert task.cancelling() == hits, f"cancelling() is {task.cancelling()} after {hits} cancellations"
 
 
+_attempts = itertools.count(1)
+
+
 class Points:
     """The points at which something was tried, and those at which it went wrong."""
 
@@ -248,7 +251,7 @@ class Points:
 
     def attempt(self, fn, where):
         self.count += 1
-        if self.count % 500 == 0:
+        if next(_attempts) % 500 == 0:
             gc.collect()  # loops that have ended are cycles, and `all_tasks` walks over their tasks too
         try:
             fn()
@@ -275,8 +278,11 @@ def at_every_step(lane, make, *, gaps=(None,), counted=False, joined=True):
 
     def one(ticker, first):
         work, demand = make()
-        lane.run(lambda: cancelled_by(ticker, work, first=first, joined=joined))
-        judge_end(ticker.task, ticker.hits, counted=counted)
+        try:
+            lane.run(lambda: cancelled_by(ticker, work, first=first, joined=joined))
+            judge_end(ticker.task, ticker.hits, counted=counted)
+        finally:
+            ticker.task = None  # its error has the frames that lead back to it
         demand()
 
     for gap, first in itertools.product(gaps, [True, False]):
