@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
+import os
+import sys
+from pathlib import Path
+
 import pytest
+from hypothesis import is_hypothesis_test
 
 from paco import testing
 
 pytest_plugins = ["paco.testing"]
 
 POINTS = "cancellation points"
+TORTURE = Path(__file__).parent / "torture"
+#: By this, processes that a measured one starts are measured too.
+MEASURES = "COVERAGE_PROCESS_CONFIG"
 
 
 @pytest.fixture
@@ -23,9 +32,50 @@ def cancel_at_every_step(record_property):
     return cancel
 
 
+@pytest.fixture
+def folder(request, tmp_path, monkeypatch):
+    """Return a folder to run the command in, with the `FILES` of the module; what is imported from it is forgotten."""
+    for name, text in request.module.FILES.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    monkeypatch.delenv("CI", raising=False)
+    importlib.invalidate_caches()
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        places = [getattr(sys.modules[name], "__file__", None), *getattr(sys.modules[name], "__path__", [])]
+        if any(place and Path(place).is_relative_to(tmp_path) for place in places):
+            del sys.modules[name]
+
+
 def pytest_terminal_summary(terminalreporter):
     """Tell the points of the tests that passed; in the reports, so that they arrive from other processes too."""
     reports = terminalreporter.stats.get("passed", [])
     points = [value for report in reports for name, value in report.user_properties if name == POINTS]
     if points:
         terminalreporter.write_line(f"{POINTS}: {sum(points):,}, passed without a leak, and none was swallowed")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Have no coverage measured of what runs the same code many times, nor of laws, whose examples are drawn anew.
+
+    It would take most of the time of the suite, and tell nothing: what they run, the other tests run too.
+    """
+    for item in items:
+        law, once = is_hypothesis_test(getattr(item, "obj", None)), item.get_closest_marker("once")
+        if law or (once and not item.get_closest_marker("cover")) or item.path.is_relative_to(TORTURE):
+            item.add_marker(pytest.mark.no_cover)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    """Have the processes that such a test starts not measured either."""
+    measures = os.environ.pop(MEASURES, None) if item.get_closest_marker("no_cover") else None
+    try:
+        return (yield)
+    finally:
+        if measures is not None:
+            os.environ[MEASURES] = measures

@@ -262,10 +262,12 @@ async def test_bad_input_is_refused_at_the_call_before_anything_has_started(name
     refuse(name, parameter, make, error, shown)
 
 
-@pytest.mark.parametrize(("name", "parameter", "make", "error", "shown"), ROWS)
-def test_also_where_no_loop_runs(name, parameter, make, error, shown):
-    with testing.check_leaks():
-        refuse(name, parameter, make, error, shown)
+@pytest.mark.parametrize("name", dict.fromkeys(row.values[0] for row in ROWS))
+def test_also_where_no_loop_runs(name):
+    for row in ROWS:
+        if row.values[0] == name:
+            with testing.check_leaks():
+                refuse(*row.values)
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ import paco
 from paco._cli import _run, _writer, main
 from paco._cli._stop import Interrupts
 
-pytestmark = pytest.mark.realtime
+pytestmark = [pytest.mark.realtime, pytest.mark.usefixtures("folder")]
 
 JOBS = """
 import asyncio, signal
@@ -107,22 +107,7 @@ async def late():
         await asyncio.sleep(0)
     await asyncio.sleep(3600)
 """
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    """A folder of its own to run in, forgotten afterwards."""
-    (tmp_path / "jobs.py").write_text(JOBS)
-    (tmp_path / "three.txt").write_text("1\n2\n3\n")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", sys.path[:])
-    monkeypatch.delenv("CI", raising=False)
-    importlib.invalidate_caches()
-    before = set(sys.modules)
-    yield tmp_path
-    for name in set(sys.modules) - before:
-        if not name.startswith("paco."):
-            del sys.modules[name]
+FILES = {"jobs.py": JOBS, "three.txt": "1\n2\n3\n"}
 
 
 def paco_map(*words):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
-import sys
 from types import SimpleNamespace
 
 import pytest
@@ -15,6 +13,8 @@ from paco._cli._pace import limit_of, retry_on, too_many
 from paco._cli._summary import summary
 from paco._cli._tally import Tally
 from paco._cli._words import rate
+
+pytestmark = pytest.mark.usefixtures("folder")
 
 JOBS = """
 import asyncio
@@ -40,16 +40,7 @@ def again(error):
 def broken(error):
     raise RuntimeError
 """
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    (tmp_path / "jobs.py").write_text(JOBS)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", sys.path[:])
-    importlib.invalidate_caches()
-    yield tmp_path
-    sys.modules.pop("jobs", None)
+FILES = {"jobs.py": JOBS}
 
 
 class Status(Exception):

@@ -54,13 +54,7 @@ async def thread(item):
 async def large(item):
     return "x" * 100_000
 '''
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    (tmp_path / "jobs.py").write_text(JOBS)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+FILES = {"jobs.py": JOBS}
 
 
 @pytest.fixture

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import json
 import os
-import sys
 import time
 from datetime import UTC, datetime
 
@@ -17,7 +15,7 @@ from paco._places import Ran
 from paco.remote._calls import Calling, Calls
 from paco.remote._host import called
 
-pytestmark = pytest.mark.realtime
+pytestmark = [pytest.mark.realtime, pytest.mark.usefixtures("folder")]
 
 JOBS = """
 import asyncio, os, threading
@@ -43,17 +41,7 @@ async def locked():
 
     yield get
 """
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    (tmp_path / "distant_jobs.py").write_text(JOBS)
-    (tmp_path / "in.txt").write_text("".join(f"{number}\n" for number in range(100)))
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", sys.path[:])
-    importlib.invalidate_caches()
-    yield tmp_path
-    sys.modules.pop("distant_jobs", None)
+FILES = {"distant_jobs.py": JOBS, "in.txt": "".join(f"{number}\n" for number in range(100))}
 
 
 @pytest.mark.parametrize("more", [[], ["--retries", "1"], ["--rate", "2000/s"], ["--limit", "0"]], ids=" ".join)

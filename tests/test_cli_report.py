@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import sys
 
@@ -10,7 +9,7 @@ import pytest
 
 from paco._cli import main
 
-pytestmark = pytest.mark.realtime
+pytestmark = [pytest.mark.realtime, pytest.mark.usefixtures("folder")]
 
 JOBS = """
 import asyncio
@@ -21,17 +20,7 @@ async def odd(item):
         raise ValueError("<b>two</b>")
     return item
 """
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    (tmp_path / "jobs.py").write_text(JOBS)
-    (tmp_path / "items.txt").write_text("1\n2\n3\n")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", sys.path[:])
-    importlib.invalidate_caches()
-    yield tmp_path
-    sys.modules.pop("jobs", None)
+FILES = {"jobs.py": JOBS, "items.txt": "1\n2\n3\n"}
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from paco._cli._resume import Earlier, again
 from paco._records._function import Maker
 from paco.journal import JournalError
 
-pytestmark = pytest.mark.realtime
+pytestmark = [pytest.mark.realtime, pytest.mark.usefixtures("folder")]
 
 JOBS = """
 import pathlib
@@ -54,16 +54,7 @@ async def slow(item):
 
 number = 7
 """
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    (tmp_path / "jobs.py").write_text(JOBS)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", sys.path[:])
-    importlib.invalidate_caches()
-    yield tmp_path
-    sys.modules.pop("jobs", None)
+FILES = {"jobs.py": JOBS}
 
 
 @pytest.fixture
@@ -324,6 +315,7 @@ def test_an_output_that_another_run_writes_is_refused(run, folder):
     assert err == "paco: out.jsonl is being written by another run; wait for it to end, or name another file\n"
 
 
+@pytest.mark.no_cover
 def test_what_is_remembered_takes_little_memory(folder):
     with (folder / "out.jsonl").open("w") as file:
         for number in range(20_000):

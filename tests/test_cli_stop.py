@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import importlib
 import json
 import os
 import sys
@@ -16,6 +15,8 @@ from paco._cli._halting import Halting
 from paco._cli._order import InOrder
 from paco._cli._tally import Tally
 from paco._cli._words import Halt, duration, halt
+
+pytestmark = pytest.mark.usefixtures("folder")
 
 JOBS = """
 import asyncio, signal
@@ -65,18 +66,11 @@ async def reverse_and_stop(item):
 async def add(a, b=0, c=0):
     return a + b + c
 """
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    (tmp_path / "jobs.py").write_text(JOBS)
-    (tmp_path / "items.txt").write_text("".join(f"{number}\n" for number in range(1, 101)))
-    (tmp_path / "three.txt").write_text("1\n2\n3\n")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", sys.path[:])
-    importlib.invalidate_caches()
-    yield tmp_path
-    sys.modules.pop("jobs", None)
+FILES = {
+    "jobs.py": JOBS,
+    "items.txt": "".join(f"{number}\n" for number in range(1, 101)),
+    "three.txt": "1\n2\n3\n",
+}
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import importlib
 import sys
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
@@ -15,6 +14,8 @@ from paco._cli import _target
 from paco._cli._errors import ClosingError, CommandError
 from paco._cli._function import open_target
 from paco._cli._target import find_target
+
+pytestmark = pytest.mark.usefixtures("folder")
 
 JOBS = """
 import asyncio
@@ -32,22 +33,7 @@ class Client:
 client = Client()
 URLS = ["a"]
 """
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    """A folder of its own to import from, forgotten afterwards."""
-    (tmp_path / "jobs.py").write_text(JOBS)
-    (tmp_path / "pack").mkdir()
-    (tmp_path / "pack" / "__init__.py").touch()
-    (tmp_path / "pack" / "inner.py").write_text("async def f(item): ...\n")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", sys.path[:])
-    importlib.invalidate_caches()
-    before = dict(sys.modules)
-    yield tmp_path
-    for name in set(sys.modules) - set(before):
-        del sys.modules[name]
+FILES = {"jobs.py": JOBS, "pack/__init__.py": "", "pack/inner.py": "async def f(item): ...\n"}
 
 
 def refused(target):

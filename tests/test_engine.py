@@ -59,6 +59,7 @@ def shapes(items):
     }
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("fn", [same, sleepy, Probe(lambda item: item, takes=lambda item: 5 - item % 5)])
 @pytest.mark.parametrize("limit", [0, 1, 2, 3, 10, 10**9])
 @pytest.mark.parametrize("shape", shapes([]))
@@ -474,6 +475,7 @@ async def test_an_error_in_closing_the_source_does_not_hide_the_first_one():
 
 
 @pytest.mark.realtime
+@pytest.mark.no_cover
 async def test_a_timer_beside_items_that_never_suspend_is_not_late():
     async def lateness(timer_of):
         worst, start = 0.0, time.perf_counter()
@@ -717,6 +719,7 @@ async def test_a_consumer_that_has_taken_all_gets_the_next_window_in_the_next_tu
     assert len(await Clock().beside(consume())) < 100 / limit + 10
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("kind", ["each", "ordered", "completed"])
 async def test_streaming_takes_constant_memory(kind):
     def source(count):

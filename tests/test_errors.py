@@ -6,6 +6,7 @@ import asyncio
 import gc
 import itertools
 import traceback
+import weakref
 
 import pytest
 
@@ -404,3 +405,23 @@ def test_a_run_that_is_collected_with_its_loop_says_nothing_more(caplog):
     assert {record.getMessage().partition("\n")[0] for record in caplog.records} <= {
         "Task was destroyed but it is pending!"
     }
+
+
+async def test_a_cancellation_that_was_handled_is_freed_at_once():
+    kept = []
+
+    async def caller():
+        try:
+            await paco.map(Probe(lambda item: item, takes=100), range(5), limit=2)
+        except asyncio.CancelledError as error:
+            kept.append(weakref.ref(error))
+
+    running = asyncio.ensure_future(caller())
+    await asyncio.sleep(1)
+    gc.disable()
+    try:
+        running.cancel()
+        await running
+        assert [cancelled() for cancelled in kept] == [None]
+    finally:
+        gc.enable()

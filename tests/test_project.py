@@ -58,6 +58,7 @@ def imports(path: Path) -> set[tuple[str, bool]]:
     return found
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
 def test_a_module_imports_only_from_modules_above_it(path):
     here = layer(path)
@@ -71,6 +72,7 @@ SCHEDULES = {"create_task", "ensure_future"}
 SCHEDULES_OF_ASYNCIO = {"Task", "TaskGroup", "as_completed", "gather", "wait_for"}
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
 def test_tasks_are_created_in_one_place(path):
     if layer(path) in {"_nursery", "testing", "_cli"}:
@@ -85,6 +87,7 @@ def test_tasks_are_created_in_one_place(path):
             assert not names & (SCHEDULES | SCHEDULES_OF_ASYNCIO), f"line {node.lineno}: {names}"
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
 def test_a_module_has_at_most_400_lines(path):
     lines = path.read_text("utf-8").count("\n")

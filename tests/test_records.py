@@ -182,6 +182,7 @@ def test_an_index_is_a_dict_that_knows_what_was_asked(pairs):
     assert index.ask(b"\1" * 16) == ((b"\1" * 16) in asked, model.get(b"\1" * 16, NOWHERE))
 
 
+@pytest.mark.once
 def test_an_index_takes_at_most_40_bytes_for_each_key_and_forgets_none():
     index = Index()
     keys = [digest(b"%d" % number, 0, 16) for number in range(60_000)]

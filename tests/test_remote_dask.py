@@ -22,6 +22,7 @@ from paco.remote._host import called
 pytestmark = [
     pytest.mark.realtime,
     pytest.mark.once,
+    pytest.mark.cover,
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]

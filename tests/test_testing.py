@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import inspect
 import logging
 import math
 import os
@@ -820,6 +821,14 @@ def test_tests_of_other_plugins_are_left_alone(marker):
     assert pytest_pyfunc_call(item(naps, marker)) is None
     assert pytest_pyfunc_call(item(naps)) is True
     assert pytest_pyfunc_call(item(lambda: None)) is None
+
+
+def test_an_async_law_gets_a_fresh_loop_for_each_example():
+    law = SimpleNamespace(hypothesis=SimpleNamespace(inner_test=naps))
+    assert pytest_pyfunc_call(item(law)) is None
+    assert not inspect.iscoroutinefunction(law.hypothesis.inner_test)
+    law.hypothesis.inner_test()
+    law.hypothesis.inner_test()
 
 
 @needs_eager_tasks

@@ -117,8 +117,10 @@ class Failure:
             add_note(cancelled, f"paco.{self._name}: cancelled while it was failing with {shorten(first)}")
         if late:
             add_note(cancelled, late)
-        del first
-        raise cancelled
+        try:
+            raise cancelled
+        finally:
+            del first, cancelled
 
     def report(self, loop: asyncio.AbstractEventLoop) -> None:
         """Tell the event loop of errors that nobody is there to receive."""

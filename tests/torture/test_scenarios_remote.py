@@ -1,8 +1,9 @@
 """The scenarios of the torture suite, on paco with its items elsewhere.
 
 On virtual time, in workers that are only pretended: each meets one of the two ways in which items travel, in turns, and
-of those that take long one in three is run; with ``PACO_TEST_REMOTE=all`` in the environment, all in both ways. In real
-processes and in a Dask cluster: those whose items share nothing with what watches them.
+of those that take long one in three is run; with ``PACO_TEST_REMOTE=all`` in the environment, all in both ways. Where
+`./dev test` finds several Pythons, each has its share of them. In real processes and in a Dask cluster: those whose items
+share nothing with what watches them.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import pytest
 from paco.remote import Workers
 from tests.torture.kit import Lane, NotThere, lane, scenarios
 from tests.torture.remote import APART, IN_CHUNKS, ONE_BY_ONE, copy_nothing, remote
+from tests.torture.tools import falls_here
 
 LANE = lane("asyncio")
 REAL = Lane("real time", asyncio.new_event_loop)
@@ -53,6 +55,7 @@ CASES = [
     pytest.param(scenario, way, id=f"{scenario.area}: {scenario.name}: {way.name}")
     for number, scenario in enumerate(scenarios())
     for way in ways(number, scenario)
+    if falls_here(number // 2)
 ]
 IN_PROCESSES = [scenario for scenario in scenarios() if title(scenario) in APART]
 #: One form and case of each, and none of many runs: a cluster takes longer.

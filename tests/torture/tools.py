@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
+import os
 from collections import Counter
 from contextlib import asynccontextmanager
 
@@ -240,6 +241,15 @@ def judge_end(task, hits, *, counted):
         assert task.cancelling() == hits, f"cancelling() is {task.cancelling()} after {hits} cancellations"
 
 
+def falls_here(number):
+    """Say whether a case is run: all are, unless `./dev test` divides them among the Pythons that it has found."""
+    share, shares = map(int, os.environ.get("PACO_TEST_SHARE", "0/1").split("/"))
+    return number % shares == share
+
+
+_attempts = itertools.count(1)
+
+
 class Points:
     """The points at which something was tried, and those at which it went wrong."""
 
@@ -248,7 +258,7 @@ class Points:
 
     def attempt(self, fn, where):
         self.count += 1
-        if self.count % 50 == 0:
+        if next(_attempts) % 500 == 0:
             gc.collect()  # loops that have ended are cycles, and `all_tasks` walks over their tasks too
         try:
             fn()
@@ -275,8 +285,11 @@ def at_every_step(lane, make, *, gaps=(None,), counted=False, joined=True):
 
     def one(ticker, first):
         work, demand = make()
-        lane.run(lambda: cancelled_by(ticker, work, first=first, joined=joined))
-        judge_end(ticker.task, ticker.hits, counted=counted)
+        try:
+            lane.run(lambda: cancelled_by(ticker, work, first=first, joined=joined))
+            judge_end(ticker.task, ticker.hits, counted=counted)
+        finally:
+            ticker.task = None  # its error has the frames that lead back to it
         demand()
 
     for gap, first in itertools.product(gaps, [True, False]):
