@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
@@ -59,7 +60,7 @@ def pytest_terminal_summary(terminalreporter):
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
     """Have no coverage measured of what runs the same code many times, nor of laws, whose examples are drawn anew.
 
     It would take most of the time of the suite, and tell nothing: what they run, the other tests run too.
@@ -68,6 +69,15 @@ def pytest_collection_modifyitems(items):
         law, once = is_hypothesis_test(getattr(item, "obj", None)), item.get_closest_marker("once")
         if law or (once and not item.get_closest_marker("cover")) or item.path.is_relative_to(TORTURE):
             item.add_marker(pytest.mark.no_cover)
+    elsewhere = {item for item in items if item.get_closest_marker("realtime") and runs_elsewhere(item.nodeid)}
+    config.hook.pytest_deselected(items=elsewhere)
+    items[:] = [item for item in items if item not in elsewhere]
+
+
+def runs_elsewhere(name):
+    """Say whether another Python has this test: the main one has all, the others divide them (see `./dev test`)."""
+    share, shares = map(int, os.environ.get("PACO_TEST_SHARE", "0/1").split("/"))
+    return share > 0 and zlib.crc32(name.encode()) % (shares - 1) != share - 1
 
 
 @pytest.hookimpl(wrapper=True)

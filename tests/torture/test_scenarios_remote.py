@@ -2,8 +2,8 @@
 
 On virtual time, in workers that are only pretended: each meets one of the two ways in which items travel, in turns, and
 of those that take long one in three is run; with ``PACO_TEST_REMOTE=all`` in the environment, all in both ways. Where
-`./dev test` finds several Pythons, each has its share of them. In real processes and in a Dask cluster: those whose items
-share nothing with what watches them.
+`./dev test` finds several Pythons, each has its share. In real processes and in a Dask cluster: those whose items share
+nothing with what watches them.
 """
 
 from __future__ import annotations
