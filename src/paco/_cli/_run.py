@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import paco
 from paco._cli._elsewhere import elsewhere
 from paco._cli._errors import ClosingError, describe
+from paco._cli._garbage import collected_seldom
 from paco._cli._halting import Halting
 from paco._cli._order import AsFinished, InOrder
 from paco._cli._output import STDOUT, is_regular
@@ -128,7 +129,8 @@ class _Run:
             async with elsewhere(function, self._limit, options) as place:
                 self._workers = place.workers
                 self._progress.place(place.workers)
-                await self._run_all(place, output)
+                with collected_seldom():
+                    await self._run_all(place, output)
 
     async def _run_all(self, place: Place, output: Output) -> None:
         options = self._job.options

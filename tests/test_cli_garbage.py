@@ -1,0 +1,60 @@
+"""The command has garbage collected less often while items run, and puts everything back."""
+
+from __future__ import annotations
+
+import gc
+import json
+
+import pytest
+
+from paco._cli import main
+from paco._cli._garbage import collected_seldom
+
+FILES = {
+    "jobs.py": """
+import gc
+
+async def collection(item):
+    return [gc.get_freeze_count() > 1000, gc.get_threshold()[0]]
+"""
+}
+
+
+@pytest.fixture(autouse=True)
+def as_python_has_it():
+    """Have nothing exempt, and the collections of a fresh Python."""
+    thresholds = gc.get_threshold()
+    gc.unfreeze()
+    gc.set_threshold(700, 10, 10)
+    yield
+    gc.set_threshold(*thresholds)
+
+
+@pytest.mark.realtime
+def test_while_items_run_what_was_there_is_exempt_and_what_is_new_is_looked_at_seldom(folder):
+    assert main(["map", "jobs:collection", "jobs.py", "--head", "1", "--output", "out.jsonl"]) == 0
+    record = json.loads((folder / "out.jsonl").read_text())
+    assert record["result"] == [True, 10_000]
+    assert (gc.get_freeze_count(), gc.get_threshold()) == (0, (700, 10, 10))
+
+
+def test_everything_is_put_back_after_an_error():
+    with pytest.raises(KeyError), collected_seldom():
+        raise KeyError
+    assert (gc.get_freeze_count(), gc.get_threshold()) == (0, (700, 10, 10))
+
+
+@pytest.mark.parametrize("threshold", [0, 50_000])
+def test_who_has_turned_collection_off_or_made_it_rare_keeps_that(threshold):
+    gc.set_threshold(threshold, 10, 10)
+    with collected_seldom():
+        assert gc.get_threshold()[0] == threshold
+    assert gc.get_threshold()[0] == threshold
+
+
+def test_what_somebody_has_exempted_stays_so():
+    gc.freeze()
+    with collected_seldom():
+        pass
+    assert gc.get_freeze_count() > 0
+    gc.unfreeze()
