@@ -136,12 +136,12 @@ def state_of(meter: Meter) -> list[Part]:
         (per_second(meter.rate()), ""),
         (f"{flight} in flight", ""),
         *_outcomes(meter),
-        (crew(run.workers), ""),
+        (count_of_workers(run.workers), ""),
         (meter.waited(), "dim"),
     )
 
 
-def crew(workers: Mapping[str, Worker]) -> str:
+def count_of_workers(workers: Mapping[str, Worker]) -> str:
     """Return ``2 workers, 1 lost``; nothing where there are none."""
     lost = sum(worker.lost for worker in workers.values())
     count = len(workers) - lost

@@ -7,9 +7,9 @@ import enum
 import json
 from typing import TYPE_CHECKING
 
-from paco._cli._crew import Crew
 from paco._cli._summary import summary
 from paco._cli._view import View
+from paco._cli._workers import WorkerLines
 from paco._console import fit
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Progress:
 
     def place(self, workers: Mapping[str, events.Worker] | None) -> None:
         """Show those who have the items as well; ``None`` for this process."""
-        self._view.crew = None if workers is None else Crew(workers)
+        self._view.workers = None if workers is None else WorkerLines(workers)
 
     def watch(self, event: events.RunStarted) -> None:
         """Hear of the run, which knows what it waits for."""

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     import paco
     from paco import events
-    from paco._cli._crew import Crew
     from paco._cli._tally import Tally
+    from paco._cli._workers import WorkerLines
 
     #: Puts a text into a style.
     Style: TypeAlias = Callable[[str, str], str]
@@ -74,7 +74,7 @@ class View:
         #: The run, which knows what it waits for.
         self.run: events.Run | None = None
         #: Those who have the items, by their names; ``None`` for this process.
-        self.crew: Crew | None = None
+        self.workers: WorkerLines | None = None
 
     def look(self, now: float) -> None:
         """Note how far it is."""
@@ -82,8 +82,8 @@ class View:
         self._samples.append(_Sample(now, self._tally.done, waited))
         while self._samples[0].time < now - _WINDOW and len(self._samples) > 2:  # noqa: PLR2004 - that makes a rate
             self._samples.popleft()
-        if self.crew is not None:
-            self.crew.look(now)
+        if self.workers is not None:
+            self.workers.look(now)
 
     def _rate(self) -> float:
         first, last = self._samples[0], self._samples[-1]
@@ -130,7 +130,7 @@ class View:
             (f"{self._flight()} in flight", ""),
             (far.eta, ""),
             (self._waiting(), ""),
-            ("" if self.crew is None else self.crew.summary(), ""),
+            ("" if self.workers is None else self.workers.summary(), ""),
         )
         return _joined(parts, width, style, 2, "  ")
 
@@ -149,7 +149,7 @@ class View:
         retried = f"retried {tally.retried:,}" if tally.retried else ""
         long = _said(*times, (retried, ""), (self._waiting(), "bold"))
         lines = [self._head(width, style), *(_joined(parts, width, style, 3, "  ") for parts in (pace, long))]
-        return [*filter(None, lines), *(self.crew.lines(width, style) if self.crew is not None else [])]
+        return [*filter(None, lines), *(self.workers.lines(width, style) if self.workers is not None else [])]
 
     def _head(self, width: int, style: Style) -> str:
         far = self._far()
@@ -179,7 +179,7 @@ class View:
             "rate": round(rate, 3),
             "eta": round(left / rate, 1) if left is not None and rate else None,
             **{f"p{percent}": round(tally.quantile(percent), 6) for percent in _QUANTILES},
-            **({} if self.crew is None else {"workers": self.crew.facts()}),
+            **({} if self.workers is None else {"workers": self.workers.facts()}),
         }
 
 

@@ -53,7 +53,8 @@ class Work:
         values: bool,
         retried: bool,
     ) -> None:
-        self._function, _, _, self._last = place
+        self._function = place.function
+        self._last = place.last
         self._retried = retried
         self._output = output
         self._tally = tally

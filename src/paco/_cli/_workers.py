@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from paco._console import fit
 from paco._figures import per_second
-from paco._meter import crew
+from paco._meter import count_of_workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +26,7 @@ class _Sample(NamedTuple):
     lost: set[str]
 
 
-class Crew:
+class WorkerLines:
     """Workers in words.
 
     Args:
@@ -52,7 +52,7 @@ class Crew:
 
     def summary(self) -> str:
         """Return ``2 workers, 1 lost``; nothing before there are any."""
-        return crew(self._workers)
+        return count_of_workers(self._workers)
 
     def lines(self, width: int, style: Callable[[str, str], str]) -> list[str]:
         """Return a line for each of the first, and one for the others; those that have been lost are the last."""
