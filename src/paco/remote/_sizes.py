@@ -111,7 +111,8 @@ class Sizes:
         """Return how many items a chunk of this shape is to have: its part of those that are left.
 
         So the last chunks are small, and end at about the same time. It is guided self-scheduling (Polychronopoulos and
-        Kuck, 1987), with the limits of the chunks in the place of the processors.
+        Kuck, 1987), with the limits of the chunks in the place of the processors. What is to start at once is divided
+        evenly, but not into more than a thousand chunks a second.
 
         Args:
             shape: What it would be.
@@ -120,11 +121,16 @@ class Sizes:
             used: How many items are in flight.
         """
         if self._paced:
-            flow = (used + left) / self._latency if self._latency else math.inf if self._count else 0
-            part = max(left / chunks, flow / _PER_SECOND, 1)
+            part = max(left / chunks, self._flow(used + left) / _PER_SECOND, 1)
         else:
             part = max(left * shape.limit / self._limit, shape.limit, shape.items / _LEAST_PART)
         return math.ceil(min(part, shape.items))
+
+    def _flow(self, items: float) -> float:
+        """Return how many of so many items at once end in a second; 0 before any has."""
+        if not self._count:
+            return 0
+        return items / self._latency if self._latency else math.inf
 
     def _rounds(self, spread: int) -> float:
         """Return how many items are to run one after the other in a chunk."""
