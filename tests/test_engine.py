@@ -596,6 +596,10 @@ class Clock:
     async def take(self, cost):
         self.time += cost
 
+    async def take_and_wait(self, cost):
+        self.time += cost
+        await asyncio.sleep(0)
+
     async def beside(self, *runs):
         """Return how long each turn takes beside these runs."""
 
@@ -614,13 +618,8 @@ class Clock:
 @pytest.mark.parametrize(("cost", "limit", "per_item"), [(1e-6, 4, 1 / 4), (1e-3, 4, 2 / 4), (1e-3, 1, 1)])
 async def test_only_slow_items_beside_others_are_put_off_by_a_turn(monkeypatch, cost, limit, per_item):
     clock = Clock()
-
-    async def take(cost):
-        clock.time += cost
-        await asyncio.sleep(0)
-
     go_by(monkeypatch, clock.look)
-    turns = len(await clock.beside(paco.each(take, [cost] * 4000, limit=limit)))
+    turns = len(await clock.beside(paco.each(clock.take_and_wait, [cost] * 4000, limit=limit)))
     assert 0 <= turns - per_item * 4000 < 10
 
 
@@ -629,49 +628,29 @@ async def test_quick_items_that_are_suspended_need_no_look_at_the_clock_each_how
     monkeypatch, limit
 ):
     clock = Clock()
-
-    async def take(item):
-        clock.time += 1e-6
-        await asyncio.sleep(0)
-
     go_by(monkeypatch, clock.look)
-    await paco.each(take, range(4000), limit=limit)
+    await paco.each(clock.take_and_wait, [1e-6] * 4000, limit=limit)
     assert clock.looks < 4000 / 64 * 2 + 50
 
 
 async def test_slow_items_that_are_started_in_batches_need_a_look_at_the_clock_for_a_batch(monkeypatch):
     clock = Clock()
-
-    async def take(item):
-        clock.time += 1e-3
-        await asyncio.sleep(0)
-
     go_by(monkeypatch, clock.look)
-    await paco.each(take, range(4000), limit=20)
+    await paco.each(clock.take_and_wait, [1e-3] * 4000, limit=20)
     assert clock.looks < 4000 / 10
 
 
 async def test_items_that_turn_out_to_be_quick_are_started_in_batches_no_longer(monkeypatch):
     clock = Clock()
-
-    async def take(cost):
-        clock.time += cost
-        await asyncio.sleep(0)
-
     go_by(monkeypatch, clock.look)
-    turns = len(await clock.beside(paco.each(take, [1e-3] * 400 + [1e-6] * 4000, limit=4)))
+    turns = len(await clock.beside(paco.each(clock.take_and_wait, [1e-3] * 400 + [1e-6] * 4000, limit=4)))
     assert turns < 400 * 2 / 4 + 4000 / 4 + 20
 
 
 async def test_slow_items_that_a_limit_object_lets_in_one_by_one_are_not_put_off(monkeypatch):
     clock = Clock()
-
-    async def take(item):
-        clock.time += 1e-3
-        await asyncio.sleep(0)
-
     go_by(monkeypatch, clock.look)
-    assert len(await clock.beside(paco.each(take, range(1000), limit=paco.Limit(4)))) < 500
+    assert len(await clock.beside(paco.each(clock.take_and_wait, [1e-3] * 1000, limit=paco.Limit(4)))) < 500
 
 
 async def test_slow_items_that_are_not_suspended_are_not_put_off(monkeypatch):
