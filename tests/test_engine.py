@@ -623,6 +623,18 @@ async def test_only_slow_items_beside_others_are_put_off_by_a_turn(monkeypatch, 
     assert 0 <= turns - per_item * 4000 < 10
 
 
+async def test_slow_items_that_leave_a_mark_and_so_get_a_fresh_worker_each_are_put_off_no_further(monkeypatch):
+    clock, mark = Clock(), contextvars.ContextVar("mark")
+
+    async def take(number):
+        mark.set(number)
+        await clock.take_and_wait(1e-3)
+
+    go_by(monkeypatch, clock.look)
+    turns = len(await clock.beside(paco.each(take, range(4000), limit=4)))
+    assert 0 <= turns - 4000 * 2 / 4 < 10
+
+
 @pytest.mark.parametrize("limit", [1, 2, 10])
 async def test_quick_items_that_are_suspended_need_no_look_at_the_clock_each_however_few_there_are_at_once(
     monkeypatch, limit

@@ -182,8 +182,7 @@ class Run(Crew):
         both cost less, 7 % of the CPU of an HTTP request. Then one look at the clock is enough for a batch.
         """
         reader, turn = self._reader, self._turn
-        if self._consumer is not None:
-            self._notify()
+        self._notify()
         in_batches = self._batches and self._stride == 1
         if in_batches and last and last != turn.now:
             await asyncio.sleep(0)
@@ -198,7 +197,6 @@ class Run(Crew):
                 return self._seen
             else:
                 await self._idling(self._park())
-            last = 0
         return 0
 
     def _look(self) -> None:
