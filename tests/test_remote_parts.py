@@ -205,7 +205,7 @@ def test_a_worker_does_what_it_is_sent_until_its_program_says_goodbye_or_is_gone
     line, descriptor = talk()
     working = threading.Thread(target=_worker.main, args=(descriptor,))
     working.start()
-    line.send(pickle.dumps(sys.path))
+    line.send(pickle.dumps((sys.path, "asyncio")))
     assert line.receive() == b""
     line.send(pickle.dumps((1, *chunk(double, [1, 2]))))
     number, report = _pickles.loads(line.receive())

@@ -242,6 +242,34 @@ def test_workers_are_started_when_needed_and_closed_once():
         Workers(0)
 
 
+async def loop_there(number):
+    return type(asyncio.get_running_loop()).__module__.partition(".")[0]
+
+
+class LoopOfMyOwn(asyncio.SelectorEventLoop):
+    """One that no worker can make."""
+
+
+@pytest.mark.parametrize(
+    ("loop", "module", "there"),
+    [
+        ("asyncio", None, "asyncio"),
+        ("uvloop", None, "uvloop"),
+        ("own", "paco.testing", "asyncio"),
+        ("own", "not_there.loops", "asyncio"),
+    ],
+)
+def test_workers_run_on_a_loop_of_the_same_kind_if_they_can(monkeypatch, loop, module, there):
+    new_loop = LoopOfMyOwn if loop == "own" else pytest.importorskip(loop).new_event_loop
+    monkeypatch.setattr(LoopOfMyOwn, "__module__", module)
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        assert runner.run(awaited(paco.map(loop_there, [1]).on(1))) == [there]
+
+
+async def awaited(awaitable):
+    return await awaitable
+
+
 def test_where_there_can_be_none_the_error_says_what_else_there_is(monkeypatch):
     monkeypatch.setattr(_workers, "_CAN_GIVE", False)
     with pytest.raises(RuntimeError, match=r"give an executor instead: \.on\(ProcessPoolExecutor"):

@@ -110,18 +110,22 @@ class Bench:
 
 
 class Host:
-    """A bench in the loop of a thread."""
+    """A bench in the loop of a thread.
 
-    def __init__(self) -> None:
+    Args:
+        new_loop: What makes that loop; ``None`` for asyncio's own.
+    """
+
+    def __init__(self, new_loop: Callable[[], asyncio.AbstractEventLoop] | None = None) -> None:
         self.process = os.getpid()
         self.bench = Bench()
         started = threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(started,), name="paco-worker", daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(started, new_loop), name="paco-worker", daemon=True)
         self._thread.start()
         started.wait()
 
-    def _run(self, started: threading.Event) -> None:
-        with asyncio.Runner() as runner:
+    def _run(self, started: threading.Event, new_loop: Callable[[], asyncio.AbstractEventLoop] | None) -> None:
+        with asyncio.Runner(loop_factory=new_loop) as runner:
             self._loop = runner.get_loop()
             self._end = self._loop.create_future()
             self._loop.call_soon(started.set)

@@ -10,6 +10,7 @@ import threading
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from functools import partial
+from importlib import import_module
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Final
 
@@ -17,6 +18,8 @@ from paco.remote._host import Host
 from paco.remote._line import Line
 
 if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
     from concurrent.futures import Future
 
 #: Seconds in which items can end when the program that has sent them is gone.
@@ -27,8 +30,8 @@ def main(descriptor: int) -> None:
     """Work until the other side says that this is all, or is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the program, which then cancels what runs here
     line = Line(Connection(descriptor))
-    sys.path[:] = pickle.loads(line.receive() or b"")  # noqa: S301 - of the program that has started this one
-    host = Host()
+    sys.path[:], loops = pickle.loads(line.receive() or b"")  # noqa: S301 - of the program that has started this one
+    host = Host(_maker(loops))
     line.send(b"")  # it is there
     if not serve(line, host):
         leave = threading.Timer(_GRACE, os._exit, [1])
@@ -36,6 +39,13 @@ def main(descriptor: int) -> None:
         leave.start()
     host.close()
     line.close()
+
+
+def _maker(package: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return what a package makes event loops by; ``None`` where it is not here, or cannot."""
+    with suppress(ImportError):
+        return getattr(import_module(package), "new_event_loop", None)
+    return None
 
 
 def serve(line: Line, host: Host) -> bool:

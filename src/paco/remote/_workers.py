@@ -76,7 +76,7 @@ class _Process:
             )
         self._name = called(self.popen.pid)
         self._line = Line(Connection(ours.detach()))
-        self._line.send(pickle.dumps(sys.path))
+        self._line.send(pickle.dumps((sys.path, _loops())))
         self._ended = ended
         self._lock = threading.Lock()
         self._pending: dict[int, Future[bytes]] = {}
@@ -140,6 +140,15 @@ class _Process:
             future.set_exception(Gone(message, there=there))
 
 
+def _loops() -> str:
+    """Return the name of the package that the running event loop is of: processes get theirs from there, too."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.__name__
+    return type(loop).__module__.partition(".")[0]
+
+
 def _how(code: int) -> str:
     if code < 0:
         return f"by {signal.Signals(-code).name}"
@@ -153,7 +162,8 @@ class Workers:
     they die; they end with the block, or when the program is gone, however it ended. ``.on(4)`` has four for one run.
 
     Each has one event loop, for as long as it lives: what a function keeps in its module (a session, a model) is made
-    once in each. They talk to this process through sockets that have no address; nothing listens.
+    once in each. Where the program that starts them runs on uvloop, so do they. They talk to this process through
+    sockets that have no address; nothing listens.
 
     Args:
         count: How many; ``None`` for as many as there are processors for this program.
