@@ -63,11 +63,12 @@ def pytest_terminal_summary(terminalreporter):
 def pytest_collection_modifyitems(config, items):
     """Have no coverage measured of what runs the same code many times, nor of laws, whose examples are drawn anew.
 
-    It would take most of the time of the suite, and tell nothing: what they run, the other tests run too.
+    It would take most of the time of the suite, and tell nothing: what they run, the other tests run too. So do pages.
     """
     for item in items:
         law, once = is_hypothesis_test(getattr(item, "obj", None)), item.get_closest_marker("once")
-        if law or (once and not item.get_closest_marker("cover")) or item.path.is_relative_to(TORTURE):
+        many = law or "cancel_at_every_step" in getattr(item, "fixturenames", ()) or item.path.is_relative_to(TORTURE)
+        if many or (once and not item.get_closest_marker("cover")) or item.path.suffix == ".md":
             item.add_marker(pytest.mark.no_cover)
     elsewhere = {item for item in items if item.get_closest_marker("realtime") and runs_elsewhere(item.nodeid)}
     config.hook.pytest_deselected(items=elsewhere)

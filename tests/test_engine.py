@@ -680,6 +680,7 @@ async def test_slow_items_that_are_not_suspended_are_not_put_off(monkeypatch):
     assert min(took[8:-8]) > 0.001 - 1e-9  # each turn is made use of
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("runs", [1, 3])
 @pytest.mark.parametrize("cost", [1e-6, 1e-5, 1e-4, 4e-4, 3e-3])
 async def test_runs_share_a_millisecond_of_each_turn_and_look_at_the_clock_seldom(monkeypatch, cost, runs):
