@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import math
+import random
 import sys
 import tempfile
 import threading
 import warnings
+from collections import Counter
 from concurrent.futures import Future
 from contextlib import suppress
 from contextvars import ContextVar
@@ -22,6 +24,7 @@ import paco.testing
 from paco import events
 from paco._deadline import remaining
 from paco._plan import LEAD, Plan
+from paco.events import ItemEnded
 from paco.remote import RemoteError, WorkerLost, _pickles
 from paco.remote._errors import Failure
 from paco.remote._host import Bench
@@ -66,9 +69,10 @@ class Process:
         self.engine.deaths += 1
         self.engine.processes_[self.engine.processes_.index(self)] = Process(self.engine)
         dead, self.futures = self.futures, set()
-        for chunks in list(self.bench._working.values()):
-            for chunk in chunks:
+        for run, chunks in list(self.bench._working.items()):
+            for chunk in [chunk for chunk in chunks.values() if chunk.begun]:
                 chunk.cancel()
+            self.bench.cancel(run)
         for future in dead:
             future.set_exception(Died("it has died"))
 
@@ -89,7 +93,15 @@ class Engine:
         await asyncio.sleep(0)
 
     def submit(self, order, function, items):
-        one = min(self.processes_, key=lambda process: len(process.futures))
+        return self._submit(min(self.processes_, key=lambda process: len(process.futures)), order, function, items)
+
+    def submit_after(self, before, order, function, items):
+        having = [process for process in self.processes_ if before in process.futures]
+        if not having:  # it is back, or its process has died
+            return self.submit(order, function, items)
+        return self._submit(having[0], order, function, items)
+
+    def _submit(self, one, order, function, items):
         future = one.submit(order, function, items)
         with suppress(OSError):  # of `Vanishing`
             self.chunks.append((Order.load(order), len(_pickles.loads(items))))
@@ -302,6 +314,91 @@ async def test_a_chunk_ends_in_time_and_gives_back_what_it_has_not_started():
     times = [0.001] * 100 + [0.2] * 100  # it becomes slower than the chunk was made for
     assert await on(paco.map(nap, times, limit=1), engine) == times
     assert Seen.started == times  # each once, in order
+
+
+# ---- chunks that follow another
+
+
+class Unled(Engine):
+    """An engine that does not let a chunk follow another."""
+
+    submit_after = None
+
+
+@pytest.mark.parametrize("limit", [20, 7])
+async def test_no_slot_is_idle_between_two_chunks_where_the_next_can_follow(limit):
+    times = [0.001 * (5 + number % 11) for number in range(5000)]
+
+    async def took(stream):
+        start = asyncio.get_running_loop().time()
+        assert await stream == times
+        return asyncio.get_running_loop().time() - start
+
+    here = await took(paco.map(nap, times, limit=limit))
+    Seen.most = 0
+    more = await took(on(paco.map(nap, times, limit=limit), Engine(2, 64))) - here
+    assert Seen.most == limit
+    assert more < 0.012 * here
+    assert more < 0.6 * (await took(on(paco.map(nap, times, limit=limit), Unled(2, 64))) - here)
+
+
+async def test_what_is_quick_does_not_wait_for_what_is_slow_where_it_can_follow():
+    times = [0.01] * 2000 + [5] + [0.01] * 8000
+    start = asyncio.get_running_loop().time()
+    ends = []
+    async for seconds in on(paco.map(nap, times, limit=10), Engine(2, 64)).as_completed():
+        if seconds < 1:
+            ends.append(asyncio.get_running_loop().time() - start)
+    assert len(ends) == 10_000
+    assert Seen.most == 10
+    assert sum(end < 11 for end in ends) > 9500
+
+
+async def test_what_follows_and_is_back_before_the_one_whose_slots_it_had_leaves_them_to_another():
+    engine = Engine(1)
+    times = [0.01] * 1000 + [2] + [0.01] * 2000
+    assert await on(paco.map(nap, times, limit=2), engine) == times
+    after = [order.after for order, _ in engine.chunks if order.after]
+    assert max(Counter(after).values()) > 3
+    assert Seen.most == 2
+
+
+@pytest.mark.parametrize("quick", range(5))
+async def test_slow_items_in_some_chunks_keep_little_of_the_limit_from_the_others(quick):
+    async def work(number):
+        await nap(0 if number == quick else 100)
+
+    running = asyncio.ensure_future(on(paco.map(work, range(100), limit=10), Engine(2, 64)))
+    await asyncio.sleep(50)
+    assert 8 <= Seen.running <= Seen.most <= 10  # less than half of what a process has may be left
+    running.cancel()
+    await asyncio.wait([running])
+
+
+async def test_where_somebody_listens_no_chunk_follows_another():
+    engine = Engine(2, 64)
+    with paco.listening(lambda event: None, ItemEnded):
+        await on(paco.map(quick, range(2000), limit=20), engine)
+    assert {order.after for order, _ in engine.chunks} == {0}
+    await on(paco.map(quick, range(2000), limit=20), engine)
+    assert {order.after for order, _ in engine.chunks} != {0}
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_what_follows_is_run_again_with_the_other_when_their_worker_dies(seed):
+    engine, dice = Engine(2, 64), random.Random(seed)  # noqa: S311 - nothing secret
+
+    async def kill():
+        while not engine.closed:
+            await asyncio.sleep(dice.uniform(0.2, 0.6))
+            dice.choice(engine.processes_).die()
+
+    killing = asyncio.ensure_future(kill())
+    assert await on(paco.map(quick, range(10_000), limit=20), engine) == list(range(10_000))
+    await killing
+    assert engine.deaths > 5
+    assert any(order.after for order, _ in engine.chunks)
+    assert Seen.most <= 20
 
 
 # ---- backpressure

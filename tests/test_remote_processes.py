@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import multiprocessing
 import os
 import random
@@ -21,7 +22,8 @@ import pytest
 
 import paco
 from paco.events import ItemEnded
-from paco.remote import WorkerLost, Workers, _workers
+from paco.remote import WorkerLost, Workers, _pickles, _workers
+from paco.remote._wire import Order, Report
 
 pytestmark = [pytest.mark.realtime, pytest.mark.timeout(120)]
 
@@ -268,6 +270,20 @@ def test_workers_run_on_a_loop_of_the_same_kind_if_they_can(monkeypatch, loop, m
 
 async def awaited(awaitable):
     return await awaitable
+
+
+def test_a_chunk_goes_to_the_process_that_has_the_one_before_as_long_as_there_is_one():
+    chunk = (
+        Order("run", "map", b"", 1, 1.0, catch=True, watched=False, deadline=math.inf, flag="").dump(),
+        _pickles.dump_function("map", quick),
+        _pickles.dumps([1]),
+    )
+    with Workers(3) as workers:
+        before = workers.send(*chunk)
+        assert {workers.send(*chunk, after=before).process for _ in range(9)} == {before.process}
+        before.process.kill()
+        before.process.gone.result(10)
+        assert Report.load(workers.send(*chunk, after=before).result(10)).started == 1
 
 
 def test_where_there_can_be_none_the_error_says_what_else_there_is(monkeypatch):

@@ -11,6 +11,7 @@ import asyncio
 import itertools
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import paco
 from paco.remote import _pickles
@@ -60,12 +61,21 @@ class Pretended:
 
     def __init__(self) -> None:
         self.benches = itertools.cycle([Bench(), Bench()])
+        self._having: WeakKeyDictionary[Future[Any], Bench] = WeakKeyDictionary()
 
     async def open(self) -> None:
         await asyncio.sleep(0)
 
     def submit(self, *chunk: bytes) -> Future[Any]:
-        return asyncio.run_coroutine_threadsafe(next(self.benches).work(*chunk), asyncio.get_running_loop())
+        return self._submit(next(self.benches), *chunk)
+
+    def submit_after(self, before: Future[Any], *chunk: bytes) -> Future[Any]:
+        return self._submit(self._having[before], *chunk)
+
+    def _submit(self, bench: Bench, *chunk: bytes) -> Future[Any]:
+        future = asyncio.run_coroutine_threadsafe(bench.work(*chunk), asyncio.get_running_loop())
+        self._having[future] = bench
+        return future
 
     def lost(self, error: BaseException) -> None:
         return None

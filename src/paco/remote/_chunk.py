@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 from paco import _check, events
 from paco._deadline import deadline
@@ -34,12 +34,13 @@ class _While:
 
     def __init__(self, items: list[Any], seconds: float) -> None:
         self._items = iter(items)
+        self._seconds = seconds
         self._clock = events.clock()
-        self._end = self._clock() + seconds
         #: When there was nothing more to start.
         self.over: float | None = None
 
     def __iter__(self) -> Self:
+        self._end = self._clock() + self._seconds
         return self
 
     def __next__(self) -> Any:
@@ -61,14 +62,84 @@ class _Results(Drop):
 
 
 class _Chunk(_Base):
-    """A run whose errors are kept by the numbers of their items; what else ends it has the number -1."""
+    """A run whose errors are kept by the numbers of their items; what else ends it has the number -1.
+
+    It can have the slots of another chunk, one by one as that has nothing more to start in them: so none of them is
+    idle from the last items of a chunk to the first of the next.
+    """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
+        #: Whether it has started.
+        self.begun = False
+        #: Whether it is not to start any more.
+        self.unwanted = False
+        self._most = self._limit
+        self._own = 0  # slots that are not of another one
+        self._go: asyncio.Future[None] | None = None  # resolved when it may start, or is unwanted
+        self._heir: _Chunk | None = None  # who has the slots that become free
         self.errors: dict[int, BaseException] = {}
         self.late: dict[int, BaseException] = {}  # of items that were being cancelled
         self._at = -1
         self.heeds_deadline = False  # the run that has sent it does, under the same one
+
+    # ---- having the slots of another
+
+    async def comes_after(self, before: _Chunk, own: int) -> None:
+        """Wait until there is a slot: one's own, or one that another chunk needs no more. Or until it is `unwanted`."""
+        self._limit = self._own = own
+        self._go = asyncio.get_running_loop().create_future()
+        before.leaves_to(self)
+        if not own:
+            await self._go
+
+    def leaves_to(self, heir: _Chunk) -> None:
+        """Leave the slots to another chunk; none if this one fails."""
+        self._heir = heir
+        self._hand_on()
+
+    def _hand_on(self) -> None:
+        if self._heir is None:
+            return
+        if self.unwanted:
+            if self.done:  # and not before: how this one has failed is to be known first
+                self._heir.stop()
+        elif self._exhausted:
+            self._heir.has(self._limit - len(self._tasks))
+
+    def has(self, slots: int) -> None:
+        """Have so many slots of the chunk before from now on."""
+        self._limit = min(self._own + slots, self._most)
+        if self.begun:
+            self._grow_soon()
+            self._hand_on()
+        elif slots > 0:
+            self._may_go_on()
+
+    def _may_go_on(self) -> None:
+        if self._go is not None and not self._go.done():
+            self._go.set_result(None)
+
+    def start(self) -> None:
+        self.begun = True
+        super().start()
+
+    def stop(self) -> None:
+        if self.begun:
+            super().stop()
+        else:
+            self.unwanted = True
+            self._may_go_on()
+
+    def _stopping(self) -> None:
+        self.unwanted = True
+        super()._stopping()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        super()._ended(task)
+        self._hand_on()
+
+    # ---- failing
 
     def _item_failed(self, error: BaseException, index: int, item: object) -> bool:
         if self._ending and not isinstance(error, asyncio.CancelledError | GeneratorExit):
@@ -100,6 +171,10 @@ class WatchedChunk(_Chunk, WatchedRun):
         self._on_start, self._on_end = (), self._ears
 
 
+#: A chunk of either kind.
+Chunk: TypeAlias = PlainChunk | WatchedChunk
+
+
 class Work(NamedTuple):
     """A chunk that is about to be run.
 
@@ -110,14 +185,16 @@ class Work(NamedTuple):
         where: In which process, for messages.
         function: Called with each item.
         results: Where the results go.
+        came: When it came here.
     """
 
-    run: PlainChunk | WatchedChunk
+    run: Chunk
     items: _While
     order: Order
     where: str
     function: Callable[[Any], Awaitable[Any]]
     results: _Results
+    came: float
 
     @classmethod
     def of(cls, order: Order, where: str, function: Callable[[Any], Awaitable[Any]], items: list[Any]) -> Work:
@@ -126,13 +203,14 @@ class Work(NamedTuple):
         how: dict[str, Any] = {"limit": order.limit, "timeout": None, "catch": order.catch, "offset": 0}
         kind = WatchedChunk if order.watched else PlainChunk
         source = _While(items, order.seconds)
-        return cls(kind(order.name, function, source, results, **how), source, order, where, function, results)
+        run = kind(order.name, function, source, results, **how)
+        return cls(run, source, order, where, function, results, events.clock()())
 
     async def do(self) -> bytes:
         """Run it, and return the report."""
         clock, run = events.clock(), self.run
         began, used = clock(), time.thread_time()
-        with deadline(self.order.deadline):
+        with deadline(max(self.order.deadline - (began - self.came), 0)):
             run.start()
         with suppress(BaseException):  # it is in its errors, and SystemExit is not to end this loop
             await run.join()

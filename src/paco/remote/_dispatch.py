@@ -12,7 +12,9 @@ from paco import _check
 from paco._deadline import remaining
 from paco._nursery import background
 from paco.remote import _pickles
+from paco.remote._engines import Following
 from paco.remote._errors import WorkerLost
+from paco.remote._flights import Flight, Flights
 from paco.remote._host import digest
 from paco.remote._roster import Roster
 from paco.remote._sizes import SECONDS, Shape, Sizes
@@ -75,23 +77,6 @@ class Job(NamedTuple):
     paced: bool = False  # whether an item is to start as soon as it is there
 
 
-class _Flight:
-    """A chunk that is with a worker."""
-
-    __slots__ = ("alone", "entries", "future", "ran", "shape", "single", "size", "slot", "worker")
-
-    def __init__(self, entries: list[Entry], shape: Shape, slot: int, *, alone: bool) -> None:
-        self.entries = entries
-        self.shape = shape
-        self.slot = slot
-        self.alone = alone  # in its process, because that was made sure of
-        self.single = False  # whether it has been the only one in flight
-        self.size = 0
-        self.future: Future | None = None
-        self.worker = ""  # which has it, if that is known
-        self.ran: dict[int, Ran] = {}  # where and when its items ran, if that was wanted
-
-
 class Dispatcher:
     """Sends the items of one run to an engine. It belongs to the loop in which it is made.
 
@@ -109,10 +94,11 @@ class Dispatcher:
         self.loop = asyncio.get_running_loop()
         self._run = uuid.uuid4().hex
         self._digest = digest(job.function)
-        self.sizes = Sizes(job.limit, job.lead, paced=job.paced)
+        # Not where somebody listens: the items of two chunks would be in the same slot at once.
+        self._following = engine if isinstance(engine, Following) and not job.watched and not job.paced else None
+        self.sizes = Sizes(job.limit, job.lead, paced=job.paced, follow=self._following is not None)
         self._roster = Roster(workers)
-        self._flights: set[_Flight] = set()
-        self._used = 0  # of the limit
+        self._flights = Flights(job.limit, self._roster)
         self._again: deque[Entry] = deque()  # what workers have given back
         self._pieces: deque[list[Entry]] = deque()  # what was lost
         self._suspects: deque[Entry] = deque()  # what was lost by itself, and is to be alone in its process
@@ -125,7 +111,7 @@ class Dispatcher:
     @property
     def in_flight(self) -> int:
         """How many items run, at most: workers hold more, which wait there."""
-        return self._used
+        return self._flights.used
 
     @property
     def quiet(self) -> bool:
@@ -152,22 +138,36 @@ class Dispatcher:
             return False
         if self._suspects:
             return self._send_suspect()
-        spread, flights, free = self.spread(), len(self._flights), self._job.limit - self._used
-        if flights >= self._engine.slots or self.sizes.is_full(spread, flights, free):
-            return False
         if any(flight.alone for flight in self._flights):
             return False
-        shape = self.sizes.shape(spread, free)
-        count = self.sizes.fair(shape, self._owner.left(), max(spread - flights, 1), self._used)
+        spread = self.spread()
+        limit, before = self._part(spread)
+        if not limit:
+            return False
+        shape = self.sizes.shape(spread, limit)
+        chunks = max(spread - self._flights.running, 1)
+        count = self.sizes.fair(shape, self._owner.left(), chunks, self._flights.used)
         entries = self._again_or(take, count)
         if entries:
-            self._send(entries, shape)
+            self._send(entries, shape, before=before)
         return bool(entries)
+
+    def _part(self, spread: int) -> tuple[int, Flight | None]:
+        """Return how much of the limit the next chunk can have, and who has some of it until then; 0 for no chunk."""
+        running, free = self._flights.running, self._flights.free
+        if not free or running >= spread:
+            for flight in self._flights:
+                if flight.can_lead and self.sizes.leads(flight.shape, len(flight.entries)):
+                    return flight.shape.limit + free, flight
+        if running < self._engine.slots and not self.sizes.is_full(spread, running, free):
+            return free, None
+        return 0, None
 
     def wanted(self) -> int:
         """Return how many new items the next chunk would have."""
         spread = self.spread()
-        return self.sizes.shape(spread, max(self._job.limit - self._used, 1)).items
+        limit, _ = self._part(spread)
+        return self.sizes.shape(spread, limit or max(self._flights.free, 1)).items
 
     def _again_or(self, take: Callable[[int], list[Entry]], count: int) -> list[Entry]:
         if self._pieces:
@@ -184,14 +184,13 @@ class Dispatcher:
         self._send([self._suspects.popleft()], Shape(1, 1, 2 * SECONDS), alone=True)
         return True
 
-    def _send(self, entries: list[Entry], shape: Shape, *, alone: bool = False) -> None:
+    def _send(self, entries: list[Entry], shape: Shape, *, alone: bool = False, before: Flight | None = None) -> None:
         items, entries = self._pickled(entries)
         if not entries or self._stopped:
             return
         limit = min(shape.limit, len(entries))
         shape = shape._replace(limit=limit)
-        flight = _Flight(entries, shape, self._slot(limit), alone=alone)
-        flight.size = len(items)
+        flight = Flight(entries, shape, len(items), alone=alone)
         job = self._job
         order = Order(
             self._run,
@@ -203,21 +202,22 @@ class Dispatcher:
             job.watched,
             remaining(),
             self._engine.flag,
+            flight.number,
+            0 if before is None else before.number,
+            limit if before is None else max(limit - before.shape.limit, 0),
         )
         try:
-            future = self._engine.submit(order.dump(), job.function, items)
+            future = self._submitted(before, order.dump(), job.function, items)
         except Exception as error:
             self._owner.broken(error)
             return
-        flight.single = not self._flights
-        for other in self._flights:
-            other.single = False
-        self._flights.add(flight)
-        self._used += limit
-        flight.future = future
-        flight.worker = getattr(future, "worker", "")
-        self._roster.sent(flight.worker, limit)
+        self._flights.add(flight, future, order.own, before)
         future.add_done_callback(lambda future: self._done(flight, future))
+
+    def _submitted(self, before: Flight | None, *chunk: bytes) -> Future:
+        if self._following is None or before is None or before.future is None:
+            return self._engine.submit(*chunk)
+        return self._following.submit_after(before.future, *chunk)
 
     def _pickled(self, entries: list[Entry]) -> tuple[bytes, list[Entry]]:
         """Return the items as bytes, and the entries without those that cannot be: these have failed."""
@@ -236,26 +236,14 @@ class Dispatcher:
             return False
         return True
 
-    def _slot(self, limit: int) -> int:
-        """Return the lowest number from which on so many slots are free."""
-        slot = 0
-        for flight in sorted(self._flights, key=lambda flight: flight.slot):
-            if flight.slot - slot >= limit:
-                break
-            slot = flight.slot + flight.shape.limit
-        return slot
-
     # ---- coming back
 
-    def _done(self, flight: _Flight, future: Future) -> None:
+    def _done(self, flight: Flight, future: Future) -> None:
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self.loop.call_soon_threadsafe(self._land, flight, future)
 
-    def _land(self, flight: _Flight, future: Future) -> None:
-        self._flights.discard(flight)
-        flight.future = None  # it leads back here, and a cluster keeps the result for as long as it lives
-        self._used -= flight.shape.limit
-        self._roster.sent(flight.worker, -flight.shape.limit)
+    def _land(self, flight: Flight, future: Future) -> None:
+        self._flights.remove(flight)
         try:
             self._take_in(flight, future)
         except Exception as error:
@@ -264,7 +252,7 @@ class Dispatcher:
             self._home.set_result(None)
         self._owner.landed()
 
-    def _take_in(self, flight: _Flight, future: Future) -> None:
+    def _take_in(self, flight: Flight, future: Future) -> None:
         try:
             report = Report.load(future.result())
         except (Exception, asyncio.CancelledError) as error:
@@ -277,7 +265,7 @@ class Dispatcher:
             self._fail(flight, report, report.errors)
         self._fail(flight, report, report.late)
 
-    def _deliver(self, flight: _Flight, report: Report) -> None:
+    def _deliver(self, flight: Flight, report: Report) -> None:
         entries, owner = flight.entries, self._owner
         self._futile = 0
         if report.refusal is not None:
@@ -296,7 +284,7 @@ class Dispatcher:
         owner.arrived(entries, values, flight.ran)
         self._fail(flight, report, report.errors)
 
-    def _fail(self, flight: _Flight, report: Report, errors: dict[int, Failure] | None) -> None:
+    def _fail(self, flight: Flight, report: Report, errors: dict[int, Failure] | None) -> None:
         if not errors:
             return
         for number, failure in errors.items():
@@ -306,7 +294,7 @@ class Dispatcher:
             else:
                 self._owner.failed(flight.entries[number], raised, flight.ran.get(number))
 
-    def _lose(self, flight: _Flight, error: BaseException) -> None:
+    def _lose(self, flight: Flight, error: BaseException) -> None:
         """Have everything sent again that was in a chunk whose worker is gone, in smaller pieces."""
         deaths = self._engine.lost(error)
         if deaths is None:

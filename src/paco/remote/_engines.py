@@ -8,7 +8,7 @@ import uuid
 from concurrent.futures import BrokenExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from paco import _check
 from paco._errors import add_note
@@ -66,6 +66,15 @@ class Engine(Protocol):
 
     async def close(self) -> None:
         """Let go of it, at the end of the run."""
+        ...
+
+
+@runtime_checkable
+class Following(Protocol):
+    """What an engine has if a chunk can be given to the worker that works on another one."""
+
+    def submit_after(self, before: Future, order: bytes, function: bytes, items: bytes) -> Future:
+        """Have a chunk worked on by who has another one, or by anybody if that worker is gone."""
         ...
 
 

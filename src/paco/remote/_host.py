@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from concurrent.futures import Future
 
-    from paco._engine import Run
+    from paco.remote._chunk import Chunk
 
 #: Functions that are kept, and runs of which is known that they have been cancelled.
 _FUNCTIONS: Final = 16
@@ -55,7 +55,7 @@ class Bench:
         self._where = where or called(os.getpid())
         self._functions: OrderedDict[bytes, Callable[[Any], Awaitable[Any]]] = OrderedDict()
         self._cancelled: OrderedDict[str, None] = OrderedDict()
-        self._working: defaultdict[str, set[Run]] = defaultdict(set)
+        self._working: defaultdict[str, dict[int, Chunk]] = defaultdict(dict)  # by their numbers, for each run
 
     async def work(self, order: bytes, function: bytes, items: bytes) -> bytes:
         """Run a chunk and return its report; whatever happens is in it."""
@@ -63,16 +63,18 @@ class Bench:
             work = self._prepared(order, function, items)
         except BaseException as error:
             return Report(self._where, refusal=Failure.of(error)).dump()
-        run = work.order.run
-        if run in self._cancelled:
-            return Report(self._where).dump()
-        self._working[run].add(work.run)
+        run, number = work.order.run, work.order.number
+        chunks = self._working[run]
+        before, chunks[number] = chunks.get(work.order.after), work.run
         self._look(work)
         try:
-            return await work.do()
+            if before is not None:
+                await work.run.comes_after(before, work.order.own)
+            del before  # with its results
+            return Report(self._where).dump() if run in self._cancelled or work.run.unwanted else await work.do()
         finally:
-            self._working[run].discard(work.run)
-            if not self._working[run]:
+            del chunks[number]
+            if not chunks:
                 del self._working[run]
 
     def cancel(self, run: str) -> None:
@@ -80,14 +82,15 @@ class Bench:
         self._cancelled[run] = None
         if len(self._cancelled) > _CANCELLED:
             self._cancelled.popitem(last=False)
-        for chunk in self._working.get(run, ()):
+        for chunk in self._working.get(run, {}).values():
             chunk.stop()
 
     async def end(self, run: str) -> None:
         """Cancel all that runs of a run, and wait until it has ended."""
         self.cancel(run)
-        for chunk in tuple(self._working.get(run, ())):
-            await chunk.watch()
+        for chunk in tuple(self._working.get(run, {}).values()):
+            if chunk.begun:
+                await chunk.watch()
 
     def _prepared(self, data: bytes, function: bytes, items: bytes) -> Work:
         order = Order.load(data)

@@ -1,9 +1,11 @@
 """How large the next chunk is: by what the last ones took, so that each is about a quarter of a second of work.
 
-The one invariant: the limits of all chunks in flight are together at most the limit of the run. A chunk has its part of
-that from its start to its end, whose last items leave much of it unused. Two shapes keep this small. Where items are
-fast, or busy, there are as many chunks as processes, each many times its limit. Where they are slow, there are as many
-chunks as the engine takes, each with a small limit, down to 1, where nothing is left unused.
+The one invariant: the limits of all chunks in flight are together at most the limit of the run. A chunk has its part
+of that from its start to its end, whose last items leave much of it unused. Two shapes keep this small. Where items
+are fast, or busy, there are as many chunks as processes, each many times its limit. Where they are slow, there are as
+many chunks as the engine takes, each with a small limit, down to 1, where nothing is left unused. And where the
+engine can have a chunk follow another one, it does (see `_flights.py`): then the last items leave nothing unused
+either.
 """
 
 from __future__ import annotations
@@ -54,10 +56,12 @@ class Sizes:
         lead: Items that may be with the workers beside those in flight, about.
         paced: Whether each item is to start as soon as it is there. Then the items that are there travel in as many
             chunks as there can be, so that few wait for another to come back, and every worker has its part.
+        follow: Whether a chunk can wait where another one is, for the slots that become free there.
     """
 
-    def __init__(self, limit: int, lead: int, *, paced: bool = False) -> None:
+    def __init__(self, limit: int, lead: int, *, paced: bool = False, follow: bool = False) -> None:
         self._paced = paced
+        self._follow = follow
         self._limit = limit
         self._lead = lead
         self._count = 0  # items of the largest chunk so far
@@ -85,6 +89,15 @@ class Sizes:
             free: What is left of the limit.
         """
         return not free or (flights >= spread and 2 * free < self._limit // spread)
+
+    def leads(self, shape: Shape, items: int) -> bool:
+        """Say whether another chunk may wait for the slots of one, which has several rounds in them.
+
+        Args:
+            shape: Its shape.
+            items: How many it has.
+        """
+        return self._follow and items > shape.limit
 
     def ahead(self, spread: int) -> int:
         """Return how many items may wait for the consumer, beside the limit: what a few chunks have."""
@@ -140,7 +153,7 @@ class Sizes:
         return max(SECONDS / self._latency, least)
 
     def _most(self, spread: int) -> int:
-        most = 1 + self._lead // spread
+        most = 1 + self._lead // (spread * (1 + self._follow))
         return max(min(most, int(_BYTES / self._bytes)), 1) if self._bytes else most
 
     def learn(self, shape: Shape, started: int, seconds: float, busy: float, tail: float, size: int) -> None:

@@ -53,9 +53,10 @@ class Gone(Exception):
 class _Sent(Future[bytes]):
     """What comes of a chunk, which knows the worker that has it."""
 
-    def __init__(self, worker: str) -> None:
+    def __init__(self, process: _Process) -> None:
         super().__init__()
-        self.worker = worker
+        self.process = process
+        self.worker = process.name
 
 
 class _Process:
@@ -74,7 +75,7 @@ class _Process:
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
             )
-        self._name = called(self.popen.pid)
+        self.name = called(self.popen.pid)
         self._line = Line(Connection(ours.detach()))
         self._line.send(pickle.dumps((sys.path, _loops())))
         self._ended = ended
@@ -91,9 +92,9 @@ class _Process:
         """How many chunks it has."""
         return len(self._pending)
 
-    def submit(self, *chunk: bytes) -> Future[bytes]:
+    def submit(self, *chunk: bytes) -> _Sent:
         """Send a chunk."""
-        future = _Sent(self._name)
+        future = _Sent(self)
         future.set_running_or_notify_cancel()  # it is not cancelled here, but where it runs
         with self._lock:
             self._number += 1
@@ -215,9 +216,11 @@ class Workers:
             while len(self._processes) < self.count:
                 self._processes.append(_Process(self._ended))
 
-    def send(self, *chunk: bytes) -> Future[bytes]:
-        """Have a chunk worked on by the process that has the fewest."""
+    def send(self, *chunk: bytes, after: Future[bytes] | None = None) -> Future[bytes]:
+        """Have a chunk worked on by the process that has another one, or else by the one that has the fewest."""
         with self._lock:
+            if isinstance(after, _Sent) and after.process in self._processes:
+                return after.process.submit(*chunk)
             if self._stillborn >= _STILLBORN:
                 raise RuntimeError(
                     f"paco.remote.Workers: {self._stillborn} processes in a row have died as they started; "
@@ -288,6 +291,9 @@ class Lent:
 
     def submit(self, order: bytes, function: bytes, items: bytes) -> Future[bytes]:
         return self._workers.send(order, function, items)
+
+    def submit_after(self, before: Future[bytes], order: bytes, function: bytes, items: bytes) -> Future[bytes]:
+        return self._workers.send(order, function, items, after=before)
 
     def lost(self, error: BaseException) -> int | None:
         return int(error.there) if isinstance(error, Gone) else None
