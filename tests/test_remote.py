@@ -363,6 +363,13 @@ async def test_what_follows_and_is_back_before_the_one_whose_slots_it_had_leaves
     assert Seen.most == 2
 
 
+@pytest.mark.parametrize("count", [5000, 10_000, 30_000])
+async def test_at_the_end_nothing_waits_for_one_worker_that_another_could_have(count):
+    start = asyncio.get_running_loop().time()
+    await on(paco.map(nap, [0.0001] * count, limit=2), Engine(2, 64))
+    assert asyncio.get_running_loop().time() - start < 1.01 * count * 0.0001 / 2
+
+
 @pytest.mark.parametrize("quick", range(5))
 async def test_slow_items_in_some_chunks_keep_little_of_the_limit_from_the_others(quick):
     async def work(number):

@@ -114,9 +114,11 @@ def test_a_chunk_of_several_rounds_may_be_followed_and_the_lead_is_for_both():
     shape = sizes.shape(2, 100)
     assert shape.items == 1250
     assert sizes._most(2) == 2501  # a quarter of the lead
-    assert sizes.leads(shape, 1250)
-    assert not sizes.leads(shape, 50)  # all of it is started at once
-    assert not Sizes(100, 10_000).leads(shape, 1250)
+    assert sizes.leads(shape, 1250, 5000, 2)
+    assert sizes.leads(shape, 51, INFINITE, 2)
+    assert not sizes.leads(shape, 50, 5000, 2)  # all of it is started at once
+    assert not sizes.leads(shape, 1250, 4999, 2)  # who is done first shall have something
+    assert not Sizes(100, 10_000).leads(shape, 1250, 5000, 2)
 
 
 # ---- the side of the workers

@@ -156,8 +156,9 @@ class Dispatcher:
         """Return how much of the limit the next chunk can have, and who has some of it until then; 0 for no chunk."""
         running, free = self._flights.running, self._flights.free
         if not free or running >= spread:
+            left = self._owner.left()
             for flight in self._flights:
-                if flight.can_lead and self.sizes.leads(flight.shape, len(flight.entries)):
+                if flight.can_lead and self.sizes.leads(flight.shape, len(flight.entries), left, spread):
                     return flight.shape.limit + free, flight
         if running < self._engine.slots and not self.sizes.is_full(spread, running, free):
             return free, None

@@ -90,14 +90,18 @@ class Sizes:
         """
         return not free or (flights >= spread and 2 * free < self._limit // spread)
 
-    def leads(self, shape: Shape, items: int) -> bool:
+    def leads(self, shape: Shape, items: int, left: float, spread: int) -> bool:
         """Say whether another chunk may wait for the slots of one, which has several rounds in them.
+
+        Not at the end of a run: what waits for one worker is kept from those that are done before it.
 
         Args:
             shape: Its shape.
             items: How many it has.
+            left: Items that are left.
+            spread: How many chunks are to be in flight.
         """
-        return self._follow and items > shape.limit
+        return self._follow and items > shape.limit and left >= 2 * spread * items
 
     def ahead(self, spread: int) -> int:
         """Return how many items may wait for the consumer, beside the limit: what a few chunks have."""
