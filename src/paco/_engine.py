@@ -77,6 +77,7 @@ class Run(Crew):
     _since: float  # when the present turn began for this run
     _turn: Turn
 
+    #: Items of an async source that are read ahead, at most.
     lead: ClassVar[int] = 64
     #: Whether slow items are started in batches.
     _in_batches: ClassVar[bool] = True
