@@ -46,4 +46,4 @@ _turns: Final[weakref.WeakKeyDictionary[AbstractEventLoop, Turn]] = weakref.Weak
 
 def turn_of(loop: AbstractEventLoop) -> Turn:
     """Return what tells the turns of a loop."""
-    return _turns.get(loop) or _turns.setdefault(loop, Turn())
+    return _turns.setdefault(loop, Turn())
