@@ -70,9 +70,15 @@ def pytest_collection_modifyitems(config, items):
         many = law or "cancel_at_every_step" in getattr(item, "fixturenames", ()) or item.path.is_relative_to(TORTURE)
         if many or (once and not item.get_closest_marker("cover")) or item.path.suffix == ".md":
             item.add_marker(pytest.mark.no_cover)
-    elsewhere = {item for item in items if item.get_closest_marker("realtime") and runs_elsewhere(item.nodeid)}
+    elsewhere = {item for item in items if is_divided(item) and runs_elsewhere(item.nodeid)}
     config.hook.pytest_deselected(items=elsewhere)
     items[:] = [item for item in items if item not in elsewhere]
+
+
+def is_divided(item):
+    """Say whether a test takes long for what a Python could have to do with it."""
+    steps = "cancel_at_every_step" in getattr(item, "fixturenames", ()) and not item.path.is_relative_to(TORTURE)
+    return steps or item.get_closest_marker("realtime") is not None
 
 
 def runs_elsewhere(name):

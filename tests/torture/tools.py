@@ -241,6 +241,11 @@ def judge_end(task, hits, *, counted):
         assert task.cancelling() == hits, f"cancelling() is {task.cancelling()} after {hits} cancellations"
 
 
+def is_main():
+    """Say whether this is the main Python of `./dev test`, or the only one."""
+    return os.environ.get("PACO_TEST_SHARE", "0/1").startswith("0/")
+
+
 def falls_here(number):
     """Say whether a case is run: all are, unless `./dev test` divides them among the Pythons that it has found."""
     share, shares = map(int, os.environ.get("PACO_TEST_SHARE", "0/1").split("/"))
