@@ -67,7 +67,7 @@ def pytest_collection_modifyitems(config, items):
     """
     for item in items:
         law, once = is_hypothesis_test(getattr(item, "obj", None)), item.get_closest_marker("once")
-        many = law or "cancel_at_every_step" in getattr(item, "fixturenames", ()) or item.path.is_relative_to(TORTURE)
+        many = law or item.path.is_relative_to(TORTURE)
         if many or (once and not item.get_closest_marker("cover")) or item.path.suffix == ".md":
             item.add_marker(pytest.mark.no_cover)
     elsewhere = {item for item in items if is_divided(item) and runs_elsewhere(item.nodeid)}
@@ -75,9 +75,15 @@ def pytest_collection_modifyitems(config, items):
     items[:] = [item for item in items if item not in elsewhere]
 
 
+def cancels_at_every_step(item):
+    """Say whether a test calls `cancel_at_every_step`, be it the fixture or the function of `paco.testing`."""
+    code = getattr(getattr(item, "function", None), "__code__", None)
+    return code is not None and "cancel_at_every_step" in (*code.co_names, *code.co_varnames)
+
+
 def is_divided(item):
     """Say whether a test takes long for what a Python could have to do with it."""
-    steps = "cancel_at_every_step" in getattr(item, "fixturenames", ()) and not item.path.is_relative_to(TORTURE)
+    steps = cancels_at_every_step(item) and not item.path.is_relative_to(TORTURE)
     return steps or item.get_closest_marker("realtime") is not None
 
 
