@@ -182,6 +182,14 @@ def test_an_index_is_a_dict_that_knows_what_was_asked(pairs):
     assert index.ask(b"\1" * 16) == ((b"\1" * 16) in asked, model.get(b"\1" * 16, NOWHERE))
 
 
+def test_keys_that_fall_in_the_last_place_of_one_table_are_told_apart_as_it_grows():
+    index = Index()
+    keys = [((8 * number + 7) * 256).to_bytes(8, "big") for number in range(100)]
+    for offset, key in enumerate(keys):
+        index.put(key, offset)
+        assert [index.get(key) for key in keys[: offset + 1]] == list(range(offset + 1))
+
+
 @pytest.mark.once
 def test_an_index_takes_at_most_40_bytes_for_each_key_and_forgets_none():
     index = Index()
