@@ -13,6 +13,7 @@ import itertools
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import threading
@@ -75,7 +76,7 @@ def measure(row: Row) -> list[Verdict]:
             return verdicts
         if asked is None:
             raise SystemExit(f"{row.label}: exit code {process.returncode} before a scenario")
-        reason = "it hangs" if process.returncode < 0 else "it ended the process"
+        reason = "it hangs" if process.returncode == -signal.SIGKILL else "it ended the process"
         verdicts.append(Verdict(asked["area"], asked["name"], "failed", reason))
 
 

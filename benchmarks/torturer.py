@@ -11,10 +11,11 @@ import gc
 import importlib
 import json
 import logging
+import os
 import resource
 import sys
 import warnings
-from typing import Any
+from typing import Any, NoReturn
 
 from tests.torture.kit import Lane, Library, NotThere, Scenario, lane, scenarios
 from tests.torture.ours import PACO
@@ -42,6 +43,13 @@ def perform(scenario: Scenario, subject: Library, on: Lane) -> tuple[str, str]:
     return "passed", ""
 
 
+def go_on_anew(options: argparse.Namespace, first: int) -> NoReturn:
+    """Replace this process by a new one, which goes on with the scenario of this number."""
+    eager = ["--eager"] if options.eager else []
+    here = [sys.executable, "-m", "benchmarks.torturer"]
+    os.execv(sys.executable, [*here, options.library, options.loop, *eager, "--first", str(first)])  # noqa: S606 - our own
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("library")
@@ -62,6 +70,8 @@ def main() -> None:
         verdict, reason = perform(scenario, subject, on)
         print(json.dumps({"verdict": verdict, "reason": reason}), flush=True)
         gc.collect()  # what one scenario has left behind is not the next one's
+        if MemoryError.__name__ in reason:  # not all of what filled the memory is given back
+            go_on_anew(options, number + 1)
 
 
 if __name__ == "__main__":
