@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 import zlib
 from pathlib import Path
@@ -19,6 +20,12 @@ POINTS = "cancellation points"
 TORTURE = Path(__file__).parent / "torture"
 #: By this, processes that a measured one starts are measured too.
 MEASURES = "COVERAGE_PROCESS_CONFIG"
+
+
+def pytest_configure():
+    """Have Ctrl-C arrive, which tests send, also where a shell runs them in the background and has it ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
