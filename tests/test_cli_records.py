@@ -14,7 +14,8 @@ import uuid
 import pytest
 
 from paco._cli._keys import Keys, Seen
-from paco._records._lines import Slots, Span, failure, line, opening, result
+from paco._places import Slots
+from paco._records._lines import Span, failure, line, opening, result
 from paco._records._values import NotJSONError, encode
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import math
 import random
@@ -23,6 +24,7 @@ import paco
 import paco.testing
 from paco import events
 from paco._deadline import remaining
+from paco._places import Ran
 from paco._plan import LEAD, Plan
 from paco.events import ItemEnded
 from paco.remote import RemoteError, WorkerLost, _pickles
@@ -335,12 +337,14 @@ def _no_time_for_the_processor(monkeypatch):
 @pytest.mark.no_cover
 @pytest.mark.usefixtures("_no_time_for_the_processor")
 @pytest.mark.parametrize("limit", [20, 7])
-async def test_no_slot_is_idle_between_two_chunks_where_the_next_can_follow(limit):
+@pytest.mark.parametrize("listens", [False, True])
+async def test_no_slot_is_idle_between_two_chunks_where_the_next_can_follow(limit, listens):
     times = [0.001 * (5 + number % 11) for number in range(5000)]
 
     async def took(stream):
         start = asyncio.get_running_loop().time()
-        assert await stream == times
+        with paco.listening(lambda event: None, ItemEnded) if listens else contextlib.nullcontext():
+            assert await stream == times
         return asyncio.get_running_loop().time() - start
 
     here = await took(paco.map(nap, times, limit=limit))
@@ -396,13 +400,21 @@ async def test_slow_items_in_some_chunks_keep_little_of_the_limit_from_the_other
     await asyncio.wait([running])
 
 
-async def test_where_somebody_listens_no_chunk_follows_another():
-    engine = Engine(2, 64)
-    with paco.listening(lambda event: None, ItemEnded):
-        await on(paco.map(quick, range(2000), limit=20), engine)
-    assert {order.after for order, _ in engine.chunks} == {0}
-    await on(paco.map(quick, range(2000), limit=20), engine)
-    assert {order.after for order, _ in engine.chunks} != {0}
+@pytest.mark.usefixtures("_no_time_for_the_processor")
+async def test_where_chunks_follow_each_other_each_worker_has_slots_of_which_no_two_items_overlap():
+    engine, ends = Engine(2, 64), []
+    times = [0.001 * (5 + number % 11) for number in range(5000)]
+    with paco.listening(ends.append, ItemEnded):
+        await on(paco.map(nap, times, limit=20), engine)
+    assert any(order.after for order, _ in engine.chunks)
+    free_from = {}
+    for event in sorted(ends, key=lambda event: event.start):
+        row = event.worker, event.slot
+        assert free_from.get(row, -math.inf) <= event.start + 1e-9
+        free_from[row] = event.end
+    assert len(ends) == 5000
+    assert max(slot for _, slot in free_from) < 20
+    assert len(free_from) < 30  # of each worker about half of the limit
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -958,9 +970,10 @@ async def test_listeners_hear_of_each_item_when_its_chunk_is_back_with_its_times
     assert {round(event.elapsed, 6) for event in ends} == {0.01}
     by_slot = {}
     for event in sorted(ends, key=lambda event: event.start):
-        assert by_slot.get(event.slot, -math.inf) <= event.start + 1e-9  # items of one slot never overlap
-        by_slot[event.slot] = event.end
-    assert sorted(by_slot) == [0, 1, 2, 3]
+        slot = event.worker, event.slot
+        assert by_slot.get(slot, -math.inf) <= event.start + 1e-9  # items of one slot never overlap
+        by_slot[slot] = event.end
+    assert {slot for _, slot in by_slot} <= {0, 1, 2, 3}
     starts = [event for event in heard if isinstance(event, events.ItemStarted)]
     assert sorted(event.position for event in starts) == list(range(100))
 
@@ -1054,21 +1067,29 @@ async def test_attempts_elsewhere_are_told_under_a_limit_object_too():
     assert ends[0].run.retried == 2
 
 
+def test_processes_of_this_machine_read_one_clock():
+    async def main():
+        roster = Roster({}, here=True)
+        return roster.back(Report("a", 1, spans=[(0, 2, 5.0, 6.0, 1, False)], now=-100.0), 1)
+
+    assert asyncio.run(main()) == {0: Ran("a", 2, 5.0, 6.0, 1, False)}
+
+
 async def test_the_clock_of_a_worker_is_moved_by_what_its_quickest_report_took():
     workers = {}
     roster, start = Roster(workers), asyncio.get_running_loop().time()
 
     def times(name, now, began, ended):
-        ran = roster.back(Report(name, 1, spans=[(0, 2, began, ended, 1, False)], now=now), 1, 5)
+        ran = roster.back(Report(name, 1, spans=[(0, 2, began, ended, 1, False)], now=now), 1)
         return ran[0].slot, ran[0].start - start, ran[0].end - start
 
     await asyncio.sleep(10)
-    assert times("a", 1000.0, 995.0, 999.0) == (7, 5, 9)
-    assert times("b", -7.0, -8.0, -7.0) == (7, 9, 10)
+    assert times("a", 1000.0, 995.0, 999.0) == (2, 5, 9)
+    assert times("b", -7.0, -8.0, -7.0) == (2, 9, 10)
     await asyncio.sleep(3)  # the report of an item that ended a second ago was two seconds on its way
-    assert times("a", 1001.0, 1000.0, 1001.0) == (7, 10, 11)
+    assert times("a", 1001.0, 1000.0, 1001.0) == (2, 10, 11)
     await asyncio.sleep(3)
-    assert times("a", 1008.0, 1007.0, 1008.0) == (7, 15, 16)  # a quicker one: what comes from now on is earlier
+    assert times("a", 1008.0, 1007.0, 1008.0) == (2, 15, 16)  # a quicker one: what comes from now on is earlier
     assert {name: worker.ok for name, worker in workers.items()} == {"a": 3, "b": 1}
 
 

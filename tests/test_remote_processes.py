@@ -216,6 +216,18 @@ async def test_a_trace_has_a_process_for_each_worker_and_no_spans_of_a_row_overl
     assert lost in (killed, [])  # nothing is lost with one that has just brought back what it had
 
 
+async def test_the_items_of_one_slot_of_a_worker_never_overlap(workers):
+    ends, free_from = [], {}
+    with paco.listening(ends.append, ItemEnded):
+        await paco.map(quick, range(10_000), limit=50).on(workers)
+    assert len(ends) == 10_000
+    for event in sorted(ends, key=lambda event: event.start):
+        row = event.worker, event.slot
+        assert free_from.get(row, -math.inf) <= event.start
+        free_from[row] = event.end
+    assert max(slot for _, slot in free_from) < 50
+
+
 async def test_an_item_that_kills_is_lost_and_no_other_one(workers):
     found = await paco.map(kills, range(100), limit=10, return_exceptions=True).on(workers)
     assert isinstance(found[50], WorkerLost)

@@ -1,8 +1,30 @@
-"""What is told of items beside their events: of the workers that they ran in, and by themselves."""
+"""Where items are, and what is told of them beside their events: slots, workers, and what they tell by themselves."""
 
 from __future__ import annotations
 
+from heapq import heappop, heappush
 from typing import NamedTuple
+
+
+class Slots:
+    """Hands out the lowest free number, so that the items of one slot never overlap: a row of a timeline."""
+
+    __slots__ = ("_free", "_made")
+
+    def __init__(self) -> None:
+        self._free: list[int] = []  # a heap
+        self._made = 0
+
+    def take(self) -> int:
+        """Return the lowest free slot."""
+        if self._free:
+            return heappop(self._free)
+        self._made += 1
+        return self._made - 1
+
+    def give(self, slot: int) -> None:
+        """Make a slot free again."""
+        heappush(self._free, slot)
 
 
 class Worker:
@@ -41,7 +63,7 @@ class Ran(NamedTuple):
 
     Attributes:
         worker: Its name.
-        slot: That of the item, among those of the run.
+        slot: That of the item, among those of the run in that worker.
         start: When the item began, in seconds.
         end: When it ended.
         attempts: How many it took.

@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 import time
 from asyncio import CancelledError, current_task
-from heapq import heappop, heappush
 from operator import length_hint
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,6 +15,7 @@ from paco import _check, events
 from paco._engine import Run
 from paco._errors import as_item_error
 from paco._paced import Paced
+from paco._places import Slots
 from paco._sinks import AsCompleted, InOrder
 from paco._source import Calls, Upstream
 
@@ -60,7 +60,7 @@ class _Watched(_Base):
         self._on_start = self._hearing(events.ItemStarted)
         self._on_end = self._hearing(events.ItemEnded)
         self._stream = sink if isinstance(sink, InOrder) else None  # other sinks have always room
-        self._free: list[int] = []  # slots: a heap of those below the number of items that run, and a few above
+        self._slots = Slots()
         self._running = 0
         self._error: BaseException | None = None
         self._stopped = False
@@ -120,10 +120,10 @@ class _Watched(_Base):
         return watched
 
     def _item_begins(self, item: Any) -> _Begun:
-        view, free = self._view, self._free
+        view = self._view
         position = view.started
         view.started = position + 1
-        slot = heappop(free) if free else self._running
+        slot = self._slots.take()
         self._running += 1
         now = self._clock()
         self._count(now)
@@ -148,7 +148,7 @@ class _Watched(_Base):
         else:
             outcome = "failed"
             view.failed += 1
-        heappush(self._free, slot)
+        self._slots.give(slot)
         self._running -= 1
         self._count(now, position + self._offset)
         if self._on_end:

@@ -168,7 +168,8 @@ class ItemStarted(NamedTuple):
     Attributes:
         run: The run.
         position: The number of the item in order of start, which is that of the source: from 0.
-        slot: The lowest number from 0 that no other item in flight has: items of one slot never overlap.
+        slot: The lowest number from 0 that no other item in flight has: items of one slot never overlap. Where items
+            run elsewhere (`Stream.on`), that no other one of its worker has.
         item: The item.
         start: When, in seconds, on the clock of `Run.start`.
     """

@@ -10,7 +10,8 @@ import paco
 from paco._cli._errors import explain
 from paco._cli._formats import Problem, recreated
 from paco._console import message
-from paco._records._lines import Slots, Span, failure, line, success
+from paco._places import Slots
+from paco._records._lines import Span, failure, line, success
 from paco._records._values import encode
 from paco.events import clock, failed
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import heapq
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -26,25 +25,6 @@ class Span(NamedTuple):
     start: float
     ms: float
     worker: str | None = None
-
-
-class Slots:
-    """Hands out the lowest free number, so that the records of one slot never overlap: a row of a timeline."""
-
-    def __init__(self) -> None:
-        self._free: list[int] = []
-        self._made = 0
-
-    def take(self) -> int:
-        """Return the lowest free slot."""
-        if self._free:
-            return heapq.heappop(self._free)
-        self._made += 1
-        return self._made - 1
-
-    def give(self, slot: int) -> None:
-        """Make a slot free again."""
-        heapq.heappush(self._free, slot)
 
 
 @functools.lru_cache(64)  # a moment takes 2 us, and where that matters, many items start in the same second

@@ -20,12 +20,13 @@ from paco._console import message
 from paco._errors import as_item_error, trim
 from paco._nursery import Worker
 from paco._outcomes import Err, Ok, count_with, is_settled
+from paco._places import Slots
 from paco._records._errors import RecordedError
 from paco._records._file import RecordFile
 from paco._records._function import made_by
 from paco._records._keeper import Keeper
 from paco._records._limit import Unrecorded
-from paco._records._lines import Slots, Span, failure, line, opening, success
+from paco._records._lines import Span, failure, line, opening, success
 from paco._records._memory import Memory
 from paco._records._values import NotJSONError, decode, encode
 from paco._stage import given, named_as

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 from paco import _check, events
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from typing import Self
 
+    from paco._places import Slots
     from paco.remote._wire import Order, Span
 
     _Base = Run
@@ -162,10 +164,14 @@ class PlainChunk(_Chunk, Run):
 
 
 class WatchedChunk(_Chunk, WatchedRun):
-    """A chunk whose items' times are wanted; nobody hears of the runs inside of its items."""
+    """A chunk whose items' times are wanted; nobody hears of the runs inside of its items.
 
-    def __init__(self, *args: Any, **options: Any) -> None:
+    Its slots are those of all chunks of its run in this process: another one can have items in some of them.
+    """
+
+    def __init__(self, *args: Any, slots: Slots, **options: Any) -> None:
         super().__init__(*args, **options)
+        self._slots = slots
         self.ended = list[ItemEnded]()
         self._ears = (Ear(self.ended.append, (ItemEnded,)),)
         self._on_start, self._on_end = (), self._ears
@@ -197,13 +203,15 @@ class Work(NamedTuple):
     came: float
 
     @classmethod
-    def of(cls, order: Order, where: str, function: Callable[[Any], Awaitable[Any]], items: list[Any]) -> Work:
+    def of(
+        cls, order: Order, where: str, function: Callable[[Any], Awaitable[Any]], items: list[Any], slots: Slots
+    ) -> Work:
         """Make one; to be called where it will run."""
         results = _Results()
         how: dict[str, Any] = {"limit": order.limit, "timeout": None, "catch": order.catch, "offset": 0}
-        kind = WatchedChunk if order.watched else PlainChunk
+        kind = partial(WatchedChunk, slots=slots) if order.watched else PlainChunk
         source = _While(items, order.seconds)
-        run = kind(order.name, function, source, results, **how)
+        run: Chunk = kind(order.name, function, source, results, **how)
         return cls(run, source, order, where, function, results, events.clock()())
 
     async def do(self) -> bytes:

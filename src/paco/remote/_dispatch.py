@@ -94,10 +94,9 @@ class Dispatcher:
         self.loop = asyncio.get_running_loop()
         self._run = uuid.uuid4().hex
         self._digest = digest(job.function)
-        # Not where somebody listens: the items of two chunks would be in the same slot at once.
-        self._following = engine if isinstance(engine, Following) and not job.watched and not job.paced else None
+        self._following = engine if isinstance(engine, Following) and not job.paced else None
         self.sizes = Sizes(job.limit, job.lead, paced=job.paced, follow=self._following is not None)
-        self._roster = Roster(workers)
+        self._roster = Roster(workers, here=isinstance(engine, Following))
         self._flights = Flights(job.limit, self._roster)
         self._again: deque[Entry] = deque()  # what workers have given back
         self._pieces: deque[list[Entry]] = deque()  # what was lost
@@ -281,7 +280,7 @@ class Dispatcher:
         size = max(flight.size * started // len(entries), len(report.values))
         self.sizes.learn(flight.shape, started, report.seconds, report.busy, report.tail, size)
         self._again.extendleft(reversed(entries[report.started :]))
-        flight.ran = self._roster.back(report, len(values) + len(report.errors or ()), flight.slot)
+        flight.ran = self._roster.back(report, len(values) + len(report.errors or ()))
         owner.arrived(entries, values, flight.ran)
         self._fail(flight, report, report.errors)
 

@@ -71,7 +71,7 @@ class Engine(Protocol):
 
 @runtime_checkable
 class Following(Protocol):
-    """What an engine has if a chunk can be given to the worker that works on another one."""
+    """What an engine of processes of this machine has: a chunk can be given to the one that works on another one."""
 
     def submit_after(self, before: Future, order: bytes, function: bytes, items: bytes) -> Future:
         """Have a chunk worked on by who has another one, or by anybody if that worker is gone."""

@@ -41,7 +41,6 @@ class Flight:
         "shape",
         "single",
         "size",
-        "slot",
         "used",
         "waits",
         "worker",
@@ -54,7 +53,6 @@ class Flight:
         self.size = size
         self.alone = alone
         self.single = False  # whether it has been the only one in flight
-        self.slot = 0  # the first of those that it has
         self.used = 0  # of the limit
         self.waits = False  # for the slots of another one
         self.heir: Flight | None = None  # which waits for those of this one
@@ -104,10 +102,9 @@ class Flights:
         for other in self._all:
             other.single = False
         if before is None:
-            flight.slot = self._slot(own)
             self.running += 1
         else:
-            flight.slot, flight.waits, before.heir = before.slot, True, flight
+            flight.waits, before.heir = True, flight
         self._all[flight] = None
         self._use(flight, own)
 
@@ -131,12 +128,3 @@ class Flights:
         more, flight.used = limit - flight.used, limit
         self.used += more
         self._roster.sent(flight.worker, more)
-
-    def _slot(self, limit: int) -> int:
-        """Return the lowest number from which on so many slots are free."""
-        slot = 0
-        for flight in sorted(self._all, key=lambda flight: flight.slot):
-            if flight.slot - slot >= limit:
-                break
-            slot = flight.slot + flight.shape.limit
-        return slot

@@ -16,6 +16,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from paco._places import Slots
 from paco.remote import _pickles
 from paco.remote._chunk import Work
 from paco.remote._errors import Failure
@@ -56,6 +57,7 @@ class Bench:
         self._functions: OrderedDict[bytes, Callable[[Any], Awaitable[Any]]] = OrderedDict()
         self._cancelled: OrderedDict[str, None] = OrderedDict()
         self._working: defaultdict[str, dict[int, Chunk]] = defaultdict(dict)  # by their numbers, for each run
+        self._slots = defaultdict[str, Slots](Slots)  # of the items of each run
 
     async def work(self, order: bytes, function: bytes, items: bytes) -> bytes:
         """Run a chunk and return its report; whatever happens is in it."""
@@ -75,7 +77,7 @@ class Bench:
         finally:
             del chunks[number]
             if not chunks:
-                del self._working[run]
+                del self._working[run], self._slots[run]
 
     def cancel(self, run: str) -> None:
         """Cancel all that runs of a run, and all that comes of it later."""
@@ -99,7 +101,7 @@ class Bench:
         self._functions.move_to_end(order.digest)
         if len(self._functions) > _FUNCTIONS:
             self._functions.popitem(last=False)
-        return Work.of(order, self._where, fn, _pickles.loads(items))
+        return Work.of(order, self._where, fn, _pickles.loads(items), self._slots[order.run])
 
     def _look(self, work: Work) -> None:
         """Look for the flag of a run as long as it runs."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 from paco import events
@@ -18,17 +19,20 @@ _new: Final[Any] = vars(tuple)["__new__"]  # a quarter of what the constructor o
 class Roster:
     """What is known of the workers. It belongs to the loop in which it is made.
 
-    The clocks of two processes may have nothing to do with each other. That a report is here after it was made bounds
-    the difference from one side: the report that was quickest, of those so far, is what the times of a worker are moved
-    by. So they are never too early, never in the future, and late by what the quickest report took.
+    All processes of a machine read one clock. Those of two machines may have nothing to do with each other. That a
+    report is here after it was made bounds the difference from one side: the report that was quickest, of those so far,
+    is what the times of a worker are moved by. So they are never too early, never in the future, and late by what the
+    quickest report took.
 
     Args:
         workers: Where they are to be found, by their names.
+        here: Whether they are processes of this machine.
     """
 
-    def __init__(self, workers: dict[str, Worker]) -> None:
+    def __init__(self, workers: dict[str, Worker], *, here: bool = False) -> None:
         self._workers = workers
         self._clock = events.clock()
+        self._one_clock = here and self._clock is time.perf_counter  # and not that of a loop in virtual time
         self._ahead: dict[str, float] = {}  # of the clock here, by the names
 
     def _worker(self, name: str) -> Worker:
@@ -53,13 +57,12 @@ class Roster:
         if name:
             self._worker(name).lost = True
 
-    def back(self, report: Report, done: int, slot: int) -> dict[int, Ran]:
+    def back(self, report: Report, done: int) -> dict[int, Ran]:
         """Count what a worker has done, and return when it did, by the numbers of the items; empty if nobody asked.
 
         Args:
             report: What came back.
             done: Of how many items.
-            slot: The first of the slots that the chunk had.
         """
         worker = self._worker(report.where)
         spans = report.spans or ()
@@ -68,9 +71,10 @@ class Roster:
         worker.ok += done - failed
         if not spans:
             return {}
-        where = report.where
-        self._ahead[where] = ahead = min(self._clock() - report.now, self._ahead.get(where, math.inf))
+        where, ahead = report.where, 0.0
+        if not self._one_clock:
+            self._ahead[where] = ahead = min(self._clock() - report.now, self._ahead.get(where, math.inf))
         return {
-            number: _new(Ran, (where, slot + row, start + ahead, end + ahead, attempts, failed))
-            for number, row, start, end, attempts, failed in spans
+            number: _new(Ran, (where, slot, start + ahead, end + ahead, attempts, failed))
+            for number, slot, start, end, attempts, failed in spans
         }

@@ -70,8 +70,8 @@ class Order(NamedTuple):
         return cls(*fields)
 
 
-#: When an item of a chunk ran: its number, its slot there, from when to when by the clock of the worker, its attempts,
-#: whether it failed. A plain tuple: others take five times as long to pickle.
+#: When an item of a chunk ran: its number, its slot in that process, from when to when by the clock of the worker, its
+#: attempts, whether it failed. A plain tuple: others take five times as long to pickle.
 Span: TypeAlias = "tuple[int, int, float, float, int, bool]"
 
 
