@@ -113,6 +113,43 @@ async def test_a_huge_limit_over_few_items_starts_few_tasks():
     assert alive <= 17
 
 
+@pytest.mark.parametrize("kind", [iter, list, tuple, set, dict.fromkeys, reversed], ids=lambda kind: kind.__name__)
+async def test_no_more_workers_are_started_than_a_source_has_items(kind):
+    alive = 0
+
+    async def count(item):
+        nonlocal alive
+        alive = max(alive, len(asyncio.all_tasks()))
+        await asyncio.sleep(1)
+
+    await paco.map(count, kind(range(100)))
+    assert alive == 1 + 100  # this test, and one for each item
+
+
+async def test_a_source_that_tells_too_few_items_gets_workers_as_fast_as_others():
+    class Shy:
+        def __init__(self):
+            self.items = iter(range(1000))
+
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            return next(self.items)
+
+        def __length_hint__(self):
+            return 0
+
+    async def nap(item):
+        await asyncio.sleep(1)
+
+    running = asyncio.ensure_future(paco.map(nap, Shy(), limit=64))
+    for _ in range(12):
+        await asyncio.sleep(0)
+    assert len(asyncio.all_tasks()) == 2 + 64  # this test, the one that waits, and the workers
+    await running
+
+
 async def test_items_that_never_suspend_need_one_worker():
     tasks = set()
 

@@ -34,11 +34,10 @@ class Crew(Nursery):
         "_workers",
     )
 
-    _attention: int  # when as many items have been started, a worker asks before it takes another
-
     def __init__(self, name: str, limit: int, timeout: float | None) -> None:
         super().__init__(name, timeout)
         self._limit = limit
+        self._attention = -1  # when as many items have been started, a worker asks before it takes another
         self._workers: set[asyncio.Task[None]] = set()  # the tasks that have a slot
         self._idle = 0  # those of them that are not in an item
         self._resting: int = 0  # the tasks that have given their slot away for a while

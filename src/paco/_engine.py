@@ -14,6 +14,7 @@ import asyncio
 import sys
 from collections import deque
 from collections.abc import AsyncIterable, Awaitable
+from operator import length_hint
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
@@ -133,9 +134,14 @@ class Run(Crew):
 
     def _useful(self) -> int:
         if self._reader is None:
-            return super()._useful()
+            return self._left()
         self._reader.wake()
         return self._reader.waiting()
+
+    def _left(self) -> int:
+        """Return how many items are left, at least one: as a list and the like tell, others may say anything."""
+        items = self._items
+        return max(length_hint(items, sys.maxsize), 1) if type(items).__module__ == "builtins" else sys.maxsize
 
     # ---- working
 
@@ -146,7 +152,7 @@ class Run(Crew):
         fn, items, store, base = self._fn, self._items, self._sink.store, self._base
         turn = 0
         try:
-            while turn := await self._ready(turn):
+            while turn := self._seen if self.started < self._attention else await self._ready(turn):
                 for item in items:
                     index = self.started
                     self.started = index + 1
@@ -245,9 +251,9 @@ class Run(Crew):
             self._spawn()
 
     def _out_of_items(self) -> None:
+        self._attention = -1
         if self._reader is None or self._reader.ended:
             self._exhausted = True
-            self._attention = -1
             self._unpark(len(self._parked))
 
     # ---- what the reader of an async source asks, and tells

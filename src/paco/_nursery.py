@@ -69,6 +69,7 @@ class Nursery:
         "_downstream",
         "_ending",
         "_failure",
+        "_hear",
         "_keeping",
         "_loop",
         "_name",
@@ -105,6 +106,7 @@ class Nursery:
         """Belong to the running loop, with the caller's context; false when there is no time at all."""
         self._loop = asyncio.get_running_loop()
         self._base = contextvars.copy_context()
+        self._hear: Any = self._ended  # one for all tasks: each object more is work for the garbage collector
         seconds, deadline = _deadline.within(self._timeout) if self.heeds_deadline else (self._timeout, "")
         if seconds == 0:
             self._expire(deadline)
@@ -123,7 +125,7 @@ class Nursery:
         task = Worker(coro, loop=self._loop, name=f"paco.{self._name}", context=context)
         task.nursery = self
         self._tasks.add(task)
-        task.add_done_callback(self._ended, context=self._base)
+        task.add_done_callback(self._hear, context=self._base)
         return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
@@ -202,7 +204,7 @@ class Nursery:
 
     def _finish(self) -> None:
         self.done = self._ending = True
-        self.keepers, self._keeping = (), frozenset()  # they lead back here
+        self.keepers, self._keeping, self._hear = (), frozenset(), None  # they lead back here
         self._disarm()
         try:
             self._finishing()
