@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from abc import abstractmethod
 from collections import deque
 from typing import TYPE_CHECKING, cast
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Crew(Nursery):
-    """Workers, at most ``limit`` of which have a slot. A subclass says what one does (`_work`).
+    """Workers, at most ``limit`` of which have a slot. A subclass says what they do, and how many find something to do.
 
     Args:
         name: The operation, for messages: ``map``.
@@ -48,9 +49,9 @@ class Crew(Nursery):
     async def _work(self, context: contextvars.Context) -> None:
         """Run items in a context; a subclass says how."""
 
+    @abstractmethod
     def _useful(self) -> int:
         """Return how many more workers would find an item, as far as anybody can tell."""
-        return sys.maxsize
 
     # ---- growing on demand
 
