@@ -171,7 +171,7 @@ class TestHalting:
         assert "halting: 1 item has failed (--halt now,fail=1); cancelling 1 running item\n" in err
 
     def test_a_share_of_the_items_ends_it_too(self, run):
-        code, out, _ = run("jobs:odd", "items.txt", "--halt", "soon,fail=30%", "-l", 1)
+        code, out, _ = run("jobs:odd", "items.txt", "--halt", "soon,fail=30%", "-l", 1, "--total", 100)
         assert code == 3
         assert len(out.splitlines()) in {59, 60}
 
