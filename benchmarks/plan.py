@@ -65,7 +65,7 @@ def plan(setting: Setting) -> list[Table]:
         Table(workloads.TIMER, shapes.AT_ONCE, setting, 100, FEW, 0.6),
         Table(workloads.TIMER, shapes.AT_ONCE, setting, 1000, FEW, 0.6),
         Table(workloads.ECHO, shapes.AT_ONCE, setting, LIMIT, FEW),
-        Table(workloads.HTTP, shapes.AT_ONCE, setting, LIMIT, 500, 10),
+        Table(workloads.HTTP, shapes.AT_ONCE, setting, LIMIT, 2_000, 6),
         Table(workloads.SLOW_CONSUMER, shapes.SLOW_CONSUMER, setting, 10, 100, 0.6),
         Table(workloads.SLOW_HEAD, shapes.SLOW_HEAD, setting, 4, 100, 0.6),
         Table(workloads.SLOW_HEAD, shapes.SLOW_HEAD_BUFFERED, setting, 4, 100, 0.6),

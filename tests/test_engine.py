@@ -150,6 +150,32 @@ async def test_a_source_that_tells_too_few_items_gets_workers_as_fast_as_others(
     await running
 
 
+@pytest.mark.parametrize(
+    ("source", "limit", "running"),
+    [
+        (list(range(100)), 50, [1, 50, 50]),
+        (list(range(30)), 50, [1, 30, 30]),
+        (list(range(1000)), 0, [1, 129, 257]),
+        ((number for number in range(1000)), 50, [1, 2, 4, 8, 16, 32, 50]),
+        ((number for number in range(1000)), 0, [1, 2, 4, 8, 16, 32, 64, 128, 256, 384]),
+    ],
+    ids=["list", "short list", "long list", "generator", "generator without a limit"],
+)
+async def test_workers_become_more_from_turn_to_turn(source, limit, running):
+    """As fast as a list allows, or else doubling, but so that a turn of the loop stays short."""
+    probe = Probe(str, takes=1)
+    run = asyncio.ensure_future(paco.map(probe, source, limit=limit))
+    seen = []
+    for _ in range(len(running) + 5):
+        seen.append(probe.running)
+        await asyncio.sleep(0)
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await run
+    first = seen.index(1)
+    assert seen[first : first + len(running)] == running
+
+
 async def test_items_that_never_suspend_need_one_worker():
     tasks = set()
 

@@ -6,13 +6,16 @@ import asyncio
 import sys
 from abc import abstractmethod
 from collections import deque
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from paco._nursery import Nursery, Worker
 
 if TYPE_CHECKING:
     import contextvars
     from collections.abc import Awaitable
+
+#: New workers in one turn of the loop, at most: to start as many takes about 1 ms.
+_AT_ONCE: Final = 128
 
 
 class Crew(Nursery):
@@ -26,13 +29,13 @@ class Crew(Nursery):
 
     __slots__ = (
         "_attention",
-        "_exhausted",
         "_growing",
         "_idle",
         "_limit",
         "_resting",
         "_returning",
         "_workers",
+        "exhausted",
     )
 
     def __init__(self, name: str, limit: int, timeout: float | None) -> None:
@@ -44,14 +47,15 @@ class Crew(Nursery):
         self._resting: int = 0  # the tasks that have given their slot away for a while
         self._returning: deque[tuple[asyncio.Task[None], asyncio.Future[None]]] = deque()  # those that want one again
         self._growing = False
-        self._exhausted = False  # whether there are no more items
+        #: Whether there are no more items.
+        self.exhausted: bool = False
 
     async def _work(self, context: contextvars.Context) -> None:
         """Run items in a context; a subclass says how."""
 
     @abstractmethod
     def _useful(self) -> int:
-        """Return how many more workers would find an item, as far as anybody can tell."""
+        """Return how many more workers would find an item; where nobody can tell, as many as there are."""
 
     # ---- growing on demand
 
@@ -60,17 +64,16 @@ class Crew(Nursery):
         self._workers.add(self.start_task(self._work(context), context))
 
     def _grow_soon(self) -> None:
-        if not (self._growing or self._exhausted or self._ending) and len(self._workers) < self._limit:
+        if not (self._growing or self.exhausted or self._ending) and len(self._workers) < self._limit:
             self._growing = True
             self._loop.call_soon(self._grow, context=self._base)
 
     def _grow(self) -> None:
-        """Double the workers, now that each of them has been seen suspended in an item."""
+        """Become more, now that each worker has been seen suspended in an item."""
         self._growing = False
-        if self._idle or self._exhausted or self._ending:
+        if self._idle or self.exhausted or self._ending:
             return  # whoever ends its idling asks again
-        count = min(max(len(self._workers), 1), self._limit - len(self._workers))
-        count = min(count, self._useful())
+        count = min(self._useful(), self._limit - len(self._workers), _AT_ONCE)
         for _ in range(count):
             self._spawn()
         if count > 0:

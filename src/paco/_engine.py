@@ -24,7 +24,7 @@ from paco._crew import Crew
 from paco._errors import as_item_error, not_awaitable, trim
 from paco._outcomes import settled
 from paco._source import Reader, Upstream, close
-from paco._turn import SLICE, Turn, turn_of
+from paco._turn import SLICE, Turn, give_way, turn_of
 
 if TYPE_CHECKING:
     import contextvars
@@ -140,8 +140,8 @@ class Run(Crew):
 
     def _left(self) -> int:
         """Return how many items are left, at least one: as a list and the like tell, others may say anything."""
-        items = self._items
-        return max(length_hint(items, sys.maxsize), 1) if type(items).__module__ == "builtins" else sys.maxsize
+        items, workers = self._items, len(self._workers)
+        return max(length_hint(items, workers) if type(items).__module__ == "builtins" else workers, 1)
 
     # ---- working
 
@@ -189,16 +189,17 @@ class Run(Crew):
         both cost less, 7 % of the CPU of an HTTP request. Then one look at the clock is enough for a batch.
         """
         reader, turn = self._reader, self._turn
-        self._notify()
+        if self._consumer is not None:
+            self._notify()
         in_batches = self._batches and self._stride == 1
         if in_batches and last and last != turn.now:
-            await asyncio.sleep(0)
+            await give_way()
             last = 0  # it has waited
-        while not (self._ending or self._exhausted or self._one_too_many()):
+        while not (self._ending or self.exhausted or self._one_too_many()):
             if last or not in_batches or self._seen != turn.now:
                 self._look()
             if last == self._seen and self._looked - self._since > turn.share:
-                await self._idling(asyncio.sleep(0))
+                await self._idling(give_way())
             elif self.started < (room := self._sink.room(self.started)) and (reader is None or reader.ready()):
                 self._attention = min(self.started + self._stride, room) if self._consumer is None else -1
                 return self._seen
@@ -247,13 +248,13 @@ class Run(Crew):
         """Give the slot of a worker that its item has left a mark on to a fresh task."""
         self._vacate(task)
         self._notify()
-        if not (self._exhausted or self._ending):
+        if not (self.exhausted or self._ending):
             self._spawn()
 
     def _out_of_items(self) -> None:
         self._attention = -1
         if self._reader is None or self._reader.ended:
-            self._exhausted = True
+            self.exhausted = True
             self._unpark(len(self._parked))
 
     # ---- what the reader of an async source asks, and tells
@@ -369,7 +370,7 @@ class Run(Crew):
 
     def _release(self) -> None:
         self._notify()
-        if self._exhausted or self._ending:
+        if self.exhausted or self._ending:
             return
         self._unpark(self._sink.room(self.started) - self.started)
         if self._reader is not None:

@@ -103,7 +103,7 @@ class Paced(Run):
     def _grow(self) -> None:
         """Send workers to the gate, unless one is there: twice as many as the last time, if those have all got on."""
         self._growing = False
-        if self._at_gate or self._exhausted or self._ending:
+        if self._at_gate or self.exhausted or self._ending:
             self._burst = 1
             return
         if self._reader is not None:
@@ -127,7 +127,7 @@ class Paced(Run):
 
     def _out_of_items(self) -> None:
         super()._out_of_items()
-        while self._exhausted and self._call_one():
+        while self.exhausted and self._call_one():
             pass  # each hears of the end
 
     # ---- working
@@ -227,9 +227,9 @@ class Paced(Run):
         self._notify()
         if self._resting:
             self._unpark(1)  # whoever is at the gate may have waited for this item to end
-        while self._at_gate and not (self._exhausted or self._ending):
+        while self._at_gate and not (self.exhausted or self._ending):
             await self._idling(self._wait_for_turn())
-        if self._ending or self._exhausted:
+        if self._ending or self.exhausted:
             return None
         self._at_gate = True
         start: Start | None = None

@@ -174,7 +174,7 @@ class _Watched(_Base):
         between, an item that is held or the end of the source, counts as an event here.
         """
         stream, reader, reason = self._stream, self._reader, self._reason
-        if reason == self._held_back_by and (self._exhausted or (reader is not None and reader.over())):
+        if reason == self._held_back_by and (self.exhausted or (reader is not None and reader.over())):
             reason = _TAIL
         self._waits[reason] += now - self._last
         self._last = now

@@ -96,7 +96,7 @@ class RemoteRun(Run):
         finally:
             if not self._loop.is_closed():  # it is when this coroutine is being collected
                 await dispatcher.close()
-            self._exhausted = True
+            self.exhausted = True
             del self, dispatcher
 
     async def _open(self, dispatcher: Dispatcher) -> None:
@@ -110,7 +110,7 @@ class RemoteRun(Run):
             while dispatcher.send(self._take):
                 self._sent()
                 await asyncio.sleep(0)
-            if self._ending or (self._exhausted and dispatcher.quiet):
+            if self._ending or (self.exhausted and dispatcher.quiet):
                 return
             if self._reader is not None:
                 self._wanted = dispatcher.wanted()  # once for all that are read until the next chunk
@@ -125,7 +125,7 @@ class RemoteRun(Run):
         """Take so many items at most, and not for long."""
         entries = list[Entry]()
         end = perf_counter() + SLICE
-        while not self._exhausted and (room := self._room(count - len(entries))) > 0:
+        while not self.exhausted and (room := self._room(count - len(entries))) > 0:
             before = len(entries)
             for item in self._items:
                 entries.append((self.started, item))

@@ -167,7 +167,8 @@ class Calls:
     # ---- what the dispatcher tells
 
     def left(self) -> float:
-        return len(self._calls) if self._job.paced else math.inf
+        no_more = self._job.paced or self._run.exhausted
+        return len(self._calls) if no_more else math.inf
 
     def arrived(self, entries: list[Entry], values: dict[int, Any], ran: dict[int, Ran]) -> None:
         for number, value in values.items():

@@ -106,7 +106,7 @@ class _Chunk(_Base):
         if self.unwanted:
             if self.done:  # and not before: how this one has failed is to be known first
                 self._heir.stop()
-        elif self._exhausted:
+        elif self.exhausted:
             self._heir.has(self._limit - len(self._tasks))
 
     def has(self, slots: int) -> None:
