@@ -133,13 +133,10 @@ class Run(Crew):
         self._grow_soon()
 
     def _useful(self) -> int:
-        if self._reader is None:
-            return self._left()
-        self._reader.wake()
-        return self._reader.waiting()
-
-    def _left(self) -> int:
-        """Return how many items are left, at least one: as a list and the like tell, others may say anything."""
+        if self._reader is not None:
+            self._reader.wake()
+            return self._reader.waiting()
+        # What a list and the like tell is true; others may say anything.
         items, workers = self._items, len(self._workers)
         return max(length_hint(items, workers) if type(items).__module__ == "builtins" else workers, 1)
 

@@ -167,8 +167,7 @@ class Calls:
     # ---- what the dispatcher tells
 
     def left(self) -> float:
-        no_more = self._job.paced or self._run.exhausted
-        return len(self._calls) if no_more else math.inf
+        return len(self._calls) if self._job.paced or self._run.exhausted else math.inf
 
     def arrived(self, entries: list[Entry], values: dict[int, Any], ran: dict[int, Ran]) -> None:
         for number, value in values.items():
