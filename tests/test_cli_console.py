@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from paco._cli._errors import describe, explain, suggest
-from paco._console import Console, fit, message, safe, safe_lines
+from paco._cli.errors import describe, explain, suggest
+from paco._view.console import Console, fit, message, safe, safe_lines
 
 ESCAPES = ["\x1b]52;c;aGk=\x07", "\x9b2J", "\r", "\u202e", "\0", "\x7f", "\ud800", "\u2028"]
 

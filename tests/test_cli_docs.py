@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from paco._cli._options import parse_map, parse_report
+from paco._cli.options import parse_map, parse_report
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "command.md").read_text("utf-8")

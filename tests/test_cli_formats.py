@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paco._cli import _chunks
-from paco._cli._chunks import BrokenInputError, Unzip
-from paco._cli._formats import FORMATS
-from paco._cli._inputs import Reader, find_inputs
-from paco._cli._stop import Stop
+from paco._cli import chunks
+from paco._cli.chunks import BrokenInputError, Unzip
+from paco._cli.formats import FORMATS
+from paco._cli.inputs import Reader, find_inputs
+from paco._cli.stop import Stop
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-9, 9) | st.text('ab,"\\[]{}\n日', max_size=6),
@@ -39,8 +39,8 @@ def good(values):
 
 @pytest.fixture
 def short(monkeypatch):
-    monkeypatch.setattr("paco._cli._chunks.LONGEST_LINE", 1000)
-    monkeypatch.setattr("paco._cli._formats.LONGEST_LINE", 1000)
+    monkeypatch.setattr("paco._cli.chunks.LONGEST_LINE", 1000)
+    monkeypatch.setattr("paco._cli.formats.LONGEST_LINE", 1000)
 
 
 @given(st.lists(VALUES, max_size=5), SIZES, st.booleans(), st.sampled_from([None, 2]))
@@ -158,7 +158,7 @@ def test_gzip_is_unpacked_in_bounded_pieces_member_after_member(size):
     pieces = [piece for start in range(0, len(packed), size) for piece in unzip.feed(packed[start : start + size])]
     unzip.end()
     assert b"".join(pieces) == b"a" * 1_000_000 + b"b"
-    assert max(map(len, pieces)) <= _chunks._CHUNK
+    assert max(map(len, pieces)) <= chunks._CHUNK
 
 
 def test_what_is_not_gzip_or_cut_off_is_told():

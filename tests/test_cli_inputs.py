@@ -12,11 +12,11 @@ from contextlib import aclosing
 
 import pytest
 
-from paco._cli import _chunks
-from paco._cli._chunks import Splitter, read_live
-from paco._cli._errors import CommandError
-from paco._cli._inputs import Count, Input, Reader, find_inputs
-from paco._cli._stop import Stop
+from paco._cli import chunks as _chunks
+from paco._cli.chunks import Splitter, read_live
+from paco._cli.errors import CommandError
+from paco._cli.inputs import Count, Input, Reader, find_inputs
+from paco._cli.stop import Stop
 
 pytestmark = pytest.mark.realtime
 
@@ -33,8 +33,8 @@ def pipe():
 
 @pytest.fixture
 def short_lines(monkeypatch):
-    monkeypatch.setattr("paco._cli._chunks.LONGEST_LINE", 1000)
-    monkeypatch.setattr("paco._cli._formats.LONGEST_LINE", 1000)
+    monkeypatch.setattr("paco._cli.chunks.LONGEST_LINE", 1000)
+    monkeypatch.setattr("paco._cli.formats.LONGEST_LINE", 1000)
 
 
 def join_readers():

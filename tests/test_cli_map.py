@@ -22,8 +22,9 @@ from types import SimpleNamespace
 import pytest
 
 import paco
-from paco._cli import _run, _writer, main
-from paco._cli._stop import Interrupts
+from paco._cli import main, writer
+from paco._cli import run as _run
+from paco._cli.stop import Interrupts
 
 pytestmark = [pytest.mark.realtime, pytest.mark.usefixtures("folder")]
 
@@ -356,7 +357,7 @@ def test_an_item_waits_until_there_is_room_for_the_records(folder, monkeypatch, 
     (folder / "rows.py").write_text(
         "from pathlib import Path\nasync def f(item):\n    return Path('out.jsonl').read_bytes().count(10)\n"
     )
-    monkeypatch.setattr(_writer, "_FULL_BYTES", 0)
+    monkeypatch.setattr(writer, "_FULL_BYTES", 0)
     assert paco_map("rows:f", "three.txt", "--limit", "1", "--values", "-o", "out.jsonl", *order) == 0
     assert (folder / "out.jsonl").read_text() == "0\n1\n2\n"
     assert "3 items" in told(capfd)
@@ -366,7 +367,7 @@ def test_a_full_disk_ends_the_run_and_is_told(monkeypatch, capfd):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(_writer.Writer, "_write_whole", full)
+    monkeypatch.setattr(writer.Writer, "_write_whole", full)
     assert paco_map("jobs:echo", "three.txt", "-o", "out.jsonl") == 1
     assert "paco: cannot write the output, so the run was cancelled: No space left on device\n" in told(capfd)
 
@@ -376,7 +377,7 @@ def test_an_input_that_breaks_is_told_and_what_was_read_is_run(monkeypatch, capf
         yield b"1\n2\n"
         raise OSError(errno.EIO, "Input/output error", path)
 
-    monkeypatch.setattr("paco._cli._inputs.chunks_of", breaks)
+    monkeypatch.setattr("paco._cli.inputs.chunks_of", breaks)
     assert paco_map("jobs:echo", "three.txt") == 1
     out, err = capfd.readouterr()
     assert len(records(out)) == 2

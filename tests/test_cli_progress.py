@@ -10,11 +10,11 @@ from types import SimpleNamespace
 import pytest
 
 import paco
-from paco._cli._formats import Problem
-from paco._cli._inputs import Item
-from paco._cli._progress import Display, Progress
-from paco._cli._tally import Tally
-from paco._console import Console
+from paco._cli.formats import Problem
+from paco._cli.inputs import Item
+from paco._cli.progress import Display, Progress
+from paco._cli.tally import Tally
+from paco._view.console import Console
 from paco.events import Worker
 
 

@@ -13,10 +13,10 @@ import uuid
 
 import pytest
 
-from paco._cli._keys import Keys, Seen
-from paco._places import Slots
-from paco._records._lines import Span, failure, line, opening, result
-from paco._records._values import NotJSONError, encode
+from paco._base.worker_info import Slots
+from paco._cli.keys import Keys, Seen
+from paco._records.lines import Span, failure, line, opening, result
+from paco._records.values import NotJSONError, encode
 
 
 @dataclasses.dataclass
@@ -75,7 +75,7 @@ def test_numbers_that_json_does_not_have_become_null(number):
         (Span(1, 1, object(), 1), "object"),
         ({(1, 2): 3}, "tuple"),
         ([math.nan, object()], "object"),
-        (Keys(), "paco._cli._keys.Keys"),
+        (Keys(), "paco._cli.keys.Keys"),
     ],
 )
 def test_what_json_cannot_hold_is_an_error_that_names_the_type(value, named):

@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 
 import pytest
 
+from paco._base.worker_info import Ran
 from paco._cli import main
-from paco._places import Ran
-from paco.remote._calls import Calling, Calls
 from paco.remote._host import called
+from paco.remote._item_calls import Calling, Calls
 
 pytestmark = [pytest.mark.realtime, pytest.mark.usefixtures("folder")]
 

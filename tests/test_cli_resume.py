@@ -15,8 +15,8 @@ import pytest
 
 import paco
 from paco._cli import main
-from paco._cli._resume import Earlier, again
-from paco._records._function import Maker
+from paco._cli.resume import Earlier, again
+from paco._records.function import Maker
 from paco.journal import JournalError
 
 pytestmark = [pytest.mark.realtime, pytest.mark.usefixtures("folder")]
@@ -386,14 +386,15 @@ def test_a_rate_is_kept(run, folder, limit):
 
 @pytest.mark.parametrize(("rate", "count", "burst"), [("50/s", 50, 1), ("1000/s", 996, 5), ("60/m", 60, 1)])
 def test_a_fast_rate_makes_up_for_late_timers_without_ever_exceeding_it(rate, count, burst):
-    from paco._cli import _pace, _words
+    from paco._cli import pace
+    from paco._cli import words as _words
 
-    made = _pace._rate(_words.rate(rate))
+    made = pace._rate(_words.rate(rate))
     assert (made.n, made._burst) == (count, burst)
 
 
 def test_a_dead_descriptor_is_no_regular_file():
-    from paco._cli._output import is_regular
+    from paco._cli.output import is_regular
 
     out, into = os.pipe()
     assert not is_regular(out)

@@ -11,10 +11,10 @@ import sys
 import pytest
 
 from paco._cli import main
-from paco._cli._halting import Halting
-from paco._cli._order import InOrder
-from paco._cli._tally import Tally
-from paco._cli._words import Halt, duration, halt
+from paco._cli.halting import Halting
+from paco._cli.order import InOrder
+from paco._cli.tally import Tally
+from paco._cli.words import Halt, duration, halt
 
 pytestmark = pytest.mark.usefixtures("folder")
 

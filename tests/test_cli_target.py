@@ -10,10 +10,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from paco._cli import _target
-from paco._cli._errors import ClosingError, CommandError
-from paco._cli._function import open_target
-from paco._cli._target import find_target
+from paco._cli import target as _target
+from paco._cli.errors import ClosingError, CommandError
+from paco._cli.function import open_target
+from paco._cli.target import find_target
 
 pytestmark = pytest.mark.usefixtures("folder")
 

@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from paco._cli import _writer
-from paco._cli._writer import Writer
+from paco._cli import writer as _writer
+from paco._cli.writer import Writer
 
 pytestmark = pytest.mark.realtime
 

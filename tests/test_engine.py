@@ -571,8 +571,8 @@ async def test_runs_that_share_a_loop_all_get_on():
 
 def go_by(monkeypatch, look):
     """Have the engine look at another clock, and take the loop for one of real time."""
-    monkeypatch.setattr("paco._engine.perf_counter", look)
-    monkeypatch.setattr("paco._engine.own_clock", lambda loop: False)
+    monkeypatch.setattr("paco._engine.run.perf_counter", look)
+    monkeypatch.setattr("paco._engine.run.own_clock", lambda loop: False)
 
 
 async def test_a_worker_that_was_resumed_gives_way_once_and_goes_on_however_long_the_others_took(monkeypatch):
@@ -625,7 +625,7 @@ async def test_on_a_clock_of_its_own_a_loop_runs_items_in_the_same_order_however
         await asyncio.sleep(0)
         log.append("in")
 
-    monkeypatch.setattr("paco._engine.perf_counter", lambda: clock)
+    monkeypatch.setattr("paco._engine.run.perf_counter", lambda: clock)
     await paco.each(take, range(40), limit=4)
     assert {len(list(same)) for _, same in itertools.groupby(log[20:-8])} == {1}
 

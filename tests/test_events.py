@@ -14,11 +14,11 @@ import pytest
 
 import paco
 from paco import events, testing
-from paco._engine import Run
-from paco._paced import Paced
-from paco._plan import Plan
-from paco._sinks import Drop
-from paco._watched import WatchedPaced, WatchedRun, _Watched
+from paco._engine.admission import Paced
+from paco._engine.plan import Plan
+from paco._engine.run import Run
+from paco._engine.sinks import Drop
+from paco._engine.watch import WatchedPaced, WatchedRun, _Watched
 from paco.events import ItemEnded, ItemStarted, RunEnded, RunStarted
 from paco.testing import AsyncSource, Source, cancel_at_every_step, now
 

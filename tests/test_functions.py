@@ -13,10 +13,10 @@ import weakref
 import pytest
 
 from paco import testing
-from paco._errors import ItemCancelled
-from paco._functions import apply, compose, constant, curry, identity, once, partial, thunk, times, wraps
-from paco._run import run
-from paco._timing import timeout
+from paco._base.errors import ItemCancelled
+from paco._functions.compose import apply, compose, constant, curry, identity, once, partial, thunk, times, wraps
+from paco._functions.run import run
+from paco._functions.timing import timeout
 from paco.testing import cancel_at_every_step, now
 
 

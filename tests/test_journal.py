@@ -23,9 +23,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import paco
-from paco._records import _keeper, _recorder, _values
-from paco._records._file import RecordFile
-from paco._records._function import Maker
+from paco._records import group_commit, recorder, values
+from paco._records.file import RecordFile
+from paco._records.function import Maker
 from paco.events import ItemEnded
 from paco.journal import JournalError, RecordedError
 from paco.testing import AsyncSource, Probe, Source, cancel_at_every_step, now, run
@@ -248,7 +248,7 @@ async def test_a_journal_without_items_is_an_empty_file(path):
 async def test_without_orjson_it_is_the_same(path, monkeypatch):
     fn = double()
     await paco.map(fn, [1, 2]).journal(path)
-    monkeypatch.setattr(_values, "FAST", None)
+    monkeypatch.setattr(values, "FAST", None)
     assert await paco.map(fn, [1, 2, 3]).journal(path) == [2, 4, 6]
     monkeypatch.undo()
     assert await paco.map(fn, [1, 2, 3]).journal(path) == [2, 4, 6]
@@ -531,13 +531,13 @@ async def test_an_error_keeps_neither_the_run_nor_its_results_alive(path):
 @pytest.mark.parametrize("limit", [2, paco.Limit(2)], ids=["number", "object"])
 async def test_neither_a_run_that_has_ended_nor_its_records_are_kept_alive(path, limit, monkeypatch):
     made = []
-    for kind in (_recorder.Memory, _recorder.Keeper):
+    for kind in (recorder.Memory, recorder.Keeper):
 
         def make(*args, kind=kind, **how):
             made.append(kind(*args, **how))
             return made[-1]
 
-        monkeypatch.setattr(_recorder, kind.__name__, make)
+        monkeypatch.setattr(recorder, kind.__name__, make)
     gc.disable()
     try:
         for _ in range(2):
@@ -776,7 +776,7 @@ async def test_arguments_partials_and_decorators_do_not_make_another_function(pa
 
 
 def made_by(monkeypatch, source):
-    monkeypatch.setattr(_recorder, "made_by", lambda fn: Maker("fetch", source))
+    monkeypatch.setattr(recorder, "made_by", lambda fn: Maker("fetch", source))
 
 
 async def test_a_function_that_has_changed_goes_on_with_one_warning(path, monkeypatch):
@@ -882,9 +882,9 @@ async def test_a_record_that_has_changed_under_the_run_ends_it(path):
 
 
 async def test_a_result_is_handed_on_at_once_and_those_after_it_in_groups(path, monkeypatch):
-    assert _keeper._GROUP_SECONDS == 0.02
+    assert group_commit._GROUP_SECONDS == 0.02
     monkeypatch.setattr(
-        _keeper, "_GROUP_SECONDS", 20
+        group_commit, "_GROUP_SECONDS", 20
     )  # far more than a thread takes to write, whatever else is going on
     seen = []
     fn = Probe(lambda item: item, takes=lambda item: item)
@@ -952,7 +952,7 @@ async def test_what_waits_for_its_record_does_not_count_as_waiting_for_the_consu
 
 
 async def test_a_slow_disk_holds_the_items_back(path, monkeypatch):
-    monkeypatch.setattr(_keeper, "_FULL_BYTES", 100_000)
+    monkeypatch.setattr(group_commit, "_FULL_BYTES", 100_000)
     disk, source = SlowDisk(monkeypatch), Source(itertools.count())
     large, many = "x" * 10_000, asyncio.Event()
 
@@ -992,7 +992,7 @@ async def test_a_slow_consumer_holds_the_items_back(path):
 
 
 async def test_many_results_are_handed_on_in_several_turns(path, monkeypatch):
-    monkeypatch.setattr(_keeper, "_BATCH", 3)
+    monkeypatch.setattr(group_commit, "_BATCH", 3)
     disk = SlowDisk(monkeypatch)
 
     async def fn(item):
@@ -1005,8 +1005,8 @@ async def test_many_results_are_handed_on_in_several_turns(path, monkeypatch):
 
 
 async def test_a_large_group_is_written_without_delay(path, monkeypatch):
-    monkeypatch.setattr(_keeper, "_GROUP_SECONDS", 20)
-    monkeypatch.setattr(_keeper, "_GROUP_BYTES", 1000)
+    monkeypatch.setattr(group_commit, "_GROUP_SECONDS", 20)
+    monkeypatch.setattr(group_commit, "_GROUP_BYTES", 1000)
     fn = Probe(lambda item: "x" * 600, takes=lambda item: item)
     seen = []
     async for _ in paco.map(fn, [10, 11, 12, 50]).journal(path):

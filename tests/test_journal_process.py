@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 import paco
-from paco._records._file import RecordFile
+from paco._records.file import RecordFile
 from paco.journal import JournalError
 
 pytestmark = pytest.mark.realtime

@@ -15,7 +15,7 @@ import pytest
 
 import paco
 from paco import testing
-from paco._types import MISSING
+from paco._base.types import MISSING
 from paco.testing import VirtualLoop, now
 
 # ---- names and signatures

@@ -14,8 +14,8 @@ import weakref
 import pytest
 
 import paco
-from paco import _outcomes
-from paco._nursery import Nursery
+from paco._engine import outcomes as _outcomes
+from paco._engine.nursery import Nursery
 from paco.testing import AsyncSource, Probe, Source, cancel_at_every_step, now
 
 

@@ -11,8 +11,8 @@ import weakref
 import pytest
 
 import paco
-from paco._plan import Plan
-from paco._sinks import Drop
+from paco._engine.plan import Plan
+from paco._engine.sinks import Drop
 from paco.limits import checked
 from paco.testing import AsyncSource, Probe, Source, now
 

@@ -23,8 +23,10 @@ from rich.progress import Progress
 from test_trace import HOSTILE
 
 import paco
-from paco import _meter, _progress, events, testing
-from paco._progress import Board, Display, Fed, Lines, LiveLines
+from paco import events, testing
+from paco._view import meter as _meter
+from paco._view import progress
+from paco._view.progress import Board, Display, Fed, Lines, LiveLines
 from paco.events import ItemEnded, RunEnded, RunStarted
 from paco.testing import AsyncSource
 
@@ -119,7 +121,7 @@ def left(sent):
 
 def on_stderr(monkeypatch, stream):
     """Put a stream in the place of stderr, as the displays see it: pytest itself replaces that of `sys` again."""
-    monkeypatch.setattr(_progress, "sys", SimpleNamespace(stderr=stream, stdout=io.StringIO()))
+    monkeypatch.setattr(progress, "sys", SimpleNamespace(stderr=stream, stdout=io.StringIO()))
     return stream
 
 
@@ -349,13 +351,13 @@ async def test_a_log_has_no_control_sequences_whatever_the_function_is_called(lo
 @pytest.mark.parametrize("setting", [("TERM", "dumb"), ("CI", "1")])
 def test_a_dumb_terminal_and_ci_get_lines_that_stay(terminal, monkeypatch, setting):
     monkeypatch.setenv(*setting)
-    assert type(_progress.display_for(None)) is Lines
+    assert type(progress.display_for(None)) is Lines
 
 
 def test_so_does_a_terminal_without_rich(terminal, monkeypatch):
-    assert type(_progress.display_for(None)) is LiveLines
+    assert type(progress.display_for(None)) is LiveLines
     monkeypatch.setitem(sys.modules, "rich.live", None)
-    assert type(_progress.display_for(None)) is Lines
+    assert type(progress.display_for(None)) is Lines
 
 
 async def test_without_a_stderr_nothing_is_shown(monkeypatch):
@@ -428,7 +430,7 @@ async def test_what_is_printed_meanwhile_stays_above_and_data_that_goes_elsewher
 
     stdout = Terminal() if both else io.StringIO()
     monkeypatch.setattr(sys, "stdout", stdout)
-    monkeypatch.setattr(_progress, "sys", SimpleNamespace(stderr=terminal, stdout=stdout))
+    monkeypatch.setattr(progress, "sys", SimpleNamespace(stderr=terminal, stdout=stdout))
     with paco.progress():
         await paco.each(talk, [1, 2], 1)
     above = ["data 1", "word 1", "data 2"] if both else ["word 1"]  # the last words come when the run has ended
@@ -542,7 +544,7 @@ async def test_a_bar_that_raises_is_reported_and_disturbs_nothing():
 def test_displays_do_nothing_of_themselves():
     display = Display()
     assert (display.show([]), display.end(None), display.rest(), display.close()) == (None,) * 4
-    assert type(_progress.display_for(Bar())) is Fed
+    assert type(progress.display_for(Bar())) is Fed
 
 
 # ---- quantiles

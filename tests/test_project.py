@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
@@ -18,25 +19,36 @@ ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "paco"
 MODULES = sorted(SOURCE.rglob("*.py"))
 
-#: The layers, as the docstring of paco tells them: names, then what they are for, with two or more spaces between.
-LISTED = [
-    name for line in paco.__doc__.splitlines() if line[:4] == "    " for name in re.split(r" {2,}", line.strip())[:-1]
-]
+
+def listed(text: str) -> list[str]:
+    """Return the names that a docstring lists: names, then what they are for, with two or more spaces between."""
+    rows = [line.strip() for line in text.splitlines() if line[:4] == "    "]
+    return [name for row in rows for name in re.split(r" {2,}", row)[:-1]]
+
+
+#: The rooms: modules and packages, from the bottom up.
+ROOMS = listed(paco.__doc__)
 #: What `import paco` brings; `paco` is `__init__.py`, the table of contents.
-CORE = [*LISTED[: LISTED.index("_run") + 1], "paco"]
+CORE = [*ROOMS[: ROOMS.index("_functions") + 1], "paco"]
 #: Imported on use, inside a function, so that importing paco does not pay for them.
-OPTIONAL = [*LISTED[LISTED.index("_run") + 1 :], "__main__"]
+OPTIONAL = [*ROOMS[ROOMS.index("_functions") + 1 :], "__main__"]
 LAYERS = [*CORE, *OPTIONAL]
+#: The modules of each room, from the bottom up; the docstrings of the others are for those who use them.
+INSIDE = {
+    room: listed(str(import_module(f"paco.{room}").__doc__))
+    for room in ROOMS
+    if (SOURCE / room).is_dir() and room not in {"limits", "testing"}
+}
 
 
-def layer(path: Path) -> str:
-    """Return the layer of a file: the name of its module, or of the folder that it lies in."""
-    first = path.relative_to(SOURCE).parts[0].removesuffix(".py")
-    return "paco" if first == "__init__" else first
+def place(path: Path) -> tuple[str, str]:
+    """Return the room of a file and its name in that room; a room that is one module has no names."""
+    parts = path.relative_to(SOURCE).with_suffix("").parts
+    return ("paco", "") if parts == ("__init__",) else (parts[0], parts[1] if parts[1:] else "")
 
 
-def imports(path: Path) -> set[tuple[str, bool]]:
-    """Return the layers that a file imports from, each with whether that happens inside a function."""
+def imports(path: Path) -> set[tuple[str, str, bool]]:
+    """Return what a file imports: the room, the name in it, and whether that happens inside a function."""
     tree = ast.parse(path.read_text("utf-8"))
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
     late = {id(node) for function in functions for node in ast.walk(function)}
@@ -52,20 +64,32 @@ def imports(path: Path) -> set[tuple[str, bool]]:
         else:
             continue
         for name in names:
-            top, second = [*name.split("."), ""][:2]
+            top, room, inside = [*name.split("."), "", ""][:3]
             if top == "paco":
-                found.add((second if second in LAYERS else "paco", id(node) in late))
+                found.add((room if room in LAYERS else "paco", inside, id(node) in late))
     return found
 
 
 @pytest.mark.once
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
-def test_a_module_imports_only_from_modules_above_it(path):
-    here = layer(path)
-    assert here in LAYERS, f"{here} has no place among the layers: give it one in the docstring of paco"
-    for there, late in imports(path) - {(here, True), (here, False)}:
+def test_a_module_imports_only_from_rooms_above_its_own(path):
+    here, _ = place(path)
+    assert here in LAYERS, f"{here} has no place among the rooms: give it one in the docstring of paco"
+    for there, _, late in imports(path):
         on_use = late and there in OPTIONAL and here in CORE
-        assert on_use or LAYERS.index(there) < LAYERS.index(here), f"{here} imports {there}, which is below it"
+        assert on_use or there == here or LAYERS.index(there) < LAYERS.index(here), f"{here} imports {there}, below it"
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("room", INSIDE)
+def test_a_module_imports_only_from_modules_above_it_in_its_room(room):
+    inside = INSIDE[room]
+    for path in (SOURCE / room).glob("[!_]*.py" if room[0] == "_" else "_[!_]*.py"):
+        here = path.stem
+        assert here in inside, f"{here} has no place in {room}: give it one in the docstring of that package"
+        for there in {name for other, name, late in imports(path) if other == room and name in inside and not late}:
+            assert inside.index(there) < inside.index(here), f"{here} imports {there}, below it"
+    assert {name for name in inside if not (SOURCE / room / f"{name}.py").exists()} == set()
 
 
 SCHEDULES = {"create_task", "ensure_future"}
@@ -75,7 +99,7 @@ SCHEDULES_OF_ASYNCIO = {"Task", "TaskGroup", "as_completed", "gather", "wait_for
 @pytest.mark.once
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
 def test_tasks_are_created_in_one_place(path):
-    if layer(path) in {"_nursery", "testing", "_cli"}:
+    if place(path) == ("_engine", "nursery") or place(path)[0] in {"testing", "_cli"}:
         return
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Call):

@@ -18,15 +18,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paco._console import message
-from paco._records import _file, _values
-from paco._records._errors import JournalError
-from paco._records._file import RecordFile
-from paco._records._function import Maker, made_by
-from paco._records._keys import NOWHERE, Index, canonical, digest
-from paco._records._lines import Span, failure, line, opening, result
-from paco._records._memory import Memory
-from paco._records._values import NotJSONError, decode, encode
+from paco._records import file as _file
+from paco._records import values
+from paco._records.errors import JournalError
+from paco._records.file import RecordFile
+from paco._records.function import Maker, made_by
+from paco._records.keys import NOWHERE, Index, canonical, digest
+from paco._records.lines import Span, failure, line, opening, result
+from paco._records.memory import Memory
+from paco._records.values import NotJSONError, decode, encode
+from paco._view.console import message
 
 MAKER = Maker("fetch", "00")
 
@@ -40,7 +41,7 @@ JSON = st.recursive(
 @pytest.fixture(params=["with orjson", "without"])
 def lane(request, monkeypatch):
     if request.param == "without":
-        monkeypatch.setattr(_values, "FAST", None)
+        monkeypatch.setattr(values, "FAST", None)
 
 
 # ---- values
@@ -48,17 +49,17 @@ def lane(request, monkeypatch):
 
 @given(value=JSON)
 def test_orjson_changes_nothing_of_what_is_read(value):
-    fast = _values.FAST
+    fast = values.FAST
     assert fast is not None
     try:
         texts = [encode(value)]
-        _values.FAST = None
+        values.FAST = None
         texts.append(encode(value))
         read = [decode(text.encode(errors="surrogatepass")) for text in texts]
-        _values.FAST = fast
+        values.FAST = fast
         read += [decode(text.encode(errors="surrogatepass")) for text in texts]
     finally:
-        _values.FAST = fast
+        values.FAST = fast
     assert all(json.dumps(one) == json.dumps(read[0]) for one in read)
     assert all(text.isascii() or text.isprintable() for text in texts)
 
@@ -116,7 +117,7 @@ def test_what_is_not_json_is_a_value_error(text):
 
 def test_without_orjson_there_is_no_fast_lane(monkeypatch):
     monkeypatch.setitem(sys.modules, "orjson", None)
-    assert _values._fast() is None
+    assert values._fast() is None
 
 
 @pytest.mark.usefixtures("lane")

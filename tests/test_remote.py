@@ -23,15 +23,15 @@ from hypothesis import strategies as st
 import paco
 import paco.testing
 from paco import events
-from paco._deadline import remaining
-from paco._places import Ran
-from paco._plan import LEAD, Plan
+from paco._base.deadline import remaining
+from paco._base.worker_info import Ran
+from paco._engine.plan import LEAD, Plan
 from paco.events import ItemEnded
 from paco.remote import RemoteError, WorkerLost, _pickles
 from paco.remote._errors import Failure
 from paco.remote._host import Bench
-from paco.remote._roster import Roster
-from paco.remote._wire import Order, Report
+from paco.remote._messages import Order, Report
+from paco.remote._worker_stats import Roster
 
 #: In which pretended process the code runs.
 process: ContextVar[Process] = ContextVar("process")
@@ -330,7 +330,7 @@ class Unled(Engine):
 @pytest.fixture
 def _no_time_for_the_processor(monkeypatch):
     """Have what the processor takes not count: a chunk is smaller where it takes much, and the machine may be busy."""
-    monkeypatch.setattr("paco.remote._bulk.perf_counter", lambda: 0.0)
+    monkeypatch.setattr("paco.remote._chunked_run.perf_counter", lambda: 0.0)
     monkeypatch.setattr("time.thread_time", lambda: 0.0)
 
 
@@ -642,7 +642,7 @@ async def test_what_cannot_be_unpickled_ends_the_run_wherever_that_is(engine):
 
 
 async def test_another_python_or_paco_is_told(engine, monkeypatch):
-    monkeypatch.setattr("paco.remote._wire._VERSIONS", ("cpython", 3, 99, "7.0"))
+    monkeypatch.setattr("paco.remote._messages._VERSIONS", ("cpython", 3, 99, "7.0"))
     data = Order("", "map", b"", 1, 1, True, False, math.inf, "").dump()
     monkeypatch.undo()
     with pytest.raises(

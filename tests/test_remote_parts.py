@@ -14,13 +14,13 @@ from multiprocessing.connection import Connection
 
 import pytest
 
-from paco._crew import back_off
-from paco._deadline import remaining
+from paco._base.deadline import remaining
+from paco._engine.workers import back_off
 from paco.remote import _engines, _host, _pickles, _worker, _workers
 from paco.remote._host import Bench, Host, digest
 from paco.remote._line import Line
+from paco.remote._messages import Order, Report
 from paco.remote._sizes import Shape, Sizes
-from paco.remote._wire import Order, Report
 from paco.testing import now
 
 INFINITE = float("inf")

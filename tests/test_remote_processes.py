@@ -23,7 +23,7 @@ import pytest
 import paco
 from paco.events import ItemEnded
 from paco.remote import WorkerLost, Workers, _pickles, _workers
-from paco.remote._wire import Order, Report
+from paco.remote._messages import Order, Report
 
 pytestmark = [pytest.mark.realtime, pytest.mark.timeout(120)]
 

@@ -14,8 +14,8 @@ import weakref
 import pytest
 
 from paco import testing
-from paco._run import run
-from paco._timing import TimeoutLimit, defer, throttle, timeout
+from paco._functions.run import run
+from paco._functions.timing import TimeoutLimit, defer, throttle, timeout
 from paco.testing import cancel_at_every_step, now
 
 

@@ -19,10 +19,9 @@ from hypothesis import strategies as st
 
 import paco
 from paco import events, testing
-from paco._pictures import _numbers as numbers
-from paco._pictures import _page as page
-from paco._pictures import _rows as lanes
-from paco._pictures._record import CANCELLED, FAILED, OK, Record
+from paco._pictures import numbers, page
+from paco._pictures import rows as lanes
+from paco._pictures.record import CANCELLED, FAILED, OK, Record
 from paco.events import WAITING, ItemEnded, Run, RunEnded, Worker
 from paco.testing import AsyncSource
 

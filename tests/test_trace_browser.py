@@ -15,8 +15,8 @@ import aiohttp
 import pytest
 from test_trace import record_of
 
-from paco._pictures._page import page
-from paco._pictures._record import FAILED, OK
+from paco._pictures.page import page
+from paco._pictures.record import FAILED, OK
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -96,13 +96,13 @@ A_LAW = "FAILED tests/torture/test_laws"
 GATES = [
     Gate(
         "lint", "an unused import",
-        "src/paco/_check.py", append("\nimport shelve\n"),
+        "src/paco/_base/check.py", append("\nimport shelve\n"),
         DEV.CHECKS["lint"], "F401",
     ),
     Gate(
         "format", "a line in another format",
-        "src/paco/_check.py", append("\nplanted = {  'a':1 }\n"),
-        DEV.CHECKS["format"], "_check.py",
+        "src/paco/_base/check.py", append("\nplanted = {  'a':1 }\n"),
+        DEV.CHECKS["format"], "check.py",
     ),
     Gate(
         "types", "a wrong type in tests/typing",
@@ -121,38 +121,38 @@ GATES = [
     ),
     Gate(
         "layers", "an upward import",
-        "src/paco/_check.py", append("\n\ndef planted() -> None:\n    from paco import _engine\n"),
-        DEV.CHECKS["laws"], "_check imports _engine",
+        "src/paco/_base/check.py", append("\n\ndef planted() -> None:\n    from paco._engine import run\n"),
+        DEV.CHECKS["laws"], "_base imports _engine",
     ),
     Gate(
         "engine", "a second scheduler",
-        "src/paco/_mapping.py", append("\n\ndef planted(coro):\n    return asyncio.create_task(coro)\n"),
+        "src/paco/_functions/map.py", append("\n\ndef planted(coro):\n    return asyncio.create_task(coro)\n"),
         DEV.CHECKS["laws"], "asyncio.create_task",
     ),
     Gate(
         "limit", "an engine that heeds no limit",
-        "src/paco/_engine.py", replace(r"limit or sys\.maxsize", "sys.maxsize"),
+        "src/paco/_engine/run.py", replace(r"limit or sys\.maxsize", "sys.maxsize"),
         pytest("tests", "-k", "limit"), "FAILED",
     ),
     Gate(
         "law-limit", "one item too many at once",
-        "src/paco/_engine.py", replace(r"limit or sys\.maxsize", "(limit and limit + 1) or sys.maxsize"),
+        "src/paco/_engine/run.py", replace(r"limit or sys\.maxsize", "(limit and limit + 1) or sys.maxsize"),
         LAWS, A_LAW,
     ),
     Gate(
         "law-join", "a sibling that is not awaited",
-        "src/paco/_nursery.py",
+        "src/paco/_engine/nursery.py",
         replace(r"(self\._tasks\.discard\(task\)\n +if )not self\._tasks:", r"\1len(self._tasks) < 2:"),
         LAWS, A_LAW,
     ),
     Gate(
         "law-lost", "a result that is dropped",
-        "src/paco/_engine.py", replace(r"store\[index\] = await fn", "store[index - (index == 2)] = await fn"),
+        "src/paco/_engine/run.py", replace(r"store\[index\] = await fn", "store[index - (index == 2)] = await fn"),
         LAWS, A_LAW,
     ),
     Gate(
         "law-cancel", "a cancellation that is swallowed",
-        "src/paco/_nursery.py", replace(r"cancelled = cancelled or error$", "cancelled = None"),
+        "src/paco/_engine/nursery.py", replace(r"cancelled = cancelled or error$", "cancelled = None"),
         LAWS, A_LAW,
     ),
     Gate(
@@ -177,18 +177,19 @@ GATES = [
     ),
     Gate(
         "soak", "runs that are kept after their end",
-        "src/paco/_nursery.py", replace(r"^        _alive\.discard\(self\)$", "        pass"),
+        "src/paco/_engine/nursery.py", replace(r"^        _alive\.discard\(self\)$", "        pass"),
         ["tools.soak", "--seed", "1", "--runs", "100"], r"VIOLATION: \d+ results are alive",
     ),
     Gate(
         "mutate", "a promise that no test holds to",
         "tests/test_stream.py", replace(r"^async def test_a_buffer_that_is_no_number", "async def planted"),
-        ["tools.mutate", "_stream", "--scope", r"Stream\.buffer$", "--jobs", "1"], r"SURVIVES _stream\.Stream\.buffer",
+        ["tools.mutate", "_stream.stream", "--scope", r"Stream\.buffer$", "--jobs", "1"],
+        r"SURVIVES _stream\.stream\.Stream\.buffer",
     ),
     Gate(
         "coverage", "a line that no test reaches",
-        "src/paco/_check.py", append("\n\ndef planted() -> None:\n    raise NotImplementedError\n"),
-        ["pytest", *DEV.COVERED], r"paco/_check\.py .*\n(.*\n)*.*Required test coverage of 100",
+        "src/paco/_base/check.py", append("\n\ndef planted() -> None:\n    raise NotImplementedError\n"),
+        ["pytest", *DEV.COVERED], r"paco/_base/check\.py .*\n(.*\n)*.*Required test coverage of 100",
     ),
 ]  # fmt: skip
 

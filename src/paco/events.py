@@ -27,10 +27,10 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias, TypeVar, get_args, overload
 from weakref import WeakKeyDictionary
 
-from paco import _check
-from paco._clock import own_clock
-from paco._places import Mention
-from paco._places import Worker as Worker  # noqa: PLC0414 - said in the way that type checkers ask for
+from paco._base import check
+from paco._base.clock import own_clock
+from paco._base.worker_info import Mention
+from paco._base.worker_info import Worker as Worker  # noqa: PLC0414 - said in the way that type checkers ask for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -253,7 +253,7 @@ class Ear:
     def fail(self, error: BaseException) -> None:
         """Report the first error of the listener to the event loop, which is the last."""
         self.close()
-        message = f"paco.listening: {_check.called(self._listener)} raised, and is told nothing more"
+        message = f"paco.listening: {check.called(self._listener)} raised, and is told nothing more"
         asyncio.get_running_loop().call_exception_handler({"message": message, "exception": error})
 
 
@@ -318,7 +318,7 @@ class listening:  # noqa: N801 - used as a function; as a generator it would che
         _demand_listener(listener)
         if kind is not None and kind not in EVENTS:
             names = ", ".join(one.__name__ for one in EVENTS)
-            raise TypeError(f"paco.listening: kind must be one of {names}, or None, got {_check.shorten(kind)}")
+            raise TypeError(f"paco.listening: kind must be one of {names}, or None, got {check.shorten(kind)}")
         self._listener = listener
         self._kinds = EVENTS if kind is None else (kind,)
         self._entered: list[tuple[Ear, Token[tuple[Ear, ...]]]] = []
@@ -338,12 +338,12 @@ class listening:  # noqa: N801 - used as a function; as a generator it would che
 
 def _demand_listener(listener: object) -> None:
     if not callable(listener):
-        _check.discard(listener)
-        raise TypeError(f"paco.listening: listener must be a function of one event, got {_check.shorten(listener)}")
+        check.discard(listener)
+        raise TypeError(f"paco.listening: listener must be a function of one event, got {check.shorten(listener)}")
     if inspect.iscoroutinefunction(listener) or inspect.iscoroutinefunction(type(listener).__call__):
         raise TypeError(
             f"paco.listening: listener must be a plain function, got the coroutine function "
-            f"{_check.called(listener)}, which nobody would await; let a plain one put the events into a queue"
+            f"{check.called(listener)}, which nobody would await; let a plain one put the events into a queue"
         )
 
 

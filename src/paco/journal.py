@@ -15,15 +15,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from paco import _check
-from paco._records._errors import JournalError, RecordedError
-from paco._records._recorder import Recorder, Settings
+from paco._base import check
+from paco._records.errors import JournalError, RecordedError
+from paco._records.recorder import Recorder, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from paco._plan import ItemFunction
-    from paco._sinks import InOrder
+    from paco._base.item_function import ItemFunction
+    from paco._engine.sinks import InOrder
     from paco.limits import Limiter
 
 __all__ = ["Journal", "JournalError", "RecordedError"]
@@ -57,15 +57,15 @@ class Journal:
         version: int | str | None,
         retry_errors: bool,
     ) -> None:
-        _check.one_of(name, "durable", durable, _DURABLE)
-        _check.flag(name, "retry_errors", retry_errors)
-        _check.version(name, version)
+        check.one_of(name, "durable", durable, _DURABLE)
+        check.flag(name, "retry_errors", retry_errors)
+        check.version(name, version)
         functions = {"key": None if isinstance(key, str) else key, "encode": encode, "decode": decode}
         for parameter, fn in functions.items():
             if fn is not None:
-                _check.plain_function(name, fn, parameter)
+                check.plain_function(name, fn, parameter)
         self._settings = Settings(
-            _check.path(name, "path", path), key, encode, decode, durable == "power", version, retry_errors
+            check.path(name, "path", path), key, encode, decode, durable == "power", version, retry_errors
         )
 
     def begin(

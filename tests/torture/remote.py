@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 import paco
 from paco.remote import _pickles
 from paco.remote._host import Bench
-from paco.remote._wire import Report
+from paco.remote._messages import Report
 from tests.torture.ours import PACO
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ usage: ./dev mutate [MODULE ...] [--scope PATTERN] [--jobs COUNT] [--argued] [--
 
 A fault that no test finds is shown as a diff, and makes the exit code 1, unless `argued.toml` beside this file says why
 it may live: found by its function and its text, not by a line number. An argument that fits no mutant any more is an
-error too. MODULE is `_crew`, `_engine`, `_plan` and `_stream` unless it is named; `--argued` runs those that are argued
-as well.
+error too. MODULE is `_engine.workers`, `_engine.run`, `_engine.plan` and `_stream.stream` unless it is named;
+`--argued` runs those that are argued as well.
 
 Why neither mutmut nor cosmic-ray: mutmut 3.8 runs every function through a wrapper of its own, under which the tests of
 recycled workers fail without any mutant; cosmic-ray 8.7 cannot leave out a statement, and most of what can go wrong in
@@ -37,7 +37,7 @@ from tools.mutate.trial import PASSED, TIMEOUT, UNPLANTABLE
 
 HERE: Final = Path(__file__).resolve().parent
 ROOT: Final = HERE.parent.parent
-MODULES: Final = ("_crew", "_engine", "_plan", "_stream")
+MODULES: Final = ("_engine.workers", "_engine.run", "_engine.plan", "_stream.stream")
 #: The quick ones that say most about the engine. What they do not kill counts as alive, whatever the others would do.
 TESTS: Final = (
     "tests/test_engine.py",
@@ -90,7 +90,7 @@ class Place:
 
     def _kills_alone(self, mutant: Mutant) -> str:
         """Try a mutant that cannot be planted in a running process, by changing the file."""
-        file = self._folder / "src" / "paco" / f"{mutant.module}.py"
+        file = self._folder / "src" / "paco" / f"{mutant.module.replace('.', '/')}.py"
         was = file.read_text("utf-8")
         for text in (mutant.text, was):
             file.write_text(text, "utf-8")
@@ -192,8 +192,8 @@ def choose(arguments: argparse.Namespace) -> list[Mutant]:
     """Return the mutants to try; those that are argued are left out, and an argument without a mutant is an error."""
     reasons, chosen, seen = argued(), [], set()
     for module in arguments.modules or MODULES:
-        name = module.removesuffix(".py")
-        for mutant in mutants(name, (ROOT / "src" / "paco" / f"{name}.py").read_text("utf-8")):
+        name = module.removesuffix(".py").replace("/", ".")
+        for mutant in mutants(name, (ROOT / "src" / "paco" / f"{name.replace('.', '/')}.py").read_text("utf-8")):
             seen.add(mutant.key)
             if re.search(arguments.scope, mutant.key[0]) and (arguments.argued or mutant.key not in reasons):
                 chosen.append(mutant)
@@ -241,9 +241,7 @@ def run(chosen: list[Mutant], jobs: int) -> Tally:
 def main() -> int:
     """Try the mutants and return the exit code."""
     parser = argparse.ArgumentParser(prog="./dev mutate", description="Plant faults in the engine, and find them.")
-    parser.add_argument(
-        "modules", nargs="*", metavar="MODULE", help="_crew, _engine, _plan and _stream, unless it is named"
-    )
+    parser.add_argument("modules", nargs="*", metavar="MODULE", help=f"{', '.join(MODULES)}, unless it is named")
     parser.add_argument("--scope", default="", metavar="PATTERN", help="only in functions that this matches")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="COUNT", help="at a time")
     parser.add_argument("--argued", action="store_true", help="run those that are argued, too")

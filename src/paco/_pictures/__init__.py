@@ -2,12 +2,12 @@
 
 The layers, each importing only from those above it::
 
-    _record     what a run did, item by item
-    _rows       which items are on which row, and what each worker has done
-    _numbers    quantiles, items in flight, distributions, ticks of axes
-    _words      where the time went, in a sentence
-    _picture    pictures as SVG
-    _style      how the report looks
-    _page       the report
-    _chrome     the trace for Perfetto
+    record    what a run did, item by item
+    rows      which items are on which row, and what each worker has done
+    numbers   quantiles, items in flight, distributions, ticks of axes
+    words     where the time went, in a sentence
+    picture   pictures as SVG
+    style     how the report looks
+    page      the report
+    chrome    the trace for Perfetto
 """

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from paco.limits._adaptive import Adaptive
 from paco.limits._base import Limiter
-from paco.limits._both import AnyLimit, checked
+from paco.limits._combine import AnyLimit, checked
+from paco.limits._controller import Decision
 from paco.limits._count import Limit
-from paco.limits._course import Decision
 from paco.limits._keys import PerKey
 from paco.limits._rate import Rate
 

@@ -1,4 +1,4 @@
-"""A limit that finds its value by itself. How, is told in `paco.limits._course`; here it hears how items end."""
+"""A limit that finds its value by itself. How, is told in `paco.limits._controller`; here it hears how items end."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import math
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias, cast
 
-from paco import _check
+from paco._base import check
 from paco.limits._base import Limiter
+from paco.limits._controller import Course
 from paco.limits._count import Limit
-from paco.limits._course import Course
 
 if TYPE_CHECKING:
     from collections import deque
     from collections.abc import Callable
 
     from paco.limits._base import Holder
-    from paco.limits._course import Decision
+    from paco.limits._controller import Decision
 
 DropOn: TypeAlias = "type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], object]"
 
@@ -106,11 +106,11 @@ class Adaptive(Limiter):
         cooldown: float = 1.0,
     ) -> None:
         for parameter, value in (("start", start), ("min", min), ("max", max)):
-            _check.integer("Adaptive", parameter, value, 1)
+            check.integer("Adaptive", parameter, value, 1)
         if not min <= start <= max:
             raise ValueError(f"paco.Adaptive: start must be from min to max, got {start} for {min} to {max}")
         self._drop_on = _drops(drop_on)
-        self._cooldown = _check.seconds("Adaptive", "cooldown", cooldown, optional=False) or 0.0
+        self._cooldown = check.seconds("Adaptive", "cooldown", cooldown, optional=False) or 0.0
         self._course = Course(start, min, max)
         self._count = Limit(start)
         self._flights: dict[_Flight, None] = {}  # what runs, in the order in which it began
@@ -215,7 +215,7 @@ def _drops(drop_on: DropOn | None) -> Callable[[Exception], object]:
     if isinstance(drop_on, type | tuple):
         raise TypeError(
             "paco.Adaptive: drop_on must be a kind of Exception, a tuple of them, or a plain function that is called "
-            f"with the error, got {_check.shorten(kinds)}"
+            f"with the error, got {check.shorten(kinds)}"
         )
-    _check.plain_function("Adaptive", drop_on, "drop_on")
+    check.plain_function("Adaptive", drop_on, "drop_on")
     return cast("Callable[[Exception], object]", drop_on)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from contextvars import Token
     from types import TracebackType
 
-    from paco.limits._both import AnyLimit
+    from paco.limits._combine import AnyLimit
 
 
 class Holder:
@@ -124,7 +124,7 @@ class Limiter:
         return Slot(self, item)
 
     def __and__(self, other: AnyLimit) -> Limiter:
-        from paco.limits._both import both  # which is made of these
+        from paco.limits._combine import both  # which is made of these
 
         return both(self, other)
 

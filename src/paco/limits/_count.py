@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any, ClassVar
 
-from paco import _check
+from paco._base import check
 from paco.limits._base import Holder, Limiter, holder
 from paco.limits._queue import Queue, Waiter
 
@@ -38,7 +38,7 @@ class Limit(Limiter):
     _rank: ClassVar[int] = 1
 
     def __init__(self, limit: int) -> None:
-        self._limit = _check.integer("Limit", "limit", limit, 1)
+        self._limit = check.integer("Limit", "limit", limit, 1)
         self._held = 0
         self._holders: Counter[Holder | None] = Counter()
         self._queue = Queue()
@@ -53,7 +53,7 @@ class Limit(Limiter):
 
     @limit.setter
     def limit(self, limit: int) -> None:
-        self._limit = _check.integer(type(self).__name__, "limit", limit, 1)
+        self._limit = check.integer(type(self).__name__, "limit", limit, 1)
         self._admit()
 
     @property

@@ -7,10 +7,10 @@ import sys
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from paco import _check
-from paco._errors import add_note
+from paco._base import check
+from paco._base.errors import add_note
 from paco.limits._base import Limiter
-from paco.limits._both import AnyLimit, checked
+from paco.limits._combine import AnyLimit, checked
 from paco.limits._count import Limit
 
 if TYPE_CHECKING:
@@ -71,16 +71,16 @@ class PerKey(Limiter):
     def __init__(
         self, key: Callable[[Any], Hashable], make_limit: Callable[[], AnyLimit], lookahead: int = 100
     ) -> None:
-        _check.plain_function("PerKey", key, "key")
-        _check.plain_function("PerKey", make_limit, "make_limit")
+        check.plain_function("PerKey", key, "key")
+        check.plain_function("PerKey", make_limit, "make_limit")
         self._key = key
         self._make_limit = make_limit
-        self._lookahead = _check.integer("PerKey", "lookahead", lookahead, 1)
+        self._lookahead = check.integer("PerKey", "lookahead", lookahead, 1)
         self._entries: dict[Hashable, _Entry] = {}
         self._unused: OrderedDict[Hashable, None] = OrderedDict()  # that are not idle yet; the last one is the newest
 
     def __repr__(self) -> str:
-        return f"<paco.PerKey by {_check.called(self._key)}, {len(self._entries)} keys>"
+        return f"<paco.PerKey by {check.called(self._key)}, {len(self._entries)} keys>"
 
     @property
     def keys(self) -> tuple[Hashable, ...]:
@@ -182,19 +182,19 @@ class PerKey(Limiter):
 
     def _make(self, key: Hashable) -> _Entry:
         if inspect.isawaitable(key):  # each is another one: that would be no limit at all
-            _check.discard(key)
+            check.discard(key)
             raise TypeError(self._wrong("a key, not an awaitable; make it a plain function", key))
         made = self._ask(self._make_limit, "make_limit")
-        found = checked("PerKey", made, f"what {_check.called(self._make_limit)}() returns")
+        found = checked("PerKey", made, f"what {check.called(self._make_limit)}() returns")
         return _Entry(key, found if isinstance(found, Limiter) else Limit(found or sys.maxsize))
 
     def _wrong(self, expected: str, key: object) -> str:
-        called = f"{_check.called(self._key)}(item)"
-        return f"paco.PerKey: what {called} returns must be {expected}, got {_check.shorten(key)}"
+        called = f"{check.called(self._key)}(item)"
+        return f"paco.PerKey: what {called} returns must be {expected}, got {check.shorten(key)}"
 
     def _ask(self, fn: Callable[..., Any], name: str, *args: Any) -> Any:
         try:
             return fn(*args)
         except Exception as error:
-            add_note(error, f"paco.PerKey: raised by its {name}, {_check.called(fn)}")
+            add_note(error, f"paco.PerKey: raised by its {name}, {check.called(fn)}")
             raise

@@ -7,8 +7,8 @@ import math
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from paco import _check
-from paco._clock import Clock
+from paco._base import check
+from paco._base.clock import Clock
 from paco.limits._base import Limiter
 from paco.limits._gcra import Bucket
 
@@ -84,11 +84,11 @@ class Rate(Limiter):
     _rank: ClassVar[int] = 3
 
     def __init__(self, n: float, per: float = 1.0, burst: int = 1, cost: Callable[[Any], float] | None = None) -> None:
-        self._n = _check.positive("Rate", "n", n)
-        self._per = _check.positive("Rate", "per", per, "seconds (a number above 0)")
-        self._burst = _check.integer("Rate", "burst", burst, 1)
+        self._n = check.positive("Rate", "n", n)
+        self._per = check.positive("Rate", "per", per, "seconds (a number above 0)")
+        self._burst = check.integer("Rate", "burst", burst, 1)
         if cost is not None:
-            _check.plain_function("Rate", cost, "cost")
+            check.plain_function("Rate", cost, "cost")
         self._cost = cost
         self._gap = per / n
         self._bucket = Bucket(n, per, burst)
@@ -108,7 +108,7 @@ class Rate(Limiter):
 
     @n.setter
     def n(self, n: float) -> None:
-        self._n = _check.positive("Rate", "n", n)
+        self._n = check.positive("Rate", "n", n)
         self._change()
 
     @property
@@ -118,7 +118,7 @@ class Rate(Limiter):
 
     @per.setter
     def per(self, per: float) -> None:
-        self._per = _check.positive("Rate", "per", per, "seconds (a number above 0)")
+        self._per = check.positive("Rate", "per", per, "seconds (a number above 0)")
         self._change()
 
     @property
@@ -149,7 +149,7 @@ class Rate(Limiter):
         Args:
             seconds: 0 or more.
         """
-        seconds = _check.seconds("Rate.pause", "seconds", seconds, optional=False) or 0
+        seconds = check.seconds("Rate.pause", "seconds", seconds, optional=False) or 0
         loop = asyncio.get_running_loop()
         self._follow(loop)
         self._held_until = max(self._held_until, loop.time() + seconds)
@@ -238,7 +238,7 @@ class Rate(Limiter):
     def _weigh(self, item: Any) -> float:
         if self._cost is None:
             return 1
-        return _check.weight("Rate", self._cost, self._cost(item))
+        return check.weight("Rate", self._cost, self._cost(item))
 
     def _earliest(self, booking: Booking) -> float:
         return max(self._bucket.earliest(booking.cost), self._held_until)

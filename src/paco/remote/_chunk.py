@@ -8,23 +8,24 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
-from paco import _check, events
-from paco._deadline import deadline
-from paco._engine import Run
-from paco._sinks import Drop
-from paco._stage import given
-from paco._watched import WatchedRun
+from paco import events
+from paco._base import check
+from paco._base.deadline import deadline
+from paco._base.item_function import given
+from paco._engine.run import Run
+from paco._engine.sinks import Drop
+from paco._engine.watch import WatchedRun
 from paco.events import Ear, ItemEnded
 from paco.remote import _pickles
 from paco.remote._errors import Failure
-from paco.remote._wire import Report
+from paco.remote._messages import Report
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from typing import Self
 
-    from paco._places import Slots
-    from paco.remote._wire import Order, Span
+    from paco._base.worker_info import Slots
+    from paco.remote._messages import Order, Span
 
     _Base = Run
 else:
@@ -246,7 +247,7 @@ class Work(NamedTuple):
         try:
             _pickles.dumps(value)
         except Exception as error:
-            what = f"what {_check.called(given(self.function))} returned, {_check.shorten(value)},"
+            what = f"what {check.called(given(self.function))} returned, {check.shorten(value)},"
             return Failure.of(_pickles.unfit(self.order.name, what, error))
         return None
 

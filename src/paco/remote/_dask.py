@@ -8,8 +8,8 @@ from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from paco import _check
-from paco._nursery import background
+from paco._base import check
+from paco._engine.nursery import background
 from paco.remote._host import end, work
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def dask_engine(name: str, engine: Any, slots: int | None) -> Callable[[], Engin
         address = "tcp://" + engine.removeprefix(_SCHEME)
         return lambda: Cluster(None, address, slots)
     if not isinstance(engine, distributed.Client):
-        raise TypeError(f"paco.{name}: engine must be a client of dask, got {_check.shorten(engine)}")
+        raise TypeError(f"paco.{name}: engine must be a client of dask, got {check.shorten(engine)}")
     return lambda: Cluster(engine, "", slots)
 
 

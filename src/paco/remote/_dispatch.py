@@ -8,23 +8,23 @@ from collections import Counter, deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias
 
-from paco import _check
-from paco._deadline import remaining
-from paco._nursery import background
+from paco._base import check
+from paco._base.deadline import remaining
+from paco._engine.nursery import background
 from paco.remote import _pickles
 from paco.remote._engines import Following
 from paco.remote._errors import WorkerLost
-from paco.remote._flights import Flight, Flights
 from paco.remote._host import digest
-from paco.remote._roster import Roster
+from paco.remote._in_flight import Flight, Flights
+from paco.remote._messages import Order, Report
 from paco.remote._sizes import SECONDS, Shape, Sizes
-from paco.remote._wire import Order, Report
+from paco.remote._worker_stats import Roster
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from paco._places import Ran, Worker
-    from paco._types import Future
+    from paco._base.types import Future
+    from paco._base.worker_info import Ran, Worker
     from paco.remote._engines import Engine
     from paco.remote._errors import Failure
 
@@ -231,7 +231,7 @@ class Dispatcher:
         try:
             _pickles.dumps(entry[1])
         except Exception as error:
-            what = f"the item {_check.shorten(entry[1])}"
+            what = f"the item {check.shorten(entry[1])}"
             self._owner.failed(entry, _pickles.unfit(self._job.name, what, error))
             return False
         return True

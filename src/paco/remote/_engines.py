@@ -10,15 +10,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from paco import _check
-from paco._errors import add_note
-from paco._types import Executor
+from paco._base import check
+from paco._base.errors import add_note
+from paco._base.types import Executor
 from paco.remote._host import work
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from paco._types import Future
+    from paco._base.types import Future
 
 
 class Engine(Protocol):
@@ -128,11 +128,11 @@ def engine_of(name: str, engine: Any, slots: int | None) -> Callable[[], Engine]
         ValueError: A number of processes below 1, or an address of another kind.
     """
     if slots is not None:
-        slots = _check.integer(name, "slots", slots, 1)
+        slots = check.integer(name, "slots", slots, 1)
     if isinstance(engine, int):
         from paco.remote._workers import Own
 
-        count = _check.integer(name, "engine", engine, 1)
+        count = check.integer(name, "engine", engine, 1)
         return lambda: Own(count)
     return _given(name, engine, slots)
 
@@ -150,7 +150,7 @@ def _given(name: str, engine: Any, slots: int | None) -> Callable[[], Engine]:
         return lambda: Called(engine, slots or _slots_of(engine))
     raise TypeError(
         f"paco.{name}: engine must be a number of processes, paco.remote.Workers, an executor (anything with submit), "
-        f"a Dask client or an address such as 'dask://host:8786', got {_check.shorten(engine)}"
+        f"a Dask client or an address such as 'dask://host:8786', got {check.shorten(engine)}"
     )
 
 

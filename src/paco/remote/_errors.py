@@ -5,8 +5,8 @@ from __future__ import annotations
 import traceback
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
-from paco._console import message
-from paco._errors import add_note, trim
+from paco._base.errors import add_note, trim
+from paco._view.console import message
 from paco.remote import _pickles
 
 if TYPE_CHECKING:

@@ -16,11 +16,11 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from paco._places import Slots
+from paco._base.worker_info import Slots
 from paco.remote import _pickles
 from paco.remote._chunk import Work
 from paco.remote._errors import Failure
-from paco.remote._wire import Order, Report
+from paco.remote._messages import Order, Report
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -17,9 +17,9 @@ import warnings
 from types import CellType, FunctionType, ModuleType
 from typing import Any, Final
 
-from paco import _check
-from paco._console import message
-from paco._stage import given
+from paco._base import check
+from paco._base.item_function import given
+from paco._view.console import message
 from paco.limits import Limiter
 
 #: Bytes of a function from which on there is a warning.
@@ -64,14 +64,14 @@ def dump_function(name: str, fn: Any) -> bytes:
     try:
         data = _dump(fn)
     except Exception as error:
-        called = _check.called(given(fn))
+        called = check.called(given(fn))
         raise TypeError(
             f"paco.{name}: {called} cannot be sent to other processes: {_culprit(fn)}{message(error)}; "
             "make what it needs inside of it, or hand it over with the items"
         ) from error
     if len(data) > _LARGE:
         warnings.warn(
-            f"paco.{name}: {_check.called(given(fn))} takes {len(data) / 1e6:.1f} MB, which go with every chunk of "
+            f"paco.{name}: {check.called(given(fn))} takes {len(data) / 1e6:.1f} MB, which go with every chunk of "
             "items; let it load large data where it runs",
             stacklevel=2,
         )
@@ -118,7 +118,7 @@ def _pickler(base: Any) -> Any:
         def reducer_override(self, obj: Any) -> Any:
             if isinstance(obj, Limiter):
                 raise TypeError(
-                    f"{_check.shorten(obj)} inside of the function would be another one in each process; "
+                    f"{check.shorten(obj)} inside of the function would be another one in each process; "
                     "give it to the call, as limit="
                 )
             if isinstance(obj, FunctionType) and _is_ours(obj):
@@ -162,7 +162,7 @@ def _fill(fn: FunctionType, state: tuple[dict[str, Any], list[Any]]) -> None:
 
 def _culprit(fn: Any) -> str:
     """Return what in a function cannot be sent, by its name, if that can be told."""
-    fn = inspect.unwrap(_check.innermost(fn))
+    fn = inspect.unwrap(check.innermost(fn))
     try:
         used = inspect.getclosurevars(fn)
     except TypeError:  # an object that can be called
@@ -174,5 +174,5 @@ def _culprit(fn: Any) -> str:
         try:
             _dump(value)
         except Exception:
-            return f"its {name} is {_check.shorten(value)}: "
+            return f"its {name} is {check.shorten(value)}: "
     return ""

@@ -4,7 +4,7 @@ The one invariant: the limits of all chunks in flight are together at most the l
 of that from its start to its end, whose last items leave much of it unused. Two shapes keep this small. Where items
 are fast, or busy, there are as many chunks as processes, each many times its limit. Where they are slow, there are as
 many chunks as the engine takes, each with a small limit, down to 1, where nothing is left unused. And where the
-engine can have a chunk follow another one, it does (see `_flights.py`): then the last items leave nothing unused
+engine can have a chunk follow another one, it does (see `_in_flight.py`): then the last items leave nothing unused
 either.
 """
 

@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from paco import _check
+from paco._base import check
 from paco.remote._host import called
 from paco.remote._line import Line
 
@@ -187,7 +187,7 @@ class Workers:
                 "paco.remote.Workers: this system cannot give sockets to the processes that it starts; "
                 "give an executor instead: .on(ProcessPoolExecutor(4))"
             )
-        self.count: int = _processors() if count is None else _check.integer("remote.Workers", "count", count, 1)
+        self.count: int = _processors() if count is None else check.integer("remote.Workers", "count", count, 1)
         self._lock = threading.RLock()
         self._processes: list[_Process] = []
         self._stillborn = 0

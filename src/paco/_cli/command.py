@@ -1,0 +1,74 @@
+"""The first word of the command line, and the exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+import paco
+from paco._cli.errors import CommandError, suggest
+from paco._cli.stop import Interrupts
+from paco._view.console import safe_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_USAGE = """\
+usage: paco map [options] TARGET [INPUT ...]    an async function over a file
+       paco report FILE.jsonl                   pictures and a summary of what it has done
+       paco map --help                          examples and options
+       paco --version
+"""
+_WRONG_USE = 2
+_CLOSED_PIPE = 141
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command with the words of ``argv`` (default: of this process) and return its exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    interrupts = Interrupts()
+    with interrupts.caught(for_good=argv is None):
+        code = _answer(words, interrupts)
+        interrupts.end(code)
+    return code
+
+
+def _answer(words: list[str], interrupts: Interrupts) -> int:
+    try:
+        code = _dispatch(words, interrupts)
+        if sys.stdout is not None:  # None: it was closed before we began
+            sys.stdout.flush()
+    except CommandError as error:
+        print(safe_lines(f"paco: {error}"), file=sys.stderr)
+        return _WRONG_USE
+    except KeyboardInterrupt:
+        print("paco: interrupted", file=sys.stderr)
+        return 128 + (interrupts.first or signal.SIGINT)
+    except BrokenPipeError:
+        # `paco --help | true`: what is left is flushed into nothing, or Python complains at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return _CLOSED_PIPE
+    return code
+
+
+def _dispatch(words: list[str], interrupts: Interrupts) -> int:
+    first = words[0] if words else ""
+    if first == "map":
+        from paco._cli.map import map_command
+
+        return map_command(words[1:], interrupts)
+    if first == "report":
+        from paco._cli.report import report_command
+
+        return report_command(words[1:])
+    if first == "--version":
+        print(f"paco {paco.__version__}")
+    elif first in {"-h", "--help"}:
+        print(_USAGE, end="")
+    else:
+        hint = suggest(first, ["map", "report", "--version", "--help"])
+        what = f"there is no command {first}{hint}" if words else "which command?"
+        raise CommandError(f"{what}\n\n{_USAGE.rstrip()}")
+    return 0

@@ -1,0 +1,259 @@
+"""The items: inputs checked before anything starts, then read as they are needed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import threading
+from contextlib import aclosing
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+
+from paco._cli.chunks import chunks_of, read_file, read_live, unzipped
+from paco._cli.errors import CommandError
+from paco._cli.formats import FORMATS, Problem
+from paco._cli.keys import Keys
+from paco._records.lines import opening
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+
+    from paco._cli.formats import Format
+    from paco._cli.stop import Stop
+
+STDIN = "-"
+_ZIPPED = ".gz"
+_BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv"}
+
+
+#: Items that are made at once: one after the other they take half of what each takes amid something else.
+_FEW = 32
+_new: Final[Any] = vars(tuple)["__new__"]  # a quarter of what the constructor of a named tuple takes
+
+
+class Item(NamedTuple):
+    """An item: its 0-based position, how its record begins, its value, and what is wrong with it."""
+
+    id: int
+    head: str
+    value: Any
+    problem: Problem | None
+
+    def __repr__(self) -> str:
+        return repr(self.value)  # what messages and pictures show of it
+
+
+class Input(NamedTuple):
+    """One INPUT: a regular file, or one that may keep its reader waiting (a pipe, a terminal, a device)."""
+
+    path: str | int
+    format: str
+    regular: bool
+    gzip: bool = False
+
+    @property
+    def name(self) -> str:
+        """What to call it."""
+        return self.path if isinstance(self.path, str) else "standard input"
+
+
+def find_inputs(names: Sequence[str], format_: str | None, *, stdin: int) -> list[Input]:
+    """Return the inputs by these names; ``stdin`` is the descriptor that ``-`` stands for.
+
+    Raises:
+        CommandError: One of them cannot be read, or standard input is named twice.
+    """
+    if names.count(STDIN) > 1:
+        raise CommandError("INPUT - (standard input) is given twice; it can be read once")
+    return [
+        _made(stdin, "", format_ or "lines", regular=False) if name == STDIN else _find_file(name, format_)
+        for name in names
+    ]
+
+
+def _made(path: str | int, name: str, format_: str | None, *, regular: bool) -> Input:
+    """Return an input whose format is said, or else told by its name."""
+    zipped = name.lower().endswith(_ZIPPED) or (format_ or "").endswith(_ZIPPED)
+    plain = name[: -len(_ZIPPED)] if name.lower().endswith(_ZIPPED) else name
+    told = _BY_SUFFIX.get(Path(plain).suffix.lower(), "lines")
+    return Input(path, (format_ or told).removesuffix(_ZIPPED), regular, zipped)
+
+
+def _find_file(name: str, format_: str | None) -> Input:
+    try:
+        mode = Path(name).stat().st_mode
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise CommandError(f"cannot read {name}: {getattr(error, 'strerror', None) or error}") from None
+    if stat.S_ISDIR(mode):
+        raise CommandError(f"cannot read {name}: it is a folder; name the files in it, for example {name}/*")
+    if not os.access(name, os.R_OK):
+        raise CommandError(f"cannot read {name}: permission denied")
+    return _made(name, name, format_, regular=stat.S_ISREG(mode))
+
+
+class Count:
+    """Counts the items of regular files in a thread while the run goes on; ``total`` is None until that is done."""
+
+    def __init__(self, inputs: Iterable[Input]) -> None:
+        self.total: int | None = None
+        self._inputs = list(inputs)
+        threading.Thread(target=self._count, name="paco-counter", daemon=True).start()
+
+    def _count(self) -> None:
+        with contextlib.suppress(OSError):  # the run will say what is wrong with the file
+            self.total = sum(map(_count_items, self._inputs))
+
+
+def _count_items(one: Input) -> int:
+    cutter = FORMATS[one.format]()
+    count = 0
+    for chunk in chunks_of(str(one.path), gzip=one.gzip):
+        count += sum(1 for _ in cutter.split(chunk))
+    return count + sum(1 for _ in cutter.last())
+
+
+def _few_of(batch: Iterator[bytes]) -> Iterator[list[bytes]]:
+    """Yield a few raw items at a time; those before an error before it."""
+    few: list[bytes] = []
+    try:
+        while True:
+            few = []
+            few.extend(islice(batch, _FEW))  # `list` would lose what comes before an error
+            if not few:
+                return
+            yield few
+    except OSError:
+        yield few
+        raise
+
+
+class Reader:
+    """Reads the items one after the other, in constant memory but for the keys.
+
+    Args:
+        inputs: Where from.
+        stop: Ends the items early.
+        head: Items at most; ``None`` for all.
+        total: How many there are, where nobody can count them: it is believed until they have ended.
+        key: The member that identifies an item; ``None`` for all of its content.
+        skips: Says by its key whether an item is not wanted.
+    """
+
+    def __init__(
+        self,
+        inputs: Sequence[Input],
+        stop: Stop,
+        head: int | None = None,
+        total: int | None = None,
+        *,
+        key: str | None = None,
+        skips: Callable[[str], bool] | None = None,
+    ) -> None:
+        self._inputs = inputs
+        self._stop = stop
+        self._head = head
+        self._keys = Keys()
+        self._key = key
+        self._skips = skips
+        self._read = 0
+        self._said = total
+        #: Whether all items have been read.
+        self.ended = False
+        #: An input that broke in the middle; what was read before is run to its end.
+        self.error: OSError | None = None
+        regular = all(one.regular for one in inputs)
+        self._count = Count(inputs) if regular else None
+
+    def total(self) -> int | None:
+        """Return how many items there are, as far as that is known already."""
+        if self.ended:
+            return self._read
+        counted = None if self._count is None else self._count.total
+        known = self._said if counted is None else counted
+        if known is None:
+            return None
+        return max(self._read, known if self._head is None else min(known, self._head))
+
+    def items(self) -> Iterator[Item] | AsyncGenerator[Item]:
+        """Return the items, until the inputs end, ``head`` is reached, or a stop is wanted.
+
+        Regular files are read in place: that takes a fifth of the time. All that may keep its reader waiting, and a
+        resumed run, which may have to pass over millions of items, lets the loop go on.
+        """
+        if self._count is not None and self._skips is None:
+            return self._items()
+        return self.live_items()
+
+    def _items(self) -> Iterator[Item]:
+        for one in self._inputs:
+            cutter = FORMATS[one.format]()
+            try:
+                for chunk in chunks_of(str(one.path), gzip=one.gzip):
+                    yield from self._pick(cutter, cutter.split(chunk))
+                    if self.ended or self._stop.wanted:
+                        return
+                yield from self._pick(cutter, cutter.last())
+            except OSError as error:
+                self._broken(one, error)
+                return
+        self.ended = not self._stop.wanted
+
+    async def live_items(self) -> AsyncGenerator[Item]:
+        """Yield the items, while the loop goes on."""
+        for one in self._inputs:
+            cutter = FORMATS[one.format]()
+            try:
+                async with aclosing(self._batches(one, cutter)) as batches:
+                    async for batch in batches:
+                        for item in self._pick(cutter, batch):
+                            yield item
+                        if self.ended or self._stop.wanted:
+                            return
+            except OSError as error:
+                self._broken(one, error)
+                return
+        self.ended = not self._stop.wanted
+
+    def _broken(self, one: Input, error: OSError) -> None:
+        error.filename = one.name
+        self.error = error
+
+    async def _batches(self, one: Input, cutter: Format) -> AsyncGenerator[Iterable[bytes]]:
+        """Yield the raw items of each chunk, and of the end."""
+        chunks = read_file(str(one.path), self._stop) if one.regular else read_live(one.path, self._stop)
+        if one.gzip:
+            chunks = unzipped(chunks)
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                yield cutter.split(chunk)
+        if not self._stop.wanted:  # else the end is none
+            yield cutter.last()
+
+    def _pick(self, cutter: Format, batch: Iterable[bytes]) -> Iterator[Item]:
+        """Yield the items of a batch that are wanted."""
+        left = None if self._head is None else self._head - self._read
+        for few in _few_of(islice(batch, left)):  # which does not look for one more: it may never come
+            for item in [self._item(cutter, number, raw) for number, raw in enumerate(few, self._read)]:
+                if self._stop.wanted:
+                    return
+                self._read += 1
+                if item is not None:
+                    yield item
+        self.ended = self._read == self._head
+
+    def _item(self, cutter: Format, number: int, raw: bytes) -> Item | None:
+        """Return an item, or ``None`` if it is not wanted."""
+        value, problem = cutter.parse(raw)
+        identity = value
+        if self._key is not None and problem is None:
+            if isinstance(value, dict) and self._key in value:
+                identity = cast("dict[str, Any]", value)[self._key]
+            else:
+                problem = Problem("KeyError", f"--key: the item is no object with a member {self._key!r}")
+        key = self._keys.key(identity)
+        if self._skips is not None and self._skips(key):
+            return None
+        item: Item = _new(Item, (number, opening(number, key, value), value, problem))
+        return item

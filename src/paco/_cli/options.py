@@ -1,0 +1,275 @@
+"""The options of the command, and errors that say what was meant."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import re
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
+
+from paco._cli.errors import CommandError, suggest
+from paco._cli.formats import FORMATS
+from paco._cli.progress import MODES
+from paco._cli.words import Halt, Rate, duration, halt, limit, pair, rate, whole_number
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_EXAMPLES = """\
+Run an async function over every item of a file: one JSON record each.
+
+examples:
+  paco map jobs.py:fetch urls.txt --output out.jsonl
+  cat urls.txt | paco map jobs:fetch --limit 100 > out.jsonl
+  paco map jobs:client rows.jsonl --arg base_url=https://example.org --head 10
+"""
+_EPILOG = """\
+exit codes:
+  0    all ok
+  1    some items failed or were left out, or an input or the output broke
+  2    wrong use, or TARGET could not be set up: nothing was run
+  3    halted by a failure rule
+  130  ended by Ctrl-C (143: by SIGTERM)
+  141  the reader of the output has gone
+"""
+
+
+class MapOptions(NamedTuple):
+    """What `paco map` was asked for."""
+
+    target: str
+    inputs: list[str]
+    limit: int | Literal["auto"]
+    rate: Rate | None
+    timeout: float | None
+    retries: int
+    retry_on: list[str]
+    workers: int | None
+    dask: str | None
+    output: str
+    keep_order: bool
+    values: bool
+    resume: bool
+    retry_failed: bool
+    key: str | None
+    halt: Halt | None
+    max_time: float | None
+    grace: float
+    dry_run: bool
+    progress: str
+    report: str | None
+    trace: str | None
+    format: str | None
+    total: int | None
+    head: int | None
+    unpack: bool
+    arguments: dict[str, str]
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises instead of leaving the process, and looks for what was meant."""
+
+    def error(self, message: str) -> NoReturn:
+        raise CommandError(f"{message}\ntry: {self.prog} --help")
+
+
+def _new_parser(name: str, usage: str, epilog: str = "") -> _Parser:
+    return _Parser(
+        prog=name,
+        usage=usage,
+        epilog=epilog,
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=26),
+        allow_abbrev=False,
+        add_help=False,
+    )
+
+
+def _map_parser() -> _Parser:
+    parser = _new_parser("paco map", "paco map [options] TARGET [INPUT ...]", _EPILOG)
+    _add_what(parser)
+    _add_pace(parser)
+    _add_where(parser)
+    _add_output(parser)
+    _add_resume(parser)
+    _add_stop(parser)
+    _add_look(parser)
+    _add_input(parser)
+    return parser
+
+
+def _add_what(parser: _Parser) -> None:
+    group = parser.add_argument_group("what")
+    target = "module:function or path.py:function; an async def f(item), or an async context manager that yields one"
+    group.add_argument("target", metavar="TARGET", nargs="?", help=target)
+    inputs = "files of lines, .jsonl, .json (an array), .csv, .tsv, .gz of each; - for stdin (default)"
+    group.add_argument("inputs", metavar="INPUT", nargs="*", help=inputs)
+
+
+def _add_pace(parser: _Parser) -> None:
+    group = parser.add_argument_group("pace")
+    at_once = "items in flight at once; 0: no limit; auto: as many as turn out to be good (default: 32)"
+    group.add_argument("-l", "--limit", type=limit, default=32, metavar="N", help=at_once)
+    group.add_argument("-r", "--rate", type=rate, metavar="N/UNIT", help="starts per s, m or h at most, e.g. 50/s")
+    group.add_argument("-t", "--timeout", type=duration, metavar="DUR", help="for each attempt, e.g. 30s")
+    retries = "further attempts, after exponential back-off with full jitter (default: 0)"
+    group.add_argument("--retries", type=whole_number(0), default=0, metavar="N", help=retries)
+    on = "exception to retry (module.Name), or module:predicate; may be given again (default: any Exception)"
+    group.add_argument("--retry-on", action="append", default=[], metavar="NAME", help=on)
+
+
+def _add_where(parser: _Parser) -> None:
+    group = parser.add_argument_group("where")
+    workers = "run TARGET in N processes of this machine; --limit holds for all of them together"
+    group.add_argument("--workers", type=whole_number(1), metavar="N", help=workers)
+    dask = "run TARGET in a Dask cluster: the address of its scheduler, dask://host:8786"
+    group.add_argument("--dask", metavar="ADDRESS", help=dask)
+
+
+def _add_output(parser: _Parser) -> None:
+    group = parser.add_argument_group("output")
+    output = "append the records to FILE as items finish, a line of JSON each; - for stdout (default)"
+    group.add_argument("-o", "--output", default="-", metavar="FILE", help=output)
+    group.add_argument("-k", "--keep-order", action="store_true", help="write in the order of the input")
+    group.add_argument("--values", action="store_true", help="only the results, a line of JSON each")
+
+
+def _add_resume(parser: _Parser) -> None:
+    group = parser.add_argument_group("resume")
+    resume = "skip the items that FILE has results of; those that failed or are missing run"
+    group.add_argument("--resume", action="store_true", help=resume)
+    group.add_argument("--retry-failed", action="store_true", help="run only the items that failed in FILE")
+    key = "the member that identifies an item that is an object (default: its content)"
+    group.add_argument("--key", metavar="FIELD", help=key)
+
+
+def _add_stop(parser: _Parser) -> None:
+    group = parser.add_argument_group("stop")
+    when = "soon (start nothing more) or now (cancel too), after N failures or N%% of all items: soon,fail=10%%"
+    default = " (default: soon, if the first 20 items all fail; never: not even then)"
+    group.add_argument("--halt", type=halt, metavar="WHEN,fail=N", help=when + default)
+    group.add_argument("--fail-fast", action="store_const", const=Halt("now", 1), dest="halt", help="--halt now,fail=1")
+    group.add_argument("--max-time", type=duration, metavar="DUR", help="start nothing after this, e.g. 90s, 8h")
+    grace = "on SIGTERM, wait this long for running items (default: 10s)"
+    group.add_argument("--grace", type=duration, default=10.0, metavar="DUR", help=grace)
+
+
+def _add_look(parser: _Parser) -> None:
+    group = parser.add_argument_group("look")
+    dry = "import TARGET, check its parameters, count the items; run nothing"
+    group.add_argument("-n", "--dry-run", action="store_true", help=dry)
+    progress = "auto: live lines on a terminal (bar: anywhere), else plain: a line each 10 s; json: each second; off"
+    group.add_argument("--progress", type=_mode, default="auto", metavar="MODE", help=progress)
+    group.add_argument("--report", metavar="FILE", help="write a page of HTML with pictures of the run")
+    group.add_argument("--trace", metavar="FILE", help="write a trace for https://ui.perfetto.dev")
+    group.add_argument("-h", "--help", action="store_true", help="show this")
+
+
+def _add_input(parser: _Parser) -> None:
+    group = parser.add_argument_group("input")
+    formats = f"{', '.join(FORMATS)}, or one with .gz (default: by the name of INPUT)"
+    group.add_argument("--format", metavar="FORMAT", type=_format, help=formats)
+    total = "how many items there are, for the progress of a pipe"
+    group.add_argument("--total", type=whole_number(0), metavar="N", help=total)
+    group.add_argument("--head", type=whole_number(1), metavar="N", help="only the first N items")
+    unpack = "call TARGET with the members of a JSON object as keyword arguments"
+    group.add_argument("--unpack", action="store_true", help=unpack)
+    argument = "a keyword argument for TARGET; may be given again"
+    group.add_argument(
+        "--arg", type=pair, action="append", default=[], dest="arguments", metavar="NAME=VALUE", help=argument
+    )
+
+
+def _mode(text: str) -> str:
+    if text not in MODES:
+        raise argparse.ArgumentTypeError(f"must be one of {', '.join(MODES)}, got {text!r}{suggest(text, MODES)}")
+    return text
+
+
+def _format(text: str) -> str:
+    if text.removesuffix(".gz") not in FORMATS:
+        known = f"one of {', '.join(FORMATS)}, or one of these with .gz"
+        raise argparse.ArgumentTypeError(f"must be {known}, got {text!r}{suggest(text, FORMATS)}")
+    return text
+
+
+def _check_options(parser: _Parser, words: Sequence[str]) -> None:
+    """Refuse an unknown option before argparse takes its value for something else."""
+    known = re.findall(r"--[a-z-]+", parser.format_help())
+    for word in words:
+        name = word.partition("=")[0]
+        if word.startswith("--") and name not in known:
+            parser.error(f"unknown option {name}{suggest(name, known)}")
+
+
+def _parsed(parser: _Parser, argv: Sequence[str]) -> argparse.Namespace | str:
+    """Return what the words say, or the help if they ask for it."""
+    words = list(itertools.takewhile("--".__ne__, argv))
+    _check_options(parser, words)
+    if "-h" in words or "--help" in words:
+        return parser.format_help()
+    given, rest = parser.parse_known_intermixed_args(list(argv))
+    if rest:
+        parser.error(f"unknown option {rest[0]}" if rest[0].startswith("-") else f"one FILE too many: {rest[0]}")
+    return given
+
+
+def _check_together(parser: _Parser, options: MapOptions) -> None:
+    """Refuse options that make no sense together."""
+    resumes = options.resume or options.retry_failed
+    if options.workers is not None and options.dask is not None:
+        parser.error("--workers runs TARGET on this machine, --dask on a cluster; give one of them")
+    if options.resume and options.retry_failed:
+        parser.error("--resume runs the items that failed as well; give either --resume or --retry-failed")
+    if resumes and options.output == "-":
+        parser.error("--resume and --retry-failed read the records of earlier runs: name their file with --output")
+    if resumes and options.values:
+        parser.error("--values writes no records to resume from; leave it away, and take the results with: jq .result")
+
+
+def parse_map(argv: Sequence[str]) -> MapOptions | str:
+    """Return what was asked for, or the help to print.
+
+    Raises:
+        CommandError: The words make no sense; the text says which and why.
+    """
+    parser = _map_parser()
+    given = _parsed(parser, argv)
+    if isinstance(given, str):
+        return f"{_EXAMPLES}\n{given}"
+    if given.target is None:
+        parser.error("TARGET is missing: module:function or path.py:function")
+    found: dict[str, Any] = {name: getattr(given, name) for name in MapOptions._fields}
+    found["arguments"] = dict(found["arguments"])
+    options = MapOptions(**found)
+    _check_together(parser, options)
+    return options
+
+
+class ReportOptions(NamedTuple):
+    """What `paco report` was asked for."""
+
+    file: str
+    output: str | None
+    trace: str | None
+
+
+def parse_report(argv: Sequence[str]) -> ReportOptions | str:
+    """Return what was asked for, or the help to print.
+
+    Raises:
+        CommandError: The words make no sense; the text says which and why.
+    """
+    parser = _new_parser("paco report", "paco report [options] FILE.jsonl")
+    parser.description = (
+        "Write a page with pictures of a run, from the records that it has left, and print its summary."
+    )
+    parser.add_argument("file", metavar="FILE", nargs="?", help="what `paco map --output` has written")
+    parser.add_argument("-o", "--output", metavar="HTML", help="the page (default: FILE with .html for its suffix)")
+    parser.add_argument("--trace", metavar="FILE", help="write a trace for https://ui.perfetto.dev as well")
+    parser.add_argument("-h", "--help", action="store_true", help="show this")
+    given = _parsed(parser, argv)
+    if isinstance(given, str):
+        return given
+    if given.file is None:
+        parser.error("FILE is missing: what `paco map --output` has written")
+    return ReportOptions(given.file, given.output, given.trace)

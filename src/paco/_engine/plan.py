@@ -1,0 +1,127 @@
+"""What a run will do, before it has started."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
+
+from paco._engine.admission import Paced
+from paco._engine.run import Run
+from paco._engine.sinks import AsCompleted, Drop, InOrder, Judged, Keep, Sink
+from paco._engine.watch import WatchedPaced, WatchedRun
+from paco.events import ears
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from paco._engine.nursery import Keeper
+    from paco.limits import Limiter
+
+#: Finished results that wait for the consumer of a stream without a limit, at most (and about).
+_UNLIMITED_BUFFER = 1024
+#: Items that may be with the workers of an engine beside those in flight; and those in flight without a limit.
+LEAD = 10_000
+#: The same where they are sent one by one, since each has a task here.
+_LEAD_OF_CALLS = 1000
+
+
+ItemFunction: TypeAlias = "Callable[[Any], Awaitable[Any]]"
+
+
+class Journal(Protocol):
+    """What `Stream.journal` makes: see `paco.journal`, which is not imported before it is used."""
+
+    def begin(
+        self, name: str, fn: ItemFunction, sink: InOrder, limit: int | Limiter, *, catch: bool
+    ) -> tuple[Keeper, ItemFunction, int | Limiter]:
+        """Return what keeps the journal of a run, and the function and the limit that the run is to have instead."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run will do, before it has started."""
+
+    name: str
+    fn: ItemFunction
+    source: Any
+    limit: int | Limiter = 0
+    timeout: float | None = None
+    catch: bool = False
+    head: tuple[Any, ...] = ()  # results that come before those of the items
+    gaps: bool = False  # whether a result may be SKIP
+    ordered: bool = True
+    buffer: int | None = None
+    max_errors: float | None = None
+    journal: Journal | None = None
+    engine: Callable[[], Any] | None = None  # opens what the items run on: see `paco.remote`
+
+    def run(self, sink: Sink) -> Run:
+        """Make the run, not started yet."""
+        fn, limit, judged = self.fn, self.limit, None
+        keepers: list[Keeper] = []
+        one_by_one = self.engine is not None and (self.journal is not None or not isinstance(limit, int))
+        if one_by_one:
+            fn, limit = self._called(keepers)
+        if self.journal is not None:
+            keeper, fn, limit = self.journal.begin(self.name, fn, cast("InOrder", sink), limit, catch=self.catch)
+            keepers.append(keeper)
+        if self.max_errors is not None:
+            judged = sink.store = Judged(self.name, sink.store, self.max_errors, catch=self.catch)
+        run = self._run(fn, sink, limit, None if one_by_one else self.engine)
+        run.keepers = tuple(keepers)
+        if judged is not None:
+            judged.ends(run)
+        return run
+
+    def _called(self, keepers: list[Keeper]) -> tuple[ItemFunction, int | Limiter]:
+        """Return the function that has one item run elsewhere, and the limit for its calls."""
+        from paco.remote._item_calls import Calls
+
+        engine, watched = cast("Callable[[], Any]", self.engine), bool(ears())
+        calls = Calls(self.name, self.fn, engine, self.limit, LEAD, _LEAD_OF_CALLS, watched=watched)
+        keepers.append(calls)
+        return calls.function, calls.limit
+
+    def _run(self, fn: ItemFunction, sink: Sink, limit: int | Limiter, engine: Callable[[], Any] | None) -> Run:
+        """Make one that tells about itself only if somebody listens."""
+        how: dict[str, Any] = {"timeout": self.timeout, "catch": self.catch, "offset": len(self.head)}
+        if not isinstance(limit, int):
+            paced = WatchedPaced if ears() else Paced
+            return paced(self.name, fn, self.source, sink, limit=limit, buffer=self.buffer, **how)
+        if engine is not None:
+            from paco.remote._chunked_run import RemoteRun, WatchedRemote
+
+            remote = WatchedRemote if ears() else RemoteRun
+            how |= {"engine": engine, "lead": LEAD, "buffer": self.buffer}
+            return remote(self.name, fn, self.source, sink, limit=limit, **how)
+        counted = WatchedRun if ears() else Run
+        return counted(self.name, fn, self.source, sink, limit=limit, **how)
+
+    async def collect(self) -> list[Any]:
+        """Run, and return the results as a list."""
+        keep = Keep(self.head, gaps=self.gaps)
+        run = self.run(keep)
+        run.start()
+        await run.join()
+        return keep.results(run.started)
+
+    async def drain(self) -> None:
+        """Run, and forget the results."""
+        run = self.run(Drop())
+        run.start()
+        await run.join()
+
+    def consumed(self) -> InOrder:
+        """Make the sink of a stream that is iterated."""
+        kind = InOrder if self.ordered else AsCompleted
+        if self.engine is not None and not self.limit:
+            return kind(2 * LEAD, LEAD if self.buffer is None else max(self.buffer, 1), self.head)
+        if not isinstance(self.limit, int):
+            return kind(sys.maxsize, 1 if self.buffer is None else max(self.buffer, 1), self.head)
+        if not self.limit:
+            return kind(sys.maxsize, _UNLIMITED_BUFFER if self.buffer is None else max(self.buffer, 1), self.head)
+        ahead = self.limit if self.engine is None else max(self.limit, _LEAD_OF_CALLS)
+        window = self.limit + (ahead if self.buffer is None else self.buffer)
+        return kind(window, window, self.head)

@@ -1,0 +1,318 @@
+"""An async function that judges or combines items: filter filterfalse dropwhile some every reduce."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Protocol, overload
+
+from paco._base import check
+from paco._base.item_function import ItemFunction, named_as
+from paco._base.types import MISSING, Loop, Missing, R, Source, T, T_contra
+from paco._engine.plan import Plan
+from paco._engine.sinks import SKIP, Drop
+from paco._stream.coroutine import Answer
+from paco._stream.stage import Stage, over
+from paco._stream.stream import Stream
+
+if TYPE_CHECKING:
+    from paco.limits import AnyLimit, Limiter
+
+Truth = Coroutine[Any, Any, bool]
+
+
+class Step(Protocol[R, T_contra]):
+    """What `reduce` calls. With a plain ``Callable`` mypy would take the initializer ``{}`` for all that is known."""
+
+    def __call__(self, total: R, item: T_contra, /) -> Awaitable[R]:
+        """Combine the value so far and an item."""
+        ...
+
+
+def _selecting(coro: Any, assert_fn: Any, *, keep: bool) -> ItemFunction:
+    """Give the item back if its verdict is the wanted one, else `SKIP`."""
+
+    async def select(item: Any) -> Any:
+        verdict = await coro(item)
+        if assert_fn is not None:
+            verdict = assert_fn(verdict)
+            if inspect.isawaitable(verdict):
+                verdict = await verdict
+        return item if bool(verdict) is keep else SKIP
+
+    return named_as(coro, select)
+
+
+def _select(
+    name: str, coro: Any, iterable: Any, assert_fn: Any, limit: AnyLimit, loop: Loop, *, keep: bool
+) -> Stream[Any] | Stage[Any, Stream[Any]]:
+    def build(source: Any, limit: int | Limiter, _: float | None) -> Stream[Any]:
+        return Stream(Plan(name, _selecting(coro, assert_fn, keep=keep), source, limit, gaps=True))
+
+    def also() -> None:
+        if assert_fn is not None:
+            check.function(name, assert_fn, "assert_fn")
+
+    return over(name, coro, iterable, build, limit=limit, loop=loop, also=also)
+
+
+@overload
+def filter(
+    coro: Callable[[T], Awaitable[Any]],
+    iterable: Source[T],
+    assert_fn: Callable[[Any], object] | None = None,
+    limit: AnyLimit = 0,
+    loop: Loop = None,
+) -> Stream[T]: ...
+@overload
+def filter(
+    coro: Callable[[T], Awaitable[Any]],
+    iterable: Missing = MISSING,
+    assert_fn: Callable[[Any], object] | None = None,
+    limit: AnyLimit = 0,
+    loop: Loop = None,
+) -> Stage[T, Stream[T]]: ...
+def filter(coro: Any, iterable: Any = MISSING, assert_fn: Any = None, limit: AnyLimit = 0, loop: Loop = None) -> Any:
+    """Keep the items that pass an async test, in their order.
+
+    Args:
+        coro: The test, called with each item; its result is awaited.
+        iterable: As of `map`. Left out: a stage for ``|``.
+        assert_fn: Judges what the test returned; sync or async. Without it, what is true passes.
+        limit: Items in flight at most; 0 for no limit.
+        loop: ``None`` or the running loop.
+
+    Returns:
+        A `Stream` of items, falsy ones too.
+
+    Examples:
+        >>> async def is_even(number):
+        ...     return number % 2 == 0
+        >>> paco.run(paco.filter(is_even, [1, 2, 3, 4, 5], limit=3))
+        [2, 4]
+    """
+    return _select("filter", coro, iterable, assert_fn, limit, loop, keep=True)
+
+
+@overload
+def filterfalse(
+    coro: Callable[[T], Awaitable[Any]],
+    iterable: Source[T],
+    assert_fn: Callable[[Any], object] | None = None,
+    limit: AnyLimit = 0,
+    loop: Loop = None,
+) -> Stream[T]: ...
+@overload
+def filterfalse(
+    coro: Callable[[T], Awaitable[Any]],
+    iterable: Missing = MISSING,
+    assert_fn: Callable[[Any], object] | None = None,
+    limit: AnyLimit = 0,
+    loop: Loop = None,
+) -> Stage[T, Stream[T]]: ...
+def filterfalse(
+    coro: Any, iterable: Any = MISSING, assert_fn: Any = None, limit: AnyLimit = 0, loop: Loop = None
+) -> Any:
+    """Keep the items that do not pass an async test: the exact complement of `filter`, with its parameters.
+
+    Examples:
+        >>> async def is_even(number):
+        ...     return number % 2 == 0
+        >>> paco.run(paco.filterfalse(is_even, [1, 2, 3, 4, 5], limit=3))
+        [1, 3, 5]
+    """
+    return _select("filterfalse", coro, iterable, assert_fn, limit, loop, keep=False)
+
+
+@overload
+def dropwhile(coro: Callable[[T], Awaitable[Any]], iterable: Source[T], loop: Loop = None) -> Stream[T]: ...
+@overload
+def dropwhile(
+    coro: Callable[[T], Awaitable[Any]], iterable: Missing = MISSING, loop: Loop = None
+) -> Stage[T, Stream[T]]: ...
+def dropwhile(coro: Any, iterable: Any = MISSING, loop: Loop = None) -> Any:
+    """Drop items as long as an async test is true of them, then give every further one.
+
+    The test runs on one item at a time, and is not called again after its first false.
+
+    Args:
+        coro: The test, called with an item; its result is awaited.
+        iterable: As of `map`. Left out: a stage for ``|``.
+        loop: ``None`` or the running loop.
+
+    Examples:
+        >>> async def below_four(number):
+        ...     return number < 4
+        >>> paco.run(paco.dropwhile(below_four, [1, 2, 3, 4, 5, 1]))
+        [4, 5, 1]
+    """
+
+    def build(source: Any, limit: int | Limiter, _: float | None) -> Stream[Any]:
+        dropping = True
+
+        async def select(item: Any) -> Any:
+            nonlocal dropping
+            dropping = dropping and bool(await coro(item))
+            return SKIP if dropping else item
+
+        return Stream(Plan("dropwhile", named_as(coro, select), source, limit, gaps=True))
+
+    return over("dropwhile", coro, iterable, build, limit=1, loop=loop)
+
+
+def _finding(name: str, coro: Any, *, verdict: bool) -> Callable[[Any, int | Limiter, float | None], Answer[bool]]:
+    """Return what builds the call that says ``verdict`` as soon as one item does, and the contrary if none does."""
+
+    async def find(source: Any, limit: int | Limiter, timeout: float | None) -> bool:
+        found = False
+
+        async def judge(item: Any) -> None:
+            nonlocal found
+            if bool(await coro(item)) is verdict:
+                found = True
+                run.stop()
+
+        run = Plan(name, named_as(coro, judge), source, limit, timeout).run(Drop())
+        run.start()
+        await run.join()
+        return found is verdict
+
+    return lambda source, limit, timeout: Answer(name, find(source, limit, timeout), source)
+
+
+@overload
+def some(
+    coro: Callable[[T], Awaitable[Any]],
+    iterable: Source[T],
+    limit: AnyLimit = 0,
+    timeout: float | None = None,
+    loop: Loop = None,
+) -> Truth: ...
+@overload
+def some(
+    coro: Callable[[T], Awaitable[Any]],
+    iterable: Missing = MISSING,
+    limit: AnyLimit = 0,
+    timeout: float | None = None,
+    loop: Loop = None,
+) -> Stage[T, Truth]: ...
+def some(
+    coro: Any, iterable: Any = MISSING, limit: AnyLimit = 0, timeout: float | None = None, loop: Loop = None
+) -> Any:
+    """Say whether an async test is true of at least one item.
+
+    The first true result decides: the rest is cancelled and has finished when the call returns.
+
+    Args:
+        coro: The test, called with an item; its result is awaited.
+        iterable: As of `map`. Left out: a stage that ends a pipeline.
+        limit: Items in flight at most; 0 for no limit.
+        timeout: Seconds for the whole call; ``None`` for no limit.
+        loop: ``None`` or the running loop.
+
+    Examples:
+        >>> async def above_three(number):
+        ...     return number > 3
+        >>> paco.run(paco.some(above_three, [1, 2, 3, 4, 5]))
+        True
+    """
+    build = _finding("some", coro, verdict=True)
+    return over("some", coro, iterable, build, limit=limit, timeout=timeout, loop=loop)
+
+
+@overload
+def every(
+    coro: Callable[[T], Awaitable[Any]], iterable: Source[T], limit: AnyLimit = 1, loop: Loop = None
+) -> Truth: ...
+@overload
+def every(
+    coro: Callable[[T], Awaitable[Any]], iterable: Missing = MISSING, limit: AnyLimit = 1, loop: Loop = None
+) -> Stage[T, Truth]: ...
+def every(coro: Any, iterable: Any = MISSING, limit: AnyLimit = 1, loop: Loop = None) -> Any:
+    """Say whether an async test is true of all items.
+
+    The first false result decides: the rest is cancelled and has finished when the call returns.
+
+    Args:
+        coro: The test, called with an item; its result is awaited.
+        iterable: As of `map`. Left out: a stage that ends a pipeline.
+        limit: Items in flight at most; 0 for no limit.
+        loop: ``None`` or the running loop.
+
+    Examples:
+        >>> async def above_ten(number):
+        ...     return number > 10
+        >>> paco.run(paco.every(above_ten, [1, 2, 3, 4, 5]))
+        False
+    """
+    build = _finding("every", coro, verdict=False)
+    return over("every", coro, iterable, build, limit=limit, loop=loop)
+
+
+async def _folded(coro: Any, source: Any, result: Any, *, right: bool) -> Any:
+    async def step(item: Any) -> None:
+        nonlocal result
+        result = item if result is MISSING else await coro(result, item)
+
+    async def same(item: Any) -> Any:
+        return item
+
+    if right:
+        source = reversed(await Plan("reduce", same, source, 1).collect())
+    await Plan("reduce", named_as(coro, step), source, 1).drain()
+    if result is MISSING:
+        raise TypeError("paco.reduce: iterable must not be empty when there is no initializer")
+    return result
+
+
+@overload
+def reduce(
+    coro: Step[R, T], iterable: Source[T], right: bool = False, *, initializer: R, loop: Loop = None
+) -> Coroutine[Any, Any, R]: ...
+@overload
+def reduce(
+    coro: Step[R, T], iterable: Source[T], right: bool, initializer: R, loop: Loop = None
+) -> Coroutine[Any, Any, R]: ...
+@overload
+def reduce(
+    coro: Callable[[T, T], Awaitable[T]],
+    iterable: Source[T],
+    right: bool = False,
+    initializer: Missing = MISSING,
+    loop: Loop = None,
+) -> Coroutine[Any, Any, T]: ...
+@overload
+def reduce(
+    coro: Step[R, T], iterable: Missing = MISSING, right: bool = False, *, initializer: R, loop: Loop = None
+) -> Stage[T, Coroutine[Any, Any, R]]: ...
+@overload
+def reduce(
+    coro: Callable[[T, T], Awaitable[T]],
+    iterable: Missing = MISSING,
+    right: bool = False,
+    initializer: Missing = MISSING,
+    loop: Loop = None,
+) -> Stage[T, Coroutine[Any, Any, T]]: ...
+def reduce(
+    coro: Any, iterable: Any = MISSING, right: bool = False, initializer: Any = MISSING, loop: Loop = None
+) -> Any:
+    """Fold items into one value with an async function of two arguments, one step after the other.
+
+    Args:
+        coro: Called with the value so far and an item; its result is awaited and is the next value.
+        iterable: As of `map`. Left out: a stage that ends a pipeline.
+        right: Fold from the last item to the first; the source is read to its end before.
+        initializer: The value to start with. Without one the first item is, and no items are a ``TypeError``.
+        loop: ``None`` or the running loop.
+
+    Examples:
+        >>> async def add(total, number):
+        ...     return total + number
+        >>> paco.run(paco.reduce(add, [1, 2, 3, 4, 5], initializer=0))
+        15
+    """
+
+    def build(source: Any, _limit: int | Limiter, _timeout: float | None) -> Coroutine[Any, Any, Any]:
+        return Answer("reduce", _folded(coro, source, initializer, right=right), source)
+
+    return over("reduce", coro, iterable, build, limit=1, loop=loop)

@@ -1,0 +1,239 @@
+"""Repeat a coroutine function: while a test passes, until it does, or on a fixed grid of time."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import math
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Final, Protocol, overload
+
+from paco._base import check
+from paco._base.decorator import decorator, keep
+from paco._engine.nursery import background
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine
+
+    from paco._base.types import P, T
+
+#: A loop of calls that never suspend lets the event loop go round after this many seconds.
+_SLICE: Final = 0.001
+
+
+def whilst(
+    coro: Callable[P, Awaitable[T]],
+    coro_test: Callable[[], Awaitable[Any]],
+    assert_coro: Callable[[Any], Any] | None = None,
+    *args: P.args,
+    **kw: P.kwargs,
+) -> Coroutine[Any, Any, list[T]]:
+    """Call ``coro`` again and again while ``coro_test`` passes, and return the list of its results.
+
+    The test comes first, so ``coro`` may not be called at all. Calls follow one another; none runs beside another. The
+    event loop goes round at least once, and at least about every millisecond even if nothing here ever suspends.
+
+    Args:
+        coro: Called with ``*args, **kw`` each time.
+        coro_test: Called without arguments before each call of ``coro``.
+        assert_coro: Judges what ``coro_test`` returned; sync or async. By default its truth decides.
+        *args: Positional arguments for ``coro``.
+        **kw: Keyword arguments for ``coro``.
+
+    Raises:
+        TypeError: Something that is to be called cannot be; told at the call, before anything starts.
+
+    Examples:
+        >>> import paco
+        >>> calls = []
+        >>> async def call():
+        ...     calls.append("call")
+        ...     return len(calls)
+        >>> async def few():
+        ...     return len(calls) < 3
+        >>> paco.run(paco.whilst(call, few))
+        [1, 2, 3]
+    """
+    _check_functions("whilst", coro, coro_test, assert_coro)
+    test = _test("whilst", coro_test, assert_coro, passes=True)
+    return _repeat("whilst", coro, test, *args, **kw)
+
+
+def until(
+    coro: Callable[P, Awaitable[T]],
+    coro_test: Callable[[], Awaitable[Any]],
+    assert_coro: Callable[[Any], Any] | None = None,
+    *args: P.args,
+    **kw: P.kwargs,
+) -> Coroutine[Any, Any, list[T]]:
+    """Call ``coro`` again and again until ``coro_test`` passes, and return the list of its results.
+
+    As `whilst`, with the test turned round: it comes first, and the calls end when it passes (or when ``assert_coro``
+    says so of what it returned).
+
+    Examples:
+        >>> import paco
+        >>> calls = []
+        >>> async def call(step):
+        ...     calls.append(step)
+        ...     return sum(calls)
+        >>> async def total():
+        ...     return sum(calls)
+        >>> paco.run(paco.until(call, total, lambda total: total >= 6, 2))
+        [2, 4, 6]
+    """
+    _check_functions("until", coro, coro_test, assert_coro)
+    test = _test("until", coro_test, assert_coro, passes=False)
+    return _repeat("until", coro, test, *args, **kw)
+
+
+def _check_functions(name: str, coro: object, coro_test: object, assert_coro: object) -> None:
+    with check.discarding(coro, coro_test, assert_coro):
+        check.function(name, coro)
+        check.function(name, coro_test, "coro_test")
+        if assert_coro is not None:
+            check.function(name, assert_coro, "assert_coro")
+
+
+def _test(
+    name: str,
+    coro_test: Callable[[], Awaitable[Any]],
+    assert_coro: Callable[[Any], Any] | None,
+    *,
+    passes: bool,
+) -> Callable[[], Awaitable[bool]]:
+    """Return a coroutine function that tells whether another call of ``coro`` is due."""
+
+    async def due() -> bool:
+        verdict = await check.awaitable(name, coro_test, coro_test())
+        if assert_coro is not None:
+            verdict = assert_coro(verdict)
+            if inspect.isawaitable(verdict):
+                verdict = await verdict
+        return bool(verdict) is passes
+
+    return due
+
+
+async def _repeat(
+    name: str, coro: Callable[P, Awaitable[T]], due: Callable[[], Awaitable[bool]], /, *args: P.args, **kw: P.kwargs
+) -> list[T]:
+    results: list[T] = []
+    yielded = -math.inf
+    while True:
+        # Not the loop's clock: on a virtual one the time that these calls take is always zero.
+        if perf_counter() - yielded > _SLICE:
+            await asyncio.sleep(0)
+            yielded = perf_counter()
+        if not await due():
+            return results
+        results.append(await check.awaitable(name, coro, coro(*args, **kw)))
+
+
+class _Interval(Protocol):
+    """What `interval` with options returns."""
+
+    def __call__(self, coro: Callable[P, Awaitable[Any]], /) -> Callable[P, asyncio.Task[None]]: ...
+
+
+@overload
+def interval(
+    coro: Callable[P, Awaitable[Any]],
+    interval: float = 1,
+    times: int | None = None,
+    loop: asyncio.AbstractEventLoop | None = None,
+) -> Callable[P, asyncio.Task[None]]: ...
+@overload
+def interval(
+    interval: float = 1, times: int | None = None, loop: asyncio.AbstractEventLoop | None = None
+) -> _Interval: ...
+@decorator
+def interval(
+    coro: Callable[..., Awaitable[Any]],
+    interval: float = 1,
+    times: int | None = None,
+    loop: asyncio.AbstractEventLoop | None = None,
+) -> Callable[..., asyncio.Task[None]]:
+    """Make a function that starts a task which calls ``coro`` every ``interval`` seconds, and returns the task.
+
+    The first call is made at once. The calls start on a fixed grid of the event loop's time, so they do not drift: one
+    that takes longer than ``interval`` makes the ticks that it missed be skipped, and never runs beside the next. The
+    task ends with ``None`` after ``times`` calls, or with the exception of the first call that fails; cancel it to stop
+    earlier. It belongs to the caller, and stays alive while nobody holds it.
+
+    A decorator too: ``@paco.interval``, ``@paco.interval(10)``, ``@paco.interval(interval=10, times=3)``.
+
+    Args:
+        coro: The function to call, with the arguments that the returned function got.
+        interval: Seconds from the start of a call to the start of the next; 0: each at once after the other.
+        times: How many calls to make, 1 or more; ``None`` for no end.
+        loop: ``None`` or the running loop; no other effect.
+
+    Raises:
+        RuntimeError: The returned function is called while no event loop is running.
+
+    Examples:
+        >>> import paco
+        >>> @paco.interval(0.01, times=3)
+        ... async def tick(text):
+        ...     print(text)
+        >>> async def main():
+        ...     await tick("tick")
+        >>> paco.run(main())
+        tick
+        tick
+        tick
+    """
+    check.function("interval", coro)
+    pause = check.seconds("interval", "interval", interval, optional=False) or 0
+    count = math.inf if times is None else check.integer("interval", "times", times, 1)
+    check.loop("interval", loop)
+
+    def start(*args: Any, **kw: Any) -> asyncio.Task[None]:
+        check.loop("interval", loop)
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            fn = check.called(coro)
+            message = f"paco.interval: no event loop is running to start a task in; call {fn} in an `async def`"
+            raise RuntimeError(message) from None
+        return background(_tick(pause, count, coro, *args, **kw), f"paco.interval {check.called(coro)}")
+
+    return keep(start, coro)
+
+
+async def _tick(
+    pause: float, count: float, coro: Callable[P, Awaitable[Any]], /, *args: P.args, **kw: P.kwargs
+) -> None:
+    clock = asyncio.get_running_loop().time
+    start = clock()
+    tick = calls = 0
+    while True:
+        await check.awaitable("interval", coro, coro(*args, **kw))
+        calls += 1
+        if calls >= count:
+            return
+        if not pause:
+            await asyncio.sleep(0)
+            continue
+        now = clock()
+        # Multiples of the interval, never sums of it: sums of floats drift. The grid point may be right now.
+        passed = math.floor((now - start) / pause)
+        tick = max(tick + 1, passed + (start + passed * pause < now))
+        await _sleep_until(start + tick * pause)
+
+
+async def _sleep_until(when: float) -> None:
+    """Sleep to a point in the event loop's time, exactly: a delay would add the error of a subtraction."""
+    loop = asyncio.get_running_loop()
+    waiter = loop.create_future()
+    handle = loop.call_at(when, _wake, waiter)
+    try:
+        await waiter
+    finally:
+        handle.cancel()
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():  # it was cancelled in this very step of the loop
+        waiter.set_result(None)

@@ -1,0 +1,86 @@
+"""Run an awaitable from synchronous code: the door between the two worlds."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+from paco._base import check
+
+if TYPE_CHECKING:
+    from paco._base.types import T
+
+
+def run(coro: Awaitable[T], loop: asyncio.AbstractEventLoop | None = None) -> T:
+    """Run an awaitable to its end and return its result.
+
+    Without ``loop`` a new event loop is made for it and closed afterwards, as `asyncio.run` does: what is still running
+    then is cancelled and waited for, open async generators are closed, and Ctrl-C cancels the call before it raises
+    ``KeyboardInterrupt``. With ``loop`` that loop is used and left open. A future or task runs in its own loop.
+
+    Args:
+        coro: Any awaitable: a coroutine object, a stream such as `paco.map` returns, a future.
+        loop: The event loop to use, not running; ``None`` for a new one.
+
+    Raises:
+        TypeError: ``coro`` is not awaitable (a function must be called: ``paco.run(main())``), or ``loop`` not a loop.
+        RuntimeError: An event loop is running already in this thread: use ``await`` there.
+
+    Examples:
+        >>> import paco
+        >>> async def double(number):
+        ...     return number * 2
+        >>> paco.run(double(21))
+        42
+    """
+    _demand_awaitable(coro)
+    if _is_running():
+        _close(coro)
+        raise RuntimeError("paco.run: an event loop is running already; write `await ...` instead of paco.run(...)")
+    if loop is None and asyncio.isfuture(coro):
+        loop = coro.get_loop()
+    main = _native(coro)
+    with check.discarding(main):
+        if loop is None:
+            with asyncio.Runner() as runner:
+                return runner.run(main)
+        check.loop("run", loop)
+        return loop.run_until_complete(main)
+
+
+def _demand_awaitable(coro: object) -> None:
+    if inspect.isawaitable(coro):
+        return
+    if callable(coro):
+        fn = check.called(coro)
+        raise TypeError(
+            f"paco.run: coro must be an awaitable, got the function {fn}; "
+            f"pass the call, not the function: paco.run({fn}(...))"
+        )
+    raise TypeError(f"paco.run: coro must be an awaitable, such as a coroutine object, got {check.shorten(coro)}")
+
+
+def _is_running() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _close(coro: Awaitable[Any]) -> None:
+    """Close what will not be awaited, so that it does not warn of that on top of the error."""
+    if inspect.iscoroutine(coro):
+        check.discard(coro)
+    elif isinstance(coro, Coroutine):
+        coro.close()
+
+
+def _native(coro: Awaitable[T]) -> Coroutine[Any, Any, T]:
+    return coro if inspect.iscoroutine(coro) else _await(coro)
+
+
+async def _await(awaitable: Awaitable[T]) -> T:
+    return await awaitable

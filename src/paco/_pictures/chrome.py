@@ -1,0 +1,101 @@
+"""A trace in the Trace Event Format, which Perfetto (https://ui.perfetto.dev) and chrome://tracing open.
+
+The format: https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU. Each run is a process, each
+slot a thread of it, each item a complete event ("X"); where items ran elsewhere, each worker is one too. Times are
+in microseconds, here with three decimals and exact, so that an item which starts when another of its slot ends does not
+overlap with it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+import paco
+from paco._pictures.numbers import in_flight
+from paco._pictures.record import STATES
+from paco._pictures.rows import rows
+from paco._view.console import safe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from paco._pictures.record import Record
+
+#: Names of the palette of chrome://tracing, by state; Perfetto colours by name.
+_COLOURS: Final = ("good", "bad", "terrible", "grey")
+#: Points of the curve of items in flight, at most.
+_POINTS: Final = 2_000
+
+
+def chrome(records: Sequence[Record]) -> Iterator[str]:
+    """Give the file in pieces."""
+    zero = min((record.run.start for record in records), default=0.0)
+    processes = itertools.count(1)
+    yield '{"traceEvents":[\n'
+    divider = ""
+    for record in records:
+        for event in _events(record, processes, zero):
+            yield divider + event
+            divider = ",\n"
+    yield f'\n],"displayTimeUnit":"ms","otherData":{{"producer":"paco {paco.__version__}"}}}}\n'
+
+
+def _events(record: Record, processes: Iterator[int], zero: float) -> Iterator[str]:
+    run, process = record.run, next(processes)
+    limit = f", limit {run.limit}" if run.limit else ""
+    yield from _process(process, f"{run.title} (run {run.id}{limit})")
+    for time, count in in_flight(record, _POINTS).points():
+        at = _micros(_nanoseconds(time - zero))
+        yield f'{{"ph":"C","pid":{process},"ts":{at},"name":"in flight","args":{{"items":{count}}}}}'
+    where = rows(record)
+    for lane in where.lanes:
+        number = process if lane.name is None else next(processes)
+        if lane.name is not None:
+            yield from _process(number, f"{run.title} (run {run.id}): {lane.name}")
+        yield from _threads(number, lane.rows)
+        for item in lane.items:
+            yield _span(record, item, number, where.row[item] - lane.first, zero)
+
+
+def _process(number: int, name: str) -> Iterator[str]:
+    yield _about(number, 0, "process_name", name=safe(name))
+    yield _about(number, 0, "process_sort_index", sort_index=number)
+
+
+def _threads(process: int, count: int) -> Iterator[str]:
+    for slot in range(count):
+        # Thread 0 is the idle one to Perfetto.
+        yield _about(process, slot + 1, "thread_name", name=f"slot {slot}")
+        yield _about(process, slot + 1, "thread_sort_index", sort_index=slot)
+
+
+def _span(record: Record, item: int, process: int, slot: int, zero: float) -> str:
+    begin, finish = _nanoseconds(record.starts[item] - zero), _nanoseconds(record.ends[item] - zero)
+    state, position = record.states[item], record.positions[item]
+    word = STATES[state]
+    return (
+        f'{{"ph":"X","pid":{process},"tid":{slot + 1},"ts":{_micros(begin)},"dur":{_micros(finish - begin)},'
+        f'"name":"{word} #{position}","cat":"{word}","cname":"{_COLOURS[state]}"{_details(record, position)}}}'
+    )
+
+
+def _details(record: Record, position: int) -> str:
+    detail = record.failures.get(position)
+    if detail is None:
+        return ""
+    told = {"item": safe(detail.item), "error": safe(detail.error), "attempts": detail.attempts}
+    return f',"args":{json.dumps(told)}'
+
+
+def _about(process: int, thread: int, what: str, **facts: Any) -> str:
+    return json.dumps({"ph": "M", "pid": process, "tid": thread, "name": what, "args": facts}, separators=(",", ":"))
+
+
+def _nanoseconds(seconds: float) -> int:
+    return round(seconds * 1e9)
+
+
+def _micros(nanoseconds: int) -> str:
+    return f"{nanoseconds // 1000}.{nanoseconds % 1000:03}"

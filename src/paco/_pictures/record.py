@@ -1,0 +1,118 @@
+"""What a run did: a row of numbers for each of its items, in columns."""
+
+from __future__ import annotations
+
+import heapq
+from array import array
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from paco._base.check import shorten
+from paco._view.console import message
+
+if TYPE_CHECKING:
+    from paco.events import ItemEnded, Run, RunEnded
+
+#: How an item ended, as a column holds it; and the words for it.
+OK, RETRIED, FAILED, CANCELLED = range(4)
+STATES: Final = ("ok", "retried", "failed", "cancelled")
+
+#: Of how many failed items the item and its error are kept, and of how many slow ones the item.
+_MOST_TOLD: Final = 1_000
+SLOWEST: Final = 20
+#: Kinds of failures that are told apart by their message, at most; further ones are by their type.
+_MOST_KINDS: Final = 100
+_LONGEST: Final = 200
+
+
+class Detail(NamedTuple):
+    """An item that is worth a word: it has failed, or it was slow. What comes from the user is not escaped yet."""
+
+    elapsed: float
+    position: int
+    item: str
+    attempts: int
+    error: str
+
+
+class Kind:
+    """Failures with the same error: how many, and the first of them."""
+
+    __slots__ = ("count", "first")
+
+    def __init__(self, first: Detail) -> None:
+        self.count: int = 0
+        self.first: Detail = first
+
+
+class Record:
+    """The items of a run, in the order in which they ended: 29 bytes each."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.starts = array("d")  # seconds on the run's clock
+        self.ends = array("d")
+        self.positions = array("I")
+        self.slots = array("I")
+        self.states = array("B")
+        self.workers = array("I")  # by their number in the names
+        self.names: dict[str | None, int] = {}  # None for this process
+        self.failures: dict[int, Detail] = {}  # by position
+        self.kinds: dict[str, Kind] = {}
+        self.ended: RunEnded | None = None
+        self._slowest: list[Detail] = []  # a heap
+        self._quick = -1.0  # what takes no longer is none of the slowest
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def hear(self, event: ItemEnded) -> None:
+        """Add an item that has ended: the one thing that is done for each."""
+        _, position, slot, _, start, end, attempts, _, error, worker = event
+        self.starts.append(start)
+        self.ends.append(end)
+        self.positions.append(position)
+        self.slots.append(slot)
+        self.workers.append(self.names.setdefault(worker, len(self.names)))
+        self.states.append(OK if error is None and attempts == 1 else self._judge(event))
+        if end - start > self._quick:
+            self._keep_slow(event)
+
+    def _judge(self, event: ItemEnded) -> int:
+        if event.outcome == "ok":
+            return RETRIED
+        if event.outcome == "cancelled":
+            return CANCELLED
+        detail = _detail(event)
+        kind = self.kinds.get(detail.error)
+        if kind is None:
+            name = detail.error if len(self.kinds) < _MOST_KINDS else type(event.error).__name__
+            kind = self.kinds.setdefault(name, Kind(detail))
+        kind.count += 1
+        if len(self.failures) < _MOST_TOLD:
+            self.failures[event.position] = detail
+        return FAILED
+
+    def _keep_slow(self, event: ItemEnded) -> None:
+        if event.outcome == "cancelled":
+            return
+        heapq.heappush(self._slowest, _detail(event))
+        if len(self._slowest) > SLOWEST:
+            heapq.heappop(self._slowest)
+        if len(self._slowest) == SLOWEST:
+            self._quick = self._slowest[0].elapsed
+
+    def slowest(self) -> list[Detail]:
+        """Return the items that took longest, the first the longest."""
+        return sorted(self._slowest, reverse=True)
+
+    def end(self) -> float:
+        """Return when the run ended, or its last item so far, in seconds on its clock."""
+        if self.ended is not None:
+            return self.ended.time
+        return max(self.ends, default=self.run.start)
+
+
+def _detail(event: ItemEnded) -> Detail:
+    error = event.error
+    text = "" if error is None else f"{type(error).__name__}: {message(error)}".removesuffix(": ")[:_LONGEST]
+    return Detail(event.elapsed, event.position, shorten(event.item), event.attempts, text)

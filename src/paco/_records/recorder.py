@@ -1,0 +1,282 @@
+"""A run with a journal: recorded results are handed on again, the rest is run, and recorded.
+
+It stands on both sides of the engine. The function of the run becomes one that asks the journal first, and leaves a
+line there; what it returns is stored as ever, and its slot is free. The store is a `Keeper`, which holds the result
+back until the line has been written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import warnings
+import weakref
+from dataclasses import replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, cast
+
+from paco._base.check import shorten
+from paco._base.errors import as_item_error, trim
+from paco._base.item_function import given, named_as
+from paco._base.worker_info import Slots
+from paco._engine.nursery import Worker
+from paco._engine.outcomes import Err, Ok, count_with, is_settled
+from paco._records.errors import RecordedError
+from paco._records.file import RecordFile
+from paco._records.function import made_by
+from paco._records.group_commit import Keeper
+from paco._records.limit import Unrecorded
+from paco._records.lines import Span, failure, line, opening, success
+from paco._records.memory import Memory
+from paco._records.values import NotJSONError, decode, encode
+from paco._view.console import message
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from paco._base.item_function import ItemFunction
+    from paco._engine.outcomes import Outcome
+    from paco._engine.run import Run
+    from paco._engine.sinks import InOrder
+    from paco._records.memory import Record
+    from paco.limits import Limiter
+
+
+#: Types whose values come back from JSON as they were. (A float may be NaN, which comes back as None.)
+_SAME: Final = frozenset({str, int, bool, type(None)})
+
+
+#: How the record of an item begins, or the one that it has.
+_Known: TypeAlias = "Callable[[Any], tuple[str, Record | None]]"
+
+
+class Settings(NamedTuple):
+    """What `Stream.journal` was given."""
+
+    path: str
+    key: Callable[[Any], object] | str | None
+    encode: Callable[[Any], object] | None
+    decode: Callable[[Any], Any] | None
+    power: bool
+    version: int | str | None
+    retry_errors: bool
+
+
+class Retries:
+    """How many further attempts at its item each worker of a run has made, as `retry` tells."""
+
+    def __init__(self) -> None:
+        self.run: Callable[[], Run | None] = lambda: None
+        self._made: dict[Worker, int] = {}
+
+    def more(self) -> None:
+        """Count one more attempt, if it is the worker itself that makes it: there may be runs within its item."""
+        task = asyncio.current_task()
+        if isinstance(task, Worker) and task.nursery is self.run():
+            self._made[task] = self._made.get(task, 0) + 1
+
+    def take(self) -> int:
+        """Return the count of the present worker, and begin anew."""
+        return self._made.pop(cast("Worker", asyncio.current_task()), 0) if self._made else 0
+
+
+class Recorder:
+    """The journal of one run.
+
+    Args:
+        settings: How it is kept.
+        name: The operation, for messages: ``map``.
+        fn: The function over the items.
+        sink: Where the results go.
+        catch: Whether an item's ``Exception`` is its result.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        name: str,
+        fn: ItemFunction,
+        sink: InOrder,
+        *,
+        catch: bool,
+    ) -> None:
+        self._title = f"paco.{name}: the journal {settings.path}"
+        self._maker = maker = made_by(fn)
+        file = RecordFile(settings.path, self._title, power=settings.power)
+        self._memory = Memory(file, maker, key=settings.key, version=settings.version)
+        self._keeper = Keeper(file, self._memory.load, self._loaded, sink)
+        self._settings = settings
+        self._catch = catch
+        self._more = maker.fields(settings.version)
+        self._slots = Slots()
+        self._retries = Retries()
+        self._items = 0
+        #: Hears that all other tasks of the run have ended.
+        self.alone: Callable[[], None] = self._keeper.alone
+
+    def instead_of(self, fn: ItemFunction, limit: int | Limiter) -> tuple[ItemFunction, int | Limiter]:
+        """Return the function, and the limit, that the run is to have instead of those that were given."""
+        make = self._recorded_outcomes if is_settled(given(fn)) else self._recorded
+        if isinstance(limit, int):
+            return named_as(fn, make(fn, self._look_up)), limit
+        unrecorded = Unrecorded(limit, self._look_up)
+        return named_as(fn, unrecorded.around(make(fn, unrecorded.found))), unrecorded
+
+    def prepare(self, run: Run) -> None:
+        """Be called before the run has any tasks, in the context that they will have."""
+        # Weakly, since the records of a million items are to go with their run, and not when the collector comes.
+        self._run: Run = weakref.proxy(run)
+        self._retries.run = weakref.ref(run)
+        self._clock = asyncio.get_running_loop().time
+        count_with(self._retries)
+
+    async def keep(self) -> None:
+        """Do all that is done with the file: a task of the run, which outlives the others."""
+        await self._keeper.keep(self._run)
+
+    def _loaded(self) -> None:
+        if self._memory.changed:
+            warnings.warn(
+                f"{self._title}: {self._maker.name} has changed since the last record was made; what is recorded is "
+                "handed on as it is, the rest runs as it is now (to run all of it again, give a new version=)",
+                stacklevel=2,
+            )
+
+    # ---- an item
+
+    def _recorded(self, fn: ItemFunction, known: _Known) -> ItemFunction:
+        """Make the function that asks the journal first, and leaves a record there."""
+        take, give, wall = self._slots.take, self._slots.give, time.time
+
+        async def recorded(item: Any) -> Any:
+            head, record = known(item)
+            if record is not None:
+                return self._replayed(record)
+            slot, start, began = take(), wall(), self._clock()
+            failed: BaseException | None = None
+            value = None
+            try:
+                outcome, value = self._succeeded(await fn(item))
+            except BaseException as error:
+                if not self._is_of_the_item(error):
+                    raise
+                failed = as_item_error(error)
+                outcome = _told(failed)
+            finally:
+                give(slot)
+            span = Span(1 + self._retries.take(), slot, start, 1000 * (self._clock() - began))
+            self._keeper.add(line(head, outcome, span, self._more))
+            if failed is None:
+                return value
+            try:
+                raise self._as_recorded(failed) if self._catch else failed
+            finally:
+                del failed  # it leads back here
+
+        return recorded
+
+    def _recorded_outcomes(self, fn: ItemFunction, known: _Known) -> ItemFunction:
+        """Do the same for a function that is settled: the record says what its outcome does."""
+        take, give = self._slots.take, self._slots.give
+
+        async def recorded(item: Any) -> Outcome[Any, Any]:
+            head, record = known(item)
+            if record is not None:
+                return self._replayed_outcome(item, record)
+            slot = take()
+            try:
+                text, outcome = self._settled(await fn(item))
+            finally:
+                give(slot)
+            self._add_outcome(head, text, outcome, slot)
+            return outcome
+
+        return recorded
+
+    def _add_outcome(self, head: str, text: str, outcome: Outcome[Any, Any], slot: int) -> None:
+        if isinstance(outcome, Err) and self._run.ending():
+            return  # it came because the run was ending
+        span = Span(outcome.attempts, slot, outcome.start, 1000 * outcome.elapsed)
+        self._keeper.add(line(head, text, span, self._more))
+
+    def _look_up(self, item: Any) -> tuple[str, Record | None]:
+        """Return how the record of an item begins, or the one that it has, if that is to be handed on."""
+        position = self._items
+        self._items += 1
+        try:
+            key, record = self._memory.recall(item)
+        except Exception as error:
+            if not self._run.ending():
+                self._run.fail(error, f"item {position}: {shorten(item)}")
+            raise
+        if record is not None and (record.ok or not self._settings.retry_errors):
+            return "", record
+        try:
+            return opening(position, key.hex(), item), None
+        except NotJSONError:  # it is known by something else, or it would have been refused
+            return opening(position, key.hex(), shorten(item)), None
+
+    def _succeeded(self, value: Any) -> tuple[str, Any]:
+        """Return what the record says of a result, and the result as it will come back from the record."""
+        if self._settings.encode is not None:
+            value = self._settings.encode(value)
+        text = encode(value)
+        return success(text), self._decoded(value if type(value) in _SAME else decode(text.encode()))
+
+    def _decoded(self, value: Any) -> Any:
+        return value if self._settings.decode is None else self._settings.decode(value)
+
+    def _replayed(self, record: Record) -> Any:
+        if record.ok:
+            return self._decoded(record.outcome)
+        raise RecordedError(str(record.outcome.get("type")), str(record.outcome.get("message")))
+
+    def _settled(self, outcome: Outcome[Any, Any]) -> tuple[str, Outcome[Any, Any]]:
+        """Return what the record says of an outcome, and the outcome as it will come back from the record."""
+        if isinstance(outcome, Ok):
+            try:
+                text, value = self._succeeded(outcome.value)
+                return text, replace(outcome, value=value)
+            except Exception as error:
+                trim(error)
+                outcome = Err(outcome.item, error, outcome.attempts, outcome.start, outcome.elapsed)
+        return _told(outcome.error), replace(outcome, error=self._as_recorded(outcome.error))
+
+    def _replayed_outcome(self, item: Any, record: Record) -> Outcome[Any, Any]:
+        began = _number(record, "attempts", 1), _seconds(record), _number(record, "ms", 0) / 1000
+        try:
+            return Ok(item, self._replayed(record), *began)
+        except Exception as error:
+            trim(error)
+            return Err(item, error, *began)
+
+    def _is_of_the_item(self, error: BaseException) -> bool:
+        """Say whether an error is one to remember: not one that came because the run was ending."""
+        own = isinstance(error, Exception | asyncio.CancelledError)
+        return own and not (self._run.ending() or self._run.was_let_go())
+
+    def _as_recorded(self, error: Any) -> Any:
+        """Return the error as it is handed on: if its record will be handed on later, in the same words as then."""
+        if self._settings.retry_errors:
+            return error
+        trim(error)
+        recorded = RecordedError(type(error).__name__, message(error))
+        recorded.__cause__ = error
+        return recorded
+
+
+def _told(error: BaseException) -> str:
+    return failure(type(error).__name__, message(error))
+
+
+def _number(record: Record, field: str, default: int) -> Any:
+    value = record.fields.get(field)
+    return value if isinstance(value, int | float) else default
+
+
+def _seconds(record: Record) -> float:
+    """Return when an item started, in seconds since 1970."""
+    try:
+        return datetime.fromisoformat(record.fields["start"]).timestamp()
+    except (KeyError, TypeError, ValueError):  # a record that somebody has written by hand
+        return 0.0
