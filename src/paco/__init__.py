@@ -18,6 +18,7 @@ The rooms, from the bottom up; a module imports only from those before its own:
 
 from __future__ import annotations
 
+from paco._base import __version__ as __version__
 from paco._base.deadline import deadline
 from paco._base.errors import ItemCancelled
 from paco._engine.outcomes import Err, Ok, RunTimeout, TooManyErrors, partition, settle
@@ -37,8 +38,6 @@ from paco._stream.stage import Stage
 from paco._stream.stream import Stream
 from paco.events import listening
 from paco.limits import Adaptive, Limit, Limiter, PerKey, Rate
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Adaptive",

@@ -7,3 +7,5 @@ The modules, each importing only from those above it::
     clock  deadline                 clocks; an end that all calls keep to
     worker_info                     where items run
 """
+
+__version__ = "0.1.0"

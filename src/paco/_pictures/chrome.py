@@ -12,7 +12,7 @@ import itertools
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-import paco
+from paco._base import __version__
 from paco._pictures.numbers import in_flight
 from paco._pictures.record import STATES
 from paco._pictures.rows import rows
@@ -39,7 +39,7 @@ def chrome(records: Sequence[Record]) -> Iterator[str]:
         for event in _events(record, processes, zero):
             yield divider + event
             divider = ",\n"
-    yield f'\n],"displayTimeUnit":"ms","otherData":{{"producer":"paco {paco.__version__}"}}}}\n'
+    yield f'\n],"displayTimeUnit":"ms","otherData":{{"producer":"paco {__version__}"}}}}\n'
 
 
 def _events(record: Record, processes: Iterator[int], zero: float) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
-import paco
+from paco._base import __version__
 from paco._pictures.numbers import latencies, peak_of
 from paco._pictures.picture import curve, distribution, quantiles, text, timeline
 from paco._pictures.record import CANCELLED, OK, SLOWEST, STATES
@@ -51,7 +51,7 @@ def fragment(records: Sequence[Record]) -> str:
         shown = _to_show(records)
         body = _overview(shown, len(records)) if len(records) > 1 else ""
         body += "".join(map(_section, shown))
-    return f'<style>{STYLE}</style><div class="paco-report">{body}<footer>paco {paco.__version__}</footer></div>\n'
+    return f'<style>{STYLE}</style><div class="paco-report">{body}<footer>paco {__version__}</footer></div>\n'
 
 
 def _to_show(records: Sequence[Record]) -> list[Record]:

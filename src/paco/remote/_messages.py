@@ -7,7 +7,7 @@ import platform
 import sys
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
-from paco import __version__
+from paco._base import __version__
 
 if TYPE_CHECKING:
     from paco.remote._errors import Failure
