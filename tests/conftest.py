@@ -6,11 +6,9 @@ import importlib
 import os
 import signal
 import sys
-import zlib
 from pathlib import Path
 
 import pytest
-from hypothesis import is_hypothesis_test
 
 from paco import testing
 
@@ -67,42 +65,16 @@ def pytest_terminal_summary(terminalreporter):
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config, items):
-    """Have no coverage measured of what runs the same code many times, nor of laws, whose examples are drawn anew.
-
-    It would take most of the time of the suite, and tell nothing: what they run, the other tests run too. So do pages.
-    """
+def pytest_collection_modifyitems(items):
+    """Measure no coverage of slow tests, nor of the torture suite: measuring takes longer than they do."""
     for item in items:
-        law, once = is_hypothesis_test(getattr(item, "obj", None)), item.get_closest_marker("once")
-        many = law or item.path.is_relative_to(TORTURE)
-        if many or (once and not item.get_closest_marker("cover")) or item.path.suffix == ".md":
+        if item.path.is_relative_to(TORTURE) or item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.no_cover)
-    elsewhere = {item for item in items if is_divided(item) and runs_elsewhere(item.nodeid)}
-    config.hook.pytest_deselected(items=elsewhere)
-    items[:] = [item for item in items if item not in elsewhere]
-
-
-def cancels_at_every_step(item):
-    """Say whether a test calls `cancel_at_every_step`, be it the fixture or the function of `paco.testing`."""
-    code = getattr(getattr(item, "function", None), "__code__", None)
-    return code is not None and "cancel_at_every_step" in (*code.co_names, *code.co_varnames)
-
-
-def is_divided(item):
-    """Say whether a test takes long for what a Python could have to do with it."""
-    steps = cancels_at_every_step(item) and not item.path.is_relative_to(TORTURE)
-    return steps or item.get_closest_marker("realtime") is not None
-
-
-def runs_elsewhere(name):
-    """Say whether another Python has this test: the main one has all, the others divide them (see `./dev test`)."""
-    share, shares = map(int, os.environ.get("PACO_TEST_SHARE", "0/1").split("/"))
-    return share > 0 and zlib.crc32(name.encode()) % (shares - 1) != share - 1
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
-    """Have the processes that such a test starts not measured either."""
+    """Leave the processes that such a test starts unmeasured too."""
     measures = os.environ.pop(MEASURES, None) if item.get_closest_marker("no_cover") else None
     try:
         return (yield)

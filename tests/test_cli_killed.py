@@ -17,7 +17,7 @@ import pytest
 
 import paco
 
-pytestmark = [pytest.mark.realtime, pytest.mark.once, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.realtime, pytest.mark.slow, pytest.mark.timeout(600)]
 
 #: Kills in all, and items: a few in the suite, 50 and 4,000 by PACO_KILLS=50.
 KILLS = int(os.environ.get("PACO_KILLS", "2"))

@@ -315,7 +315,7 @@ def test_an_output_that_another_run_writes_is_refused(run, folder):
     assert err == "paco: out.jsonl is being written by another run; wait for it to end, or name another file\n"
 
 
-@pytest.mark.no_cover
+@pytest.mark.slow
 def test_what_is_remembered_takes_little_memory(folder):
     with (folder / "out.jsonl").open("w") as file:
         for number in range(20_000):

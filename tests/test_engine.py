@@ -59,7 +59,7 @@ def shapes(items):
     }
 
 
-@pytest.mark.no_cover
+@pytest.mark.slow
 @pytest.mark.parametrize("fn", [same, sleepy, Probe(lambda item: item, takes=lambda item: 5 - item % 5)])
 @pytest.mark.parametrize("limit", [0, 1, 2, 3, 10, 10**9])
 @pytest.mark.parametrize("shape", shapes([]))
@@ -538,7 +538,7 @@ async def test_an_error_in_closing_the_source_does_not_hide_the_first_one():
 
 
 @pytest.mark.realtime
-@pytest.mark.no_cover
+@pytest.mark.slow
 async def test_a_timer_beside_items_that_never_suspend_is_not_late():
     async def lateness(timer_of):
         worst, start = 0.0, time.perf_counter()
@@ -743,7 +743,7 @@ async def test_slow_items_that_are_not_suspended_are_not_put_off(monkeypatch):
     assert min(took[8:-8]) > 0.001 - 1e-9  # each turn is made use of
 
 
-@pytest.mark.no_cover
+@pytest.mark.slow
 @pytest.mark.parametrize("runs", [1, 3])
 @pytest.mark.parametrize("cost", [1e-6, 1e-5, 1e-4, 4e-4, 3e-3])
 async def test_runs_share_a_millisecond_of_each_turn_and_look_at_the_clock_seldom(monkeypatch, cost, runs):
@@ -774,7 +774,7 @@ async def test_a_consumer_that_has_taken_all_gets_the_next_window_in_the_next_tu
     assert len(await Clock().beside(consume())) < 100 / limit + 10
 
 
-@pytest.mark.no_cover
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["each", "ordered", "completed"])
 async def test_streaming_takes_constant_memory(kind):
     def source(count):

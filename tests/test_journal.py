@@ -1227,7 +1227,7 @@ async def failing(path):
         await paco.map(fails, range(4), limit=2).journal(path)
 
 
-@pytest.mark.no_cover
+@pytest.mark.slow
 @pytest.mark.parametrize("again", [None, 0, 1])
 @pytest.mark.parametrize("call", [steps, awaited, paced, piped, failing])
 def test_cancelled_at_every_step_it_ends_and_the_file_is_whole_and_free(tmp_path, call, again):

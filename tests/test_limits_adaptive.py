@@ -160,7 +160,7 @@ def possible(kind, most):
 # ---- it finds the limit: on one Python, since it is arithmetic, and on all with a real server below
 
 
-@pytest.mark.once
+@pytest.mark.slow
 @pytest.mark.parametrize(("seed", "kind", "takes", "start"), meetings(KINDS, [steady, exponential], [1, 500]))
 def test_it_comes_within_15_percent_of_the_best_fixed_limit_from_wherever_it_starts(seed, kind, takes, start):
     server = kind(20, takes, seed)
@@ -171,7 +171,7 @@ def test_it_comes_within_15_percent_of_the_best_fixed_limit_from_wherever_it_sta
 CHANGES = [(10, 25), (25, 10), *([(20, 50), (50, 20)] if ALL else [])]
 
 
-@pytest.mark.once
+@pytest.mark.slow
 @pytest.mark.parametrize(("seed", "kind", "takes", "change"), meetings(KINDS, [steady, exponential], CHANGES))
 def test_it_follows_when_the_server_becomes_faster_or_slower(seed, kind, takes, change):
     before, after = change
@@ -181,7 +181,7 @@ def test_it_follows_when_the_server_becomes_faster_or_slower(seed, kind, takes, 
     assert served(server, SECONDS) >= 0.85 * possible(kind, after)
 
 
-@pytest.mark.once
+@pytest.mark.slow
 @pytest.mark.parametrize("start", [1, 500])
 def test_few_are_refused_once_it_is_found(start):
     server = refuses(20, exponential)
@@ -192,7 +192,7 @@ def test_few_are_refused_once_it_is_found(start):
     assert all(10 <= decision.limit <= 25 for decision in limit.history if decision.when > 5)
 
 
-@pytest.mark.once
+@pytest.mark.slow
 @pytest.mark.parametrize("start", [1, 500])
 def test_the_line_stays_short_once_it_is_found(start):
     server = keeps_waiting(20, steady)
@@ -204,7 +204,7 @@ def test_the_line_stays_short_once_it_is_found(start):
     assert sum(decision.short for decision in later) < 0.15 * len(later)  # of which the work is 0.1
 
 
-@pytest.mark.once
+@pytest.mark.slow
 def test_when_all_items_become_slow_that_is_not_taken_for_a_line():
     def takes(dice):
         return steady(dice) * (5 if now() > SECONDS else 1)
@@ -215,7 +215,7 @@ def test_when_all_items_become_slow_that_is_not_taken_for_a_line():
     assert served(server, SECONDS) >= 0.85 * possible(refuses, 20) / 5
 
 
-@pytest.mark.once
+@pytest.mark.slow
 def test_an_item_in_a_hundred_that_hangs_does_not_matter():
     def takes(dice):
         return 3 if dice.random() < 0.01 else steady(dice)

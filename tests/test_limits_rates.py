@@ -83,7 +83,7 @@ async def test_a_short_idle_time_is_made_up_for_too():
     assert await starts_of(limit, 2) == [2.5, 3]
 
 
-@pytest.mark.once
+@pytest.mark.slow
 async def test_ten_thousand_items_of_two_calls_that_share_a_rate_keep_to_it_and_reach_it():
     limit = paco.Rate(300, per=60, burst=10)
     starts = []
@@ -99,7 +99,7 @@ async def test_ten_thousand_items_of_two_calls_that_share_a_rate_keep_to_it_and_
     assert now() <= ideal * 1.01
 
 
-@pytest.mark.once
+@pytest.mark.slow
 @pytest.mark.parametrize("since", [0, 1 / 3, 1e6 + 0.1])
 @pytest.mark.parametrize(
     ("n", "per", "burst"),

@@ -212,7 +212,7 @@ class RateClients(PacedClients):
 MACHINES = [Clients, PacedClients, RateClients]
 
 
-@pytest.mark.no_cover
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("machine", MACHINES)
 def test_whatever_happens_in_whatever_order(machine):

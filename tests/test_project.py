@@ -70,7 +70,7 @@ def imports(path: Path) -> set[tuple[str, str, bool]]:
     return found
 
 
-@pytest.mark.once
+@pytest.mark.slow
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
 def test_a_module_imports_only_from_rooms_above_its_own(path):
     here, _ = place(path)
@@ -80,7 +80,7 @@ def test_a_module_imports_only_from_rooms_above_its_own(path):
         assert on_use or there == here or LAYERS.index(there) < LAYERS.index(here), f"{here} imports {there}, below it"
 
 
-@pytest.mark.once
+@pytest.mark.slow
 @pytest.mark.parametrize("room", INSIDE)
 def test_a_module_imports_only_from_modules_above_it_in_its_room(room):
     inside = INSIDE[room]
@@ -96,7 +96,7 @@ SCHEDULES = {"create_task", "ensure_future"}
 SCHEDULES_OF_ASYNCIO = {"Task", "TaskGroup", "as_completed", "gather", "wait_for"}
 
 
-@pytest.mark.once
+@pytest.mark.slow
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
 def test_tasks_are_created_in_one_place(path):
     if place(path) == ("_engine", "nursery") or place(path)[0] in {"testing", "_cli"}:
@@ -111,7 +111,7 @@ def test_tasks_are_created_in_one_place(path):
             assert not names & (SCHEDULES | SCHEDULES_OF_ASYNCIO), f"line {node.lineno}: {names}"
 
 
-@pytest.mark.once
+@pytest.mark.slow
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
 def test_a_module_has_at_most_400_lines(path):
     lines = path.read_text("utf-8").count("\n")

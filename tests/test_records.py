@@ -191,7 +191,7 @@ def test_keys_that_fall_in_the_last_place_of_one_table_are_told_apart_as_it_grow
         assert [index.get(key) for key in keys[: offset + 1]] == list(range(offset + 1))
 
 
-@pytest.mark.once
+@pytest.mark.slow
 def test_an_index_takes_at_most_40_bytes_for_each_key_and_forgets_none():
     index = Index()
     keys = [digest(b"%d" % number, 0, 16) for number in range(60_000)]

@@ -334,7 +334,7 @@ def _no_time_for_the_processor(monkeypatch):
     monkeypatch.setattr("time.thread_time", lambda: 0.0)
 
 
-@pytest.mark.no_cover
+@pytest.mark.slow
 @pytest.mark.usefixtures("_no_time_for_the_processor")
 @pytest.mark.parametrize("limit", [20, 7])
 @pytest.mark.parametrize("listens", [False, True])
@@ -355,7 +355,7 @@ async def test_no_slot_is_idle_between_two_chunks_where_the_next_can_follow(limi
     assert more < 0.6 * (await took(on(paco.map(nap, times, limit=limit), Unled(2, 64))) - here)
 
 
-@pytest.mark.no_cover
+@pytest.mark.slow
 @pytest.mark.usefixtures("_no_time_for_the_processor")
 async def test_what_is_quick_does_not_wait_for_what_is_slow_where_it_can_follow():
     times = [0.01] * 2000 + [5] + [0.01] * 8000
@@ -379,7 +379,7 @@ async def test_what_follows_and_is_back_before_the_one_whose_slots_it_had_leaves
     assert Seen.most == 2
 
 
-@pytest.mark.no_cover
+@pytest.mark.slow
 @pytest.mark.usefixtures("_no_time_for_the_processor")
 @pytest.mark.parametrize("count", [5000, 10_000, 20_000])
 async def test_at_the_end_nothing_waits_for_one_worker_that_another_could_have(count):

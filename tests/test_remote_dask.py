@@ -9,6 +9,7 @@ import sys
 import time
 import warnings
 from concurrent.futures import CancelledError
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -21,8 +22,7 @@ from paco.remote._host import called
 
 pytestmark = [
     pytest.mark.realtime,
-    pytest.mark.once,
-    pytest.mark.cover,
+    pytest.mark.skipif(find_spec("distributed") is None, reason="distributed is not installed"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]

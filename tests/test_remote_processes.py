@@ -388,7 +388,7 @@ async def work(number):
 """
 
 
-@pytest.mark.once
+@pytest.mark.slow
 def test_a_program_with_a_journal_that_is_killed_and_run_again_hands_on_each_result_once_and_the_same(tmp_path):
     (tmp_path / "job.py").write_text(JOB)
     dice, count, runs = random.Random(), 3000, []  # noqa: S311 - dice, not secrets

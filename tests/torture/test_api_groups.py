@@ -12,7 +12,6 @@ import pytest
 
 import paco
 from paco.testing import now
-from tests.torture.tools import falls_here
 
 #: Each order in which three calls can end, ties included.
 DURATIONS = [each for each in itertools.product((1, 2, 3), repeat=3) if {*each} == {*range(1, max(each) + 1)}]
@@ -147,10 +146,8 @@ FUNCTIONS = {
 }
 
 
-CASES = [case for number, case in enumerate(itertools.product(FUNCTIONS, (False, True))) if falls_here(number)]
-
-
-@pytest.mark.parametrize(("name", "cleanup_fails"), CASES)
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("cleanup_fails", [False, pytest.param(True, marks=pytest.mark.slow)])
 async def test_for_every_mix_of_ends_the_first_decides_and_the_others_have_cleaned_up(name, cleanup_fails):
     function, expect = FUNCTIONS[name]
     for durations, outcomes in itertools.product(DURATIONS, OUTCOMES):

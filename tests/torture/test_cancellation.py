@@ -11,7 +11,6 @@ from waiting import ended
 
 import paco
 from paco.testing import AsyncSource, Source
-from tests.torture.tools import falls_here
 
 #: Names without a case of their own, and why.
 NOT_CANCELLED = {
@@ -392,8 +391,8 @@ def cases():
     yield from product(WRAPPERS, (None,), [long], (None, 1))
 
 
-#: Cancelled once, each on every Python; twice, each on one at least.
-CASES = [case for number, case in enumerate(cases()) if case[-1] is None or falls_here(number)]
+#: Those that are cancelled twice take most of the time.
+CASES = [pytest.param(*case, marks=[pytest.mark.slow] if case[-1] is not None else []) for case in cases()]
 cancelled_at = {}
 
 

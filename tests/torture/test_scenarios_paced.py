@@ -1,7 +1,7 @@
 """Every scenario of the torture suite, on paco under limit objects: and no permit is lost, or given twice.
 
 Each scenario meets one kind of limit, the kinds taking turns; with ``PACO_TEST_LIMITS=all`` in the environment, all.
-Where `./dev test` finds several Pythons, each has its share of the scenarios.
+One round of turns in four is not `slow`.
 """
 
 from __future__ import annotations
@@ -12,15 +12,19 @@ import pytest
 
 from tests.torture.kit import NotThere, lane, scenarios
 from tests.torture.paced import KINDS, paced, permits_out
-from tests.torture.tools import falls_here
 
 LANE = lane("asyncio")
 ALL = os.environ.get("PACO_TEST_LIMITS") == "all"
 CASES = [
-    pytest.param(scenario, kind, id=f"{scenario.area}: {scenario.name}: {kind}")
+    pytest.param(
+        scenario,
+        kind,
+        id=f"{scenario.area}: {scenario.name}: {kind}",
+        marks=[pytest.mark.slow] if number // len(KINDS) % 4 else [],
+    )
     for number, scenario in enumerate(scenarios())
     for turn, kind in enumerate(KINDS)
-    if (ALL or number % len(KINDS) == turn) and falls_here(number // len(KINDS))
+    if ALL or number % len(KINDS) == turn
 ]
 
 

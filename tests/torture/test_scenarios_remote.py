@@ -1,8 +1,8 @@
 """The scenarios of the torture suite, on paco with its items elsewhere.
 
 On virtual time, in workers that are only pretended: each meets one of the two ways in which items travel, in turns, and
-of those that take long one in three is run; with ``PACO_TEST_REMOTE=all`` in the environment, all in both ways. Where
-`./dev test` finds several Pythons, each has its share. In real processes and in a Dask cluster: those whose items share
+of those that take long one in three is run; with ``PACO_TEST_REMOTE=all`` in the environment, all in both ways. One in
+four is not `slow`. In real processes and in a Dask cluster: those whose items share
 nothing with what watches them.
 """
 
@@ -17,7 +17,6 @@ import pytest
 from paco.remote import Workers
 from tests.torture.kit import Lane, NotThere, lane, scenarios
 from tests.torture.remote import APART, IN_CHUNKS, ONE_BY_ONE, copy_nothing, remote
-from tests.torture.tools import falls_here
 
 LANE = lane("asyncio")
 REAL = Lane("real time", asyncio.new_event_loop)
@@ -52,10 +51,14 @@ def ways(number, scenario):
 
 
 CASES = [
-    pytest.param(scenario, way, id=f"{scenario.area}: {scenario.name}: {way.name}")
+    pytest.param(
+        scenario,
+        way,
+        id=f"{scenario.area}: {scenario.name}: {way.name}",
+        marks=[pytest.mark.slow] if number // 2 % 4 else [],
+    )
     for number, scenario in enumerate(scenarios())
     for way in ways(number, scenario)
-    if falls_here(number // 2)
 ]
 IN_PROCESSES = [scenario for scenario in scenarios() if title(scenario) in APART]
 #: One form and case of each, and none of many runs: a cluster takes longer.
@@ -81,12 +84,12 @@ def processes():
 def cluster():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from distributed import Client, LocalCluster
+        distributed = pytest.importorskip("distributed")
 
         quiet = {"dashboard_address": None, "silence_logs": 50}
         with (
-            LocalCluster(2, threads_per_worker=1, host="127.0.0.1", **quiet) as cluster,
-            Client(cluster, set_as_default=False) as client,
+            distributed.LocalCluster(2, threads_per_worker=1, host="127.0.0.1", **quiet) as cluster,
+            distributed.Client(cluster, set_as_default=False) as client,
         ):
             yield remote("Dask", lambda stream: stream.on(client))
 
@@ -115,7 +118,7 @@ def test_paco_survives_in_processes(scenario, processes):
 
 
 @pytest.mark.realtime
-@pytest.mark.once
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.parametrize("scenario", IN_A_CLUSTER, ids=name)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
-import os
 from collections import Counter
 from contextlib import asynccontextmanager
 
@@ -239,17 +238,6 @@ def judge_end(task, hits, *, counted):
         raise AssertionError("it ended cancelled though nobody had cancelled it")
     if counted:
         assert task.cancelling() == hits, f"cancelling() is {task.cancelling()} after {hits} cancellations"
-
-
-def is_main():
-    """Say whether this is the main Python of `./dev test`, or the only one."""
-    return os.environ.get("PACO_TEST_SHARE", "0/1").startswith("0/")
-
-
-def falls_here(number):
-    """Say whether a case is run: all are, unless `./dev test` divides them among the Pythons that it has found."""
-    share, shares = map(int, os.environ.get("PACO_TEST_SHARE", "0/1").split("/"))
-    return number % shares == share
 
 
 _attempts = itertools.count(1)
