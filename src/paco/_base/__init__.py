@@ -8,4 +8,4 @@ The modules, each importing only from those above it::
     worker_info                     where items run
 """
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
