@@ -110,6 +110,11 @@ GATES = [
         DEV.CHECKS["types"], r"planted\.py.*assert-type",
     ),
     Gate(
+        "newest", "a module that newer Pythons have removed",
+        "src/paco/_base/check.py", append("\nimport cgi\n"),
+        DEV.CHECKS["newest"], r"check\.py.*cgi",
+    ),
+    Gate(
         "strict", "the same, for pyright",
         "tests/typing/planted.py", append("from typing import assert_type\n\nassert_type(1, str)\n"),
         DEV.CHECKS["strict"], r"planted\.py.*reportAssertTypeFailure",
