@@ -526,7 +526,7 @@ async def test_what_is_cancelled_or_fails_in_another_way_is_no_sample(error):
         await nap(1)
         items.end(error=error)
     assert not limit.history
-    assert (limit.in_flight, limit._course.round_trip) == (0, math.inf)
+    assert (limit.in_flight, limit._controller.round_trip) == (0, math.inf)
 
 
 async def test_cancelled_items_of_a_run_are_none_either():
@@ -542,7 +542,7 @@ async def test_one_item_counts_for_five_times_the_average_at_most():
     items = Items(limit)
     await items.rounds(3)
     await items.rounds(1, takes=1000)
-    assert limit._course.round_trip == pytest.approx((1 + 1 + 5) / 3)  # the first one was before the average began
+    assert limit._controller.round_trip == pytest.approx((1 + 1 + 5) / 3)  # the first one was before the average began
 
 
 async def test_history_has_an_end():
@@ -624,8 +624,8 @@ async def test_a_retried_item_tells_of_each_attempt():
         ({"cooldown": None}, TypeError, r"cooldown must be seconds \(a number of 0 or more\), got None"),
         ({"drop_on": 429}, TypeError, "drop_on must be a plain function, not an async one, got 429"),
         ({"drop_on": nap}, TypeError, "drop_on must be a plain function, not an async one, got <function nap"),
-        ({"drop_on": KeyboardInterrupt}, TypeError, "drop_on must be a kind of Exception, a tuple of them, or a plain"),
-        ({"drop_on": (Busy, 429)}, TypeError, r"function that is called with the error, got \(<class .*Busy'>, 429\)$"),
+        ({"drop_on": KeyboardInterrupt}, TypeError, "drop_on must be an Exception class, a tuple of them, or a plain"),
+        ({"drop_on": (Busy, 429)}, TypeError, r"function that takes the error, got \(<class .*Busy'>, 429\)$"),
     ],
 )
 def test_wrong_arguments_are_refused_at_the_call(given, error, message):
@@ -649,7 +649,7 @@ async def test_a_permit_that_was_not_used_is_no_sample():
     limit = adaptive(start=1)
     for _ in range(10):
         limit.release(await limit.reserve())
-    assert (limit.in_flight, limit._course.round_trip) == (0, math.inf)
+    assert (limit.in_flight, limit._controller.round_trip) == (0, math.inf)
 
 
 async def test_first_come_first_served():

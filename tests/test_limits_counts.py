@@ -154,7 +154,7 @@ async def test_a_permit_that_is_released_twice_is_an_error_and_not_one_more():
     permit, other = await limit.acquire(), await limit.acquire()
     limit.release(permit)
     limit.release(other)
-    with pytest.raises(RuntimeError, match=r"^paco\.Limit: a permit was released that is not held$"):
+    with pytest.raises(RuntimeError, match=r"^paco\.Limit: permit must be held .*; release each permit once$"):
         limit.release(permit)
     assert limit.in_flight == 0
 
@@ -282,9 +282,9 @@ def test_those_who_waited_in_a_loop_that_is_gone_are_passed_over():
     assert (limit.in_flight, limit.waiting) == (0, 0)
 
 
-# ---- waiting for oneself
+# ---- deadlocks
 
-FOR_EVER = r"^paco\.Limit: waits for ever: all {} in flight under this limit wait for it inside of what they do; give "
+DEADLOCK = r"^paco\.Limit: deadlock: every item in flight under this limit \({}\) waits for another permit of it; give "
 
 
 async def test_a_call_inside_of_an_item_that_waits_for_the_items_own_limit_is_refused():
@@ -293,7 +293,7 @@ async def test_a_call_inside_of_an_item_that_waits_for_the_items_own_limit_is_re
     async def outer(number):
         return await paco.map(ten_seconds, [number], limit=limit)
 
-    with pytest.raises(RuntimeError, match=FOR_EVER.format(1)) as caught:
+    with pytest.raises(RuntimeError, match=DEADLOCK.format(1)) as caught:
         await paco.map(outer, [1], limit=limit)
     assert "paco.map: its limit" in caught.value.__notes__
     assert (now(), limit.in_flight, limit.waiting) == (0, 0, 0)
@@ -307,7 +307,7 @@ async def test_so_is_a_limited_function_that_calls_itself():
 
     careful = paco.limited(count_down, limit)
     assert await careful(0) == 0
-    with pytest.raises(RuntimeError, match=FOR_EVER.format(1)):
+    with pytest.raises(RuntimeError, match=DEADLOCK.format(1)):
         await careful(1)
 
 
@@ -320,7 +320,7 @@ async def test_two_deep_with_another_limit_between_it_is_seen_too():
     async def middle(number):
         return await paco.each(ten_seconds, [number], limit=limit)
 
-    with pytest.raises(RuntimeError, match=FOR_EVER.format(1)):
+    with pytest.raises(RuntimeError, match=DEADLOCK.format(1)):
         await paco.map(outer, [1], limit=limit)
     assert (limit.in_flight, other.in_flight) == (0, 0)
 
@@ -335,7 +335,7 @@ async def test_of_two_that_hold_and_wait_the_last_to_come_is_refused_and_the_oth
     results = await paco.map(outer, [1, 2], limit=limit, return_exceptions=True)
     assert results[0] == [1]
     assert isinstance(results[1], RuntimeError)
-    assert str(results[1]).startswith("paco.Limit: waits for ever: all 2 in flight")
+    assert str(results[1]).startswith("paco.Limit: deadlock: every item in flight under this limit (2) waits")
     assert now() == 12
 
 
@@ -391,7 +391,7 @@ async def test_a_slot_inside_of_another_one_of_the_same_limit_is_refused_when_th
     limit = paco.Limit(1)
     async with limit.slot():
         outer = holder.get()
-        with pytest.raises(RuntimeError, match=FOR_EVER.format(1)):
+        with pytest.raises(RuntimeError, match=DEADLOCK.format(1)):
             async with limit.slot():
                 pass
         assert holder.get() is outer

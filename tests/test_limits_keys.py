@@ -301,7 +301,7 @@ async def test_what_is_released_before_it_has_begun_was_not_used():
 async def test_a_call_that_waits_for_the_key_that_it_holds_is_refused():
     limit = paco.PerKey(first, lambda: 1)
     inner = paco.limited(ten_seconds, limit)
-    with pytest.raises(RuntimeError, match=r"^paco\.Limit: waits for ever"):
+    with pytest.raises(RuntimeError, match=r"^paco\.Limit: deadlock"):
         await paco.map(inner, ["a1"], limit=limit)
     assert limit.keys == ()
 
@@ -316,7 +316,7 @@ async def test_an_error_of_the_key_function_is_the_items_and_names_the_function(
     results = await paco.map(ten_seconds, ["a", [1] * 10], limit=paco.PerKey(host, lambda: 1), return_exceptions=True)
     assert results[1] == [1] * 10
     assert isinstance(results[0], IndexError)
-    assert results[0].__notes__ == ["paco.PerKey: raised by its key, host"]
+    assert results[0].__notes__ == ["paco.PerKey: raised by its key function, host"]
 
 
 async def test_so_is_one_of_make_limit():
@@ -324,9 +324,12 @@ async def test_so_is_one_of_make_limit():
         raise OSError
 
     limit = paco.PerKey(first, expensive)
-    with pytest.raises(OSError, match="raised by its make_limit") as caught:
+    with pytest.raises(OSError, match="raised by its make_limit function") as caught:
         await paco.map(ten_seconds, ["a"], limit=limit)
-    assert caught.value.__notes__ == ["paco.PerKey: raised by its make_limit, expensive", "paco.map: item 0: 'a'"]
+    assert caught.value.__notes__ == [
+        "paco.PerKey: raised by its make_limit function, expensive",
+        "paco.map: item 0: 'a'",
+    ]
     assert limit.keys == ()
 
 
@@ -334,9 +337,7 @@ async def test_a_key_that_cannot_be_hashed_is_an_error_of_the_item():
     def host(item):
         return [item]
 
-    with pytest.raises(
-        TypeError, match=r"^paco\.PerKey: what host\(item\) returns must be something hashable, got \['a'\]"
-    ):
+    with pytest.raises(TypeError, match=r"^paco\.PerKey: the result of host\(item\) must be hashable, got \['a'\]"):
         await paco.map(ten_seconds, ["a"], limit=paco.PerKey(host, lambda: 1))
 
 
@@ -348,7 +349,7 @@ async def test_so_is_a_key_that_would_have_to_be_awaited():
         return fn(item)
 
     limit = paco.PerKey(functools.partial(call, look_up), lambda: 1)
-    message = r"what call\(item\) returns must be a key, not an awaitable; make it a plain function, got <coroutine"
+    message = r"the result of call\(item\) must be a key, not an awaitable, got <coroutine.*; make it a plain function"
     with pytest.raises(TypeError, match=message):
         await paco.map(ten_seconds, ["a"], limit=limit)
     assert limit.keys == ()
@@ -359,7 +360,7 @@ async def test_what_make_limit_returns_is_checked(made, error):
     def none():
         return made
 
-    with pytest.raises(error, match=r"^paco\.PerKey: what none\(\) returns must be an int of 0 or more"):
+    with pytest.raises(error, match=r"^paco\.PerKey: the result of none\(\) must be an int of 0 or more"):
         await paco.map(ten_seconds, ["a"], limit=paco.PerKey(first, none))
 
 

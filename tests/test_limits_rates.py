@@ -659,7 +659,7 @@ def test_two_loops_at_once_are_refused():
 
     loop.run_until_complete(wait())
     with pytest.raises(
-        RuntimeError, match=r"^paco\.Rate: is waited for in another event loop; make one for each loop$"
+        RuntimeError, match=r"^paco\.Rate: must be used in one event loop at a time, .*; make one Rate for each loop$"
     ):
         testing.run(limit.acquire())
     tasks[1].cancel()

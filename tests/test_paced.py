@@ -211,7 +211,7 @@ async def test_a_call_inside_an_item_that_can_never_have_the_limit_raises():
         await asyncio.sleep(0.1)
         return await paco.map(same, [item], limit=limit)
 
-    with pytest.raises(RuntimeError, match=r"waits for ever: all 2 in flight .* give the inner call another limit"):
+    with pytest.raises(RuntimeError, match=r"deadlock: every item in flight .*\(2\) .* give the inner call a limit"):
         await paco.map(nested, range(4), limit=limit)
     assert limit.in_flight == 0
 

@@ -1,7 +1,7 @@
-"""What decides when the next item may start: counts, rates, a limit per key, one that adapts, all of them at once.
+"""Limits on when the next item may start: counts, rates, a limit per key, an adaptive limit, and combinations.
 
-Give them as ``limit=`` to any function over items, share them between calls, combine them with ``&``, change them while
-they are in use; or put one on a function with `paco.limited`.
+Pass a limit as ``limit=`` to any function that runs items. You can share a limit between calls, combine limits with
+``&``, and change a limit while it is in use. `paco.limited` puts a limit on a single function.
 """
 
 from __future__ import annotations

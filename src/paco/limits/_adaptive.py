@@ -1,4 +1,4 @@
-"""A limit that finds its value by itself. How, is told in `paco.limits._controller`; here it hears how items end."""
+"""A limit that finds its own value: this module measures items, `paco.limits._controller` decides."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias, cast
 
 from paco._base import check
 from paco.limits._base import Limiter
-from paco.limits._controller import Course
+from paco.limits._controller import Controller
 from paco.limits._count import Limit
 
 if TYPE_CHECKING:
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 DropOn: TypeAlias = "type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], object]"
 
-#: Seconds out of use after which what was learned is worth nothing.
+#: Seconds without use after which the learned limit is outdated.
 _STALE: Final = 60.0
 
 
 class _Flight:
-    """A permit: who has it; when the item began, beside how many, and how many had succeeded by then."""
+    """A permit: its holder, when its item began, how many were in flight then, how many had succeeded before."""
 
     __slots__ = ("began", "beside", "holder", "succeeded")
 
@@ -38,31 +38,31 @@ class _Flight:
 
 
 class Adaptive(Limiter):
-    """As many at once as turn out to be good: a limit that finds its value by itself, and follows when that changes.
+    """Find the best number of items in flight, and follow it when the capacity of the server changes.
 
-    It watches how long items take and, if you say which errors mean "too many", which fail so. It grows while it is
-    used and nothing speaks against it. It shrinks when items become slow because too many are in flight, and when they
-    are refused. `history` tells what it has decided, and the page "Choosing a limit" how: in short, the latency signal
-    of Netflix's Gradient2 limit, and additive increase, multiplicative decrease on drops.
+    The limit measures how long items take and, if you name the errors that mean "too many", counts refusals. It grows
+    while it is used and nothing shows overload. It shrinks when items become slow because too many are in flight, and
+    when items are refused. `history` lists its decisions. The page "Choosing a limit" explains the algorithm: the
+    latency signal of Netflix's Gradient2 limit, with additive increase and multiplicative decrease on drops.
 
-    An item counts by the time from its start to its end, when at least half of the limit was in flight. One that fails
-    in another way, or is cancelled, is no sample. A limit sees what leaves the function: put `settle` around `limited`,
-    not the other way round; `retry` tells it of each attempt.
+    Latency is the time from the start of an item to its end. It counts if the item succeeds and at least half of the
+    limit was in flight. A limit sees the errors that leave the function: put `settle` around `limited`, not the other
+    way round. `retry` reports each attempt to the limit.
 
-    It cannot know a rate: of a server that allows so many requests in a second it learns, by refusals, how many are in
-    flight at that rate. Where you know the rate, say it: ``paco.Rate(50) & paco.Adaptive()``.
+    An adaptive limit cannot learn a rate. If a server allows a number of requests per second, it learns from refusals
+    how many are in flight at that rate. If you know the rate, state it: ``paco.Rate(50) & paco.Adaptive()``.
 
     Args:
-        start: The limit to begin with.
-        min: The limit at least, 1 or more.
-        max: The limit at most.
-        drop_on: Which errors mean that there were too many: a kind of ``Exception``, a tuple of them, or a plain
-            function that is called with each error and returns whether it does; ``None`` for none.
-        cooldown: Seconds after a cut in which drops are taken for those of the same moment, at most. It is less when a
-            round trip is less, and what has begun since has succeeded.
+        start: The initial limit.
+        min: The lowest limit, 1 or more.
+        max: The highest limit.
+        drop_on: The errors that mean "too many": an ``Exception`` class, a tuple of them, or a plain function that
+            takes an error and returns whether it means that. ``None`` for no error.
+        cooldown: Seconds after a cut for which further drops count as part of the same overload. A shorter round trip
+            ends that time earlier, once an item that began after the cut has succeeded.
 
     Attributes:
-        history: The last 1000 changes, each a `paco.limits.Decision`, oldest first.
+        history: The last 1,000 changes, each a `paco.limits.Decision`, oldest first.
 
     Examples:
         >>> class Busy(Exception):
@@ -74,7 +74,7 @@ class Adaptive(Limiter):
         >>> async def main():
         ...     return await paco.map(fetch, ["https://a.org/"] * 50, limit=polite)
         >>> from paco.testing import run
-        >>> lengths = run(main)  # on virtual time, so that it is the same each time
+        >>> lengths = run(main)  # on virtual time, so that the result is the same each time
         >>> polite.limit > 2
         True
         >>> polite.history[-1].why
@@ -82,9 +82,9 @@ class Adaptive(Limiter):
     """
 
     __slots__ = (
+        "_controller",
         "_cooldown",
         "_count",
-        "_course",
         "_cut_at",
         "_drop_on",
         "_flights",
@@ -111,31 +111,31 @@ class Adaptive(Limiter):
             raise ValueError(f"paco.Adaptive: start must be from min to max, got {start} for {min} to {max}")
         self._drop_on = _drops(drop_on)
         self._cooldown = check.seconds("Adaptive", "cooldown", cooldown, optional=False) or 0.0
-        self._course = Course(start, min, max)
+        self._controller = Controller(start, min, max)
         self._count = Limit(start)
-        self._flights: dict[_Flight, None] = {}  # what runs, in the order in which it began
+        self._flights: dict[_Flight, None] = {}  # what runs, in order of its start
         self._succeeded = 0
         self._used_at = -math.inf
         self._cut_at = -math.inf
-        self._proven = True  # whether something that began after the last cut has succeeded
-        self.history: deque[Decision] = self._course.history
+        self._proven = True  # whether an item that began after the last cut has succeeded
+        self.history: deque[Decision] = self._controller.history
 
     def __repr__(self) -> str:
         return f"<paco.Adaptive {self.limit}, {self.in_flight} in flight>"
 
     @property
     def limit(self) -> int:
-        """How many may be in flight at once, as of now."""
+        """The current limit."""
         return self._count.limit
 
     @property
     def in_flight(self) -> int:
-        """How many hold a permit."""
+        """The number of permits held."""
         return self._count.in_flight
 
     @property
     def waiting(self) -> int:
-        """How many wait for one."""
+        """The number of callers that wait for a permit."""
         return self._count.waiting
 
     @property
@@ -160,7 +160,7 @@ class Adaptive(Limiter):
 
     def begin(self, permit: _Flight) -> None:
         now = asyncio.get_running_loop().time()
-        if now < self._cut_at:  # it is another loop, whose clock is another
+        if now < self._cut_at:  # another event loop, with another clock
             self._cut_at = -math.inf
         permit.began = self._used_at = now
         permit.succeeded = self._succeeded
@@ -170,39 +170,40 @@ class Adaptive(Limiter):
     def release(self, permit: _Flight, error: BaseException | None = None) -> None:
         try:
             if permit in self._flights:
-                self._hear(permit, error)
+                self._learn_from(permit, error)
         finally:
             self._flights.pop(permit, None)
             self._count.release(permit.holder)
 
-    def _hear(self, flight: _Flight, error: BaseException | None) -> None:
+    def _learn_from(self, flight: _Flight, error: BaseException | None) -> None:
         """Learn from how an item has ended, while it still counts as in flight."""
         if error is None:
             self._used_at = now = asyncio.get_running_loop().time()
             self._succeeded += 1
             self._proven = self._proven or flight.began >= self._cut_at
             in_flight = len(self._flights)
-            self._course.succeeded(now - flight.began, max(flight.beside, in_flight), in_flight, now)
+            self._controller.succeeded(now - flight.began, max(flight.beside, in_flight), in_flight, now)
         elif isinstance(error, Exception) and self._drop_on(error):
             self._used_at = now = asyncio.get_running_loop().time()
-            if self._course.drop() and self._is_news(flight, now):
-                self._course.cut(self._carried(flight), len(self._flights), now)
+            if self._controller.drop() and self._calls_for_cut(flight, now):
+                self._controller.cut(self._carried(flight), len(self._flights), now)
                 self._cut_at, self._proven = now, False
-        if self._course.limit != self._count.limit:
-            self._count.limit = self._course.limit
+        if self._controller.limit != self._count.limit:
+            self._count.limit = self._controller.limit
 
-    def _is_news(self, dropped: _Flight, now: float) -> bool:
-        """Say whether a drop tells more than the last cut has dealt with.
+    def _calls_for_cut(self, dropped: _Flight, now: float) -> bool:
+        """Return whether a drop shows an overload that the last cut has not answered.
 
-        Drops of the same moment count once: what is to cause another cut began a round trip after the last, or later,
-        and something that began after it has succeeded. So a server that refuses everything for a while, since its rate
-        is used up, is not taken for one that can do nothing. The cool-down bounds both waits.
+        Drops of the same moment count once. Another cut requires that the dropped item began at least a round trip
+        after the last cut, and that some item that began after that cut has succeeded. So a server that refuses
+        everything for a while because its rate is used up is not mistaken for one without capacity. The cool-down
+        bounds both waits.
         """
-        later = dropped.began >= self._cut_at + min(self._cooldown, self._course.round_trip)
+        later = dropped.began >= self._cut_at + min(self._cooldown, self._controller.round_trip)
         return later and (self._proven or now >= self._cut_at + self._cooldown)
 
     def _carried(self, dropped: _Flight) -> int:
-        """Return how many were in flight when this one began, and were not dropped before it."""
+        """Return how many items were in flight when this one began and were not dropped before it."""
         older = sum(1 for _ in takewhile(lambda one: one is not dropped, self._flights))
         return older + self._succeeded - dropped.succeeded
 
@@ -214,8 +215,8 @@ def _drops(drop_on: DropOn | None) -> Callable[[Exception], object]:
         return lambda error: isinstance(error, given)
     if isinstance(drop_on, type | tuple):
         raise TypeError(
-            "paco.Adaptive: drop_on must be a kind of Exception, a tuple of them, or a plain function that is called "
-            f"with the error, got {check.shorten(kinds)}"
+            "paco.Adaptive: drop_on must be an Exception class, a tuple of them, or a plain function that takes the "
+            f"error, got {check.shorten(kinds)}"
         )
     check.plain_function("Adaptive", drop_on, "drop_on")
     return cast("Callable[[Exception], object]", drop_on)

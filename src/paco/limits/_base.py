@@ -1,4 +1,4 @@
-"""What a limit is: it says when one more item may start, and hears how each has ended."""
+"""The base of every limit: it grants an item the permit to start, and takes the permit back when the item ends."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Holder:
-    """Something that runs while it holds permits: an item, a call. What runs inside of it has it as its parent."""
+    """A running item or call that may hold permits. Its parent is the holder that it runs inside."""
 
     __slots__ = ("parent",)
 
@@ -24,22 +24,22 @@ class Holder:
         self.parent: Holder | None = parent
 
     def around(self) -> Iterator[Holder]:
-        """Yield those that cannot end before this one has."""
+        """Yield the enclosing holders, innermost first. None of them can end before this one."""
         one = self.parent
         while one is not None:
             yield one
             one = one.parent
 
 
-#: What runs here. A count limit tells by it whether a permit can never come: see `paco.limits.Limit`.
+#: The holder that runs in the current context. `paco.limits.Limit` detects deadlocks by it.
 holder: Final[ContextVar[Holder | None]] = ContextVar("paco.limits.holder", default=None)
 
 
 class Limiter:
-    """The base of the limits, and of your own: implement `acquire` and, if it matters how items end, `release`.
+    """The base class of all limits. For your own, implement `acquire` and, if it matters how items end, `release`.
 
-    A limit is a value. The same object given to several calls is one limit for all of them; ``a & b`` demands both. It
-    belongs to one event loop at a time.
+    A limit is a value: calls that receive the same object share one limit. ``a & b`` is a limit that requires a permit
+    of both. A limit belongs to one event loop at a time.
 
     Examples:
         >>> import asyncio
@@ -54,77 +54,84 @@ class Limiter:
 
     __slots__ = ("__weakref__",)
 
-    #: When the limits of ``a & b`` are asked: what looks at the item, what counts, what is not ours, what is in time.
+    #: The order in which ``a & b`` asks its parts: limits that look at the item (0), counts (1), limits of other
+    #: libraries and your own (2), rates (3).
     _rank: ClassVar[int] = 2
 
     @property
     def most(self) -> int:
-        """How many items can be in flight at once; ``sys.maxsize`` where nobody counts."""
+        """The largest number of items in flight; ``sys.maxsize`` if the limit does not count items."""
         return sys.maxsize
 
     @property
     def free(self) -> int:
-        """How many permits can be had at once, as far as that is known; 1 where it is not."""
+        """How many permits a run should ask for at once: those that are free, or 1 if that is unknown."""
         return 1
 
     @property
     def lookahead(self) -> int:
-        """How many items a run may hold that wait for this limit; 0 for one that does not look at the item.
+        """How many items a run may take from its source that wait for this limit; 0 if the limit ignores the item.
 
-        With 0 it holds one: to know that there is one, before it asks for a permit.
+        With 0 the run still takes one item before it asks for a permit, so that no permit waits for an item that never
+        comes.
         """
         return 0
 
     @property
     def _order(self) -> tuple[int, float]:
-        """When this one is asked; it never changes, so that two who want the same limits never wait for each other."""
+        """The position at which ``a & b`` asks this limit. It never changes, so that two callers cannot deadlock."""
         return self._rank, 0
 
     async def acquire(self, item: Any = None) -> Any:
-        """Wait until one more may start, and return a permit, which `release` will get. Cancelled, nothing is taken.
+        """Wait until one more item may start, and return a permit that is later passed to `release`.
 
-        What gets it is to start at once.
+        The caller starts the item at once. If the wait is cancelled, no permit is taken.
 
         Args:
-            item: What is to start.
+            item: The item that is to start.
         """
         raise NotImplementedError
 
     async def reserve(self, item: Any = None) -> Any:
-        """Acquire for a start that may come later: `begin` tells of it. Released before that, nothing was used.
+        """Wait for a permit for an item that may start later; `begin` marks its start.
 
-        A limit for which it does not matter when the start is has no need of its own `reserve` and `begin`.
+        A permit that is released before `begin` counts as unused. Override `reserve` and `begin` only if your limit
+        depends on when an item starts, as a rate does.
         """
         return await self.acquire(item)
 
     def begin(self, permit: Any) -> None:
-        """Hear that what has reserved this permit starts now."""
+        """Record that the item that reserved this permit starts now."""
 
     def paused(self, permit: Any) -> float:
-        """Return for how many seconds from now on what has reserved this permit must not begin; mostly 0."""
+        """Return the seconds for which the item that reserved this permit must still not begin; usually 0."""
         return 0
 
     def release(self, permit: Any, error: BaseException | None = None) -> Awaitable[None] | None:
-        """Hear that what had the permit has ended, with an error or without.
+        """Take back the permit of an item that has ended.
+
+        Args:
+            permit: What `acquire` returned.
+            error: The exception with which the item ended; ``None`` if it succeeded.
 
         Returns:
-            ``None``, or what is to be awaited until that is done.
+            ``None``, or an awaitable that completes the release.
         """
 
     def idle(self) -> bool:
-        """Tell whether a new one in its place would behave the same, so that it can be forgotten: `PerKey` asks this.
+        """Return whether a new limit would behave the same, so that `PerKey` may discard this one.
 
-        It is false where nobody can tell, unless you know better: nothing is held, nobody waits, and nothing that has
-        been keeps anybody back.
+        That is so if no permit is held, nothing waits, and no earlier item delays a later one. The default is
+        ``False``, which is always safe.
         """
         return False
 
     def slot(self, item: Any = None) -> Slot:
-        """Return the limit as an ``async with`` block, for code that is not run by paco."""
+        """Return an ``async with`` block that holds a permit, for code that paco does not run."""
         return Slot(self, item)
 
     def __and__(self, other: AnyLimit) -> Limiter:
-        from paco.limits._combine import both  # which is made of these
+        from paco.limits._combine import both  # a circular import: it needs this class
 
         return both(self, other)
 
@@ -132,7 +139,7 @@ class Limiter:
 
 
 class Slot:
-    """A permit for as long as a block runs."""
+    """An ``async with`` block that holds a permit."""
 
     __slots__ = ("_item", "_limit", "_permit", "_token")
 
@@ -157,5 +164,5 @@ class Slot:
             await released
 
     def _leave(self) -> None:
-        with suppress(ValueError):  # a coroutine that is left over is closed in another context, where nothing is set
+        with suppress(ValueError):  # an abandoned coroutine is closed in another context, where the token is invalid
             holder.reset(self._token)

@@ -1,4 +1,4 @@
-"""What is given as ``limit=``: a number, a limit, somebody else's limit; and several of them that hold at once."""
+"""What ``limit=`` accepts: a number, a limit of paco, a limit of another library; and limits combined with ``&``."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from paco.limits._count import Limit
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-#: What ``limit=`` takes: a number, 0 for none; a limit of ours; or somebody else's, such as ``asyncio.Semaphore(20)``.
+#: What ``limit=`` accepts: a number (0 means no limit), a `Limiter`, or any async context manager that can be entered
+#: many times, such as ``asyncio.Semaphore(20)``.
 AnyLimit: TypeAlias = int | Limiter | AbstractAsyncContextManager[object, bool | None]
 
 
 class Foreign(Limiter):
-    """An async context manager that somebody else made: entered before an item starts, left when it has ended."""
+    """A limit made of any async context manager: entered before an item starts, exited when the item has ended."""
 
     __slots__ = ("_manager",)
 
@@ -46,7 +47,7 @@ class Foreign(Limiter):
 
 
 class Both(Limiter):
-    """All of several limits. They are asked one after the other, in an order that is the same wherever they meet."""
+    """Several limits that must all grant a permit. They are asked in a fixed order, so that callers cannot deadlock."""
 
     __slots__ = ("_parts",)
 
@@ -58,7 +59,7 @@ class Both(Limiter):
 
     @property
     def parts(self) -> tuple[Limiter, ...]:
-        """The limits that have to agree."""
+        """The combined limits, in the order in which they are asked."""
         return self._parts
 
     @property
@@ -87,7 +88,7 @@ class Both(Limiter):
             for part in self._parts:
                 permit = await part.reserve(item)
                 permits.append(permit)
-            seconds = self.paused(permits)  # since the part that is paused has given its permit
+            seconds = self.paused(permits)  # a rate may have been paused after it granted its permit
             while seconds > 0:
                 await asyncio.sleep(seconds)
                 seconds = self.paused(permits)
@@ -107,7 +108,7 @@ class Both(Limiter):
     def release(self, permit: list[Any], error: BaseException | None = None) -> Awaitable[None] | None:
         waits: list[Awaitable[None]] = []
         failed: BaseException | None = None
-        for part, one in zip(self._parts, permit, strict=False):  # the last may not have given its permit
+        for part, one in zip(self._parts, permit, strict=False):  # the last parts may not have granted a permit
             try:
                 released = part.release(one, error)
             except BaseException as raised:
@@ -118,11 +119,11 @@ class Both(Limiter):
 
 
 def _order(part: Limiter) -> tuple[int, float, int]:
-    return *part._order, id(part)  # noqa: SLF001 - one of our own family
+    return *part._order, id(part)  # noqa: SLF001 - the base class of this module's own classes
 
 
 async def _all(waits: list[Awaitable[None]], failed: BaseException | None) -> None:
-    """Await each, also after one of them has failed."""
+    """Await each, even after one has failed, then raise the first failure."""
     for one in waits:
         try:
             await one
@@ -132,11 +133,14 @@ async def _all(waits: list[Awaitable[None]], failed: BaseException | None) -> No
         if failed is not None:
             raise failed
     finally:
-        del failed  # its frames lead back here
+        del failed  # its traceback refers to this frame: a reference cycle
 
 
 def checked(name: str, value: Any, parameter: str = "limit") -> int | Limiter:
-    """Demand a limit: an ``int`` of 0 (no limit) or more, one of ours, or an async context manager."""
+    """Return ``value`` if it is a limit: an ``int`` of 0 (no limit) or more, a `Limiter`, an async context manager.
+
+    An async context manager is returned as a `Limiter`; anything else raises ``TypeError`` or ``ValueError``.
+    """
     if isinstance(value, Limiter):
         return value
     if _is_manager(value):
@@ -149,7 +153,7 @@ def _is_manager(value: object) -> bool:
 
 
 def both(one: Limiter, other: Any) -> Limiter:
-    """Return the limit that demands both."""
+    """Return a limit that requires a permit of both."""
     parts: list[Limiter] = []
     for side in (one, checked("limits", other, "each side of &")):
         if isinstance(side, Both):

@@ -1,33 +1,36 @@
-"""How `Adaptive` finds its limit: down when latency or errors say that there are too many, else up.
+"""How `Adaptive` finds its limit: it lowers the limit when latency or errors show overload, and raises it otherwise.
 
-By Little's law a server that works on K items at a time, each of which takes S seconds, does K / S of them in a second
-and never more. With fewer than K in flight it idles; with more, they stand in line, or are refused. The aim is K.
+By Little's law a server that works on K items at a time, each of which takes S seconds, completes at most K / S items a
+second. With fewer than K items in flight it has idle capacity; with more, items queue or are refused. The goal is K.
 
-**Rounds.** It decides once in as many ends as the limit allows in flight. By Little's law again, that is a round trip.
+**Rounds.** The controller decides once per round. A round is as many ended items as the limit allows in flight, which
+is a round trip, again by Little's law.
 
-**Latency** is the signal of the Gradient2 limit of Netflix (https://github.com/Netflix/concurrency-limits): a short and
-a long average of the round trip time, and a tolerance of 1.5 between them. Gradient2 lets the long one learn all the
-time, also from the line that it has caused itself, and multiplies the limit by their quotient. Here the long average
-learns only where there is no line, and a suspicion is verified: the limit goes *lower* for two rounds, to where the
-line must be gone. If items are as slow there, slow is what they are now; the limit goes back, and the long average has
-learned. If they are faster, the quotient of the two latencies, measured one after the other, tells how many of those in
-flight were not in line. If they are faster than the long average ever was, that had learned in a line itself, and the
-limit goes lower again.
+**Latency.** The signal is that of Netflix's Gradient2 limit (https://github.com/Netflix/concurrency-limits): a short
+and a long average of the round-trip time, with a tolerance of 1.5 between them. Gradient2 always updates the long
+average, even from a queue that the limit itself has caused, and multiplies the limit by the ratio of the two. Here the
+long average is updated only while nothing queues, and a suspected queue is tested: the limit is lowered for two rounds,
+so far that a queue must be gone.
 
-The reason is measured (`./dev bench --only busy`): at a server whose times are exponential and that lets wait what is
-too much, Gradient2 as published comes to two thirds of the throughput of the best fixed limit, since single slow items
-count as a line there. This one mostly comes to more than 90 %.
+- If items are just as slow, the server itself has become slow. The limit returns to where it was, and the long average
+  takes the new latency.
+- If items are faster, there was a queue. The ratio of the two latencies, measured one after the other, is the share of
+  the items in flight that were not queued.
+- If items are faster than the long average, the long average itself includes a queue. The limit is lowered again.
 
-**Drops** are errors that say "too many". The limit then goes to 0.95 of what the server carried: of those that were in
-flight when the refused item began, and were not refused before it; at most half way down at a time. One in ten is
-tolerated.
+The reason is a measurement (`./dev bench --only busy`). Against a server that queues excess requests and has
+exponentially distributed service times, Gradient2 as published reaches two thirds of the throughput of the best fixed
+limit, because it takes single slow items for a queue. This controller reaches more than 90% in most runs.
 
-**Growth** is additive, and the step becomes larger with the rounds that go well: 0, 1, 1, 2, 2, 3, … So it is careful
-after a cut, and yet comes from 20 to 200 in 27 rounds. Before anything has spoken against it, the limit doubles.
-Together with the cuts this is AIMD (Chiu and Jain, 1989), the way of TCP.
+**Drops** are errors that mean "too many". The limit becomes 0.95 of what the server carried: of the items that were in
+flight when the refused item began and were not refused before it. One cut halves the limit at most. One drop in ten
+ended items is tolerated.
 
-A round trip is an average in which one item counts for five times the average at most: one that hangs says nothing of
-the others.
+**Growth** is additive, with a step that grows with each good round: 0, 1, 1, 2, 2, 3, … So growth is slow after a cut,
+and still takes only 27 rounds from 20 to 200. Until the first sign of overload the limit doubles. Together with the
+cuts this is AIMD, additive increase and multiplicative decrease (Chiu and Jain, 1989), as in TCP.
+
+**Outliers.** One item counts for at most five times the average, because one that hangs says nothing about the others.
 """
 
 from __future__ import annotations
@@ -37,22 +40,22 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, TypeAlias
 
-#: How many times the long average the short one may be before that is taken for a line. As in Gradient2.
+#: The ratio of the short average to the long one above which a queue is suspected. As in Gradient2.
 _TOLERANCE: Final = 1.5
-#: Half way, as factors go, between that and none: what tells which of the two it is.
+#: The geometric mean of that ratio and 1: a measured ratio is closer to the one or to the other.
 _HALF: Final = math.sqrt(_TOLERANCE)
-#: The share of what was carried to which a drop cuts the limit.
+#: A drop cuts the limit to this share of what the server carried.
 _CUT: Final = 0.95
-#: One drop in so many ends is tolerated.
+#: One drop in this many ended items is tolerated.
 _TOLERATED: Final = 10
-#: The short average is over the last round, or over so many if that has fewer; the long one over ten times as many.
+#: The short average spans the last round, but at least this many samples; the long average spans ten times as many.
 _FEW: Final = 30
 _LONG: Final = 10
-#: Samples by which a lower limit is judged, at least.
+#: The least number of samples in a round that tests a lower limit.
 _ENOUGH: Final = 10
-#: How many times the average an item counts at most.
+#: The most that one item counts for, as a multiple of the short average.
 _OUTLIER: Final = 5
-#: Decisions that are remembered.
+#: The number of decisions kept.
 _HISTORY: Final = 1000
 
 Why: TypeAlias = Literal["grow", "lower", "found", "drop"]
@@ -60,16 +63,17 @@ Why: TypeAlias = Literal["grow", "lower", "found", "drop"]
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A change of an `Adaptive` limit, and what it was made of.
+    """A change of an `Adaptive` limit, and the measurements behind it.
 
     Attributes:
-        when: Seconds, by the clock of the event loop.
-        limit: The limit from then on.
-        why: ``"grow"``: it was used, and nothing spoke against more. ``"lower"``: items were slow, or nothing was known
-            yet, to see whether fewer are faster. ``"found"``: what that has shown. ``"drop"``: the server refused.
-        short: Seconds; the latency of late.
-        long: Seconds; the latency where nothing stood in line; 0 before that is known.
-        in_flight: How many items there were.
+        when: The time in seconds, by the clock of the event loop.
+        limit: The new limit.
+        why: ``"grow"``: the limit was used and nothing showed overload. ``"lower"``: items were slow, or no latency was
+            known yet; a test whether items are faster with fewer in flight. ``"found"``: the result of that test.
+            ``"drop"``: the server refused items.
+        short: The recent latency in seconds.
+        long: The latency in seconds without a queue; 0 until it is known.
+        in_flight: The number of items in flight.
     """
 
     when: float
@@ -81,7 +85,7 @@ class Decision:
 
 
 class _Average:
-    """A plain average over its first values and an exponential one after."""
+    """The mean of the first ``span`` values, and an exponential average of that span afterwards."""
 
     __slots__ = ("count", "value")
 
@@ -95,20 +99,20 @@ class _Average:
 
 
 class _Before(NamedTuple):
-    """What was before the limit went lower to see whether items are faster there."""
+    """The state before the limit was lowered for a test."""
 
     limit: int
     latency: float
-    expected: float  # the latency without a line, as far as was known
+    expected: float  # the latency without a queue, as far as it was known
 
 
-class Course:
-    """The limit, and what is known of the server. It asks no clock and starts nothing.
+class Controller:
+    """The limit, and what is known about the server. It reads no clock and starts no task.
 
     Args:
-        start: The limit to begin with.
-        least: The limit at least.
-        most: The limit at most.
+        start: The initial limit.
+        least: The lowest limit.
+        most: The highest limit.
     """
 
     __slots__ = (
@@ -135,36 +139,36 @@ class Course:
         self._most = most
         self._short = _Average()
         self._long = _Average()
-        self._sure = 0  # up to this limit nothing stands in line
-        self._before: _Before | None = None  # while the limit is lower, to see
+        self._sure = 0  # nothing queues up to this limit
+        self._before: _Before | None = None  # set while a lower limit is tested
         self._doubling = True
-        self._calm = 0  # rounds that went well, one after the other
+        self._calm = 0  # consecutive rounds without overload
         self._settle(start, start)
 
     @property
     def round_trip(self) -> float:
-        """The latency of late, in seconds; infinity before that is known."""
+        """The recent latency in seconds; infinity until it is known."""
         return self._short.value if self._short.count else math.inf
 
-    # ---- what the ends of items tell
+    # ---- measurements
 
     def succeeded(self, latency: float, beside: int, in_flight: int, now: float) -> None:
-        """Hear that an item took so many seconds.
+        """Record that an item has succeeded.
 
         Args:
-            latency: Seconds.
-            beside: How many were in flight when it began or when it ended, whichever is more; those that end together
-                are few in the end.
-            in_flight: How many were in flight when it ended, itself included.
+            latency: The seconds that it took.
+            beside: The number of items in flight when it began or when it ended, whichever is more. Of items that end
+                together, the last ones see few others.
+            in_flight: The number of items in flight when it ended, itself included.
             now: The time, for the history.
         """
         if 2 * beside < self.limit:
-            return  # it is not this limit that has made it slow, or fast
+            return  # the limit was not in effect, so this latency says nothing about it
         short, span = self._short, max(self.limit, _FEW)
         latency = min(latency, _OUTLIER * short.value or math.inf)
         short.add(latency, span)
         if in_flight > self.limit:
-            return  # the limit is new, and there are more still
+            return  # the limit was lowered, and the items in flight are still above it
         if self._skip:
             self._skip -= 1
             if not self._skip:
@@ -177,12 +181,12 @@ class Course:
             self._end_round(in_flight, now)
 
     def drop(self) -> bool:
-        """Hear that an item was refused: true if that is more than is tolerated."""
+        """Record that an item was refused, and return whether that is more than is tolerated."""
         self._dropped += 1
         return self._dropped * _TOLERATED > self.limit
 
     def cut(self, carried: int, in_flight: int, now: float) -> None:
-        """Cut the limit, because the server has carried so many and no more."""
+        """Cut the limit, because the server carried ``carried`` items and refused more."""
         before = self.limit if self._before is None else self._before.limit
         self._before = None
         self._doubt()
@@ -200,7 +204,7 @@ class Course:
             self._grow(in_flight, now)
 
     def _is_slow(self) -> bool:
-        """Say whether items may stand in line. Not where some are refused: then nothing is known of the others."""
+        """Return whether items may be queued. In a round with drops it is unknown, and counts as ``False``."""
         return not self._dropped and (not self._long.count or self._short.value > _TOLERANCE * self._long.value)
 
     def _grow(self, in_flight: int, now: float) -> None:
@@ -208,13 +212,13 @@ class Course:
         self._calm += 1
         self._move(2 * before if self._doubling else before + self._calm // 2, "grow", in_flight, now)
         if self._doubling and self.limit > before:
-            # What ends next began before there were more. And a few samples are not enough to tell a line.
+            # The next items to end began under the old limit; and a few samples are not enough to detect a queue.
             self._settle(before, self.limit - before, keep=max(_FEW - self.limit, 0))
         else:
             self._settle(0, self.limit)
 
     def _go_lower(self, in_flight: int, now: float) -> None:
-        """See whether items are faster with fewer of them: so few that none can stand in line."""
+        """Lower the limit so far that nothing can queue, to test whether items are faster then."""
         short = self._short.value
         expected = min(self._long.value, short) if self._long.count else short
         lower = max(int(self.limit * _share(expected, short) / _TOLERANCE), self._least)
@@ -227,32 +231,32 @@ class Course:
             self._grow(in_flight, now)
 
     def _judge(self, before: _Before, in_flight: int, now: float) -> None:
-        """Decide by what the lower limit has shown. Between two answers, the nearer one is taken."""
+        """End the test of a lower limit: set the limit by the latency that was measured."""
         self._before = None
         self._learn()
         low = self._short.value
         if low * _HALF < before.expected and self.limit > self._least:
             self._doubt()
-            self._go_lower(in_flight, now)  # even there items stood in line
+            self._go_lower(in_flight, now)  # items queued even at the lower limit
             return
         share = _share(low, before.latency)
         if share * _HALF > 1:
-            share = 1.0  # they did not before
+            share = 1.0  # nothing queued before the test either
         else:
             self._doubt()
         self._move(round(share * before.limit), "found", in_flight, now)
         self._sure = self.limit
         self._settle(self.limit, self.limit)
 
-    # ---- what decisions are made of
+    # ---- steps of decisions
 
     def _doubt(self) -> None:
-        """Grow with care from now on."""
+        """End the doubling, and grow in small steps again."""
         self._doubling = False
         self._calm = 0
 
     def _learn(self) -> None:
-        """Take the latency of late for the one without a line."""
+        """Take the recent latency as the latency without a queue."""
         self._long.value, self._long.count = self._short.value, self._short.count
 
     def _move(self, limit: int, why: Why, in_flight: int, now: float) -> None:
@@ -265,9 +269,9 @@ class Course:
         """Begin a round.
 
         Args:
-            skip: Ends to leave out first, since what ends there began before.
-            samples: Ends that count.
-            keep: How many samples the short average shall be worth that were before, if any are left out.
+            skip: How many ended items to leave out first, because they began in an earlier round.
+            samples: How many ended items to count after that.
+            keep: The weight, in samples, that the short average keeps from before, if any items are left out.
         """
         self._skip = skip
         self._left = samples

@@ -1,4 +1,4 @@
-"""A limit that counts: so many at once."""
+"""A limit on the number of items in flight."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ from paco.limits._queue import Queue, Waiter
 
 
 class Limit(Limiter):
-    """At most so many at once, over all the calls that share it; first come, first served.
+    """Allow at most ``limit`` items in flight, over all calls that share the limit; first come, first served.
 
-    `limit` can be set while it is in use and holds from then on: more start at once, or nothing starts until enough
-    have ended. A call inside an item that waits for the limit which that item holds, and can never get it because
-    nobody else holds it, raises ``RuntimeError`` instead of waiting for ever. A task that an item starts counts as
-    inside of it, whether it is waited for or not; one that is not belongs in an empty ``contextvars.Context``.
+    You can set `limit` while it is in use. A higher limit lets waiting items start at once; after a lower one, nothing
+    starts until enough items have ended.
+
+    A call inside an item that needs another permit of the limit which the item already holds can deadlock: if every
+    item in flight waits like that, none can go on. paco raises ``RuntimeError`` instead. A task that an item starts
+    counts as inside the item, whether or not the item awaits it. Start an independent task in an empty
+    ``contextvars.Context``.
 
     Args:
-        limit: How many, at least 1.
+        limit: How many items, at least 1.
 
     Examples:
         >>> database = paco.Limit(2)
@@ -48,7 +51,7 @@ class Limit(Limiter):
 
     @property
     def limit(self) -> int:
-        """How many may be in flight at once."""
+        """The number of items that may be in flight."""
         return self._limit
 
     @limit.setter
@@ -58,12 +61,12 @@ class Limit(Limiter):
 
     @property
     def in_flight(self) -> int:
-        """How many hold a permit."""
+        """The number of permits held."""
         return self._held
 
     @property
     def waiting(self) -> int:
-        """How many wait for one."""
+        """The number of callers that wait for a permit."""
         return sum(1 for _ in self._queue)
 
     @property
@@ -84,7 +87,7 @@ class Limit(Limiter):
             return one
         waiter = Waiter()
         if self._held >= self._limit:
-            self._demand_progress(waiter)
+            self._refuse_deadlock(waiter)
         self._queue.join(waiter)
         self._admit()
         await self._queue.wait(waiter, self._give_back)
@@ -92,7 +95,10 @@ class Limit(Limiter):
 
     def release(self, permit: Holder | None, error: BaseException | None = None) -> None:
         if permit not in self._holders:
-            raise RuntimeError(f"paco.{type(self).__name__}: a permit was released that is not held")
+            raise RuntimeError(
+                f"paco.{type(self).__name__}: permit must be held when it is released, got one that is not; "
+                "release each permit once"
+            )
         self._held -= 1
         self._holders[permit] -= 1
         if not self._holders[permit]:
@@ -110,11 +116,11 @@ class Limit(Limiter):
         while self._held < self._limit and (waiter := self._queue.admit()):
             self._take(waiter.holder)
 
-    def _demand_progress(self, newcomer: Waiter) -> None:
-        """Refuse to wait where nobody could ever go on: everyone who holds a permit waits for one inside.
+    def _refuse_deadlock(self, newcomer: Waiter) -> None:
+        """Raise ``RuntimeError`` if, with this caller, every holder of a permit waits for another one.
 
-        That can only come true by one who waits inside of a holder, and is found out when the last of them comes. Those
-        who are being cancelled do not wait.
+        Only a caller inside a holder can complete a deadlock, so the last caller to wait detects it. A caller that is
+        being cancelled does not count as waiting.
         """
         if newcomer.holder is None or not any(one in self._holders for one in newcomer.holder.around()):
             return
@@ -126,6 +132,6 @@ class Limit(Limiter):
         }
         if blocked >= self._holders.keys():
             raise RuntimeError(
-                f"paco.{type(self).__name__}: waits for ever: all {self._held} in flight under this limit wait for it "
-                f"inside of what they do; give the inner call another limit"
+                f"paco.{type(self).__name__}: deadlock: every item in flight under this limit ({self._held}) waits for "
+                "another permit of it; give the inner call a limit of its own"
             )

@@ -1,30 +1,29 @@
-"""The arithmetic of rates: the generic cell rate algorithm, in whole numbers."""
+"""The arithmetic of rates: the generic cell rate algorithm (GCRA) in whole numbers."""
 
 from __future__ import annotations
 
 import math
 from typing import Final
 
-#: Ticks of a second. From 2**-12 s on every float is a whole number of them, and so is every time of a real clock.
+#: Ticks per second. Every float from 2**-12 s up is a whole number of ticks, and so is every time of a real clock.
 _TICKS: Final = 1 << 64
 
 
 class Bucket:
-    """A bucket that leaks ``n`` tokens in ``per`` seconds, and into which a start pours its cost: GCRA.
+    """A leaky bucket that says when a start is allowed: a start adds its cost, ``n`` tokens leak in ``per`` seconds.
 
     This is the generic cell rate algorithm of ITU-T I.371, annex A, in its second form, the continuous-state leaky
-    bucket. It decides the same as the first one, virtual scheduling, but keeps tokens where that keeps a time: tokens
-    stay what they are when the rate changes. (https://en.wikipedia.org/wiki/Generic_cell_rate_algorithm)
+    bucket. It makes the same decisions as the first form, virtual scheduling, but stores tokens instead of a time, and
+    tokens stay valid when the rate changes. (https://en.wikipedia.org/wiki/Generic_cell_rate_algorithm)
 
-    A start has to find the bucket so empty that its cost fits below ``burst``. A cost above ``burst`` has to find it
-    empty, and makes those after it wait the longer. So all that starts within ``per`` seconds costs less than ``n``
-    and ``burst`` (or the last cost, if that is more) together.
+    A start is allowed when its cost fits in the bucket below ``burst``. A cost above ``burst`` needs an empty bucket
+    and delays later starts accordingly. So the starts within ``per`` seconds together cost less than ``n + burst``, or
+    ``n`` plus the last cost if that is above ``burst``.
 
-    A start can be booked first and made later. What is booked does not leak, so that however late the start is, it
-    still fits.
+    A start can be booked first and made later. Booked tokens do not leak, so the start fits however late it is made.
 
-    All numbers are whole: a token is so many units that a whole number of them leaks in a tick. Nothing is rounded but
-    the few results that are no float, and those towards later. (With `fractions` the same takes ten times as long.)
+    All numbers are whole: a token is divided into units so that a whole number of units leaks in a tick. Only a result
+    that is not a float is rounded, to a later time. (`fractions` does the same and takes ten times as long.)
     """
 
     __slots__ = ("_booked", "_burst", "_costs", "_last", "_leak", "_level", "_token")
@@ -43,14 +42,14 @@ class Bucket:
         self._last = 0  # in ticks
 
     def change(self, n: float, per: float) -> None:
-        """Leak ``n`` tokens in ``per`` seconds, from the last start on."""
+        """Set the leak to ``n`` tokens in ``per`` seconds, counted from the last start."""
         old, (self._leak, scale) = self._token, n.as_integer_ratio()
         self._token = scale * _whole(per, _TICKS)
         self._level = -(-self._level * self._token // old)
         self._booked = sum(map(self._units, self._costs))
 
     def earliest(self, cost: float) -> float:
-        """Return the time from which on a start of this cost fits; infinity if one that is booked is in its way."""
+        """Return the earliest time for a start of this cost; infinity while booked starts take the room it needs."""
         room = self._burst * self._token - self._units(cost)
         if self._booked > max(room, 0):
             return math.inf
@@ -58,17 +57,17 @@ class Bucket:
         return _seconds(self._last - (-excess // self._leak)) if excess > 0 else -math.inf
 
     def book(self, cost: float) -> None:
-        """Keep the room for a start."""
+        """Reserve the room for a start."""
         self._costs.append(cost)
         self._booked += self._units(cost)
 
     def unbook(self, cost: float) -> None:
-        """Give the room for a start up."""
+        """Free the room of a booked start."""
         self._costs.remove(cost)
         self._booked -= self._units(cost)
 
     def start(self, cost: float, now: float) -> None:
-        """Start what was booked."""
+        """Make a booked start at the time ``now``."""
         self.unbook(cost)
         ticks = _whole(now, _TICKS)
         left = max(self._level - (ticks - self._last) * self._leak, 0)
@@ -80,13 +79,13 @@ class Bucket:
 
 
 def _whole(number: float, scale: int) -> int:
-    """Return ``number * scale``, rounded up to a whole number and not otherwise."""
+    """Return ``number * scale`` without loss of precision, rounded up to a whole number."""
     numerator, denominator = number.as_integer_ratio()
     return -(-numerator * scale // denominator)
 
 
 def _seconds(ticks: int) -> float:
-    """Return the first float that is not before ``ticks``."""
+    """Return the first float, in seconds, that is not before ``ticks``."""
     try:
         seconds = ticks / _TICKS
     except OverflowError:

@@ -1,4 +1,4 @@
-"""A limit for each key: so many for each host, each user, each table."""
+"""A separate limit for each key: for each host, each user, each table."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from paco.limits._count import Limit
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable
 
-#: Keys out of use that are looked at whenever a key comes into use. More than one, or they would only become more.
+#: How many unused keys to check each time a key comes into use. With one, unused keys would accumulate.
 _SWEEP: Final = 2
 
 
 class _Entry:
-    """A key that is remembered, its limit, and how many wait for it or hold it."""
+    """A key, its limit, and how many items wait for the limit or hold a permit."""
 
     __slots__ = ("key", "limit", "users")
 
@@ -32,26 +32,26 @@ class _Entry:
 
 
 class PerKey(Limiter):
-    """A limit of its own for each key, such as each host of many URLs.
+    """Apply a separate limit to each key, such as each host of many URLs.
 
-    Items of a busy key do not keep those of other keys back, as long as there are not too many of them: a run takes
-    items from the source until `lookahead` of them wait for their keys. Then it takes the next one when one of these
-    has started. So with keys that come in long blocks the look-ahead has to be longer than a block. Items of one key
-    start in their order.
+    Items of a busy key do not delay items of other keys, up to `lookahead`: a run takes items from its source until
+    that many wait for the limits of their keys, and then takes the next item when one of them starts. If your source
+    has long blocks of items with the same key, make the look-ahead longer than a block. Items with the same key start
+    in source order.
 
-    A key that is not in use is forgotten as soon as that makes no difference. So memory is that of the keys in use and
-    of those whose limit would still hold somebody back, as a `Rate` does for a while: `Limiter.idle` tells. A limit
-    that somebody else made cannot tell, and is kept as long as this object.
+    An unused key is forgotten as soon as a new limit would behave the same (`Limiter.idle`). A `Rate`, for example, is
+    kept until its past starts no longer delay new ones. So memory is bounded by the keys in use and those that still
+    delay items. The limits of other libraries cannot tell, and are kept as long as this object.
 
-    In ``a & b`` it is asked first, so that nothing that waits for its key holds a permit of another limit.
+    ``a & b`` asks this limit first, so that an item that waits for its key holds no permit of another limit.
 
-    What its two functions raise is an error of the item.
+    An exception raised by `key` or `make_limit` is an error of the item.
 
     Args:
-        key: A plain function that tells the key of an item, which can be anything hashable.
-        make_limit: A plain function without arguments that makes the limit for a key that is new: anything that
-            ``limit=`` takes.
-        lookahead: How many items may wait for their keys at once in a run, at least 1.
+        key: A plain function that returns the key of an item, any hashable value.
+        make_limit: A plain function without arguments that returns the limit of a new key: anything that ``limit=``
+            accepts.
+        lookahead: How many items of a run may wait for their keys, at least 1.
 
     Examples:
         >>> from urllib.parse import urlsplit
@@ -77,18 +77,20 @@ class PerKey(Limiter):
         self._make_limit = make_limit
         self._lookahead = check.integer("PerKey", "lookahead", lookahead, 1)
         self._entries: dict[Hashable, _Entry] = {}
-        self._unused: OrderedDict[Hashable, None] = OrderedDict()  # that are not idle yet; the last one is the newest
+        self._unused: OrderedDict[Hashable, None] = OrderedDict()  # keys whose limits are not idle yet, oldest first
 
     def __repr__(self) -> str:
         return f"<paco.PerKey by {check.called(self._key)}, {len(self._entries)} keys>"
 
     @property
     def keys(self) -> tuple[Hashable, ...]:
-        """The keys that are remembered."""
+        """The keys that currently have a limit."""
         return tuple(self._entries)
 
     def limit_of(self, key: Hashable) -> Any:
-        """Return the limit of a key, to ask it, change it or pause it; it is remembered while that makes a difference.
+        """Return the limit of a key, to inspect, change or pause it; make it if the key is new.
+
+        A key without items is forgotten once its limit is idle.
 
         Examples:
             >>> polite = paco.PerKey(len, lambda: paco.Rate(100))
@@ -142,7 +144,7 @@ class PerKey(Limiter):
         finally:
             self._leave(entry)
 
-    # ---- coming into use, and out of it
+    # ---- keys in use, and unused ones
 
     def _enter(self, item: Any) -> _Entry:
         entry = self._entry(self._ask(self._key, "key", item))
@@ -155,7 +157,7 @@ class PerKey(Limiter):
         try:
             entry = self._entries.get(key)
         except TypeError:
-            raise TypeError(self._wrong("something hashable", key)) from None
+            raise TypeError(self._wrong("hashable", key)) from None
         if entry is None:
             entry = self._entries[key] = self._make(key)
         return entry
@@ -166,7 +168,7 @@ class PerKey(Limiter):
             self._unused[entry.key] = None
 
     def _sweep(self) -> None:
-        """Look at those that have been out of use for the longest time, a few at a time: the others cost nothing."""
+        """Forget unused keys whose limits are idle. Check only a few, oldest first: the cost per item is constant."""
         for _ in range(min(_SWEEP, len(self._unused))):
             key, _none = self._unused.popitem(last=False)
             if not self._forget(self._entries[key]):
@@ -178,23 +180,23 @@ class PerKey(Limiter):
             del self._entries[entry.key]
         return idle
 
-    # ---- asking the functions
+    # ---- calling the user's functions
 
     def _make(self, key: Hashable) -> _Entry:
-        if inspect.isawaitable(key):  # each is another one: that would be no limit at all
+        if inspect.isawaitable(key):  # each awaitable would be a new key: no limit at all
             check.discard(key)
-            raise TypeError(self._wrong("a key, not an awaitable; make it a plain function", key))
+            raise TypeError(f"{self._wrong('a key, not an awaitable', key)}; make it a plain function")
         made = self._ask(self._make_limit, "make_limit")
-        found = checked("PerKey", made, f"what {check.called(self._make_limit)}() returns")
+        found = checked("PerKey", made, f"the result of {check.called(self._make_limit)}()")
         return _Entry(key, found if isinstance(found, Limiter) else Limit(found or sys.maxsize))
 
     def _wrong(self, expected: str, key: object) -> str:
         called = f"{check.called(self._key)}(item)"
-        return f"paco.PerKey: what {called} returns must be {expected}, got {check.shorten(key)}"
+        return f"paco.PerKey: the result of {called} must be {expected}, got {check.shorten(key)}"
 
     def _ask(self, fn: Callable[..., Any], name: str, *args: Any) -> Any:
         try:
             return fn(*args)
         except Exception as error:
-            add_note(error, f"paco.PerKey: raised by its {name}, {check.called(fn)}")
+            add_note(error, f"paco.PerKey: raised by its {name} function, {check.called(fn)}")
             raise

@@ -1,4 +1,4 @@
-"""Those who wait for a permit, first come first served."""
+"""A queue of callers that wait for a permit, first come, first served."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Waiter:
-    """One that waits, and what it runs in."""
+    """A caller that waits, and the holder that it runs inside."""
 
     __slots__ = ("future", "holder")
 
@@ -23,17 +23,17 @@ class Waiter:
 
 
 class Queue:
-    """A line: `join`, then `wait` in it; `admit` takes the first out of it, who has the permit from then on.
+    """A queue for permits: a caller calls `join`, then `wait`; `admit` grants the permit to the first in the queue.
 
-    Those who are admitted go on in the order in which they were, in the next turn of the loop. Until then the queue is
-    true, so that nobody who comes meanwhile passes them by.
+    Admitted callers resume in the order of their admission, in the next turn of the event loop. Until then the queue
+    is not empty, so that no newcomer overtakes them.
     """
 
     __slots__ = ("_admitted", "_waiters")
 
     def __init__(self) -> None:
         self._waiters: OrderedDict[Waiter, None] = OrderedDict()
-        self._admitted: set[Waiter] = set()  # and not resumed yet
+        self._admitted: set[Waiter] = set()  # admitted, but not resumed yet
 
     def __bool__(self) -> bool:
         return bool(self._waiters or self._admitted)
@@ -42,19 +42,19 @@ class Queue:
         return iter(self._waiters)
 
     def join(self, waiter: Waiter) -> None:
-        """Stand at the end of the line."""
+        """Add a caller at the end."""
         self._waiters[waiter] = None
 
     async def wait(self, waiter: Waiter, give_back: Callable[[Waiter], object]) -> None:
         """Wait to be admitted.
 
         Args:
-            waiter: One that has joined.
-            give_back: Called when a cancellation came together with the permit, which is then for the next.
+            waiter: A caller that has joined.
+            give_back: Called when the caller was cancelled after it was admitted; it must pass the permit on.
         """
         try:
             if waiter.future.done():
-                await asyncio.sleep(0)  # those who were admitted before have not gone on yet
+                await asyncio.sleep(0)  # callers that were admitted earlier resume first
             await waiter.future
         except BaseException:
             if waiter in self._admitted:
@@ -65,7 +65,7 @@ class Queue:
             self._admitted.discard(waiter)
 
     def admit(self) -> Waiter | None:
-        """Take out the first who can go on; those who are being cancelled, or whose loop is gone, cannot."""
+        """Admit and return the first caller that can resume; skip cancelled callers and those whose loop is closed."""
         while self._waiters:
             waiter, _ = self._waiters.popitem(last=False)
             if not (waiter.future.done() or waiter.future.get_loop().is_closed()):

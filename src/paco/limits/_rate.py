@@ -1,4 +1,4 @@
-"""A limit in time: so many starts in so many seconds."""
+"""A limit on the number of starts per period."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from paco.limits._gcra import Bucket
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: Seconds that a timer can count.
+#: The resolution of a timer, in seconds.
 _TIMER: Final = 0.001
 
 
 class Booking:
-    """One that waits for its start, and then has the room for it."""
+    """A caller that waits for its start, and then the room that is booked for it."""
 
     __slots__ = ("cost", "future")
 
@@ -31,28 +31,30 @@ class Booking:
 
 
 class Rate(Limiter):
-    """At most so many starts in so many seconds, over all the calls that share it; first come, first served.
+    """Allow at most ``n`` starts in ``per`` seconds, over all calls that share the limit; first come, first served.
 
-    No ``per`` seconds, wherever they begin, see more than ``n + burst - 1`` starts: exactly, by the clock of the event
-    loop. With a ``burst`` of 1 the starts are at least ``per / n`` seconds apart; with more, as many can be made up for
-    at once when there was nothing to start. That is the generic cell rate algorithm, GCRA, of ITU-T I.371.
+    No window of ``per`` seconds, wherever it begins, contains more than ``n + burst - 1`` starts. That is exact, by the
+    clock of the event loop. With a ``burst`` of 1 the starts are at least ``per / n`` seconds apart. A larger burst
+    lets unused starts accumulate and be made at once. The algorithm is GCRA, the generic cell rate algorithm of ITU-T
+    I.371.
 
-    Real timers are late by 1 ms or so. Without a burst that time is lost, and with it a tenth of 100 starts a second, a
-    third of 1,000. A small burst makes up for it: ``Rate(996, burst=5)`` allows no more in any second than
-    ``Rate(1000)``, and comes near it.
+    Real timers fire about 1 ms late. Without a burst this time is lost: about a tenth of 100 starts a second, and a
+    third of 1,000. A small burst makes up for it: ``Rate(996, burst=5)`` allows no more starts in any second than
+    ``Rate(1000)``, and comes near that rate.
 
-    `n` and `per` can be set while it is in use and hold from then on, for those who wait as well. A window in which
-    they were changed sees no more than the highest of its rates allows. `pause` holds everyone.
+    You can set `n` and `per` while the limit is in use. The change applies at once, also to items that already wait. A
+    window with a change in it sees no more starts than the highest of its rates allows. `pause` stops all starts for a
+    time.
 
     Args:
-        n: How many, an int or a float above 0: 0.5 is one in each ``2 * per`` seconds.
+        n: Starts per window, an int or a float above 0: 0.5 is one start every ``2 * per`` seconds.
         per: The length of the window in seconds, above 0.
-        burst: How many may start at once when there was nothing to start before, at least 1.
-        cost: A plain function that tells what an item weighs, a finite number of 0 or more; without it each weighs 1.
-            Then a run takes one item ahead, to ask. All that starts within ``per`` seconds weighs less than ``n`` and
-            ``burst`` together. An item that weighs more than ``burst`` starts when nothing is owed any more, and what
-            comes after it waits the longer: with such items it is ``n`` and the heaviest of them. What the function
-            raises is an error of the item.
+        burst: How many items may start at once after a time without starts, at least 1.
+        cost: A plain function that returns the weight of an item, a finite number of 0 or more. Without it each item
+            weighs 1. With it a run takes one item ahead, to weigh it, and the items that start within ``per`` seconds
+            together weigh less than ``n + burst``. An item heavier than ``burst`` waits until all earlier starts are
+            paid off, and delays later items accordingly; with such items the bound is ``n`` plus the heaviest. An
+            exception raised by the function is an error of the item.
 
     Examples:
         >>> api = paco.Rate(300, per=60, burst=10)
@@ -94,8 +96,8 @@ class Rate(Limiter):
         self._bucket = Bucket(n, per, burst)
         self._clock = Clock()
         self._held_until = -math.inf
-        self._line: OrderedDict[Booking, None] = OrderedDict()  # those who wait
-        self._booked: set[Booking] = set()  # those who can start
+        self._line: OrderedDict[Booking, None] = OrderedDict()  # waiting for their start
+        self._booked: set[Booking] = set()  # free to start
         self._timer: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
@@ -103,7 +105,7 @@ class Rate(Limiter):
 
     @property
     def n(self) -> float:
-        """How many may start in ``per`` seconds."""
+        """The number of starts allowed in ``per`` seconds."""
         return self._n
 
     @n.setter
@@ -123,12 +125,12 @@ class Rate(Limiter):
 
     @property
     def burst(self) -> int:
-        """How many may start at once."""
+        """The number of items that may start at once after a time without starts."""
         return self._burst
 
     @property
     def waiting(self) -> int:
-        """How many wait for their start."""
+        """The number of callers that wait for their start."""
         return len(self._line)
 
     @property
@@ -137,14 +139,14 @@ class Rate(Limiter):
 
     @property
     def _order(self) -> tuple[int, float]:
-        # Of two rates the slow one is asked first: then it is the fast one that is waited for with a booking in hand.
+        # The slower of two rates is asked first, so that its booking is held only while the faster one is awaited.
         return self._rank, -self._gap
 
     def pause(self, seconds: float) -> None:
-        """Let nobody start for so many seconds: what a server asks for with Retry-After.
+        """Stop all starts for ``seconds``, as a server asks for with Retry-After.
 
-        A pause that is shorter than what is left of an earlier one changes nothing. After it a burst may start. It is
-        to be called where the event loop runs.
+        A pause that ends before an earlier one does changes nothing. After a pause a burst may start. Call it from
+        code that runs in the event loop.
 
         Args:
             seconds: 0 or more.
@@ -180,7 +182,7 @@ class Rate(Limiter):
         return max(self._held_until - asyncio.get_running_loop().time(), 0)
 
     def release(self, permit: Booking, error: BaseException | None = None) -> None:
-        """Give a permit back with which nothing has started; that something has ended changes nothing."""
+        """Free the room of a booking that was not used. The end of an item changes nothing: a rate counts starts."""
         if permit in self._booked:
             self._booked.remove(permit)
             self._bucket.unbook(permit.cost)
@@ -194,10 +196,10 @@ class Rate(Limiter):
     # ---- the line
 
     async def _wait(self, booking: Booking, loop: asyncio.AbstractEventLoop) -> None:
-        """Wait to be the first in line, and then for the time.
+        """Wait to be first in line, then for the time of the start, and book it.
 
-        Each looks at the clock for itself when it is woken, and one is woken at a time. So who is cancelled on the way
-        has nothing to give back, and a start is counted at the time at which it is made, however late that is.
+        Only the first caller is woken, and it checks the clock itself. So a caller that is cancelled has nothing to
+        give back, and a start counts from the time at which it is made, however late that is.
         """
         self._line[booking] = None
         try:
@@ -215,7 +217,7 @@ class Rate(Limiter):
         return next(iter(self._line), None)
 
     def _arm(self, pause: float = 0.0) -> None:
-        """Wake the first in line if its time has come, or set the one timer for it, not before ``pause`` has passed."""
+        """Wake the first caller if its time has come; otherwise set the timer, at least ``pause`` seconds from now."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -229,8 +231,8 @@ class Rate(Limiter):
         if earliest <= loop.time():
             first.future.set_result(None)
         else:
-            # A timer may fire early: by the resolution of the clock, or by half of one of uvloop's whole milliseconds.
-            # Then it is set again, and not for so soon that it would fire in each turn of the loop.
+            # A timer may fire early: by the resolution of the clock, or by half a millisecond on uvloop, which counts
+            # whole ones. It is then set again, with a pause so that it does not fire in each turn of the loop.
             self._timer = loop.call_at(max(earliest, loop.time() + pause), self._arm, _TIMER)
 
     # ---- the rate
@@ -252,11 +254,14 @@ class Rate(Limiter):
         self._arm()
 
     def _follow(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Start anew in another loop, as far as its clock is another."""
+        """Switch to this event loop if it is a new one; forget past starts if its clock is another."""
         if self._clock.is_of(loop):
             return
         if any(not booking.future.get_loop().is_closed() for booking in self._line):
-            raise RuntimeError("paco.Rate: is waited for in another event loop; make one for each loop")
+            raise RuntimeError(
+                "paco.Rate: must be used in one event loop at a time, but callers in another loop wait for it; "
+                "make one Rate for each loop"
+            )
         self._line = OrderedDict()
         for booking in self._booked:
             self._bucket.unbook(booking.cost)
