@@ -1,22 +1,22 @@
-"""Tests of concurrent code that are exact and take no time: a virtual clock, leak checks, fakes, a pytest plugin.
+"""Fast, exact tests of concurrent code: a virtual clock, leak checks, fakes and a pytest plugin.
 
-On a `VirtualLoop` nothing waits: when no callback is ready, the clock jumps to the next timer. Six naps of ten seconds
-at a limit of two end at exactly ``now() == 30``, in a millisecond, and a program that waits for nothing is a `Deadlock`
-at once. `run` does this for one async function and fails if it leaves something behind. The pytest plugin does it for
-every ``async def`` test::
+A `VirtualLoop` never waits: when no callback is ready, its clock jumps to the next timer. Six naps of ten seconds at a
+limit of two end at exactly ``now() == 30``, in a millisecond. A program in which no task can continue raises `Deadlock`
+at once. `run` runs one async function on such a loop and fails if the function leaves anything behind. The pytest
+plugin does the same for every ``async def`` test::
 
     pytest_plugins = ["paco.testing"]  # in conftest.py; or: pytest -p paco.testing
 
-Tests marked ``@pytest.mark.realtime`` (sockets, threads, processes, signals) run on a real loop under the same leak
-check. Two environment variables serve the lanes of a CI: with ``PACO_TEST_EAGER=1`` all of this runs with eager tasks
-(Python 3.12+); ``PACO_TEST_LOOP=uvloop`` names the module whose ``new_event_loop`` makes the loop of the ``realtime``
-tests. Tests marked ``asyncio``, ``anyio`` or ``trio`` are left to those plugins. Async fixtures are not supported: a
-fixture would live on another loop than its test.
+Tests marked ``@pytest.mark.realtime`` (sockets, threads, processes, signals) run on a real loop with the same leak
+check. Two environment variables select variants: ``PACO_TEST_EAGER=1`` uses eager tasks everywhere (Python 3.12+);
+``PACO_TEST_LOOP=uvloop`` names the module whose ``new_event_loop`` makes the loop of the ``realtime`` tests. The plugin
+leaves tests marked ``asyncio``, ``anyio`` or ``trio`` to those plugins. Async fixtures are not supported, because a
+fixture would run on another loop than its test.
 
-(PYTEST_DONT_REWRITE: without that word, importing this before pytest registers it as a plugin is a warning.)
+(PYTEST_DONT_REWRITE: this word prevents a warning if this module is imported before pytest registers the plugin.)
 """
 
-# The modules, each using those above it:
+# The modules; each imports only from those above it:
 #   _loop     VirtualLoop, now, Deadlock
 #   _leaks    check_leaks, Leak
 #   _runs     run, cancel_at_every_step

@@ -1,4 +1,4 @@
-"""Inputs and functions that record how they are used."""
+"""Fake sources and functions that record how they are used."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ class _Recorder(Generic[T]):
 
 
 class Source(_Recorder[T], Iterator[T]):
-    """An iterator that records how it is used; `generator` gives the same in the form of a generator.
+    """Make an iterator that records how it is used. `generator` returns the same as a generator.
 
     Args:
-        items: What to iterate; taken lazily, may be endless.
-        error: What to raise after the last item.
+        items: The items; read lazily, may be infinite.
+        error: An exception to raise after the last item.
 
     Attributes:
-        pulled: How many items were taken.
+        pulled: The number of items taken.
         ended: Whether the end, or the error, was delivered.
-        closed: Whether ``close`` was called. Of a generator that was started: whether it was closed or has ended.
-        asked_after_end: Whether an item was asked for after the end or the error. (A generator cannot tell.)
+        closed: Whether ``close`` was called; for a started `generator`, whether it was closed or has ended.
+        asked_after_end: Whether an item was requested after the end or the error. (Not recorded for a `generator`.)
 
     Examples:
         >>> source = Source("abc")
@@ -61,11 +61,11 @@ class Source(_Recorder[T], Iterator[T]):
         return self._take(StopIteration)
 
     def close(self) -> None:
-        """Record the call. Nothing is closed: whoever iterates an iterator does not own it."""
+        """Record the call. The iterator stays usable: code that iterates an iterator does not own it."""
         self._close()
 
     def generator(self) -> Generator[T]:
-        """Return a generator over the items, which records on this object; whoever iterates it has to close it."""
+        """Return a generator over the items that records on this object. The code that iterates it must close it."""
         try:
             yield from self
         finally:
@@ -73,14 +73,14 @@ class Source(_Recorder[T], Iterator[T]):
 
 
 class AsyncSource(_Recorder[T], AsyncIterator[T]):
-    """An async iterator that records how it is used, with the attributes of `Source`.
+    """Make an async iterator that records how it is used, with the attributes of `Source`.
 
-    Like an async generator, it refuses to be asked by two tasks at once.
+    Like an async generator, it raises ``RuntimeError`` if two tasks request an item at the same time.
 
     Args:
-        items: What to iterate; taken lazily, may be endless.
-        error: What to raise after the last item.
-        delay: Seconds before each item; ``None``: without a turn of the loop.
+        items: The items; read lazily, may be infinite.
+        error: An exception to raise after the last item.
+        delay: Seconds to wait before each item; with ``None`` an item comes without a turn of the loop.
 
     Examples:
         >>> from paco.testing import run
@@ -98,7 +98,10 @@ class AsyncSource(_Recorder[T], AsyncIterator[T]):
 
     async def __anext__(self) -> T:
         if self._asked:
-            raise RuntimeError("paco.testing.AsyncSource: asked for an item while another task waits for one")
+            raise RuntimeError(
+                "paco.testing.AsyncSource: must be asked for one item at a time, but another task waits for one; "
+                "read it from a single task"
+            )
         self._asked = True
         try:
             if self._delay is not None:
@@ -108,11 +111,11 @@ class AsyncSource(_Recorder[T], AsyncIterator[T]):
             self._asked = False
 
     async def aclose(self) -> None:
-        """Record the call. Nothing is closed: whoever iterates an iterator does not own it."""
+        """Record the call. The iterator stays usable: code that iterates an iterator does not own it."""
         self._close()
 
     async def generator(self) -> AsyncGenerator[T]:
-        """Return an async generator over the items, which records on this object."""
+        """Return an async generator over the items that records on this object."""
         try:
             async for item in self:
                 yield item
@@ -121,21 +124,22 @@ class AsyncSource(_Recorder[T], AsyncIterator[T]):
 
 
 class Probe(Generic[T, R]):
-    """An async function of one item that records when it runs: ``await probe(item)`` is ``fn(item)``, after some time.
+    """Make an async function that waits, returns ``fn(item)``, and records when each item ran.
 
     Args:
-        fn: What is called when the time is over; its result, or its exception, is the probe's.
-        takes: Seconds for each item, or a function that tells them; 0: one turn of the loop; ``None``: none at all.
-        cleanup: Seconds for which an item goes on after it was cancelled, as if it awaited something in a ``finally``.
+        fn: A plain function, called after the wait. Its result or exception is that of the probe.
+        takes: Seconds to wait for each item, or a function of the item that returns them. With 0 an item takes one turn
+            of the loop; with ``None`` it does not wait at all.
+        cleanup: Seconds for which a cancelled item continues, as if it awaited something in a ``finally`` block.
 
     Attributes:
-        started: The items in the order of their start.
-        started_at: The times of these starts.
-        finished: The items that gave a result, in the order of their end.
-        failed: The items for which ``fn`` raised, likewise.
-        cancelled: The items that were cancelled, likewise.
-        running: How many are in flight.
-        peak: The most that were in flight at once.
+        started: The items, in the order in which they started.
+        started_at: The times at which they started, in seconds of the event loop's clock.
+        finished: The items that returned a result, in the order in which they ended.
+        failed: The items for which ``fn`` raised, in the order in which they ended.
+        cancelled: The items that were cancelled, in the order in which they ended.
+        running: The number of items in flight.
+        peak: The largest number of items that were in flight at once.
 
     Examples:
         >>> from paco.testing import run
@@ -160,7 +164,7 @@ class Probe(Generic[T, R]):
         self._fn, self._takes, self._cleanup = fn, takes, cleanup
 
     async def __call__(self, item: T) -> R:
-        """Let the time pass, then return ``fn(item)``."""
+        """Wait, then return ``fn(item)``."""
         self.started.append(item)
         self.started_at.append(now())
         self.running += 1

@@ -21,15 +21,15 @@ _Events: TypeAlias = list[tuple[selectors.SelectorKey, int]]
 _Poll: TypeAlias = Callable[[float | None], _Events]
 
 _ASYNCIO: Final = str(Path(asyncio.__file__).parent)
-_DAY: Final = 24 * 3600.0  # asyncio's own longest wait; epoll refuses one of 25 days
+_DAY: Final = 24 * 3600.0  # the longest wait that asyncio itself uses; epoll rejects a wait of 25 days
 
 
 class Deadlock(AssertionError):
-    """Nothing is ready and no timer is set: the program would wait for ever. The message tells where its tasks are."""
+    """No callback is ready and no timer is set, so no task can continue. The message says where each task waits."""
 
 
 class _Selector(selectors.DefaultSelector):
-    """A selector that lets the loop do the waiting: ``select`` is the one place where an event loop spends time."""
+    """A selector that delegates its wait to the loop: an event loop spends time only in ``select``."""
 
     wait: Callable[[_Poll, float | None], _Events]
 
@@ -38,17 +38,17 @@ class _Selector(selectors.DefaultSelector):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop whose clock jumps to the next timer as soon as nothing is ready.
+    """Make an event loop whose clock jumps to the next timer when no callback is ready.
 
-    The clock starts at 0.0 and is, after each jump, exactly at the timer's own time: nothing drifts, and timers that
-    are due at the same instant run in the same step, others never do. Nothing ready and no timer (or only timers at
-    infinity) is a `Deadlock`, raised out of ``run_until_complete``; afterwards the loop can be closed as usual.
+    The clock starts at 0.0. A jump sets it to exactly the time of the timer, so nothing drifts: timers with equal times
+    run in the same step, and timers with different times never do. If no callback is ready and there is no timer (or
+    only timers at infinity), ``run_until_complete`` raises `Deadlock`; the loop can then be closed as usual.
 
-    Time passes only while nothing is ready: a task that polls (``while now() < 10: await asyncio.sleep(0)``) polls for
-    ever. While a job of ``run_in_executor`` or ``asyncio.to_thread`` is in flight, or a socket is watched, the loop
-    waits in real time, so that a timer fires no earlier than it really would; what the job took is not counted. This
-    makes threads correct rather than fast: test sockets and processes on a real loop. Other threads may use
-    ``call_soon_threadsafe``, but the loop cannot know that it should wait for them.
+    Time passes only while no callback is ready, so a polling loop (``while now() < 10: await asyncio.sleep(0)``) never
+    ends. While a job of ``run_in_executor`` or ``asyncio.to_thread`` is in flight or a socket is watched, the loop
+    waits in real time, so that no timer fires too early; the time that the job takes does not advance the clock. This
+    makes threads correct but not fast: test sockets and processes on a real loop. Other threads may call
+    ``call_soon_threadsafe``, but the loop does not know that it should wait for them.
 
     Examples:
         >>> with asyncio.Runner(loop_factory=VirtualLoop) as runner:
@@ -57,13 +57,13 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         86400.0
     """
 
-    # asyncio's own attributes, unchanged since Python 3.4; typeshed does not tell them.
+    # Attributes of asyncio's loop, unchanged since Python 3.4, that typeshed does not declare.
     _clock_resolution: float
     _ready: deque[asyncio.Handle]
     _scheduled: list[asyncio.TimerHandle]
 
     def __init__(self) -> None:
-        """Start at 0.0."""
+        """Start the clock at 0.0."""
         self._poller = _Selector()
         self._poller.wait = self._wait
         super().__init__(self._poller)
@@ -72,7 +72,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._set_time(0.0)
 
     def close(self) -> None:
-        """Close, and leave no reference cycle, which would keep this loop and its tasks alive for long."""
+        """Close the loop, and break the reference cycle that would keep it and its tasks alive."""
         super().close()
         vars(self._poller).pop("wait", None)
 
@@ -81,15 +81,15 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._now
 
     def _set_time(self, when: float) -> None:
-        # A step runs the timers before time() + resolution. With one ulp that is "up to now"; 0 would run none of them,
-        # and the 1 ns of a real clock would run some before their time.
+        # A step runs the timers before time() + resolution. A resolution of one ulp means "up to now"; 0 would run no
+        # timer, and the 1 ns of a real clock would run some too early.
         self._now, self._clock_resolution = when, math.ulp(when)
 
     def _wait(self, poll: _Poll, timeout: float | None) -> _Events:
         self._step_ended()
         events = poll(0)
-        # The ready queue is asked again: _step_ended or another thread may have filled it since the step began. Events
-        # come even without sockets and threads: a signal that the loop handles is one.
+        # _step_ended or another thread may have added callbacks since the step began, so check again. Events come even
+        # without sockets and threads: a signal that the loop handles is one.
         if timeout != 0 and not events and not self._ready:
             events = self._idle(poll)
         self._step_begins()
@@ -108,13 +108,13 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return []
 
     def _step_begins(self) -> None:
-        """Run before the callbacks of each step."""
+        """Run before the callbacks of each step; a hook for subclasses."""
 
     def _step_ended(self) -> None:
-        """Run after the callbacks of each step, and once before the first."""
+        """Run after the callbacks of each step, and once before the first; a hook for subclasses."""
 
     def run_in_executor(self, executor: Executor | None, func: Callable[[*Ts], R], *args: *Ts) -> asyncio.Future[R]:
-        """Run ``func`` in the executor; until its future is done the loop waits in real time."""
+        """Run ``func`` in the executor. Until its future is done, the loop waits in real time."""
         future = super().run_in_executor(executor, func, *args)
         self._jobs += 1
         future.add_done_callback(self._job_ended)
@@ -124,7 +124,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._jobs -= 1
 
     async def shutdown_default_executor(self, *args: Any, **kwargs: Any) -> None:
-        """Join the threads, in real time: on virtual time the five minutes for it would be over at once."""
+        """Join the threads in real time. On virtual time, asyncio's timeout of five minutes would pass at once."""
         self._jobs += 1
         try:
             await super().shutdown_default_executor(*args, **kwargs)
@@ -133,17 +133,17 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 def now() -> float:
-    """Return the time of the running loop in seconds; on virtual time a test starts at 0.0."""
+    """Return the time of the running event loop in seconds. On virtual time a test starts at 0.0."""
     return asyncio.get_running_loop().time()
 
 
 def describe(tasks: Iterable[asyncio.Task[Any]]) -> list[str]:
-    """Name each task and the place where it is suspended."""
+    """Return one line for each task: its name and where it is suspended."""
     return sorted(f"task {task.get_name()!r}, at {place(task.get_coro())}" for task in tasks)
 
 
 def place(suspended: Any) -> str:
-    """Name the innermost frame in which a coroutine or generator is suspended, asyncio's own frames apart."""
+    """Return the file, line and function where a coroutine or generator is suspended, asyncio's own frames apart."""
     frames: list[FrameType] = []
     while suspended is not None:
         frames += filter(None, (getattr(suspended, name, None) for name in ("cr_frame", "gi_frame", "ag_frame")))

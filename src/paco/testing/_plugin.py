@@ -1,4 +1,4 @@
-"""The pytest plugin: hooks are plain functions, so pytest is not imported."""
+"""The pytest plugin. Its hooks are plain functions, so that pytest need not be imported."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 def pytest_configure(config: Any) -> None:
-    """Register the marker."""
+    """Register the ``realtime`` marker."""
     config.addinivalue_line("markers", "realtime: run this async test on a real loop instead of on virtual time")
 
 
-# Neither tryfirst nor a wrapper: pytest's own implementation comes last, and tests of other plugins are left to them.
+# Neither tryfirst nor a wrapper: pytest's own hook runs last anyway, and other plugins must get their own tests.
 def pytest_pyfunc_call(pyfuncitem: Any) -> bool | None:
-    """Run ``async def`` tests, those of Hypothesis too, that are not marked for another plugin."""
+    """Run an ``async def`` test, also one of Hypothesis, unless it is marked for another plugin."""
     if any(pyfuncitem.get_closest_marker(name) for name in ("asyncio", "anyio", "trio")):
         return None
     __tracebackhide__ = True
@@ -51,6 +51,6 @@ def _as_sync(test: Callable[..., Awaitable[object]], *, realtime: bool) -> Calla
         try:
             run_on(loop_factory, functools.partial(test, *args, **kwargs), eager=None, debug=False)
         except Leak as leak:
-            raise leak.with_traceback(None) from None  # the frames are ours, the message says it all
+            raise leak.with_traceback(None) from None  # all frames are paco's; the message is sufficient
 
     return run_test

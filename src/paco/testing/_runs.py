@@ -1,14 +1,15 @@
-"""Running one async function on virtual time: once, or once for each step at which it can be cancelled."""
+"""Runs of one async function on virtual time: once, or once per step at which it can be cancelled."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
 import os
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias, TypeVar
 
-from paco.testing._leaks import found_in_loop, heard, in_loop, reported
+from paco.testing._leaks import collecting_from_loop, collecting_reports, in_loop, raising
 from paco.testing._loop import VirtualLoop
 
 T = TypeVar("T")
@@ -17,16 +18,17 @@ _Main: TypeAlias = Callable[[], Awaitable[T]] | Awaitable[T]
 
 
 def run(main: _Main[T], *, eager: bool | None = None, debug: bool = False) -> T:
-    """Run an async function without arguments, or an awaitable, on a fresh `VirtualLoop`; return its result.
+    """Run an async function without arguments, or an awaitable, on a new `VirtualLoop`, and return its result.
 
     Args:
-        main: What to run.
-        eager: Use the eager task factory of asyncio (Python 3.12+); ``None``: if ``PACO_TEST_EAGER=1`` is set.
-        debug: Use the debug mode of asyncio.
+        main: The function or awaitable.
+        eager: Whether to use asyncio's eager task factory (Python 3.12+). The default ``None`` uses it if
+            ``PACO_TEST_EAGER=1`` is set.
+        debug: Whether to use asyncio's debug mode.
 
     Raises:
-        Deadlock: It would have waited for ever.
-        Leak: It left something behind; see `check_leaks`.
+        Deadlock: No task could continue.
+        Leak: The function left something behind; see `check_leaks`.
 
     Examples:
         >>> from paco.testing import now
@@ -46,17 +48,24 @@ def run(main: _Main[T], *, eager: bool | None = None, debug: bool = False) -> T:
 def run_on(
     loop_factory: Callable[[], asyncio.AbstractEventLoop], main: _Main[T], *, eager: bool | None, debug: bool
 ) -> T:
-    """Run ``main`` on a fresh loop under the leak check."""
+    """Run ``main`` on a new loop with a leak check, and return its result."""
     if in_loop():
-        raise RuntimeError("paco.testing.run: this thread runs an event loop already; await the function instead")
+        raise RuntimeError(
+            "paco.testing.run: must be called outside of an event loop, but this thread runs one; "
+            "await the function instead"
+        )
     leaks: list[str] = []
-    with reported(leaks), heard(leaks), asyncio.Runner(debug=debug or None, loop_factory=loop_factory) as runner:
+    with (
+        raising(leaks),
+        collecting_reports(leaks),
+        asyncio.Runner(debug=debug or None, loop_factory=loop_factory) as runner,
+    ):
         _use_eager_tasks(runner.get_loop(), eager=eager)
         return runner.run(_checked(main, leaks))
 
 
 async def _checked(main: _Main[T], leaks: list[str]) -> T:
-    with found_in_loop(leaks):
+    with collecting_from_loop(leaks):
         return await (main() if callable(main) else main)
 
 
@@ -67,26 +76,30 @@ def _use_eager_tasks(loop: asyncio.AbstractEventLoop, *, eager: bool | None) -> 
         return
     factory: Any = getattr(asyncio, "eager_task_factory", None)
     if factory is None:
-        raise RuntimeError("paco.testing: eager tasks need Python 3.12 or later")
+        raise RuntimeError(
+            f"paco.testing: eager tasks need Python 3.12 or later, got {sys.version.split()[0]}; "
+            "do not set eager or PACO_TEST_EAGER"
+        )
     loop.set_task_factory(factory)
 
 
 def cancel_at_every_step(
     fn: Callable[[], Awaitable[object]], *, again: int | None = None, eager: bool | None = None, max_steps: int = 10_000
 ) -> int:
-    """Run ``fn`` over and over, cancelling it at loop step 0, 1, 2, … until it ends before it is cancelled.
+    """Run ``fn`` repeatedly and cancel it at loop step 0, 1, 2, … until it ends before the cancellation.
 
-    A step is one turn of the loop. Each is tried twice: the cancellation comes before its callbacks, and after them.
-    Each run has a fresh `VirtualLoop` and a leak check, and fails if the cancellation is swallowed (``fn`` returns, or
-    raises something else), if ``fn`` ends cancelled though nobody cancelled it, or if ``Task.cancelling()`` afterwards
-    is not the number of cancellations. A note of the error names the step. The leaks are looked for at the very moment
-    at which ``fn`` ends.
+    A step is one turn of the event loop. Each step is tried twice: with the cancellation before its callbacks, and
+    after them. Each run has a new `VirtualLoop` and a leak check at the moment at which ``fn`` ends. A run fails if the
+    cancellation is swallowed (``fn`` returns or raises another error), if ``fn`` ends with ``CancelledError`` without
+    being cancelled, or if ``Task.cancelling()`` afterwards differs from the number of cancellations. A note of the
+    error names the step.
 
     Args:
-        fn: What to run; it may check its own laws, in a ``finally`` for instance.
-        again: Cancel a second time that many steps after the first; 0: twice at once; ``None``: once.
-        eager: Use the eager task factory of asyncio (Python 3.12+); ``None``: if ``PACO_TEST_EAGER=1`` is set.
-        max_steps: A run of that many steps is taken for endless, and fails.
+        fn: An async function without arguments. It may make its own checks, for example in a ``finally`` block.
+        again: Steps after which to cancel a second time; 0 cancels twice at once. The default ``None`` cancels once.
+        eager: Whether to use asyncio's eager task factory (Python 3.12+). The default ``None`` uses it if
+            ``PACO_TEST_EAGER=1`` is set.
+        max_steps: The number of steps after which a run counts as endless and fails.
 
     Returns:
         The number of points at which ``fn`` was cancelled.
@@ -124,11 +137,13 @@ class _CancellingLoop(VirtualLoop):
     def _step_begins(self) -> None:
         self._step += 1
         if self._step >= self._last:
-            self._last += self._max_steps  # to close the loop takes steps too
-            raise AssertionError(f"the run has not ended within {self._max_steps} steps")
+            self._last += self._max_steps  # closing the loop takes steps too
+            raise AssertionError(
+                f"the run must end within {self._max_steps} steps, but has not; raise max_steps if it is not endless"
+            )
         if not self._after and self._step in self._steps:
-            # As the first callback, not right now: in a real loop too it is a callback that cancels, and the timers of
-            # this step run before whatever it wakes.
+            # Cancel in the first callback, not here: in a real loop a callback cancels too, and the timers of this step
+            # run before the tasks that it wakes.
             self._ready.appendleft(asyncio.Handle(self._cancel, (), self))
 
     def _step_ended(self) -> None:
@@ -142,24 +157,26 @@ class _CancellingLoop(VirtualLoop):
 
 def _run_cancelled(fn: Callable[[], Awaitable[object]], loop: _CancellingLoop, *, eager: bool | None) -> None:
     leaks: list[str] = []
-    with reported(leaks), heard(leaks), asyncio.Runner(loop_factory=lambda: loop) as runner:
+    with raising(leaks), collecting_reports(leaks), asyncio.Runner(loop_factory=lambda: loop) as runner:
         _use_eager_tasks(runner.get_loop(), eager=eager)
         loop.target = target = loop.create_task(_ends_cancelled(fn, leaks))
         try:
             arrived = loop.run_until_complete(target)
-        except asyncio.CancelledError:  # before its first step, so that fn was not even called
+        except asyncio.CancelledError:  # cancelled before its first step: fn was not called
             arrived = True
-        loop.target = None  # no reference cycle, which would keep loop after loop alive
+        loop.target = None  # break the reference cycle, which would keep every loop alive
         if loop.cancelled and not arrived:
             raise AssertionError("the cancellation was swallowed: the run ended without CancelledError")
         if arrived and not loop.cancelled:
-            raise AssertionError("the run ended cancelled, but nobody had cancelled it")
+            raise AssertionError("the run ended with CancelledError, but it was not cancelled")
         if target.cancelling() != loop.cancelled:
-            raise AssertionError(f"cancelling() is {target.cancelling()} after {loop.cancelled} cancellations")
+            raise AssertionError(
+                f"Task.cancelling() must be the number of cancellations, {loop.cancelled}, got {target.cancelling()}"
+            )
 
 
 async def _ends_cancelled(fn: Callable[[], Awaitable[object]], leaks: list[str]) -> bool:
-    with found_in_loop(leaks):
+    with collecting_from_loop(leaks):
         try:
             await fn()
         except asyncio.CancelledError:
