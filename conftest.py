@@ -1,4 +1,4 @@
-"""Examples are tests: those of the README, of the docs, and of the docstrings."""
+"""Run the examples of the README, the docs and the docstrings as tests."""
 
 from __future__ import annotations
 
@@ -21,17 +21,18 @@ import paco
 
 
 def imported(namespace: dict[str, Any]) -> None:
-    """Give the docstrings what each reader takes for granted."""
+    """Provide the imports that examples in docstrings omit."""
     namespace.update(asyncio=asyncio, paco=paco)
 
 
-# Machines are shared: that an example takes long says nothing.
+# No deadline: on a shared machine a slow example is not a failure.
 settings.register_profile("paco", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("paco")
 
-# The leak check freezes what there was before a run, and collects what the run has made. Python takes the little that
-# is left then for all that is old (CPython issue 4074, `long_lived_total`), and would look through the 500,000 objects
-# of this process at every 70,000 new ones, for 0.15 s each time. So it does that a hundred times less often.
+# The leak check freezes the objects from before a run and collects those of the run. CPython then counts only the few
+# survivors as long-lived objects (CPython issue 4074, `long_lived_total`), so a full collection over the 500,000
+# objects of this process would run for every 70,000 new objects, for 0.15 s each time. This threshold makes full
+# collections a hundred times rarer.
 gc.set_threshold(*gc.get_threshold()[:2], 1_000)
 
 PAGES = Sybil(parsers=[PythonCodeBlockParser(), SkipParser()], patterns=["*.md"])
@@ -48,25 +49,25 @@ pytest_collect_file = (PAGES + DOCSTRINGS).pytest()
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the examples of a page back in order after pytest-randomly: one may use what an earlier one has made."""
+    """Undo pytest-randomly for examples: an example may use what an earlier example of its page has defined."""
     examples = [item for item in items if isinstance(item, SybilItem)]
     examples.sort(key=lambda item: (item.path, item.example.line))
     items[:] = [*(item for item in items if not isinstance(item, SybilItem)), *examples]
 
 
 def pytest_collection_finish() -> None:
-    """Have nothing more compiled into files: what tests write, they may write again within the second that it tells."""
+    """Stop writing bytecode: it is matched by whole seconds, and tests rewrite their modules within a second."""
     sys.dont_write_bytecode = True
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Have each process of pytest-xdist measured once from here on, by what pytest-cov starts in the next moment.
+    """Stop earlier coverage measurements, so that only the one that pytest-cov starts next measures a xdist process.
 
-    By now coverage's own patch for subprocesses measures it, and pytest-cov, as it would a process without others. Each
-    of them would trace every line too, and not pause for the tests without coverage. What hands out the tests to those
-    processes runs nothing of paco.
+    At this point, coverage's patch for subprocesses and pytest-cov itself already measure the process. Each would trace
+    every line once more, and would not pause for tests marked ``no_cover``. In the controlling process of pytest-xdist
+    no code of paco runs, so it needs no measurement.
     """
     if hasattr(session.config, "workerinput") or session.config.getoption("dist", "no") != "no":
         while measuring := coverage.Coverage.current():

@@ -1,4 +1,4 @@
-"""Async tests run on virtual time, under a leak check; points at which something was cancelled are counted."""
+"""Fixtures and hooks of all tests: virtual time, leak checks, cancellation points, coverage."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ pytest_plugins = ["paco.testing"]
 
 POINTS = "cancellation points"
 TORTURE = Path(__file__).parent / "torture"
-#: By this, processes that a measured one starts are measured too.
+#: With this variable, coverage also measures the subprocesses of a measured process.
 MEASURES = "COVERAGE_PROCESS_CONFIG"
 
 
 def pytest_configure():
-    """Have Ctrl-C arrive, which tests send, also where a shell runs them in the background and has it ignored."""
+    """Restore the handler of SIGINT, which tests send: a shell that runs pytest in the background disables it."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
 def cancel_at_every_step(record_property):
-    """Return `paco.testing.cancel_at_every_step`, whose points are counted for the summary."""
+    """Return `paco.testing.cancel_at_every_step`, and count its cancellation points for the summary."""
 
     def cancel(fn, **options):
         points = testing.cancel_at_every_step(fn, **options)
@@ -40,7 +40,7 @@ def cancel_at_every_step(record_property):
 
 @pytest.fixture
 def folder(request, tmp_path, monkeypatch):
-    """Return a folder to run the command in, with the `FILES` of the module; what is imported from it is forgotten."""
+    """Return a working directory with the `FILES` of the test module; afterwards, unload modules imported from it."""
     for name, text in request.module.FILES.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
@@ -57,16 +57,16 @@ def folder(request, tmp_path, monkeypatch):
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Tell the points of the tests that passed; in the reports, so that they arrive from other processes too."""
+    """Print the cancellation points of passed tests. Reports carry the counts between processes of pytest-xdist."""
     reports = terminalreporter.stats.get("passed", [])
     points = [value for report in reports for name, value in report.user_properties if name == POINTS]
     if points:
-        terminalreporter.write_line(f"{POINTS}: {sum(points):,}, passed without a leak, and none was swallowed")
+        terminalreporter.write_line(f"{POINTS}: {sum(points):,}, without a leak or a swallowed cancellation")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Measure no coverage of slow tests, nor of the torture suite: measuring takes longer than they do."""
+    """Measure no coverage in slow tests and the torture suite: the measurement would take longer than the tests."""
     for item in items:
         if item.path.is_relative_to(TORTURE) or item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.no_cover)
@@ -74,7 +74,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
-    """Leave the processes that such a test starts unmeasured too."""
+    """Measure no coverage in the subprocesses of such tests either."""
     measures = os.environ.pop(MEASURES, None) if item.get_closest_marker("no_cover") else None
     try:
         return (yield)
