@@ -1,1 +1,1 @@
-"""What works on the project, run through `./dev`."""
+"""Tools for the development of paco, run through `./dev`."""

@@ -1,8 +1,8 @@
-"""See each gate red once: plant one fault at a time in a copy of the project and demand that the right tool fails.
+"""Prove that each check can fail: plant one fault at a time in a copy of the project; the right tool must report it.
 
-A gate that cannot fail is worse than none: a coverage run over nothing reports 100 %, a setting under a name that
-nobody reads stays quiet. The commands come from ``dev`` itself, so that the gate that is proven is the one that runs.
-Run it with ``./dev gates``, or ``./dev gates NAME ...`` for some of them.
+A check that cannot fail is worse than none: a coverage run over no files reports 100%, and a setting with a wrong name
+has no effect. The commands come from ``dev`` itself, so that the proven commands are the ones that run. Run all gates
+with ``./dev gates``, or some with ``./dev gates NAME ...``.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ Edit: TypeAlias = Callable[[str], str]
 
 
 def load_dev() -> Any:
-    """Return the ``dev`` script as a module: its name has no suffix, so ``import`` does not find it."""
+    """Return the ``dev`` script as a module. Its name has no suffix, so ``import`` does not find it."""
     spec = spec_from_loader("dev", SourceFileLoader("dev", str(ROOT / "dev")))
     if spec is None or spec.loader is None:
-        sys.exit("gates: dev cannot be loaded")
+        sys.exit("gates: cannot load the dev script")
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -41,17 +41,17 @@ DEV = load_dev()
 
 
 def append(text: str) -> Edit:
-    """Return an edit that adds ``text`` at the end; the file may be a new one."""
+    """Return an edit that adds ``text`` at the end of a file, which need not exist."""
     return lambda old: f"{old}{text}"
 
 
 def replace(pattern: str, new: str) -> Edit:
-    """Return an edit of the first match; a pattern that no longer matches is an error, not a gate that is green."""
+    """Return an edit that replaces the first match; a pattern without a match is an error, as it plants nothing."""
 
     def edit(old: str) -> str:
         text, count = re.subn(pattern, new, old, count=1, flags=re.MULTILINE)
         if not count:
-            sys.exit(f"gates: nothing matches {pattern!r} any more: mend the gate that plants there")
+            sys.exit(f"gates: the pattern of an edit must match, got no match for {pattern!r}; update its gate")
         return text
 
     return edit
@@ -59,24 +59,24 @@ def replace(pattern: str, new: str) -> Edit:
 
 @dataclass(frozen=True)
 class Gate:
-    """A fault, and the tool that must see it."""
+    """A fault, and the command that must report it."""
 
     name: str
     fault: str
     file: str
     edit: Edit
     command: list[str]
-    #: A pattern in the tool's output: red for any other reason does not count.
+    #: A pattern that the output must match: a failure for another reason does not count.
     says: str
 
 
 def shorten(text: str, most: int) -> str:
-    """Return ``text``, cut to fit its column."""
+    """Return ``text``, cut to ``most`` characters."""
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def pytest(*arguments: str) -> list[str]:
-    """Return the command of a pytest run that stops at the first failure."""
+    """Return a command that runs pytest and stops at the first failure."""
     return ["pytest", "-q", "-x", *arguments]
 
 
@@ -88,9 +88,9 @@ async def test_planted() -> None:
     globals()["planted"] = asyncio.get_running_loop().create_task(asyncio.sleep(1000))
 """
 
-#: The laws of the whole API, on few random workloads.
+#: The laws of the whole API, on a few random workloads.
 LAWS = pytest("tests/torture", "-k", "test_laws")
-#: The order of the tests is random: which law is the first to be broken by a fault that breaks many, nobody can say.
+#: The tests run in random order, so any of the laws that a fault breaks may fail first.
 A_LAW = "FAILED tests/torture/test_laws"
 
 GATES = [
@@ -115,7 +115,7 @@ GATES = [
         DEV.CHECKS["newest"], r"check\.py.*cgi",
     ),
     Gate(
-        "strict", "the same, for pyright",
+        "strict", "the same for pyright",
         "tests/typing/planted.py", append("from typing import assert_type\n\nassert_type(1, str)\n"),
         DEV.CHECKS["strict"], r"planted\.py.*reportAssertTypeFailure",
     ),
@@ -135,7 +135,7 @@ GATES = [
         DEV.CHECKS["laws"], "asyncio.create_task",
     ),
     Gate(
-        "limit", "an engine that heeds no limit",
+        "limit", "an engine that ignores the limit",
         "src/paco/_engine/run.py", replace(r"limit or sys\.maxsize", "sys.maxsize"),
         pytest("tests", "-k", "limit"), "FAILED",
     ),
@@ -161,7 +161,7 @@ GATES = [
         LAWS, A_LAW,
     ),
     Gate(
-        "permit", "a permit that is never given back",
+        "permit", "a permit that is never released",
         "src/paco/limits/_count.py", replace(r"^        self\._held -= 1$", "        pass"),
         pytest("tests/torture/test_scenarios_paced.py"), "FAILED",
     ),
@@ -181,18 +181,18 @@ GATES = [
         pytest("tests/test_planted.py"), "left behind",
     ),
     Gate(
-        "soak", "runs that are kept after their end",
+        "soak", "runs that stay alive after their end",
         "src/paco/_engine/nursery.py", replace(r"^        _alive\.discard\(self\)$", "        pass"),
         ["tools.soak", "--seed", "1", "--runs", "100"], r"VIOLATION: \d+ results are alive",
     ),
     Gate(
-        "mutate", "a promise that no test holds to",
+        "mutate", "a promise without a test",
         "tests/test_stream.py", replace(r"^async def test_a_buffer_that_is_no_number", "async def planted"),
         ["tools.mutate", "_stream.stream", "--scope", r"Stream\.buffer$", "--jobs", "1"],
         r"SURVIVES _stream\.stream\.Stream\.buffer",
     ),
     Gate(
-        "coverage", "a line that no test reaches",
+        "coverage", "a line that no test runs",
         "src/paco/_base/check.py", append("\n\ndef planted() -> None:\n    raise NotImplementedError\n"),
         ["pytest", *DEV.COVERED], r"paco/_base/check\.py .*\n(.*\n)*.*Required test coverage of 100",
     ),
@@ -200,12 +200,12 @@ GATES = [
 
 
 def copy(to: Path) -> Path:
-    """Copy the project without what is installed or cached, and return the interpreter that imports the copy."""
+    """Copy the project without installed and cached files, and return an interpreter that imports the copy."""
     shutil.copytree(ROOT, to, ignore=LEFT_OUT)
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", to / ".venv"], check=True)
     python = to / ".venv" / "bin" / "python"
     packages = next((to / ".venv" / "lib").glob("python*")) / "site-packages"
-    # What is installed is shared by a path file. Those of the original are not read from there: paco is the copy.
+    # A path file shares the installed packages. Python reads no path files in that folder, so paco is the copy.
     (packages / "gates.pth").write_text(f"{to / 'src'}\n{sysconfig.get_path('purelib')}\n", "utf-8")
     for script in ("paco", "ruff"):
         (to / ".venv" / "bin" / script).symlink_to(Path(sys.executable).parent / script)
@@ -213,7 +213,7 @@ def copy(to: Path) -> Path:
 
 
 def run(python: Path, command: list[str]) -> subprocess.CompletedProcess[str]:
-    """Run a gate's command in the copy."""
+    """Run the command of a gate in the copy."""
     return subprocess.run(
         [python, "-m", *command],
         cwd=python.parents[2],
@@ -225,7 +225,7 @@ def run(python: Path, command: list[str]) -> subprocess.CompletedProcess[str]:
 
 
 def judge(python: Path, gate: Gate) -> str:
-    """Plant the fault, run the tool, mend the fault, and return what was seen."""
+    """Plant the fault, run the command, restore the file, and return the verdict."""
     file = python.parents[2] / gate.file
     was = file.read_text("utf-8") if file.exists() else None
     file.write_text(gate.edit(was or ""), "utf-8")
@@ -242,9 +242,10 @@ def judge(python: Path, gate: Gate) -> str:
 
 
 def main(*names: str) -> int:
-    """Prove the gates, or those that are named, and return the exit code."""
+    """Prove all gates, or the named ones, and return the exit code."""
     if unknown := set(names) - {gate.name for gate in GATES}:
-        sys.exit(f"gates: no such gate: {', '.join(sorted(unknown))}")
+        names_of_all = ", ".join(gate.name for gate in GATES)
+        sys.exit(f"gates: no such gate: {', '.join(sorted(unknown))}; there are {names_of_all}")
     gates = [gate for gate in GATES if not names or gate.name in names]
     failed = 0
     with tempfile.TemporaryDirectory() as folder:
@@ -254,7 +255,7 @@ def main(*names: str) -> int:
         green: dict[tuple[str, ...], bool] = {}
         for gate in gates:
             start = time.monotonic()
-            # A new file's gate runs that file only: without the fault there is nothing that could be green.
+            # The command of a gate with a new file checks only that file, so it cannot be run without the fault.
             if (python.parents[2] / gate.file).exists() and tuple(gate.command) not in green:
                 before = run(python, gate.command)
                 green[tuple(gate.command)] = before.returncode == 0

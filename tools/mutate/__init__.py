@@ -1,1 +1,1 @@
-"""Small faults in the engine, which the tests have to find."""
+"""Mutation testing: small faults in the engine that the tests must find."""

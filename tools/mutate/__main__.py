@@ -1,15 +1,15 @@
-"""Plant one small fault after the other in the engine, and see that the tests find each.
+"""Plant small faults (mutants) in the engine, one at a time, and check that the tests find each of them.
 
 usage: ./dev mutate [MODULE ...] [--scope PATTERN] [--jobs COUNT] [--argued] [--list]
 
-A fault that no test finds is shown as a diff, and makes the exit code 1, unless `argued.toml` beside this file says why
-it may live: found by its function and its text, not by a line number. An argument that fits no mutant any more is an
-error too. MODULE is `_engine.workers`, `_engine.run`, `_engine.plan` and `_stream.stream` unless it is named;
-`--argued` runs those that are argued as well.
+A mutant that no test finds is printed as a diff and makes the exit code 1, unless `argued.toml` beside this file argues
+why it may survive. An argument names its mutant by function and text, not by line number; an argument without a mutant
+is an error. The default for MODULE is `_engine.workers`, `_engine.run`, `_engine.plan` and `_stream.stream`. `--argued`
+also runs the argued mutants.
 
-Why neither mutmut nor cosmic-ray: mutmut 3.8 runs every function through a wrapper of its own, under which the tests of
-recycled workers fail without any mutant; cosmic-ray 8.7 cannot leave out a statement, and most of what can go wrong in
-a scheduler is a statement that is missing.
+Why not mutmut or cosmic-ray? mutmut 3.8 calls every function through its own wrapper, which breaks the tests of
+recycled workers even without a mutant. cosmic-ray 8.7 cannot remove a statement, and most faults of a scheduler are
+missing statements.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from tools.mutate.trial import PASSED, TIMEOUT, UNPLANTABLE
 HERE: Final = Path(__file__).resolve().parent
 ROOT: Final = HERE.parent.parent
 MODULES: Final = ("_engine.workers", "_engine.run", "_engine.plan", "_stream.stream")
-#: The quick ones that say most about the engine. What they do not kill counts as alive, whatever the others would do.
+#: The fast tests that check the engine most closely. A mutant survives if these pass, even if other tests would fail.
 TESTS: Final = (
     "tests/test_engine.py",
     "tests/test_stream.py",
@@ -53,18 +53,18 @@ TESTS: Final = (
     "tests/torture/test_laws_always.py",
     "tests/test_journal.py",
 )
-#: One of those that plays too much, and so may be taken for one that hangs.
+#: A test in these files that is so long that it could be mistaken for one that hangs.
 LEFT_OUT: Final = (
     "tests/test_journal.py::test_a_run_that_was_left_at_any_point_is_completed_by_the_next_whatever_the_order"
 )
-#: A test that takes this many seconds hangs, and that is a kill.
+#: Seconds after which a test counts as hanging; the mutant is then killed.
 PATIENCE: Final = 20
-#: Seconds from one line of progress to the next, about.
+#: The approximate interval of progress lines, in seconds.
 _SAY_EVERY: Final = 10
 
 
 class Place:
-    """A copy of the project in which mutants are tried one after the other."""
+    """A copy of the project in which mutants are tried one at a time."""
 
     def __init__(self, folder: Path, killers: collections.Counter[str]) -> None:
         self._folder = folder
@@ -76,11 +76,11 @@ class Place:
         self._trials = self._started()
 
     def close(self) -> None:
-        """End what runs here."""
+        """End the processes of this copy."""
         _end(self._trials)
 
     def kills(self, mutant: Mutant | None) -> str:
-        """Return what the tests did to a mutant, or to none: the name of the one that failed, or nothing."""
+        """Run the tests on a mutant, or on the original; return the name of the test that failed, or ``""``."""
         if mutant is None:
             return self._tried(self._trials, "", "")
         file = self._folder / "mutant.py"
@@ -89,13 +89,13 @@ class Place:
         return self._kills_alone(mutant) if by == UNPLANTABLE else by
 
     def _kills_alone(self, mutant: Mutant) -> str:
-        """Try a mutant that cannot be planted in a running process, by changing the file."""
+        """Try a mutant that cannot be planted in a running process: change the file and start a new process."""
         file = self._folder / "src" / "paco" / f"{mutant.module.replace('.', '/')}.py"
         was = file.read_text("utf-8")
         for text in (mutant.text, was):
             file.write_text(text, "utf-8")
             for old in (file.parent / "__pycache__").glob(f"{file.stem}.*"):
-                old.unlink()  # it is found by time and size, and both may be those of another mutant
+                old.unlink()  # bytecode is matched by time and size, and another mutant may have the same
             if text is not was:
                 trials = self._started()
                 try:
@@ -129,7 +129,7 @@ class Place:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             pass_fds=(orders[0], answers[1]),
-            start_new_session=True,  # Ctrl-C is for this process
+            start_new_session=True,  # so that Ctrl-C reaches only this process
         )
         os.close(orders[0])
         os.close(answers[1])
@@ -138,7 +138,7 @@ class Place:
 
 @dataclass
 class Trials:
-    """A process that has collected the tests, and how to talk to it."""
+    """A process that has collected the tests, and the pipes to it."""
 
     process: subprocess.Popen[bytes]
     orders: IO[str]
@@ -147,7 +147,7 @@ class Trials:
 
 def _end(trials: Trials) -> None:
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(trials.process.pid, signal.SIGKILL)  # with what it has forked
+        os.killpg(trials.process.pid, signal.SIGKILL)  # the process and its forks
     trials.process.wait()
     trials.answers.close()
     with contextlib.suppress(BrokenPipeError):
@@ -156,7 +156,7 @@ def _end(trials: Trials) -> None:
 
 @dataclass
 class Tally:
-    """What has been found so far."""
+    """The results so far."""
 
     wanted: int
     start: float = field(default_factory=time.monotonic)
@@ -165,7 +165,7 @@ class Tally:
     survivors: list[Mutant] = field(default_factory=list)
 
     def note(self, mutant: Mutant, by: str) -> None:
-        """Write down what became of a mutant."""
+        """Record the fate of a mutant: the test that killed it, or ``""`` if it survived."""
         self.killed += bool(by)
         self.hung += by == TIMEOUT
         if not by:
@@ -182,14 +182,14 @@ class Tally:
 
 
 def argued() -> dict[tuple[str, str, str], str]:
-    """Read which mutants may live, and why."""
+    """Return the reason for each mutant that may survive, by its key."""
     with (HERE / "argued.toml").open("rb") as file:
         entries: list[dict[str, Any]] = tomllib.load(file)["mutant"]
     return {(one["in"], one["before"], after): one["reason"] for one in entries for after in one["after"]}
 
 
 def choose(arguments: argparse.Namespace) -> list[Mutant]:
-    """Return the mutants to try; those that are argued are left out, and an argument without a mutant is an error."""
+    """Return the mutants to try, without the argued ones. Exit with an error if an argument has no mutant."""
     reasons, chosen, seen = argued(), [], set()
     for module in arguments.modules or MODULES:
         name = module.removesuffix(".py").replace("/", ".")
@@ -198,19 +198,19 @@ def choose(arguments: argparse.Namespace) -> list[Mutant]:
             if re.search(arguments.scope, mutant.key[0]) and (arguments.argued or mutant.key not in reasons):
                 chosen.append(mutant)
         if stale := [key for key in reasons if key[0].partition(".")[0] == name and key not in seen]:
-            sys.exit("mutate: argued, but no mutant any more:\n" + "\n".join(map(str, stale)))
+            sys.exit("mutate: no mutant fits these arguments; update argued.toml:\n" + "\n".join(map(str, stale)))
     return chosen
 
 
 def run(chosen: list[Mutant], jobs: int) -> Tally:
-    """Try the mutants, several at a time."""
+    """Try the mutants, ``jobs`` at a time."""
     killers: collections.Counter[str] = collections.Counter()
     tally = Tally(len(chosen))
     with tempfile.TemporaryDirectory() as folder:
         places = [Place(Path(folder) / str(job), killers) for job in range(jobs)]
         free: queue.SimpleQueue[Place] = queue.SimpleQueue()
         if by := places[0].kills(None):
-            sys.exit(f"mutate: the tests fail without a mutant: {by}")
+            sys.exit(f"mutate: the tests must pass without a mutant, but this one fails: {by}")
         for place in places:
             free.put(place)
         print(f"without a mutant the tests pass, in {time.monotonic() - tally.start:.0f} s", flush=True)
@@ -240,12 +240,12 @@ def run(chosen: list[Mutant], jobs: int) -> Tally:
 
 def main() -> int:
     """Try the mutants and return the exit code."""
-    parser = argparse.ArgumentParser(prog="./dev mutate", description="Plant faults in the engine, and find them.")
-    parser.add_argument("modules", nargs="*", metavar="MODULE", help=f"{', '.join(MODULES)}, unless it is named")
-    parser.add_argument("--scope", default="", metavar="PATTERN", help="only in functions that this matches")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="COUNT", help="at a time")
-    parser.add_argument("--argued", action="store_true", help="run those that are argued, too")
-    parser.add_argument("--list", action="store_true", help="show the mutants, run nothing")
+    parser = argparse.ArgumentParser(prog="./dev mutate", description="Plant faults in the engine for the tests.")
+    parser.add_argument("modules", nargs="*", metavar="MODULE", help=f"default: {', '.join(MODULES)}")
+    parser.add_argument("--scope", default="", metavar="PATTERN", help="only mutants in functions that match")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="COUNT", help="mutants at a time")
+    parser.add_argument("--argued", action="store_true", help="also run argued mutants")
+    parser.add_argument("--list", action="store_true", help="print the mutants without running them")
     arguments = parser.parse_args()
     chosen = choose(arguments)
     if arguments.list:

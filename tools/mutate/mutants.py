@@ -1,4 +1,4 @@
-"""Small faults, one at a time: statements are left out, conditions decided, operators and constants changed."""
+"""Make mutants of a module: remove a statement, fix a condition to true or false, change an operator or a constant."""
 
 from __future__ import annotations
 
@@ -39,20 +39,20 @@ _LEFT_OUT: Final = (
 
 @dataclass(frozen=True)
 class Mutant:
-    """A module with one fault. What tells it from others is the place and the text, not a line number."""
+    """A module with one fault, identified by its function and text, not by a line number."""
 
     module: str
-    scope: str  # the function or class that it is in
+    scope: str  # the function or class with the fault
     line: int
-    text: str  # the whole module
+    text: str  # the whole module, with the fault
 
-    #: The lines that differ, without their indentation.
+    #: The lines that differ, without indentation.
     before: str
     after: str
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """What an argued mutant is found by."""
+        """The identity of the mutant in `argued.toml`."""
         return f"{self.module}.{self.scope}".rstrip("."), self.before, self.after
 
     def __str__(self) -> str:
@@ -60,7 +60,7 @@ class Mutant:
 
 
 def mutants(module: str, text: str) -> list[Mutant]:
-    """Return the mutants of a module, in the order of its lines; none twice."""
+    """Return the mutants of a module in the order of its lines, without duplicates."""
     source = text.encode()
     starts = [0]
     for line in source.splitlines(keepends=True):
@@ -73,11 +73,11 @@ def mutants(module: str, text: str) -> list[Mutant]:
         if changed != text and changed not in found:
             before, after = _difference(text, changed)
             found[changed] = Mutant(module, scope, node.lineno, changed, before, after)
-    return _told_apart(sorted(found.values(), key=lambda mutant: mutant.line), text.splitlines())
+    return _distinguished(sorted(found.values(), key=lambda mutant: mutant.line), text.splitlines())
 
 
-def _told_apart(found: list[Mutant], lines: list[str]) -> list[Mutant]:
-    """Add the line before to those that would have one key: an argument for one ``return`` is none for another."""
+def _distinguished(found: list[Mutant], lines: list[str]) -> list[Mutant]:
+    """Add the preceding line to mutants with the same key: an argument for one ``return`` must not cover another."""
     keys = Counter(mutant.key for mutant in found)
     return [
         replace(mutant, before=f"{lines[mutant.line - 2].strip()} {mutant.before}") if keys[mutant.key] > 1 else mutant
@@ -87,7 +87,7 @@ def _told_apart(found: list[Mutant], lines: list[str]) -> list[Mutant]:
 
 def _difference(old: str, new: str) -> tuple[str, str]:
     lines = [line for line in difflib.ndiff(old.splitlines(), new.splitlines()) if line[0] in "-+"]
-    # Without the comment at the end of a line, if there is one: to reword it is not to make another mutant.
+    # Drop a comment at the end of a line, so that rewording it does not change the key of the mutant.
     before, after = (
         " ".join(line[2:].partition("  #")[0].strip() for line in lines if line[0] == sign) for sign in "-+"
     )
@@ -95,7 +95,7 @@ def _difference(old: str, new: str) -> tuple[str, str]:
 
 
 def _changes(tree: ast.Module) -> Iterator[tuple[str, Any, str]]:
-    """Give what may be changed: the scope, the node, and the text that takes its place."""
+    """Yield each possible change: the scope, the node, and the text that replaces it."""
     stack: list[tuple[str, ast.AST]] = [("", tree)]
     while stack:
         scope, node = stack.pop()
@@ -111,7 +111,7 @@ def _changes(tree: ast.Module) -> Iterator[tuple[str, Any, str]]:
 
 
 def _children(node: ast.AST) -> Iterator[ast.AST]:
-    """Give the parts that do something: no types, no docstrings, no slots, nothing that only type checkers see."""
+    """Yield the children that run: no annotations, docstrings, slots or code that only type checkers see."""
     if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
         return
     if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in {"__slots__", "__all__"}:
@@ -120,14 +120,14 @@ def _children(node: ast.AST) -> Iterator[ast.AST]:
         if name in {"annotation", "returns", "type_comment", "bases"}:
             continue
         if name == "test" and isinstance(value, ast.UnaryOp):
-            value = value.operand  # noqa: PLW2901 - to decide a condition both ways says more than to turn it round
+            value = value.operand  # noqa: PLW2901 - a condition fixed both ways says more than one negated
         for child in value if isinstance(value, list) else [value]:
             if isinstance(child, ast.AST) and not _is_text(child) and not _is_type_of_cast(node, child):
                 yield child
 
 
 def _is_text(node: ast.AST) -> bool:
-    """Say whether a statement is a docstring, an ellipsis, a type, or one that has to be what it is."""
+    """Return whether a statement must stay: a docstring, an ellipsis, a type, ``__slots__``, ``__all__``."""
     if isinstance(node, ast.Assign):
         return ast.unparse(node.targets[0]) in {"__slots__", "__all__"}
     if isinstance(node, ast.AnnAssign):
@@ -143,7 +143,7 @@ def _is_type_of_cast(node: ast.AST, child: ast.AST) -> bool:
     return isinstance(node, ast.Call) and ast.unparse(node.func) == "cast" and child is node.args[0]
 
 
-# ---- what is done to each kind of node: the node that is replaced, and the new text
+# ---- the changes of each kind of node: the node to replace, and the new text
 
 _Change = Iterator[tuple[ast.AST, str]]
 
@@ -153,7 +153,7 @@ def _none(_: Any) -> _Change:
 
 
 def _decided(node: Any) -> _Change:
-    """Decide a condition: it is always true, it is never true."""
+    """Make a condition always true, or always false."""
     if ast.unparse(node.test) != "TYPE_CHECKING":
         yield node.test, "True"
         yield node.test, "False"
@@ -168,7 +168,7 @@ def _compare(node: ast.Compare) -> _Change:
 
 
 def _bool(node: ast.BoolOp) -> _Change:
-    """Leave out one operand."""
+    """Remove one operand."""
     for index in range(len(node.values)):
         rest = [*node.values[:index], *node.values[index + 1 :]]
         yield node, ast.unparse(ast.BoolOp(node.op, rest) if len(rest) > 1 else rest[0])
@@ -211,7 +211,7 @@ def _text(node: ast.JoinedStr) -> _Change:
 
 
 def _call(node: ast.Call) -> _Change:
-    """Leave out a keyword argument, or call the opposite function."""
+    """Remove a keyword argument, or call the opposite function."""
     for keyword in node.keywords:
         if keyword.arg is not None:
             rest = [one for one in node.keywords if one is not keyword]

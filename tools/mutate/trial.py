@@ -1,8 +1,8 @@
-"""Runs in a copy of the project: collects the tests once, then forks for each mutant that it is told to try.
+"""Try mutants in a copy of the project: collect the tests once, then fork for each mutant.
 
-A mutant is planted in the modules as they are: its functions get other code. That costs no import and no collection, so
-a mutant that the first test kills is dead in a few milliseconds. One that cannot be planted so (a class with other
-slots, say) is answered with `UNPLANTABLE`: its tests need a process of their own.
+A mutant is planted in the imported modules by replacing the code of their functions. This needs no import and no
+collection, so a mutant that the first test kills takes a few milliseconds. If a mutant cannot be planted like that (a
+class with other slots, for example), the answer is `UNPLANTABLE`, and the tests need a new process.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ if TYPE_CHECKING:
 PASSED: Final = "passed"
 TIMEOUT: Final = "the time limit"
 UNPLANTABLE: Final = "unplantable"
-#: Address space: a mutant may fill a list for ever.
+#: Address space in bytes, because a mutant may fill a list without end.
 _MOST: Final = 4 * 2**30
-#: Seconds of CPU for one test; the slowest takes two.
+#: CPU seconds for one test; the slowest takes two.
 _CPU: Final = 10
-#: Seconds of the clock for all tests, for a mutant that sleeps for ever.
+#: Seconds of real time for all tests, because a mutant may sleep without end.
 _LONGEST: Final = 600
 
 
 class Unplantable(Exception):
-    """The module that runs cannot be turned into this mutant."""
+    """The imported module cannot be turned into this mutant."""
 
 
 def plant(module: ModuleType, text: str) -> None:
-    """Turn a module that is in use into a mutant of it."""
+    """Turn an imported module into a mutant."""
     mutant = ModuleType(module.__name__)
     mutant.__dict__.update({name: value for name, value in vars(module).items() if name.startswith("__")})
-    exec(compile(text, str(module.__file__), "exec"), mutant.__dict__)  # noqa: S102 - our own source, with one fault
+    exec(compile(text, str(module.__file__), "exec"), mutant.__dict__)  # noqa: S102 - paco's own source with one fault
     _graft(module, vars(mutant), module.__name__)
 
 
@@ -62,32 +62,32 @@ def _graft(old: Any, new: MutableMapping[str, Any], module: str) -> None:
 def _recode(function: FunctionType, new: Any) -> None:
     try:
         function.__code__ = new.__code__
-    except (AttributeError, ValueError) as error:  # no function any more, or one that closes over something else
+    except (AttributeError, ValueError) as error:  # no longer a function, or one with another closure
         raise Unplantable(function.__qualname__) from error
     function.__defaults__, function.__kwdefaults__ = new.__defaults__, new.__kwdefaults__
 
 
 class Trials:
-    """Takes lines ``MODULE FILE KILLER ...``, and answers each with the test that failed, or `PASSED`."""
+    """A pytest plugin that reads lines ``MODULE FILE KILLER ...`` and answers each with the failed test or `PASSED`."""
 
     def __init__(self, orders: IO[str], answers: IO[str]) -> None:
         self._orders, self._answers = orders, answers
         self._failed = ""
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
-        """Run the tests once for each order, in a process that is thrown away."""
+        """Run the tests once for each line, in a forked process."""
         for line in self._orders:
             module, file, *killers = line.rstrip("\n").split("\t")
             print(self._tried(session, module, file, killers), file=self._answers, flush=True)
         return True
 
     def pytest_runtest_logreport(self, report: Any) -> None:
-        """Remember what has failed."""
+        """Remember the test that failed."""
         if report.failed:
             self._failed = report.nodeid
 
     def pytest_collectreport(self, report: Any) -> None:
-        """Remember what could not be collected."""
+        """Remember the file that could not be collected."""
         self.pytest_runtest_logreport(report)
 
     def _tried(self, session: pytest.Session, module: str, file: str, killers: list[str]) -> str:
@@ -121,7 +121,7 @@ class Trials:
         place = {test: index for index, test in enumerate(killers)}
         items = sorted(session.items, key=lambda item: place.get(item.nodeid, len(place)))
         for item, following in zip(items, [*items[1:], None], strict=True):
-            # A test that hangs is ended by pytest's time limit, unless the mutant catches what that raises.
+            # pytest's time limit ends a test that hangs, unless the mutant catches its exception. Then this limit does.
             spent = resource.getrusage(resource.RUSAGE_SELF).ru_utime
             resource.setrlimit(resource.RLIMIT_CPU, (int(spent) + _CPU, resource.RLIM_INFINITY))
             session.config.hook.pytest_runtest_protocol(item=item, nextitem=following)

@@ -1,1 +1,1 @@
-"""Everything at random on real loops, for hours."""
+"""Soak test: random work on real event loops, for hours."""

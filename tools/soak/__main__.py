@@ -1,11 +1,12 @@
-"""Run everything at random on real loops, for minutes or hours, and see that nothing leaks, grows, hangs or is wrong.
+"""Run random work on real event loops for minutes or hours, and fail if anything leaks, grows, hangs or is wrong.
 
 usage: ./dev soak MINUTES [--seed N] [--runs COUNT]
 
-A batch is a loop that lives for a few hundred runs, eight at a time: asyncio's and uvloop's in turn, now and then with
-eager tasks (Python 3.12+) or in debug mode. Each run is drawn from the batch's seed, and knows what is to come of it.
-After each batch no task and no result may be alive; memory and objects may not grow. The first violation ends the soak
-with exit code 1 and names the seed; `--seed N` runs that one batch again, as far as a real clock repeats itself.
+A batch is one event loop with a few hundred runs, eight at a time. Batches alternate between asyncio and uvloop, some
+with eager tasks (Python 3.12+) or in debug mode. Each run is generated from the seed of the batch, together with its
+expected outcome. After a batch no task and no result may be alive, and memory and object counts may not grow. The first
+violation ends the soak with exit code 1 and prints the seed; `--seed N` repeats that batch as exactly as a real clock
+allows.
 """
 
 from __future__ import annotations
@@ -24,15 +25,15 @@ from tools.soak.gauges import Ear, Memory, resident
 from tools.soak.items import Log, Violation
 
 AT_ONCE: Final = 8
-#: A run that takes this many seconds hangs: none has more than about a second to do, on a machine that is not busy.
+#: Seconds after which a run counts as hanging. On an idle machine no run takes more than about a second.
 PATIENCE: Final = 120.0
-#: Seconds from one line of progress to the next.
+#: Seconds between progress lines.
 SAY_EVERY: Final = 5
 
 
 @dataclass
 class Total:
-    """What has been done so far."""
+    """Counts over all batches so far."""
 
     batches: int = 0
     items: int = 0
@@ -47,16 +48,16 @@ class Total:
     def __str__(self) -> str:
         return (
             f"{self.runs.total():,} runs in {self.batches:,} loops, {self.items:,} items; {self.errors:,} errors, "
-            f"{self.cancels:,} cancels, {self.timeouts:,} timeouts, {self.left:,} left early; tasks at most "
-            f"{self.peak_tasks:,}, timers late by at most {self.late * 1000:.0f} ms"
+            f"{self.cancels:,} cancellations, {self.timeouts:,} timeouts, {self.left:,} left early; at most "
+            f"{self.peak_tasks:,} tasks at once, timers at most {self.late * 1000:.0f} ms late"
         )
 
 
 def judge(log: Log, case: Case, outcome: Any, error: BaseException | None) -> None:
-    """Compare what came of a run with what was to come of it.
+    """Compare the outcome of a run with the expected one.
 
     Raises:
-        Violation: It is something else.
+        Violation: They differ.
     """
     problems = list(log.broken)
     problems += [f"limit {work.limit}, but {work.peak} ran" for work in log.works if 0 < work.limit < work.peak]
@@ -71,11 +72,11 @@ def judge(log: Log, case: Case, outcome: Any, error: BaseException | None) -> No
 
 def _wrong_error(log: Log, error: BaseException | None) -> str:
     if isinstance(error, asyncio.CancelledError):
-        return "" if log.cancels else "cancelled by nobody"
+        return "" if log.cancels else "the run ended with CancelledError, but it was not cancelled"
     if error is None or log.cancels:
         return "the cancellation was swallowed"
     if isinstance(error, TimeoutError):
-        return "" if log.timeout is not None else "a timeout that nobody had set"
+        return "" if log.timeout is not None else "a TimeoutError without a timeout"
     failed = log.raised()
     first = {id(one) for one in (*failed[:1], log.source_error) if one is not None}
     return "" if {id(error), id(error.__cause__)} & first else f"{error!r} is not the first of {failed}"
@@ -88,12 +89,12 @@ def _wrong_result(log: Log, case: Case, outcome: Any) -> str:
 
 
 class Batch:
-    """One loop and its runs."""
+    """One event loop and its runs."""
 
     def __init__(self, seed: int, runs: int, ear: Ear, total: Total) -> None:
         dice = random.Random(seed)
         self.uvloop = seed % 2 == 1
-        # Not under uvloop, which hands the eager factory of Python 3.13 an argument that it does not know.
+        # Not under uvloop, which passes an unknown argument to the eager task factory of Python 3.13.
         self.eager = sys.version_info >= (3, 12) and not self.uvloop and dice.random() < 0.3
         self.debug = dice.random() < 0.1
         self._seed, self._runs, self._ear, self._total = seed, runs, ear, total
@@ -115,7 +116,7 @@ class Batch:
         with asyncio.Runner(loop_factory=factory, debug=self.debug) as runner:
             loop: Any = runner.get_loop()
             loop.set_exception_handler(self._ear.report)
-            loop.slow_callback_duration = float("inf")  # of debug mode, whose other checks are wanted
+            loop.slow_callback_duration = float("inf")  # disables this one check of debug mode
             if self.eager:
                 loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined,unused-ignore]
             runner.run(self._main())
@@ -125,7 +126,7 @@ class Batch:
         numbers = iter(range(self._runs))
         clock = asyncio.create_task(self._watch())
         try:
-            async with asyncio.TaskGroup() as lanes:  # not paco's own: the judge is not the judged
+            async with asyncio.TaskGroup() as lanes:  # not paco: it is what is tested here
                 for _ in range(AT_ONCE):
                     lanes.create_task(self._lane(numbers))
         except* Violation as group:
@@ -150,7 +151,7 @@ class Batch:
                 error.add_note(f"in run {number}, {self.names.get(number)}")
                 raise
             self._count(log, case)
-            # A stream that was dropped ends within the next steps, but for the cleanup of its items.
+            # A dropped stream ends within the next steps, except for the cleanup of its items.
             self._open.append(log)
             self._open = [one for one in self._open if one.open_sources or any(work.running for work in one.works)]
 
@@ -170,7 +171,7 @@ class Batch:
                 await asyncio.sleep(again)
                 log.cancels += task.cancel()
         if not (await asyncio.wait([task], timeout=PATIENCE))[0]:
-            raise Violation(f"hangs: {asyncio.all_tasks()}")
+            raise Violation(f"the run hangs; all tasks: {asyncio.all_tasks()}")
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
         if isinstance(error, Violation):
             raise error
@@ -178,7 +179,7 @@ class Batch:
             self.left.add(log.number)
         judge(log, case, None if error else task.result(), error)
         if task.cancelling() != log.cancels:
-            raise Violation(f"cancelling() is {task.cancelling()} after {log.cancels} cancellations")
+            raise Violation(f"Task.cancelling() must be {log.cancels}, got {task.cancelling()}")
         return case
 
     def _count(self, log: Log, case: Case) -> None:
@@ -196,10 +197,10 @@ class Batch:
             if time.monotonic() > deadline:
                 raise Violation(f"{len(others)} tasks are alive after the batch: {sorted(map(repr, others))[:3]}")
             await asyncio.sleep(0.001)
-        await asyncio.sleep(0.001)  # the callbacks of the last ones: a run closes its source in them
+        await asyncio.sleep(0.001)  # for the callbacks of the last tasks, in which a run closes its source
         if left := [log.number for log in self._open if log.open_sources or any(work.running for work in log.works)]:
-            raise Violation(f"items or sources of the runs {left} have never ended")
-        self._open.clear()  # their logs hold errors, which hold frames, which hold results
+            raise Violation(f"items or sources of the runs {left} have not ended after the batch")
+        self._open.clear()  # the logs hold errors, whose tracebacks hold results
 
 
 async def _held(case: Case) -> Any:
@@ -210,7 +211,7 @@ def measure(arguments: argparse.Namespace, total: Total, memory: Memory) -> None
     """Run batch after batch until the time is up.
 
     Raises:
-        Violation: The first one.
+        Violation: A batch broke a promise.
     """
     ear = Ear()
     start = said = time.monotonic()
@@ -219,7 +220,7 @@ def measure(arguments: argparse.Namespace, total: Total, memory: Memory) -> None
         batch = Batch(seed, arguments.runs, ear, total)
         try:
             batch.run()
-            memory.note()  # collects, too: what is dropped now may be reported
+            memory.note()  # before the ear judges: its garbage collection may cause reports
             ear.judge(batch.names, batch.left)
         except BaseException as error:
             error.add_note(f"in batch {batch}")
@@ -233,11 +234,11 @@ def measure(arguments: argparse.Namespace, total: Total, memory: Memory) -> None
 
 
 def main() -> int:
-    """Soak, tell what was done, and return the exit code."""
+    """Run the soak, print the counts, and return the exit code."""
     parser = argparse.ArgumentParser(prog="./dev soak", usage="./dev soak MINUTES [--seed N] [--runs COUNT]")
     parser.add_argument("minutes", type=float, nargs="?", default=1.0)
-    parser.add_argument("--seed", type=int, help="run this one batch only")
-    parser.add_argument("--runs", type=int, default=400, help="runs of a batch")
+    parser.add_argument("--seed", type=int, help="run only the batch with this seed")
+    parser.add_argument("--runs", type=int, default=400, help="runs per batch")
     arguments = parser.parse_args()
     total, memory = Total(), Memory()
     verdict, code = "no violation", 0

@@ -1,4 +1,4 @@
-"""What a run may be: each case builds one call of the API from the dice, and knows what is to come of it."""
+"""The kinds of runs: each function makes a random call of the API, together with its expected outcome."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ if TYPE_CHECKING:
 
 @dataclass
 class Case:
-    """One call, not made yet."""
+    """One call of the API that has not been made yet."""
 
     name: str
-    #: Makes the call and awaits it; returns what is to be compared.
+    #: Makes the call, awaits it, and returns the value to compare.
     call: Callable[[], Awaitable[Any]]
-    #: Says whether that is right, for a call that has not raised.
+    #: Returns whether that value is right. Not called if the call has raised.
     right: Callable[[Any], bool]
-    #: Whether it may return though an item or the source has failed: it was left, or something else had decided.
+    #: Whether the call may return although an item or the source fails: it is left early, or has its result before.
     lenient: bool = False
-    #: Whether it may return before all has ended, when it is left: a stream that is iterated without a block.
+    #: Whether items may still run when the call is left early: a stream that is iterated without ``async with``.
     drops: bool = False
 
 
 class Bag:
-    """Results whose order is open."""
+    """Results in any order."""
 
     def __init__(self, of: Iterable[Any]) -> None:
         self._counts = collections.Counter(of)
 
     def holds(self, some: list[Any], count: int) -> bool:
-        """Say whether these are so many of them, none more often than it is there."""
+        """Return whether ``some`` are ``count`` of these results, none of them more often than it occurs."""
         return len(some) == count and collections.Counter(some) <= self._counts
 
 
@@ -45,7 +45,7 @@ def _equals(expected: Any) -> Callable[[Any], bool]:
 
 
 async def _iterated(results: Any, leaves_after: int | None, pauses: list[float | None]) -> list[Any]:
-    """Take results slowly, and leave."""
+    """Take results with pauses, and leave after some of them."""
     got: list[Any] = []
     async for result in results:
         got.append(shown(result))
@@ -58,7 +58,7 @@ async def _iterated(results: Any, leaves_after: int | None, pauses: list[float |
 
 
 def _consumed(log: Log, name: str, stream: paco.Stream[Any], expected: list[Any]) -> Case:
-    """Use a stream in one of the ways in which a stream is used."""
+    """Return a case that consumes a stream in one of the possible ways."""
     dice = log.random
     how = dice.choice(["await", "await", "with", "with", "for", "completed", "await completed"])
     drops = how in {"for", "completed"}
@@ -68,7 +68,7 @@ def _consumed(log: Log, name: str, stream: paco.Stream[Any], expected: list[Any]
         stream = stream.as_completed()
     if not how.startswith("await") and log.chance(0.4):
         stream = stream.buffer(dice.choice([0, 1, 2, 5]))
-    holder = [stream]  # from which it is taken, so that it can be dropped
+    holder = [stream]  # the call takes the stream out, so that the last reference can be dropped
     del stream
 
     async def call() -> list[Any]:
@@ -92,7 +92,7 @@ def _items(log: Log) -> tuple[Any, range]:
 
 
 def mapped(log: Log) -> Case:
-    """`paco.map`, the heart of it."""
+    """`paco.map`."""
     work = Work(log, log.limit())
     source, items = _items(log)
     stream = paco.map(work, source, work.limit, timeout=log.timeout, return_exceptions=log.catch)
@@ -100,7 +100,7 @@ def mapped(log: Log) -> Case:
 
 
 def flat_mapped(log: Log) -> Case:
-    """`paco.flat_map` over lists in lists."""
+    """`paco.flat_map` over nested lists."""
     work = Work(log, log.limit())
     count = log.count()
     nested = [[Result(2 * index), [[Result(2 * index + 1)]]] for index in range(count)]
@@ -134,7 +134,7 @@ def selected(log: Log) -> Case:
 
 
 def piped(log: Log) -> Case:
-    """Two or three stages, each under its own limit."""
+    """A pipeline of two or three stages, each with its own limit."""
     log.timeout, catch, log.catch = None, log.catch, False
     first, last = Work(log, log.limit()), Work(log, log.limit())
     test = Work(log, log.limit(), lambda item: item % 4 != 1)
@@ -176,7 +176,7 @@ def reduced(log: Log) -> Case:
 
 
 def judged(log: Log) -> Case:
-    """`paco.some` and `paco.every`: the first verdict or error decides."""
+    """`paco.some` and `paco.every`: the first deciding result or error ends the run."""
     log.catch = False
     threshold, verdict = log.random.choice([2, 30, 1000]), log.chance(0.5)
     source, items = _items(log)
@@ -197,7 +197,7 @@ def judged(log: Log) -> Case:
 
 
 def _calls(work: Work, count: int) -> list[Any]:
-    """Make coroutine objects, coroutine functions and futures."""
+    """Make coroutine objects and coroutine functions."""
 
     def made(index: int) -> Any:
         kind = work.log.random.choice(["object", "object", "function"])
@@ -219,7 +219,7 @@ def gathered(log: Log) -> Case:
 
 
 def raced(log: Log) -> Case:
-    """`paco.race`: what happens first is what it returns or raises."""
+    """`paco.race`: it returns the first result or raises the first error."""
     log.catch = False
     work = Work(log)
     call = paco.race(_calls(work, log.count() + 1), timeout=log.timeout)
@@ -235,18 +235,18 @@ def raced(log: Log) -> Case:
 
 
 def _outcomes(futures: Iterable[asyncio.Future[Any]]) -> list[Any]:
-    """Return what came of futures, all of them done."""
+    """Return the outcomes of futures that are all done, sorted."""
     return sorted(str(ERROR if future.exception() else shown(future.result())) for future in futures)
 
 
-def _known(future: asyncio.Future[Any]) -> None:
-    """Take note of a future's error, whatever becomes of the one who waits for it."""
+def _retrieved(future: asyncio.Future[Any]) -> None:
+    """Retrieve the exception of a future, so that asyncio does not report it if the waiting code is cancelled."""
     if not future.cancelled():
         future.exception()
 
 
 async def _ended(work: Work) -> None:
-    """Wait until no item runs, through cancellations: a cancelled future is done before its coroutine is."""
+    """Wait until no item runs, even if cancelled meanwhile: a cancelled future is done before its coroutine ends."""
     cancelled = None
     while work.running:
         try:
@@ -258,10 +258,10 @@ async def _ended(work: Work) -> None:
 
 
 def waited(log: Log) -> Case:
-    """`paco.wait`: what is pending when it returns goes on, and is awaited or cancelled here."""
+    """`paco.wait`: items that are pending when it returns continue, and are awaited or cancelled here."""
     work, when = Work(log, log.limit()), log.random.choice(["FIRST_COMPLETED", "FIRST_EXCEPTION", None])
     if when is not None:
-        log.cancelling = 0  # a future of an item that was cancelled is cancelled: nothing to compare
+        log.cancelling = 0  # the future of a cancelled item is cancelled, so it has no outcome to compare
     log.timeout = None
     count, cancels = log.count() + 1, log.chance(0.3)
     given: Any = {} if when is None else {"return_when": when}
@@ -271,7 +271,7 @@ def waited(log: Log) -> Case:
         done, pending = await call
         try:
             for future in done | pending:
-                future.add_done_callback(_known)
+                future.add_done_callback(_retrieved)
             if pending and not cancels:
                 await asyncio.wait(pending)
         finally:
@@ -288,7 +288,7 @@ def waited(log: Log) -> Case:
 
 
 def executed(log: Log) -> Case:
-    """`ConcurrentExecutor`: adds, hears, runs, sometimes twice; its errors are those of the futures."""
+    """`ConcurrentExecutor`: one or two rounds of `add` and `run`, with listeners. Its futures hold the errors."""
     log.timeout, log.catch = None, False
     work, count = Work(log, log.limit()), log.count() + 1
     log.cancelling = 0  # as for `wait`
@@ -307,10 +307,10 @@ def executed(log: Log) -> Case:
             futures = [executor.add(work, part * count + index) for index in range(count)]
             done, pending = await executor.run()
             if pending or set(futures) != done:
-                raise Violation("the executor has returned before all was done")
+                raise Violation("the executor returned before all futures were done")
             got += _outcomes(done)
         if len(heard) != rounds * count:
-            raise Violation(f"{len(heard)} events of {rounds * count} coroutines")
+            raise Violation(f"there must be {rounds * count} events, one for each coroutine, got {len(heard)}")
         return sorted(got)
 
     expected = sorted(str(work.predict(item)) for item in range(rounds * count))
@@ -343,9 +343,9 @@ def shared(log: Log) -> Case:
 
 
 def timed(log: Log) -> Case:
-    """`paco.timeout` and `paco.defer` around one call, `paco.interval` beside it, `paco.until` counting."""
+    """`paco.timeout` and `paco.defer` around one call, with `paco.interval` and `paco.until` at the same time."""
     work, seconds = Work(log, 1), log.random.choice([0, 0.0005, 0.01, 5])
-    log.cancelling = log.stubborn = 0  # the call runs in the task that is cancelled from outside: it must not hide that
+    log.cancelling = log.stubborn = 0  # the call runs in the task that may be cancelled, and must not hide it
     log.timeout, log.catch = seconds, False
     once = paco.timeout(paco.defer(work.__call__, 0), seconds)
     ticks: list[int] = []

@@ -1,4 +1,4 @@
-"""What must not grow: memory, blocks, objects; and what nobody may hear: reports of the interpreter and of asyncio."""
+"""Gauges for growth (memory, blocks, objects), and a listener for reports of the interpreter and of asyncio."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from tools.soak.items import Result, Violation
 if TYPE_CHECKING:
     import asyncio
 
-#: Reports of errors that nobody was left to receive: they are owed for a run that had been left, and for no other.
+#: Expected reports: errors that no caller can receive any more. Only runs that were left early may cause them.
 _OWED: Final = re.compile(r"failed after its results had been abandoned|more failed meanwhile|closing its source")
-#: Batches before growth is judged.
+#: The number of batches from which on growth is judged.
 _ENOUGH: Final = 20
 _RUN: Final = re.compile(r"\brun (\d+):")
 
 
 def resident() -> float:
-    """Return the memory of this process in MiB: now where /proc tells it, else at most so far."""
+    """Return the resident memory of this process in MiB: the current value from /proc, or else the peak."""
     try:
         pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
     except OSError:
@@ -36,12 +36,15 @@ def resident() -> float:
 
 
 class Gauge:
-    """One number after each batch. The first tenth of a soak is warm-up, and does not count.
+    """One number per batch. The first tenth of a soak is warm-up and does not count.
+
+    Growth is the difference between the medians of the first and the last tenth of the remaining batches. It is allowed
+    up to ``share`` times the first median plus ``slack``.
 
     Args:
-        name: For the message.
-        share: Growth from the first to the last tenth, as medians, that is noise: a share of the first.
-        slack: The same, absolute, which is added.
+        name: The name of the number in messages.
+        share: The allowed growth, relative to the first median.
+        slack: The allowed growth in absolute terms, added to the relative one.
     """
 
     def __init__(self, name: str, share: float, slack: float) -> None:
@@ -51,17 +54,17 @@ class Gauge:
         self._seen = array("d")
 
     def note(self, value: float) -> None:
-        """Write down the number after a batch."""
+        """Record the number after a batch."""
         self._seen.append(value)
 
     def ends(self) -> tuple[float, float]:
-        """Return the median of the first tenth after the warm-up, and that of the last."""
+        """Return the medians of the first tenth after the warm-up and of the last tenth."""
         warm = self._seen[len(self._seen) // 10 :]
         tenth = max(len(warm) // 10, 1)
         return statistics.median(warm[:tenth]), statistics.median(warm[-tenth:])
 
     def has_grown(self) -> bool:
-        """Apply the rule, once there are enough batches to tell growth from noise."""
+        """Return whether the growth is more than allowed; ``False`` until there are enough batches to judge."""
         if len(self._seen) < _ENOUGH:
             return False
         first, last = self.ends()
@@ -75,7 +78,7 @@ class Gauge:
 
 
 class Memory:
-    """The gauges of this process; the reason for each allowance is how much it was seen to sway without a leak."""
+    """The gauges of this process. Each allowance is the variation observed without a leak."""
 
     def __init__(self) -> None:
         self.gauges = (
@@ -85,12 +88,12 @@ class Memory:
         )
 
     def note(self) -> None:
-        """Measure; what only waits for the collector is no leak.
+        """Collect garbage, then record all gauges.
 
         Raises:
             Violation: A result is alive, or a number has grown.
         """
-        linecache.clearcache()  # source lines that tracebacks and the debug mode have read
+        linecache.clearcache()  # the source lines that tracebacks and debug mode have cached
         gc.collect()
         if alive := list(Result.alive):
             held = sorted({type(one).__name__ for one in gc.get_referrers(alive[0]) if one is not alive})
@@ -106,34 +109,34 @@ class Memory:
 
 
 class Ear:
-    """Hears what asyncio and the interpreter report, and knows which runs may cause a report."""
+    """A listener that records the reports of asyncio and the interpreter, and judges which runs may cause them."""
 
     def __init__(self) -> None:
-        self._heard: list[str] = []
+        self._reports: list[str] = []
         sys.unraisablehook = self._unraisable
-        warnings.simplefilter("error")  # one that is given while an object is dropped ends in the unraisable hook
+        warnings.simplefilter("error")  # a warning given while an object is dropped reaches the unraisable hook
 
-    def _unraisable(self, told: Any) -> None:
-        self._heard.append(
-            f"{told.exc_type.__name__}: {told.exc_value}, {told.err_msg or 'ignored in'} {told.object!r}"
+    def _unraisable(self, args: Any) -> None:
+        self._reports.append(
+            f"{args.exc_type.__name__}: {args.exc_value}, {args.err_msg or 'ignored in'} {args.object!r}"
         )
 
     def report(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Be the exception handler of a loop."""
-        self._heard.append(f"{context['message']} {context.get('exception')!r}")
+        """Record a report; the exception handler of each event loop."""
+        self._reports.append(f"{context['message']} {context.get('exception')!r}")
 
     def judge(self, names: dict[int, str], left: set[int]) -> None:
-        """Forget what was heard.
+        """Check the reports since the last call.
 
         Args:
-            names: What the runs were.
-            left: Those that may have been reported: those that were left, or decided, before their end.
+            names: The names of the runs, by number.
+            left: The runs that may cause reports: they were left or had their result before all items ended.
 
         Raises:
-            Violation: Something else was reported.
+            Violation: There is an unexpected report.
         """
-        heard, self._heard = self._heard, []
-        for text in heard:
+        reports, self._reports = self._reports, []
+        for text in reports:
             named = {int(number) for number in _RUN.findall(text)}
             if not (_OWED.search(text) and named <= left):
-                raise Violation(f"reported: {text}; of {[names.get(number) for number in named]}")
+                raise Violation(f"unexpected report: {text}; of {[names.get(number) for number in named]}")

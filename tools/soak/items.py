@@ -1,4 +1,4 @@
-"""Items with a fate: functions and sources that misbehave by plan, and write down what happened."""
+"""Functions and sources that misbehave as planned, and record what happened."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ MARK: contextvars.ContextVar[object] = contextvars.ContextVar("MARK", default=No
 
 
 class Violation(AssertionError):
-    """A promise was broken."""
+    """A promise of paco was broken."""
 
 
 class Planned(Exception):
-    """An error that an item or a source was to raise; its text names the run."""
+    """A planned error of an item or a source. Its text names the run."""
 
 
 class Result:
-    """What sources give and functions return: one that outlives its batch is a leak."""
+    """An item of a source or a result of a function. One that is alive after its batch is a leak."""
 
     __slots__ = ("__weakref__", "value")
     alive: ClassVar[weakref.WeakSet[Result]] = weakref.WeakSet()
@@ -32,12 +32,12 @@ class Result:
         self.alive.add(self)
 
 
-#: What `shown` gives for an exception as a result.
+#: What `shown` returns for an exception.
 ERROR = "error"
 
 
 def shown(result: Any) -> Any:
-    """Return what can be compared of a result."""
+    """Return a comparable form of a result: the value of a `Result`, `ERROR` for an exception, anything else as is."""
     if isinstance(result, Result):
         return result.value
     return ERROR if isinstance(result, Exception) else result
@@ -47,7 +47,7 @@ def shown(result: Any) -> Any:
 class Fate:
     """What one item will do."""
 
-    naps: tuple[float | None, ...]  # None: does not suspend
+    naps: tuple[float | None, ...]  # seconds; None does not suspend
     fails: type[Exception] | None = None
     cancels_itself: bool = False
     marks: bool = False
@@ -58,7 +58,7 @@ class Fate:
 
 @dataclass
 class Log:
-    """One run: the dice it is drawn with, and what happened in it."""
+    """One run: its random generator, and what happened in it."""
 
     seed: str
     number: int
@@ -66,7 +66,7 @@ class Log:
     catch: bool = False
     timeout: float | None = None
     cancels: int = 0
-    #: Item errors that were raised, results that were returned: in order, each with the function it happened in.
+    #: The errors and results of items in order, each with the function that raised or returned it.
     events: list[tuple[Work, str, Any]] = field(default_factory=list)
     source_error: BaseException | None = None
     works: list[Work] = field(default_factory=list)
@@ -85,28 +85,28 @@ class Log:
         )
 
     def chance(self, probability: float) -> bool:
-        """Throw a die."""
+        """Return ``True`` with this probability."""
         return self.random.random() < probability
 
     def limit(self) -> int:
-        """Draw a limit."""
+        """Return a random limit."""
         return self.random.choice([0, 1, 1, 2, 3, 5, 8, 20])
 
     def count(self) -> int:
-        """Draw how many items there are."""
+        """Return a random number of items."""
         return self.random.choice([0, 1, 2, 3, 5, 8, 13, 21, 40, 90])
 
     def planned(self, what: object) -> Planned:
-        """Make an error that names this run."""
+        """Return an error that names this run."""
         return Planned(f"run {self.number}: {what}")
 
     def raised(self) -> list[BaseException]:
-        """Return the errors of items that are not results, in order."""
+        """Return the errors that items raised, in order, without those that became results."""
         return [error for work, kind, error in self.events if kind == "raised" and not (self.catch or work.catches)]
 
 
 class Work:
-    """An async function over items, whose fates are drawn beforehand, so that the clock does not change them."""
+    """An async function of one item. The seed decides what each item does, so that timing does not change it."""
 
     def __init__(self, log: Log, limit: int = 0, answer: Callable[[Any], Any] = Result, *, tame: bool = False) -> None:
         self.log = log
@@ -115,13 +115,13 @@ class Work:
         self.tame = tame
         self.catches = False
         self.started: list[Any] = []
-        self.cancelled: set[Any] = set()  # those that have cancelled themselves
+        self.cancelled: set[Any] = set()  # items that have cancelled themselves
         self.running = self.peak = 0
         self._stage = len(log.works)
         log.works.append(self)
 
     def fate(self, item: Any) -> Fate:
-        """Draw what an item will do: the same whenever it is asked."""
+        """Return what an item will do; always the same for the same item."""
         log = self.log
         dice = Random(f"{log.seed}/{log.number}/{self._stage}/{item}")
         naps = tuple(dice.choice(log.paces) for _ in range(dice.choice([1, 1, 2])))
@@ -139,13 +139,13 @@ class Work:
         )
 
     def predict(self, item: Any) -> Any:
-        """Return what `shown` gives of an item's result; an item that fails has one where errors are results."""
+        """Return the expected result of an item in the form of `shown`, which is `ERROR` if it fails."""
         fate = self.fate(item)
         survives = fate.suppresses and not fate.cleanup_fails if fate.cancels_itself else not fate.fails
         return shown(self.answer(item)) if survives else ERROR
 
     async def __call__(self, item: Any = 0) -> Any:
-        """Be the function: do what was drawn for this item."""
+        """Do what is planned for this item."""
         item = shown(item)
         log, fate = self.log, self.fate(item)
         if MARK.get() is not None:
@@ -196,12 +196,12 @@ def current() -> asyncio.Task[Any]:
     """Return the running task."""
     task = asyncio.current_task()
     if task is None:
-        raise Violation("no task is running")
+        raise Violation("an item must run in a task, but no task is running")
     return task
 
 
 class Source:
-    """Items 0, 1, 2 … in the shape that the run has drawn; may fail, and notes whether it is open."""
+    """A source of items 0, 1, 2 … of a random kind. It may fail, and records whether it is open."""
 
     def __init__(self, log: Log, count: int) -> None:
         self._log = log
@@ -210,7 +210,7 @@ class Source:
         self._naps = log.chance(0.3)
 
     def made(self) -> Any:
-        """Make the source."""
+        """Return the source as a list, a generator, an async generator, an async iterator or an awaitable."""
         shapes: list[Callable[[], Any]] = [
             self.generator,
             self.async_generator,
@@ -223,14 +223,14 @@ class Source:
         return self._log.random.choice(shapes)()
 
     def item(self, index: int) -> Result | None:
-        """Give an item, or nothing after the last one."""
+        """Return an item, or ``None`` after the last one."""
         if index == self._fails_at:
             self._log.source_error = self._log.planned("the source")
             raise self._log.source_error
         return Result(index) if index < self._count else None
 
     def generator(self) -> Generator[Result]:
-        """Be one of the shapes."""
+        """Return the items as a generator."""
         index = 0
         self._log.open_sources += 1
         try:
@@ -241,7 +241,7 @@ class Source:
             self._log.open_sources -= 1
 
     async def async_generator(self) -> AsyncGenerator[Result]:
-        """Be one that takes its time, and whose cleanup does."""
+        """Return the items as an async generator that may wait between items and in its cleanup."""
         index = 0
         self._log.open_sources += 1
         try:
@@ -258,13 +258,13 @@ class Source:
                 self._log.open_sources -= 1
 
     async def awaited(self) -> Iterator[Result]:
-        """Be an awaitable of one."""
+        """Return a generator when awaited."""
         await asyncio.sleep(0)
         return self.generator()
 
 
 class Plain(AsyncIterator[Result]):
-    """An async iterator without ``aclose``, which must not be asked again after its end, nor by two at once."""
+    """An async iterator without ``aclose`` that fails if it is asked after its end or for two items at once."""
 
     def __init__(self, source: Source) -> None:
         self._source: Source | None = source
@@ -274,7 +274,7 @@ class Plain(AsyncIterator[Result]):
     async def __anext__(self) -> Result:
         source = self._source
         if source is None or self._asked:
-            raise Violation("a source was asked after its end, or by two at once")
+            raise Violation("a source was asked for an item after its end, or for two items at once")
         self._asked, self._source, self._index = True, None, self._index + 1
         item = source.item(self._index)
         if self._index % 3 == 0:
