@@ -25,6 +25,7 @@ import paco
 from paco._cli import main, writer
 from paco._cli import run as _run
 from paco._cli.stop import Interrupts
+from paco._records.values import decode
 
 pytestmark = [pytest.mark.realtime, pytest.mark.usefixtures("folder")]
 
@@ -133,6 +134,18 @@ def test_each_item_has_a_record_on_stdout_and_the_summary_goes_to_stderr(capfd):
     assert list(records(out)[0]) == fields
     assert err.startswith("done in 0.")
     assert "3 items   3 ok   0 failed" in err
+
+
+def test_a_number_of_any_size_goes_through_as_it_is(folder, capfd):
+    items = [1 - 10**19, [1.0, {"n": -(2**63) - 1}], {str(-(2**70)): [10**30]}]
+    (folder / "items.jsonl").write_text("\n".join(map(json.dumps, items)))
+    assert paco_map("jobs:echo", "items.jsonl", "-o", "out.jsonl") == 0
+    lines = (folder / "out.jsonl").read_bytes().splitlines()
+    found = sorted(map(decode, lines), key=lambda record: record["id"])
+    assert repr([(record["input"], record["result"]) for record in found]) == repr([(item, item) for item in items])
+    assert found == sorted(map(json.loads, lines), key=lambda record: record["id"])
+    assert paco_map("jobs:echo", "items.jsonl", "-o", "out.jsonl", "--resume") == 0
+    assert "3 skipped" in told(capfd)
 
 
 def test_records_are_appended_to_a_file_that_only_its_owner_reads(folder, capfd):

@@ -180,6 +180,10 @@ class Point:
         (None, None),
         ("é\ud800", "é\ud800"),
         (2**80, 2**80),
+        (-(2**63) - 1, -(2**63) - 1),
+        ([{"n": (1 - 10**19,)}, 1.0], [{"n": [1 - 10**19]}, 1.0]),
+        ({-(2**63) - 1: [2**64]}, {"-9223372036854775809": [2**64]}),
+        ("\ud83d\ude00 \\ud83d", "\U0001f600 \\ud83d"),
     ],
 )
 async def test_a_result_is_what_json_makes_of_it_in_the_first_run_too(path, value, read):
@@ -353,6 +357,14 @@ async def test_encode_and_decode_carry_what_json_cannot(path):
         assert await stream == [1 + 1j, 2 + 1j]
     assert fn.started == [1, 2]
     assert results(path) == {1: [1.0, 1.0], 2: [2.0, 1.0]}
+
+
+async def test_an_item_that_json_cannot_hold_can_be_known_by_something_else(path):
+    fn = Probe(lambda item: item["id"], takes=1)
+    items = [{"id": 1, "size": 10**5000}, {"id": 2, "size": object()}]
+    for _ in range(2):
+        assert await paco.map(fn, items).journal(path, key="id") == [1, 2]
+    assert fn.started == items
 
 
 @pytest.mark.parametrize("part", ["encode", "decode"])

@@ -31,8 +31,10 @@ from paco._view.console import message
 
 MAKER = Maker("fetch", "00")
 
+#: Integers on both sides of what 64 bits hold.
+BEYOND = st.integers(-(10**20), -(2**62)) | st.integers(2**63, 2**65)
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
+    st.none() | st.booleans() | st.integers() | BEYOND | st.floats() | st.text(st.characters()),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters()) | st.integers(), inner),
     max_leaves=8,
 )
@@ -78,6 +80,36 @@ class Row(tuple):
     __slots__ = ()
 
 
+class Latest(dict):
+    """The last of several values, as the web frameworks have it: what it holds is not what it gives."""
+
+    def items(self):
+        return [(key, values[-1]) for key, values in super().items()]
+
+
+class Lazy(list):
+    """A list that is filled when it is read."""
+
+    def __iter__(self):
+        return iter(range(2))
+
+
+class Tenant(int):
+    """A number that looks like something else."""
+
+    def __repr__(self):
+        return f"tenant {int(self)}"
+
+
+class Name(str):
+    """Text that looks like something else."""
+
+    __slots__ = ()
+
+    def __str__(self):
+        return f"name {self!r}"
+
+
 @dataclasses.dataclass
 class Page:
     _hidden: int
@@ -95,6 +127,11 @@ class Page:
         ),
         ([Number(1.5), Row((1, 2)), Span(1, None, 0.5, 2, "w")], [1.5, [1, 2], [1, None, 0.5, 2, "w"]]),
         ({1: 2**70, None: -(2**64), 2.5: True}, {"1": 2**70, "null": -(2**64), "2.5": True}),
+        (-(2**63) - 1, -(2**63) - 1),
+        ([1 - 10**19, {"n": {"m": (-(2**63) - 2,)}}], [1 - 10**19, {"n": {"m": [-(2**63) - 2]}}]),
+        ({-(2**63) - 1: [], 2**64: {}}, {"-9223372036854775809": [], "18446744073709551616": {}}),
+        ([Latest({"a": [1, 2]}), Lazy()], [{"a": 2}, [0, 1]]),
+        ({"n": Tenant(2**70), "name": Name("x")}, {"n": 2**70, "name": "x"}),
         (uuid.UUID(int=5), "00000000-0000-0000-0000-000000000005"),
         ("\ud800 \x9b é", "\ud800 \x9b é"),
         (1e300, 1e300),
@@ -118,6 +155,13 @@ def test_what_is_not_json_is_a_value_error(text):
 def test_without_orjson_there_is_no_fast_lane(monkeypatch):
     monkeypatch.setitem(sys.modules, "orjson", None)
     assert values._fast() is None
+
+
+@pytest.mark.usefixtures("lane")
+@pytest.mark.parametrize("value", [10**5000, [{"n": -(10**5000)}], {10**5000: 1}], ids=["plain", "nested", "a key"])
+def test_a_number_of_more_digits_than_python_reads_cannot_be_held(value):
+    with pytest.raises(NotJSONError, match=r"4300 digits"):
+        encode(value)
 
 
 @pytest.mark.usefixtures("lane")

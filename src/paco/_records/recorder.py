@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
 #: Types whose values come back from JSON as they were. (A float may be NaN, which comes back as None.)
 _SAME: Final = frozenset({str, int, bool, type(None)})
+#: How a lone surrogate begins in JSON: two of them come back as one character.
+_SURROGATE: Final = "\\ud"
 
 
 #: How the record of an item begins, or the one that it has.
@@ -221,7 +223,8 @@ class Recorder:
         if self._settings.encode is not None:
             value = self._settings.encode(value)
         text = encode(value)
-        return success(text), self._decoded(value if type(value) in _SAME else decode(text.encode()))
+        same = type(value) in _SAME and _SURROGATE not in text
+        return success(text), self._decoded(value if same else decode(text.encode()))
 
     def _decoded(self, value: Any) -> Any:
         return value if self._settings.decode is None else self._settings.decode(value)
