@@ -283,7 +283,7 @@ async def test_a_name_given_to_the_task_does_not_reach_the_next_item():
         await asyncio.sleep(0)
 
     await paco.map(rename, range(4), limit=1)
-    assert names == ["paco.map"] * 4
+    assert names == [f"paco.map rename worker {number}" for number in range(1, 5)]
 
 
 async def test_an_item_that_cancels_its_own_task_and_returns_does_not_touch_the_next_one():

@@ -90,6 +90,13 @@ def called(coro: object) -> str:
     return getattr(innermost(coro), "__name__", None) or shorten(coro)
 
 
+def title(fn: object) -> str:
+    """Return a short name: a `functools.partial` is called like its function, another object like its type."""
+    fn = innermost(fn)
+    name = getattr(fn, "__name__", None)
+    return name if isinstance(name, str) else type(fn).__name__
+
+
 def awaitable(name: str, coro: object, result: Awaitable[T]) -> Awaitable[T]:
     """Demand that what ``coro`` returned can be awaited; a plain function gets the message that shows the mends."""
     if inspect.isawaitable(result):

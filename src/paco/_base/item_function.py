@@ -6,6 +6,8 @@ import functools
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
+from paco._base import check
+
 ItemFunction = Callable[[Any], Awaitable[Any]]
 
 
@@ -33,4 +35,5 @@ def named_as(coro: Any, fn: ItemFunction) -> ItemFunction:
     if hasattr(coro, "__qualname__"):
         return functools.update_wrapper(fn, coro)
     vars(fn)["__wrapped__"] = coro  # whoever looks for the user's function finds it, under whatever name
+    fn.__name__ = check.title(coro)
     return fn

@@ -140,6 +140,7 @@ class _Run:
             self._tally,
             self._progress,
             self._item_failed,
+            title=options.target.rpartition(":")[2],
             made_by=self._job.made_by,
             values=options.values,
             retried=options.retries > 0,

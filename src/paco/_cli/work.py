@@ -37,6 +37,7 @@ class Work:
         tally: What is counted.
         progress: What is shown.
         failed: Called after each failure.
+        title: What the function is called.
         made_by: The part of a record that tells what has made it.
         values: Whether a line is the result alone.
         retried: Whether the function makes several attempts.
@@ -50,10 +51,12 @@ class Work:
         progress: Progress,
         failed: Callable[[], None],
         *,
+        title: str,
         made_by: str,
         values: bool,
         retried: bool,
     ) -> None:
+        self.__name__ = title  # by which the tasks are named that run it
         self._function = place.function
         self._last = place.last
         self._retried = retried

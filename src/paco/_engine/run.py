@@ -18,11 +18,11 @@ from operator import length_hint
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
-from paco._base.check import shorten
+from paco._base.check import shorten, title
 from paco._base.clock import own_clock
 from paco._base.errors import as_item_error, not_awaitable, trim
 from paco._engine.outcomes import settled
-from paco._engine.source import Reader, Upstream, close
+from paco._engine.source import Calls, Reader, Upstream, close
 from paco._engine.time_slice import SLICE, Turn, give_way, turn_of
 from paco._engine.workers import Crew
 
@@ -96,6 +96,8 @@ class Run(Crew):
         offset: int,
     ) -> None:
         super().__init__(name, limit or sys.maxsize, timeout)
+        if not isinstance(source, Calls):
+            self._title += f" {title(fn)}"
         self._fn: Any = fn
         self._source: Any = source
         self._items: Any = None
@@ -128,7 +130,7 @@ class Run(Crew):
         self._batches = self._in_batches and not own_clock(self._loop)  # there, order must not depend on real time
         if read:
             self._items = self._reader = Reader(source, self, self._loop)
-            self.start_task(self._reader.read(), self._base.copy())
+            self.start_task(self._reader.read(), self._base.copy(), f"{self._title} reader")
         self._spawn()
         self._grow_soon()
 
@@ -144,7 +146,7 @@ class Run(Crew):
 
     async def _work(self, context: contextvars.Context) -> None:  # noqa: C901 - a call costs for each item
         """Run items until there are no more: the hot path. See the module's docstring before you change it."""
-        task = cast("asyncio.Task[None]", asyncio.current_task(self._loop))
+        task: Any = asyncio.current_task(self._loop)
         cancelling, get_name, name = task.cancelling, task.get_name, task.get_name()
         fn, items, store, base = self._fn, self._items, self._sink.store, self._base
         turn = 0

@@ -55,7 +55,12 @@ class _Watched(_Base):
         self._waits = [0.0] * len(events.WAITING)
         fed = isinstance(source, Upstream)
         self._view = events.Run(
-            name, "" if isinstance(source, Calls) else _called(fn), self._shown(), length(source), self._waits, fed=fed
+            name,
+            "" if isinstance(source, Calls) else check.title(fn),
+            self._shown(),
+            length(source),
+            self._waits,
+            fed=fed,
         )
         self._ears = events.ears()
         self._on_start = self._hearing(events.ItemStarted)
@@ -117,6 +122,7 @@ class _Watched(_Base):
             ends(begun, item)
             return result
 
+        watched.__name__ = check.title(fn)
         watched.__qualname__ = getattr(fn, "__qualname__", None) or check.shorten(fn)  # it is named in messages
         return watched
 
@@ -243,11 +249,6 @@ class WatchedPaced(_Watched, Paced):
 def _is_next(stream: InOrder, index: int) -> bool:
     """Say whether the consumer can have the result of an item that is just ending, which is not stored yet."""
     return index >= 0 and (isinstance(stream, AsCompleted) or index == stream.taken)
-
-
-def _called(fn: Any) -> str:
-    fn = check.innermost(fn)
-    return getattr(fn, "__name__", None) or type(fn).__name__
 
 
 def length(source: Any) -> int | None:

@@ -34,6 +34,8 @@ class Crew(Nursery):
         "_limit",
         "_resting",
         "_returning",
+        "_role",
+        "_spawned",
         "_workers",
         "exhausted",
     )
@@ -43,6 +45,8 @@ class Crew(Nursery):
         self._limit = limit
         self._attention = -1  # when as many items have been started, a worker asks before it takes another
         self._workers: set[asyncio.Task[None]] = set()  # the tasks that have a slot
+        self._role = "worker"  # what they are called
+        self._spawned = 0  # how many there have been
         self._idle = 0  # those of them that are not in an item
         self._resting: int = 0  # the tasks that have given their slot away for a while
         self._returning: deque[tuple[asyncio.Task[None], asyncio.Future[None]]] = deque()  # those that want one again
@@ -61,7 +65,8 @@ class Crew(Nursery):
 
     def _spawn(self) -> None:
         context = self._base.copy()
-        self._workers.add(self.start_task(self._work(context), context))
+        self._spawned = number = self._spawned + 1
+        self._workers.add(self.start_task(self._work(context), context, f"{self._title} {self._role} {number}"))
 
     def _grow_soon(self) -> None:
         if not (self._growing or self.exhausted or self._ending) and len(self._workers) < self._limit:

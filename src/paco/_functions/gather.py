@@ -217,10 +217,10 @@ def race(
         source = futures.calls("race", (iterable,), "iterable")
         _at_least("race", source, 1)
 
-    async def run(one: Any) -> Any:
+    async def contender(one: Any) -> Any:
         return await futures.call("race", one, *args, **kw)
 
-    return Answer("race", _first(Plan("race", run, source, timeout=timeout, ordered=False)), source)
+    return Answer("race", _first(Plan("race", contender, source, timeout=timeout, ordered=False)), source)
 
 
 async def _first(plan: Plan) -> Any:

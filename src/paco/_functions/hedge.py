@@ -62,6 +62,7 @@ def hedge(fn: Callable[..., Awaitable[Any]], delay: float, extra: int = 1) -> Ca
     check.function("hedge", fn, "fn")
     check.seconds("hedge", "delay", delay, optional=False)
     check.integer("hedge", "extra", extra, 1)
+    title = check.title(fn)
 
     async def wrapper(*args: Any, **kw: Any) -> Any:
         made = 0
@@ -78,6 +79,7 @@ def hedge(fn: Callable[..., Awaitable[Any]], delay: float, extra: int = 1) -> Ca
         async def attempt(_: None) -> tuple[Any]:
             return (await check.awaitable("hedge", fn, fn(*args, **kw)),)  # as an error could be a result, too
 
+        attempt.__name__ = title
         plan = Plan("hedge", attempt, due(), catch=True, ordered=False)
         return await _first_to_succeed(plan, lambda: made)
 

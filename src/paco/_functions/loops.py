@@ -197,7 +197,7 @@ def interval(
             fn = check.called(coro)
             message = f"paco.interval: no event loop is running to start a task in; call {fn} in an `async def`"
             raise RuntimeError(message) from None
-        return background(_tick(pause, count, coro, *args, **kw), f"paco.interval {check.called(coro)}")
+        return background(_tick(pause, count, coro, *args, **kw), f"paco.interval {check.title(coro)}")
 
     return keep(start, coro)
 

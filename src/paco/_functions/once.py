@@ -26,11 +26,12 @@ class SharedCall(Generic[T]):
 
     Args:
         name: The operation, for messages: ``once``.
+        title: What is called, for the name of the task.
         awaitable: What to await.
         void: Called when the call has ended with neither a result nor an error that counts.
     """
 
-    def __init__(self, name: str, awaitable: Awaitable[T], void: Callable[[], None]) -> None:
+    def __init__(self, name: str, title: str, awaitable: Awaitable[T], void: Callable[[], None]) -> None:
         self._name = name
         self._void = void
         self._waiting = 0
@@ -39,7 +40,7 @@ class SharedCall(Generic[T]):
         self._value: T | None = None
         self._error: BaseException | None = None
         self._traceback: TracebackType | None = None
-        self._task: asyncio.Task[T] | None = background(_await(awaitable), f"paco.{name}")
+        self._task: asyncio.Task[T] | None = background(_await(awaitable), f"paco.{name} {title}")
         # The first callback of the task: it has run when those who wait are woken.
         self._task.add_done_callback(self._settle)
 
@@ -150,7 +151,7 @@ class Calls(Generic[P, T]):
             if self.left or last is None or last.is_lost():
                 # Called before it is counted: wrong arguments are the mistake of this caller alone.
                 awaitable = check.awaitable(self._name, self._coro, self._coro(*args, **kw))
-                last = self._last = SharedCall(self._name, awaitable, self._give_back)
+                last = self._last = SharedCall(self._name, check.title(self._coro), awaitable, self._give_back)
                 self.left = 0
             if await last.join():
                 return last.result()

@@ -113,6 +113,7 @@ class Recorder:
         self._slots = Slots()
         self._retries = Retries()
         self._items = 0
+        self.role = "journal"
         #: Hears that all other tasks of the run have ended.
         self.alone: Callable[[], None] = self._keeper.alone
 

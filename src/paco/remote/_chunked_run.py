@@ -71,6 +71,7 @@ class RemoteRun(Run):
         **options: Any,
     ) -> None:
         super().__init__(name, fn, source, sink, limit=1, catch=catch, **options)
+        self._role = "sender"
         self._engine = engine
         self._job = Job(name, b"", limit or lead, lead, catch=catch, watched=False)
         self._dispatcher: Dispatcher | None = None

@@ -14,7 +14,7 @@ import threading
 from collections import OrderedDict, defaultdict
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from paco._base.worker_info import Slots
 from paco.remote import _pickles
@@ -141,7 +141,11 @@ class Host:
 
     def start(self, order: bytes, function: bytes, items: bytes) -> Future[bytes]:
         """Start a chunk, from any thread."""
-        return asyncio.run_coroutine_threadsafe(self.bench.work(order, function, items), self._loop)
+        return asyncio.run_coroutine_threadsafe(self._work(order, function, items), self._loop)
+
+    async def _work(self, *chunk: bytes) -> bytes:
+        cast("asyncio.Task[bytes]", asyncio.current_task()).set_name("paco chunk")
+        return await self.bench.work(*chunk)
 
     def cancel(self, run: str) -> None:
         """Cancel what runs of a run, from any thread."""

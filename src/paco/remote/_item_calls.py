@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from paco import events
+from paco._base import check
 from paco._base.errors import trim
 from paco._base.item_function import instead_of
 from paco._engine.nursery import background
@@ -60,6 +61,7 @@ class Calls:
         self._engine = engine
         number = limit if isinstance(limit, int) and lead else None
         self._job = Job(name, b"", number or most, most, catch=True, watched=watched, paced=number is None)
+        self.role = "sender"
         #: Those who have had items, by their names.
         self.workers: dict[str, Worker] = {}
         #: Of the call that has just come back, until something is awaited: where and when its item ran.
@@ -204,7 +206,7 @@ class Calling(Calls):
         self._error: BaseException | None = None
 
     async def __aenter__(self) -> Self:
-        self._task = background(self.keep(), "paco.remote")
+        self._task = background(self.keep(), f"paco.{self._job.name} {check.title(self._fn)} {self.role}")
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
