@@ -56,6 +56,12 @@ def folder(request, tmp_path, monkeypatch):
             del sys.modules[name]
 
 
+@pytest.fixture
+def virtual_time(monkeypatch):
+    """Have the command run on virtual time: it stands still while this process waits for a processor."""
+    monkeypatch.setattr("paco._cli._map._loop_factory", lambda: testing.VirtualLoop)
+
+
 def pytest_terminal_summary(terminalreporter):
     """Print the cancellation points of passed tests. Reports carry the counts between processes of pytest-xdist."""
     reports = terminalreporter.stats.get("passed", [])

@@ -7,16 +7,16 @@ import contextlib
 import json
 import os
 import threading
-import time
 from contextlib import aclosing
 
 import pytest
 
-from paco._cli import chunks as _chunks
-from paco._cli.chunks import Splitter, read_live
-from paco._cli.errors import CommandError
-from paco._cli.inputs import Count, Input, Reader, find_inputs
-from paco._cli.stop import Stop
+from paco._cli import _chunks
+from paco._cli._chunks import Splitter, read_live
+from paco._cli._errors import CommandError
+from paco._cli._inputs import Count, Input, Reader, find_inputs
+from paco._cli._stop import Stop
+from tests.patience import until
 
 pytestmark = pytest.mark.realtime
 
@@ -40,8 +40,7 @@ def short_lines(monkeypatch):
 def join_readers():
     for thread in threading.enumerate():
         if thread.name == "paco-reader":
-            thread.join(10)
-            assert not thread.is_alive()
+            thread.join()
 
 
 def written(folder, data, name="items.txt"):
@@ -60,8 +59,7 @@ async def values(reader):
 
 
 async def counted(reader):
-    while reader._count.total is None:
-        await asyncio.to_thread(time.sleep, 0.001)
+    await until(lambda: reader._count.total is not None)
     return reader.total()
 
 

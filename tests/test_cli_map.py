@@ -11,6 +11,7 @@ import io
 import json
 import os
 import pty
+import re
 import runpy
 import signal
 import sys
@@ -132,7 +133,7 @@ def test_each_item_has_a_record_on_stdout_and_the_summary_goes_to_stderr(capfd):
     ]
     fields = ["id", "key", "input", "ok", "result", "attempts", "slot", "start", "ms", "function", "source"]
     assert list(records(out)[0]) == fields
-    assert err.startswith("done in 0.")
+    assert re.match(r"done in [\d.]+s ", err)
     assert "3 items   3 ok   0 failed" in err
 
 
@@ -225,7 +226,7 @@ def test_progress_off_says_nothing(capfd):
 
 def test_ctrl_c_lets_the_running_items_end(folder, capfd):
     (folder / "many.txt").write_text("".join(f"{number}\n" for number in range(100)))
-    assert paco_map("jobs:interrupt", "many.txt", "--limit", 2) == 130
+    assert paco_map("jobs:interrupt", "many.txt", "--limit", 2, "--total", 100) == 130  # it may not be counted yet
     out, err = capfd.readouterr()
     assert 3 <= len(records(out)) <= 6
     assert all(record["ok"] for record in records(out))
@@ -427,7 +428,7 @@ def test_a_line_is_repainted_where_it_is_in_nobodys_way(monkeypatch, folder, wor
     with os.fdopen(slave, "w", closefd=False) as terminal:
         monkeypatch.setattr(sys, "stderr", terminal)
         monkeypatch.setattr(sys, "stdout", terminal)
-        assert paco_map("slow:f", "three.txt", *words) == 0
+        assert paco_map("slow:f", "three.txt", "--total", 3, *words) == 0  # they may not be counted yet
     os.close(slave)
     shown = ""
     with (

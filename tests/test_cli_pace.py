@@ -105,6 +105,7 @@ def items(folder, count):
 
 
 @pytest.mark.realtime
+@pytest.mark.usefixtures("virtual_time")
 def test_a_limit_that_is_found_stays_near_what_is_not_refused(folder, capfd):
     items(folder, 1000)
     assert run("jobs:crowded", "items.txt", "-o", "out.jsonl", "--retries", "20", "--progress", "json") == 0

@@ -278,7 +278,7 @@ def test_hostile_input_is_told_and_does_not_disturb_a_terminal(start, folder):
 
 def test_on_a_terminal_one_line_is_repainted_and_failures_stay_above_it(start, folder):
     master, slave = pty.openpty()
-    words = ("map", "jobs:released", items(folder, "0", "1", "2"), "-l", 1, "-o", "out.jsonl")
+    words = ("map", "jobs:released", items(folder, "0", "1", "2"), "-l", 1, "-o", "out.jsonl", "--total", 3)
     process = start(*words, stderr=slave, environ={"TERM": "xterm", "NO_COLOR": "1", "CI": ""})
     os.close(slave)
     with os.fdopen(master, encoding="utf-8", newline="") as screen:
@@ -311,7 +311,7 @@ def test_ctrl_c_in_the_middle_of_http_requests_leaves_whole_records(start, folde
     pytest.importorskip("aiohttp")
     (folder / "urls.txt").write_text("".join(f"/item/{number}\n" for number in range(100_000)))
     words = ("map", f"{EXAMPLES / 'fetch.py'}:fetch", "urls.txt", "--limit", 50, "--output", "out.jsonl")
-    process = start(*words, options=())
+    process = start(*words, "--total", 100_000, options=())  # they may not be counted yet
     wait_until(lambda: (folder / "out.jsonl").exists() and (folder / "out.jsonl").stat().st_size > 10_000)
     process.send_signal(signal.SIGINT)
     err = process.communicate()[1]

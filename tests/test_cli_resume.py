@@ -22,7 +22,7 @@ from paco.journal import JournalError
 pytestmark = [pytest.mark.realtime, pytest.mark.usefixtures("folder")]
 
 JOBS = """
-import pathlib
+import asyncio, pathlib
 
 async def work(item):
     with pathlib.Path("calls.txt").open("a") as calls:
@@ -49,8 +49,10 @@ async def flaky(item):
     return flaky_calls[item]
 
 async def slow(item):
-    import asyncio
     await asyncio.sleep(3600)
+
+async def begins(item):
+    return asyncio.get_running_loop().time()
 
 number = 7
 """
@@ -376,12 +378,13 @@ def test_each_attempt_has_its_time(run, folder, retries):
 
 
 @pytest.mark.parametrize("limit", [0, 32])
+@pytest.mark.usefixtures("virtual_time")
 def test_a_rate_is_kept(run, folder, limit):
     items(folder, *range(6))
-    code, out, _ = run("jobs:work", "items.txt", "--rate", "100/s", "--limit", limit)
+    code, out, _ = run("jobs:begins", "items.txt", "--rate", "100/s", "--limit", limit)
     assert code == 0
-    starts = sorted(float(json.loads(line)["start"][17:-1]) for line in out.splitlines())
-    assert (starts[-1] - starts[0]) % 60 >= 0.045
+    starts = [json.loads(line)["result"] for line in out.splitlines()]
+    assert starts == pytest.approx([0, 0.01, 0.02, 0.03, 0.04, 0.05])
 
 
 @pytest.mark.parametrize(("rate", "count", "burst"), [("50/s", 50, 1), ("1000/s", 996, 5), ("60/m", 60, 1)])
