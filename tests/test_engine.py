@@ -540,22 +540,15 @@ async def test_an_error_in_closing_the_source_does_not_hide_the_first_one():
 @pytest.mark.realtime
 @pytest.mark.slow
 async def test_a_timer_beside_items_that_never_suspend_is_not_late():
-    async def lateness(timer_of):
-        worst, start = 0.0, time.perf_counter()
-        while not timer_of.done():
-            await asyncio.sleep(0.001)
-            start, before = time.perf_counter(), start
-            worst = max(worst, start - before - 0.001)
-        return worst
-
-    async def beside_items():
-        items = asyncio.gather(*(paco.each(same, range(50_000), limit=100) for _ in range(4)))
-        worst = await lateness(items)
-        await items
-        return worst
-
-    # The machine may be busy with something else in any one of them.
-    assert min([await beside_items() for _ in range(3)]) < 0.05
+    """By CPU time of this thread, which a busy machine does not stretch."""
+    items = asyncio.gather(*(paco.each(same, range(50_000), limit=100) for _ in range(4)))
+    worst, last = 0.0, time.thread_time()
+    while not items.done():
+        await asyncio.sleep(0.001)
+        now = time.thread_time()
+        worst, last = max(worst, now - last), now
+    await items
+    assert worst < 0.03
 
 
 async def test_runs_that_share_a_loop_all_get_on():

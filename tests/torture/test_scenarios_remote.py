@@ -15,6 +15,7 @@ import warnings
 import pytest
 
 from paco.remote import Workers
+from tests.patience import PATIENCE
 from tests.torture.kit import Lane, NotThere, lane, scenarios
 from tests.torture.remote import APART, IN_CHUNKS, ONE_BY_ONE, copy_nothing, remote
 
@@ -84,12 +85,14 @@ def processes():
 def cluster():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        distributed = pytest.importorskip("distributed")
+        import dask
+        from distributed import Client, LocalCluster
 
         quiet = {"dashboard_address": None, "silence_logs": 50}
         with (
-            distributed.LocalCluster(2, threads_per_worker=1, host="127.0.0.1", **quiet) as cluster,
-            distributed.Client(cluster, set_as_default=False) as client,
+            dask.config.set({"distributed.comm.timeouts.connect": f"{PATIENCE}s"}),
+            LocalCluster(2, threads_per_worker=1, host="127.0.0.1", **quiet) as cluster,
+            Client(cluster, set_as_default=False) as client,
         ):
             yield remote("Dask", lambda stream: stream.on(client))
 

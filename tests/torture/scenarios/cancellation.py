@@ -18,6 +18,7 @@ from tests.torture.tools import (
     turns,
     unit,
     until,
+    virtual,
 )
 
 AREA = Area("cancelling")
@@ -285,11 +286,11 @@ async def a_stream_that_is_cancelled_in_the_body_of_its_loop_is_joined(library):
     async def consume():
         async with library.stream(work.run, list(range(9)), 3) as items:
             async for _ in items:
-                await nap(10_000)
+                await nap(10**6)
 
     start = clock()
     async with ending(asyncio.ensure_future(consume())) as task:
         await nap(5)
     work.settled()
     assert task.cancelled()
-    assert clock() < start + 5000
+    assert clock() < start + 5000 or not virtual()
