@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import threading
 
 import pytest
 
@@ -126,6 +127,30 @@ def test_prints_of_the_target_go_to_stderr_whole_lines_above_the_repainted_one(m
     shown = screen.getvalue().replace("\r\x1b[K", "|").replace("\n50%", "")
     assert shown == "|50%|from print|an error|no line end"
     assert sys.stderr is screen
+
+
+class Slow(str):
+    """A text in the middle of whose printing another thread prints."""
+
+    __slots__ = ("thread",)
+
+    def __radd__(self, before):
+        self.thread = threading.Thread(target=sys.stdout.write, args=["of a thread"])
+        self.thread.start()
+        self.thread.join(0.05)
+        return before + str(self)
+
+
+@pytest.mark.realtime
+def test_nothing_is_lost_that_threads_print_at_once(monkeypatch):
+    screen = Screen()
+    monkeypatch.setattr(sys, "stderr", screen)
+    with Console(screen, {}).guarding():
+        sys.stdout.write("from ")
+        text = Slow("print\n")
+        sys.stdout.write(text)
+        text.thread.join()
+    assert screen.getvalue() == "from print\nof a thread\n"
 
 
 def test_prints_of_the_target_go_to_a_plain_stderr_as_they_are(monkeypatch):

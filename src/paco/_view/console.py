@@ -62,7 +62,7 @@ class Console:
         self._stream = stream
         self._line = ""
         # Reentrant: the handler of a third Ctrl-C may speak while the main thread is inside say().
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         terminal = stream is not None and stream.isatty()
         able = terminal and environ.get("TERM") != "dumb" and not environ.get("CI")
         self.live = able if live is None else live
@@ -84,12 +84,12 @@ class Console:
 
     def say(self, text: str) -> None:
         """Write whole lines that stay, above the repainted one."""
-        with self._lock:
+        with self.lock:
             self._write(f"{self._erased()}{text}\n{self._line}" if self._line else f"{text}\n")
 
     def paint(self, line: str) -> None:
         """Show ``line``, or several, in the place of what was shown before; an empty one clears it."""
-        with self._lock:
+        with self.lock:
             if line or self._line:
                 self._write(self._erased() + line)
             self._line = line
@@ -133,9 +133,10 @@ class _Aside(io.TextIOBase):
         self._rest = ""
 
     def write(self, text: str, /) -> int:
-        *lines, self._rest = (self._rest + text).split("\n")
-        if lines:
-            self._console.say("\n".join(lines))
+        with self._console.lock:  # threads print too
+            *lines, self._rest = (self._rest + text).split("\n")
+            if lines:
+                self._console.say("\n".join(lines))
         return len(text)
 
     def finish(self) -> None:
