@@ -13,7 +13,8 @@ from multiprocessing.connection import Connection
 
 import pytest
 
-from paco._base.deadline import remaining
+from paco._base import system
+from paco._base.deadline import deadline, remaining
 from paco._engine.workers import back_off
 from paco.remote import _engines, _host, _pickles, _worker, _workers
 from paco.remote._host import Bench, Host, digest
@@ -344,6 +345,20 @@ def test_a_host_ends_with_all_that_runs_in_it():
 def test_what_runs_of_a_run_in_this_process_can_be_ended_from_another_loop():
     asyncio.run(_host.end("a run that was never here"))
     assert "a run that was never here" in _host.host().bench._cancelled
+
+
+async def time_left(number):
+    return remaining()
+
+
+@pytest.mark.realtime
+def test_items_of_a_host_do_not_see_the_context_of_the_thread_that_sends_them():
+    """Which is that of some run: without a GIL, a thread inherits the context that it is started in."""
+    with deadline(5):
+        host = Host()
+        report = Report.load(host.start(*chunk(time_left, [1])).result(10))
+    host.close()
+    assert _pickles.loads(report.values) == {0: INFINITE}
 
 
 @pytest.mark.realtime

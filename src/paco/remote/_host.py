@@ -12,6 +12,8 @@ import os
 import platform
 import threading
 from collections import OrderedDict, defaultdict
+from contextvars import Context
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -125,7 +127,9 @@ class Host:
         self.process = os.getpid()
         self.bench = Bench()
         started = threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(started, new_loop), name="paco-worker", daemon=True)
+        # In contexts of their own: without a GIL, a thread inherits that of whoever starts it, here a run of the past.
+        run = partial(Context().run, self._run, started, new_loop)
+        self._thread = threading.Thread(target=run, name="paco-worker", daemon=True)
         self._thread.start()
         started.wait()
 
@@ -141,7 +145,8 @@ class Host:
 
     def start(self, order: bytes, function: bytes, items: bytes) -> Future[bytes]:
         """Start a chunk, from any thread."""
-        return asyncio.run_coroutine_threadsafe(self._work(order, function, items), self._loop)
+        work = self._work(order, function, items)
+        return Context().run(asyncio.run_coroutine_threadsafe, work, self._loop)
 
     async def _work(self, *chunk: bytes) -> bytes:
         cast("asyncio.Task[bytes]", asyncio.current_task()).set_name("paco chunk")
