@@ -93,16 +93,44 @@ async def test_items_wait_for_a_slow_reader(pipe, monkeypatch):
     await writer.aclose()
 
 
-async def test_room_that_came_meanwhile_is_seen(file):
+class Unseen(list):
+    """A list that looks empty to other threads: without a GIL, they may not see yet what has just been put there."""
+
+    def __init__(self):
+        super().__init__()
+        self.thread = threading.get_ident()
+
+    def __bool__(self):
+        return threading.get_ident() == self.thread and len(self) > 0
+
+
+async def test_items_that_wait_are_woken_though_the_thread_has_not_seen_them(file, monkeypatch):
+    monkeypatch.setattr(_writer, "_FULL_BYTES", 10)
     writer = Writer(file, pytest.fail)
-
-    class Waiting(list):
-        def append(self, future):
-            super().append(future)
-            writer._added = writer._written
-
-    writer._added, writer._waiting = writer._written + _writer._FULL_BYTES + 1, Waiting()
+    writer._waiting = Unseen()
+    writer.add(b"x" * 20)
     await writer.room()
+    await writer.aclose()
+
+
+async def test_a_line_is_written_soon_though_the_loop_has_not_seen_that_the_thread_waits(file, path, monkeypatch):
+    writer = Writer(file, pytest.fail)
+    write = os.write
+
+    def late(to, data):
+        if data == b"1\n":
+            writer._rung = True  # which it is no more, but the loop sees that only later
+            loop.call_soon_threadsafe(writer.add, b"2\n")
+            while len(writer._lines) == 0:
+                time.sleep(0.001)
+            writer._rung = False
+        return write(to, data)
+
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(_writer.os, "write", late)
+    writer.add(b"1\n")
+    while path.read_bytes() != b"1\n2\n":
+        await asyncio.to_thread(time.sleep, 0.001)
     await writer.aclose()
 
 

@@ -54,10 +54,13 @@ class Writer:
         self._added += len(line)
         self._lines.append(line)
         if not self._rung:
-            self._rung = True
-            self._bell.put(None)
+            self._ring()
         if self._added - self._written >= _GROUP_BYTES:
             self._bell.put(None)
+
+    def _ring(self) -> None:
+        self._rung = True
+        self._bell.put(None)
 
     @property
     def full(self) -> bool:
@@ -69,8 +72,7 @@ class Writer:
         while self.full:
             future = self._loop.create_future()
             self._waiting.append(future)
-            if self.full:  # the thread looks at the list after it has counted
-                await future
+            await future
 
     async def aclose(self) -> None:
         """Write what is there and end the thread."""
@@ -112,8 +114,7 @@ class Writer:
             self._descriptor = -1
             self._call(self._failed, error)
         self._written += len(group)
-        if self._waiting:
-            self._call(self._wake)
+        self._call(self._wake)
 
     def _write_whole(self, group: bytes) -> None:
         write_whole(self._descriptor, group, regular=self._regular)
@@ -123,6 +124,9 @@ class Writer:
             self._loop.call_soon_threadsafe(function, *arguments)
 
     def _wake(self) -> None:
+        """Look at what the thread has changed: without a GIL, only now is it certain that the loop sees it."""
+        if self._lines and not self._rung:
+            self._ring()
         waiting, self._waiting = self._waiting, []
         for future in waiting:
             if not future.done():
