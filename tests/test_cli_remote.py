@@ -34,6 +34,10 @@ async def forever(item):
     await asyncio.sleep(0.1)  # in which more might begin
     raise ValueError(item)
 
+async def says(item):
+    print("said in", os.getpid(), flush=True)
+    return os.getpid()
+
 @asynccontextmanager
 async def locked():
     lock = threading.Lock()
@@ -64,6 +68,13 @@ def test_the_items_run_in_processes_and_the_records_are_as_ever(folder, more, ca
     assert all(record["worker"] == called(record["result"]) for record in records if record["ok"])
     assert failed["worker"] in map(called, pids)
     assert "99 ok   1 failed" in capfd.readouterr().err
+
+
+def test_what_is_printed_elsewhere_goes_to_stderr_too(capfd):
+    assert main(["map", "distant_jobs:says", "in.txt", "--workers", "1", "--head", "1"]) == 0
+    out, err = capfd.readouterr()
+    pid = json.loads(out)["result"]
+    assert f"said in {pid}\n" in err
 
 
 def test_pictures_have_rows_for_each_worker_those_of_the_records_too(folder, capfd):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import json
 import math
 import multiprocessing
@@ -42,6 +43,13 @@ def workers():
 def pool():
     with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
         yield pool
+
+
+class Elsewhere:
+    """A stream whose descriptor is none any more."""
+
+    def fileno(self):
+        return 99_999
 
 
 async def where(number):
@@ -285,10 +293,10 @@ def test_a_chunk_goes_to_the_process_that_has_the_one_before_as_long_as_there_is
         assert Report.load(workers.send(*chunk, after=before).result()).started == 1
 
 
-def test_where_there_can_be_none_the_error_says_what_else_there_is(monkeypatch):
-    monkeypatch.setattr(_workers, "_CAN_GIVE", False)
-    with pytest.raises(RuntimeError, match=r"give an executor instead: \.on\(ProcessPoolExecutor"):
-        Workers(1)
+@pytest.mark.parametrize("stream", [None, io.StringIO(), Elsewhere()], ids=["none", "text", "closed"])
+def test_processes_print_where_the_program_did_at_first_if_it_prints_to_no_file(stream, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", stream)
+    assert _workers._stdout() is None
 
 
 def test_a_process_that_does_not_end_is_killed(monkeypatch):

@@ -11,7 +11,8 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import Future
-from multiprocessing.connection import Connection
+from contextlib import suppress
+from multiprocessing import Pipe
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -69,6 +70,8 @@ class _Process:
     def __init__(self, ended: Callable[[_Process, bool], None]) -> None:
         ours, theirs = socket.socketpair()
         root = str(Path(__file__).parents[2])
+                stdout=_stdout(),
+                **system.handed_down(theirs.fileno()),
         with theirs:
             self.popen = subprocess.Popen(  # noqa: S603 - the interpreter that runs this
                 [sys.executable, "-P", "-c", _CODE, str(theirs.fileno()), root],
@@ -136,6 +139,15 @@ class _Process:
     def _fail(self, *, there: bool) -> None:
         with self._lock:
             pending, self._pending = self._pending, {}
+def _stdout() -> int | None:
+    """Return where this program prints to, for processes to print there too; ``None`` if that is no descriptor."""
+    with suppress(AttributeError, OSError, ValueError):  # closed, or replaced by something else
+        descriptor = sys.stdout.fileno()
+        os.fstat(descriptor)
+        return descriptor
+    return None
+
+
         for future in pending.values():
             message = f"process {self.popen.pid} has ended {_how(self.popen.returncode)}"
             future.set_exception(Gone(message, there=there))
