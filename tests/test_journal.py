@@ -858,7 +858,7 @@ async def test_a_damaged_file_is_refused_before_anything_runs(path):
         return item
 
     fn.__wrapped__ = same
-    with pytest.raises(JournalError, match=r"is damaged: line 2 is not a record .*sed -i 2d"):
+    with pytest.raises(JournalError, match=r"is damaged: line 2 is not a record .*sed -i.bak 2d"):
         await paco.map(fn, [1, 2, 3]).journal(path)
     assert started == []
     path.write_text(lines[0] + lines[2])

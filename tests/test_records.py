@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from paco._base import system
 from paco._records import file as _file
 from paco._records import values
 from paco._records.errors import JournalError
@@ -398,7 +399,7 @@ def test_a_damaged_line_is_told_with_its_number_and_what_to_do(path, damage, rea
     path.write_bytes(a_record("a") + b"\n" + damage + b"\n" + a_record("b"))
     memory = Memory(RecordFile(str(path), "paco.map: the journal x", power=False), MAKER, key=None, version=None)
     with pytest.raises(
-        JournalError, match=rf"is damaged: line 3 is not a record \(.*{reason}.*sed -i 3d .*move the file"
+        JournalError, match=rf"is damaged: line 3 is not a record \(.*{reason}.*sed -i.bak 3d .*move the file"
     ):
         memory.load()
     close(memory)
@@ -471,7 +472,7 @@ def test_a_second_opener_is_refused_until_the_first_has_closed(path):
 
 
 def test_a_system_without_locks_goes_without(path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "fcntl", None)
+    monkeypatch.setattr(system, "_fcntl", None)
     files = [RecordFile(str(path), "x", power=False) for _ in range(2)]
     for file in files:
         file.open()
@@ -505,7 +506,7 @@ def test_a_folder_that_cannot_be_synced_is_no_error(monkeypatch):
     monkeypatch.delattr(os, "fdatasync")
     synced = []
     monkeypatch.setattr(os, "fsync", synced.append)
-    _file._sync(7)
+    system.sync(7)
     assert synced == [7]
 
 

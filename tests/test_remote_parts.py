@@ -429,8 +429,7 @@ def test_a_process_that_only_closes_its_socket_is_ended(monkeypatch):
     process = _workers._Process(lambda process, there: ended.append(there))
     process.gone.result()
     assert ended == [False]
-    assert _workers._how(process.popen.returncode) == "by SIGKILL"
-    assert _workers._how(3) == "with exit code 3"
+    assert system.how_ended(process.popen.returncode) == "by SIGKILL"
 
 
 def test_a_function_is_known_by_its_bytes():

@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import errno
 import os
-import select
 import threading
 import zlib
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
+
+from paco._base import system
 
 if TYPE_CHECKING:
     import io
@@ -117,9 +118,9 @@ def _serve(path: str | int, wanted: SimpleQueue[asyncio.Future[bytes] | None], l
 def _read(descriptor: int) -> bytes:
     while True:
         try:
-            return os.read(descriptor, _CHUNK)
+            return system.read(descriptor, _CHUNK)
         except BlockingIOError:  # another process has made the shared pipe non-blocking
-            select.select([descriptor], [], [])
+            system.wait(descriptor)
 
 
 def _settle(future: asyncio.Future[bytes], answer: bytes | OSError) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import paco
+from paco._base.system import reader_has_gone
 from paco._cli.errors import CommandError, suggest
 from paco._cli.stop import Interrupts
 from paco._view.console import safe_lines
@@ -28,6 +29,9 @@ _CLOSED_PIPE = 141
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with the words of ``argv`` (default: of this process) and return its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
+    stdout: Any = sys.stdout
+    if argv is None and stdout is not None:
+        stdout.reconfigure(errors="backslashreplace")  # as stderr has it: cp1252 of Windows lacks most characters
     interrupts = Interrupts()
     with interrupts.caught(for_good=argv is None):
         code = _answer(words, interrupts)
@@ -46,7 +50,9 @@ def _answer(words: list[str], interrupts: Interrupts) -> int:
     except KeyboardInterrupt:
         print("paco: interrupted", file=sys.stderr)
         return 128 + (interrupts.first or signal.SIGINT)
-    except BrokenPipeError:
+    except OSError as error:
+        if not reader_has_gone(error):
+            raise
         # `paco --help | true`: what is left is flushed into nothing, or Python complains at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return _CLOSED_PIPE

@@ -7,6 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
+from paco._base.system import END_OF_INPUT
 from paco._cli.dry import dry_run
 from paco._cli.errors import CommandError
 from paco._cli.formats import OBJECTS
@@ -150,7 +151,7 @@ def _announce(inputs: Sequence[Input], stdin: int, console: Console) -> bool:
     """Return whether items are typed, after having said that they are waited for."""
     if not any(one.path == stdin and os.isatty(stdin) for one in inputs):
         return False
-    console.say("paco: reading items from the terminal, one a line; end with Ctrl-D")
+    console.say(f"paco: reading items from the terminal, one a line; end with {END_OF_INPUT}")
     return True
 
 

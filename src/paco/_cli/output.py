@@ -8,8 +8,9 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from paco._base.system import locked
 from paco._cli.errors import CommandError
-from paco._records.file import PRIVATE, locked
+from paco._records.file import PRIVATE
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence

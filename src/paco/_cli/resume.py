@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from paco._base.system import command_line
 from paco._cli.errors import CommandError, describe
 from paco._records.keys import NOWHERE, Index
 from paco._records.memory import BEGINNING, is_torn
@@ -105,4 +105,4 @@ def again(words: Sequence[str], option: str) -> str:
     """Return the command line that runs what is left: with ``option``, and without what it replaces."""
     kept = [word for word in words if word not in {RESUME, RETRY}]
     place = kept.index("--") if "--" in kept else len(kept)
-    return shlex.join(["paco", "map", *kept[:place], option, *kept[place:]])
+    return command_line(["paco", "map", *kept[:place], option, *kept[place:]])

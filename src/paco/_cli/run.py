@@ -172,7 +172,7 @@ class _Run:
         again = "Ctrl-C again" if interrupts.first == signal.SIGINT else "another signal"
         if interrupts.count == 1 and self._work is not None:
             self._drain(f"draining {self._running()}; {again} cancels them")
-            if interrupts.first == signal.SIGTERM:
+            if interrupts.first != signal.SIGINT:
                 self._later(self._job.options.grace, self._grace_over)
         else:
             self._cancel(f"cancelling {self._running()}; {again} leaves at once")

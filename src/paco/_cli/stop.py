@@ -11,6 +11,8 @@ import socket
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from paco._base.system import ENDINGS
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
@@ -40,7 +42,7 @@ class Stop:
 
 
 class Interrupts:
-    """Counts SIGINT and SIGTERM and passes them on to the run.
+    """Counts SIGINT, SIGTERM and the SIGBREAK of Windows, and passes them on to the run.
 
     By ``signal.signal`` and not by callbacks of the loop: so a third Ctrl-C leaves at once even where an item blocks
     the loop, and Windows is served too. Nothing is raised but within ``raising``, and there once: an exception can come
@@ -64,7 +66,7 @@ class Interrupts:
         Outside of the main thread, where that is impossible, do nothing.
         """
         with contextlib.ExitStack() as stack:
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in ENDINGS:
                 with contextlib.suppress(ValueError):
                     before = signal.signal(number, self._handle)
                     if for_good:

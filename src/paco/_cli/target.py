@@ -25,7 +25,7 @@ def find_target(target: str) -> Any:
         CommandError: It is not there, or importing it failed.
     """
     place, colon, name = target.rpartition(":")
-    if not (colon and place and name):
+    if not (colon and place and name) or name.endswith(".py"):  # the colon of C:\\jobs.py is that of the drive
         raise CommandError(_without_colon(target))
     if place.endswith(".py") or "/" in place or os.sep in place:
         found: Any = _import_file(place)

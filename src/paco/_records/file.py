@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
-import select
 import stat
 import threading
 from contextlib import suppress
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 from weakref import WeakSet
 
+from paco._base import system
 from paco._records.errors import JournalError
 
 if TYPE_CHECKING:
@@ -32,13 +33,15 @@ def write_whole(descriptor: int, group: bytes, *, regular: bool) -> None:
     try:
         while done < len(group):
             try:
-                done += os.write(descriptor, memoryview(group)[done:])
+                done += system.write(descriptor, memoryview(group)[done:])
             except BlockingIOError:  # another process has made the shared pipe non-blocking
-                select.select([], [descriptor], [])
-    except OSError:
+                system.wait(descriptor, to_write=True)
+    except OSError as error:
         if regular:
             torn = done - (group.rfind(b"\n", 0, done) + 1)
             os.ftruncate(descriptor, os.fstat(descriptor).st_size - torn)
+        elif system.reader_has_gone(error):
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)) from None
         raise
 
 
@@ -75,11 +78,11 @@ class RecordFile:
         _open.add(self)
         if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
             raise JournalError(f"{self.title} is not a regular file; name one, or one that is to be made")
-        if not locked(self._descriptor):
+        if not system.locked(self._descriptor):
             raise JournalError(f"{self.title} is in use by another run; wait for that one to end, or name another file")
         self._lines = io.BufferedReader(io.FileIO(self.path), 1 << 16)
         if self._power:  # of the records that are there, too: they will be handed on
-            _sync(self._descriptor)
+            system.sync(self._descriptor)
             _sync_folder(self.path)
 
     def read(self) -> Generator[tuple[int, bytes]]:
@@ -112,7 +115,7 @@ class RecordFile:
             try:
                 write_whole(self._descriptor, b"".join(lines), regular=True)
                 if self._power:
-                    _sync(self._descriptor)
+                    system.sync(self._descriptor)
             except OSError as error:
                 error.filename = self.path
                 raise
@@ -130,24 +133,6 @@ class RecordFile:
             lines.close()
         if descriptor >= 0:
             os.close(descriptor)
-
-
-def locked(descriptor: int) -> bool:
-    """Lock a file for this process alone, if the system can (Windows has no such lock); false if another one has it."""
-    try:
-        import fcntl
-    except ImportError:
-        return True
-    try:
-        # Not lockf: that lock is lost as soon as anybody in this process has read the file and closes it.
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _sync(descriptor: int) -> None:
-    getattr(os, "fdatasync", os.fsync)(descriptor)
 
 
 def _sync_folder(path: str) -> None:

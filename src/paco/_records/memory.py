@@ -76,7 +76,7 @@ class Memory:
                     break
                 raise JournalError(
                     f"{file.title} is damaged: line {number} is not a record ({error}); delete that line, and its item "
-                    f"runs again (sed -i {number}d {quote(file.path)}), or move the file away to begin anew"
+                    f"runs again (sed -i.bak {number}d {quote(file.path)}), or move the file away to begin anew"
                 ) from None
             if not line.endswith(b"\n"):
                 file.append([b"\n"])

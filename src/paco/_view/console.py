@@ -10,6 +10,8 @@ import threading
 from typing import TYPE_CHECKING, Any, TextIO, cast
 from unicodedata import east_asian_width
 
+from paco._base.system import understands_escapes
+
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
 
@@ -64,7 +66,8 @@ class Console:
         # Reentrant: the handler of a third Ctrl-C may speak while the main thread is inside say().
         self.lock = threading.RLock()
         terminal = stream is not None and stream.isatty()
-        able = terminal and environ.get("TERM") != "dumb" and not environ.get("CI")
+        escapes = stream is not None and terminal and understands_escapes(stream)
+        able = escapes and environ.get("TERM") != "dumb" and not environ.get("CI")
         self.live = able if live is None else live
         self.colour = not environ.get("NO_COLOR") and (self.live or bool(environ.get("FORCE_COLOR")))
         self._terminal = terminal

@@ -11,9 +11,10 @@ from concurrent.futures import CancelledError
 from contextlib import suppress
 from functools import partial
 from importlib import import_module
-from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING, Final
+from multiprocessing import connection
+from typing import TYPE_CHECKING, Any, Final
 
+from paco._base.system import KEYS
 from paco.remote._host import Host
 from paco.remote._line import Line
 
@@ -22,14 +23,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
+#: What a pipe is in this process; it is another class on Windows.
+_Connection: Final[Any] = getattr(connection, "PipeConnection", connection.Connection)
 #: Seconds in which items can end when the program that has sent them is gone.
 _GRACE: Final = 1.0
 
 
 def main(descriptor: int) -> None:
     """Work until the other side says that this is all, or is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the program, which then cancels what runs here
-    line = Line(Connection(descriptor))
+    for key in KEYS:
+        signal.signal(key, signal.SIG_IGN)  # Ctrl-C is for the program, which then cancels what runs here
+    line = Line(_Connection(descriptor))
     sys.path[:], loops = pickle.loads(line.receive() or b"")  # noqa: S301 - of the program that has started this one
     host = Host(_maker(loops))
     line.send(b"")  # it is there

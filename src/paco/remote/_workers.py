@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import pickle
-import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -16,7 +14,7 @@ from multiprocessing import Pipe
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from paco._base import check
+from paco._base import check, system
 from paco.remote._host import called
 from paco.remote._line import Line
 
@@ -30,8 +28,6 @@ _PATIENCE: Final = 5.0
 #: So many processes that die before they are there, one after the other: they never will be.
 _STILLBORN: Final = 5
 
-#: Whether a process can be given a socket when it is started.
-_CAN_GIVE: Final = hasattr(os, "fork")
 #: Not multiprocessing: that imports the program's ``__main__`` into each process, which then has to be written for it.
 _CODE: Final = (
     "import sys; sys.path.insert(0, sys.argv[2]); from paco.remote._worker import main; main(int(sys.argv[1]))"
@@ -68,18 +64,17 @@ class _Process:
     """
 
     def __init__(self, ended: Callable[[_Process, bool], None]) -> None:
-        ours, theirs = socket.socketpair()
+        ours, theirs = Pipe()
         root = str(Path(__file__).parents[2])
-                stdout=_stdout(),
-                **system.handed_down(theirs.fileno()),
         with theirs:
             self.popen = subprocess.Popen(  # noqa: S603 - the interpreter that runs this
                 [sys.executable, "-P", "-c", _CODE, str(theirs.fileno()), root],
-                pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
+                stdout=_stdout(),
+                **system.handed_down(theirs.fileno()),
             )
         self.name = called(self.popen.pid)
-        self._line = Line(Connection(ours.detach()))
+        self._line = Line(ours)
         self._line.send(pickle.dumps((sys.path, _loops())))
         self._ended = ended
         self._lock = threading.Lock()
@@ -139,6 +134,11 @@ class _Process:
     def _fail(self, *, there: bool) -> None:
         with self._lock:
             pending, self._pending = self._pending, {}
+        for future in pending.values():
+            message = f"process {self.popen.pid} has ended {system.how_ended(self.popen.returncode)}"
+            future.set_exception(Gone(message, there=there))
+
+
 def _stdout() -> int | None:
     """Return where this program prints to, for processes to print there too; ``None`` if that is no descriptor."""
     with suppress(AttributeError, OSError, ValueError):  # closed, or replaced by something else
@@ -146,11 +146,6 @@ def _stdout() -> int | None:
         os.fstat(descriptor)
         return descriptor
     return None
-
-
-        for future in pending.values():
-            message = f"process {self.popen.pid} has ended {_how(self.popen.returncode)}"
-            future.set_exception(Gone(message, there=there))
 
 
 def _loops() -> str:
@@ -162,12 +157,6 @@ def _loops() -> str:
     return type(loop).__module__.partition(".")[0]
 
 
-def _how(code: int) -> str:
-    if code < 0:
-        return f"by {signal.Signals(-code).name}"
-    return f"with exit code {code}"
-
-
 class Workers:
     """Processes on this machine that run async functions over items: ``paco.map(fetch, urls).on(workers)``.
 
@@ -176,7 +165,7 @@ class Workers:
 
     Each has one event loop, for as long as it lives: what a function keeps in its module (a session, a model) is made
     once in each. Where the program that starts them runs on uvloop, so do they. They talk to this process through
-    sockets that have no address; nothing listens.
+    pairs of sockets (on Windows, pipes) that nothing else can connect to.
 
     Args:
         count: How many; ``None`` for as many as there are processors for this program.
@@ -184,7 +173,6 @@ class Workers:
     Raises:
         TypeError: Not an ``int``.
         ValueError: Less than 1.
-        RuntimeError: On Windows: give ``ProcessPoolExecutor`` to `Stream.on` instead.
 
     Examples:
         >>> import operator
@@ -194,11 +182,6 @@ class Workers:
     """
 
     def __init__(self, count: int | None = None) -> None:
-        if not _CAN_GIVE:
-            raise RuntimeError(
-                "paco.remote.Workers: this system cannot give sockets to the processes that it starts; "
-                "give an executor instead: .on(ProcessPoolExecutor(4))"
-            )
         self.count: int = _processors() if count is None else check.integer("remote.Workers", "count", count, 1)
         self._lock = threading.RLock()
         self._processes: list[_Process] = []
@@ -252,7 +235,7 @@ class Workers:
             self._processes.remove(process)
             if there:
                 self._stillborn = 0
-            elif process.popen.returncode != -signal.SIGKILL:  # which says of others only that they may be killed
+            elif not system.was_killed(process.popen.returncode):  # which says of others only that they may be killed
                 self._stillborn += 1
 
     def close(self) -> None:

@@ -1,0 +1,166 @@
+"""What differs between Linux, macOS and Windows: locks, syncs, waits, signals, consoles, and handles to hand down.
+
+Each system is told by what its Python has (``fcntl``, ``msvcrt``), not by its name.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import select
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, TextIO
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def _module(name: str) -> Any:
+    """Return a module of the standard library, or ``None`` where this system has none of that name."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None
+
+
+_fcntl: Final = _module("fcntl")
+_msvcrt: Final = _module("msvcrt")  # on Windows alone
+
+#: Signals from the keyboard, which reach every process of the terminal: Ctrl-C, and Ctrl-Break of Windows.
+KEYS: Final[tuple[int, ...]] = tuple(getattr(signal, name) for name in ("SIGINT", "SIGBREAK") if hasattr(signal, name))
+#: Signals that ask a process to end.
+ENDINGS: Final = (*KEYS, signal.SIGTERM)
+#: What ends the input at a terminal.
+END_OF_INPUT: Final = "Ctrl-D" if _msvcrt is None else "Ctrl-Z and Enter"
+
+#: Seconds from one try to the next where `select` cannot wait for a pipe.
+_TRY_SECONDS: Final = 0.01
+#: Windows locks bytes against reading too: this one is behind the end of any file.
+_BEHIND: Final = 1 << 40
+_ESCAPES: Final = 0x0004  # ENABLE_VIRTUAL_TERMINAL_PROCESSING
+
+
+# ---- files
+
+
+def locked(descriptor: int) -> bool:
+    """Lock a regular file until its descriptor is closed; return false if another process has locked it."""
+    if _fcntl is not None:
+        try:
+            # Not lockf: a process loses that lock as soon as it closes any descriptor of the file.
+            _fcntl.flock(descriptor, _fcntl.LOCK_EX | _fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+    if _msvcrt is None:  # neither: a sandbox in a browser has no second process
+        return True
+    here = os.lseek(descriptor, 0, os.SEEK_CUR)
+    os.lseek(descriptor, _BEHIND, os.SEEK_SET)
+    try:
+        _msvcrt.locking(descriptor, _msvcrt.LK_NBLCK, 1)
+    except PermissionError:
+        return False
+    finally:
+        os.lseek(descriptor, here, os.SEEK_SET)
+    return True
+
+
+def sync(descriptor: int) -> None:
+    """Wait until what was written to a file survives a loss of power."""
+    full: Any = getattr(_fcntl, "F_FULLFSYNC", None)
+    if full is not None:  # macOS, whose fsync leaves it in the cache of the drive
+        with suppress(OSError):  # a file system of another machine
+            _fcntl.fcntl(descriptor, full)
+            return
+    getattr(os, "fdatasync", os.fsync)(descriptor)
+
+
+def read(descriptor: int, size: int) -> bytes:
+    """Read as `os.read` does; from a console of Windows as UTF-8, up to Ctrl-Z."""
+    if _msvcrt is None or not os.isatty(descriptor):
+        return os.read(descriptor, size)
+    with open(descriptor, "rb", buffering=0, closefd=False) as console:
+        return console.read(size) or b""
+
+
+def write(descriptor: int, data: memoryview) -> int:
+    """Write as `os.write` does; to a console of Windows as UTF-8."""
+    if _msvcrt is None or not os.isatty(descriptor):
+        return os.write(descriptor, data)
+    with open(descriptor, "wb", buffering=0, closefd=False) as console:
+        return console.write(data) or 0
+
+
+def wait(descriptor: int, *, to_write: bool = False) -> None:
+    """Wait until a pipe that does not block can be read or written, or for 10 ms where that cannot be told."""
+    try:
+        select.select([] if to_write else [descriptor], [descriptor] if to_write else [], [])
+    except (OSError, ValueError):  # Windows selects sockets alone, and nobody a descriptor above 1023
+        time.sleep(_TRY_SECONDS)
+
+
+def reader_has_gone(error: OSError) -> bool:
+    """Tell whether an error means that nobody reads a pipe any more, for which Windows has two numbers."""
+    return isinstance(error, BrokenPipeError) or (_msvcrt is not None and error.errno == errno.EINVAL)
+
+
+# ---- terminals
+
+
+def understands_escapes(stream: TextIO) -> bool:
+    """Have a terminal understand escape sequences; return false if it cannot."""
+    if _msvcrt is None:
+        return True
+    import ctypes
+
+    system: Any = ctypes
+    kernel, mode = system.windll.kernel32, ctypes.c_uint32()
+    handle = _msvcrt.get_osfhandle(stream.fileno())
+    return bool(
+        kernel.GetConsoleMode(handle, ctypes.byref(mode)) and kernel.SetConsoleMode(handle, mode.value | _ESCAPES)
+    )
+
+
+def command_line(words: Sequence[str]) -> str:
+    """Return words as a line for the shell of this system."""
+    return shlex.join(words) if _msvcrt is None else subprocess.list2cmdline(words)
+
+
+# ---- processes
+
+
+def handed_down(handle: int) -> dict[str, Any]:
+    """Return the arguments of `subprocess.Popen` for a Python that inherits a handle of this one, with its number.
+
+    On Windows they bypass the launcher of a virtual environment, which would start one more process (bpo-35797).
+    """
+    if _msvcrt is None:
+        return {"pass_fds": [handle]}
+    system: Any = os
+    windows: Any = subprocess
+    system.set_handle_inheritable(handle, True)
+    return {
+        "startupinfo": windows.STARTUPINFO(lpAttributeList={"handle_list": [handle]}),
+        "executable": getattr(sys, "_base_executable", sys.executable),
+        "env": {**os.environ, "__PYVENV_LAUNCHER__": sys.executable},
+    }
+
+
+def how_ended(code: int) -> str:
+    """Return in words how a process with this exit code has ended."""
+    if code >= 0:
+        return f"with exit code {code}"
+    with suppress(ValueError):  # one of the real-time signals, which have no names
+        return f"by {signal.Signals(-code).name}"
+    return f"by signal {-code}"
+
+
+def was_killed(code: int) -> bool:
+    """Tell whether somebody has killed a process, as far as the system tells that from an end of its own."""
+    return hasattr(signal, "SIGKILL") and code == -signal.SIGKILL

@@ -1,0 +1,330 @@
+"""What differs between operating systems: the library and the command on a Python that lacks what Windows lacks."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import types
+from pathlib import Path
+
+import pytest
+
+import paco
+from paco._base import system
+from paco._records.file import write_whole
+from paco._view.console import Console
+
+windows = pytest.importorskip("windows", reason="pretends on what is no Windows", exc_type=ImportError)
+
+pytestmark = pytest.mark.realtime
+
+HERE = Path(__file__).parent
+JOBS = """
+import asyncio, os, sys, pathlib
+import paco
+
+async def echo(item):
+    return item
+
+async def where(item):
+    await asyncio.sleep(0.001)
+    return os.getpid()
+
+async def gate(item):
+    while item == "waits" and not pathlib.Path("release").exists():
+        if not pathlib.Path("started").exists():
+            pathlib.Path("started").touch()
+        await asyncio.sleep(0.01)
+    return item
+
+async def stays(item):
+    print("started", flush=True)
+    await asyncio.sleep(3600)
+
+async def large(item):
+    return "x" * 100_000
+
+async def dies(item):
+    os._exit(7)
+"""
+FILES = {
+    "jobs.py": JOBS,
+    "sitecustomize.py": f"import sys\nsys.path.append({str(HERE)!r})\nimport windows\nwindows.pretend()\n",
+}
+
+
+@pytest.fixture
+def start(folder):
+    """Start Python on what is nearly Windows; whatever is still running at the end of the test is killed."""
+    with contextlib.ExitStack() as stack:
+
+        def run(*words, **more):
+            path = os.pathsep.join([str(folder), str(Path(paco.__file__).parents[1])])
+            streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
+            command = [sys.executable, "-W", "error", *map(str, words)]
+            process = subprocess.Popen(command, text=True, env={**os.environ, "PYTHONPATH": path}, **streams)
+            stack.enter_context(process)
+            stack.callback(process.kill)
+            return process
+
+        yield run
+
+
+def items(folder, *lines):
+    (folder / "items.txt").write_text("".join(f"{line}\n" for line in lines))
+    return "items.txt"
+
+
+def records(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def until(condition):
+    while not condition():
+        time.sleep(0.01)
+
+
+# ---- the library
+
+
+def test_the_library_runs_and_journals(start, folder):
+    code = """
+import asyncio, importlib.util, signal, sys, warnings
+import jobs, paco
+
+async def main():
+    assert type(asyncio.get_running_loop()).__module__ == "windows"
+    first = paco.map(jobs.echo, range(1000), limit=2).journal("run.jsonl", durable="power")
+    other = paco.map(jobs.echo, range(10)).journal("run.jsonl")
+    async with first as results:
+        await anext(results)
+        try:
+            await other
+        except paco.journal.JournalError as error:
+            print(error)
+    print(await paco.map(jobs.echo, range(1200)).journal("run.jsonl"))
+
+import paco.journal
+assert sys.modules["fcntl"] is None and not hasattr(signal, "SIGKILL")
+paco.run(main())
+"""
+    out, err = start("-c", code).communicate()
+    assert err == ""
+    assert (out.splitlines()[1], err) == (str([*range(1200)]), "")
+    assert out.startswith("paco.map: the journal run.jsonl is in use by another run")
+    assert sorted({record["result"] for record in records(folder / "run.jsonl")}) == [*range(1200)]
+
+
+def test_the_library_uses_workers(start):
+    code = """
+import os, jobs, paco
+
+async def main():
+    async with paco.map(jobs.where, range(100)).on(2) as results:
+        pids = {pid async for pid in results}
+    print(len(pids), os.getpid() in pids)
+    try:
+        await paco.map(jobs.dies, [1]).on(1)
+    except paco.remote.WorkerLost as error:
+        print("exit code 7" in str(error.__cause__))
+
+paco.run(main())
+"""
+    assert start("-c", code).communicate() == ("2 False\nTrue\n", "")
+
+
+# ---- the command
+
+
+@pytest.mark.parametrize("more", [[], ["--workers", "2"]], ids=["here", "elsewhere"])
+def test_the_command_runs(start, folder, more):
+    process = start("-m", "paco", "map", "jobs:where", items(folder, *range(50)), *more)
+    out, _ = process.communicate()
+    assert process.returncode == 0
+    assert len(out.splitlines()) == 50
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (windows.BREAK, 128 + windows.BREAK)])
+def test_the_command_is_stopped_and_goes_on_from_there(start, folder, number, code):
+    words = ["-m", "paco", "map", "jobs:gate", items(folder, "first", "waits", "later"), "-l", 1, "-o", "out.jsonl"]
+    process = start(*words)
+    until((folder / "started").exists)
+    process.send_signal(number)
+    assert "draining 1 running item" in process.stderr.readline()
+    (folder / "release").touch()
+    process.communicate()
+    assert process.returncode == code
+    assert [record["input"] for record in records(folder / "out.jsonl")] == ["first", "waits"]
+    start(*words, "--resume").communicate()
+    assert [record["input"] for record in records(folder / "out.jsonl")] == ["first", "waits", "later"]
+
+
+def test_a_second_ctrl_c_cancels_what_workers_do(start, folder):
+    process = start("-m", "paco", "map", "jobs:stays", items(folder, "1"), "--workers", 1)
+    assert process.stderr.readline() == "started\n"
+    for said in ("draining", "cancelling"):
+        process.send_signal(signal.SIGINT)
+        assert said in process.stderr.readline()
+    process.communicate()
+    assert process.returncode == 130
+
+
+def test_a_second_run_with_the_same_output_is_refused(start, folder):
+    words = ["-m", "paco", "map", "jobs:gate", items(folder, "waits"), "-o", "out.jsonl"]
+    first = start(*words)
+    until((folder / "started").exists)
+    second = start(*words)
+    assert "is being written by another run" in second.communicate()[1]
+    assert second.returncode == 2
+    (folder / "release").touch()
+    first.communicate()
+    assert first.returncode == 0
+
+
+def test_a_reader_that_leaves_ends_the_run_quietly(start, folder):
+    process = start("-m", "paco", "map", "jobs:large", items(folder, *range(1000)), "--progress", "off")
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait() == 141
+    process = start("-m", "paco", "map", "--help", stdout=subprocess.PIPE)
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait() in {0, 141}  # 0: it was written before
+
+
+def test_a_live_pipe_is_read_to_its_end(start):
+    out, _ = start("-m", "paco", "map", "jobs:echo").communicate("1\n2\n")
+    assert [json.loads(line)["result"] for line in out.splitlines()] == ["1", "2"]
+
+
+def test_what_a_terminal_cannot_show_is_escaped(start, folder):
+    (folder / "items.txt").write_text("日本\n", "utf-8")
+    environ = {**os.environ, "PYTHONPATH": str(Path(paco.__file__).parents[1]), "PYTHONIOENCODING": "cp1252:strict"}
+    command = [sys.executable, "-m", "paco", "map", "jobs:echo", "items.txt", "--dry-run"]
+    done = subprocess.run(command, env=environ, capture_output=True, check=True)
+    assert rb"first    \u65e5\u672c" in done.stdout
+
+
+def test_a_target_without_a_function_may_have_a_drive():
+    from paco._cli import target
+    from paco._cli.errors import CommandError
+
+    with pytest.raises(CommandError, match=r"TARGET must be module:function or path\.py:function, got 'C:"):
+        target.find_target("C:\\jobs\\jobs.py")
+
+
+# ---- each part
+
+
+@pytest.fixture
+def msvcrt(monkeypatch):
+    """Have the calls of this process take it for Windows."""
+    module = types.SimpleNamespace(get_osfhandle=lambda descriptor: descriptor + 1000)
+    monkeypatch.setattr(system, "_msvcrt", module)
+    return module
+
+
+@pytest.fixture
+def pipe():
+    ends = os.pipe()
+    with contextlib.ExitStack() as stack:
+        for end in ends:
+            stack.callback(os.close, end)
+        yield ends
+
+
+@pytest.mark.usefixtures("msvcrt")
+def test_a_console_is_read_and_written_as_python_does_it(pipe, monkeypatch):
+    monkeypatch.setattr(os, "isatty", lambda _: True)
+    monkeypatch.setattr(os, "read", pytest.fail)
+    monkeypatch.setattr(os, "write", pytest.fail)
+    assert system.write(pipe[1], memoryview("é\n".encode())) == 3
+    assert system.read(pipe[0], 100) == "é\n".encode()
+
+
+@pytest.mark.usefixtures("msvcrt")
+def test_what_is_no_console_is_read_and_written_as_ever(pipe):
+    assert system.write(pipe[1], memoryview(b"1\n")) == 2
+    assert system.read(pipe[0], 100) == b"1\n"
+
+
+class Kernel:
+    """A console, of Windows 7 if it is ``old``."""
+
+    def __init__(self, *, old=False):
+        self.old, self.modes = old, []
+
+    def GetConsoleMode(self, handle, mode):  # noqa: N802 - its name there
+        assert handle == 1099
+        mode._obj.value = 3
+        return 1
+
+    def SetConsoleMode(self, handle, mode):  # noqa: N802 - its name there
+        self.modes.append((handle, mode))
+        return 0 if self.old else 1
+
+
+class Screen:
+    def isatty(self):
+        return True
+
+    def fileno(self):
+        return 99
+
+
+@pytest.mark.parametrize("old", [False, True])
+@pytest.mark.usefixtures("msvcrt")
+def test_a_console_is_told_to_understand_escapes(old, monkeypatch):
+    kernel = Kernel(old=old)
+    monkeypatch.setattr(ctypes, "windll", types.SimpleNamespace(kernel32=kernel), raising=False)
+    assert Console(Screen(), {}).live is not old
+    assert kernel.modes == [(1099, 3 | 4)]
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_macos_is_asked_to_empty_the_cache_of_the_drive(works, monkeypatch, tmp_path):
+    asked = []
+
+    def control(descriptor, command):
+        asked.append(command)
+        if not works:
+            raise OSError(45, "Operation not supported")
+
+    monkeypatch.setattr(system, "_fcntl", types.SimpleNamespace(F_FULLFSYNC=51, fcntl=control))
+    monkeypatch.delattr(os, "fdatasync", raising=False)
+    monkeypatch.setattr(os, "fsync", lambda _: asked.append("fsync"))
+    with (tmp_path / "file").open("w") as file:
+        system.sync(file.fileno())
+    assert asked == ([51] if works else [51, "fsync"])
+
+
+@pytest.mark.parametrize("error", [OSError(10038, "not a socket"), ValueError("descriptor out of range in select()")])
+def test_what_cannot_be_waited_for_is_tried_again(error, pipe, monkeypatch):
+    def refuse(*_):
+        raise error
+
+    monkeypatch.setattr("select.select", refuse)
+    monkeypatch.setattr(time, "sleep", lambda _: os.set_blocking(pipe[1], True) or os.read(pipe[0], 1 << 20))
+    os.set_blocking(pipe[1], False)
+    write_whole(pipe[1], b"x" * 100_000, regular=False)
+    assert set(os.read(pipe[0], 1 << 20)) == {ord("x")}
+
+
+@pytest.mark.usefixtures("msvcrt")
+def test_the_line_that_goes_on_is_one_for_its_shell():
+    assert system.command_line(["paco", "map", "a b.txt"]) == 'paco map "a b.txt"'
+
+
+@pytest.mark.parametrize(
+    ("code", "how"),
+    [(0, "with exit code 0"), (-9, "by SIGKILL"), (-40, "by signal 40"), (3221225477, "with exit code 3221225477")],
+)
+def test_an_end_is_told_in_words(code, how):
+    assert system.how_ended(code) == how
