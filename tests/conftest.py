@@ -74,6 +74,8 @@ def pytest_terminal_summary(terminalreporter):
 def pytest_collection_modifyitems(items):
     """Measure no coverage in slow tests and the torture suite: the measurement would take longer than the tests."""
     for item in items:
+        if item.get_closest_marker("posix") and not hasattr(os, "fork"):
+            item.add_marker(pytest.mark.skip(reason="needs what this system lacks"))
         if item.path.is_relative_to(TORTURE) or item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.no_cover)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import resource
 import shutil
 import signal
 import subprocess
@@ -18,7 +17,7 @@ import pytest
 import paco
 from tests.patience import wait_until
 
-pytestmark = [pytest.mark.realtime, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.realtime, pytest.mark.posix, pytest.mark.slow, pytest.mark.timeout(900)]
 
 #: Kills in all, and items: a few in the suite, 50 and 4,000 by PACO_KILLS=50.
 KILLS = int(os.environ.get("PACO_KILLS", "2"))
@@ -149,6 +148,8 @@ def test_a_full_disk_leaves_whole_records_and_the_run_goes_on_when_there_is_room
 
 def test_a_file_that_may_not_grow_leaves_whole_records(tmp_path, undisturbed):
     prepare(tmp_path)
+
+    import resource
 
     def limit():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

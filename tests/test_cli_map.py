@@ -10,7 +10,6 @@ import importlib
 import io
 import json
 import os
-import pty
 import re
 import runpy
 import signal
@@ -405,7 +404,10 @@ def test_stdin_is_read_when_no_input_is_named(monkeypatch, capfd, folder):
     assert len(records(capfd.readouterr().out)) == 3
 
 
+@pytest.mark.posix
 def test_a_terminal_that_is_read_is_announced(monkeypatch, capfd):
+    import pty
+
     master, slave = pty.openpty()
     os.write(master, b"typed\n\x04")
     with os.fdopen(slave) as stdin:
@@ -417,6 +419,7 @@ def test_a_terminal_that_is_read_is_announced(monkeypatch, capfd):
     assert [record["input"] for record in records(out)] == ["typed"]
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize(
     ("words", "painted"),
     [(["-o", "out.jsonl"], True), ([], False), (["-o", "out.jsonl", "--progress", "plain"], False)],
@@ -424,6 +427,8 @@ def test_a_terminal_that_is_read_is_announced(monkeypatch, capfd):
 def test_a_line_is_repainted_where_it_is_in_nobodys_way(monkeypatch, folder, words, painted):
     (folder / "slow.py").write_text("import asyncio\nasync def f(item):\n    await asyncio.sleep(0.25)\n")
     monkeypatch.setenv("TERM", "xterm")
+    import pty
+
     master, slave = pty.openpty()
     with os.fdopen(slave, "w", closefd=False) as terminal:
         monkeypatch.setattr(sys, "stderr", terminal)

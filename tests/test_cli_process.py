@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import pty
 import re
 import signal
 import subprocess
@@ -18,7 +17,7 @@ import pytest
 import paco
 from tests.patience import wait_until
 
-pytestmark = pytest.mark.realtime
+pytestmark = [pytest.mark.realtime, pytest.mark.posix]
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -277,6 +276,8 @@ def test_hostile_input_is_told_and_does_not_disturb_a_terminal(start, folder):
 
 
 def test_on_a_terminal_one_line_is_repainted_and_failures_stay_above_it(start, folder):
+    import pty
+
     master, slave = pty.openpty()
     words = ("map", "jobs:released", items(folder, "0", "1", "2"), "-l", 1, "-o", "out.jsonl", "--total", 3)
     process = start(*words, stderr=slave, environ={"TERM": "xterm", "NO_COLOR": "1", "CI": ""})

@@ -21,7 +21,7 @@ from paco._records.file import RecordFile
 from paco.journal import JournalError
 from tests.patience import wait_until
 
-pytestmark = pytest.mark.realtime
+pytestmark = [pytest.mark.realtime, pytest.mark.posix]
 
 KILLS = int(os.environ.get("PACO_KILLS", "2"))
 ITEMS = 40_000 if KILLS >= 10 else 10_000
@@ -145,7 +145,6 @@ def test_another_process_is_refused_until_the_first_has_ended_in_whatever_way(st
     assert whole_lines(tmp_path / "third") == [str(number) for number in range(10)]
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 def test_a_child_that_outlives_a_killed_parent_does_not_keep_the_file(start, tmp_path):
     process = start("asyncio.run(fork('run.jsonl'))", "-W", "ignore")
     child = int(process.stdout.readline())

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import io
 import math
 import os
-import pty
 import random
 import re
 import struct
 import subprocess
 import sys
-import termios
 from types import SimpleNamespace
 
 import pytest
@@ -450,9 +447,14 @@ async def test_a_terminal_is_left_in_order_by_a_block_that_fails(terminal):
 
 
 @pytest.mark.realtime
+@pytest.mark.posix
 @pytest.mark.parametrize("columns", [80, 200])
 def test_in_a_real_terminal_of_some_width(columns, tmp_path):
     """The last items end when enough has been shown."""
+    import fcntl
+    import pty
+    import termios
+
     enough = tmp_path / "enough"
     script = (
         "import asyncio, paco, pathlib\n"
