@@ -125,6 +125,16 @@ GATES = [
         DEV.CHECKS["typed"], "paco.planted",
     ),
     Gate(
+        "workflow", "a job without a runner",
+        ".github/workflows/ci.yml", replace(r" +runs-on: ubuntu-latest\n", ""),
+        DEV.CHECKS["workflows"], "runs-on",
+    ),
+    Gate(
+        "pinned", "an action that is not pinned",
+        ".github/workflows/ci.yml", replace(r"@[0-9a-f]{40} # (v\d+)", r"@\1"),
+        DEV.CHECKS["workflows"], "unpinned-uses",
+    ),
+    Gate(
         "layers", "an upward import",
         "src/paco/_base/check.py", append("\n\ndef planted() -> None:\n    from paco._engine import run\n"),
         DEV.CHECKS["laws"], "_base imports _engine",
