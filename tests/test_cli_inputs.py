@@ -11,11 +11,11 @@ from contextlib import aclosing
 
 import pytest
 
-from paco._cli import _chunks
-from paco._cli._chunks import Splitter, read_live
-from paco._cli._errors import CommandError
-from paco._cli._inputs import Count, Input, Reader, find_inputs
-from paco._cli._stop import Stop
+from paco._cli import chunks as _chunks
+from paco._cli.chunks import Splitter, read_live
+from paco._cli.errors import CommandError
+from paco._cli.inputs import Count, Input, Reader, find_inputs
+from paco._cli.stop import Stop
 from tests.patience import until
 
 pytestmark = pytest.mark.realtime

@@ -6,11 +6,12 @@ import asyncio
 import errno
 import os
 import threading
+import time
 
 import pytest
 
-from paco._cli import _writer
-from paco._cli._writer import Writer
+from paco._cli import writer as _writer
+from paco._cli.writer import Writer
 from tests.patience import until
 
 pytestmark = pytest.mark.realtime

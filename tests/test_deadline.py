@@ -9,7 +9,7 @@ import contextvars
 import pytest
 
 import paco
-from paco._deadline import remaining
+from paco._base.deadline import remaining
 from paco.testing import AsyncSource, Probe, VirtualLoop, cancel_at_every_step, now, run
 
 
