@@ -1,7 +1,7 @@
-"""Measure paco against the same by hand and the other libraries, on this machine, and print what came out.
+"""Compare the speed of paco with hand-written code and other libraries on this machine, and print the results.
 
-Machines are shared, so a figure is a ratio: paco and a peer run in turns in one process, and the median of the rounds'
-ratios counts. `docs/benchmarks.md` says how it is measured.
+The machine may be shared, so each result is a ratio: paco and a peer run alternately in one process, and the median
+ratio of the rounds counts. `docs/benchmarks.md` describes the method.
 """
 
 from __future__ import annotations
@@ -28,30 +28,30 @@ if TYPE_CHECKING:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="./dev bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="the main demands, with fewer items: half a minute")
+    parser.add_argument("--quick", action="store_true", help="main demands only, with fewer items: half a minute")
     parser.add_argument("--only", action="append", default=[], metavar="WORDS", help="e.g. b/list, streamable, memory")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds that count, beside a warm-up (default: 5)")
-    parser.add_argument("--lines", type=int, default=100_000, help="items of the command (default: 100,000)")
+    parser.add_argument("--rounds", type=int, default=5, help="measured rounds after the warm-up (default: 5)")
+    parser.add_argument("--lines", type=int, default=100_000, help="items for the command (default: 100,000)")
     parser.add_argument("--loop", choices=["asyncio", "uvloop"], default="asyncio", help="the event loop")
-    parser.add_argument("--eager", action="store_true", help="with the eager task factory of Python 3.12 and later")
-    parser.add_argument("--check", action="store_true", help="exit with 1 when a demand is not met")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there")
+    parser.add_argument("--eager", action="store_true", help="use the eager task factory (Python 3.12 or later)")
+    parser.add_argument("--check", action="store_true", help="exit with 1 if a demand is not met")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to FILE")
     parser.add_argument(
-        "--markdown", type=Path, metavar="FILE", help="write the tables there, between its markers if any"
+        "--markdown", type=Path, metavar="FILE", help="write the tables to FILE, between its markers if it has them"
     )
-    parser.add_argument("--svg", type=Path, metavar="FILE", help="write a chart of the CPU per item there")
+    parser.add_argument("--svg", type=Path, metavar="FILE", help="write a chart of the CPU time per item to FILE")
     options = parser.parse_args()
     for name in ("rounds", "lines"):
         if (number := getattr(options, name)) < 1:
             parser.error(f"--{name} must be 1 or more, got {number}")
     options.setting = Setting(options.loop, options.eager)
     if not options.setting.possible:
-        parser.error("--eager needs Python 3.12 or later")
+        parser.error(f"--eager needs Python 3.12 or later, got {sys.version.split()[0]}")
     return options
 
 
 def wanted(table: Table, options: argparse.Namespace) -> list[Peer]:
-    """Return the peers of a table that are asked for."""
+    """Return the selected peers of a table."""
     peers = [peer for peer in table.shape.peers if not table.peers or peer.name in table.peers]
     if options.quick:
         asked = [one for one in SPEED if one.quick and table.setting == options.setting]
@@ -60,7 +60,7 @@ def wanted(table: Table, options: argparse.Namespace) -> list[Peer]:
 
 
 async def fill(table: Table, peers: list[Peer], found: Findings, options: argparse.Namespace) -> None:
-    """Measure a table and print it, line by line."""
+    """Measure a table and print its rows as they are measured."""
     print(report.heading(table))
     async with table.workload.opened(table.limit) as fn:
         for peer in peers:
@@ -71,7 +71,7 @@ async def fill(table: Table, peers: list[Peer], found: Findings, options: argpar
 
 
 def compare_all(found: Findings, options: argparse.Namespace) -> None:
-    """Print every table that is asked for."""
+    """Measure and print the selected tables."""
     for table in plan(options.setting):
         if peers := wanted(table, options):
             with asyncio.Runner(loop_factory=table.setting.new_loop) as runner:
@@ -79,7 +79,7 @@ def compare_all(found: Findings, options: argparse.Namespace) -> None:
 
 
 def weigh_all(found: Findings, options: argparse.Namespace) -> None:
-    """Print the memory and the timers of every way to run that is asked for."""
+    """Measure and print memory and timer delays of the selected subjects."""
     subjects = [one for one in memory.SUBJECTS if selected(options.only, ("memory", "timer", one.name))]
     if subjects and not options.quick:
         print(report.FOOTPRINTS)
@@ -90,7 +90,7 @@ def weigh_all(found: Findings, options: argparse.Namespace) -> None:
 
 
 def judge_all(found: Findings, options: argparse.Namespace) -> None:
-    """Print what is demanded and whether it is met; some memory and timers are measured on the way."""
+    """Print each demand and whether it is met. Measure what the demands on memory and timers need."""
     print(report.DEMANDS)
     for demand in found.demands:
         print(report.verdict(demand))
@@ -104,7 +104,7 @@ def judge_all(found: Findings, options: argparse.Namespace) -> None:
 
 
 def keep_busy(found: Findings, options: argparse.Namespace) -> None:
-    """Measure limits against a server with a capacity, if that is asked for by name: it takes seven minutes."""
+    """Measure limits against a server with a capacity; only if selected by name, because it takes seven minutes."""
 
     def wanted(part: str) -> bool:
         return selected(options.only, ("busy", part))
@@ -115,21 +115,21 @@ def keep_busy(found: Findings, options: argparse.Namespace) -> None:
 
 
 def run_command(found: Findings, options: argparse.Namespace) -> None:
-    """Measure the command against the library, if that is asked for by name: it takes ten minutes."""
+    """Measure the command against the library; only if selected by name, because it takes ten minutes."""
     if options.only and selected(options.only, ("command",)):
         for demand in command.measure(options.lines, options.rounds):
             found.demands.append(demand)
 
 
 def send_away(found: Findings, options: argparse.Namespace) -> None:
-    """Measure items that run elsewhere, if that is asked for by name: it takes four minutes."""
+    """Measure items that run on workers; only if selected by name, because it takes four minutes."""
     if options.only and selected(options.only, ("remote",)):
         for demand in remote.measure():
             found.demands.append(demand)
 
 
 def write(found: Findings, options: argparse.Namespace) -> None:
-    """Write the files that are asked for."""
+    """Write the requested files."""
     if options.json:
         options.json.write_text(json.dumps(found.as_json(), indent=1) + "\n", "utf-8")
     if options.markdown:
@@ -142,7 +142,7 @@ def main() -> int:
     options, begin = arguments(), time.monotonic()
     found = Findings(report.machine(options.setting), options.rounds)
     print(", ".join(f"{name} {value}" for name, value in found.machine.items()))
-    print(f"{options.rounds} rounds, more or fewer in some tables; limit {LIMIT} where none is given")
+    print(f"{options.rounds} rounds, more or fewer in some tables; limit {LIMIT} unless a table names another")
     try:
         compare_all(found, options)
         weigh_all(found, options)
@@ -151,7 +151,7 @@ def main() -> int:
         send_away(found, options)
         judge_all(found, options)
     finally:
-        write(found, options)  # Ctrl-C leaves what has been measured
+        write(found, options)  # also after Ctrl-C: write what has been measured
     missed = sum(not demand.met for demand in found.demands)
     print(f"\n{len(found.demands) - missed} of {len(found.demands)} demands met, in {time.monotonic() - begin:.0f} s")
     return int(bool(missed and options.check))

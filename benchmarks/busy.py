@@ -1,9 +1,9 @@
-"""Measure how near `paco.Adaptive` comes to the best fixed limit, against a real HTTP server that has a capacity.
+"""Measure how close `paco.Adaptive` comes to the best fixed limit, against a real HTTP server with a capacity.
 
-The server (`benchmarks.servers.Busy`) runs in a process of its own, says 429 when it is too much, and logs. Whatever is
-refused is sent again, as its Retry-After says, until it is served. Measure as well whether a `paco.Rate` below the
-server's own is ever refused, and whether `paco.retry` brings all items through. `./dev bench --only busy` runs this,
-`--only busy/line` a part of it.
+The server (`benchmarks.servers.Busy`) runs in its own process, answers 429 beyond its capacity, and keeps a log. A
+refused request is sent again after its Retry-After, until it is served. Two more runs measure whether the server ever
+refuses a `paco.Rate` below its own rate, and whether `paco.retry` completes all items. Run all of it with `./dev bench
+--only busy`, or a part of it with, for example, `--only busy/line`.
 """
 
 from __future__ import annotations
@@ -23,40 +23,40 @@ from benchmarks.demands import Demand
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-#: Requests that the server works on, before and after.
+#: Requests that the server works on at once: a smaller and a larger capacity.
 CAPACITY, LARGER = 20, 50
-#: The least share of the throughput of the best fixed limit.
+#: The required share of the throughput of the best fixed limit.
 LEAST = 0.85
 SECONDS = 10.0
 
 HEADING = f"""
-busy: requests served in a second by an HTTP server with a capacity, {SECONDS:g} s each; settled is the second half
+busy: requests per second served by an HTTP server with a capacity, {SECONDS:g} s each; settled: in the second half
   {"":48}{"all":>8}{"settled":>10}{"of best":>9}{"refused":>9}"""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What the server does with what is too much."""
+    """A behavior of the server beyond its capacity."""
 
     name: str
     waits: bool = False
-    rate: float = 0.0  # for each that it works on; 0 for none
+    rate: float = 0.0  # requests per second for each request that it works on at once; 0 for no rate
 
     def capacity(self, most: int) -> dict[str, Any]:
-        """Return what the server is to be told."""
+        """Return the settings of the server for ``most`` requests at once."""
         return {"most": most, "rate": self.rate * most, "burst": self.rate * most, "waits": self.waits}
 
 
 KINDS = (
-    Kind("refuses what is too much"),
-    Kind("lets it wait in line", waits=True),
-    Kind("refuses, and has a rate of 6 each", rate=6.0),
+    Kind("refuses excess requests"),
+    Kind("queues excess requests in line", waits=True),
+    Kind("refuses, with a rate of 6 for each", rate=6.0),
 )
 
 
 @dataclass(frozen=True)
 class Errand:
-    """So many requests, all of which have to get through, at a capacity of the server."""
+    """A fixed number of requests, all of which the server must finally serve."""
 
     name: str
     make_limit: Callable[[], paco.Limiter]
@@ -66,7 +66,7 @@ class Errand:
 
 
 ERRANDS = (
-    # The server is strict: it would take a stall of 80 ms for too much.
+    # The server is strict: after a stall of 80 ms it would refuse the requests that catch up.
     Errand(
         "Rate(95), 100 a second allowed",
         lambda: paco.Rate(95, burst=2),
@@ -78,16 +78,16 @@ ERRANDS = (
         "Adaptive and retry, 20 and 120 a second", lambda: paco.Adaptive(drop_on=Refused), 1500, KINDS[-1].capacity(20)
     ),
 )
-#: Attempts at a request at most, in an errand.
+#: The largest number of attempts per request in an errand.
 ATTEMPTS = 20
 
-#: What can be measured for itself, by name.
+#: The parts that can be measured alone, by name.
 PARTS = {one.name: one for one in (*KINDS, *ERRANDS)}
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What the server has logged: requests in a second, and the refused for each that was served."""
+    """Figures from the server's log: requests served per second, and requests refused for each one served."""
 
     all: float
     settled: float
@@ -95,18 +95,18 @@ class Figures:
 
 
 class Refused(Exception):
-    """429."""
+    """The server answered 429."""
 
     def __init__(self, retry_after: float) -> None:
         self.retry_after = retry_after
 
 
 class Gradient2(paco.Limiter):
-    """The Gradient2 limit of Netflix's concurrency-limits as it is published, to compare with; with its defaults.
+    """The Gradient2 limit of Netflix's concurrency-limits as published, with its defaults, for comparison.
 
-    Each sample makes a new limit: what it was times the quotient of a long and the short latency, between 0.5 and 1,
-    the long one taken times 1.5, and 4 more for a queue; a fifth of the way there. The long one is an exponential
-    average over 600 samples.
+    Each sample moves the limit a fifth of the way to a new value: the old limit times a gradient, plus 4 for a queue.
+    The gradient is 1.5 times the long latency, divided by the sample, and clipped to 0.5 .. 1. The long latency is an
+    exponential average over 600 samples.
     """
 
     def __init__(self, start: int) -> None:
@@ -114,11 +114,11 @@ class Gradient2(paco.Limiter):
         self._long, self._samples = 0.0, 0
 
     async def acquire(self, item: object = None) -> tuple[Any, float]:
-        """Wait, and note the time."""
+        """Wait for a permit, and return it with the time of the start."""
         return await self._count.acquire(), asyncio.get_running_loop().time()
 
     def release(self, permit: tuple[Any, float], error: BaseException | None = None) -> None:
-        """Take a sample; errors are none."""
+        """Take a sample if the item has succeeded."""
         holder, began = permit
         used = 2 * self._count.in_flight >= self._limit
         self._count.release(holder)
@@ -136,19 +136,19 @@ class Gradient2(paco.Limiter):
 
 
 class Trial:
-    """A limit under which the server gets requests, as many as it allows.
+    """Send the server as many requests as a limit allows.
 
     Args:
-        session: For the requests.
-        url: Of the server.
-        limit: What is tried.
+        session: The session for the requests.
+        url: The URL of the server.
+        limit: The limit on trial.
     """
 
     def __init__(self, session: aiohttp.ClientSession, url: str, limit: paco.Limiter) -> None:
         self._session, self._url, self._limit = session, url, limit
 
     async def run(self, *capacities: dict[str, Any], seconds: float = SECONDS) -> list[Figures]:
-        """Let the server have one capacity after the other, each for some time, and return what came out."""
+        """Give the server one capacity after the other, each for ``seconds``, and return the figures of each."""
         call = paco.retry(self._fetch, attempts=10**9, on=_retry_after)
         found: list[Figures] = []
         running = None
@@ -162,12 +162,12 @@ class Trial:
                 running.cancel()
                 await asyncio.wait([running])
         if running is not None and not running.cancelled():
-            await running  # it has failed
-        await asyncio.sleep(1)  # what was cancelled here, the server ends
+            await running  # raises the error with which it failed
+        await asyncio.sleep(1)  # until the server has ended the requests that were cancelled here
         return found
 
     async def errand(self, errand: Errand) -> Demand:
-        """Send the requests of an errand, and judge by the answers and by what the server has logged."""
+        """Send the requests of an errand, and judge by the answers and the server's log."""
         await self._change(errand.capacity)
         begun = time.monotonic()
         call = paco.retry(self._fetch, attempts=ATTEMPTS, on=_retry_after)
@@ -178,8 +178,8 @@ class Trial:
         once = once and log["served"] == log["different"] == errand.count
         none = "" if errand.may_be_refused else ", and none is refused"
         return Demand(
-            f"busy, {errand.name}: each of {errand.count} is served, once{none}",
-            f"{log['different']} are, {log['refused']} refused",
+            f"busy, {errand.name}: each of {errand.count} requests is served once{none}",
+            f"{log['different']} served, {log['refused']} refused",
             once and (errand.may_be_refused or not log["refused"]),
         )
 
@@ -215,7 +215,7 @@ def _retry_after(error: Exception) -> float | bool:
 
 
 def measure(wanted: Callable[[str], bool]) -> Iterator[Demand]:
-    """Measure the parts that are wanted by name, print it line by line, and say what was demanded."""
+    """Measure the parts whose names are wanted, print the figures line by line, and yield the demands."""
     with servers.serving(servers.busy) as port, asyncio.Runner() as runner:
         url = f"http://{servers.HOST}:{port}"
         session = runner.run(_session())
@@ -256,13 +256,13 @@ def _of(kind: Kind, tried: Callable[..., list[Figures]]) -> Iterator[Demand]:
         limit = paco.Adaptive(drop_on=Refused)
         first, then = tried(limit, kind.capacity(before), kind.capacity(after))
         yield _demand(kind, f"Adaptive, capacity {before}", first, best[before])
-        yield _demand(kind, f"the same, capacity {after} from then on", then, best[after])
+        yield _demand(kind, f"the same, then capacity {after}", then, best[after])
 
 
 def _demand(kind: Kind, what: str, figures: Figures, best: float) -> Demand:
     _print(what, figures, best)
     share = figures.settled / best
-    text = f"busy, {kind.name}: {what}: {LEAST:.0%} of the best fixed limit"
+    text = f"busy, {kind.name}: {what}: at least {LEAST:.0%} of the best fixed limit"
     return Demand(text, f"{share:.0%}", share >= LEAST)
 
 

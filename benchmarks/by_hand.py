@@ -1,6 +1,6 @@
-"""What `paco map` is compared with: the same requests through the library, and a line of JSON for each, by hand.
+"""The program that `paco map` is compared with: the same requests through the library, one line of JSON for each.
 
-It uses what the command uses if it is there, uvloop and orjson.
+It uses uvloop and orjson, as the command does if they are installed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @contextlib.asynccontextmanager
 async def client(url: str) -> AsyncIterator[Callable[[str], Awaitable[dict[str, object]]]]:
-    """Open a session, and give what makes a request: the TARGET of the command."""
+    """Open a session and yield the function that makes a request: the TARGET of the command."""
     async with aiohttp.ClientSession(url, connector=aiohttp.TCPConnector(limit=0)) as session:
 
         async def fetch(item: str) -> dict[str, object]:
@@ -34,7 +34,7 @@ async def client(url: str) -> AsyncIterator[Callable[[str], Awaitable[dict[str, 
 
 
 async def fetch_all(url: str, lines: Iterable[str], results: BinaryIO, limit: int) -> None:
-    """Make a request for each line, and write a record for each."""
+    """Make a request for each line, and write a record of each."""
     async with client(url) as fetch:
         stream = paco.map(paco.settle(fetch), (line.rstrip("\n") for line in lines), limit=limit)
         async for one in stream.as_completed():
@@ -47,7 +47,7 @@ async def fetch_all(url: str, lines: Iterable[str], results: BinaryIO, limit: in
 
 
 def main(url: str, source: str, results: str, limit: str) -> None:
-    """Run it, as a program of its own."""
+    """Run the program."""
     with (
         Path(source).open(encoding="utf-8") as lines,
         Path(results).open("wb") as file,

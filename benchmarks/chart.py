@@ -1,4 +1,4 @@
-"""A chart of the CPU per item, as an SVG: a bar for each library, on a logarithmic scale, for light and dark pages."""
+"""A chart of the CPU time per item as an SVG, with bars for each library on a logarithmic scale."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ STYLE = """
 
 
 def draw(comparisons: list[Comparison], machine: dict[str, str]) -> str:
-    """Return the chart of the list of results, cheapest first: paco, the floors, the libraries."""
+    """Return the chart for lists of results: paco, the lower bounds and the libraries, cheapest first."""
     spent = _spent(comparisons)
     names = sorted(spent, key=lambda name: sum(map(log10, spent[name].values())))
     bottom = TOP + ROW * len(names)
@@ -58,7 +58,7 @@ def draw(comparisons: list[Comparison], machine: dict[str, str]) -> str:
 
 
 def _spent(comparisons: list[Comparison]) -> dict[str, dict[str, float]]:
-    """Return the seconds per item by name and workload, of those for whom both workloads were measured."""
+    """Return the seconds per item by name and workload, for all names with both workloads measured."""
     setting = comparisons[0].setting if comparisons else ""
     ours: dict[str, list[float]] = {"a": [], "b": []}
     spent: dict[str, dict[str, float]] = {"paco": {}}
@@ -68,7 +68,7 @@ def _spent(comparisons: list[Comparison]) -> dict[str, dict[str, float]]:
             mine, theirs = map(CPU.best, one.counted())
             ours[key].append(mine)
             spent.setdefault(one.peer, {})[key] = theirs
-    # Not the least of the least: paco has many more rounds than a peer.
+    # The median, not the minimum: paco has many more rounds than a peer, and so a lower minimum.
     spent["paco"] = {key: median(values) for key, values in ours.items() if values}
     return {name: both for name, both in spent.items() if len(both) == len(ours) and name != PLAIN.name}
 

@@ -1,7 +1,7 @@
-"""What the command costs: `paco map` against the same run through the library, requests to a real HTTP server.
+"""Measure the cost of the command: `paco map` against the same requests through the library, to a real HTTP server.
 
-Both are programs of their own, in turns, the order swapped each round; the server is another one. What counts is the
-median of the rounds' ratios, of the CPU that a process has used and of the time that it took.
+Both run alternately as separate programs, in swapped order each round; the server is a third process. The median ratio
+of the rounds counts, for the CPU time of the process and for its real time.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ from benchmarks.workloads import LIMIT
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: How many times what the library takes the command may take.
+#: The largest allowed ratio of the command to the library.
 MOST = 1.15
-#: What is shown of a run while it goes on: the line each 10 s of a log, or the lines of a terminal.
+#: The displays of progress: a line every 10 s, as in a log, or the live lines of a terminal.
 DISPLAYS = ("plain", "bar")
 ROOT = Path(__file__).parent.parent
 HEADING = f"""
-the command: HTTP GET on 127.0.0.1, aiohttp, limit {LIMIT}, uvloop and orjson; medians; us per item
-  {"":30}{"paco map":>9}{"by hand":>10}{"times":>11}   [least .. greatest]"""
+the command: HTTP GET on 127.0.0.1, aiohttp, limit {LIMIT}, uvloop and orjson; medians; µs per item
+  {"":30}{"paco map":>9}{"by hand":>10}{"ratio":>11}   [least .. greatest]"""
 
 
 @dataclass(frozen=True)
 class Program:
-    """A command line that writes a line to ``output`` for each item, and what its runs have taken."""
+    """A command that writes a line to ``output`` for each item, and the measurements of its runs."""
 
     command: list[str]
     output: Path
     runs: list[Spent] = field(default_factory=list[Spent])
 
     def run(self, lines: int) -> None:
-        """Run it from its start to its end, and note what it takes per item."""
+        """Run the command, and record what it takes per item."""
         self.output.unlink(missing_ok=True)
         cpu, wall = _cpu(), time.perf_counter()
         subprocess.run(self.command, cwd=ROOT, stderr=subprocess.DEVNULL, check=True)  # noqa: S603 - our own
@@ -53,13 +53,13 @@ class Program:
 
 
 def _cpu() -> float:
-    """Return the CPU that the programs have used which have ended: the server goes on."""
+    """Return the CPU seconds of all child processes that have ended, so without the server."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
 def measure(lines: int, rounds: int) -> Iterator[Demand]:
-    """Measure it, print it line by line, and say what was demanded."""
+    """Measure the command, print the figures line by line, and yield the demands."""
     print(HEADING, flush=True)
     with servers.serving(servers.http) as port, tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "items.txt")

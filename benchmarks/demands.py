@@ -1,4 +1,4 @@
-"""What is demanded of the figures, as data, and the judges."""
+"""The demands on the figures, as data, and the functions that judge them."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from benchmarks.plan import Table
     from benchmarks.shapes import Shape
 
-#: Ways to run that are to take the same memory for any number of items.
+#: The subjects whose memory must not depend on the number of items.
 STREAMS = frozenset({"paco.each", "paco, ordered stream", "paco, as completed"})
 
 
 @dataclass(frozen=True)
 class Demand:
-    """A figure that has to be reached, and what came out."""
+    """A required figure, and the measured one."""
 
     text: str
     measured: str
@@ -34,17 +34,17 @@ class Demand:
 
 @dataclass(frozen=True)
 class Speed:
-    """How many times what we take a peer has to take, at least: below 1 where the peer is a floor.
+    """A demand on the ratio of the peer's cost to paco's; below 1 if the peer is a lower bound.
 
     Args:
-        workload: Where this holds.
-        shape: How it is used.
+        workload: The workload.
+        shape: The form of the call.
         peer: The name of the peer.
-        times: The least median of the rounds' ratios.
-        limit: Under which limit.
-        tie: Whether it is enough that the rounds do not show the peer to be better: that the 95 % interval of the
-            median reaches ``times``, the median itself being no more than 3 % below.
-        quick: Whether it is judged in a quick run too.
+        times: The required median ratio of the rounds.
+        limit: The limit.
+        tie: Whether it suffices that the rounds do not show the peer to be better: the 95% interval of the median must
+            reach ``times``, and the median itself may be at most 3% below.
+        quick: Whether to judge it in a quick run too.
     """
 
     workload: Workload
@@ -56,12 +56,12 @@ class Speed:
     quick: bool = False
 
     def covers(self, table: Table, peer: str) -> bool:
-        """Say whether this comparison is the one that is asked for."""
+        """Return whether the demand is about this comparison."""
         asked = (self.workload, self.shape.name, self.limit, self.peer)
         return asked == (table.workload, table.shape.name, table.limit, peer)
 
     def judge(self, comparisons: list[Comparison]) -> Demand | None:
-        """Judge by the median, where it was measured; in the first setting that was."""
+        """Judge the first measured setting of the comparison; return ``None`` if it was not measured."""
         wanted = (self.workload.name, self.shape.name, self.limit, self.peer)
         found = (one for one in comparisons if (one.workload, one.shape, one.limit, one.peer) == wanted)
         if not (one := next(found, None)):
@@ -88,10 +88,10 @@ class Speed:
 
 
 def interval(values: list[float]) -> tuple[float, float]:
-    """Return the 95 % confidence interval of the median, by the sign test: two of the values, in order.
+    """Return the 95% confidence interval of the median by the sign test; its ends are two of the values.
 
     See https://en.wikipedia.org/wiki/Order_statistic#Confidence_intervals_for_quantiles. With fewer than six values it
-    is their range, of less than 95 %.
+    is their range, with a confidence below 95%.
     """
     values, count = sorted(values), len(values)
     outside, rank = 0.0, 0
@@ -120,7 +120,7 @@ SPEED = [
 
 
 def footprint_demands(count: int) -> Iterator[Demand]:
-    """Measure memory and timers, each in a process of its own, and judge."""
+    """Measure memory and timer delays, each in a separate process, and judge them."""
     for name, fn in (("(a)", instant), ("(b)", sleep_0)):
         allocated = memory.apart(memory.traced, memory.PACO_STREAM, fn, count) / 1e6
         grown = memory.apart(memory.resident, memory.PACO_STREAM, fn, count)[0] / 1e6
@@ -136,7 +136,7 @@ def footprint_demands(count: int) -> Iterator[Demand]:
 
 
 def growth_demands(footprints: list[Footprint]) -> Iterator[Demand]:
-    """Judge whether what is allocated depends on the number of items."""
+    """Judge whether the allocated memory depends on the number of items."""
     for subject in {one.subject: one for one in footprints if one.subject in STREAMS}:
         sizes = {one.count: one.traced / 1e3 for one in footprints if one.subject == subject}
         least, most = min(sizes), max(sizes)

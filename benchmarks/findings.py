@@ -1,4 +1,4 @@
-"""What has been measured, for those who show it."""
+"""The results of a run, for the modules that print and write them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Findings:
-    """Every figure of a run, and what it depends on."""
+    """All figures of a run, and the machine and settings that they depend on."""
 
     machine: dict[str, str]
     rounds: int
@@ -22,7 +22,7 @@ class Findings:
     demands: list[Demand] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
-        """Return them as JSON has it."""
+        """Return the figures as values for JSON."""
         return {
             "machine": self.machine,
             "rounds": self.rounds,

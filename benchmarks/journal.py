@@ -1,7 +1,7 @@
-"""What a journal costs: CPU per item, beside the same run without one; replay; memory; the event loop.
+"""Measure the cost of a journal: CPU time per item with and without one, replay, memory, delays of the event loop.
 
-Run it as ``python -m benchmarks.journal``. CPU is that of the process, with the thread that writes and with the reading
-of the file: the least of some rounds, since other processes only add to it.
+Run it with ``python -m benchmarks.journal``. The CPU time is that of the whole process, including the writer thread and
+the reading of the file. The minimum of the rounds counts, because other processes only add to it.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ async def drain(stream: paco.Stream[Any]) -> None:
 
 
 def cpu(make: Callable[[], paco.Stream[Any]]) -> float:
-    """Return the microseconds of CPU that an item takes."""
+    """Return the CPU time per item in microseconds."""
     began = time.process_time()
     asyncio.run(drain(make()))
     return (time.process_time() - began) / ITEMS * 1e6
@@ -72,11 +72,11 @@ def costs(folder: Path) -> None:
         power = folder / f"power{number}.jsonl"
         found.setdefault("recorded, power", []).append(cpu(lambda power=power: run(power, durable="power")))
     for name, spent in found.items():
-        print(f"  {name:20} {min(spent):6.1f} us of CPU an item  {1e6 / min(spent):8,.0f}/s")
+        print(f"  {name:20} {min(spent):6.1f} µs of CPU per item  {1e6 / min(spent):8,.0f}/s")
 
 
 async def lag(make: Callable[[], paco.Stream[Any]]) -> str:
-    """Return how late a timer of 1 ms is beside a run, in milliseconds."""
+    """Return the delay of a 1 ms timer during a run: median and 99th percentile, in milliseconds."""
     late: list[float] = []
 
     async def watch() -> None:
@@ -114,17 +114,17 @@ def memory() -> None:
             index.put(digest(b"%d" % number, 0, 16), number)
         used = tracemalloc.get_traced_memory()[0] - before
         tracemalloc.stop()
-        print(f"  {count:9,} records  {used / count:5.1f} bytes each")
+        print(f"  {count:9,} records  {used / count:5.1f} bytes per record")
 
 
 def main() -> None:
     print(f"Python {sys.version.split()[0]}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     with tempfile.TemporaryDirectory() as folder:
-        print(f"an item that awaits sleep(0), limit {LIMIT}, least of {ROUNDS} rounds of {ITEMS:,}")
+        print(f"items that await sleep(0), limit {LIMIT}, minimum of {ROUNDS} rounds of {ITEMS:,} items")
         costs(Path(folder))
-        print("how late a timer of 1 ms is beside items of 10 ms")
+        print("the delay of a 1 ms timer during items of 10 ms")
         lags(Path(folder))
-    print("the index of the records")
+    print("the memory of the index of records")
     memory()
 
 

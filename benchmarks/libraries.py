@@ -1,4 +1,4 @@
-"""The other libraries, each called as its own documentation shows."""
+"""The other libraries, each called as its documentation shows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tables as Markdown, a column for each limit, as the documentation shows them."""
+"""The tables of the documentation as Markdown, with a column for each limit."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 LEGEND = """\
-In brackets: how many times what paco takes the peer takes, more than 1 where paco is ahead. That is the median of the
-rounds' ratios; it can differ from the ratio of the figures, the least (CPU) or the median (time) of the rounds.
+In brackets: the cost of the peer divided by that of paco, so above 1 where paco is ahead. It is the median ratio of the
+rounds. It can differ from the ratio of the two figures, which are the minimum (CPU) or the median (time) of the rounds.
 """
 
 
 def write(path: Path, found: Findings) -> None:
-    """Write the tables to a file: where it has markers, between them."""
+    """Write the tables to a file, between its markers if it has them."""
     text = "\n".join([BEGIN, "", *_page(found), END]) + "\n"
     if path.exists() and BEGIN in (old := path.read_text("utf-8")):
         before, rest = old.split(BEGIN, 1)
@@ -93,9 +93,9 @@ def _footprints(found: list[Footprint]) -> Iterator[str]:
     for one in found:
         by_name[one.subject][one.count] = one
     measures: dict[str, Callable[[Footprint], str]] = {
-        "Peak of what Python allocates, MB": lambda one: f"{one.traced / 1e6:,.2f}",
-        "Growth of the process, MB": lambda one: f"{one.resident / 1e6:,.1f}",
-        "A 1 ms timer beside items that return at once is late by at most, ms": lambda one: f"{one.late * 1e3:,.1f}",
+        "Peak memory allocated by Python, MB": lambda one: f"{one.traced / 1e6:,.2f}",
+        "Peak growth of the process, MB": lambda one: f"{one.resident / 1e6:,.1f}",
+        "Largest delay of a 1 ms timer while items return at once, ms": lambda one: f"{one.late * 1e3:,.1f}",
     }
     for title, show in measures.items():
         rows = (

@@ -1,4 +1,4 @@
-"""How time is measured: paco and a peer in turns, the CPU and the time that an item takes."""
+"""Measure the CPU time and the real time per item, of paco and of a peer alternately."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Setting:
-    """An event loop and how it starts tasks."""
+    """A kind of event loop, and whether it starts tasks eagerly."""
 
     loop: str = "asyncio"
     eager: bool = False
 
     @property
     def name(self) -> str:
-        """Return the name that the tables use."""
+        """Return the name in the tables."""
         return f"{self.loop}, eager tasks" if self.eager else self.loop
 
     @property
     def possible(self) -> bool:
-        """Say whether this Python has it."""
+        """Return whether this Python supports the setting."""
         return not self.eager or sys.version_info >= (3, 12)
 
     def new_loop(self) -> asyncio.AbstractEventLoop:
-        """Make such a loop."""
+        """Return a new event loop of this kind."""
         if self.loop == "uvloop":
             import uvloop
 
@@ -47,15 +47,15 @@ class Setting:
 
 
 def _start_eagerly(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
-    """Start a task at once: uvloop 0.23 hands on an ``eager_start`` that factories before 3.14 do not know."""
+    """Start a task eagerly. Drop ``eager_start``, which uvloop 0.23 passes and factories before 3.14 do not accept."""
     options.pop("eager_start", None)
-    factory: Any = vars(asyncio)["eager_task_factory"]  # 3.12 and later
+    factory: Any = vars(asyncio)["eager_task_factory"]  # new in Python 3.12
     task: asyncio.Task[Any] = factory(loop, coro, **options)
     return task
 
 
 class Spent(NamedTuple):
-    """Seconds per item of one run: of this process, and on the clock."""
+    """Seconds per item of one run: CPU time of this process, and real time."""
 
     cpu: float
     wall: float
@@ -63,7 +63,7 @@ class Spent(NamedTuple):
 
 @dataclass(frozen=True)
 class Comparison:
-    """What an item takes with paco and with a peer, round by round."""
+    """The cost per item with paco and with a peer, in each round."""
 
     workload: str
     shape: str
@@ -77,24 +77,24 @@ class Comparison:
 
     @property
     def times(self) -> list[float]:
-        """How many times what we take the peer takes, in each round."""
+        """The ratio of the peer's cost to paco's in each round."""
         return [theirs / ours for ours, theirs in zip(*self.counted(), strict=True)]
 
     def counted(self) -> tuple[list[float], list[float]]:
-        """Return the seconds per item that count, ours and theirs."""
+        """Return the seconds per item by the clock that counts, for paco and for the peer."""
         ours, theirs = ([getattr(spent, self.clock) for spent in side] for side in (self.ours, self.theirs))
         return ours, theirs
 
     def as_json(self) -> dict[str, object]:
-        """Return the figures, and what the table shows of them."""
+        """Return the figures, with their summary."""
         summary = {"median": median(self.times), "least": min(self.times), "greatest": max(self.times)}
         return {**asdict(self), "ours": self.ours, "theirs": self.theirs, "times": summary}
 
 
 async def spent(peer: Peer, fn: Fn, items: list[int], limit: int) -> Spent:
-    """Return what one run takes per item."""
-    # The handle that this task was resumed by holds what the last run awaited, for gather all of its tasks: let them go
-    # now, or freeing them is charged to the next run (0.5 us per item of it).
+    """Run once, and return the cost per item."""
+    # The handle that resumed this task still refers to what the last run awaited, for gather all of its tasks. Free
+    # them now, or the next run pays for it (0.5 µs per item).
     await asyncio.sleep(0)
     gc.collect()
     cpu, wall = time.process_time(), time.perf_counter()
@@ -103,7 +103,7 @@ async def spent(peer: Peer, fn: Fn, items: list[int], limit: int) -> Spent:
 
 
 async def compare(table: Table, peer: Peer, fn: Fn, count: int, rounds: int) -> Comparison:
-    """Measure both in turns, the order swapped each round, after a warm-up that demands the right results."""
+    """Measure both alternately, in swapped order each round, after a warm-up that checks their results."""
     items = list(range(count))
     pair = [(table.shape.ours, list[Spent]()), (peer, list[Spent]())]
     for one, _ in pair:

@@ -1,4 +1,4 @@
-"""What a run leaves of the memory and of the loop for others: measured in a process of its own each time."""
+"""Measure memory and timer delays of runs, each in a new process."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ T = TypeVar("T")
 
 COUNTS = (10_000, 100_000, 1_000_000)
 
-#: Lists of those that have no stream: a task or a coroutine for each item, all at once.
+#: Peers without a stream, which hold a task or a coroutine for each item at once.
 HOLD_ALL = frozenset({GATHER.name, "TaskGroup + Semaphore", "aioitertools", "anyio + CapacityLimiter"})
 
 
 def apart(measure: Callable[..., T], *args: object) -> T:
-    """Return what a function measures in a fresh process."""
+    """Call a function in a new process, and return its result."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(measure, *args).result()
 
 
-# ---- ways to run without keeping the results, as far as a way has one
+# ---- subjects: runs without kept results, where the library has such a form
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A way to run, ``most`` items at most: where a run would need gigabytes, or minutes."""
+    """A way to run items. ``most`` is the largest number of items before a run needs gigabytes or minutes."""
 
     name: str
     way: Streamer | Peer | None
     most: int = COUNTS[-1]
 
     async def run(self, fn: Fn, count: int) -> None:
-        """Run, and drop the results."""
+        """Run ``count`` items, and drop the results."""
         if self.way is None:
             await paco.each(fn, range(count), LIMIT)
         elif isinstance(self.way, Peer):
@@ -60,7 +60,7 @@ class Subject:
 
 
 def _most(peer: Peer | Streamer) -> int:
-    """Return how many items a way can be given that holds all of them, or needs a minute for a million."""
+    """Return the largest number of items: fewer for a library that needs a minute for a million."""
     return COUNTS[-1] if peer.name == "streamable" else COUNTS[1]
 
 
@@ -81,7 +81,7 @@ SUBJECTS = [
 
 
 def traced(subject: Subject, fn: Fn, count: int) -> int:
-    """Return by how many bytes the peak of what Python has allocated grows in a run of ``count`` items."""
+    """Return the growth of the peak memory allocated by Python, in bytes, in a run of ``count`` items."""
     with asyncio.Runner() as runner:
         runner.run(subject.run(fn, 1000))
         tracemalloc.start()
@@ -93,7 +93,7 @@ def traced(subject: Subject, fn: Fn, count: int) -> int:
 
 
 def resident(subject: Subject, fn: Fn, count: int) -> tuple[int, float]:
-    """Return by how many bytes this process grows in a run of ``count`` items, at most, and its CPU per item."""
+    """Return the peak growth of this process in bytes in a run of ``count`` items, and its CPU seconds per item."""
     process = psutil.Process(os.getpid())
     sizes: list[int] = []
 
@@ -112,7 +112,7 @@ def resident(subject: Subject, fn: Fn, count: int) -> tuple[int, float]:
 
 
 def tasks_and_memory(limit: int, count: int) -> tuple[int, int]:
-    """Return the most tasks alive at once, and the bytes at the peak, of a few items under whatever limit."""
+    """Return the largest number of tasks alive at once, and the peak bytes, of ``count`` items under ``limit``."""
     tasks: list[int] = []
 
     async def fn(item: int) -> int:
@@ -151,13 +151,13 @@ async def _lateness(subjects: tuple[Subject, ...], fn: Fn, count: int) -> float:
     await asyncio.sleep(2 * nap)
     for subject in subjects:
         await subject.run(fn, count)
-        await asyncio.sleep(2 * nap)  # a run that never let the loop go round is late too
+        await asyncio.sleep(2 * nap)  # also measures the delay of a run that never yields to the loop
     napping.cancel()
     return worst
 
 
 def lateness(subjects: tuple[Subject, ...], fn: Fn, count: int) -> float:
-    """Return how many seconds too late a task of 1 ms naps woke, at the worst, beside runs of so many items."""
+    """Return the largest delay, in seconds, of a 1 ms timer during runs of ``count`` items."""
     return asyncio.run(_lateness(subjects, fn, count))
 
 
@@ -166,7 +166,7 @@ def lateness(subjects: tuple[Subject, ...], fn: Fn, count: int) -> float:
 
 @dataclass(frozen=True)
 class Footprint:
-    """What a way to run takes with so many items of ``sleep(0)``, and how late timers are with instant ones."""
+    """The memory and CPU time of a subject with items that await ``sleep(0)``; timer delays with instant items."""
 
     subject: str
     count: int
@@ -181,7 +181,7 @@ class Footprint:
 
 
 def footprint(subject: Subject, count: int) -> Footprint:
-    """Measure, in three processes."""
+    """Measure a subject in three processes."""
     grown, cpu = apart(resident, subject, sleep_0, count)
     late = apart(lateness, (subject,), instant, count)
     return Footprint(subject.name, count, apart(traced, subject, sleep_0, count), grown, cpu, late)

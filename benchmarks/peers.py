@@ -1,6 +1,6 @@
-"""Ways to run an async function over items: what one is, paco's own, and those written by hand.
+"""Ways to run an async function over items: paco's, the standard library's, and hand-written ones.
 
-Those of the libraries are in `libraries`; `shapes` says which is compared with which.
+`libraries` has the ways of other libraries; `shapes` says which are compared.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ Open = Callable[[Fn, Iterable[int], int], Opened]
 
 @dataclass(frozen=True)
 class Peer:
-    """A way to run a function over items with a limit, for the list of results.
+    """A way to run a function over items under a limit and get a list of results.
 
     Args:
-        name: As in the table.
-        run: Takes the function, the items and the limit, 0 for none.
-        count: Items per run at most: fewer where an item costs a lot.
+        name: The name in the tables.
+        run: Takes the function, the items and the limit (0 for none), and returns the results.
+        count: The largest number of items per run; fewer if an item is expensive.
         ordered: Whether the results come in the order of the items.
-        packages: What it is made of, beside Python itself.
+        packages: The installed packages that it uses.
     """
 
     name: str
@@ -38,16 +38,16 @@ class Peer:
     packages: tuple[str, ...] = ()
 
     async def check(self, fn: Fn, count: int, limit: int) -> None:
-        """Run it once, and see that it gives every result, in its order."""
+        """Run ``count`` items, and check all results and, if it is ordered, their order."""
         results = await self.run(fn, list(range(count)), limit)
         right = list(range(count))
         if (results if self.ordered else sorted(results)) != right:
-            raise AssertionError(f"{self.name} gives wrong results")
+            raise AssertionError(f"{self.name}: results must be 0 .. {count - 1}, got {str(results)[:80]}")
 
 
 @dataclass(frozen=True)
 class Streamer:
-    """A way that gives one result at a time: ``open`` gives an async context manager of the results."""
+    """A way to get one result at a time: ``open`` returns an async context manager of an async iterator."""
 
     name: str
     open: Open
@@ -56,11 +56,11 @@ class Streamer:
     packages: tuple[str, ...] = ()
 
     def peer(self) -> Peer:
-        """Return it as one that makes a list, by a comprehension that is the same for all."""
+        """Return a peer that collects the results in a list, by the same comprehension for all."""
         return Peer(self.name, functools.partial(collect, self.open), self.count, self.ordered, self.packages)
 
     def slowly(self) -> Peer:
-        """Return it with a consumer that takes 10 ms for each result."""
+        """Return a peer whose consumer takes 10 ms for each result."""
         return Peer(self.name, functools.partial(collect_slowly, self.open), self.count, self.ordered, self.packages)
 
 
@@ -78,7 +78,7 @@ async def collect_slowly(opened: Open, fn: Fn, items: Sequence[int], limit: int)
     return taken
 
 
-# ---- ours
+# ---- paco
 
 
 async def paco_list(fn: Fn, items: Sequence[int], limit: int) -> list[int]:
@@ -102,7 +102,7 @@ async def paco_pipeline(fn: Fn, items: Sequence[int], limit: int) -> list[int]:
 
 
 def nothing(_: object) -> None:
-    """Hear something, and do nothing."""
+    """Receive an event, and do nothing."""
 
 
 async def paco_listened(fn: Fn, items: Sequence[int], limit: int) -> list[int]:
@@ -124,10 +124,10 @@ async def paco_shown(fn: Fn, items: Sequence[int], limit: int) -> list[int]:
         return await paco.map(fn, items, limit)
 
 
-# ---- the floors: what no library can be much below
+# ---- lower bounds: no library can be much cheaper
 
 
-async def plain_loop(fn: Fn, items: Sequence[int], limit: int) -> list[int]:  # noqa: ARG001 - one at a time
+async def plain_loop(fn: Fn, items: Sequence[int], limit: int) -> list[int]:  # noqa: ARG001 - runs one at a time
     return [await fn(item) for item in items]
 
 
@@ -157,20 +157,20 @@ async def worker_pool(fn: Fn, items: Sequence[int], limit: int) -> list[int]:
     return results
 
 
-async def nothing_but_consuming(fn: Fn, items: Sequence[int], limit: int) -> list[int]:  # noqa: ARG001 - as much as needed
+async def nothing_but_consuming(fn: Fn, items: Sequence[int], limit: int) -> list[int]:  # noqa: ARG001 - only the consumer counts
     await fn(items[0])
     for _ in items:
         await asyncio.sleep(0.01)
     return list(items)
 
 
-async def nothing_but_the_first(fn: Fn, items: Sequence[int], limit: int) -> list[int]:  # noqa: ARG001 - it waits for one
+async def nothing_but_the_first(fn: Fn, items: Sequence[int], limit: int) -> list[int]:  # noqa: ARG001 - only one item counts
     await fn(items[0])
     return list(items)
 
 
 async def queues(fn: Fn, items: Sequence[int], limit: int) -> list[int]:
-    """Three stages of workers with a bounded queue before each, as the documentation of `asyncio.Queue` shows."""
+    """Run three stages of workers with a bounded queue before each, as the documentation of `asyncio.Queue` shows."""
     stages: list[asyncio.Queue[tuple[int, int]]] = [asyncio.Queue(limit or len(items)) for _ in range(3)]
     results = [0] * len(items)
 
@@ -200,7 +200,7 @@ async def queues(fn: Fn, items: Sequence[int], limit: int) -> list[int]:
 
 
 def limited(fn: Fn, limit: int) -> Fn:
-    """Return the function behind a semaphore, or itself where there is no limit."""
+    """Return the function behind a semaphore, or the function itself if there is no limit."""
     if not limit:
         return fn
     semaphore = asyncio.Semaphore(limit)
@@ -225,7 +225,7 @@ async def task_group_semaphore(fn: Fn, items: Sequence[int], limit: int) -> list
 
 
 async def gather_thrice(fn: Fn, items: Sequence[int], limit: int) -> list[int]:
-    """One stage after the other."""
+    """Run one stage after the other."""
     for _ in range(3):
         items = await gather_semaphore(fn, items, limit)
     return list(items)

@@ -1,4 +1,4 @@
-"""What is measured in a full run: a table for each workload, shape, limit and setting."""
+"""The tables of a full run: one for each workload, shape, limit and setting."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from benchmarks.workloads import LIMIT, Workload
 if TYPE_CHECKING:
     from benchmarks.shapes import Shape
 
-#: Items per run where the number of runs is large.
+#: Items per run in the tables that are many.
 FEW = 10_000
 
 
 @dataclass(frozen=True)
 class Table:
-    """One workload, done in one way under one limit: paco and each of the peers.
+    """One workload in one form under one limit: paco and each of the peers.
 
     Args:
-        workload: What is run.
-        shape: What is wanted of it, and who gives it.
+        workload: The function to run.
+        shape: The form of the call, and the peers that have it.
         setting: The event loop.
-        limit: Items in flight at most, 0 for no limit.
-        items: Items per run, at most.
-        rounds: How many times the usual number of rounds.
-        peers: The names of those that are measured; all of the shape by default.
+        limit: The largest number of items in flight, 0 for no limit.
+        items: The largest number of items per run.
+        rounds: A factor for the number of rounds.
+        peers: The names of the measured peers; empty for all of the shape.
     """
 
     workload: Workload
@@ -40,17 +40,17 @@ class Table:
     peers: frozenset[str] = frozenset()
 
     def labels(self, peer: str) -> tuple[str, ...]:
-        """Return the words by which a comparison can be selected."""
+        """Return the words that select a comparison."""
         return (self.workload.key, self.shape.name, limit_name(self.limit), self.setting.name, peer)
 
 
 def limit_name(limit: int) -> str:
-    """Return the word for a limit."""
+    """Return a limit in words."""
     return f"limit {limit:,}" if limit else "no limit"
 
 
 def plan(setting: Setting) -> list[Table]:
-    """Return every table, in the order in which they are printed."""
+    """Return all tables in the order in which they are printed."""
     fast = (workloads.INSTANT, workloads.SLEEP_0, workloads.FUTURE)
     by_use = (shapes.LIST, shapes.ORDERED, shapes.AS_COMPLETED)
     tables = [
@@ -84,9 +84,9 @@ def plan(setting: Setting) -> list[Table]:
 
 
 def selected(patterns: list[str], labels: tuple[str, ...]) -> bool:
-    """Say whether one of the patterns fits: words divided by slashes, each of them in one of the labels.
+    """Return whether one of the patterns fits. A pattern is words between slashes, each of which must be in a label.
 
-    A single letter is the key of a workload.
+    A single letter must be the key of the workload. Without patterns everything is selected.
     """
     return not patterns or any(all(_fits(word, labels) for word in pattern.split("/")) for pattern in patterns)
 

@@ -1,4 +1,4 @@
-"""What is said of it at the terminal: the tables line by line, as they are measured."""
+"""The output at the terminal: the tables, line by line as they are measured."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def machine(setting: Setting) -> dict[str, str]:
-    """Return what the figures depend on."""
+    """Return the facts that the figures depend on: machine, versions, settings."""
     cpuinfo = Path("/proc/cpuinfo")
     model = re.search(r"model name\s*: (.*)", cpuinfo.read_text("utf-8")) if cpuinfo.exists() else None
     packages = {name for shape in SHAPES for peer in shape.peers for name in peer.packages}
@@ -45,7 +45,7 @@ def heading(table: Table) -> str:
 
 
 def row(table: Table, one: Comparison) -> str:
-    """Return a line of the table: a peer, what stands for the rounds of both, and the ratios of the rounds."""
+    """Return a row of the table: a peer, the figures of both, and the ratios of the rounds."""
     unit = table.workload.unit
     ours, theirs = (unit.show(unit.best(spent), one.count) for spent in one.counted())
     times = sorted(one.times)
@@ -53,12 +53,12 @@ def row(table: Table, one: Comparison) -> str:
 
 
 FOOTPRINTS = f"""
-memory: results dropped where they can be, (b), limit 100, processes of their own; a 1 ms timer beside (a)
+memory: results dropped if possible, (b), limit 100, in separate processes; delay of a 1 ms timer during (a)
   {"":42}{"items":>10}{"allocated":>12}{"process":>12}{"CPU ns":>9}{"timer late":>12}"""
 
 
 def footprint_row(one: Footprint) -> str:
-    """Return a line of the table of memory and timers."""
+    """Return a row of the table of memory and timer delays."""
     allocated, grown = (f"{size / 1e6:,.2f} MB" for size in (one.traced, one.resident))
     figures = f"{allocated:>12}{grown:>12}{one.cpu * 1e9:>9,.0f}{one.late * 1e3:>9,.1f} ms"
     return f"  {one.subject:42}{one.count:>10,}{figures}"
@@ -68,5 +68,5 @@ DEMANDS = f"\n  {'demand':92}{'measured':>24}   met"
 
 
 def verdict(demand: Demand) -> str:
-    """Return a line of the table of demands."""
+    """Return a row of the table of demands."""
     return f"  {demand.text:92}{demand.measured:>24}   {'yes' if demand.met else 'NO'}"

@@ -1,7 +1,7 @@
-"""The peers in the forms that the torture suite asks for, each as its documentation shows.
+"""The peers in the forms that the torture suite calls, each as its documentation shows.
 
-What a library has not is left out, and counts neither for it nor against it. A list of the items is made for those
-whose documentation wants one. `benchmarks.peers` has the same libraries for speed.
+A form that a library does not have is left out, and counts neither for nor against it. A library whose documentation
+requires a list gets a list of the items. `benchmarks.peers` has the same libraries for speed.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ async def aioitertools_list(fn: Any, source: Any, limit: Any, *, return_exceptio
     return await aioitertools_gather(*[fn(item) for item in source], limit=limit, return_exceptions=return_exceptions)
 
 
-# ---- streamable, pyper: what they give is iterated, there is nothing to enter
+# ---- streamable, pyper: their streams are iterated without a context manager
 
 
 def streamable_plain(fn: Any, source: Any, limit: Any, *, as_completed: bool = False) -> Any:

@@ -1,9 +1,9 @@
 """Run the torture scenarios on paco and on the peers, and print how many each passes.
 
-A scenario is passed by a library that does the right thing *and* leaves nothing behind. It is n/a where the library has
-no such form (a stream, an async source, exceptions as values). paco runs on each Python given, on asyncio's loop in
-virtual time and on uvloop in real time, with normal and with eager tasks; the peers on the newest of these Pythons,
-since the standard library below them gets better. A scenario that gives no answer for 40 s hangs: failed.
+A library passes a scenario if it does the right thing *and* leaves nothing behind. A scenario is n/a if the library
+does not have the form that it needs (a stream, an async source, exceptions as values). paco runs on each given Python,
+on asyncio's loop in virtual time and on uvloop in real time, with normal and with eager tasks. The peers run on the
+Python that runs this script. A scenario without an answer for 40 s hangs, and has failed.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parent.parent
-#: Seconds after which a scenario that gives no answer is taken to hang.
+#: Seconds without an answer after which a scenario counts as hanging.
 PATIENCE = 40.0
-#: Characters for the name of a row.
+#: The width of the names of the rows, in characters.
 LABEL = 36
-#: Reasons printed of a failing lane of paco, if no more are asked for.
+#: The number of failures printed for a lane of paco, unless --verbose is given.
 SHOWN = 20
 
 
 @dataclass(frozen=True)
 class Row:
-    """A library on a lane of a Python."""
+    """A library on one Python, event loop and task factory."""
 
     library: str
     label: str
@@ -49,14 +49,14 @@ class Row:
     eager: bool = False
 
     def command(self, first: int) -> list[str]:
-        """Return what runs the scenarios from the ``first`` on."""
+        """Return the command that runs the scenarios from number ``first`` on."""
         eager = ["--eager"] if self.eager else []
         return [self.python, "-m", "benchmarks.torturer", self.library, self.loop, *eager, "--first", str(first)]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """How a scenario went: ``passed``, ``failed`` or ``n/a``."""
+    """The result of a scenario: ``passed``, ``failed`` or ``n/a``."""
 
     area: str
     name: str
@@ -65,7 +65,7 @@ class Verdict:
 
 
 def measure(row: Row) -> list[Verdict]:
-    """Run all scenarios; one that hangs or ends the process has failed, and the next one gets another process."""
+    """Run all scenarios. One that hangs or ends the process has failed; the next one starts in a new process."""
     verdicts: list[Verdict] = []
     while True:
         before = len(verdicts)
@@ -75,13 +75,13 @@ def measure(row: Row) -> list[Verdict]:
         if asked is None and process.returncode == 0:
             return verdicts
         if asked is None:
-            raise SystemExit(f"{row.label}: exit code {process.returncode} before a scenario")
+            raise SystemExit(f"{row.label}: the process ended between scenarios with exit code {process.returncode}")
         reason = "it hangs" if process.returncode == -signal.SIGKILL else "it ended the process"
         verdicts.append(Verdict(asked["area"], asked["name"], "failed", reason))
 
 
 def read(process: subprocess.Popen[str], verdicts: list[Verdict]) -> dict[str, Any] | None:
-    """Add what the process tells; return the scenario that it gave no answer to."""
+    """Add the verdicts that the process prints, and return the scenario without an answer, if there is one."""
     asked: dict[str, Any] | None = None
     for line in patiently(process):
         told = json.loads(line)
@@ -94,7 +94,7 @@ def read(process: subprocess.Popen[str], verdicts: list[Verdict]) -> dict[str, A
 
 
 def patiently(process: subprocess.Popen[str]) -> Iterator[str]:
-    """Give the lines of a process, and kill it when it is silent for too long."""
+    """Yield the lines of a process, and kill it if it is silent for `PATIENCE` seconds."""
     lines = iter(process.stdout or ())
     while True:
         timer = threading.Timer(PATIENCE, process.kill)
@@ -108,11 +108,11 @@ def patiently(process: subprocess.Popen[str]) -> Iterator[str]:
         yield line
 
 
-# ---- what is run
+# ---- the rows
 
 
 def lanes(pythons: list[str]) -> list[Row]:
-    """Return paco on each lane of each Python."""
+    """Return a row of paco for each lane of each Python."""
     rows = []
     for python, loop, eager in itertools.product(pythons, ["asyncio", "uvloop"], [False, True]):
         number = python_version(python)
@@ -129,7 +129,7 @@ def python_version(python: str) -> tuple[int, ...]:
 
 
 def peers(python: str) -> list[Row]:
-    """Return the peers, each on asyncio's loop."""
+    """Return a row for each peer, on asyncio's loop."""
     from benchmarks.rivals import RIVALS
 
     rows = []
@@ -140,7 +140,7 @@ def peers(python: str) -> list[Row]:
     return rows
 
 
-# ---- what is printed
+# ---- output
 
 
 def heading(areas: list[str]) -> str:
@@ -148,11 +148,11 @@ def heading(areas: list[str]) -> str:
 
 
 def line(row: Row, verdicts: list[Verdict], areas: list[str]) -> str:
-    """Return the row of a library: passed of those that it has a form for, by area and in total."""
+    """Return the row of a library: passed and applicable scenarios, by area and in total."""
     counts = Counter((one.area, one.verdict) for one in verdicts)
     cells = [f"{counts[area, 'passed']}/{counts[area, 'passed'] + counts[area, 'failed']}" for area in areas]
     passed, failed = (sum(counts[area, verdict] for area in areas) for verdict in ("passed", "failed"))
-    share = f"{100 * passed // (passed + failed)} %"
+    share = f"{100 * passed // (passed + failed)}%"
     return (
         f"{row.label:{LABEL}}"
         + "".join(f"{'-' if cell == '0/0' else cell:>11}" for cell in cells)
@@ -161,7 +161,7 @@ def line(row: Row, verdicts: list[Verdict], areas: list[str]) -> str:
 
 
 def show(rows: list[Row], *, jobs: int, verbose: bool) -> dict[str, list[Verdict]]:
-    """Measure, and print each row in its turn; the reasons below it for paco, and for all when asked."""
+    """Measure and print the rows in order, with the failures of paco below, and of all libraries if ``verbose``."""
     measured = {}
     with ThreadPoolExecutor(jobs) as pool:
         for row, verdicts in zip(rows, pool.map(measure, rows), strict=True):
@@ -180,18 +180,18 @@ def show(rows: list[Row], *, jobs: int, verbose: bool) -> dict[str, list[Verdict
 def main() -> int:
     parser = argparse.ArgumentParser(prog="./dev torture", description=__doc__)
     parser.add_argument("--python", action="append", metavar="FILE", help="an interpreter for paco; may be repeated")
-    parser.add_argument("--quick", action="store_true", help="on this Python only")
-    parser.add_argument("--ours", action="store_true", help="paco only")
+    parser.add_argument("--quick", action="store_true", help="run on this Python only")
+    parser.add_argument("--ours", action="store_true", help="run paco only")
     parser.add_argument("--verbose", action="store_true", help="print why each scenario failed")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="rows at once (default: as many as CPUs)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every verdict there")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="rows at once (default: number of CPUs)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all verdicts to FILE")
     options = parser.parse_args()
     pythons = [sys.executable] if options.quick or not options.python else options.python
-    print(f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs; passed / those it has a form for, by area")
+    print(f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs; passed / applicable scenarios, by area")
     measured = show(lanes(pythons), jobs=options.jobs, verbose=options.verbose)
     failed = sum(one.verdict == "failed" for verdicts in measured.values() for one in verdicts)
     if not options.ours:
-        print(f"\nthe peers, each as its documentation shows, on Python {platform.python_version()}, asyncio")
+        print(f"\npeers, each used as its documentation shows, on Python {platform.python_version()}, asyncio")
         measured |= show(peers(sys.executable), jobs=options.jobs, verbose=options.verbose)
     if options.json:
         found = {label: [asdict(one) for one in verdicts] for label, verdicts in measured.items()}

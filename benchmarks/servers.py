@@ -1,4 +1,4 @@
-"""Servers on 127.0.0.1, each in a process of its own, for the workloads that use a network."""
+"""Servers on 127.0.0.1, each in its own process, for the workloads that use a network."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HOST = "127.0.0.1"
 
 @contextlib.contextmanager
 def serving(serve: Serve) -> Iterator[int]:
-    """Run a server in a process of its own: give its port, and end it."""
+    """Run a server in a new process inside the block, and yield its port."""
     spawn = multiprocessing.get_context("spawn")
     ours, theirs = spawn.Pipe()
     process = spawn.Process(target=serve, args=(theirs,), daemon=True)
@@ -36,7 +36,7 @@ def serving(serve: Serve) -> Iterator[int]:
 
 
 def echo(tell: Connection) -> None:
-    """Send back whatever comes, on every TCP connection."""
+    """Run a TCP server that echoes all data."""
     asyncio.run(_echo(tell))
 
 
@@ -56,7 +56,7 @@ class _Echo(asyncio.Protocol):
 
 
 def http(tell: Connection) -> None:
-    """Answer ``GET /7`` with ``7``."""
+    """Run an HTTP server that answers ``GET /7`` with ``7``."""
     asyncio.run(_http(tell))
 
 
@@ -71,46 +71,46 @@ async def _http(tell: Connection) -> None:
 
 
 class Busy:
-    """A server with a capacity, which logs what it does: ``GET /7``, ``GET /log``, ``POST /change``.
+    """A server with a capacity and a log: ``GET /7``, ``GET /log``, ``POST /change``.
 
-    What is too much gets 429 with ``Retry-After: 1``. That is what comes beyond ``rate`` in a second, by a bucket that
-    holds a ``burst``; and what comes while it works on ``most``, unless it ``waits``: then that stands in line. A
-    request takes 100 ms on average, by an exponential distribution.
+    It answers excess requests with 429 and ``Retry-After: 1``. A request is in excess if it comes beyond ``rate``
+    requests per second (a token bucket with a ``burst``), or while the server works on ``most`` requests. If it
+    ``waits``, the latter requests queue instead. A request takes 100 ms on average, exponentially distributed.
     """
 
     def __init__(self) -> None:
         self._most, self._rate, self._burst, self._waits = 20, math.inf, 0.0, False
         self._working, self._level, self._filled = 0, 0.0, 0.0
         self._freed = asyncio.Condition()
-        self._dice = random.Random(1)  # noqa: S311 - to be repeatable, not secret
+        self._dice = random.Random(1)  # noqa: S311 - repeatable, not secret
         self._served: Counter[str] = Counter()
         self._refused = 0
 
     def app(self) -> web.Application:
-        """Return what answers."""
+        """Return the web application."""
         app = web.Application()
-        app.router.add_get("/log", self._tell)
+        app.router.add_get("/log", self._log)
         app.router.add_post("/change", self._change)
         app.router.add_get("/{number}", self._answer)
         return app
 
-    async def _tell(self, _: web.Request) -> web.Response:
-        """Say how many were served, how many different ones, and how many refused."""
+    async def _log(self, _: web.Request) -> web.Response:
+        """Answer with the numbers of served, different and refused requests."""
         served = {"served": self._served.total(), "different": len(self._served)}
         return web.json_response({**served, "refused": self._refused})
 
     async def _change(self, request: web.Request) -> web.Response:
-        """Have another capacity from now on, and a new log."""
+        """Set a new capacity, and clear the log."""
         new: dict[str, Any] = await request.json()
         self._most, self._rate, self._waits = new["most"], new["rate"] or math.inf, new["waits"]
         self._burst, self._level = new["burst"], 0.0
         self._served.clear()
         self._refused = 0
-        await self._tell_those_in_line()
+        await self._notify_queued()
         return web.Response()
 
     async def _answer(self, request: web.Request) -> web.Response:
-        if self._is_too_much():
+        if self._is_in_excess():
             self._refused += 1
             return web.Response(status=429, headers={"Retry-After": "1"})
         if self._waits:
@@ -121,10 +121,10 @@ class Busy:
         self._working -= 1
         number = request.match_info["number"]
         self._served[number] += 1
-        await self._tell_those_in_line()
+        await self._notify_queued()
         return web.Response(text=number)
 
-    def _is_too_much(self) -> bool:
+    def _is_in_excess(self) -> bool:
         if not self._waits and self._working >= self._most:
             return True
         if self._rate < math.inf:
@@ -136,13 +136,13 @@ class Busy:
             self._level += 1
         return False
 
-    async def _tell_those_in_line(self) -> None:
+    async def _notify_queued(self) -> None:
         async with self._freed:
             self._freed.notify(max(self._most - self._working, 0))
 
 
 def busy(tell: Connection) -> None:
-    """Serve as `Busy` does."""
+    """Run a `Busy` server."""
     asyncio.run(_busy(tell))
 
 

@@ -1,4 +1,4 @@
-"""Which ways are compared: ours, and the peers that do the same."""
+"""The comparisons: a form of paco, and the peers that do the same."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from benchmarks.peers import Peer, Streamer
 
 @dataclass(frozen=True)
 class Shape:
-    """What one wants of a function over items, and who gives it."""
+    """A form of the results (a list, a stream, …), paco's way to it, and the ways of the peers."""
 
     name: str
     ours: Peer
     peers: list[Peer]
 
 
-#: Items per run where one takes about 10 us, and where it takes tens.
+#: Items per run for a peer that takes about 10 µs per item, and for one that takes tens of µs.
 SOME, COSTLY = 30_000, 10_000
 
 PLAIN = Peer("plain loop, no concurrency", peers.plain_loop)
@@ -25,7 +25,7 @@ BARE = Peer("bare tasks, static split", peers.bare_tasks)
 POOL = Peer("worker pool by hand", peers.worker_pool)
 GATHER = Peer("gather + Semaphore", peers.gather_semaphore)
 FLOORS = (PLAIN, BARE, POOL)
-IDEAL_CONSUMER = Peer("ideal: nothing but consuming", peers.nothing_but_consuming)
+IDEAL_CONSUMER = Peer("ideal: the consumer alone", peers.nothing_but_consuming)
 IDEAL_HEAD = Peer("ideal: the first item alone", peers.nothing_but_the_first)
 
 PACO_ORDERED = Streamer("async for ... in paco.map(...)", peers.paco_ordered)

@@ -1,7 +1,7 @@
-"""Run the torture scenarios on one library and one lane: a line of JSON before each and after each, for `scorecard`.
+"""Run the torture scenarios on one library and one lane, and print a line of JSON before and after each scenario.
 
-A process of its own, so that a scenario that hangs or eats memory can be ended: `scorecard` kills it, and starts it
-again after that scenario.
+`scorecard` runs this as a separate process, so that it can kill a scenario that hangs or fills the memory, and start a
+new process at the next scenario.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ MEMORY = 2 * 2**30
 
 
 def library(name: str) -> Library:
-    """Return the library of this name; the peers are imported for a peer only."""
+    """Return the library of this name. The peers are imported only if it is one of them."""
     rivals: Any = [] if name == PACO.name else importlib.import_module("benchmarks.rivals").RIVALS
     return next(one for one in [PACO, *rivals] if one.name == name)
 
 
 def perform(scenario: Scenario, subject: Library, on: Lane) -> tuple[str, str]:
-    """Return how a scenario went and why."""
+    """Run a scenario, and return its verdict and the reason."""
     if lack := scenario.lacks(subject):
         return "n/a", f"no {lack}"
     try:
@@ -44,7 +44,7 @@ def perform(scenario: Scenario, subject: Library, on: Lane) -> tuple[str, str]:
 
 
 def go_on_anew(options: argparse.Namespace, first: int) -> NoReturn:
-    """Replace this process by a new one, which goes on with the scenario of this number."""
+    """Replace this process by a new one that continues at the scenario of this number."""
     eager = ["--eager"] if options.eager else []
     here = [sys.executable, "-m", "benchmarks.torturer"]
     os.execv(sys.executable, [*here, options.library, options.loop, *eager, "--first", str(first)])  # noqa: S606 - our own
@@ -54,14 +54,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("library")
     parser.add_argument("loop", choices=["asyncio", "uvloop"])
-    parser.add_argument("--eager", action="store_true", help="with the eager task factory")
-    parser.add_argument("--first", type=int, default=0, help="the number of the scenario to begin with")
+    parser.add_argument("--eager", action="store_true", help="use the eager task factory")
+    parser.add_argument("--first", type=int, default=0, help="the number of the first scenario")
     options = parser.parse_args()
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     warnings.simplefilter("ignore")
     logging.disable(logging.NOTSET)
     logging.getLogger("asyncio").addHandler(logging.NullHandler())
-    logging.getLogger("asyncio").propagate = False  # the leak check hears what is told; nobody else has to
+    logging.getLogger("asyncio").propagate = False  # the leak check reads the log; do not print it
     subject, on = library(options.library), lane(options.loop, eager=options.eager)
     for number, scenario in enumerate(scenarios()):
         if number < options.first:
@@ -69,8 +69,8 @@ def main() -> None:
         print(json.dumps({"number": number, "area": scenario.area, "name": scenario.name}), flush=True)
         verdict, reason = perform(scenario, subject, on)
         print(json.dumps({"verdict": verdict, "reason": reason}), flush=True)
-        gc.collect()  # what one scenario has left behind is not the next one's
-        if MemoryError.__name__ in reason:  # not all of what filled the memory is given back
+        gc.collect()  # so that the next scenario does not get the garbage of this one
+        if MemoryError.__name__ in reason:  # Python does not return all of the memory
             go_on_anew(options, number + 1)
 
 

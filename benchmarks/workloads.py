@@ -1,4 +1,4 @@
-"""What is run: functions whose own work is next to nothing, so that what is measured is the cost of running them."""
+"""The workloads: functions that do almost nothing, so that the cost of running them is measured."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import aiohttp
 
 from benchmarks import servers
 
-#: Items in flight at most, where nothing else is said; 0 is no limit.
+#: The default limit of items in flight.
 LIMIT = 100
 
 Fn = Callable[[int], Coroutine[Any, Any, int]]
@@ -23,13 +23,13 @@ Fn = Callable[[int], Coroutine[Any, Any, int]]
 
 @dataclass(frozen=True)
 class Unit:
-    """How the cost of a workload is told.
+    """The unit of the cost of a workload.
 
     Args:
-        name: As in the heading of a table.
-        clock: What counts: ``cpu`` or ``wall``, seconds per item.
-        best: What stands for several rounds.
-        show: Writes seconds per item, and the number of items.
+        name: The name in the heading of a table.
+        clock: The clock that counts, in seconds per item: ``cpu`` or ``wall``.
+        best: Returns one figure for several rounds.
+        show: Formats seconds per item, given the number of items.
     """
 
     name: str
@@ -45,7 +45,7 @@ SECONDS = Unit("seconds", "wall", median, lambda spent, count: f"{spent * count:
 
 @dataclass(frozen=True)
 class Workload:
-    """A function to be run over items; ``opened`` makes it for a limit, with what it needs around it."""
+    """A function to run over items. ``opened`` takes a limit and returns an async context manager of the function."""
 
     key: str
     title: str
@@ -54,7 +54,7 @@ class Workload:
 
     @property
     def name(self) -> str:
-        """Return the name that the tables use."""
+        """Return the name in the tables."""
         return f"({self.key}) {self.title}"
 
 
@@ -96,7 +96,7 @@ async def _echo(limit: int) -> AsyncIterator[Fn]:
         free = deque(streams)
 
         async def fn(item: int) -> int:
-            stream = free.pop()  # raises when there are more items in flight than the limit
+            stream = free.pop()  # raises if more items than the limit are in flight
             reader, writer = stream
             writer.write(item.to_bytes(8, "big"))
             reply = await reader.readexactly(8)
