@@ -1,10 +1,10 @@
-"""How many examples a law is tried on, and how a failure is replayed.
+"""The number of random examples for each law.
 
-Each law runs its default number of examples, or as many as the environment variable ``PACO_TEST_EXAMPLES`` says. They
-are drawn anew in every run. A failure prints the smallest example found, which is the scenario itself, and a line
-``@reproduce_failure(...)`` which, put above the test, replays just that one, on any machine with the same Hypothesis.
-``--hypothesis-seed=N`` repeats a whole run; ``--randomly-seed`` only sets the order of the tests. What failed once is
-kept in ``.hypothesis`` and tried first the next time.
+Each law runs its default number of examples, or the number in the environment variable ``PACO_TEST_EXAMPLES``. Every
+run uses new examples. A failure prints the smallest failing scenario, and a line ``@reproduce_failure(...)``. Put that
+line above the test to replay the scenario, on any machine with the same version of Hypothesis. ``--hypothesis-seed=N``
+repeats a whole run; ``--randomly-seed`` sets only the order of the tests. Hypothesis keeps failed examples in
+``.hypothesis`` and tries them first the next time.
 """
 
 from __future__ import annotations
@@ -15,5 +15,5 @@ from hypothesis import settings
 
 
 def examples(default: int = 50) -> settings:
-    """Return the decorator of a law: how often it is tried."""
+    """Return a decorator that sets the number of examples of a law."""
     return settings(max_examples=int(os.environ.get("PACO_TEST_EXAMPLES") or default))

@@ -1,4 +1,4 @@
-"""What the scenarios are written against: a library's forms, the lane that they run on, and the list of them all."""
+"""The kit of the scenarios: the forms of a library, the lanes, and the registry of all scenarios."""
 
 from __future__ import annotations
 
@@ -17,35 +17,37 @@ from typing import Any
 from paco.testing import VirtualLoop
 from paco.testing._runs import run_on
 
-#: Takes a function, a source and a limit; gives the results.
+#: Takes a function, a source and a limit, and returns the list of results.
 Collect = Callable[[Any, Any, Any], Awaitable[list[Any]]]
-#: The same, for results one by one. Leaving the block ends the run.
+#: Takes the same, and returns an async context manager of a stream of results. Leaving the block ends the run.
 Stream = Callable[[Any, Any, Any], AbstractAsyncContextManager[Any]]
 
 
-#: Turns of the loop until nothing may be left of a scenario. What has to be over at once, a scenario demands itself.
+#: Turns of the loop after a scenario before the leak check. A scenario that allows no delay checks that itself.
 GRACE = 5
 
 
 class NotThere(Exception):
-    """The library has no such form, or the lane cannot show it."""
+    """The library does not have the form, or the lane does not support the scenario."""
 
 
 @dataclass(frozen=True)
 class Library:
-    """A way to run an async function over items, as its documentation shows; ``None`` for a form that it has not.
+    """The forms in which a library runs an async function over items, each used as its documentation shows.
+
+    A form that the library does not have is ``None``.
 
     Args:
-        name: As on the scorecard.
-        collect: Gives the list of results.
-        ordered: A stream of results in the order of the items.
-        completed: A stream of results as they are completed.
-        plain: A stream to be iterated without an ``async with``.
-        outcomes: Gives the list of results with exceptions as values.
-        within: As ``collect``, with a number of seconds for the whole run; default: ``asyncio.timeout`` around it.
+        name: The name on the scorecard.
+        collect: Returns the list of results.
+        ordered: Returns a stream of results in the order of the items.
+        completed: Returns a stream of results in the order of completion.
+        plain: Returns a stream that is iterated without ``async with``.
+        outcomes: Returns the list of results, with exceptions as values.
+        within: Like ``collect``, with a timeout in seconds for the whole run. Without it, ``asyncio.timeout`` is used.
         reads_async: Whether the source may be an async iterable.
-        lazy: Whether the source is read as the work goes on; the others make a list of it before they start.
-        packages: What it is made of.
+        lazy: Whether the source is read during the run; other libraries read all of it before they start.
+        packages: The installed packages that it uses.
     """
 
     name: str
@@ -60,24 +62,24 @@ class Library:
     packages: tuple[str, ...] = ()
 
     def has(self, need: str) -> bool:
-        """Return whether the library has a form; ``stream`` is any of the two, ``within`` needs a list."""
+        """Return whether the library has a form. ``stream`` is any kind of stream; ``within`` requires ``collect``."""
         if need == "stream":
             return self.ordered is not None or self.completed is not None
         return bool(getattr(self, "collect" if need == "within" else need))
 
     def stream(self, fn: Any, source: Any, limit: Any) -> AbstractAsyncContextManager[Any]:
-        """Return a stream, an ordered one where there is the choice."""
+        """Return a stream, ordered if the library has one."""
         return (self.ordered or self.completed)(fn, source, limit)
 
     async def timed(self, fn: Any, source: Any, limit: Any, seconds: float) -> list[Any]:
-        """Run with a timeout for the whole run."""
+        """Return the list of results, with a timeout in seconds for the whole run."""
         if self.within is not None:
             return await self.within(fn, source, limit, seconds)
         async with asyncio.timeout(seconds):
             return await self.collect(fn, source, limit)
 
     def form(self, name: str) -> Collect:
-        """Return the form of this name as a function that collects all results; a stream takes a turn for each."""
+        """Return a form as a function that collects all results, with a turn of the loop per result of a stream."""
         if name == "collect":
             return self.collect
         return functools.partial(drain, getattr(self, name))
@@ -94,18 +96,18 @@ async def drain(stream: Stream, fn: Any, source: Any, limit: Any) -> list[Any]:
 
 @dataclass(frozen=True)
 class Lane:
-    """Where scenarios run: on which loop, with which task factory."""
+    """An event loop and a task factory to run scenarios on."""
 
     name: str = "asyncio"
     new_loop: Callable[[], asyncio.AbstractEventLoop] = VirtualLoop
     eager: bool = False
 
     def run(self, main: Callable[[], Awaitable[Any]], *, debug: bool = False) -> Any:
-        """Run on a fresh loop, and fail if anything is left behind."""
+        """Run on a new event loop, and fail if anything is left behind."""
         return self.run_on(self.new_loop, main, debug=debug)
 
     def run_live(self, main: Callable[[], Awaitable[Any]]) -> Any:
-        """Run likewise, in real time."""
+        """Run on a new event loop in real time, and fail if anything is left behind."""
         return self.run_on(asyncio.new_event_loop if self.new_loop is VirtualLoop else self.new_loop, main, debug=False)
 
     def run_on(self, new_loop: Callable[[], Any], main: Callable[[], Awaitable[Any]], *, debug: bool) -> Any:
@@ -119,17 +121,17 @@ class Lane:
 
 
 def eager_task(loop: Any, coro: Any, *, eager_start: bool = True, **options: Any) -> Any:
-    """Make an eager task; uvloop passes an argument that the factory of asyncio knows from Python 3.14 on only."""
+    """Make an eager task. uvloop passes an argument that asyncio's factory accepts only from Python 3.14 on."""
     return asyncio.eager_task_factory(loop, coro, **options)
 
 
-#: The forms that most scenarios are run in, and how the scorecard names them.
+#: The forms in which most scenarios run, with their names on the scorecard.
 FORMS = {"collect": "list", "ordered": "ordered stream", "completed": "stream as completed"}
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """Something that must go well: one function, one case of its parameters."""
+    """One test case for a library: a function with one set of parameters."""
 
     area: str
     name: str
@@ -137,7 +139,7 @@ class Scenario:
     needs: tuple[str, ...] = ()
 
     def lacks(self, library: Library) -> str:
-        """Return what the library would have to have and has not, if anything."""
+        """Return a form that the scenario needs and the library does not have, or ``""``."""
         return next((need for need in self.needs if not library.has(need)), "")
 
 
@@ -146,18 +148,23 @@ ALL: list[Scenario] = []
 
 @dataclass
 class Area:
-    """Registers the scenarios of a file."""
+    """A register for the scenarios of one file."""
 
     name: str
 
     def scenario(
         self, *needs: str, forms: Iterable[str] = (), raw: bool = False, cases: Any = ()
     ) -> Callable[[Any], Any]:
-        """Register a function as scenarios.
+        """Return a decorator that registers a function as one or more scenarios.
 
-        An ``async`` function gets the library, and runs on a fresh loop under a leak check; any other gets the lane
-        too, and runs what it will there. Then follow the form, with ``forms``, as a function that collects or, if
-        ``raw``, as the stream that it is; then the case, with ``cases``, a mapping by name or names.
+        An ``async`` function receives the library, and runs on a new loop with a leak check. A plain function receives
+        the library and the lane, and uses the lane itself.
+
+        Args:
+            needs: The forms that the library must have.
+            forms: Forms to run the function with, one scenario for each. The next argument of the function is the form.
+            raw: Whether to pass a form as it is; otherwise it is passed as a function that collects all results.
+            cases: Names, or a mapping of names to values, one scenario for each. The last argument is the value.
         """
 
         def register(fn: Any) -> Any:
@@ -174,14 +181,14 @@ class Area:
 
 
 def arguments(form: str, library: Library, *, raw: bool, case: list[Any]) -> list[Any]:
-    """Return what a scenario gets beside the library and the lane."""
+    """Return the arguments of a scenario after the library and the lane."""
     if not form:
         return case
     return [getattr(library, form) if raw else library.form(form), *case]
 
 
 def perform(fn: Any, take: Callable[[Library], list[Any]], library: Library, lane: Lane) -> None:
-    """Run the function of a scenario."""
+    """Run the function of a scenario on a lane."""
     if not inspect.iscoroutinefunction(fn):
         fn(library, lane, *take(library))
         return
@@ -195,7 +202,7 @@ def perform(fn: Any, take: Callable[[Library], list[Any]], library: Library, lan
 
 
 def scenarios() -> list[Scenario]:
-    """Import the files of scenarios, and return all."""
+    """Import all files of scenarios, and return all scenarios."""
     package = importlib.import_module("tests.torture.scenarios")
     for module in pkgutil.iter_modules(package.__path__):
         importlib.import_module(f"tests.torture.scenarios.{module.name}")
@@ -203,10 +210,10 @@ def scenarios() -> list[Scenario]:
 
 
 def lane(name: str, *, eager: bool = False) -> Lane:
-    """Return the lane of a loop: ``asyncio``, on virtual time, or ``uvloop``, on real time."""
+    """Return the lane of an event loop: ``asyncio`` on virtual time, or ``uvloop`` on real time."""
     label = f"{name}, eager tasks" if eager else name
     if eager and sys.version_info < (3, 12):
-        raise NotThere("eager tasks came with Python 3.12")
+        raise NotThere("eager tasks need Python 3.12 or later")
     if name == "asyncio":
         return Lane(label, VirtualLoop, eager)
     return Lane(label, importlib.import_module(name).new_event_loop, eager)

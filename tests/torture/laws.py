@@ -1,4 +1,4 @@
-"""What holds of every run, however it ends: each law takes a log and fails if it is broken."""
+"""The laws of every run, however it ends. Each law takes the log of a run and fails if the run breaks it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.torture.log import Event, Log
 
 Law = Callable[[Log], None]
 
-#: Errors by which a coroutine is ended from outside: after the first error they are no news.
+#: Errors that end a coroutine from outside. They need not be reported after another error.
 _ENDED: Final = (asyncio.CancelledError, GeneratorExit)
 
 
@@ -25,7 +25,7 @@ def the_limit_is_kept(log: Log) -> None:
 
 
 def the_window_is_kept(log: Log) -> None:
-    """Nothing is started, nor pulled for it, that the consumer has no room for."""
+    """No item is started, or pulled from the source, beyond the window of the consumer."""
     window = log.scenario.window
     if window is None:
         return
@@ -40,12 +40,12 @@ def the_window_is_kept(log: Log) -> None:
 
 
 def _dropped(log: Log) -> int:
-    """Return how many results a filter may have let the consumer pass over: all of them, no more is seen from here."""
+    """Return how many results a filter may have dropped before the consumer: at most all, the log does not say."""
     return log.scenario.source.count if log.scenario.last.verb.startswith("filter") else 0
 
 
 def nothing_is_pulled_without_a_free_slot(log: Log) -> None:
-    """What has been pulled and has not ended fits into the slots of the first stage."""
+    """The items that are pulled and have not ended are never more than the limit of the first stage."""
     first = log.scenario.stages[0]
     most = 0 if first.reads_to_the_end_first else first.most
     busy = 0
@@ -63,23 +63,26 @@ def items_start_once_and_in_order(log: Log) -> None:
 
 
 def everything_has_ended_before_the_return(log: Log) -> None:
-    """At the end of the call, or soon after a plain loop has been left, or in the hands of the caller of `wait`."""
+    """Every item ends and the source is closed before the call returns.
+
+    There are two exceptions: a plain loop that was left ends soon after, and `wait` hands pending items to its caller.
+    """
     later = log.left_running or log.pending
     events = log.events if later else log.until("return")
     running = {(event.stage, event.item) for event in events if event.what == "start"}
     running -= {(event.stage, event.item) for event in events if event.what == "end"}
     assert not running, f"still running: {running}"
-    lets_go = log.scenario.last.verb == "wait"  # which returns when its condition holds: an idle task may be ending
+    lets_go = log.scenario.last.verb == "wait"  # it returns when its condition holds, while idle tasks may be ending
     assert later or lets_go or not log.alive, f"tasks alive: {log.alive}"
     opened, closed = ([event for event in events if event.what == what] for what in ("open", "close"))
     assert len(opened) == len(closed), "the source was not closed"
 
 
-def only_what_is_owned_is_closed(log: Log) -> None:
-    assert not log.of("close of what is not owned")
+def an_iterator_of_the_caller_is_not_closed(log: Log) -> None:
+    assert not log.of("close of the caller's iterator")
 
 
-def a_source_is_asked_properly(log: Log) -> None:
+def a_source_is_asked_for_one_item_at_a_time_and_not_after_its_end(log: Log) -> None:
     assert not log.of("asked twice at once", "asked after the end")
 
 
@@ -94,7 +97,7 @@ def _cancels_itself(log: Log, event: Event) -> bool:
 
 
 def what_runs_when_the_call_ends_is_cancelled(log: Log) -> None:
-    """An item that goes on after that moment has got its one cancel, and none has been started."""
+    """After the moment that ends the run no item starts, and each item still running has been cancelled once."""
     ended = ended_at(log)
     if ended is None:
         return
@@ -103,11 +106,11 @@ def what_runs_when_the_call_ends_is_cancelled(log: Log) -> None:
         if event.time <= ended or _cancels_itself(log, event):
             continue
         assert event.what == "end", f"{event} after the end at {ended}"
-        assert (event.stage, event.item) in cancelled, f"{event} ran on after the end at {ended}"
+        assert (event.stage, event.item) in cancelled, f"{event} was not cancelled at the end at {ended}"
 
 
 def ended_at(log: Log) -> float | None:
-    """Return when a call was ended before its time: by an error, a cancellation, a verdict or the consumer."""
+    """Return when a call was ended early by an error, a cancellation, a verdict, a timeout or the consumer."""
     ends = [event.time for event in log.events if event.what in {"cancel caller", "leave"} or ends_it(log, event)]
     if isinstance(log.error, TimeoutError):
         ends.append(log.scenario.last.timeout)
@@ -119,10 +122,10 @@ def ends_it(log: Log, event: Event) -> bool:
     last = len(log.scenario.stages) - 1
     verb = log.scenario.last.verb
     if verb == "wait":
-        return False  # see its own laws
+        return False  # `wait` has its own laws
     if event.what == "error":
         if event.stage == -1 and log.scenario.source.asynchronous:
-            return False  # it waits for its turn, for which there may be no room yet
+            return False  # the error is raised in the order of the items, for which there may be no room yet
         caught = log.scenario.last.catch and event.stage == last and _becomes_an_exception(event.error)
         return not caught
     if event.what != "end" or event.stage != last:
@@ -142,38 +145,38 @@ def decides(log: Log, event: Event) -> bool:
 
 
 def no_item_sees_the_context_of_another(log: Log) -> None:
-    assert not log.of("stained")
+    assert not log.of("foreign context")
 
 
 def a_cancellation_is_never_swallowed(log: Log) -> None:
-    """The caller ends cancelled if and only if it was cancelled, and its count of cancellations is right."""
+    """The caller ends cancelled if and only if it was cancelled, and ``Task.cancelling()`` counts correctly."""
     assert log.cancelling == log.cancels, f"cancelling() is {log.cancelling} after {log.cancels}"
     if log.cancels:
         assert isinstance(log.error, asyncio.CancelledError), f"swallowed: {log.result!r} {type(log.error)}"
     else:
-        assert not isinstance(log.error, asyncio.CancelledError), "cancelled by nobody"
+        assert not isinstance(log.error, asyncio.CancelledError), "the caller ended cancelled without a cancellation"
 
 
-def no_error_is_lost_or_told_twice(log: Log) -> None:
-    """Each error is raised, or counted in a note of what is raised, or told to the loop."""
+def no_error_is_lost_or_reported_twice(log: Log) -> None:
+    """Each error is raised, or counted in a note of the raised error, or reported to the event loop."""
     scenario = log.scenario
     if scenario.last.catch or scenario.last.verb == "wait" or len(scenario.stages) > 1:
         return
     errors = [event.error for event in log.of("error")]
     raised = log.error is not None and any(error in errors for error in origins(log.error))
     news = [error for error in errors if not isinstance(error, _ENDED)]
-    seen = raised + sum(told(log))
-    # One that would be taken for something else counts when it is the first.
+    seen = raised + sum(reported(log))
+    # A CancelledError or GeneratorExit counts if it is the first error.
     least, most = len(news), len(news) + (len(news) < len(errors))
-    assert least <= seen <= most, f"{seen} errors were told of {errors}: {log.error!r}, {notes(log)}, {log.told}"
+    assert least <= seen <= most, f"{seen} errors were reported of {errors}: {log.error!r}, {notes(log)}, {log.reports}"
 
 
-def told(log: Log) -> list[int]:
-    """Return how many errors each note, and each message to the loop, tells of."""
+def reported(log: Log) -> list[int]:
+    """Return how many errors each note and each report to the loop mentions."""
     more = [int(count) for text in texts(log) for count in re.findall(r"(\d+) more failed meanwhile", text)]
     failing = [text.count("cancelled while it was failing with") for text in notes(log) if "RunTimeout" not in text]
-    reported = [not isinstance(error, TimeoutError) for _, error in log.told if error is not None]
-    return [*more, *failing, *reported]
+    to_loop = [not isinstance(error, TimeoutError) for _, error in log.reports if error is not None]
+    return [*more, *failing, *to_loop]
 
 
 def notes(log: Log) -> list[str]:
@@ -181,11 +184,11 @@ def notes(log: Log) -> list[str]:
 
 
 def texts(log: Log) -> list[str]:
-    return notes(log) + [note for message, error in log.told for note in (message, *getattr(error, "__notes__", []))]
+    return notes(log) + [note for message, error in log.reports for note in (message, *getattr(error, "__notes__", []))]
 
 
 def origins(error: BaseException | None) -> list[BaseException]:
-    """Return an error and what it was made of."""
+    """Return an error and its chain of causes."""
     chain = []
     while error is not None:
         chain.append(error)
@@ -193,13 +196,13 @@ def origins(error: BaseException | None) -> list[BaseException]:
     return chain
 
 
-def the_loop_hears_of_nothing_else(log: Log) -> None:
-    """Only errors that came too late for a call that went well, or for a consumer that had left."""
+def only_late_errors_are_reported_to_the_loop(log: Log) -> None:
+    """The loop gets a report only of errors after a call has succeeded or after its consumer has left."""
     if log.scenario.last.verb == "wait":
-        return  # asyncio tells of futures that were dropped with their errors
-    assert all(message.startswith("paco.") for message, _ in log.told), log.told
+        return  # asyncio reports futures that are dropped with their errors
+    assert all(message.startswith("paco.") for message, _ in log.reports), log.reports
     ended_well = log.error is None or log.first("leave") or len(log.scenario.stages) > 1 or log.left_running
-    assert ended_well or log.cancels or not log.told, f"{log.error!r} and {log.told}"
+    assert ended_well or log.cancels or not log.reports, f"{log.error!r} and {log.reports}"
 
 
 def an_awaited_call_returns_at_once_when_all_has_ended(log: Log) -> None:
@@ -217,19 +220,19 @@ ALWAYS: Final[list[Law]] = [
     nothing_is_pulled_without_a_free_slot,
     items_start_once_and_in_order,
     everything_has_ended_before_the_return,
-    only_what_is_owned_is_closed,
-    a_source_is_asked_properly,
+    an_iterator_of_the_caller_is_not_closed,
+    a_source_is_asked_for_one_item_at_a_time_and_not_after_its_end,
     no_item_is_cancelled_twice,
     what_runs_when_the_call_ends_is_cancelled,
     no_item_sees_the_context_of_another,
     a_cancellation_is_never_swallowed,
-    no_error_is_lost_or_told_twice,
-    the_loop_hears_of_nothing_else,
+    no_error_is_lost_or_reported_twice,
+    only_late_errors_are_reported_to_the_loop,
     an_awaited_call_returns_at_once_when_all_has_ended,
 ]
 
 
 def check(log: Log) -> None:
-    """Fail if one of the laws is broken that hold of every run."""
+    """Fail if the run breaks one of the laws of every run."""
     for law in ALWAYS:
         law(log)

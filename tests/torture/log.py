@@ -1,4 +1,4 @@
-"""What happened in a run: the events in their order, and how the call ended."""
+"""The log of a run: its events in order, and how the call ended."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Event(NamedTuple):
-    """Something that happened; a stage of -1 is the source."""
+    """An event of a run. A stage of -1 is the source."""
 
     time: float
     what: str
@@ -22,7 +22,7 @@ class Event(NamedTuple):
 
 
 class Log:
-    """What happened in a scenario, in order: the events, and how the call ended."""
+    """The events of a scenario in order, and how the call ended."""
 
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario
@@ -30,8 +30,8 @@ class Log:
         self.taken: list[Any] = []
         self.result: Any = None
         self.error: BaseException | None = None
-        self.pending: list[asyncio.Future[Any]] = []  # what `wait` left to its caller
-        self.told: list[tuple[str, BaseException | None]] = []  # to the exception handler of the loop
+        self.pending: list[asyncio.Future[Any]] = []  # returned by `wait` as pending
+        self.reports: list[tuple[str, BaseException | None]] = []  # to the exception handler of the loop
         self.cancels = 0
         self.cancelling = 0
         self.alive: list[str] = []  # tasks of paco that were alive when the call returned
@@ -44,14 +44,14 @@ class Log:
         return error
 
     def of(self, *what: str, stage: int | None = None) -> list[Event]:
-        """Return the events of some kinds, of one stage or of all."""
+        """Return the events of these kinds, of one stage or of all stages."""
         return [event for event in self.events if event.what in what and stage in {None, event.stage}]
 
     def first(self, *what: str) -> Event | None:
         return next(iter(self.of(*what)), None)
 
     def until(self, what: str) -> list[Event]:
-        """Return the events before the first of this kind."""
+        """Return the events before the first event of this kind."""
         for place, event in enumerate(self.events):
             if event.what == what:
                 return self.events[:place]
@@ -63,6 +63,6 @@ class Log:
 
     @property
     def left_running(self) -> bool:
-        """Whether the consumer has left a stream in a plain loop: what runs ends soon, not at once."""
+        """Whether the consumer has left a stream without ``async with``: its items end soon, not at once."""
         plain = self.scenario.consumer.form == "for"
         return plain and (self.first("leave") is not None or isinstance(self.error, asyncio.CancelledError))

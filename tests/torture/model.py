@@ -1,4 +1,4 @@
-"""What a run must do, computed without running anything: the results, and the moment of every start."""
+"""A model that computes the results of a run, and the time of every start, without running anything."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ if TYPE_CHECKING:
 
 
 def keeps(stage: Stage, number: int) -> bool:
-    """Return whether a stage passes an item on."""
+    """Return whether a stage passes an item on to the next."""
     verdict = stage.item(number).verdict
     return {"filter": verdict, "filterfalse": not verdict}.get(stage.verb, True)
 
 
 def results(scenario: Scenario) -> Any:
-    """Return what a call gives that nothing disturbs: what the builtin of the same name would give."""
+    """Return the result of an undisturbed call: that of the builtin of the same name."""
     numbers = list(range(scenario.source.count))
     for stage in scenario.stages[:-1]:
         numbers = [number for number in numbers if keeps(stage, number)]
@@ -36,14 +36,14 @@ def results(scenario: Scenario) -> Any:
 
 
 def delay(scenario: Scenario, number: int) -> float:
-    """Return how long the source takes for an item, once it is asked."""
+    """Return the seconds from a request for an item until the source delivers it."""
     source = scenario.source
-    once = source.kind == "async awaitable"  # it delays its first item, then it is a plain generator
+    once = source.kind == "async awaitable"  # it delays only its first item: then it is a plain generator
     return 0 if once and number else source.delays[number % len(source.delays)] or 0
 
 
 class Line:
-    """When a stage starts, ends and hands on its items, in their order."""
+    """The times at which a stage starts, ends and delivers its items."""
 
     def __init__(self, stage: Stage, window: int | None) -> None:
         self.stage = stage
@@ -53,7 +53,7 @@ class Line:
         self.takes: list[float] = []
 
     def room(self) -> float:
-        """Return when the next item can start: a slot is free and the window has room, in the order of the items."""
+        """Return when the next item can start: the one before has started, a slot is free, the window has room."""
         number, most = len(self.starts), self.stage.most
         after = self.starts[-1:]
         if most and number >= most:
@@ -69,7 +69,7 @@ class Line:
 
 
 class Consumer:
-    """When the results of the last stage are taken: at once, if they are awaited as a list."""
+    """The times at which the results of the last stage are taken: at once, if they are awaited as a list."""
 
     def __init__(self, scenario: Scenario) -> None:
         self.pauses = scenario.consumer.pauses if scenario.consumer.iterates else (None,)
@@ -86,10 +86,10 @@ class Consumer:
 
 
 def schedule(scenario: Scenario) -> tuple[list[list[float]], float]:
-    """Return the start of each item of each stage, and the time of the return: a pipeline of streams in order.
+    """Return the start of each item in each stage of an ordered pipeline, and the time of the return.
 
-    An item starts as soon as it is there, a slot is free, the one before it has started, and fewer than the window have
-    been started and not been taken. A stage takes from the one before it when it could start an item itself.
+    An item starts as soon as it has arrived, a slot is free, the item before it has started, and fewer items than the
+    window are started but not taken. A stage takes an item from the stage before it when it could start one.
     """
     *earlier, last = scenario.stages
     lines = [Line(stage, 2 * stage.limit or None) for stage in earlier]
@@ -99,7 +99,7 @@ def schedule(scenario: Scenario) -> tuple[list[list[float]], float]:
     for number in range(scenario.source.count):
         time = lines[0].room() + delay(scenario, number)
         for line, taker in zip(lines, takers, strict=True):
-            time = max(line.start(time, number), taker.room(), *line.takes[-1:])  # the one before it was taken first
+            time = max(line.start(time, number), taker.room(), *line.takes[-1:])  # not before the item ahead of it
             line.takes.append(time)
             if not keeps(line.stage, number):
                 break
@@ -109,7 +109,7 @@ def schedule(scenario: Scenario) -> tuple[list[list[float]], float]:
 
 
 def schedule_as_completed(scenario: Scenario) -> tuple[list[float], list[float], float]:
-    """Return the starts, the times at which results are taken, and that of the return, of one stage as completed."""
+    """Return the starts, the times at which results are taken, and the time of the return, of one unordered stage."""
     line, consumer = Line(scenario.last, scenario.window), Consumer(scenario)
 
     def take() -> None:

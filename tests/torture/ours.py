@@ -1,4 +1,4 @@
-"""paco as its documentation shows it."""
+"""paco as a library for the scenarios, used as its documentation shows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""paco under limit objects: the same library, with another limit in the place of each number."""
+"""paco with a limit object in place of each number."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from tests.torture.kit import Library
 
-#: What stands for a limit of so many.
+#: Functions that return a limit object equivalent to a number.
 KINDS: dict[str, Callable[[int], Any]] = {
     "count": paco.Limit,
     "two counts": lambda count: paco.Limit(count) & paco.Limit(count + 1),
@@ -32,11 +32,11 @@ KINDS: dict[str, Callable[[int], Any]] = {
 
 
 def paced(kind: str, made: list[Any]) -> Library:
-    """Return paco with limits of a kind, each of which is noted in ``made``."""
+    """Return paco with limit objects of one kind, each of which is appended to ``made``."""
 
     def limit(number: Any) -> Any:
         if isinstance(number, bool) or not isinstance(number, int) or not 0 < number < 10**6:
-            return number  # no limit, or one that is to be refused
+            return number  # no limit, or an invalid one
         made.append(KINDS[kind](number))
         return made[-1]
 
@@ -48,7 +48,7 @@ def paced(kind: str, made: list[Any]) -> Library:
 
 
 def permits_out(limit: Any) -> int:
-    """Return how many permits a limit has not got back."""
+    """Return how many permits of a limit are held or waited for."""
     if isinstance(limit, anyio.CapacityLimiter):
         return limit.statistics().borrowed_tokens + limit.statistics().tasks_waiting
     if isinstance(limit, asyncio.Semaphore):

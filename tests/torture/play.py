@@ -1,4 +1,4 @@
-"""Runs a workload on virtual time and records, event by event, what happened."""
+"""Run a scenario on virtual time, and record its events."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 VAR: contextvars.ContextVar[object] = contextvars.ContextVar("VAR", default="unset")
 
-#: Longer than anything that is left to run when a call has returned.
+#: Seconds; longer than anything can still run after a call has returned.
 LONG = 100_000
 
 
 class Abort(BaseException):
-    """An error that is no Exception."""
+    """An error that is not an ``Exception``."""
 
 
 class OddError(Exception):
@@ -37,7 +37,7 @@ class OddError(Exception):
 
 
 class Leaving(Exception):
-    """Raised by a consumer in the middle of its loop."""
+    """Raised by a consumer inside its loop."""
 
 
 ERRORS: dict[str, Callable[[str], BaseException]] = {
@@ -55,24 +55,24 @@ _played = itertools.count(1)
 
 
 def play(scenario: Scenario) -> Log:
-    """Run a scenario to its end, under the leak check."""
+    """Run a scenario with a leak check, and return its log."""
     log = Log(scenario)
     run(lambda: _play(log))
     for event in log.events:
-        _bare(event.error)  # or the tasks of thousands of runs pile up
+        _bare(event.error)  # otherwise the tasks of thousands of runs accumulate
     if next(_played) % 200 == 0:
-        gc.collect()  # freezing for the leak check makes garbage old, and the collector would leave it to pile up
+        gc.collect()  # the leak check freezes garbage, which makes it old: without this it accumulates
     return log
 
 
 async def _play(log: Log) -> None:
     asyncio.get_running_loop().set_exception_handler(
-        lambda _, told: log.told.append((told["message"], _bare(told.get("exception"))))
+        lambda _, context: log.reports.append((context["message"], _bare(context.get("exception"))))
     )
     caller = asyncio.create_task(_call(log), name="caller")
     canceller = asyncio.create_task(_cancel(log, caller), name="canceller")
     await asyncio.wait([caller])
-    if caller.cancelled():  # before its first step
+    if caller.cancelled():  # cancelled before its first step
         log.error = asyncio.CancelledError()
         log.cancelling = caller.cancelling()
         log.note("return")
@@ -83,7 +83,7 @@ async def _play(log: Log) -> None:
 
 
 def _bare(error: BaseException | None) -> BaseException | None:
-    """Cut off the frames, which would keep what was dropped alive."""
+    """Remove the traceback of an error and its contexts: its frames would keep dropped objects alive."""
     cut = error
     while cut is not None and cut.__traceback__ is not None:
         cut.__traceback__ = None
@@ -107,7 +107,7 @@ async def _call(log: Log) -> None:
 
 
 def outcome(future: asyncio.Future[Any]) -> Any:
-    """Return what a future that is done holds."""
+    """Return the result or exception of a done future, or ``"cancelled"``."""
     return "cancelled" if future.cancelled() else future.exception() or future.result()
 
 
@@ -161,7 +161,7 @@ async def _take(stream: AsyncIterator[Any], log: Log) -> list[Any]:
 
 
 def build(log: Log) -> Any:
-    """Make the call, or the pipeline, of a scenario."""
+    """Return the call, or the pipeline, of a scenario."""
     scenario = log.scenario
     if scenario.last.verb in CALLS:
         return _calling(log, scenario.last)
@@ -190,7 +190,7 @@ def _over_items(log: Log, number: int, stage: Stage, source: Any) -> Any:
 
 
 def _calling(log: Log, stage: Stage) -> Any:
-    """Make a call over coroutine functions and coroutine objects, in turn."""
+    """Return a call over coroutine functions and coroutine objects, alternately."""
 
     def function(number: int) -> Callable[[], Coroutine[Any, Any, Any]]:
         return lambda: perform(log, 0, number)
@@ -209,7 +209,7 @@ def _calling(log: Log, stage: Stage) -> Any:
 
 
 async def perform(log: Log, stage: int, number: int) -> Any:
-    """Be an item: nap, leave a mark, end, and note all of it."""
+    """Run an item: leave its mark, nap, end as planned, and record all of it."""
     item = log.scenario.stages[stage].item(number)
     log.note("start", stage, number)
     try:
@@ -222,7 +222,7 @@ async def perform(log: Log, stage: int, number: int) -> Any:
             raise log.failed(ERRORS[item.ends](f"{stage}:{number}"), stage, number)
     except asyncio.CancelledError:
         if log.of("error", stage=stage) and log.of("error", stage=stage)[-1].item == number:
-            raise  # its own
+            raise  # the item raised it itself
         log.note("cancel", stage, number)
         await _clean_up(log, stage, number)
         if "return" not in item.when_cancelled:
@@ -243,7 +243,7 @@ async def _cancel_itself(log: Log, stage: int, number: int) -> None:
 async def _leave_mark(log: Log, stage: int, number: int) -> None:
     task, mark = asyncio.current_task(), log.scenario.stages[stage].item(number).mark
     if log.scenario.last.verb not in CALLS and VAR.get() != "caller":
-        log.note("stained", stage, number)
+        log.note("foreign context", stage, number)
     if mark == "variable":
         VAR.set(number)
     elif mark == "name":

@@ -1,8 +1,8 @@
-"""paco with its items elsewhere: in workers that are only pretended, on virtual time, and in real ones.
+"""paco with its items on workers: simulated workers on virtual time, and real ones.
 
-The pretended ones are benches, as each process has one, in the loop of the scenario. What travels to them is not
-copied, so that a scenario may watch what its items do; all else is what happens with processes: chunks, their orders
-and reports, the shares of the limit, cancellation, errors. That it survives pickling is for the real ones to show.
+A simulated worker is a bench, as in each worker process, but inside the loop of the scenario. Values are not copied on
+the way, so that a scenario can observe its items. Everything else is as with processes: chunks, orders and reports,
+shares of the limit, cancellation, errors. Only the real workers test the pickling.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ NUMBERS = itertools.count()
 
 
 class Held(bytes):
-    """Bytes that hold a value itself, not a copy of it."""
+    """Bytes that carry a value itself instead of a copy."""
 
     value: Any
 
@@ -43,7 +43,7 @@ def hold(value: Any) -> Held:
 
 
 def copy_nothing(patch: pytest.MonkeyPatch) -> None:
-    """Have functions, items, results and errors travel as themselves."""
+    """Replace pickling: functions, items, results and errors are passed as they are."""
     for name in ("dumps", "dump_error"):
         patch.setattr(_pickles, name, hold)
     patch.setattr(_pickles, "dump_function", lambda name, fn: hold(fn))
@@ -52,8 +52,8 @@ def copy_nothing(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Report, "load", lambda report: report)
 
 
-class Pretended:
-    """An engine of two workers, in this loop."""
+class Simulated:
+    """An engine of two workers inside the current event loop."""
 
     flag = ""
     slots = 128
@@ -89,12 +89,12 @@ class Pretended:
 
 
 def remote(name: str, on: Callable[[Any], Any], limit: Callable[[Any], Any] = lambda number: number) -> Library:
-    """Return paco with each stream moved elsewhere.
+    """Return paco with each stream moved to workers.
 
     Args:
-        name: As on the scorecard.
-        on: Moves a stream.
-        limit: Returns what stands for a number as limit.
+        name: The name on the scorecard.
+        on: Moves a stream to workers.
+        limit: Returns the limit to use in place of a number.
     """
 
     def stream(fn: Any, source: Any, number: Any, **options: Any) -> Any:
@@ -122,23 +122,23 @@ def remote(name: str, on: Callable[[Any], Any], limit: Callable[[Any], Any] = la
 
 
 def counted(number: Any) -> Any:
-    """Return a limit object for a number that is a limit: then items are handed over one by one."""
+    """Return a limit object in place of a number, so that items are sent one by one."""
     if isinstance(number, bool) or not isinstance(number, int) or not 0 < number < 10**6:
         return number
     return paco.Limit(number)
 
 
-def pretended(stream: Any) -> Any:
-    """Do what `Stream.on` does, with an engine that has no public form."""
-    return stream._become(engine=Pretended)
+def on_simulated(stream: Any) -> Any:
+    """Move a stream to simulated workers, as `Stream.on` does with an engine."""
+    return stream._become(engine=Simulated)
 
 
-IN_CHUNKS = remote("in chunks", pretended)
-ONE_BY_ONE = remote("one by one", pretended, counted)
+IN_CHUNKS = remote("in chunks", on_simulated)
+ONE_BY_ONE = remote("one by one", on_simulated, counted)
 
-#: Scenarios whose items share nothing with what watches them: their demands are on results, on errors by their kind, on
-#: the source and the consumer, and on what is left in this process. The others would demand nothing of real workers, or
-#: demand what cannot hold: an error that is the same object, a source that is not read ahead, a variable of the caller.
+#: The scenarios whose items share no objects with the test. They check results, kinds of errors, the source, the
+#: consumer, and leaks in this process. The other scenarios would check nothing on real workers, or something that
+#: cannot hold there: the identity of an error, a source that is not read ahead, a context variable of the caller.
 APART = {
     "results come in the order of the items",
     "no items give no results",

@@ -1,4 +1,4 @@
-"""Sources of every kind that do what a workload says, and note how they are used."""
+"""Sources of every kind that follow the plan of a scenario, and record how they are used."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def value(log: Log, number: int) -> Any:
-    """Return an item of the source: nested, if it is to be flattened."""
+    """Return an item of the source; for `flat_map`, a nested one."""
     if log.scenario.stages[0].verb != "flat_map":
         return number
     return [number, [number], ([], iter([number]))][number % 3]
@@ -73,7 +73,7 @@ async def _awaitable(log: Log) -> Iterator[Any]:
 
 
 class _Recorded:
-    """What both iterators have in common: they are not paco's to close, and must not be asked after their end."""
+    """The common part of both iterators: paco must not close them, nor ask them for an item after their end."""
 
     def __init__(self, log: Log) -> None:
         self.log = log
@@ -97,7 +97,7 @@ class _Recorded:
         return value(log, number)
 
     def close(self) -> None:
-        self.log.note("close of what is not owned")
+        self.log.note("close of the caller's iterator")
 
 
 class _Iterator(_Recorded):
@@ -128,7 +128,7 @@ class _AsyncIterator(_Recorded):
 
 
 class _Iterable:
-    """An iterable whose iterator is a generator: one that paco has asked for, so that it has to close it."""
+    """An iterable whose iterator is a generator. paco has created that generator, so it must close it."""
 
     def __init__(self, log: Log) -> None:
         self.log = log

@@ -31,7 +31,7 @@ CANNOT = {
         "up to 10,000 items are with the workers, unless `buffer` bounds it",
     ),
     "of ten thousand a few are": ((IN_CHUNKS,), "likewise"),
-    "there are not many more tasks": (WAYS, "the pretended workers have their tasks in the same loop"),
+    "there are not many more tasks": (WAYS, "the simulated workers have their tasks in the same loop"),
 }
 
 

@@ -1,4 +1,4 @@
-"""What scenarios are made of: functions that record, units of time, cancellation at every step, demands."""
+"""Tools of the scenarios: recording functions, units of time, checks, cancellation at every step."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from paco.testing import VirtualLoop
 from tests.torture.kit import GRACE
 
-#: Seconds of a unit of time: 1 on virtual time, where it costs nothing, and as little as still keeps the order else.
+#: The unit of time in seconds: 1 on virtual time, where it takes no time; in real time the least that keeps the order.
 VIRTUAL, REAL = 1.0, 0.005
 MOST_STEPS = 3000
 
@@ -29,13 +29,13 @@ async def nap(units):
 
 
 async def turns(count):
-    """Let the loop go round, without a timer."""
+    """Wait for a number of turns of the event loop, without a timer."""
     for _ in range(count):
         await asyncio.sleep(0)
 
 
 async def until(condition):
-    """Let the loop go round until something is so, without a timer; not for ever."""
+    """Wait until ``condition()`` is true, for at most 1,000 turns of the event loop, without a timer."""
     for _ in range(1000):
         if condition():
             return
@@ -48,13 +48,13 @@ def clock():
 
 
 def took(units, since=0.0):
-    """Demand that so much time has passed: exactly on virtual time; on the real clock, at least about as much."""
+    """Check that this many units of time have passed: exactly on virtual time, at least about as many in real time."""
     passed = clock() - since
     assert passed == units if virtual() else passed > 0.8 * units, f"took {passed:g} units of time instead of {units}"
 
 
 def same(results, expected):
-    """Demand the same results in whatever order."""
+    """Check that the results are the expected ones, in any order."""
     assert Counter(map(repr, results)) == Counter(map(repr, expected)), f"{shown(results)} instead of {shown(expected)}"
 
 
@@ -68,13 +68,14 @@ def shown(value):
 
 
 class Work:
-    """An async function of items, `run`, that records when they run and whether they came to their end.
+    """An async function of an item, `run`, that records which items have started, finished or been cancelled.
 
     Args:
-        takes: Units of time for an item, or a function that tells them; ``None``: turns of the loop by the item.
-        cleanup: Turns of the loop that an item takes to end when it is cancelled.
-        raises: The exceptions of items, by item.
-        at: The turn of the loop at which they raise; default: at the end.
+        takes: Units of time per item, or a function of the item that returns them. With ``None`` an item takes 0, 1 or
+            2 turns of the loop.
+        cleanup: Turns of the loop that an item needs to end after it is cancelled.
+        raises: The exceptions to raise, by item.
+        at: The turn of the loop at which to raise them; by default at the end of the item.
     """
 
     def __init__(self, takes=None, *, cleanup=0, raises=None, at=None):
@@ -91,7 +92,7 @@ class Work:
             self.finished.append(item)
         except asyncio.CancelledError:
             self.cancelled.append(item)
-            await turns(self.cleanup)  # a second cancellation would cut it short
+            await turns(self.cleanup)  # a second cancellation would interrupt it
             self.cleaned.append(item)
             raise
         finally:
@@ -111,10 +112,10 @@ class Work:
             raise error
 
     def settled(self):
-        """Demand that no item runs any more, and that each came to the end of its cleanup."""
+        """Check that no item runs any more, and that each cancelled item has completed its cleanup."""
         assert not self.running, f"{self.running} items still run"
         lost = len(self.cancelled) - len(self.cleaned)
-        assert not lost, f"the cleanup of {lost} items was cut short"
+        assert not lost, f"the cleanup of {lost} items was interrupted"
 
 
 async def identity(item):
@@ -123,30 +124,30 @@ async def identity(item):
 
 
 async def caught(awaitable):
-    """Return the exception that something raises, whichever."""
+    """Return the exception that an awaitable raises; fail if it raises none."""
     try:
         results = await awaitable
     except BaseException as error:
         return error
-    raise AssertionError(f"no error, but {shown(results)}")
+    raise AssertionError(f"no error was raised, but {shown(results)} returned")
 
 
 def is_it(error, expected):
-    """Demand that it is this very exception; a group of nothing else counts."""
+    """Check that ``error`` is the object ``expected``, or an exception group with only this object."""
     while isinstance(error, BaseExceptionGroup) and error is not expected and len(error.exceptions) == 1:
         error = error.exceptions[0]
     assert error is expected, f"{describe(error)} instead of {type(expected).__name__}"
 
 
 def leaves(error):
-    """Return what a group of exceptions holds in the end, or the one exception that it is."""
+    """Return the exceptions in an exception group, nested ones included, or the exception itself in a list."""
     if isinstance(error, BaseExceptionGroup):
         return [leaf for member in error.exceptions for leaf in leaves(member)]
     return [error]
 
 
 def are(error, kinds):
-    """Demand an error of these kinds, or a group of such."""
+    """Check that the error is of these kinds, or a group of such errors."""
     assert all(isinstance(leaf, kinds) for leaf in leaves(error)), f"{describe(error)} instead of {kinds}"
 
 
@@ -158,7 +159,7 @@ def describe(error):
 
 
 async def complete_or_error(awaitable, expected):
-    """Demand that everything is there, or that an error tells that it is not."""
+    """Check that the awaitable returns all expected results or raises an error."""
     try:
         results = await awaitable
     except BaseException:
@@ -168,7 +169,7 @@ async def complete_or_error(awaitable, expected):
 
 @asynccontextmanager
 async def ending(task):
-    """Have a task end with the block."""
+    """Cancel a task at the end of the block, and wait for it."""
     try:
         yield task
     finally:
@@ -187,7 +188,7 @@ def first_line(error):
 
 
 class Ticker:
-    """Cancels a task in the given turns of the loop: the first callback of the turn, or the last."""
+    """A callback that cancels a task in the given turns of the loop."""
 
     def __init__(self, steps):
         self.steps, self.turn, self.hits = steps, 0, 0
@@ -202,17 +203,17 @@ class Ticker:
 
 
 async def cancelled_by(ticker, work, *, first, joined):
-    """Run it, cancelled by the ticker, and demand that no task is left."""
+    """Run ``work``, cancelled by the ticker, and check that no task is left."""
     loop, left = asyncio.get_running_loop(), set()
     before = asyncio.all_tasks()
-    # An error that a cancellation has overtaken may be told to the loop, since nobody is there who could receive it.
-    loop.set_exception_handler(lambda loop, told: None)
+    # If a cancellation arrives after an error but before it is raised, the error may be reported to the loop.
+    loop.set_exception_handler(lambda loop, context: None)
 
     async def caller():
         try:
             await work()
         except Exception:
-            await asyncio.sleep(0)  # a group that reports an error may leave the cancellation to the next wait
+            await asyncio.sleep(0)  # a group that raises an error may deliver the cancellation at the next await
         finally:
             left.update(asyncio.all_tasks() - before - {asyncio.current_task()})
 
@@ -230,21 +231,21 @@ async def cancelled_by(ticker, work, *, first, joined):
 
 
 def judge_end(task, hits, *, counted):
-    """Demand that it ended cancelled if it was cancelled, and only then."""
+    """Check that the task ended cancelled if and only if it was cancelled."""
     if not task.cancelled():
         task.result()
         assert not hits, "the cancellation was swallowed"
     elif not hits:
-        raise AssertionError("it ended cancelled though nobody had cancelled it")
+        raise AssertionError("it ended with CancelledError, but it was not cancelled")
     if counted:
-        assert task.cancelling() == hits, f"cancelling() is {task.cancelling()} after {hits} cancellations"
+        assert task.cancelling() == hits, f"Task.cancelling() must be {hits}, got {task.cancelling()}"
 
 
 _attempts = itertools.count(1)
 
 
 class Points:
-    """The points at which something was tried, and those at which it went wrong."""
+    """A count of attempts, and the places of those that failed."""
 
     def __init__(self):
         self.count, self.bad = 0, []
@@ -252,7 +253,7 @@ class Points:
     def attempt(self, fn, where):
         self.count += 1
         if next(_attempts) % 500 == 0:
-            gc.collect()  # loops that have ended are cycles, and `all_tasks` walks over their tasks too
+            gc.collect()  # closed loops are reference cycles, and `all_tasks` iterates over their tasks too
         try:
             fn()
         except (Exception, asyncio.CancelledError) as error:
@@ -264,15 +265,17 @@ class Points:
 
 
 def at_every_step(lane, make, *, gaps=(None,), counted=False, joined=True):
-    """Cancel at each turn of the loop until the run ends by itself, as the first callback of the turn and as the last.
+    """Run repeatedly, cancelled at turn 0, 1, 2, … of the loop, until the run ends before the cancellation.
+
+    Each turn is tried twice: with the cancellation as its first callback, and as its last.
 
     Args:
-        lane: Where to run.
-        make: Returns what to run and what to demand afterwards, afresh for each run. It may wait for turns of the loop,
-            not for time, which stands still until it is cancelled.
-        gaps: How many turns later to cancel again; ``None``: not at all.
-        counted: Whether ``cancelling()`` has to be right afterwards.
-        joined: Whether everything has to be over when the run ends; else, soon after.
+        lane: The lane to run on.
+        make: Returns, for each run, an async function to run and a function that checks the outcome. The async function
+            may wait for turns of the loop but not for time, which stands still until the cancellation.
+        gaps: Turns after which to cancel again, one series of runs for each; ``None`` cancels once.
+        counted: Whether to check ``Task.cancelling()`` afterwards.
+        joined: Whether all tasks must have ended when the run ends; otherwise they must end soon after.
     """
     points = Points()
 
@@ -282,7 +285,7 @@ def at_every_step(lane, make, *, gaps=(None,), counted=False, joined=True):
             lane.run(lambda: cancelled_by(ticker, work, first=first, joined=joined))
             judge_end(ticker.task, ticker.hits, counted=counted)
         finally:
-            ticker.task = None  # its error has the frames that lead back to it
+            ticker.task = None  # break the reference cycle through the traceback of its error
         demand()
 
     for gap, first in itertools.product(gaps, [True, False]):

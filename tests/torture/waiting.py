@@ -1,4 +1,4 @@
-"""Waiting to the end, whoever cancels meanwhile."""
+"""A wait that cancellation does not interrupt."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import asyncio
 
 
 async def ended(*tasks):
-    """Wait for tasks through repeated cancellation, which is raised in the end; their errors are known."""
+    """Wait until all tasks have ended, even if cancelled meanwhile; then raise the cancellation.
+
+    The errors of the tasks are retrieved, so that asyncio does not report them.
+    """
     cancelled = None
     while not all(task.done() for task in tasks):
         try:

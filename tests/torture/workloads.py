@@ -1,7 +1,7 @@
-"""Random workloads: what a run works on, who consumes it and what goes wrong meanwhile. Data only; `play` runs it.
+"""Random scenarios: source, stages, consumer, errors and cancellation. They are data; `play` runs them.
 
-All seconds are whole numbers, so that half past any second is a quiet moment, and so that many things happen at once:
-most mistakes of a scheduler are in the ties. What is written first in a list of choices is what a failure shrinks to.
+All naps are whole seconds. So nothing happens at half seconds, and many events happen at the same time: most faults of
+a scheduler are in such ties. Hypothesis shrinks a failure towards the first element of each list of choices.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-#: How an item can end; all but the first are errors.
+#: The ways in which an item can end; all but the first are errors.
 ENDS = (
     "result",
     "error",
@@ -25,16 +25,16 @@ ENDS = (
     "cancels itself",
 )
 
-#: What an item does when it is cancelled.
+#: The ways in which an item reacts to its cancellation.
 WHEN_CANCELLED = ("stop", "clean up", "fail", "return", "clean up and fail", "clean up and return")
 
-#: What an item leaves on the task that runs it, which must not be seen by another item.
+#: The traces that an item can leave on its task, which no other item must see.
 MARKS = ("", "variable", "name", "cancelling")
 
-#: Verbs that return a stream of the items' results, and those that await a function over items and return one value.
+#: Functions that return a stream of results, and functions over items that return one value.
 STREAMS = ("map", "filter", "filterfalse", "flat_map")
 VALUES = ("each", "some", "every", "reduce")
-#: Verbs that take calls instead of a function and items.
+#: Functions that take calls instead of a function and items.
 CALLS = ("gather", "series", "race", "wait")
 
 TAKE_TIMEOUT = ("map", "each", "flat_map", "some", *CALLS)
@@ -43,9 +43,9 @@ TAKE_CATCH = ("map", "each", "flat_map", "gather", "series", "wait")
 
 @dataclass(frozen=True)
 class Item:
-    """What one item does: it naps, leaves a mark, and ends."""
+    """What one item does: it leaves a mark, naps, and ends."""
 
-    naps: tuple[int, ...] = (1,)  # none: it never suspends; 0: one turn of the loop
+    naps: tuple[int, ...] = (1,)  # seconds; 0 is one turn of the loop; without naps the item never suspends
     verdict: bool = True
     ends: str = "result"
     when_cancelled: str = "stop"
@@ -54,7 +54,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Stage:
-    """A function over items; its items repeat, as often as the source has some."""
+    """One function over items. Its items repeat until the source ends."""
 
     verb: str
     items: tuple[Item, ...]
@@ -68,7 +68,7 @@ class Stage:
 
     @property
     def most(self) -> int:
-        """Return how many items may run at once, 0 for no limit."""
+        """Return how many items may run at once; 0 for no limit."""
         return {"reduce": 1, "series": 1, "race": 0}.get(self.verb, self.limit)
 
     @property
@@ -78,14 +78,14 @@ class Stage:
 
 @dataclass(frozen=True)
 class Source:
-    """Where the items 0, 1, 2 … come from."""
+    """The source of the items 0, 1, 2 …"""
 
     kind: str = "list"
     count: int = 3
-    delays: tuple[int | None, ...] = (None,)  # before each item; async kinds only
+    delays: tuple[int | None, ...] = (None,)  # seconds before each item; async kinds only
     fails_at: int | None = None
-    closing: str = ""  # what a generator does in its finally: "", "slow", "fail", "slow and fail"
-    stubborn: bool = False  # swallows a cancellation and yields the item that it waited for
+    closing: str = ""  # what a generator does in its finally block: "", "slow", "fail", "slow and fail"
+    stubborn: bool = False  # swallows a cancellation, and yields the item that it waited for
 
     @property
     def asynchronous(self) -> bool:
@@ -94,9 +94,9 @@ class Source:
 
 @dataclass(frozen=True)
 class Consumer:
-    """Who takes the results of a stream."""
+    """The consumer of a stream."""
 
-    form: str = "await"  # "for": a plain loop, so that a stream is dropped; "with": inside of async with
+    form: str = "await"  # "for": without async with, so that a stream may be dropped; "with": inside async with
     completed: bool = False
     buffer: int | None = None
     pauses: tuple[int | None, ...] = (None,)
@@ -110,7 +110,7 @@ class Consumer:
 
 @dataclass(frozen=True)
 class Cancel:
-    """A cancellation of the caller, some steps of the loop after a moment; and again, some more steps later."""
+    """A cancellation of the caller some turns of the loop after a time, and perhaps again some turns later."""
 
     at: float
     steps: int = 0
@@ -130,7 +130,7 @@ class Scenario:
 
     @property
     def window(self) -> int | None:
-        """Return how many items of the last stage may have been started and not taken, ``None`` for any number."""
+        """Return how many items of the last stage may be started but not taken; ``None`` for any number."""
         if not self.consumer.iterates or not self.last.most:
             return None
         return self.last.most + (self.last.most if self.consumer.buffer is None else self.consumer.buffer)
@@ -148,15 +148,15 @@ pauses = st.sampled_from([(None,), (0,), (1,), (None, 1), (3,), (None, None, 4)]
 cancels = st.builds(Cancel, moments, st.integers(0, 8), st.sampled_from([None, 0, 1, 2, 3]))
 
 
-@cache  # as for all strategies here: to make one costs more than to draw from it
+@cache  # like all strategies here: making one costs more than drawing from it
 def rarely(usual: Any, *others: Any, share: int = 4) -> st.SearchStrategy[Any]:
-    """Draw what is usual, but one of ``others`` about once in ``share`` times."""
+    """Draw ``usual``, but one of ``others`` about once in ``share`` times."""
     return st.sampled_from([usual] * max(1, (share - 1) * len(others)) + list(others))
 
 
 @cache
 def items(*, errors: bool = False, trouble: bool = False) -> st.SearchStrategy[tuple[Item, ...]]:
-    """Draw the items of a stage, that may fail, and that may resist their cancellation and leave marks."""
+    """Draw the items of a stage: with ``errors`` some fail; with ``trouble`` some resist cancellation or leave marks."""
     kinds = [plain_items]
     if errors:
         kinds.append(rarely(*ENDS, share=6))
@@ -177,7 +177,7 @@ def _combined(parts: tuple[Any, ...]) -> Item:
 @cache
 @st.composite
 def stages(draw: st.DrawFn, verb: str, *, errors: bool = False, trouble: bool = False, timeout: bool = False) -> Stage:
-    """Draw a stage of this verb."""
+    """Draw a stage that calls the function ``verb``."""
     options: dict[str, Any] = {}
     if verb == "flat_map":
         options["initializer"] = draw(st.sampled_from([(), ("head",), ("one", "two")]))
@@ -205,7 +205,7 @@ RETURN_WHEN = ("ALL_COMPLETED", "FIRST_COMPLETED", "FIRST_EXCEPTION")
 def sources(
     draw: st.DrawFn, *, errors: bool = False, trouble: bool = False, delays: bool = True, calls: bool = False
 ) -> Source:
-    """Draw a source of every kind; with ``calls`` the list that holds them."""
+    """Draw a source of any kind; with ``calls``, a list."""
     count = draw(counts)
     if calls:
         return Source("list", max(count, 1))
@@ -233,7 +233,7 @@ KINDS = (
 @cache
 @st.composite
 def consumers(draw: st.DrawFn, *, leaves: bool = False, completed: bool = True) -> Consumer:
-    """Draw a consumer of a stream, slow or quick; with ``leaves``, one that may leave it early."""
+    """Draw a slow or fast consumer of a stream; with ``leaves``, one that may leave early."""
     form = draw(st.sampled_from(["await", "for", "with"]))
     unordered = completed and draw(rarely(False, True, share=3))
     if form == "await":
@@ -261,14 +261,14 @@ def scenarios(
     leaves: bool = False,
     completed: bool = True,
 ) -> Scenario:
-    """Draw a whole scenario: a last stage of one of ``verbs``, behind up to ``before`` stages of streams."""
+    """Draw a scenario: a last stage of one of ``verbs``, after up to ``before`` stages of streams."""
     verb = draw(st.sampled_from(verbs))
     calls = verb in CALLS
     earlier = [] if calls or not before else draw(st.lists(st.sampled_from(STREAMS), max_size=before))
     chain = [draw(stages(one, errors=errors, trouble=trouble)) for one in earlier]
     chain.append(draw(stages(verb, errors=errors, trouble=trouble, timeout=timeout)))
     for number, stage in enumerate(chain[:-1]):
-        chain[number] = Stage(stage.verb, stage.items, stage.limit)  # only the last catches, and has a head
+        chain[number] = Stage(stage.verb, stage.items, stage.limit)  # only the last stage has options
     is_stream = verb in {*STREAMS, "gather", "series"}
     return Scenario(
         draw(sources(errors=errors, trouble=trouble, delays=delays, calls=calls)),
