@@ -95,6 +95,25 @@ def test_the_last_record_of_an_item_counts_and_what_is_none_is_passed_over(run, 
     assert (folder / "page.html").exists()
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("id", value) for value in (-1, 1 << 32, 10**30, 1e308)),
+        *(("slot", value) for value in (-1, 1 << 32, 10**30, -1e308)),
+        *(("ms", value) for value in (-1, -1e308, 1e308)),
+        *(("start", value) for value in ("0001-01-01T00:00:00+23:59", "1969-12-31T23:59:59Z")),
+    ],
+)
+def test_a_record_that_cannot_be_is_passed_over(run, folder, field, value):
+    run("map", "jobs:odd", "items.txt", "-o", "out.jsonl", "--head", 1)
+    good = json.loads((folder / "out.jsonl").read_text())
+    with (folder / "out.jsonl").open("a") as file:
+        file.write(json.dumps({**good, "key": "00" * 8, field: value}) + "\n")
+    code, out, _ = run("report", "out.jsonl")
+    assert code == 0
+    assert "1 items   1 ok   0 failed" in out
+
+
 def test_an_item_that_was_retried_is_told(run, folder):
     record = {"id": 0, "key": "00" * 8, "input": 1, "ok": True, "result": 1, "attempts": 3, "slot": None}
     (folder / "out.jsonl").write_text(json.dumps({**record, "start": "2026-11-22T12:04:10.115Z", "ms": 181.0}) + "\n")

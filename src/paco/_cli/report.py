@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from paco.events import Outcome
 
 _WIDTH = 120
+#: Items and slots that there can be, and the last second of the year 9999.
+_MOST = 1 << 32
+_LAST = 253_402_300_799
 
 
 class _Line(NamedTuple):
@@ -130,7 +133,9 @@ def _parsed(fields: Any) -> _Line:
     start = datetime.fromisoformat(fields["start"]).timestamp()
     end = start + float(fields["ms"]) / 1000
     problem = None if fields["ok"] else Problem(str(fields["error"]["type"]), str(fields["error"]["message"]))
-    slot, key = int(fields["slot"] or 0), bytes.fromhex(fields["key"])
+    position, slot, key = int(fields["id"]), int(fields["slot"] or 0), bytes.fromhex(fields["key"])
     attempts, function = int(fields["attempts"]), str(fields.get("function", ""))
     worker = str(fields["worker"]) if "worker" in fields else None
-    return _Line(key, int(fields["id"]), slot, fields["input"], start, end, attempts, problem, function, worker)
+    if not (0 <= position < _MOST and 0 <= slot < _MOST and 0 < start <= end < _LAST):
+        raise ValueError("a record that paco has not written")
+    return _Line(key, position, slot, fields["input"], start, end, attempts, problem, function, worker)

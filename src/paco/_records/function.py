@@ -28,11 +28,11 @@ class Maker(NamedTuple):
 
     def has_made(self, record: Mapping[str, Any]) -> bool:
         """Say whether a record is of the same function, or of none that it names."""
-        return record.get("function") in {None, self.name}
+        return record.get("function") in (None, self.name)  # no set: anything may stand there
 
     def has_changed(self, source: str | None) -> bool:
         """Say whether this is another source than the one that a record tells."""
-        return None not in {source, self.source} and source != self.source
+        return None not in (source, self.source) and source != self.source
 
 
 def made_by(fn: Any) -> Maker:
