@@ -1,0 +1,200 @@
+"""What `SECURITY.md` says: what paco trusts, what it does not, and what it leaves in files."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import json
+import os
+import pickle
+import sys
+from pathlib import Path
+
+import pytest
+
+import paco
+from paco._cli import main
+from paco.journal import JournalError
+
+FILES = {"jobs.py": "async def echo(item):\n    return item\n"}
+
+SOURCE = Path(paco.__file__).parent
+TREES = {path.relative_to(SOURCE).as_posix(): ast.parse(path.read_text("utf-8")) for path in SOURCE.rglob("*.py")}
+
+
+def imports(tree):
+    """Yield the top-level names that a module imports, those that `import_module` is given by name too."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield node.module.partition(".")[0]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            yield from (one.value for one in node.args if isinstance(one, ast.Constant))
+
+
+def importers(*names):
+    return {path for path, tree in TREES.items() if {*names} & {*imports(tree)}}
+
+
+def callers(*names):
+    calls = [(path, node) for path, tree in TREES.items() for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    return {path for path, node in calls if ast.unparse(node.func) in names}
+
+
+# ---- what is trusted
+
+
+def test_only_what_talks_to_other_processes_unpickles():
+    assert all(path.startswith("remote/") for path in importers("pickle", "marshal", "cloudpickle"))
+    assert not importers("shelve", "dill", "joblib")
+
+
+def test_nothing_evaluates_text():
+    assert not callers("eval", "exec", "compile")
+    assert not importers("code", "codeop", "runpy")
+
+
+def test_no_shell_is_started_and_no_process_but_a_worker():
+    assert not callers("os.system", "os.popen", "os.posix_spawn", "os.execv", "asyncio.create_subprocess_shell")
+    assert importers("subprocess") == {"_base/system.py", "remote/_workers.py"}
+    assert callers("subprocess.Popen", "subprocess.run") == {"remote/_workers.py"}
+    assert not any(
+        keyword.arg == "shell"
+        for tree in TREES.values()
+        for keyword in ast.walk(tree)
+        if isinstance(keyword, ast.keyword)
+    )
+
+
+def test_no_port_is_opened_and_no_connection_but_to_dask():
+    assert importers("socket") == {"_cli/stop.py"}  # a pair, by which signals wake the loop
+    assert not importers("ftplib", "http", "smtplib", "socketserver", "ssl", "urllib", "xmlrpc")
+    methods = {"bind", "listen", "connect", "create_connection", "create_server", "open_connection", "start_server"}
+    found = {
+        path
+        for path, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and node.attr in methods and ast.unparse(node) != "signature.bind"
+    }
+    assert not found
+
+
+def test_the_packages_that_are_imported_are_those_of_the_extras():
+    found = {name for tree in TREES.values() for name in imports(tree)} - {*sys.stdlib_module_names, "paco", "msvcrt"}
+    assert found == {"cloudpickle", "distributed", "orjson", "rich", "uvloop"}
+
+
+# ---- what is not trusted
+
+
+@pytest.fixture
+def run(capfd):
+    def run(*words):
+        code = main(list(map(str, words)))
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return run
+
+
+HOSTILE = ["$(touch pwned)", "`touch pwned`", "; touch pwned", "__import__('os').system('touch pwned')", "\x1b[2J\x9b"]
+
+
+@pytest.mark.realtime
+def test_an_item_is_never_run(run, folder):
+    (folder / "items.txt").write_text("".join(f"{line}\n" for line in HOSTILE), "utf-8")
+    code, out, _ = run("map", "jobs:echo", "items.txt", "--arg", "x=1")
+    assert code == 2  # there is no such parameter
+    code, out, _ = run("map", "jobs:echo", "items.txt")
+    assert code == 0
+    assert [json.loads(line)["result"] for line in out.splitlines()] == HOSTILE
+    assert out.replace("\n", "").isprintable()
+    assert not (folder / "pwned").exists()
+
+
+class Bomb:
+    def __reduce__(self):
+        return os.mkdir, ("pwned",)
+
+
+async def echo(item):
+    return item
+
+
+async def test_a_journal_of_somebody_else_runs_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "run.jsonl"
+    for content in (pickle.dumps(Bomb()), b'{"py/object":"os.mkdir"}\n', b"!!python/object/apply:os.mkdir [pwned]\n"):
+        path.write_bytes(content)
+        with pytest.raises(JournalError, match="is not a record"):
+            await paco.map(echo, [1]).journal(path)
+    assert not (tmp_path / "pwned").exists()
+
+
+@contextlib.contextmanager
+def or_refused(why):
+    try:
+        yield
+    except JournalError as error:
+        if why not in str(error):
+            raise
+
+
+ODD = [None, -1, 2**64, 1e308, "", "\ud800", [], {}, [[]], {"type": []}]
+
+
+@pytest.mark.parametrize("field", ["id", "key", "input", "ok", "result", "error", "attempts", "slot", "start", "ms"])
+@pytest.mark.parametrize("value", ODD, ids=repr)
+async def test_whatever_a_record_holds_it_is_a_record_or_refused(tmp_path, field, value):
+    path = tmp_path / "run.jsonl"
+    await paco.map(echo, [1]).journal(path)
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({**record, "ok": field != "error", field: value}) + "\n")
+    with or_refused("line 1 is not a record"):
+        await paco.map(paco.settle(echo), [1]).journal(path, retry_errors=False)
+
+
+@pytest.mark.parametrize("field", ["function", "source", "version"])
+@pytest.mark.parametrize("value", ODD, ids=repr)
+@pytest.mark.filterwarnings("ignore:.*has changed since")
+async def test_whoever_a_record_names_it_counts_or_is_refused(tmp_path, field, value):
+    path = tmp_path / "run.jsonl"
+    await paco.map(echo, [1]).journal(path)
+    path.write_text(json.dumps({**json.loads(path.read_text()), field: value}) + "\n")
+    with or_refused("has the results of another function"):
+        assert await paco.map(echo, [1]).journal(path) == [1]
+
+
+@pytest.mark.realtime
+def test_what_a_record_holds_does_not_reach_the_terminal_as_it_is(run, folder):
+    text = "\x1b]52;c;aGk=\x07\x9b2J\u202e"
+    record = {"id": 0, "key": "00" * 8, "input": text, "ok": False, "error": {"type": text, "message": text}, "slot": 0}
+    record |= {"attempts": 1, "start": "2026-11-22T12:04:10.115Z", "ms": 1.0, "function": text, "worker": text}
+    (folder / "out.jsonl").write_text(json.dumps(record) + "\n")
+    _, out, err = run("report", "out.jsonl")
+    assert out.replace("\n", "").isprintable()
+    (folder / "items.txt").write_text("1\n")
+    code, out, err = run("map", "jobs:echo", "items.txt", "-o", "out.jsonl", "--resume")
+    assert code == 2
+    assert err.replace("\n", "").isprintable()
+
+
+# ---- files
+
+
+@pytest.mark.posix
+@pytest.mark.realtime
+def test_new_records_are_for_their_owner_and_old_files_stay_as_they_are(run, folder):
+    (folder / "items.txt").write_text("1\n")
+    (folder / "old.jsonl").touch()
+    (folder / "old.jsonl").chmod(0o640)
+    before = os.umask(0)
+    try:
+        run("map", "jobs:echo", "items.txt", "-o", "new.jsonl", "--report", "page.html")
+        run("map", "jobs:echo", "items.txt", "-o", "old.jsonl")
+        paco.run(paco.map(echo, [1]).journal(folder / "run.jsonl"))
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in folder.glob("*.*l")}
+    assert modes == {"new.jsonl": 0o600, "run.jsonl": 0o600, "old.jsonl": 0o640, "page.html": 0o666}
