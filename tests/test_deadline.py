@@ -217,7 +217,7 @@ async def test_the_object_can_be_used_again_but_not_inside_of_itself():
         with pytest.raises(paco.RunTimeout), five:
             await paco.map(nap, [60])
         assert now() == end
-    with five, pytest.raises(RuntimeError, match="is around a block already; make one for each block"), five:
+    with five, pytest.raises(RuntimeError, match="this deadline is already in use; create one for each block"), five:
         pass
     assert await paco.map(nap, [60]) == [60]
 

@@ -504,7 +504,7 @@ async def test_an_error_that_a_source_raises_when_its_own_stream_has_been_droppe
     dropped = [paco.map(same, source(), limit=1).buffer(0)]
     assert await anext(dropped[0]) == 1
     await asyncio.sleep(1)
-    assert reports == ["paco.map: 1 more failed meanwhile: the source: OSError('gone')"]
+    assert reports == ["paco.map: 1 more failed while stopping: the source: OSError('gone')"]
 
 
 async def test_an_error_in_closing_the_source_does_not_hide_the_first_one():
@@ -530,7 +530,7 @@ async def test_an_error_in_closing_the_source_does_not_hide_the_first_one():
             await paco.map(fail, source(), limit=1)
         assert caught.value.__notes__ == [
             "paco.map: item 0: 0",
-            "paco.map: 1 more failed meanwhile: closing its source: OSError('cleanup')",
+            "paco.map: 1 more failed while stopping: closing its source: OSError('cleanup')",
         ]
 
 

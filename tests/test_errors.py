@@ -86,7 +86,7 @@ async def test_further_errors_are_counted_and_three_of_them_are_shown():
         await paco.map(fail, range(6))
     first, second = caught.value.__notes__
     assert first == "paco.map: item 0: 0"
-    assert second.startswith("paco.map: 5 more failed meanwhile: item ")
+    assert second.startswith("paco.map: 5 more failed while stopping: item ")
     assert second.endswith("; and 2 more")
     assert second.count("ValueError(") == 3
 
@@ -242,7 +242,7 @@ async def test_a_cancellation_wins_over_an_error_which_goes_into_its_note():
     running.cancel()
     with pytest.raises(asyncio.CancelledError) as caught:
         await running
-    assert caught.value.__notes__ == ["paco.map: cancelled while it was failing with ValueError(0)"]
+    assert caught.value.__notes__ == ["paco.map: cancelled while failing with ValueError(0)"]
 
 
 async def test_errors_after_the_first_one_are_told_in_the_note_of_a_cancellation_too():
@@ -275,7 +275,7 @@ async def test_errors_in_the_cleanup_of_a_cancelled_run_are_told_in_its_note():
     running.cancel()
     with pytest.raises(asyncio.CancelledError) as caught:
         await running
-    assert caught.value.__notes__ == ["paco.map: 1 more failed meanwhile: item 0: ValueError(7)"]
+    assert caught.value.__notes__ == ["paco.map: 1 more failed while stopping: item 0: ValueError(7)"]
 
 
 async def test_a_timeout_is_raised_after_everything_has_been_cancelled_and_has_finished():

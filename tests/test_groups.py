@@ -107,7 +107,7 @@ async def test_a_race_is_decided_by_an_exception_as_well_and_errors_of_losers_ar
 
     with pytest.raises(ValueError, match="1") as caught:
         await paco.race([fail(1), loser, fail(2)])
-    assert "1 more failed meanwhile: item 1: KeyError('cleanup')" in caught.value.__notes__[1]
+    assert "1 more failed while stopping: item 1: KeyError('cleanup')" in caught.value.__notes__[1]
 
 
 async def test_race_calls_functions_with_its_arguments():
@@ -265,7 +265,7 @@ async def test_a_cancelled_wait_tells_of_the_errors_in_futures_that_nobody_gets(
     with pytest.raises(asyncio.CancelledError) as caught:
         await waiting
     told = "item 1: ValueError(1); item 2: KeyError('cleanup'); item 3: OSError('given')"
-    assert caught.value.__notes__ == [f"paco.wait: 3 more failed meanwhile: {told}"]
+    assert caught.value.__notes__ == [f"paco.wait: 3 more failed while stopping: {told}"]
     del calls, waiting, caught, given
     gc.collect()
     assert "exception was never retrieved" not in caplog.text
@@ -285,8 +285,8 @@ async def test_a_cancelled_wait_that_raises_the_first_error_tells_of_each_once()
     with pytest.raises(asyncio.CancelledError) as caught:
         await waiting
     assert caught.value.__notes__ == [
-        "paco.wait: cancelled while it was failing with ValueError(1)",
-        "paco.wait: 1 more failed meanwhile: item 1: KeyError('cleanup')",
+        "paco.wait: cancelled while failing with ValueError(1)",
+        "paco.wait: 1 more failed while stopping: item 1: KeyError('cleanup')",
     ]
 
 
@@ -861,7 +861,7 @@ async def test_being_cancelled_wins_over_the_error_with_which_a_run_is_ending():
     running.cancel()
     with pytest.raises(asyncio.CancelledError) as caught:
         await running
-    assert "while it was failing with ZeroDivisionError" in caught.value.__notes__[0]
+    assert "while failing with ZeroDivisionError" in caught.value.__notes__[0]
     assert probe.cancelled == [1]
     assert now() == 5
 

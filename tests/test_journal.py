@@ -342,7 +342,7 @@ async def test_a_key_that_fails_while_the_run_is_ending_is_reported(path):
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context["message"]))
     async with paco.map(turn, source(), limit=1).journal(path) as stream:
         assert await collect(stream) == [1]
-    assert "1 more failed meanwhile: item 1: TypeError" in told[0]
+    assert "1 more failed while stopping: item 1: TypeError" in told[0]
 
 
 # ---- more than JSON
@@ -478,7 +478,7 @@ async def test_a_stop_iteration_is_an_error_with_its_cause(path):
     def fn(item):
         raise StopIteration
 
-    with pytest.raises(RuntimeError, match="StopIteration came out of an item") as told:
+    with pytest.raises(RuntimeError, match="an item raised StopIteration, which ends iterators") as told:
         await paco.map(fn, [1]).journal(path)
     assert isinstance(told.value.__cause__, StopIteration)
     assert records(path)[0]["error"]["type"] == "RuntimeError"
@@ -509,7 +509,7 @@ async def test_cancelled_items_have_no_record_and_what_they_still_return_has_one
     async with paco.map(fn, [1, 2, 3, 4]).journal(path) as stream:
         assert await anext(stream) == 1
     assert results(path) == {1: 1, 3: "late"}
-    assert told == ["paco.map: 1 more failed meanwhile: item 3: ValueError()"]
+    assert told == ["paco.map: 1 more failed while stopping: item 3: ValueError()"]
     assert await paco.map(fn, [3, 2]).journal(path) == ["late", 2]
 
 
@@ -1110,7 +1110,7 @@ async def test_a_disk_that_fails_in_a_run_that_is_failing_is_told_in_a_note(path
     monkeypatch.setattr(RecordFile, "append", fail)
     with pytest.raises(ValueError, match="no 1") as told:
         await paco.map(Failing(1), [1]).journal(path)
-    assert any("1 more failed meanwhile: its journal: OSError" in note for note in told.value.__notes__)
+    assert any("1 more failed while stopping: its journal: OSError" in note for note in told.value.__notes__)
 
 
 async def test_items_that_end_after_the_disk_has_failed_leave_nothing(path, monkeypatch):

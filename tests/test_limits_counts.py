@@ -611,7 +611,7 @@ async def test_what_a_limit_raises_at_the_end_of_items_is_told_once_for_each_and
     with pytest.raises(KeyError) as caught:
         await paco.map(work, range(3), limit=Noted("a", [], fails="release"))
     meanwhile = "item 0: ValueError('of the item'); its limit: KeyError('a'); its limit: KeyError('a')"
-    assert caught.value.__notes__ == ["paco.map: its limit", f"paco.map: 3 more failed meanwhile: {meanwhile}"]
+    assert caught.value.__notes__ == ["paco.map: its limit", f"paco.map: 3 more failed while stopping: {meanwhile}"]
 
 
 async def test_what_a_limit_raises_ends_the_run():

@@ -1136,7 +1136,7 @@ async def test_listeners_of_one_kind_hear_of_that_alone():
 async def test_errors_after_the_first_are_in_its_note():
     with pytest.raises(TypeError) as caught:
         await on(paco.map(double, [threading.Lock(), threading.Lock()]), Engine(1))
-    assert caught.value.__notes__[-1].startswith("paco.map: 1 more failed meanwhile: item 1: TypeError(")
+    assert caught.value.__notes__[-1].startswith("paco.map: 1 more failed while stopping: item 1: TypeError(")
 
 
 async def stubborn(number):
@@ -1155,7 +1155,7 @@ async def test_what_items_raise_that_are_being_cancelled_is_in_the_note_of_the_f
     with pytest.raises(ValueError, match="2") as caught:
         await on(paco.map(stubborn, range(3), limit=limit), Engine(processes, slots=8))
     note = caught.value.__notes__[-1]
-    assert note.startswith("paco.map: 2 more failed meanwhile: item ")
+    assert note.startswith("paco.map: 2 more failed while stopping: item ")
     assert "item 0: KeyError(0)" in note
     assert "item 1: KeyError(1)" in note
     assert paco.testing.now() == 1
@@ -1168,7 +1168,7 @@ async def test_errors_of_two_workers_at_once_are_both_told():
 
     with pytest.raises(ValueError, match="0") as caught:
         await on(paco.map(fails, range(2), limit=2), Engine())
-    assert caught.value.__notes__[-1].startswith("paco.map: 1 more failed meanwhile: item 1: ValueError(1)")
+    assert caught.value.__notes__[-1].startswith("paco.map: 1 more failed while stopping: item 1: ValueError(1)")
 
 
 class Frozen(Exception):

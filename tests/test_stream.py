@@ -247,7 +247,7 @@ async def test_errors_that_nobody_receives_are_reported_to_the_loop():
         assert await anext(results) == 0
         await asyncio.sleep(10)
     assert len(reports) == 1
-    assert "2 more failed meanwhile" in reports[0]["message"]
+    assert "2 more failed while stopping" in reports[0]["message"]
     assert "item 1: ValueError(50)" in reports[0]["message"]
     reports.clear()
 
@@ -574,7 +574,7 @@ async def test_a_stage_that_fails_while_the_next_one_is_failing_is_in_its_note()
         await ([0, 1] | paco.map(fail_next) | paco.map(fail))
     assert caught.value.__notes__ == [
         "paco.map: item 0: 0",
-        "paco.map: 1 more failed meanwhile: the stage before it: KeyError(1)",
+        "paco.map: 1 more failed while stopping: the stage before it: KeyError(1)",
     ]
 
 
@@ -633,7 +633,7 @@ async def test_errors_in_the_cleanup_of_a_failing_stage_are_in_the_notes():
 
     with pytest.raises(ValueError, match="1") as caught:
         await (range(1, 4) | paco.map(fail) | paco.map(same))
-    assert "2 more failed meanwhile" in caught.value.__notes__[1]
+    assert "2 more failed while stopping" in caught.value.__notes__[1]
 
 
 async def test_leaving_a_pipeline_early_ends_every_stage_and_closes_the_source():

@@ -173,8 +173,8 @@ def no_error_is_lost_or_reported_twice(log: Log) -> None:
 
 def reported(log: Log) -> list[int]:
     """Return how many errors each note and each report to the loop mentions."""
-    more = [int(count) for text in texts(log) for count in re.findall(r"(\d+) more failed meanwhile", text)]
-    failing = [text.count("cancelled while it was failing with") for text in notes(log) if "RunTimeout" not in text]
+    more = [int(count) for text in texts(log) for count in re.findall(r"(\d+) more failed while stopping", text)]
+    failing = [text.count("cancelled while failing with") for text in notes(log) if "RunTimeout" not in text]
     to_loop = [not isinstance(error, TimeoutError) for _, error in log.reports if error is not None]
     return [*more, *failing, *to_loop]
 

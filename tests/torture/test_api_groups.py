@@ -158,7 +158,7 @@ async def test_for_every_mix_of_ends_the_first_decides_and_the_others_have_clean
         seen = (result, sorted(calls.cancelled), now() - calls.began)
         takes = max(durations) if decisive is None else durations[decisive] + CLEANUP * bool(others)
         assert seen == (expected, others, takes), (durations, outcomes)
-        late = [note for note in notes if "more failed meanwhile" in note]
+        late = [note for note in notes if "more failed while stopping" in note]
         failed = isinstance(result, Exception) or result is paco.ItemCancelled
         assert len(late) == (failed and cleanup_fails and bool(others)), (durations, outcomes, notes)
 
@@ -323,7 +323,7 @@ async def test_what_fails_in_its_cleanup_after_the_time_is_a_note_of_the_timeout
     result, notes = await outcome_of(TIMED[name](calls, 1))
     assert isinstance(result, TimeoutError)
     assert now() == 1 + CLEANUP
-    assert f"{len(calls.started)} more failed meanwhile: " in notes[-1]
+    assert f"{len(calls.started)} more failed while stopping: " in notes[-1]
     assert all(f"item {index}: KeyError({index})" in notes[-1] for index in calls.started)
     assert sorted(calls.cancelled) == calls.started
 

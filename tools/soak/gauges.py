@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import asyncio
 
 #: Expected reports: errors that no caller can receive any more. Only runs that were left early may cause them.
-_OWED: Final = re.compile(r"failed after its results had been abandoned|more failed meanwhile|closing its source")
+_OWED: Final = re.compile(r"failed after the caller stopped waiting|more failed while stopping|closing its source")
 #: The number of batches from which on growth is judged.
 _ENOUGH: Final = 20
 _RUN: Final = re.compile(r"\brun (\d+):")

@@ -1,11 +1,11 @@
-"""What all rooms share.
+"""Building blocks that every other room uses.
 
 The modules, each importing only from those above it::
 
-    types  check  errors            words that all share; argument checks; what becomes of errors
-    decorator  item_function        what decorators have in common; the function of an item, under the user's name
-    clock  deadline                 clocks; an end that all calls keep to
-    worker_info                     where items run
+    types  check  errors            shared types; argument checks; raising and reporting errors
+    decorator  item_function        decorators with options; the function that runs on each item
+    clock  deadline                 clocks of event loops; deadlines that nested calls inherit
+    worker_info                     slots and workers; where an item ran
     system                          used, not imported: what differs between Linux, macOS and Windows
 """
 

@@ -1,4 +1,8 @@
-"""Argument checks, made at the call and in one message form: ``paco.map: limit must be ..., got ...``."""
+"""Check arguments at the call. Every message has one form: ``paco.map: limit must be ..., got ...``.
+
+Each function takes the name of the operation, the name of the parameter and its value, and raises ``TypeError`` for a
+wrong type and ``ValueError`` for a wrong value.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,7 @@ if TYPE_CHECKING:
 
     from paco._base.types import T
 
-#: Frames are not iterables of rows: their own row iterators are, and which one is meant is the caller's choice.
+#: Iterating a data frame does not yield its rows. For each type, the error message shows an expression that does.
 _ROWS = {
     "pandas.DataFrame": "frame.itertuples()",
     "polars.DataFrame": "frame.iter_rows(named=True)",
@@ -29,10 +33,10 @@ _ITERABLE = ("__iter__", "__aiter__", "__await__", "__getitem__")
 
 
 def shorten(value: object, most: int = 80) -> str:
-    """Return the repr of ``value`` cut to ``most`` characters; a repr that fails is named, not raised."""
+    """Return the repr of ``value``, cut to ``most`` characters. If the repr raises, the text names the error."""
     try:
         text = repr(value)
-    except Exception as error:  # a hostile __repr__ must not hide the error that is being told
+    except Exception as error:  # a broken __repr__ must not hide the error being reported
         text = f"<{type(value).__name__} whose repr raised {type(error).__name__}>"
     return text if len(text) <= most else text[: most - 3] + "..."
 
@@ -42,7 +46,7 @@ def _message(name: str, parameter: str, expected: str, value: object) -> str:
 
 
 def discard(*given: object) -> None:
-    """Close the coroutine objects among ``given``, so that none is reported as never awaited."""
+    """Close unstarted coroutine objects among ``given``, so that Python does not warn that they were never awaited."""
     for one in given:
         if inspect.iscoroutine(one) and inspect.getcoroutinestate(one) == inspect.CORO_CREATED:
             one.close()
@@ -50,7 +54,7 @@ def discard(*given: object) -> None:
 
 @contextmanager
 def discarding(*given: object) -> Generator[None]:
-    """Close the coroutine objects among ``given`` when a check inside the block fails."""
+    """Close unstarted coroutine objects among ``given`` if the block raises."""
     try:
         yield
     except BaseException:
@@ -59,7 +63,7 @@ def discarding(*given: object) -> Generator[None]:
 
 
 def function(name: str, coro: object, parameter: str = "coro") -> None:
-    """Demand a callable; a coroutine object gets the message that shows the mend."""
+    """Check that ``coro`` is callable. For a coroutine object, the message shows how to correct the call."""
     if inspect.iscoroutine(coro):
         called = coro.__name__
         coro.close()
@@ -72,21 +76,21 @@ def function(name: str, coro: object, parameter: str = "coro") -> None:
 
 
 def plain_function(name: str, fn: object, parameter: str) -> None:
-    """Demand a callable that is not async."""
+    """Check that ``fn`` is a callable and not async."""
     discard(fn)
     if not callable(fn) or inspect.iscoroutinefunction(innermost(fn)):
         raise TypeError(_message(name, parameter, "a plain function, not an async one", fn))
 
 
 def innermost(coro: Any) -> Any:
-    """Return the function inside of `functools.partial` objects."""
+    """Return the function inside nested `functools.partial` objects."""
     while isinstance(coro, partial):
         coro = coro.func
     return coro
 
 
 def called(coro: object) -> str:
-    """Return what to call a function in a message; a `functools.partial` is called like its function."""
+    """Return the name of a function for messages. A `functools.partial` has the name of its function."""
     return getattr(innermost(coro), "__name__", None) or shorten(coro)
 
 
@@ -98,7 +102,7 @@ def title(fn: object) -> str:
 
 
 def awaitable(name: str, coro: object, result: Awaitable[T]) -> Awaitable[T]:
-    """Demand that what ``coro`` returned can be awaited; a plain function gets the message that shows the mends."""
+    """Return ``result`` if it can be awaited. Otherwise raise an error that says how to make ``coro`` async."""
     if inspect.isawaitable(result):
         return result
     fn = called(coro)
@@ -110,13 +114,13 @@ def awaitable(name: str, coro: object, result: Awaitable[T]) -> Awaitable[T]:
 
 
 def flag(name: str, parameter: str, value: object) -> None:
-    """Demand ``True`` or ``False``: another value there is mostly meant for the parameter beside it."""
+    """Check that ``value`` is ``True`` or ``False``. Another value is usually meant for the parameter next to it."""
     if not isinstance(value, bool):
         raise TypeError(_message(name, parameter, "True or False", value))
 
 
 def one_of(name: str, parameter: str, value: object, choices: tuple[str, ...]) -> None:
-    """Demand one of a few words."""
+    """Check that ``value`` is one of ``choices``."""
     expected = " or ".join(map(repr, choices))
     if not isinstance(value, str):
         raise TypeError(_message(name, parameter, expected, value))
@@ -125,13 +129,13 @@ def one_of(name: str, parameter: str, value: object, choices: tuple[str, ...]) -
 
 
 def version(name: str, value: object) -> None:
-    """Demand what tells one version of something from another: an ``int``, a ``str``, or ``None``."""
+    """Check that ``value`` can name a version: an ``int``, a ``str`` or ``None``."""
     if isinstance(value, bool) or not isinstance(value, int | str | None):
         raise TypeError(_message(name, "version", "an int, a str or None", value))
 
 
 def path(name: str, parameter: str, value: object) -> str:
-    """Demand the path of a file, as text or as a ``Path``; return the text."""
+    """Check that ``value`` is a file path, a ``str`` or a ``Path``, and return it as ``str``."""
     if isinstance(value, os.PathLike):
         value = os.fspath(cast("os.PathLike[str]", value))
     if not isinstance(value, str) or not value:
@@ -140,7 +144,7 @@ def path(name: str, parameter: str, value: object) -> str:
 
 
 def iterable(name: str, value: object, parameter: str = "iterable") -> None:
-    """Demand an iterable, an async iterable or an awaitable of one; text, numbers and frames are refused."""
+    """Check for an iterable, an async iterable or an awaitable of one; refuse text, numbers and data frames."""
     expected = "an iterable, an async iterable or an awaitable of one"
     for kind in type(value).__mro__:
         rows = _ROWS.get(f"{kind.__module__.partition('.')[0]}.{kind.__name__}")
@@ -148,19 +152,19 @@ def iterable(name: str, value: object, parameter: str = "iterable") -> None:
             raise TypeError(_message(name, parameter, expected, type(value)) + f"; pass its rows: {rows}")
     if isinstance(value, str | bytes | bytearray):
         raise TypeError(_message(name, parameter, expected, value) + "; to run over one value, pass [value]")
-    scalar = getattr(value, "shape", None) == ()  # of numpy: those have an __iter__ that raises
+    scalar = getattr(value, "shape", None) == ()  # a numpy scalar has an __iter__, but it raises
     if scalar or not any(hasattr(type(value), method) for method in _ITERABLE):
         raise TypeError(_message(name, parameter, expected, value))
 
 
 def plain_iterable(name: str, value: object, parameter: str) -> None:
-    """Demand an iterable that can be read at once."""
+    """Check that ``value`` is a sync iterable and not text."""
     if not isinstance(value, Iterable) or isinstance(value, str | bytes | bytearray):
         raise TypeError(_message(name, parameter, "an iterable", value))
 
 
 def integer(name: str, parameter: str, value: object, least: int) -> int:
-    """Demand an ``int`` of ``least`` or more; ``bool`` is not one. Nothing is clamped."""
+    """Check that ``value`` is an ``int`` of at least ``least``, and return it. Refuse ``bool``; never clamp."""
     expected = f"an int of {least} or more"
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(_message(name, parameter, expected, value))
@@ -170,7 +174,7 @@ def integer(name: str, parameter: str, value: object, least: int) -> int:
 
 
 def count_or_fraction(name: str, parameter: str, value: object) -> float:
-    """Demand an ``int`` of 0 or more, or a float between 0 and 1, neither of which is a fraction."""
+    """Check for a count, an ``int`` of 0 or more, or a fraction, a float between 0 and 1 exclusive; return it."""
     expected = "an int of 0 or more, or a float between 0 and 1 (a fraction)"
     number = _number(name, parameter, value, expected)
     if not (0 < number < 1 if isinstance(value, float) else number >= 0):
@@ -179,15 +183,15 @@ def count_or_fraction(name: str, parameter: str, value: object) -> float:
 
 
 def positive(name: str, parameter: str, value: object, expected: str = "a number above 0") -> float:
-    """Demand a finite number above 0."""
+    """Check that ``value`` is a finite number above 0, and return it."""
     number = _number(name, parameter, value, expected)
-    if not 0 < number <= sys.float_info.max:  # NaN is not either
+    if not 0 < number <= sys.float_info.max:  # also false for NaN
         raise ValueError(_message(name, parameter, expected, value))
     return number
 
 
 def weight(name: str, fn: object, value: object) -> float:
-    """Demand that what a plain function said of an item is a finite number of 0 or more."""
+    """Check that ``fn`` returned a finite number of 0 or more for an item, and return that number."""
     parameter, expected = f"{called(fn)}(item)", "a number of 0 or more"
     discard(value)
     number = _number(name, parameter, value, expected)
@@ -203,7 +207,7 @@ def _number(name: str, parameter: str, value: object, expected: str) -> float:
 
 
 def limit(name: str, value: object, parameter: str = "limit") -> int:
-    """Demand a limit that is a number: an ``int`` of 0 (no limit) or more. What is none may be meant for a limit."""
+    """Check a numeric limit, an ``int`` of 0 (no limit) or more, and return it. The message names limit objects too."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(_message(name, parameter, "an int of 0 or more, or a limit such as paco.Rate(50)", value))
     return integer(name, parameter, value, 0)
@@ -217,29 +221,29 @@ def seconds(
     optional: bool = True,
     expected: str = "seconds (a number of 0 or more)",
 ) -> float | None:
-    """Demand seconds: a number of 0 or more, not NaN; or, if ``optional``, ``None``."""
+    """Check for a number of 0 or more, not NaN, or ``None`` if ``optional``. Return it, or infinity for a huge int."""
     if value is None and optional:
         return None
     expected += " or None" if optional else ""
     number = _number(name, parameter, value, expected)
-    if not number >= 0:  # NaN is not either
+    if not number >= 0:  # also true for NaN
         raise ValueError(_message(name, parameter, expected, value))
     return math.inf if number > sys.float_info.max else number
 
 
 def timeout(name: str, value: object) -> float | None:
-    """Demand a timeout: seconds of 0 or more, or ``None`` for no limit."""
+    """Check a timeout, seconds of 0 or more or ``None`` for no limit, and return it."""
     return seconds(name, "timeout", value)
 
 
 def loop(name: str, value: Any) -> None:
-    """Demand ``None`` or the running loop: the ``loop`` parameter of old code has no other effect."""
+    """Check that ``value`` is ``None`` or the running loop. Functions accept it for compatibility only."""
     if value is None:
         return
     if not isinstance(value, asyncio.AbstractEventLoop):
         raise TypeError(_message(name, "loop", "None or the running event loop", value))
-    running = asyncio._get_running_loop()  # the only form that answers None instead of raising
+    running = asyncio._get_running_loop()  # returns None instead of raising when no loop runs
     if running is not None and running is not value:
         raise RuntimeError(
-            f"paco.{name}: loop must be None or the running event loop, got another loop; leave the argument out"
+            f"paco.{name}: loop must be None or the running event loop, got another loop; omit the argument"
         )

@@ -1,4 +1,4 @@
-"""Which clock the times that were noted belong to."""
+"""Tell whether times recorded on one event loop are valid on another."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 def own_clock(loop: AbstractEventLoop) -> bool:
-    """Tell whether a loop has a clock of its own, as that of `paco.testing` does."""
+    """Return whether a loop overrides asyncio's clock, as the virtual-time loop of `paco.testing` does."""
     return isinstance(loop, BaseEventLoop) and type(loop).time is not BaseEventLoop.time
 
 
 class Clock:
-    """The clock of an event loop, for objects that note times and are used in one loop after the other."""
+    """Tracks which event loop's clock the times that an object has recorded belong to."""
 
     __slots__ = ("_is_system_clock", "_loop")
 
@@ -27,13 +27,13 @@ class Clock:
         self._is_system_clock = False
 
     def is_of(self, loop: AbstractEventLoop) -> bool:
-        """Tell whether this is the loop that was followed last."""
+        """Return whether ``loop`` is the loop last passed to `follow`."""
         return self._loop() is loop
 
     def follow(self, loop: AbstractEventLoop) -> bool:
-        """Go by the clock of ``loop`` from now on; true if the times that were noted so far mean the same there.
+        """Use the clock of ``loop`` from now on, and return whether times recorded so far are valid on it.
 
-        They do where both loops go by the system's monotonic clock, as all but those of tests.
+        They are valid if both loops use the system's monotonic clock, as all loops outside tests do.
         """
         is_system_clock = abs(loop.time() - time.monotonic()) < 1
         same = is_system_clock and self._is_system_clock

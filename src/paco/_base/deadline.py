@@ -1,4 +1,4 @@
-"""An end that is set once, and that every call of paco inside keeps to, however deep it is."""
+"""Deadlines: set once, and observed by every paco call inside, however deeply nested."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class _End(NamedTuple):
-    """A moment, on the clock of the loop that ran when it was set: another loop's may tell another time."""
+    """A point in time. It keeps the clock that it was set on, since another loop's clock may read differently."""
 
     when: float
     clock: Callable[[], float]
@@ -33,13 +33,16 @@ _current: Final[ContextVar[_End | None]] = ContextVar("paco.deadline", default=N
 
 
 def remaining() -> float:
-    """Return the seconds that are left of the deadline here, less than 0 after it; infinity where there is none."""
+    """Return the seconds until the current deadline: negative after it, infinity if there is none."""
     end = _current.get()
     return math.inf if end is None else end.remaining()
 
 
 def within(timeout: float | None) -> tuple[float | None, str]:
-    """Return the seconds that a call has, ``None`` for no limit, and the deadline by name if that is the nearer end."""
+    """Return how many seconds a call may take, and a description of the deadline.
+
+    The seconds are ``None`` for no limit. The description is empty unless the deadline is nearer than ``timeout``.
+    """
     if timeout == math.inf:
         timeout = None
     end = _current.get()
@@ -52,7 +55,7 @@ def within(timeout: float | None) -> tuple[float | None, str]:
 
 
 class Deadline:
-    """What `deadline` returns: a ``with`` block. It can be used again after the block, but not inside of it."""
+    """The ``with`` block that `deadline` returns. It can be entered again after its block, but not inside it."""
 
     __slots__ = ("_seconds", "_token")
 
@@ -62,8 +65,8 @@ class Deadline:
 
     def __enter__(self) -> Self:
         if self._token is not None:
-            raise RuntimeError("paco.deadline: is around a block already; make one for each block")
-        running = asyncio._get_running_loop()  # the form that answers None where none runs
+            raise RuntimeError("paco.deadline: this deadline is already in use; create one for each block")
+        running = asyncio._get_running_loop()  # returns None instead of raising when no loop runs
         clock = time.monotonic if running is None else running.time
         outer = _current.get()
         sooner = self._seconds < math.inf and (outer is None or self._seconds < outer.remaining())
@@ -75,27 +78,28 @@ class Deadline:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         token, self._token = self._token, None
-        with suppress(ValueError):  # a coroutine that is left over is closed in another context, where nothing is set
+        with suppress(ValueError):  # an abandoned coroutine is closed in another context, where the token is invalid
             _current.reset(cast("Token[_End | None]", token))
 
 
 def deadline(seconds: float | None) -> Deadline:
-    """Set an end for all calls of paco in a ``with`` block, and in whatever they run.
+    """Set a deadline for all paco calls in a ``with`` block, and for everything they run.
 
-    Each call that has a timeout keeps to whichever end is nearer: every function over items, `gather`, `series`,
-    `race`, the executor, `timeout`, `TimeoutLimit` and `hedge` raise ``TimeoutError`` when the time is up, and so does
-    `limited` while it waits; `wait` returns, and `retry` makes no attempt that would begin after it. Inside of another
-    deadline the nearer one holds: whoever is called can have less time than the caller, not more. Items inherit it, as
-    they do context variables.
+    A call ends at its own timeout or at the deadline, whichever is nearer. At the deadline, every function over items,
+    `gather`, `series`, `race`, the executor, `timeout`, `TimeoutLimit` and `hedge` raise ``TimeoutError``. So does
+    `limited` if it is still waiting. `wait` returns, and `retry` starts no attempt after the deadline. If deadlines are
+    nested, the nearest one applies: a callee can have less time than its caller, but not more. Items inherit the
+    deadline as they inherit context variables.
 
-    It does not cancel the block: what is no call of paco goes on, such as to write down what has been finished. For
-    that, put a `TimeoutLimit` inside: ``with paco.deadline(30), paco.TimeoutLimit(None):``.
+    A deadline does not cancel the block itself. Code outside paco calls keeps running, for example to save what has
+    finished. To cancel the block too, put a `TimeoutLimit` inside: ``with paco.deadline(30),
+    paco.TimeoutLimit(None):``.
 
     Args:
-        seconds: From when the block is entered, on the clock of the event loop; 0 or more; ``None`` for none.
+        seconds: Seconds from entering the block, 0 or more, on the event loop's clock; ``None`` for no deadline.
 
     Raises:
-        RuntimeError: On entering: another block of this object is running.
+        RuntimeError: On entering, if this object is already in use.
 
     Examples:
         >>> async def fetch(seconds):

@@ -1,4 +1,4 @@
-"""The idiom of the decorators: bare or with options, around any callable whose result is awaitable."""
+"""Decorators that work bare or with options, on any callable whose result is awaitable."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ if TYPE_CHECKING:
 
 W = TypeVar("W", bound="Callable[..., Any]")
 
-#: A callable object's class has annotations too, but they are not those of a call.
+#: What to copy from the class of a callable object. Its annotations are left out: they describe attributes, not a call.
 _NAMES = ("__module__", "__name__", "__qualname__", "__doc__")
 
 
 class Decorator(Protocol):
-    """What a decorator with options returns: it makes a coroutine function with the signature of the one it gets."""
+    """The type of a decorator with options: the function that it returns has the signature of the one it wraps."""
 
     def __call__(self, coro: Callable[P, Awaitable[T]], /) -> Callable[P, Coroutine[Any, Any, T]]:
-        """Wrap a coroutine function."""
+        """Return a coroutine function that wraps ``coro``."""
         ...
 
 
 class DecoratorOr(Protocol[T_co]):
-    """As `Decorator`, for functions that sometimes return something else in place of the result."""
+    """A `Decorator` whose functions may return another value in place of the result."""
 
     def __call__(self, coro: Callable[P, Awaitable[R]], /) -> Callable[P, Coroutine[Any, Any, R | T_co]]:
-        """Wrap a coroutine function."""
+        """Return a coroutine function that wraps ``coro``."""
         ...
 
 
 async def _probe() -> None:
-    """Stand in for the function that is not known yet, while its options are checked."""
+    """Stand in for the function to wrap while the options of a decorator are checked."""
 
 
 def decorator(fn: Callable[..., Any]) -> Callable[..., Any]:
     """Let ``fn(coro, *options)`` also be called as ``fn(*options)``, which returns a decorator.
 
-    A number in the place of ``coro``, whatever its name, is the first option, as in ``paco.interval(0.1, 3)(coro)``;
-    anything else there is for ``fn`` to judge. The options are checked in both forms at the call.
+    A number as the first positional argument is the first option, as in ``paco.interval(0.1, 3)(coro)``. Any other
+    value there goes to ``fn`` as ``coro``. Both forms check the options at the call.
     """
     first = next(iter(inspect.signature(fn).parameters))
 
@@ -61,12 +61,12 @@ def decorator(fn: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def keep(wrapper: W, coro: Callable[..., Any]) -> W:
-    """Give a wrapper the name, the documentation and the signature of what it wraps, and ``__wrapped__``."""
+    """Give ``wrapper`` the name, docstring, signature and ``__wrapped__`` of ``coro``, and return it."""
     named = check.innermost(coro)
     if inspect.isroutine(named):
         functools.update_wrapper(wrapper, named)
     else:
-        # An object's own attributes are its state, which is not the wrapper's; its class has the name.
+        # A callable object's attributes are its state, so they are not copied; its class has the name.
         kind: Any = named if hasattr(named, "__name__") else named.__class__
         functools.update_wrapper(wrapper, kind, _NAMES, updated=())
     wrapper.__wrapped__ = coro  # type: ignore[attr-defined] # pyright: ignore[reportFunctionMemberAccess]

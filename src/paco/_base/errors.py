@@ -1,4 +1,4 @@
-"""What becomes of errors: the first is raised as it came, with notes; those after it are counted and told."""
+"""Errors of a run: the first is raised as itself, with notes; later ones are counted and shown in a note."""
 
 from __future__ import annotations
 
@@ -11,47 +11,48 @@ from paco._base.check import shorten
 if TYPE_CHECKING:
     from types import TracebackType
 
-#: Of the errors that came after the first one, this many are shown; the rest is counted.
+#: How many errors after the first are shown; the rest are only counted.
 _SHOWN: Final = 3
-#: Our modules, not those that users import: a fake of `paco.testing` is as good as the user's own.
+#: Modules whose frames are trimmed. `paco.testing` is not among them: its fakes stand for the user's code.
 _OURS: Final = ("paco._", "paco.remote.")
 
 
 class ItemCancelled(RuntimeError):
-    """An item ended cancelled by itself, while nobody had cancelled the run; the cause is its ``CancelledError``.
+    """An item ended cancelled although its run was not; the cause is the item's ``CancelledError``.
 
-    It is an error of that item like any other. A bare ``CancelledError`` would be taken for a cancellation of the
-    caller, which a task group around it drops without a word.
+    It is an error of that item like any other. A bare ``CancelledError`` would look like a cancellation of the caller,
+    which an enclosing task group drops silently.
     """
 
 
 def add_note(error: BaseException, text: str) -> None:
-    """Add a note (PEP 678), also to an exception that overrides ``add_note``; one that takes none goes without."""
-    with suppress(Exception):  # its __notes__ is not a list, or it is frozen: the error matters more than our note
+    """Add a note (PEP 678) to an exception, even if it overrides ``add_note``. Do nothing if it accepts no notes."""
+    with suppress(Exception):  # __notes__ is not a list, or the error is frozen; the error matters more than the note
         BaseException.add_note(error, text)
 
 
 def trim(error: BaseException) -> TracebackType | None:
-    """Cut our own frames off the top of a traceback and return the last one cut, if it was all there was.
+    """Remove paco's own frames from the top of a traceback. If none remains, return the last one removed.
 
-    Those frames hold the run and its results: a caught error would keep both alive, and an error that is kept as a
-    result would be part of a cycle.
+    Those frames hold the run and its results. A caught error would keep both alive, and an error kept as a result
+    would be part of a reference cycle.
     """
     frame = error.__traceback__
     last = None
     while frame is not None and frame.tb_frame.f_globals.get("__name__", "").startswith(_OURS):
         last, frame = frame, frame.tb_next
-    BaseException.with_traceback(error, frame)  # not by assignment: a frozen exception refuses that
+    BaseException.with_traceback(error, frame)  # not by assignment, which a frozen exception refuses
     return last if frame is None else None
 
 
 def as_item_error(error: BaseException) -> BaseException:
-    """Turn what would be taken for something else in the caller (a cancellation, the end of a loop) into errors."""
+    """Return an ordinary error in place of one that the caller would take for a cancellation or the end of a loop."""
     replaced: BaseException
     if isinstance(error, asyncio.CancelledError):
-        replaced = ItemCancelled("an item ended cancelled by itself, while nobody had cancelled the run")
+        replaced = ItemCancelled("an item raised CancelledError, although its run was not cancelled")
     elif isinstance(error, StopIteration | StopAsyncIteration | GeneratorExit):
-        replaced = RuntimeError(f"{type(error).__name__} came out of an item")
+        kind = type(error).__name__
+        replaced = RuntimeError(f"an item raised {kind}, which ends iterators and generators; raise another exception")
     else:
         return error
     replaced.__cause__ = error
@@ -59,21 +60,21 @@ def as_item_error(error: BaseException) -> BaseException:
 
 
 def not_awaitable(error: TypeError, where: TracebackType, name: str, fn: object) -> TypeError:
-    """Replace the interpreter's message if ``await`` itself failed: the function is not a coroutine function."""
-    import dis  # takes a millisecond, and is needed for this error only
+    """Return an error that says how to make ``fn`` async if its result could not be awaited; otherwise ``error``."""
+    import dis  # the import takes a millisecond, and only this error needs it
 
     if where.tb_frame.f_code.co_code[where.tb_lasti] != dis.opmap["GET_AWAITABLE"]:
         return error
     called = getattr(fn, "__qualname__", None) or shorten(fn)
     return TypeError(
-        f"paco.{name}: {called} must be a coroutine function, but what it returned cannot be awaited ({error}); write "
+        f"paco.{name}: {called} must be a coroutine function, but its result cannot be awaited ({error}); write "
         f"it as `async def`, wrap a fast function as paco.wraps({called}), or run a blocking one in a thread: "
         f"lambda item: asyncio.to_thread({called}, item)"
     )
 
 
 class Failure:
-    """The first error of a run, and what came after it. It is handed out once, and then held no longer."""
+    """The first error of a run, and those after it. Raising or reporting them releases them."""
 
     __slots__ = ("_count", "_first", "_late", "_name", "handed_on")
 
@@ -82,17 +83,17 @@ class Failure:
         self._first: BaseException | None = None
         self._late: list[str] = []
         self._count = 0
-        #: Whether the run that reads from this one raises the error.
+        #: Whether the next stage of the pipeline raises the error, so that it need not be reported here.
         self.handed_on: bool = False
 
     def first(self, error: BaseException, note: str) -> None:
-        """Take the error that ends the run."""
+        """Record the error that ends the run."""
         self._first = error
         if note:
             add_note(error, f"paco.{self._name}: {note}")
 
     def late(self, error: BaseException | None, where: str) -> None:
-        """Take an error that came while the run was ending; a cancellation then is not one."""
+        """Record an error that came while the run was ending. A cancellation is not an error then."""
         if error is None or error is self._first or isinstance(error, asyncio.CancelledError | GeneratorExit):
             return
         self._count += 1
@@ -100,7 +101,7 @@ class Failure:
             self._late.append(f"{where}: {shorten(error)}")
 
     def throw(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Raise the first error, if there is one; errors that only followed a decision are reported."""
+        """Raise the first error. If there is none, report later errors to the event loop: the caller has its result."""
         first, late = self._take()
         if first is None:
             _report(loop, late)
@@ -111,10 +112,10 @@ class Failure:
             del first
 
     def throw_cancelled(self, cancelled: asyncio.CancelledError) -> None:
-        """Raise the cancellation of the caller, which wins over an error: that goes into its note."""
+        """Raise the cancellation of the caller. It takes precedence over errors, which go into its notes."""
         first, late = self._take()
         if first is not None:
-            add_note(cancelled, f"paco.{self._name}: cancelled while it was failing with {shorten(first)}")
+            add_note(cancelled, f"paco.{self._name}: cancelled while failing with {shorten(first)}")
         if late:
             add_note(cancelled, late)
         try:
@@ -123,19 +124,19 @@ class Failure:
             del first, cancelled
 
     def report(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Tell the event loop of errors that nobody is there to receive."""
+        """Report all errors to the event loop, because no caller is left to receive them."""
         first, late = self._take()
         if first is None:
             _report(loop, late)
         elif not self.handed_on:
-            _report(loop, f"paco.{self._name}: failed after its results had been abandoned", first)
+            _report(loop, f"paco.{self._name}: failed after the caller stopped waiting for it", first)
 
     def _take(self) -> tuple[BaseException | None, str]:
         first, self._first = self._first, None
         count, self._count = self._count, 0
         if not count:
             return first, ""
-        late = f"paco.{self._name}: {count} more failed meanwhile: " + "; ".join(self._late)
+        late = f"paco.{self._name}: {count} more failed while stopping: " + "; ".join(self._late)
         if count > len(self._late):
             late += f"; and {count - len(self._late)} more"
         self._late = []

@@ -1,4 +1,4 @@
-"""The function of an item: the user's, bound or replaced, under the user's name."""
+"""The function that runs on each item: the user's, bound to arguments or replaced, under the user's name."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ ItemFunction = Callable[[Any], Awaitable[Any]]
 
 
 def bound(coro: Any, args: tuple[Any, ...], kw: dict[str, Any]) -> ItemFunction:
-    """Bind what follows the item."""
+    """Return a function of one item that calls ``coro`` with the item, ``args`` and ``kw``."""
     if not args and not kw:
         return cast("ItemFunction", coro)
     return named_as(coro, lambda item: coro(item, *args, **kw))
 
 
 def instead_of(coro: Any, call: ItemFunction) -> ItemFunction:
-    """Return a function that stands for the user's, and calls another one."""
-    return named_as(coro, lambda item: call(item))  # noqa: PLW0108 - named after the user's, which `call` is not
+    """Return a function that has the name of the user's function ``coro`` and calls ``call``."""
+    return named_as(coro, lambda item: call(item))  # noqa: PLW0108 - a new function, so that `call` keeps its own name
 
 
 def given(fn: Any) -> Any:
-    """Return the user's function, which `bound` and `instead_of` may have made another of."""
+    """Return the user's function inside one that `bound` or `instead_of` returned."""
     while getattr(fn, "__globals__", None) is globals():
         fn = fn.__wrapped__
     return fn
 
 
 def named_as(coro: Any, fn: ItemFunction) -> ItemFunction:
-    """Let ``fn`` go under the name of the user's function, for messages."""
+    """Give ``fn`` the name of the user's function ``coro``, for messages, and return it."""
     if hasattr(coro, "__qualname__"):
         return functools.update_wrapper(fn, coro)
-    vars(fn)["__wrapped__"] = coro  # whoever looks for the user's function finds it, under whatever name
+    vars(fn)["__wrapped__"] = coro  # as update_wrapper does: `given` reads it
     fn.__name__ = check.title(coro)
     return fn

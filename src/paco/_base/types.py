@@ -1,4 +1,4 @@
-"""Type variables and aliases that the other modules share."""
+"""Type variables, aliases and protocols that other modules share."""
 
 from __future__ import annotations
 
@@ -13,57 +13,57 @@ R = TypeVar("R")
 T_co = TypeVar("T_co", covariant=True)
 T_contra = TypeVar("T_contra", contravariant=True)
 
-#: What every function over items reads: an iterable, an async iterable, or an awaitable of one.
+#: The input of a function over items: an iterable, an async iterable, or an awaitable of one.
 Source: TypeAlias = Iterable[T] | AsyncIterable[T] | Awaitable[Iterable[T] | AsyncIterable[T]]
 
-#: What the loose ends take (``compose``, ``whilst``): any callable whose result is awaitable.
+#: Any callable whose result is awaitable; for functions such as ``compose`` that accept any signature.
 AnyCoroutineFunction: TypeAlias = Callable[..., Awaitable[Any]]
 
-#: The ``loop`` parameter of the documented signatures: checked, and of no other effect.
+#: The ``loop`` parameter of old signatures: checked, but otherwise unused.
 Loop: TypeAlias = AbstractEventLoop | None
 
 
 class _Missing(Enum):
-    """The type of `MISSING`: an enum, because type checkers tell its one member apart from every other value."""
+    """The type of `MISSING`. An enum, because type checkers can tell its only member from every other value."""
 
     MISSING = "not given"
 
 
-#: Stands for an argument that was left out, where ``None`` is a value like others.
+#: The default of a parameter for which ``None`` is a valid argument.
 MISSING: Final = _Missing.MISSING
 Missing: TypeAlias = Literal[_Missing.MISSING]
 
 
 class Future(Protocol):
-    """What an executor gives for a call: as of `concurrent.futures`."""
+    """The future of a call, as `concurrent.futures` defines it."""
 
     def result(self) -> Any:
-        """Return the result, which is there."""
+        """Return the result. The future is done when this is called."""
         ...
 
     def cancel(self) -> object:
-        """Do not start it, if it has not been."""
+        """Cancel the call if it has not started."""
         ...
 
     def add_done_callback(self, fn: Callable[[Any], object], /) -> object:
-        """Call when it is done, in any thread."""
+        """Call ``fn`` with the future when it is done, in any thread."""
         ...
 
 
 @runtime_checkable
 class Executor(Protocol):
-    """All that is asked of what runs items elsewhere; what it is to call, and with what, can be pickled."""
+    """An engine that runs calls elsewhere. The functions and arguments that it receives can be pickled."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any) -> Future:
-        """Call in another thread, process or machine."""
+        """Start ``fn(*args)`` in another thread, process or machine, and return its future."""
         ...
 
 
 class Pool(Protocol):
-    """What is known here of `paco.remote.Workers`."""
+    """The part of `paco.remote.Workers` that other rooms use."""
 
     count: int
 
     def start(self) -> None:
-        """Start the processes that are missing."""
+        """Start processes until ``count`` are running."""
         ...

@@ -1,4 +1,4 @@
-"""Where items are, and what is told of them beside their events: slots, workers, and what they tell by themselves."""
+"""Where items run: slots, workers, and details of an item that are reported while it runs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Slots:
-    """Hands out the lowest free number, so that the items of one slot never overlap: a row of a timeline."""
+    """Assigns each item in flight the lowest free number, its slot. Items in one slot never overlap."""
 
     __slots__ = ("_free", "_made")
 
@@ -16,28 +16,28 @@ class Slots:
         self._made = 0
 
     def take(self) -> int:
-        """Return the lowest free slot."""
+        """Take the lowest free slot and return its number."""
         if self._free:
             return heappop(self._free)
         self._made += 1
         return self._made - 1
 
     def give(self, slot: int) -> None:
-        """Make a slot free again."""
+        """Free a slot."""
         heappush(self._free, slot)
 
 
 class Worker:
-    """A worker that has items of a run, as a listener sees it: a process, here or on another machine.
+    """A process that runs items of a run, on this or another machine, as a listener sees it.
 
-    It is for reading only. What it does is known when a chunk of items comes back from it.
+    Listeners only read it. Its counts change when a chunk of items comes back from the process.
 
     Attributes:
-        name: Which one: ``process 4242 on host``.
-        in_flight: Items that it runs at this moment, at most; ``None`` where the engine does not tell who has what.
-        ok: Items that went well there.
+        name: The name, such as ``process 4242 on host``.
+        in_flight: An upper bound of the items running there; ``None`` if the engine does not say which worker has them.
+        ok: Items that succeeded there.
         failed: Items that raised there.
-        lost: Whether it is gone, and had items: those have been run again by others.
+        lost: Whether the process died while it had items. Other workers ran those items again.
     """
 
     __slots__ = ("failed", "in_flight", "lost", "name", "ok")
@@ -54,20 +54,20 @@ class Worker:
 
     @property
     def done(self) -> int:
-        """Items that went well or failed."""
+        """Items that succeeded or failed."""
         return self.ok + self.failed
 
 
 class Ran(NamedTuple):
-    """Where and when an item ran: the worker, on the clock of its run here.
+    """Where and when an item ran, in seconds on the clock of the local run.
 
     Attributes:
-        worker: Its name.
-        slot: That of the item, among those of the run in that worker.
-        start: When the item began, in seconds.
+        worker: The name of the worker.
+        slot: The slot of the item in that worker.
+        start: When the item started.
         end: When it ended.
-        attempts: How many it took.
-        failed: Whether it has raised.
+        attempts: How many attempts it took.
+        failed: Whether it raised.
     """
 
     worker: str
@@ -79,7 +79,7 @@ class Ran(NamedTuple):
 
 
 class Mention:
-    """What was mentioned about an item while it ran: further attempts, an error, and that it ran elsewhere."""
+    """Details of an item reported while it ran: retries, an error, and where it ran."""
 
     __slots__ = ("error", "ran", "retries")
 
