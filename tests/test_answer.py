@@ -72,10 +72,10 @@ def test_it_runs_as_the_main_coroutine():
 
 async def test_it_says_what_it_is():
     answer = paco.some(same, [1])
-    assert repr(answer) == "<paco.some that has not started>"
+    assert repr(answer) == "<paco.some coroutine, not started>"
     assert answer.__name__ == "paco.some"
     await answer
-    assert repr(answer) == "<paco.some that has started>"
+    assert repr(answer) == "<paco.some coroutine, started>"
     with pytest.raises(RuntimeError, match="already awaited"):
         await answer
 

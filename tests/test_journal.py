@@ -1385,7 +1385,7 @@ async def test_wrong_arguments_are_refused_at_the_call(tmp_path, wrong, error, t
 @pytest.mark.parametrize("make", [paco.filter, paco.filterfalse, paco.dropwhile])
 async def test_a_stream_of_items_has_no_journal(path, make):
     stream = make(same, [0])
-    with pytest.raises(RuntimeError, match=rf"^paco\.{make.__name__}: a journal remembers what a function returns"):
+    with pytest.raises(RuntimeError, match=rf"^paco\.{make.__name__}: a journal records what one function returns"):
         stream.journal(path)
     await stream
 
@@ -1395,5 +1395,5 @@ async def test_a_stream_has_one_journal(path):
     with pytest.raises(RuntimeError, match="once"):
         stream.journal(path)
     assert await stream == [0]
-    with pytest.raises(RuntimeError, match="used once"):
+    with pytest.raises(RuntimeError, match="can be used once"):
         stream.journal(Path("x")) if stream._plan.journal is None else await stream

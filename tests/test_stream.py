@@ -297,17 +297,17 @@ async def test_a_stream_is_used_once():
     used[2].as_completed().close()
     used[3].close()
     for stream in used:
-        with pytest.raises(RuntimeError, match="a stream is used once"):
+        with pytest.raises(RuntimeError, match="a stream can be used once"):
             await stream
-        with pytest.raises(RuntimeError, match="a stream is used once"):
+        with pytest.raises(RuntimeError, match="a stream can be used once"):
             aiter(stream)
-        with pytest.raises(RuntimeError, match="a stream is used once"):
+        with pytest.raises(RuntimeError, match="a stream can be used once"):
             stream.buffer(2)
     told = ["awaited", "iterated", "replaced", "closed"]
     for stream, use in zip(used, told, strict=True):
-        with pytest.raises(RuntimeError, match=f"this one has been {use}; call it again"):
+        with pytest.raises(RuntimeError, match=f"this one was {use}; call paco"):
             stream.as_completed()
-    with pytest.raises(RuntimeError, match="a stream is used once"):
+    with pytest.raises(RuntimeError, match="a stream can be used once"):
         await anext(used[0])
     with pytest.raises(StopAsyncIteration):
         await anext(used[1])
@@ -326,7 +326,7 @@ async def test_a_stream_can_be_iterated_on_after_its_run_has_ended_until_the_end
     assert await anext(stream) == 0
     await asyncio.sleep(1)
     assert [item async for item in stream] == [1, 2]
-    with pytest.raises(RuntimeError, match="a stream is used once"):
+    with pytest.raises(RuntimeError, match="a stream can be used once"):
         aiter(stream)
 
 
@@ -368,7 +368,7 @@ async def test_aclose_can_be_called_at_any_time_and_again():
 async def test_a_stream_that_was_entered_and_not_iterated_lets_go_of_what_it_was_given():
     async with paco.gather(same(1), same(2)) as results:
         pass
-    with pytest.raises(RuntimeError, match="has been closed"):
+    with pytest.raises(RuntimeError, match="this one was closed"):
         await anext(results)
     async with [1] | paco.map(same) | paco.map(same):
         pass
@@ -416,7 +416,7 @@ async def test_a_task_of_a_stream_is_shown_under_the_name_of_the_function():
     task = asyncio.create_task(stream)
     assert "coro=<paco.map()" in repr(task)
     await task
-    with pytest.raises(RuntimeError, match="this one has been awaited; call it again"):
+    with pytest.raises(RuntimeError, match="this one was awaited; call paco"):
         await stream
 
 
@@ -424,10 +424,10 @@ async def test_a_stream_that_is_in_use_can_be_neither_entered_nor_the_source_of_
     stream = paco.map(same, [1, 2, 3], limit=1)
     async with stream as results:
         assert await anext(results) == 1
-        with pytest.raises(RuntimeError, match="this one has been iterated; call it again"):
+        with pytest.raises(RuntimeError, match="this one was iterated; call paco"):
             async with stream:
                 pass
-        with pytest.raises(RuntimeError, match="this one has been iterated; call it again"):
+        with pytest.raises(RuntimeError, match="this one was iterated; call paco"):
             await paco.map(same, stream)
         assert [item async for item in results] == [2, 3]
 
@@ -447,7 +447,7 @@ async def test_to_close_a_stream_as_a_coroutine_while_it_is_iterated_changes_not
         assert await anext(results) == 1
         stream.close()
         assert [item async for item in results] == [2, 3]
-    with pytest.raises(RuntimeError, match="this one has been iterated; call it again"):
+    with pytest.raises(RuntimeError, match="this one was iterated; call paco"):
         await stream
 
 

@@ -1,4 +1,4 @@
-"""An async function that judges or combines items: filter filterfalse dropwhile some every reduce."""
+"""Functions that test or combine items: filter filterfalse dropwhile some every reduce."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from paco._base.types import MISSING, Loop, Missing, R, Source, T, T_contra
 from paco._engine.plan import Plan
 from paco._engine.sinks import SKIP, Drop
 from paco._stream.coroutine import Answer
-from paco._stream.stage import Stage, over
+from paco._stream.stage import Stage, build_or_stage
 from paco._stream.stream import Stream
 
 if TYPE_CHECKING:
@@ -22,15 +22,15 @@ Truth = Coroutine[Any, Any, bool]
 
 
 class Step(Protocol[R, T_contra]):
-    """What `reduce` calls. With a plain ``Callable`` mypy would take the initializer ``{}`` for all that is known."""
+    """The function that `reduce` calls. With a plain ``Callable``, mypy cannot infer R from the initializer ``{}``."""
 
     def __call__(self, total: R, item: T_contra, /) -> Awaitable[R]:
-        """Combine the value so far and an item."""
+        """Return the next value, from the value so far and an item."""
         ...
 
 
 def _selecting(coro: Any, assert_fn: Any, *, keep: bool) -> ItemFunction:
-    """Give the item back if its verdict is the wanted one, else `SKIP`."""
+    """Return a function that returns its item if the test has the wanted verdict, and `SKIP` otherwise."""
 
     async def select(item: Any) -> Any:
         verdict = await coro(item)
@@ -49,11 +49,11 @@ def _select(
     def build(source: Any, limit: int | Limiter, _: float | None) -> Stream[Any]:
         return Stream(Plan(name, _selecting(coro, assert_fn, keep=keep), source, limit, gaps=True))
 
-    def also() -> None:
+    def check_assert_fn() -> None:
         if assert_fn is not None:
             check.function(name, assert_fn, "assert_fn")
 
-    return over(name, coro, iterable, build, limit=limit, loop=loop, also=also)
+    return build_or_stage(name, coro, iterable, build, limit=limit, loop=loop, check_more=check_assert_fn)
 
 
 @overload
@@ -73,17 +73,18 @@ def filter(
     loop: Loop = None,
 ) -> Stage[T, Stream[T]]: ...
 def filter(coro: Any, iterable: Any = MISSING, assert_fn: Any = None, limit: AnyLimit = 0, loop: Loop = None) -> Any:
-    """Keep the items that pass an async test, in their order.
+    """Return the items that pass an async test, in the order of the input.
 
     Args:
         coro: The test, called with each item; its result is awaited.
-        iterable: As of `map`. Left out: a stage for ``|``.
-        assert_fn: Judges what the test returned; sync or async. Without it, what is true passes.
-        limit: Items in flight at most; 0 for no limit.
-        loop: ``None`` or the running loop.
+        iterable: The items, as for `map`. If omitted, a `Stage` for ``|`` is returned.
+        assert_fn: Called with what the test returned; an item passes if the result is true. May be sync or async. By
+            default, an item passes if the test returned a true value.
+        limit: The maximum number of items in flight, or a limit such as `Rate`; 0 for no limit.
+        loop: ``None`` or the running loop. Accepted for compatibility; has no effect.
 
     Returns:
-        A `Stream` of items, falsy ones too.
+        A `Stream` of the items that pass, including falsy ones.
 
     Examples:
         >>> async def is_even(number):
@@ -113,7 +114,7 @@ def filterfalse(
 def filterfalse(
     coro: Any, iterable: Any = MISSING, assert_fn: Any = None, limit: AnyLimit = 0, loop: Loop = None
 ) -> Any:
-    """Keep the items that do not pass an async test: the exact complement of `filter`, with its parameters.
+    """Return the items that fail an async test: exactly those that `filter`, with the same arguments, drops.
 
     Examples:
         >>> async def is_even(number):
@@ -131,14 +132,14 @@ def dropwhile(
     coro: Callable[[T], Awaitable[Any]], iterable: Missing = MISSING, loop: Loop = None
 ) -> Stage[T, Stream[T]]: ...
 def dropwhile(coro: Any, iterable: Any = MISSING, loop: Loop = None) -> Any:
-    """Drop items as long as an async test is true of them, then give every further one.
+    """Return all items from the first one that fails an async test; drop those before it.
 
-    The test runs on one item at a time, and is not called again after its first false.
+    The test runs on one item at a time, and is not called again once it has been false.
 
     Args:
         coro: The test, called with an item; its result is awaited.
-        iterable: As of `map`. Left out: a stage for ``|``.
-        loop: ``None`` or the running loop.
+        iterable: The items, as for `map`. If omitted, a `Stage` for ``|`` is returned.
+        loop: ``None`` or the running loop. Accepted for compatibility; has no effect.
 
     Examples:
         >>> async def below_four(number):
@@ -157,11 +158,11 @@ def dropwhile(coro: Any, iterable: Any = MISSING, loop: Loop = None) -> Any:
 
         return Stream(Plan("dropwhile", named_as(coro, select), source, limit, gaps=True))
 
-    return over("dropwhile", coro, iterable, build, limit=1, loop=loop)
+    return build_or_stage("dropwhile", coro, iterable, build, limit=1, loop=loop)
 
 
 def _finding(name: str, coro: Any, *, verdict: bool) -> Callable[[Any, int | Limiter, float | None], Answer[bool]]:
-    """Return what builds the call that says ``verdict`` as soon as one item does, and the contrary if none does."""
+    """Return a ``build`` whose call returns ``verdict`` if the test of any item does, and the opposite otherwise."""
 
     async def find(source: Any, limit: int | Limiter, timeout: float | None) -> bool:
         found = False
@@ -199,16 +200,16 @@ def some(
 def some(
     coro: Any, iterable: Any = MISSING, limit: AnyLimit = 0, timeout: float | None = None, loop: Loop = None
 ) -> Any:
-    """Say whether an async test is true of at least one item.
+    """Return whether an async test is true for at least one item.
 
-    The first true result decides: the rest is cancelled and has finished when the call returns.
+    The first true result decides. Tests that are still running are cancelled, and have finished when the call returns.
 
     Args:
         coro: The test, called with an item; its result is awaited.
-        iterable: As of `map`. Left out: a stage that ends a pipeline.
-        limit: Items in flight at most; 0 for no limit.
+        iterable: The items, as for `map`. If omitted, a `Stage` that ends a pipeline is returned.
+        limit: The maximum number of items in flight, or a limit such as `Rate`; 0 for no limit.
         timeout: Seconds for the whole call; ``None`` for no limit.
-        loop: ``None`` or the running loop.
+        loop: ``None`` or the running loop. Accepted for compatibility; has no effect.
 
     Examples:
         >>> async def above_three(number):
@@ -217,7 +218,7 @@ def some(
         True
     """
     build = _finding("some", coro, verdict=True)
-    return over("some", coro, iterable, build, limit=limit, timeout=timeout, loop=loop)
+    return build_or_stage("some", coro, iterable, build, limit=limit, timeout=timeout, loop=loop)
 
 
 @overload
@@ -229,15 +230,15 @@ def every(
     coro: Callable[[T], Awaitable[Any]], iterable: Missing = MISSING, limit: AnyLimit = 1, loop: Loop = None
 ) -> Stage[T, Truth]: ...
 def every(coro: Any, iterable: Any = MISSING, limit: AnyLimit = 1, loop: Loop = None) -> Any:
-    """Say whether an async test is true of all items.
+    """Return whether an async test is true for all items.
 
-    The first false result decides: the rest is cancelled and has finished when the call returns.
+    The first false result decides. Tests that are still running are cancelled, and have finished when the call returns.
 
     Args:
         coro: The test, called with an item; its result is awaited.
-        iterable: As of `map`. Left out: a stage that ends a pipeline.
-        limit: Items in flight at most; 0 for no limit.
-        loop: ``None`` or the running loop.
+        iterable: The items, as for `map`. If omitted, a `Stage` that ends a pipeline is returned.
+        limit: The maximum number of items in flight, or a limit such as `Rate`; 0 for no limit.
+        loop: ``None`` or the running loop. Accepted for compatibility; has no effect.
 
     Examples:
         >>> async def above_ten(number):
@@ -246,7 +247,7 @@ def every(coro: Any, iterable: Any = MISSING, limit: AnyLimit = 1, loop: Loop = 
         False
     """
     build = _finding("every", coro, verdict=False)
-    return over("every", coro, iterable, build, limit=limit, loop=loop)
+    return build_or_stage("every", coro, iterable, build, limit=limit, loop=loop)
 
 
 async def _folded(coro: Any, source: Any, result: Any, *, right: bool) -> Any:
@@ -261,7 +262,7 @@ async def _folded(coro: Any, source: Any, result: Any, *, right: bool) -> Any:
         source = reversed(await Plan("reduce", same, source, 1).collect())
     await Plan("reduce", named_as(coro, step), source, 1).drain()
     if result is MISSING:
-        raise TypeError("paco.reduce: iterable must not be empty when there is no initializer")
+        raise TypeError("paco.reduce: iterable must not be empty, got no items; pass an initializer")
     return result
 
 
@@ -296,14 +297,17 @@ def reduce(
 def reduce(
     coro: Any, iterable: Any = MISSING, right: bool = False, initializer: Any = MISSING, loop: Loop = None
 ) -> Any:
-    """Fold items into one value with an async function of two arguments, one step after the other.
+    """Return the value that an async function of two arguments folds the items into, one step after another.
 
     Args:
-        coro: Called with the value so far and an item; its result is awaited and is the next value.
-        iterable: As of `map`. Left out: a stage that ends a pipeline.
-        right: Fold from the last item to the first; the source is read to its end before.
-        initializer: The value to start with. Without one the first item is, and no items are a ``TypeError``.
-        loop: ``None`` or the running loop.
+        coro: Called with the value so far and an item; its awaited result is the next value.
+        iterable: The items, as for `map`. If omitted, a `Stage` that ends a pipeline is returned.
+        right: Fold from the last item to the first. All items are read before the first step.
+        initializer: The value to start with; by default, the first item.
+        loop: ``None`` or the running loop. Accepted for compatibility; has no effect.
+
+    Raises:
+        TypeError: There are no items and no ``initializer``.
 
     Examples:
         >>> async def add(total, number):
@@ -315,4 +319,4 @@ def reduce(
     def build(source: Any, _limit: int | Limiter, _timeout: float | None) -> Coroutine[Any, Any, Any]:
         return Answer("reduce", _folded(coro, source, initializer, right=right), source)
 
-    return over("reduce", coro, iterable, build, limit=1, loop=loop)
+    return build_or_stage("reduce", coro, iterable, build, limit=1, loop=loop)

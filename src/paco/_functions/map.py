@@ -1,4 +1,4 @@
-"""An async function over items, for its results or its effects: map each flat_map repeat."""
+"""Functions that call an async function with each item: map each flat_map repeat."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from paco._base.types import MISSING, Loop, Missing, P, R, Source, T
 from paco._engine.plan import Plan
 from paco._functions.flatten import AsyncLeaves, leaves
 from paco._stream.coroutine import Answer
-from paco._stream.stage import Stage, over
+from paco._stream.stage import Stage, build_or_stage
 from paco._stream.stream import Stream
 
 if TYPE_CHECKING:
@@ -80,16 +80,22 @@ def map(
     *args: Any,
     **kw: Any,
 ) -> Any:
-    """Run an async function over items, at most ``limit`` at once, and give its results in the order of the items.
+    """Run an async function over items, at most ``limit`` at once, and return the results in the order of the items.
+
+    If an item fails, the others are cancelled. When they have finished, its exception is raised as itself, with a note
+    that names the item.
+
+    Awaiting the list costs about 0.2 µs more CPU per item than awaiting each item in a plain loop, and iterating costs
+    0.5 to 1 µs more; ``./dev bench`` measures it.
 
     Args:
-        coro: Called with each item and then ``args`` and ``kw``; its result is awaited.
-        iterable: Any iterable, async iterable, or awaitable of one, pulled as slots get free. Left out: a stage for
-            ``|``, such as ``urls | paco.map(fetch, limit=50)``.
-        limit: Items in flight at most; 0 for no limit.
-        loop: ``None`` or the running loop.
+        coro: Called with each item, followed by ``args`` and ``kw``; its result is awaited.
+        iterable: An iterable, an async iterable, or an awaitable of one. Items are read as slots become free. If
+            omitted, a `Stage` for ``|`` is returned, as in ``urls | paco.map(fetch, limit=50)``.
+        limit: The maximum number of items in flight, or a limit such as `Rate`; 0 for no limit.
+        loop: ``None`` or the running loop. Accepted for compatibility; has no effect.
         timeout: Seconds for the whole call; ``None`` for no limit.
-        return_exceptions: Give an item's ``Exception`` as its result instead of ending the call with it.
+        return_exceptions: Return an item's ``Exception`` as its result instead of raising it.
         *args: Further arguments for ``coro``.
         **kw: Further keyword arguments for ``coro``.
 
@@ -97,13 +103,9 @@ def map(
         A `Stream`: ``await`` it for the list, or iterate it in constant memory.
 
     Raises:
-        TypeError: Not a function, not an iterable; at the call.
-        ValueError: A limit or timeout out of range; at the call.
-        TimeoutError: The timeout has passed, and all that was started has been cancelled and has finished.
-
-    The first error of an item is raised as it came, with a note that names the item, after its siblings have been
-    cancelled and have finished. To await the list costs about 0.2 us of CPU per item more than to await each item in
-    a plain loop, a stream 0.5 to 1 us; ``./dev bench`` measures it.
+        TypeError: At the call, if an argument has the wrong type.
+        ValueError: At the call, if ``limit`` or ``timeout`` is out of range.
+        TimeoutError: The timeout has passed. Everything that was started has been cancelled and has finished.
 
     Examples:
         >>> async def double(number):
@@ -117,7 +119,7 @@ def map(
     def build(source: Any, limit: int | Limiter, timeout: float | None) -> Stream[Any]:
         return Stream(Plan("map", bound(coro, args, kw), source, limit, timeout, return_exceptions))
 
-    return over("map", coro, iterable, build, limit=limit, timeout=timeout, loop=loop)
+    return build_or_stage("map", coro, iterable, build, limit=limit, timeout=timeout, loop=loop)
 
 
 @overload
@@ -203,16 +205,18 @@ def each(
     *args: Any,
     **kw: Any,
 ) -> Any:
-    """Run an async function over items for its effects: `map` in constant memory, without results.
+    """Run an async function over items for its side effects: like `map`, but in constant memory and without results.
 
     Args:
-        coro: As of `map`, like the other parameters.
-        iterable: Left out: a stage that ends a pipeline, ``urls | paco.map(fetch) | paco.each(save)``.
-        limit: Items in flight at most; 0 for no limit.
-        loop: ``None`` or the running loop.
+        coro: Called with each item, followed by ``args`` and ``kw``; its result is awaited.
+        iterable: The items, as for `map`. If omitted, a `Stage` that ends a pipeline is returned, as in
+            ``urls | paco.map(fetch) | paco.each(save)``.
+        limit: The maximum number of items in flight, or a limit such as `Rate`; 0 for no limit.
+        loop: ``None`` or the running loop. Accepted for compatibility; has no effect.
         collect: Return the list of results after all.
         timeout: Seconds for the whole call; ``None`` for no limit.
-        return_exceptions: An item's ``Exception`` does not end the call; it is forgotten unless ``collect``.
+        return_exceptions: Continue if an item raises an ``Exception``. It is dropped, or with ``collect`` it is the
+            item's result.
         *args: Further arguments for ``coro``.
         **kw: Further keyword arguments for ``coro``.
 
@@ -229,7 +233,7 @@ def each(
         plan = Plan("each", bound(coro, args, kw), source, limit, timeout, return_exceptions)
         return Stream[Any](plan) if collect else Answer("each", plan.drain(), source)
 
-    return over("each", coro, iterable, build, limit=limit, timeout=timeout, loop=loop)
+    return build_or_stage("each", coro, iterable, build, limit=limit, timeout=timeout, loop=loop)
 
 
 @overload
@@ -291,19 +295,19 @@ def flat_map(
     *args: Any,
     **kw: Any,
 ) -> Any:
-    """Run an async function over the leaves of nested iterables, flattened depth first and lazily.
+    """Run an async function over the leaves of nested iterables, which are flattened lazily and depth first.
 
-    Text (``str``, ``bytes``) is a leaf, every other iterable is walked, a mapping by its keys. An async iterable may be
-    the outermost only.
+    Text (``str``, ``bytes`` and ``bytearray``) is a leaf. Every other iterable is flattened, a mapping into its keys.
+    Only the outermost iterable may be async.
 
     Args:
-        coro: As of `map`, like the other parameters.
-        iterable: Items and iterables of items, however deep. Left out: a stage for ``|``.
-        limit: Leaves in flight at most; 0 for no limit.
-        loop: ``None`` or the running loop.
+        coro: Called with each leaf, followed by ``args`` and ``kw``; its result is awaited.
+        iterable: Items and iterables of items, nested to any depth. If omitted, a `Stage` for ``|`` is returned.
+        limit: The maximum number of leaves in flight, or a limit such as `Rate`; 0 for no limit.
+        loop: ``None`` or the running loop. Accepted for compatibility; has no effect.
         timeout: Seconds for the whole call; ``None`` for no limit.
-        return_exceptions: Give a leaf's ``Exception`` as its result.
-        initializer: Results that come before those of the leaves.
+        return_exceptions: Return a leaf's ``Exception`` as its result instead of raising it.
+        initializer: Results to return before those of the leaves.
         *args: Further arguments for ``coro``.
         **kw: Further keyword arguments for ``coro``.
 
@@ -315,7 +319,7 @@ def flat_map(
     """
     head: tuple[Any, ...] = ()
 
-    def also() -> None:
+    def check_initializer() -> None:
         nonlocal head
         if initializer is not None:
             check.plain_iterable("flat_map", initializer, "initializer")
@@ -325,20 +329,22 @@ def flat_map(
         flat = AsyncLeaves(source) if isinstance(source, AsyncIterable | Awaitable) else leaves(source)
         return Stream(Plan("flat_map", bound(coro, args, kw), flat, limit, timeout, return_exceptions, head))
 
-    return over("flat_map", coro, iterable, build, limit=limit, timeout=timeout, loop=loop, also=also)
+    return build_or_stage(
+        "flat_map", coro, iterable, build, limit=limit, timeout=timeout, loop=loop, check_more=check_initializer
+    )
 
 
 def repeat(
     coro: Callable[[int], Awaitable[R]], times: int = 1, step: int = 1, limit: AnyLimit = 1, loop: Loop = None
 ) -> Stream[R]:
-    """Call an async function with 1, 2, 3 … ``times``, and give its results in that order.
+    """Call an async function with the numbers 1, 2, 3, … up to ``times``, and return its results in that order.
 
     Args:
-        coro: Called with a number; its result is awaited.
-        times: The last number; at least 1.
-        step: From one number to the next; at least 1.
-        limit: Calls in flight at most; 0 for no limit.
-        loop: ``None`` or the running loop.
+        coro: Called with each number; its result is awaited.
+        times: The largest number, 1 or more.
+        step: The difference between a number and the next, 1 or more.
+        limit: The maximum number of calls in flight, or a limit such as `Rate`; 0 for no limit.
+        loop: ``None`` or the running loop. Accepted for compatibility; has no effect.
 
     Examples:
         >>> async def double(number):
@@ -352,4 +358,4 @@ def repeat(
     def build(source: Any, limit: int | Limiter, _: float | None) -> Stream[R]:
         return Stream(Plan("repeat", coro, source, limit))
 
-    return cast("Stream[R]", over("repeat", coro, range(1, times + 1, step), build, limit=limit, loop=loop))
+    return cast("Stream[R]", build_or_stage("repeat", coro, range(1, times + 1, step), build, limit=limit, loop=loop))

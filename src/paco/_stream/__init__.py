@@ -1,6 +1,6 @@
-"""What the functions return.
+"""What the public functions return: a stream of results, a single result, or a stage of a pipeline.
 
 The modules, each importing only from those above it::
 
-    coroutine  stream  stage        one result, or many; and pipelines of them
+    coroutine  stream  stage        one result; many results; pipelines
 """

@@ -1,4 +1,4 @@
-"""Pipelines: the `Stage` behind ``|``, and what every function over items does with its arguments."""
+"""Pipelines: the `Stage` behind ``|``, and the argument checks that all functions over items share."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ X = TypeVar("X")
 
 
 class Stage(Generic[T_contra, Out_co]):
-    """A function over items that waits for them: ``items | stage``, or ``stage | stage`` for a longer one.
+    """A function over items that waits for its items. Write ``items | stage``, or ``stage | stage`` to join two.
 
-    Immutable and reusable: each use makes a run of its own. All stages of a pipeline run at the same time, each under
-    its own limit, with backpressure from the consumer to the source; the failure of one ends them all at once.
+    A stage is immutable and reusable: each use starts a new run. All stages of a pipeline run at the same time, each
+    under its own limit, with backpressure from the consumer to the source. If one stage fails, all end at once.
 
     Examples:
         >>> async def double(number):
@@ -37,7 +37,7 @@ class Stage(Generic[T_contra, Out_co]):
     """
 
     __slots__ = ("_apply", "_name")
-    __array_ufunc__ = None  # so that a numpy array leaves `|` to us instead of applying it to each element
+    __array_ufunc__ = None  # makes numpy leave `|` to this class, instead of applying it to each element
 
     def __init__(self, name: str, apply: Callable[[Any], Out_co]) -> None:
         self._name = name
@@ -47,7 +47,7 @@ class Stage(Generic[T_contra, Out_co]):
         return f"<paco stage {self._name}>"
 
     def __call__(self, source: Source[T_contra]) -> Out_co:
-        """Be applied to items: ``stage(items)`` is ``items | stage``."""
+        """Apply the stage to items: ``stage(items)`` is ``items | stage``."""
         return self.__ror__(source)
 
     def __ror__(self, source: Source[T_contra]) -> Out_co:
@@ -62,7 +62,7 @@ class Stage(Generic[T_contra, Out_co]):
         return Stage(f"{self._name} | {other._name}", lambda source: second(first(source)))
 
 
-def over(
+def build_or_stage(
     name: str,
     coro: Any,
     iterable: Any,
@@ -71,15 +71,19 @@ def over(
     limit: AnyLimit = 0,
     timeout: float | None = None,
     loop: Loop = None,
-    also: Callable[[], None] = lambda: None,
+    check_more: Callable[[], None] = lambda: None,
 ) -> Out | Stage[Any, Out]:
-    """Check what these functions have in common, then build: now, or as a stage that waits for its items."""
+    """Check the arguments that functions over items share, then return what ``build`` makes of them.
+
+    Without an ``iterable``, return a `Stage` that calls ``build`` when it gets one. ``check_more`` checks the arguments
+    that only one function has.
+    """
     with check.discarding(iterable):
         check.function(name, coro)
         found = limits.checked(name, limit)
         timeout = check.timeout(name, timeout)
         check.loop(name, loop)
-        also()
+        check_more()
         if iterable is MISSING:
             return Stage(name, lambda source: build(source, found, timeout))
         check.iterable(name, iterable)

@@ -1,4 +1,4 @@
-"""What the functions over items return: a `Stream` of results, to await or to iterate."""
+"""The `Stream` that functions over items return: await it for a list of results, or iterate it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from paco._engine.run import Run
 
 
-# The list that `await` gives is a fresh one: nobody else sees it as a list of something wider, so T may be covariant.
+# T may be covariant, although a list is not: `await` returns a new list, which nothing else refers to.
 class Stream(
     Coroutine[Any, Any, list[T_co]],  # pyright: ignore[reportInvalidTypeArguments]
     AsyncIterator[T_co],
@@ -34,10 +34,11 @@ class Stream(
 ):
     """The results of an async function over items: ``await`` it for the list, or iterate it in constant memory.
 
-    Nothing starts before it is used, and it is used once. While it is iterated, the function runs ahead of the
-    consumer: by at most ``limit`` items in flight and as many finished ones (`buffer` changes that). Leaving an
-    ``async with`` block, being cancelled, an error and the end all come back when everything that was started has
-    finished. A stream that is dropped after a plain ``break`` cancels what runs, within the next steps of the loop.
+    A stream starts when it is used, and it can be used once. While it is iterated, the function runs ahead of the
+    consumer, by at most ``limit`` items in flight and as many finished results (see `buffer`). Control returns when
+    everything that the stream started has finished: at its end, after an error or a cancellation, and at the end of an
+    ``async with`` block. After a plain ``break`` without that block, running items are cancelled within the next steps
+    of the event loop, once nothing refers to the stream.
 
     ```python
     pages = await paco.map(fetch, urls, limit=50)
@@ -47,8 +48,8 @@ class Stream(
             ...
     ```
 
-    Errors are raised when the results before them have been taken: an item's own exception with a note that names the
-    item, ``TimeoutError`` from the call's ``timeout``.
+    An error is raised after the results before it have been taken. An item's own exception has a note that names the
+    item. The ``timeout`` of the call raises ``TimeoutError``.
 
     Examples:
         >>> async def double(number):
@@ -64,7 +65,7 @@ class Stream(
     def __init__(self, plan: Plan) -> None:
         self._use = ""
         self._plan = plan
-        self.__name__: str = f"paco.{plan.name}"  # by which asyncio shows a task of this stream
+        self.__name__: str = f"paco.{plan.name}"  # the name that asyncio shows for a task
         self._run: Run | None = None
         self._sink: InOrder | None = None
         self._coro: Answer[list[T_co]] | None = None
@@ -78,19 +79,21 @@ class Stream(
         hint = -1 if self._plan.gaps else length_hint(self._plan.source, -1)
         return NotImplemented if hint < 0 else hint
 
-    # ---- the same run in another form
+    # ---- options
 
     def as_completed(self) -> Stream[T_co]:
-        """Return the stream that gives each result as soon as it is there, in order of completion."""
+        """Return a stream that yields each result as soon as it is ready, in order of completion."""
         return self._become(ordered=False)
 
     def buffer(self, count: int) -> Stream[T_co]:
-        """Return the stream that lets up to ``count`` finished results wait for a slow consumer.
+        """Return a stream that holds up to ``count`` finished results for a slow consumer.
 
-        Without a limit all that is in flight may finish: then nothing more starts, about, while so many results wait.
+        When the buffer is full, no more items start. Without a limit, and with a limit object, items in flight still
+        finish, so that more than ``count`` results can wait.
 
         Args:
-            count: An ``int`` of 0 or more. The default is as many as the limit, or about 1,000 without one.
+            count: An ``int`` of 0 or more. The default is the limit; about 1,000 without a limit; or, with a limit
+                object, the number of items that have been in flight at once.
         """
         return self._become(buffer=check.integer(f"{self._plan.name}.buffer", "count", count, 0))
 
@@ -129,28 +132,30 @@ class Stream(
         version: int | str | None = None,
         retry_errors: bool = True,
     ) -> Stream[Any]:
-        """Return the stream that remembers its results in a file, and hands them on again when it is run again.
+        """Return a stream that records its results in a file, and resumes from that file when it runs again.
 
-        A result is handed on when its record, one line of JSON, has been written, within about 20 ms; its slot is free
-        meanwhile. A run that was killed is run again: what is recorded is handed on, in the order of the items, and the
-        rest runs. So the function runs at least once for each item, and what has been handed on once is not another
-        thing later. Results come back as JSON brings them back, in the first run too: ``json.loads(json.dumps(v))``.
+        A result is delivered when its record, one line of JSON, is written, within about 20 ms; its slot is already
+        free. If the run is killed, run it again: recorded results are delivered in the order of the items, and
+        only the other items run. So the function runs at least once for each item, and a delivered result never changes
+        on a later run. A result is what JSON makes of it, on the first run too: ``json.loads(json.dumps(result))``.
 
         Args:
-            path: The file; a new one may be read by its owner only. It is locked as long as the run lasts.
-            key: What an item is known by, if not by its content: a function, or the name of a field or key.
-            encode: Makes of a result what JSON can hold, if it is more than JSON and `paco.journal` know.
-            decode: Makes a result of it again.
-            durable: What a record that has been written survives: the end of the ``"process"``, in whatever way, or
-                also a loss of ``"power"``, for a sync of the disk with each group of records.
-            version: Only records of the same version count: a new one has everything run again.
-            retry_errors: Run items that failed again. ``False``: hand on their errors, as `paco.journal.RecordedError`.
+            path: The file. A new one is readable by its owner only. It is locked while the run lasts.
+            key: What identifies an item: a function of the item, or the name of a field. By default, its content.
+            encode: Converts a result to JSON, for types that neither JSON nor `paco.journal` supports.
+            decode: Converts the JSON back to a result.
+            durable: What a written record survives: ``"process"``, the end of the process, however it ends; or
+                ``"power"``, a power failure too, at the cost of a disk sync for each group of records.
+            version: Only records of this version are used; a new version runs every item again.
+            retry_errors: Whether failed items run again. If not, their errors are `paco.journal.RecordedError`.
 
         Raises:
-            TypeError: An argument is of the wrong type; or, when it runs, an item has no JSON form and there is no key.
-            ValueError: ``durable`` is something else.
-            paco.journal.JournalError: When it runs: the file is in use, damaged, or another function's.
-            OSError: When it runs: the file cannot be written. All that was handed on is in it.
+            TypeError: At the call, an argument has the wrong type. During the run, an item has no JSON form and there
+                is no ``key``.
+            ValueError: ``durable`` is neither of these.
+            RuntimeError: The stream drops items, as `filter` does, or has a journal already.
+            paco.journal.JournalError: During the run, the file is in use, is damaged, or belongs to another function.
+            OSError: During the run, the file cannot be written. It contains every result delivered so far.
 
         Examples:
             >>> import tempfile
@@ -171,8 +176,8 @@ class Stream(
         plan = self._plan
         if plan.gaps or plan.journal is not None:
             raise RuntimeError(
-                f"paco.{plan.name}: a journal remembers what a function returns, once; "
-                "give it to the map, flat_map or repeat, and filter what comes out"
+                f"paco.{plan.name}: a journal records what one function returns, once; "
+                "call .journal() on the map, flat_map or repeat, and filter its results"
             )
         how = Journal(
             f"{plan.name}.journal", path, key, encode, decode, durable, version=version, retry_errors=retry_errors
@@ -180,33 +185,36 @@ class Stream(
         return self._become(journal=how)
 
     def on(self, engine: int | str | Pool | Executor, *, slots: int | None = None) -> Stream[T_co]:
-        """Return the stream whose function runs elsewhere: on all cores of this machine, or on a cluster.
+        """Return a stream whose function runs elsewhere: on all cores of this machine, or on a cluster.
 
-        The function, the items and the results travel, as bytes; all else is as ever: ``limit`` holds for all workers
-        together, results come in order or as completed, the first error arrives as itself, with a note that has its
-        traceback; and a break, a timeout, a cancellation or an error comes back when nothing runs there any more. A
-        worker runs one event loop for as long as it lives. Items travel in chunks of about a quarter of a second of
-        work; what a chunk has made comes back together. Up to 10,000 items may be with the workers beside those in
-        flight (`buffer` and the consumer hold them back). `paco.remote` tells more.
+        The function, the items and the results are pickled. All else stays the same: ``limit`` holds for all workers
+        together, results come in order or as completed, and the first error is raised as itself, with its remote
+        traceback in a note. After a break, a timeout, a cancellation or an error, control returns when nothing runs
+        there any more. Each worker runs one event loop for its whole life. Items are sent in chunks of about a quarter
+        of a second of work, and the results of a chunk come back together. Up to 10,000 items may be with the workers
+        in addition to those in flight; `buffer` and a slow consumer reduce that. See `paco.remote`.
 
-        A worker that dies is replaced, and what it had not brought back is run again: so an item is run at least once,
-        and its result handed on once. An item whose worker dies three times is an error, `paco.remote.WorkerLost`.
+        A worker that dies is replaced, and the items that it had not returned run again. So each item runs at least
+        once, and its result is delivered once. An item whose worker dies three times fails with
+        `paco.remote.WorkerLost`.
 
-        With a limit object each item waits here for its permit. `Rate` then holds for what is sent, and the workers
-        start it a few milliseconds later; where an engine takes few chunks at once, as executors and Dask do, it may
-        wait there for the next.
+        With a limit object, each item waits here for its permit. A `Rate` then limits how fast items are sent; the
+        workers start them a few milliseconds later. An executor or Dask cluster that takes few chunks at once may keep
+        them waiting for longer.
 
         Args:
-            engine: So many processes of this machine, for this run; `paco.remote.Workers`, which are kept for several;
-                any executor, such as ``ProcessPoolExecutor``: anything with ``submit(fn, *args)`` that gives a future;
-                a client of Dask, or an address, ``"dask://host:8786"``. What is given is left open.
-            slots: Chunks that an executor or a cluster works on at once, if you know better; for a cluster that grows
-                when it is asked to, as many as its workers may become.
+            engine: One of: a number of processes to start on this machine for this run; `paco.remote.Workers`, which
+                serve several runs; an executor such as ``ProcessPoolExecutor``, or any object whose
+                ``submit(fn, *args)`` returns a future; a Dask client; an address, ``"dask://host:8786"``. Objects
+                that are passed in are not closed.
+            slots: The number of chunks that an executor or a cluster works on at once. By default, the number that it
+                reports. For a cluster that grows on demand, pass the number of threads that it can grow to.
 
         Raises:
-            TypeError: It is no engine; or, when it runs, the function cannot be sent: the text says what in it.
-            ValueError: A number below 1, or another kind of address.
-            ImportError: It needs a package that is not there: the text says which.
+            TypeError: At the call, ``engine`` is none of these. During the run, the function cannot be pickled; the
+                message names the part that cannot.
+            ValueError: ``engine`` or ``slots`` is a number below 1, or ``engine`` is an unknown address.
+            ImportError: A package is missing; the message names it.
 
         Examples:
             >>> import math
@@ -218,14 +226,15 @@ class Stream(
         return self._become(engine=engine_of(f"{self._plan.name}.on", engine, slots))
 
     def max_errors(self, most: float) -> Stream[T_co]:
-        """Return the stream that ends early, with `TooManyErrors`, when more items than that have failed.
+        """Return a stream that ends early, with `TooManyErrors`, when more than ``most`` items have failed.
 
-        Errors are the `Err` values of a settled function and, with ``return_exceptions``, the exceptions; without
-        either the first one ends the run anyway. What had finished is in the ``outcomes`` of the error.
+        An item has failed if its result is the `Err` of a settled function or, with ``return_exceptions``, an
+        exception. Without either, the first error ends the run anyway. The ``outcomes`` of `TooManyErrors` are those of
+        the finished items that were not delivered.
 
         Args:
-            most: How many are borne: an ``int`` of 0 or more; or a float between 0 and 1, the fraction of the finished
-                items, which is judged when 20 have finished, and from then on at each.
+            most: The number of failures to accept, an ``int`` of 0 or more. Or the fraction of finished items to
+                accept, a float between 0 and 1; it is checked after each item once 20 have finished.
 
         Examples:
             >>> async def invert(number):
@@ -249,7 +258,8 @@ class Stream(
     def _claim(self, use: str) -> None:
         if self._use:
             name = self._plan.name
-            raise RuntimeError(f"paco.{name}: a stream is used once, and this one has been {self._use}; call it again")
+            used = f"a stream can be used once, and this one was {self._use}"
+            raise RuntimeError(f"paco.{name}: {used}; call paco.{name} again")
         self._use = use
 
     # ---- await
@@ -261,7 +271,7 @@ class Stream(
     async def _collect(self) -> list[T_co]:
         if self._plan.ordered and self._plan.journal is None:
             return await self._plan.collect()
-        # A list has room for all that waits for a slow item.
+        # The list keeps every result anyway, so results behind a slow item need no bound.
         stream, results = Stream[T_co](replace(self._plan, buffer=sys.maxsize)), list[T_co]()
         try:
             async for result in stream:
@@ -272,7 +282,7 @@ class Stream(
         return results
 
     def send(self, value: Any) -> Any:
-        """Go on as a coroutine: ``asyncio.run`` and ``create_task`` drive a stream through this."""
+        """Resume the stream as a coroutine, as ``asyncio.run`` and ``create_task`` do."""
         return self._coroutine().send(value)
 
     def throw(
@@ -281,11 +291,11 @@ class Stream(
         val: BaseException | object = None,
         tb: TracebackType | None = None,
     ) -> Any:
-        """Raise inside, as a coroutine."""
+        """Raise an exception inside the stream, as inside a coroutine."""
         return self._coroutine().throw(typ, val, tb)
 
     def close(self) -> None:
-        """End it as a coroutine: what has not been started will not be."""
+        """Close the stream as a coroutine. If it has not started, close its source too."""
         if self._coro is not None:
             self._coro.close()
         elif not self._use:
@@ -327,7 +337,7 @@ class Stream(
         run = self._plan.run(sink)
         if self._downstream is not None:
             run.feeds(self._downstream)
-        run.start()  # raises what the source's __iter__ raises: then there is no run to close
+        run.start()  # may raise from the source's __iter__; then there is no run to close
         self._run, self._sink = run, sink
         return run, sink
 
@@ -339,22 +349,22 @@ class Stream(
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Cancel what runs and wait until it has finished. Does nothing where there is nothing left."""
+        """Cancel what is running, and wait until it has finished. Does nothing after the end."""
         if self._run is not None:
             await self._run.close()
         elif self._use in {"", "iterated"}:
             self._use = "closed"
             close(self._plan.source)
 
-    # ---- being the source of another run
+    # ---- as the source of another run
 
     def feeds(self, fail: Callable[[BaseException], None]) -> None:
-        """Be iterated by a run that is to fail with this one, at once."""
+        """Let another run iterate this stream, and call ``fail`` at once with an error of this one."""
         self._claim("iterated")
         self._downstream = fail
 
     def abandon(self) -> None:
-        """Cancel what runs, without waiting."""
+        """Cancel what is running, without waiting for it."""
         if self._run is not None:
             self._run.abandon()
         else:
