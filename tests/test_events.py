@@ -391,8 +391,8 @@ async def test_a_listener_that_raises_is_reported_once_and_disturbs_nothing():
         assert await paco.map(nap, [1]) == [1]
     messages = [report["message"] for report in reports]
     assert messages == [
-        "paco.listening: broken raised, and is told nothing more",
-        "paco.listening: cancelling raised, and is told nothing more",
+        "paco.listening: broken raised, and will not be called again",
+        "paco.listening: cancelling raised, and will not be called again",
     ]
     assert isinstance(reports[0]["exception"], ValueError)
     assert len(log) == 8 + 4

@@ -1,8 +1,8 @@
-"""What happens in a run, told to whoever listens: records of the run and of each item.
+"""Events of a run: its start and end, and those of each of its items.
 
-A *listener* is a plain function that is called with an event. It hears of every run that starts inside its ``with``
-block, those of nested calls, of pipelines and of tasks included: who listens is a context variable. A run that starts
-while nobody listens pays nothing at all, its function is not even wrapped.
+A *listener* is a plain function that is called with each event. It is called for every run that starts inside its
+``with`` block, including nested calls, pipelines and tasks, because listeners are kept in a context variable. A run
+that starts without listeners pays nothing: its function is not even wrapped.
 
 Examples:
     >>> from paco.events import ItemEnded
@@ -30,17 +30,17 @@ from weakref import WeakKeyDictionary
 from paco._base import check
 from paco._base.clock import own_clock
 from paco._base.worker_info import Mention
-from paco._base.worker_info import Worker as Worker  # noqa: PLC0414 - said in the way that type checkers ask for
+from paco._base.worker_info import Worker as Worker  # noqa: PLC0414 - type checkers require this form of a re-export
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from contextvars import Token
 
-#: How an item or a run ended. ``cancelled`` is what ended early because its run did: it has not failed.
+#: How an item or a run ended. ``cancelled`` means that it was stopped early, not that it failed.
 Outcome: TypeAlias = Literal["ok", "failed", "cancelled"]
-#: What keeps the next item from starting: all slots are busy; a limit object has not let it start yet, as a rate; an
-#: async source has none; finished results wait for the consumer, or for an earlier item, whose turn is first; nothing
-#: does, so the event loop is busy; there is none left.
+#: What keeps the next item from starting. ``limit``: all slots are busy. ``rate``: a limit object, such as a rate, does
+#: not admit it yet. ``input``: an async source has no item ready. ``output``: finished results wait for the consumer.
+#: ``order``: finished results wait for an earlier item. ``loop``: the event loop is busy. ``tail``: no items are left.
 Waiting: TypeAlias = Literal["limit", "rate", "input", "output", "order", "loop", "tail"]
 
 WAITING: Final[tuple[Waiting, ...]] = get_args(Waiting)
@@ -49,26 +49,27 @@ _ids = itertools.count(1)
 
 
 class Run:
-    """A run, as a listener sees it: what it is, and how it goes at this moment. It is for reading only.
+    """A run, as a listener sees it: its description and its current counts. Listeners only read it.
 
     Attributes:
-        id: Another number for each run of the process.
-        name: The operation: ``map``.
-        function: The name of the function over the items; empty where each item is a call itself, as for ``gather``.
-        limit: Items in flight at most, by the limit as it is now; 0 for no limit.
-        total: How many items there are, if the source can tell.
-        parent: The run that has an item which started this one, or ``None``.
-        feeds: The run that reads the results of this one, the next stage of a pipeline, or ``None``.
-        fed: Whether this one reads the results of another.
-        date: When it started: seconds since 1970.
-        start: The same on the clock by which items are timed, in seconds. That is the loop's, where the loop has one of
-            its own as `paco.testing.VirtualLoop` does, else ``time.perf_counter``, since uvloop's counts milliseconds.
-        started: Items that have been started.
-        ok: Items that went well.
+        id: A number that no other run in this process has.
+        name: The operation, such as ``map``.
+        function: The name of the function over the items; empty if the items are calls themselves, as for ``gather``.
+        limit: The current maximum of items in flight; 0 for no limit.
+        total: The number of items, or ``None`` if the source does not know it.
+        parent: The run whose item started this run, or ``None``.
+        feeds: The run that reads the results of this run, as the next stage of a pipeline, or ``None``.
+        fed: Whether this run reads the results of another run.
+        date: When the run started, in seconds since 1970.
+        start: When the run started, in seconds on the clock that times its items. That is the event loop's clock if the
+            loop overrides asyncio's, as `paco.testing.VirtualLoop` does. Otherwise it is ``time.perf_counter``, because
+            the clock of uvloop only counts milliseconds.
+        started: Items that have started.
+        ok: Items that succeeded.
         failed: Items that raised.
         cancelled: Items that were cancelled because the run was ending.
-        retried: Of those that have ended, the items that took more than one attempt.
-        workers: Those that have had items of it, by their names; empty where it runs in this process.
+        retried: Finished items that took more than one attempt.
+        workers: The workers that have received items, by name; empty if the items run in this process.
     """
 
     __slots__ = (
@@ -112,7 +113,7 @@ class Run:
         self.retried: int = 0
         self.workers: dict[str, Worker] = {}
         self._waits: list[float] = waits
-        #: What `retried` and `failed` were called for, by the tasks of the items.
+        #: What `retried` and `failed` have reported, by the task that runs the item.
         self.mentions: WeakKeyDictionary[asyncio.Task[Any], Mention] | None = None
 
     def __repr__(self) -> str:
@@ -121,12 +122,12 @@ class Run:
 
     @property
     def title(self) -> str:
-        """What to call it: ``map fetch``."""
+        """The name to display, such as ``map fetch``."""
         return f"{self.name} {self.function}".rstrip()
 
     @property
     def order(self) -> tuple[int, int]:
-        """What to sort runs by: their start, but the stages of a pipeline from its source on."""
+        """A key that sorts runs by their start, and the stages of a pipeline from first to last."""
         last, stages = self, 0
         while last.feeds is not None:
             last, stages = last.feeds, stages + 1
@@ -134,28 +135,28 @@ class Run:
 
     @property
     def done(self) -> int:
-        """Items that went well or failed."""
+        """Items that succeeded or failed."""
         return self.ok + self.failed
 
     @property
     def in_flight(self) -> int:
-        """Items that run at this moment; where that is elsewhere, at most."""
+        """Items that are running now; an upper bound if they run elsewhere."""
         count = self.started - self.ok - self.failed - self.cancelled
         return min(count, self.limit) if self.workers and self.limit else count
 
     @property
     def waited(self) -> dict[Waiting, float]:
-        """For how many seconds which `Waiting` kept the next item from starting, up to the last event."""
+        """The seconds for which each `Waiting` reason kept the next item from starting, up to the last event."""
         return dict(zip(WAITING, self._waits, strict=True))
 
 
-# Tuples, not frozen dataclasses: as unchangeable, without a dict too, and made in 0.2 us instead of 1.2.
+# Named tuples, not frozen dataclasses: also immutable and without a dict, but made in 0.2 µs instead of 1.2 µs.
 class RunStarted(NamedTuple):
-    """A run has started, and none of its items has.
+    """A run has started, but none of its items has.
 
     Attributes:
         run: The run.
-        time: When, in seconds, on the clock of `Run.start`.
+        time: When it started, in seconds on the clock of `Run.start`.
     """
 
     run: Run
@@ -167,11 +168,11 @@ class ItemStarted(NamedTuple):
 
     Attributes:
         run: The run.
-        position: The number of the item in order of start, which is that of the source: from 0.
-        slot: The lowest number from 0 that no other item in flight has: items of one slot never overlap. Where items
-            run elsewhere (`Stream.on`), that no other one of its worker has.
+        position: The index of the item in the source, from 0. Items start in this order.
+        slot: The lowest number, from 0, that no other item in flight has, so items in one slot never overlap. If items
+            run elsewhere (`Stream.on`), each worker has its own slots.
         item: The item.
-        start: When, in seconds, on the clock of `Run.start`.
+        start: When it started, in seconds on the clock of `Run.start`.
     """
 
     run: Run
@@ -185,12 +186,12 @@ class ItemEnded(NamedTuple):
     """The function has ended for an item.
 
     Attributes:
-        run: As of `ItemStarted`, like ``position``, ``slot``, ``item`` and ``start``.
-        end: When it ended, in seconds.
-        attempts: 1 and one more for each time `retried` was called in the item.
-        outcome: ``ok``, ``failed``, or ``cancelled`` because the run was ending.
+        run: The run. It, ``position``, ``slot``, ``item`` and ``start`` are those of `ItemStarted`.
+        end: When it ended, in seconds on the clock of `Run.start`.
+        attempts: 1, plus 1 for each call of `retried` in the item.
+        outcome: ``ok``, ``failed``, or ``cancelled`` if the run was ending.
         error: What was raised; ``None`` for ``ok``.
-        worker: The name of the `Worker` in which it ran, by whose clock it is timed; ``None`` for this process.
+        worker: The name of the `Worker` that ran it and measured its times; ``None`` for this process.
     """
 
     run: Run
@@ -206,19 +207,19 @@ class ItemEnded(NamedTuple):
 
     @property
     def elapsed(self) -> float:
-        """How long it took, in seconds."""
+        """The seconds from start to end."""
         return self.end - self.start
 
 
 class RunEnded(NamedTuple):
-    """All that a run started has finished.
+    """A run and everything that it started have finished.
 
     Attributes:
         run: The run.
-        time: When, in seconds, on the clock of `Run.start`.
-        outcome: ``ok`` where every item was run; ``failed``; ``cancelled`` where the run was left early: by a
-            ``break``, by a cancellation, or because the answer was known.
-        error: What ended it; ``None`` unless it failed.
+        time: When it ended, in seconds on the clock of `Run.start`.
+        outcome: ``ok`` if every item ran; ``failed``; or ``cancelled`` if the run ended early because of a ``break``,
+            a cancellation, or a result that the remaining items could not change.
+        error: The error that ended it; ``None`` unless it failed.
     """
 
     run: Run
@@ -232,12 +233,12 @@ EVENTS: Final = get_args(Event)
 E = TypeVar("E", bound=Event)
 
 
-def _deaf(_: Any) -> None:
-    """Be told nothing, in the place of a listener that has gone."""
+def _ignore(_: Any) -> None:
+    """Replace a listener that is no longer called."""
 
 
 class Ear:
-    """A listener, as runs hold it: ``tell`` calls it, until its block is left or it has raised."""
+    """A listener, as runs hold it. ``tell`` calls the listener until its block ends or it raises."""
 
     __slots__ = ("_listener", "kinds", "tell")
 
@@ -247,28 +248,28 @@ class Ear:
         self.tell: Callable[[Any], object] = listener
 
     def close(self) -> None:
-        """Be told nothing more."""
-        self.tell = _deaf
+        """Stop calling the listener."""
+        self.tell = _ignore
 
     def fail(self, error: BaseException) -> None:
-        """Report the first error of the listener to the event loop, which is the last."""
+        """Report an error of the listener to the event loop, and stop calling the listener."""
         self.close()
-        message = f"paco.listening: {check.called(self._listener)} raised, and is told nothing more"
+        message = f"paco.listening: {check.called(self._listener)} raised, and will not be called again"
         asyncio.get_running_loop().call_exception_handler({"message": message, "exception": error})
 
 
 _ears: ContextVar[tuple[Ear, ...]] = ContextVar("paco.listeners", default=())
-#: The run whose item, or whose source, the code belongs to.
+#: The run whose item or source is executing.
 current: ContextVar[Run | None] = ContextVar("paco.run", default=None)
 
 
 def ears() -> tuple[Ear, ...]:
-    """Return who listens to a run that starts here."""
+    """Return the listeners for a run that starts here."""
     return _ears.get()
 
 
 def tell(ears: Iterable[Ear], event: Event) -> None:
-    """Tell listeners; one that raises does not disturb the run, and is told nothing more."""
+    """Call listeners with an event. One that raises does not affect the run, and is not called again."""
     for ear in ears:
         try:
             ear.tell(event)
@@ -277,27 +278,27 @@ def tell(ears: Iterable[Ear], event: Event) -> None:
 
 
 def clock() -> Callable[[], float]:
-    """Return the clock by which the running loop's items are timed: see `Run`."""
+    """Return the clock that times items on the running loop; see `Run.start`."""
     loop = asyncio.get_running_loop()
     return loop.time if own_clock(loop) else time.perf_counter
 
 
-class listening:  # noqa: N801 - used as a function; as a generator it would check its arguments only when entered
-    """Call a listener with what happens in the runs that start inside the block.
+class listening:  # noqa: N801 - used as a function; a generator would check its arguments only when entered
+    """Call a listener with the events of each run that starts inside the block.
 
-    It is called in the middle of the work, in the thread of the event loop: it should be quick, and must not wait. One
-    that raises is reported once to the exception handler of the loop and told nothing more; the run goes on.
+    The listener runs in the event loop's thread and delays the run, so it should be fast and must not block. If it
+    raises, the error goes to the loop's exception handler, the listener is not called again, and the run continues.
 
-    A run tells those who listened when it started. It goes on to tell them as long as the block lasts; a listener hears
-    nothing after its block. Listening costs about 2 us an item, a third less for one kind of event, and what the
-    listener does; ``./dev bench --only listeners`` measures it.
+    A run calls the listeners that were active when it started. No listener is called after its block has ended.
+    Listening costs about 2 µs per item, a third less for one kind of event, plus the time of the listener;
+    ``./dev bench --only listeners`` measures it.
 
     Args:
-        listener: Called with each event: `RunStarted`, `ItemStarted`, `ItemEnded`, `RunEnded` of `paco.events`.
-        kind: The type of the events to be called with; ``None`` for all. What nobody hears is not made.
+        listener: Called with each event: a `RunStarted`, `ItemStarted`, `ItemEnded` or `RunEnded` of `paco.events`.
+        kind: The type of events to listen to; ``None`` for all. Events without a listener are not created.
 
     Raises:
-        TypeError: Not a plain function, or not the type of an event; at the call.
+        TypeError: At the call, if ``listener`` is not a plain function or ``kind`` is not a type of event.
 
     Examples:
         >>> async def double(number):
@@ -332,7 +333,7 @@ class listening:  # noqa: N801 - used as a function; as a generator it would che
         ear.close()
         try:
             _ears.reset(token)
-        except ValueError:  # left in another context than entered, as by a fixture of a test
+        except ValueError:  # exited in another context than entered, as in a pytest fixture
             _ears.set(tuple(one for one in _ears.get() if one is not ear))
 
 
@@ -342,26 +343,26 @@ def _demand_listener(listener: object) -> None:
         raise TypeError(f"paco.listening: listener must be a function of one event, got {check.shorten(listener)}")
     if inspect.iscoroutinefunction(listener) or inspect.iscoroutinefunction(type(listener).__call__):
         raise TypeError(
-            f"paco.listening: listener must be a plain function, got the coroutine function "
-            f"{check.called(listener)}, which nobody would await; let a plain one put the events into a queue"
+            f"paco.listening: listener must be a plain function, got the coroutine function {check.called(listener)}, "
+            "which paco does not await; pass a plain function that puts the events into a queue"
         )
 
 
 def mention() -> Mention:
-    """Return where to note something about the item which runs in this task."""
-    run, loop = current.get(), asyncio._get_running_loop()  # the form that answers None where none runs
+    """Return the details of the item that runs in this task, for the caller to add to."""
+    run, loop = current.get(), asyncio._get_running_loop()  # returns None instead of raising when no loop runs
     task = None if loop is None else asyncio.current_task(loop)
     if run is None or task is None:
-        return Mention()  # that nobody asks for
+        return Mention()  # no run with listeners: never read
     if run.mentions is None:
         run.mentions = WeakKeyDictionary()
     return run.mentions.setdefault(task, Mention())
 
 
 def retried() -> None:
-    """Mention that the item which runs in this task is tried once more: it counts as an attempt.
+    """Count one more attempt at the item that runs in this task.
 
-    For wrappers that retry; does nothing where no run is listened to.
+    For wrappers that retry. Does nothing if the run has no listeners.
 
     Examples:
         >>> async def stubborn(number):
@@ -376,9 +377,9 @@ def retried() -> None:
 
 
 def failed(error: BaseException) -> None:
-    """Mention that the item which runs in this task has failed, though its function is going to return.
+    """Mark the item that runs in this task as failed, although its function will return.
 
-    For wrappers that make a value of an error; does nothing where no run is listened to.
+    For wrappers that turn an error into a value. Does nothing if the run has no listeners.
 
     Examples:
         >>> async def settled(number):

@@ -1,14 +1,15 @@
-"""Runs that can be killed: finished items are remembered in a file, and a run that is run again skips them.
+"""Journals: a run records its finished items in a file, and skips them when it runs again.
 
-`Stream.journal` is how it is used. The file has a record for each item, in JSON Lines, as ``paco map`` writes them:
+Use `Stream.journal`. The file is in JSON Lines, with one record for each item, as ``paco map`` writes it:
 
     {"id":0,"key":"5f0a...","input":"https://e.org/a","ok":true,"result":{"status":200},"attempts":1,"slot":0,
     "start":"2026-11-22T12:04:10.115Z","ms":181.0,"function":"fetch","source":"77ab0c8e6f3d2b14"}
 
-A result may hold what JSON can, and dataclasses (which become objects), tuples and sets (lists), enums (their values),
-``datetime``, ``date`` and ``time`` (ISO 8601), ``timedelta`` (seconds), ``Path``, ``UUID`` and ``Decimal`` (text), and
-``bytes`` (base64). NaN and the infinities become ``None``. Anything else is an error of its item, which names the type.
-Nothing is ever pickled: to open somebody else's journal runs none of their code.
+A result may contain every value that JSON can hold. It may also contain dataclasses, which become objects; tuples and
+sets (lists); enums (their values); ``datetime``, ``date`` and ``time`` (ISO 8601); ``timedelta`` (seconds); ``Path``,
+``UUID`` and ``Decimal`` (strings); and ``bytes`` (base64). NaN and the infinities become ``None``. A value of any other
+type fails its item, with an error that names the type. Nothing is pickled, so opening another person's journal runs
+none of their code.
 """
 
 from __future__ import annotations
@@ -32,17 +33,17 @@ _DURABLE: Final = ("process", "power")
 
 
 class Journal:
-    """A journal to be kept, as `Stream.journal` describes it: checked, and not opened yet.
+    """The checked arguments of `Stream.journal`, which describes them. The file is not open yet.
 
     Args:
-        name: What was called, for messages.
-        path: As of `Stream.journal`, like the others.
-        key: What an item is known by.
-        encode: Makes JSON of a result.
-        decode: Makes a result of JSON.
+        name: The operation, for messages.
+        path: The file.
+        key: A function of an item, or the name of a field, that identifies the item.
+        encode: Converts a result to JSON.
+        decode: Converts JSON to a result.
         durable: What a written record survives.
-        version: Records of another version do not count.
-        retry_errors: Whether items that failed are run again.
+        version: Records of other versions are ignored.
+        retry_errors: Whether failed items run again.
     """
 
     def __init__(
@@ -71,6 +72,6 @@ class Journal:
     def begin(
         self, name: str, fn: ItemFunction, sink: InOrder, limit: int | Limiter, *, catch: bool
     ) -> tuple[Recorder, ItemFunction, int | Limiter]:
-        """Return what keeps the journal of a run, and the function and the limit that the run is to have instead."""
+        """Return the recorder of a run, and the function and the limit that replace those of the run."""
         recorder = Recorder(self._settings, name, fn, sink, catch=catch)
         return recorder, *recorder.instead_of(fn, limit)
