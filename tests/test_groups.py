@@ -944,7 +944,7 @@ async def test_of_two_runs_that_are_made_before_either_starts_the_second_is_refu
         await second
     done, _ = await first
     assert [future.result() for future in done] == [2]
-    with pytest.raises(RuntimeError, match=r"another run has taken what was there at the call; call run\(\) again"):
+    with pytest.raises(RuntimeError, match=r"another run has taken the coroutines since this call; call run\(\) again"):
         await runs[2]
 
 

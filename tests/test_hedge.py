@@ -114,7 +114,7 @@ async def test_when_all_have_failed_the_first_error_is_raised_with_notes_of_the_
     with pytest.raises(OSError, match="first") as caught:
         await paco.hedge(fetch, 5)()
     assert caught.value is first
-    assert caught.value.__notes__ == ["paco.hedge: another attempt failed, too: LookupError('second')"]
+    assert caught.value.__notes__ == ["paco.hedge: another attempt also failed: LookupError('second')"]
     assert now() == 9
 
 

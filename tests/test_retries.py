@@ -142,7 +142,7 @@ async def test_only_the_errors_that_on_names_are_retried(on):
     with pytest.raises(ValueError, match="1") as caught:
         await paco.retry(fetch, on=on)()
     assert fetch.calls == {0: 1}
-    assert notes(caught) == ["paco.retry: gave up after 1 attempt and 0 s: not to be retried"]
+    assert notes(caught) == ["paco.retry: gave up after 1 attempt and 0 s: on does not retry this error"]
 
 
 @pytest.mark.parametrize("no", [None, False])
@@ -712,13 +712,13 @@ async def test_a_function_that_returns_nothing_to_await_is_called_once_and_told_
         (
             {"on": ()},
             TypeError,
-            "on must be a kind of Exception, a tuple of them, or a function that is called with the",
+            "on must be a type of Exception, a tuple of types, or a function of the",
         ),
-        ({"on": KeyboardInterrupt}, TypeError, "on must be a kind of Exception"),
-        ({"on": (OSError, BaseException)}, TypeError, "on must be a kind of Exception"),
-        ({"on": OSError()}, TypeError, "on must be a kind of Exception"),
-        ({"on": int}, TypeError, "on must be a kind of Exception"),
-        ({"on": None}, TypeError, "on must be a kind of Exception"),
+        ({"on": KeyboardInterrupt}, TypeError, "on must be a type of Exception"),
+        ({"on": (OSError, BaseException)}, TypeError, "on must be a type of Exception"),
+        ({"on": OSError()}, TypeError, "on must be a type of Exception"),
+        ({"on": int}, TypeError, "on must be a type of Exception"),
+        ({"on": None}, TypeError, "on must be a type of Exception"),
         ({"wait": -1}, ValueError, "wait must be seconds"),
         ({"wait": None}, TypeError, "wait must be seconds"),
         ({"max_wait": float("nan")}, ValueError, "max_wait must be seconds"),

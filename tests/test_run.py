@@ -136,7 +136,7 @@ def test_a_future_runs_in_its_own_loop(loop):
 
 
 async def test_inside_a_running_loop_it_is_an_error_that_says_await():
-    with pytest.raises(RuntimeError, match=r"^paco\.run: an event loop is running already; write `await"):
+    with pytest.raises(RuntimeError, match=r"^paco\.run: an event loop is already running; write `await"):
         run(double(21))
 
 

@@ -703,7 +703,7 @@ def test_ticks_of_latencies_are_powers_of_ten_and_more_where_those_are_few():
 @pytest.mark.parametrize("method", ["save", "report"])
 @pytest.mark.parametrize("path", [None, 5, b"bytes", SimpleNamespace()])
 def test_a_path_is_a_path(method, path):
-    with pytest.raises(TypeError, match=rf"^paco\.trace\(\)\.{method}: path must be a path, got "):
+    with pytest.raises(TypeError, match=rf"^paco\.trace\(\)\.{method}: path must be a str or a Path, got "):
         getattr(paco.trace(), method)(path)
 
 

@@ -1,13 +1,13 @@
-"""The functions of the API, by theme.
+"""The public functions, by theme.
 
 The modules, each importing only from those above it::
 
-    flatten  map  filter            functions over items, nested ones too
-    futures  gather  executor       groups of coroutines, and the futures of their calls
+    flatten  map  filter            functions over items; flattening of nested items
+    futures  gather  executor       functions over coroutines; futures of their calls
     once                            calls that several callers share
-    loops  timing  compose          loops, time, and functions of functions
-    limited                         limits on functions
-    retry  hedge                    more than one attempt at a call: one after the other, and beside each other
-    listeners                       the listeners that come with it
-    run                             from sync code
+    loops  timing  compose          repeated calls; timeouts and delays; functions that wrap functions
+    limited                         limits on a function
+    retry  hedge                    further attempts at a call, after a failure or in parallel
+    listeners                       progress and traces
+    run                             the entry point from sync code
 """

@@ -1,4 +1,4 @@
-"""Make coroutine functions out of others: bind arguments, chain, wrap, count the calls."""
+"""Make coroutine functions from other functions: bind arguments, chain, wrap, limit the number of calls."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 X = TypeVar("X")
 
-#: The signatures of wrappers that ignore their arguments, or take none.
+#: The signatures of wrappers that ignore their arguments, and of those that take none.
 _ANYTHING: Final = Signature([Parameter("args", Parameter.VAR_POSITIONAL), Parameter("kw", Parameter.VAR_KEYWORD)])
 _NOTHING: Final = Signature()
 
 
 def apply(coro: Callable[P, Awaitable[T]], *args: P.args, **kw: P.kwargs) -> Callable[..., Coroutine[Any, Any, T]]:
-    """Return a coroutine function that calls ``coro`` with these arguments, and ignores its own.
+    """Return a coroutine function that calls ``coro`` with the given arguments and ignores its own.
 
     Examples:
         >>> import paco
@@ -45,10 +45,10 @@ def apply(coro: Callable[P, Awaitable[T]], *args: P.args, **kw: P.kwargs) -> Cal
 
 
 def partial(coro: Callable[..., Awaitable[T]], *args: Any, **kw: Any) -> Callable[..., Coroutine[Any, Any, T]]:
-    """Return a coroutine function that calls ``coro`` with these arguments and its own.
+    """Return a coroutine function that calls ``coro`` with the given arguments and its own.
 
-    As `functools.partial`: its own positional arguments come after the captured ones, its own keywords replace captured
-    ones for that call only.
+    Arguments combine as in `functools.partial`: positional arguments of a call follow the given ones, and keyword
+    arguments of a call replace given ones of the same name, for that call only.
 
     Examples:
         >>> import paco
@@ -89,26 +89,25 @@ def curry(
     *args: Any,
     **kw: Any,
 ) -> Any:
-    """Make a function whose arguments can be given in several calls: ``f(1)(2)(3)`` as well as ``f(1, 2)(3)``.
+    """Return a function that takes its arguments over several calls: ``f(1)(2)(3)`` or ``f(1, 2)(3)``.
 
-    While arguments are missing a call returns a function that takes the rest; it can be used again and again, since a
-    call changes nothing in it. When ``arity`` arguments have come, ``fn`` is called, and what the call returns is to be
-    awaited; a plain function is made a coroutine function first, as by `wraps`. With an arity of 0 nothing is missing,
-    and the coroutine function itself is returned.
+    While arguments are missing, a call returns a function that takes the rest. That function is reusable, since a call
+    does not change it. When all arguments are there, ``fn`` is called and its awaitable is returned. A plain function
+    is first wrapped with `wraps`. If ``fn`` needs no arguments, it is returned as a coroutine function, not curried.
 
-    A decorator too: ``@paco.curry``, ``@paco.curry(3)``, ``@paco.curry(ignore_kwargs=True)``.
+    Also works as a decorator: ``@paco.curry``, ``@paco.curry(3)``, ``@paco.curry(ignore_kwargs=True)``.
 
     Args:
-        arity_or_fn: The function, whose parameters are counted (not ``*args`` and ``**kw``); or how many arguments to
-            wait for, which returns a decorator.
-        ignore_kwargs: Whether keyword arguments, and parameters that have a default, do not count.
-        evaluator: Called in each call as ``evaluator((args, kw), fn)`` with the arguments that have come so far; when
-            it returns ``False`` then ``fn`` is called at once, whatever is missing.
-        *args: Positional arguments that have come already.
-        **kw: Keyword arguments that have come already.
+        arity_or_fn: The function, which needs as many arguments as it has parameters, not counting ``*args`` and
+            ``**kw``. Or the number of arguments it needs; then a decorator is returned.
+        ignore_kwargs: Do not count keyword arguments, keyword-only parameters and parameters with a default.
+        evaluator: Called on each call as ``evaluator((args, kw), fn)`` with all arguments so far. If it returns
+            ``False``, ``fn`` is called at once, even if arguments are missing.
+        *args: Positional arguments to start with.
+        **kw: Keyword arguments to start with.
 
     Raises:
-        TypeError: No function, or one whose parameters Python cannot tell (some of those written in C).
+        TypeError: ``arity_or_fn`` is not a function, or its parameters are unknown, as for some functions in C.
 
     Examples:
         >>> import paco
@@ -143,7 +142,7 @@ def _arity(fn: Callable[..., Any], *, ignore_kwargs: bool) -> int:
         parameters = inspect.signature(fn).parameters.values()
     except ValueError:
         raise TypeError(
-            f"paco.curry: Python cannot tell the parameters of {check.called(fn)}; give their number, for two: "
+            f"paco.curry: the number of parameters of {check.called(fn)} is unknown; pass it, for example 2: "
             f"paco.curry(2)({check.called(fn)})"
         ) from None
     named = [one for one in parameters if one.kind not in {one.VAR_POSITIONAL, one.VAR_KEYWORD}]
@@ -177,13 +176,13 @@ def compose(
     a: AnyCoroutineFunction, b: AnyCoroutineFunction, c: AnyCoroutineFunction, /, *coros: AnyCoroutineFunction
 ) -> Callable[..., Coroutine[Any, Any, Any]]: ...
 def compose(*coros: AnyCoroutineFunction) -> Callable[..., Coroutine[Any, Any, Any]]:
-    """Chain coroutine functions from right to left: ``compose(f, g)(x)`` is ``f(g(x))``, each awaited.
+    """Return a coroutine function that chains others from right to left: ``compose(f, g)(x)`` is ``f(g(x))``.
 
-    The last function gets the arguments of the call, each of the others what the one to its right returned. An
-    exception ends the chain.
+    The last function gets the arguments of the call. Each other function gets the awaited result of the function to its
+    right. An exception ends the chain.
 
     Raises:
-        TypeError: No functions.
+        TypeError: No functions are given.
 
     Examples:
         >>> import paco
@@ -212,11 +211,11 @@ def compose(*coros: AnyCoroutineFunction) -> Callable[..., Coroutine[Any, Any, A
 
 
 def constant(value: T, delay: float | None = None) -> Callable[..., Coroutine[Any, Any, T]]:
-    """Return a coroutine function that returns ``value`` whatever it is called with. Also called `identity`.
+    """Return a coroutine function that ignores its arguments and returns ``value``. `identity` is the same function.
 
     Args:
-        value: What each call returns: the same object.
-        delay: Seconds to wait before, 0 or more; ``None``: return without suspending.
+        value: The object that each call returns.
+        delay: Seconds to wait first, 0 or more; ``None`` to return without suspending.
 
     Examples:
         >>> import paco
@@ -233,12 +232,12 @@ def constant(value: T, delay: float | None = None) -> Callable[..., Coroutine[An
     return constant
 
 
-#: The old name beside it.
+#: An older name for the same function.
 identity = constant
 
 
 def thunk(coro: Callable[[], Awaitable[T]]) -> Callable[[], Coroutine[Any, Any, T]]:
-    """Return a coroutine function without arguments that calls ``coro``, each time anew.
+    """Return a coroutine function without parameters that calls ``coro`` without arguments.
 
     Examples:
         >>> import paco
@@ -256,7 +255,7 @@ def thunk(coro: Callable[[], Awaitable[T]]) -> Callable[[], Coroutine[Any, Any, 
 
 
 def _signed(wrapper: T, signature: Signature) -> T:
-    """Tell the wrapper's own signature, where it is not that of the function which it wraps."""
+    """Set the signature of a wrapper that differs from that of the function inside, and return the wrapper."""
     wrapper.__signature__ = signature  # type: ignore[attr-defined] # pyright: ignore[reportAttributeAccessIssue]
     return wrapper
 
@@ -266,10 +265,10 @@ def wraps(fn: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any,
 @overload
 def wraps(fn: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]: ...
 def wraps(fn: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
-    """Make a coroutine function of a plain function; an async one is returned as it is.
+    """Return a coroutine function that calls a plain function. Return an async function unchanged.
 
-    The function is called in the event loop's thread, so it should be fast (`asyncio.to_thread` is for those that
-    block). If it returns an awaitable, as ``lambda: fetch(1)`` does, that is awaited.
+    The function runs in the event loop's thread, so it should be fast; use `asyncio.to_thread` for one that blocks. If
+    it returns an awaitable, as ``lambda: fetch(1)`` does, the awaitable is awaited.
 
     Examples:
         >>> import paco
@@ -292,7 +291,7 @@ def wraps(fn: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
 
 def _is_async(fn: Any) -> bool:
     fn = check.innermost(fn)
-    # The method of the type, as a call finds it; for a function that is C code, and not async.
+    # Calls look up __call__ on the type. For a plain function that is a method in C, which is not async.
     method: Any = type(fn).__call__
     return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(method)
 
@@ -313,25 +312,25 @@ def once(raise_exception: bool = False, return_value: R | None = None) -> Decora
 def once(
     coro: Callable[..., Awaitable[Any]], raise_exception: bool = False, return_value: Any = None
 ) -> Callable[..., Coroutine[Any, Any, Any]]:
-    """Let a coroutine function run once; later calls return the result of the first, or raise its exception again.
+    """Return a coroutine function that runs ``coro`` once. Later calls get the same result or exception.
 
-    Callers that come while the call is running wait for it and share its result. The call is a task of its own, with
-    the context variables of the first caller: a caller that is cancelled leaves it running for the others. When the
-    last of them is cancelled, the call is cancelled and has finished before that cancellation goes on. A call that ends
-    cancelled does not count: the next one runs. With ``raise_exception`` or ``return_value`` no result is shared, the
-    call runs in the caller's task, and those beside it count as later ones.
+    Callers that arrive during the call wait for it and share its outcome. The call runs in its own task, with the
+    context variables of the first caller, so cancelling one caller does not stop it for the others. If the last waiting
+    caller is cancelled, the call is cancelled too, and finishes before the caller's ``CancelledError`` is raised. A
+    call that ends cancelled does not count; the next call runs again. With ``raise_exception`` or ``return_value``,
+    nothing is shared: the call runs in the caller's task, and calls that arrive meanwhile count as later ones.
 
-    The result is kept for as long as the returned function is, also from one event loop to the next. On a method the
-    instances share one call. A decorator too: ``@paco.once``, ``@paco.once(raise_exception=True)``.
+    The outcome is kept as long as the returned function, even across event loops. If a method is wrapped, all instances
+    share one call. Also works as a decorator: ``@paco.once``, ``@paco.once(raise_exception=True)``.
 
     Args:
         coro: The function to wrap.
-        raise_exception: Whether later calls raise ``RuntimeError``.
-        return_value: What later calls return; ``None``: the result of the first.
+        raise_exception: Raise ``RuntimeError`` from later calls.
+        return_value: Return this value from later calls; ``None`` for the outcome of the first call.
 
     Raises:
-        RuntimeError: A later call, with ``raise_exception``; or one that the function makes to itself.
-        ItemCancelled: The call ended cancelled, while nobody had cancelled those who wait for it.
+        RuntimeError: A later call, with ``raise_exception``; or a call that the function makes to itself.
+        ItemCancelled: The call ended cancelled, although none of its callers was cancelled.
 
     Examples:
         >>> import paco
@@ -360,18 +359,18 @@ def times(limit: int = 1, raise_exception: bool = False, return_value: R | None 
 def times(
     coro: Callable[..., Awaitable[Any]], limit: int = 1, raise_exception: bool = False, return_value: Any = None
 ) -> Callable[..., Coroutine[Any, Any, Any]]:
-    """Let a coroutine function run ``limit`` times; later calls share the outcome of the last of these.
+    """Return a coroutine function that runs ``coro`` at most ``limit`` times. Later calls share the last outcome.
 
-    As `once`, which is ``times`` with a limit of 1. The last call is the one that was started last: it is the one that
-    later callers wait for, if it is still running, and whose result or exception they get.
+    `once` is ``times`` with a limit of 1, and describes how an outcome is shared. The last outcome is that of the call
+    that started last; if it is still running, later callers wait for it.
 
-    A decorator too: ``@paco.times(3)``, ``@paco.times(limit=3)``.
+    Also works as a decorator: ``@paco.times(3)``, ``@paco.times(limit=3)``.
 
     Args:
         coro: The function to wrap.
-        limit: How many calls run, 1 or more.
-        raise_exception: Whether later calls raise ``RuntimeError``.
-        return_value: What later calls return; ``None``: the result of the last.
+        limit: The number of calls that run, 1 or more.
+        raise_exception: Raise ``RuntimeError`` from later calls.
+        return_value: Return this value from later calls; ``None`` for the outcome of the last call.
 
     Examples:
         >>> import paco

@@ -1,4 +1,4 @@
-"""`ConcurrentExecutor`: add coroutines, watch them by events, run them under a limit."""
+"""`ConcurrentExecutor`: add coroutines, run them under a limit, and listen to events."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ _EVENTS: Final = ("start", "finish", "task.start", "task.finish", "task.error")
 
 
 class ConcurrentExecutor:
-    """Runs the coroutines added to it, at most ``limit`` at once, and tells listeners what happens.
+    """Run coroutines that are added one by one, at most ``limit`` at once, and call listeners on events.
 
-    Events, each with what its listeners get. They may be sync or async; one that raises ends the run with its error.
+    A listener may be sync or async. If it raises, the run ends with its error. The events and their arguments are:
 
-    - ``start (executor)``, ``finish (executor)``: around a run,
-    - ``task.start (task)``, ``task.finish (task, result)``, ``task.error (task, error)``: around each coroutine.
+    - ``start (executor)`` and ``finish (executor)``, before and after a run;
+    - ``task.start (task)``, then ``task.finish (task, result)`` or ``task.error (task, error)``, for each coroutine.
 
-    As ``async with``: leaving the block runs what was added and waits for it; an error in the block cancels it. Belongs
-    to one loop at a time, and is not thread safe.
+    At the end of an ``async with`` block, the executor runs what was added and waits for it; if the block raises, the
+    executor cancels everything instead. An executor belongs to one event loop at a time, and is not thread-safe.
 
     Args:
-        limit: Coroutines in flight at most; 0 for no limit.
-        loop: ``None`` or the running loop.
-        coros: Coroutine objects and functions to begin with.
-        ignore_empty: A run without coroutines returns two empty sets instead of raising ``ValueError``.
+        limit: The maximum number of coroutines in flight, or a limit such as `Rate`; 0 for no limit.
+        loop: ``None`` or the running loop. Accepted for compatibility; has no effect.
+        coros: Coroutine objects and functions to start with.
+        ignore_empty: Return two empty sets from a run without coroutines, instead of raising ``ValueError``.
 
     Examples:
         >>> async def double(number):
@@ -63,17 +63,17 @@ class ConcurrentExecutor:
         self, limit: AnyLimit = 10, loop: Loop = None, coros: Iterable[Any] | None = None, ignore_empty: bool = False
     ) -> None:
         check.loop(_NAME, loop)
-        #: In flight at most.
+        #: The maximum number of coroutines in flight.
         self.limit: int | Limiter = limits.checked(_NAME, limit)
         self.ignore_empty: bool = ignore_empty
-        #: What was added and has not been taken by a run.
+        #: Coroutines that were added and that no run has taken.
         self.pool: deque[futures.Job] = deque()
-        #: The exceptions of the latest run's coroutines, in the order in which they came.
+        #: The exceptions of coroutines in the latest run, in order of occurrence.
         self.errors: list[Exception] = []
         self._listeners: dict[str, list[Listener]] = {}
-        self._run: Run | None = None  # the latest, from when its `start` listeners have been told
-        self._cancelled = False  # whether everything was cancelled since they began to be told
-        self._returned = asyncio.Event()  # whether the latest call of `run` has returned
+        self._run: Run | None = None  # the latest, once its `start` listeners have been called
+        self._cancelled = False  # whether `cancel` was called since the latest run began
+        self._returned = asyncio.Event()  # set when the latest call of `run` has returned
         self._returned.set()
         if coros is not None:
             self._extend((coros,))
@@ -86,13 +86,13 @@ class ConcurrentExecutor:
     @overload
     def add(self, coro: Awaitable[T]) -> asyncio.Future[T]: ...
     def add(self, coro: Any, *args: Any, **kw: Any) -> asyncio.Future[Any]:
-        """Add a coroutine object, or a coroutine function with its arguments; during a run, for the next one.
+        """Add a coroutine object, or a coroutine function with its arguments. During a run, add it for the next run.
 
         Returns:
-            A future with the outcome. To cancel it is to cancel the coroutine; it is done when that has ended.
+            A future of the outcome. Cancelling it cancels the coroutine; it is done when the coroutine has ended.
 
         Raises:
-            TypeError: Neither a coroutine nor a function, or a coroutine object with arguments.
+            TypeError: ``coro`` is neither a coroutine object nor a function, or a coroutine object has arguments.
         """
         if not (callable(coro) or inspect.isawaitable(coro)):
             raise TypeError(f"paco.{_NAME}: coro must be a coroutine object or function, got {check.shorten(coro)}")
@@ -109,7 +109,7 @@ class ConcurrentExecutor:
         """Add several coroutine objects and functions without arguments.
 
         Raises:
-            TypeError: One is neither; then none is added.
+            TypeError: One of ``coros`` is neither; none of them is added.
         """
         self._extend((coros,))
 
@@ -121,14 +121,14 @@ class ConcurrentExecutor:
     # ---- events
 
     def on(self, event: str, fn: Listener) -> None:
-        """Call ``fn``, sync or async, whenever ``event`` happens."""
+        """Call ``fn``, which may be sync or async, on each ``event``."""
         self._check_event(event)
         if not callable(fn):
             raise TypeError(f"paco.{_NAME}: fn must be a function, got {check.shorten(fn)}")
         self._listeners.setdefault(event, []).append(fn)
 
     def off(self, event: str) -> None:
-        """Remove the listeners of ``event``."""
+        """Remove all listeners of ``event``."""
         self._check_event(event)
         self._listeners.pop(event, None)
 
@@ -145,7 +145,7 @@ class ConcurrentExecutor:
     # ---- running
 
     def is_running(self) -> bool:
-        """Say whether coroutines of this executor are running."""
+        """Return whether a run is in progress, or coroutines that it left pending still run."""
         return not self._returned.is_set() or (self._run is not None and not self._run.done)
 
     def _refuse_while_running(self) -> None:
@@ -159,24 +159,24 @@ class ConcurrentExecutor:
         return_when: str | None = None,
         ignore_empty: bool | None = None,
     ) -> Coroutine[Any, Any, tuple[Futures, Futures]]:
-        """Run what was added, and wait for it.
+        """Run the coroutines that were added, and wait for them.
 
-        An exception of a coroutine is kept in its future, told to ``task.error`` and listed in `errors`.
+        An exception of a coroutine is set on its future, passed to ``task.error`` and appended to `errors`.
 
         Args:
-            timeout: Seconds for the run; ``None`` for no limit.
-            return_exceptions: An ``Exception`` becomes the *result* of its future.
-            return_when: ``"ALL_COMPLETED"``, ``"FIRST_COMPLETED"`` or ``"FIRST_EXCEPTION"``: what is pending when the
-                call returns goes on under the limit.
-            ignore_empty: As of the executor, for this run.
+            timeout: Seconds for the whole run; ``None`` for no limit.
+            return_exceptions: Set an ``Exception`` as the *result* of its future.
+            return_when: ``"ALL_COMPLETED"``, ``"FIRST_COMPLETED"`` or ``"FIRST_EXCEPTION"``. Coroutines that are
+                pending when the call returns continue under the limit.
+            ignore_empty: Override ``ignore_empty`` of the executor for this run.
 
         Returns:
-            Two sets of futures, done and pending.
+            Two sets of futures: done and pending.
 
         Raises:
-            ValueError: Nothing was added.
-            RuntimeError: The executor is running, or another run has taken what was there at the call.
-            TimeoutError: The timeout has passed, and everything has been cancelled and has finished.
+            ValueError: No coroutines were added.
+            RuntimeError: The executor is running, or another run has taken the coroutines since the call.
+            TimeoutError: The timeout has passed. Everything has been cancelled and has finished.
         """
         timeout = check.timeout(_NAME, timeout)
         when = asyncio.ALL_COMPLETED if return_when is None else futures.return_when(_NAME, return_when)
@@ -192,7 +192,7 @@ class ConcurrentExecutor:
     ) -> tuple[Futures, Futures]:
         self._refuse_while_running()
         if self.pool is not pool:
-            raise RuntimeError(f"paco.{_NAME}: another run has taken what was there at the call; call run() again")
+            raise RuntimeError(f"paco.{_NAME}: another run has taken the coroutines since this call; call run() again")
         jobs, self.pool = futures.Jobs(pool), deque()
         self.errors = []
         self._run, self._cancelled = None, False
@@ -215,7 +215,7 @@ class ConcurrentExecutor:
         async with futures.owned(run):
             await futures.until(run, jobs, when=when)
             await self._tell("finish", self)
-        if run.ending():  # since a `finish` listener has cancelled what was pending
+        if run.ending():  # because a `finish` listener has cancelled what was pending
             await run.join()
 
     async def _attempt(self, job: futures.Job, *, catch: bool) -> None:
@@ -231,19 +231,19 @@ class ConcurrentExecutor:
             if error is not None:
                 self.errors.append(error)
                 if self._listeners.get("task.error"):
-                    job.heard()
-                await job.calm()
+                    job.mark_retrieved()
+                await job.absorb_cancellation()
                 await self._tell("task.error", job, error)
             elif not job.future.cancelled():
-                await job.calm()
+                await job.absorb_cancellation()
                 await self._tell("task.finish", job, result)
         finally:
-            del self, job, error  # the frames of an error that is kept lead back here
+            del self, job, error  # a kept error refers to this frame: avoid a cycle
 
     def cancel(self) -> None:
-        """Cancel everything: what was added is not started, what runs is cancelled and ends in its time.
+        """Cancel running coroutines, and remove those that have not started. Does not wait for them to end.
 
-        A coroutine that calls this is cancelled at its next ``await``.
+        A coroutine of this executor that calls this method is cancelled at its next ``await``.
         """
         self._cancelled = True
         while self.pool:
@@ -252,7 +252,7 @@ class ConcurrentExecutor:
             self._run.cancel()
 
     def reset(self) -> None:
-        """Forget what was added, the listeners and the errors.
+        """Remove all added coroutines, listeners and errors.
 
         Raises:
             RuntimeError: The executor is running.
@@ -275,7 +275,7 @@ class ConcurrentExecutor:
                 await self._ended()
 
     async def _ended(self) -> None:
-        """Wait until nothing runs; a cancellation meanwhile cancels everything, and is raised in the end."""
+        """Wait until nothing is running. A cancellation of the wait cancels everything, and is raised at the end."""
         cancelled: asyncio.CancelledError | None = None
         while self.is_running():
             try:

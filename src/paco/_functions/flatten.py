@@ -1,4 +1,4 @@
-"""The leaves of nested iterables, one by one."""
+"""Flatten nested iterables lazily."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def leaves(nested: Iterable[Any]) -> Generator[Any]:
-    """Walk nested iterables depth first, text being a leaf; what is left early is closed."""
+    """Yield the leaves of nested iterables, depth first. Text is a leaf. Close generators that are left early."""
     stack: list[Iterator[Any]] = [iter(nested)]
     try:
         while stack:
@@ -29,7 +29,7 @@ def leaves(nested: Iterable[Any]) -> Generator[Any]:
 
 
 class AsyncLeaves(AsyncIterator[Any], Upstream):
-    """The leaves of an async source, which hides nothing of a source that is a run itself: see `Upstream`."""
+    """The leaves of an async source. If the source is an `Upstream`, calls are passed on to it."""
 
     def __init__(self, source: Any) -> None:
         self._source = source

@@ -1,4 +1,4 @@
-"""Calls whose outcomes are futures that the user holds: what `wait` and the executor share."""
+"""Calls whose outcomes are set on futures that the user holds; shared by `wait` and the executor."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ _WHEN: Final = (asyncio.ALL_COMPLETED, asyncio.FIRST_COMPLETED, asyncio.FIRST_EX
 
 
 class _Default(str):
-    """A default that can be told from the same text given by the caller."""
+    """A default that is distinguishable from the same text passed by the caller."""
 
     __slots__ = ()
 
 
-#: The ``return_when`` of a call that names none.
+#: The default of ``return_when``.
 ALL_COMPLETED: Final[str] = _Default(asyncio.ALL_COMPLETED)
 
 
 def calls(name: str, given: tuple[Any, ...], parameter: str = "coros_or_futures") -> Calls:
-    """Check coroutine objects, coroutine functions and futures, given one by one or as one iterable of them."""
+    """Check coroutine objects, coroutine functions and futures, passed one by one or as one iterable; return them."""
     if len(given) == 1 and _is_many(given[0]):
         check.iterable(name, given[0], parameter)
         given = _read(given[0])
@@ -46,7 +46,7 @@ def calls(name: str, given: tuple[Any, ...], parameter: str = "coros_or_futures"
 
 
 def _read(many: Iterable[Any]) -> tuple[Any, ...]:
-    """Read an iterable of calls; when it fails, the coroutine objects that it has made are closed."""
+    """Return the calls of an iterable. If it raises, close the coroutine objects that it has produced."""
     read: list[Any] = []
     try:
         read.extend(many)
@@ -61,19 +61,19 @@ def _is_many(one: object) -> bool:
 
 
 def return_when(name: str, value: str) -> str:
-    """Check one of asyncio's three constants."""
+    """Check that ``value`` is one of asyncio's three constants, and return it."""
     if value not in _WHEN:
         raise ValueError(f"paco.{name}: return_when must be one of {', '.join(_WHEN)}, got {check.shorten(value)}")
     return value
 
 
 async def call(name: str, one: Any, *args: Any, **kw: Any) -> Any:
-    """Await a coroutine object or a future, or what a coroutine function returns."""
+    """Await a coroutine object or a future, or call a coroutine function and await its result."""
     return await (one if inspect.isawaitable(one) else check.awaitable(name, one, one(*args, **kw)))
 
 
 class _RunningLoop:
-    """Stands for the loop that runs when a callback is due, for a future that is made before any loop runs."""
+    """The loop of a future made while no loop is running. Forwards to the loop that runs when a callback is due."""
 
     def get_debug(self) -> bool:
         return False
@@ -87,18 +87,18 @@ class _RunningLoop:
 
 
 class CallFuture(asyncio.Future[Any]):
-    """The future of a call, of the running loop, or of whichever loop runs later when none does yet.
+    """The future of a call. It belongs to the running loop or, if none is running, to the loop that runs later.
 
-    Like that of a task it is done when the call has ended, not when it is asked to: its coroutine may still clean up.
+    Like a task, it is done when the call has ended, not when it is cancelled: the coroutine may still clean up.
     """
 
-    #: The task that runs the call, while it does.
+    #: The task that is running the call.
     task: asyncio.Task[Any] | None = None
-    #: Whether the task was cancelled by way of this future.
-    asked: bool = False
+    #: Whether this future has cancelled the task.
+    cancelled_task: bool = False
 
     def __init__(self) -> None:
-        loop = asyncio._get_running_loop()  # the form that answers None where none runs
+        loop = asyncio._get_running_loop()  # returns None instead of raising when no loop runs
         super().__init__(loop=cast("asyncio.AbstractEventLoop", _RunningLoop()) if loop is None else loop)
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
@@ -106,17 +106,17 @@ class CallFuture(asyncio.Future[Any]):
         return asyncio.get_running_loop() if isinstance(loop, _RunningLoop) else loop
 
     def cancel(self, msg: Any | None = None) -> bool:
-        """Cancel the call, once; at once, if it does not run."""
+        """Cancel the call: immediately if it is not running, otherwise through its task, once."""
         if self.task is None:
             return super().cancel(msg)
-        if not self.asked:
-            self.asked = True
+        if not self.cancelled_task:
+            self.cancelled_task = True
             self.task.cancel(msg)
         return True
 
 
 class Job:
-    """A call, and the future that its outcome goes to. To cancel the future is to cancel the call."""
+    """A call, and the future of its outcome. Cancelling the future cancels the call."""
 
     __slots__ = ("_args", "_call", "_kw", "_own", "future")
 
@@ -131,13 +131,14 @@ class Job:
         return f"<paco job {check.shorten(self._call)}>"
 
     def over(self) -> bool:
-        """Say whether there is nothing to run; the outcome of a future that was given is still to be heard."""
+        """Return whether there is nothing to run. A future that was passed in and is done still has to be awaited."""
         return self.future.cancelled() if self._own is None else self._own.done()
 
     async def run(self, run: Run, name: str, *, catch: bool) -> tuple[Any, Exception | None]:
-        """Await the call, settle the future, and return the result and the error; with neither it was cancelled.
+        """Await the call, set its outcome on the future, and return the result and the error, if any.
 
-        With ``catch`` an error is the result of the future. A call that ends cancelled by itself has failed.
+        With ``catch``, an error is set as the result of the future. A call whose future was cancelled has no error; a
+        call that ends cancelled for another reason has failed.
         """
         task = cast("asyncio.Task[Any]", asyncio.current_task())
         result, failed = None, None
@@ -145,9 +146,9 @@ class Job:
             if not self.over():
                 result = await self._outcome(name, task)
         except asyncio.CancelledError as error:
-            expected = self.future.cancelled() if self._own is None else self._own.asked
+            expected = self.future.cancelled() if self._own is None else self._own.cancelled_task
             if expected and self._own is not None:
-                task.uncancel()  # it was meant for the call, and has ended that
+                task.uncancel()  # the cancellation was for the call, which has ended
             if run.ending() or (run.was_let_go() and task.cancelling()):
                 self.future.cancel()
                 raise
@@ -163,10 +164,10 @@ class Job:
         try:
             return result, cast("Exception | None", failed)
         finally:
-            del self, failed  # the frames of an error that is kept lead back here: it would be part of a cycle
+            del self, failed  # a kept error refers to this frame: avoid a cycle
 
     async def _outcome(self, name: str, task: asyncio.Task[Any]) -> Any:
-        """Await the call; meanwhile to cancel its future is to cancel the task."""
+        """Await the call. Meanwhile, cancelling its future cancels the task."""
         if self._own is None:
             return await self._call
         self._own.task = task
@@ -184,21 +185,21 @@ class Job:
         else:
             self.future.set_exception(failed)
 
-    async def calm(self) -> None:
-        """Take the cancellation of a call that has awaited nothing since, so that it does not hit what comes next."""
+    async def absorb_cancellation(self) -> None:
+        """Absorb a cancellation that the call did not receive before it ended, so that it does not hit what follows."""
         if cast("asyncio.Task[Any]", asyncio.current_task()).cancelling():
             with suppress(asyncio.CancelledError):
                 await asyncio.sleep(0)
 
-    def heard(self) -> None:
-        """Keep the loop from reporting an exception of the future that somebody has been told."""
+    def mark_retrieved(self) -> None:
+        """Keep the event loop from reporting an exception of the future that the user has received in another way."""
         if not self.future.cancelled():
             self.future.exception()
 
     def discard(self) -> None:
-        """Give up a call, if it was not started."""
+        """Cancel the call if it has not started."""
         check.discard(self._call)
-        if self._own is not None and not self._own.done():  # cancel() of a failed one would count as its retrieval
+        if self._own is not None and not self._own.done():  # cancelling a failed one marks its exception as retrieved
             self._own.cancel()
 
 
@@ -206,13 +207,13 @@ class Jobs(Calls):
     """The jobs of a run."""
 
     def discard(self) -> None:
-        """Give up those that the run has not come to."""
+        """Cancel the jobs that the run has not started."""
         for job in cast("list[Job]", self):
             if job.future.cancelled() or not job.future.done():
                 job.discard()
 
-    def lost(self, name: str, error: BaseException) -> None:
-        """Tell of the errors in futures that nobody gets, in a note of what is raised instead, and raise that."""
+    def raise_instead(self, name: str, error: BaseException) -> None:
+        """Raise ``error``, with a note of the errors in futures that the user will not get because of it."""
         failure = Failure(name)
         failure.first(error, "")
         for number, job in enumerate(cast("list[Job]", self)):
@@ -221,11 +222,11 @@ class Jobs(Calls):
         failure.throw(asyncio.get_running_loop())
 
     def futures(self) -> set[asyncio.Future[Any]]:
-        """Return what the outcomes go to."""
+        """Return the futures of all jobs."""
         return {job.future for job in cast("list[Job]", self)}
 
     def divide(self) -> tuple[set[asyncio.Future[Any]], set[asyncio.Future[Any]]]:
-        """Return the futures that are done, and the others."""
+        """Return the futures that are done and those that are pending."""
         futures = self.futures()
         done = {future for future in futures if future.done()}
         return done, futures - done
@@ -233,11 +234,11 @@ class Jobs(Calls):
 
 @asynccontextmanager
 async def owned(run: Run) -> AsyncGenerator[None]:
-    """Let no error out of the block, and no cancellation, before the run has ended."""
+    """If the block raises or is cancelled, stop the run and wait until it has ended before raising."""
     try:
         yield
     except GeneratorExit:
-        run.abandon_soon()  # the coroutine that waits is closed by hand
+        run.abandon_soon()  # the waiting coroutine was closed, so it cannot await
         raise
     except BaseException as error:
         run.stop()
@@ -246,7 +247,10 @@ async def owned(run: Run) -> AsyncGenerator[None]:
 
 
 async def until(run: Run, jobs: Jobs, *, when: str, timeout: float | None = None) -> None:
-    """Wait until a run has ended; or, from when on it is let go, until ``when`` holds or ``timeout`` has passed."""
+    """Wait until the run has ended, ``when`` holds, or ``timeout`` seconds have passed.
+
+    A run that has not ended by then continues without a caller: see `Nursery.let_go`.
+    """
     decided = run.watch()
 
     def decide() -> None:

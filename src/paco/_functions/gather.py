@@ -1,4 +1,4 @@
-"""Given coroutines rather than items: gather series race wait."""
+"""Functions over coroutines instead of items: gather series race wait."""
 
 from __future__ import annotations
 
@@ -74,18 +74,18 @@ def gather(
     preserve_order: bool = False,  # noqa: ARG001 - results always keep their order
     return_exceptions: bool = False,
 ) -> Any:
-    """Run coroutines at most ``limit`` at once, and give their results in the order in which they were given.
+    """Run coroutines, at most ``limit`` at once, and return their results in the order of the arguments.
 
-    Unlike ``asyncio.gather`` the first error cancels the others and is raised when they have finished, and a coroutine
-    that was not started by then is closed.
+    Unlike in ``asyncio.gather``, the first error cancels the other coroutines and is raised when they have finished.
+    Coroutines that have not started by then are closed.
 
     Args:
         *coros_or_futures: Coroutine objects, coroutine functions and futures, or one iterable of them.
-        limit: In flight at most; 0 for no limit.
-        loop: ``None`` or the running loop.
+        limit: The maximum number of coroutines in flight, or a limit such as `Rate`; 0 for no limit.
+        loop: ``None`` or the running loop. Accepted for compatibility; has no effect.
         timeout: Seconds for the whole call; ``None`` for no limit.
-        preserve_order: Changes nothing: the order is always kept.
-        return_exceptions: Give an ``Exception`` as a result instead of ending the call with it.
+        preserve_order: Without effect: results always keep their order.
+        return_exceptions: Return an ``Exception`` as a result instead of raising it.
 
     Returns:
         A `Stream`: ``await`` it for the list, or iterate it.
@@ -133,16 +133,19 @@ def series(
 def series(
     *coros_or_futures: Any, timeout: float | None = None, loop: Loop = None, return_exceptions: bool = False
 ) -> Any:
-    """Run coroutines one after the other, and give their results in that order; after an error the rest is not started.
+    """Run coroutines one after another, and return their results in that order. After an error, no more start.
 
     Args:
-        *coros_or_futures: As of `gather`; at least one.
+        *coros_or_futures: As for `gather`, but at least one.
         timeout: Seconds for the whole call; ``None`` for no limit.
-        loop: ``None`` or the running loop.
-        return_exceptions: Give an ``Exception`` as a result, and go on.
+        loop: ``None`` or the running loop. Accepted for compatibility; has no effect.
+        return_exceptions: Return an ``Exception`` as a result and continue.
+
+    Returns:
+        A `Stream`: ``await`` it for the list, or iterate it.
 
     Raises:
-        ValueError: Nothing was given.
+        ValueError: No coroutines are given.
 
     Examples:
         >>> async def double(number):
@@ -175,7 +178,7 @@ def _run_through(
 
 def _at_least(name: str, calls: list[Any], least: int) -> None:
     if len(calls) < least:
-        raise ValueError(f"paco.{name}: give at least one coroutine object, coroutine function or future")
+        raise ValueError(f"paco.{name}: give at least one coroutine object, coroutine function or future, got none")
 
 
 def race(
@@ -185,20 +188,20 @@ def race(
     *args: Any,
     **kw: Any,
 ) -> Coroutine[Any, Any, T]:
-    """Run coroutines against each other: the first to complete decides, with its value or its exception.
+    """Run coroutines concurrently, and return the value or raise the exception of the first one to complete.
 
-    The losers are cancelled, and have finished when the call returns.
+    The others are cancelled, and have finished when the call returns.
 
     Args:
-        iterable: Coroutine functions, called with ``args`` and ``kw``, and coroutine objects; at least one.
-        loop: ``None`` or the running loop.
+        iterable: Coroutine objects, and coroutine functions to call with ``args`` and ``kw``; at least one.
+        loop: ``None`` or the running loop. Accepted for compatibility; has no effect.
         timeout: Seconds for the whole call; ``None`` for no limit.
         *args: Arguments for the functions.
         **kw: Keyword arguments for the functions.
 
     Raises:
-        ValueError: Nothing was given.
-        TimeoutError: None has completed in time.
+        ValueError: No coroutines are given.
+        TimeoutError: No coroutine has completed in time.
 
     Examples:
         >>> async def fast():
@@ -278,25 +281,25 @@ def wait(
     return_exceptions: bool = False,
     return_when: str = futures.ALL_COMPLETED,
 ) -> DoneAndPending[Any]:
-    """Run coroutines at most ``limit`` at once, and wait for them as ``asyncio.wait`` does.
+    """Run coroutines, at most ``limit`` at once, and wait for them as ``asyncio.wait`` does.
 
     Args:
-        *coros_or_futures: As of `gather`; at least one.
-        limit: In flight at most; 0 for no limit.
-        timeout: Seconds to wait; when they have passed the call returns, it does not raise. Neither does it at a
-            `deadline`.
-        loop: ``None`` or the running loop.
-        return_exceptions: An ``Exception`` becomes the *result* of its future.
+        *coros_or_futures: As for `gather`, but at least one.
+        limit: The maximum number of coroutines in flight, or a limit such as `Rate`; 0 for no limit.
+        timeout: Seconds to wait; ``None`` for no limit. After that time, or at a `deadline`, the call returns; it does
+            not raise.
+        loop: ``None`` or the running loop. Accepted for compatibility; has no effect.
+        return_exceptions: Set an ``Exception`` as the *result* of its future.
         return_when: ``"ALL_COMPLETED"``, ``"FIRST_COMPLETED"`` or ``"FIRST_EXCEPTION"``.
 
     Returns:
-        Two sets of futures, done and pending. Pending ones belong to the caller: they go on under the limit, and
-        cancelling one cancels its coroutine; it is done when that has ended.
+        Two sets of futures: done and pending. Pending coroutines continue under the limit, and belong to the caller.
+        Cancelling a future cancels its coroutine; the future is done when the coroutine has ended.
 
     Raises:
-        ValueError: Nothing was given.
-        Exception: When neither ``return_exceptions`` nor ``return_when`` was given, the first error, after the rest has
-            been cancelled and has finished.
+        ValueError: No coroutines are given.
+        Exception: The first error, if neither ``return_exceptions`` nor ``return_when`` was passed. The other
+            coroutines have been cancelled and have finished.
 
     Examples:
         >>> async def double(number):
@@ -314,7 +317,7 @@ def wait(
         check.loop("wait", loop)
         futures.return_when("wait", return_when)
         _at_least("wait", calls, 1)
-    once = list({id(one): one for one in calls}.values())  # by identity: a callable object need not be hashable
+    once = list({id(one): one for one in calls}.values())  # by identity, since a callable object may be unhashable
     fail_fast = return_when is futures.ALL_COMPLETED and not return_exceptions
     waiting = _wait(once, found, timeout, return_when, catch=return_exceptions, fail_fast=fail_fast)
     return Answer("wait", waiting, calls)
@@ -329,21 +332,21 @@ async def _wait(
         _, error = await job.run(run, "wait", catch=catch)
         try:
             if raises and error is not None:
-                job.heard()
+                job.mark_retrieved()
                 raise error
         finally:
-            del job, error  # the frames of an error that is kept lead back here
+            del job, error  # a kept error refers to this frame: avoid a cycle
 
     jobs = futures.Jobs(futures.Job(one) for one in calls)
     run = Plan("wait", attempt, jobs, limit).run(Drop())
-    run.heeds_deadline = False  # what is pending then goes on: it belongs to the caller
+    run.heeds_deadline = False  # pending coroutines continue after it: they belong to the caller
     run.start()
     try:
         async with futures.owned(run):
             await futures.until(run, jobs, when=when, timeout=within(timeout)[0])
     except (Exception, asyncio.CancelledError) as error:
         if not fail_fast:
-            jobs.lost("wait", error)
+            jobs.raise_instead("wait", error)
         raise
-    raises = False  # what is pending belongs to the caller: its errors are its futures'
+    raises = False  # from now on errors only go to the futures, which the caller holds
     return jobs.divide()

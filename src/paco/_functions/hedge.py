@@ -1,4 +1,4 @@
-"""Attempts at a call beside each other, when the first is slow: `hedge`."""
+"""`hedge`: make another attempt at a slow call, in parallel."""
 
 from __future__ import annotations
 
@@ -23,32 +23,34 @@ def hedge(fn: Callable[P, Awaitable[T]], delay: float, extra: int = 1) -> Callab
 def hedge(delay: float, extra: int = 1) -> Decorator: ...
 @decorator
 def hedge(fn: Callable[..., Awaitable[Any]], delay: float, extra: int = 1) -> Callable[..., Coroutine[Any, Any, Any]]:
-    """Call an async function once more when it is slow, beside the first call: the first to succeed has the result.
+    """Return a function that repeats slow calls in parallel, and returns the result of the first to succeed.
 
-    When a call has not ended after ``delay`` seconds a further attempt is made with the same arguments, and so on, up
-    to ``extra`` of them. The others are cancelled and have finished when the result is returned. An attempt that fails
-    waits for those that still run; when none does, the first error is raised, with notes of the others. So an error
-    before the delay is over is raised at once: it is `retry` that repeats what fails, ``paco.retry(paco.hedge(...))``.
+    If an attempt has not ended after ``delay`` seconds, another one starts with the same arguments, up to ``extra``
+    times. When one succeeds, the others are cancelled, and have finished when the result is returned. When one fails,
+    the call waits for the others that are running. If no others are running, the first error is raised, with notes of
+    the other errors. So an error within the first ``delay`` seconds is raised at once; to repeat failed calls, add
+    `retry`: ``paco.retry(paco.hedge(...))``.
 
-    It shortens the tail of latencies at the price of some more calls: with a delay that 5 % of the calls exceed, 5 %
-    more (Dean and Barroso, *The Tail at Scale*, Communications of the ACM, 2013). Use it for what may be done twice.
+    Hedging shortens the tail of latencies at the cost of extra calls: with a delay that 5% of calls exceed, 5% more
+    calls (Dean and Barroso, *The Tail at Scale*, Communications of the ACM, 2013). Only hedge calls that are safe to
+    make twice.
 
-    Each attempt runs in a task and a context of its own. In a run all attempts at an item share its slot; a limit that
-    is to count them belongs on the function: ``paco.hedge(paco.limited(fetch, limit), 0.5)``. A call costs about
-    0.15 ms of CPU more than that of the function.
+    Each attempt runs in its own task and context. In a run, all attempts at an item share its slot. To have a limit
+    count every attempt, put it on the function: ``paco.hedge(paco.limited(fetch, limit), 0.5)``. A hedged call costs
+    about 0.15 ms more CPU than a plain one.
 
-    A decorator too: ``@paco.hedge(0.5)``, ``@paco.hedge(delay=0.5, extra=2)``.
+    Also works as a decorator: ``@paco.hedge(0.5)``, ``@paco.hedge(delay=0.5, extra=2)``.
 
     Args:
         fn: The function to call.
-        delay: Seconds from the start of one attempt to that of the next; 0: all at once.
-        extra: Attempts beside the first, at most; 1 or more.
+        delay: Seconds from the start of one attempt to the start of the next; 0 to start all at once.
+        extra: The maximum number of attempts after the first, 1 or more.
 
     Returns:
         A coroutine function with the signature of ``fn``.
 
     Raises:
-        TimeoutError: A `deadline` has come; all attempts have been cancelled and have finished.
+        TimeoutError: From a call: a `deadline` has passed. All attempts have been cancelled and have finished.
 
     Examples:
         >>> seconds = iter([60, 0])
@@ -77,7 +79,7 @@ def hedge(fn: Callable[..., Awaitable[Any]], delay: float, extra: int = 1) -> Ca
             yield
 
         async def attempt(_: None) -> tuple[Any]:
-            return (await check.awaitable("hedge", fn, fn(*args, **kw)),)  # as an error could be a result, too
+            return (await check.awaitable("hedge", fn, fn(*args, **kw)),)  # a result may be an exception, too
 
         attempt.__name__ = title
         plan = Plan("hedge", attempt, due(), catch=True, ordered=False)
@@ -87,7 +89,7 @@ def hedge(fn: Callable[..., Awaitable[Any]], delay: float, extra: int = 1) -> Ca
 
 
 async def _first_to_succeed(plan: Plan, made: Callable[[], int]) -> Any:
-    """Return the first result; when as many attempts have failed as have been made, raise their first error."""
+    """Return the first result. If all attempts made so far have failed, raise the first error."""
     outcome: Any = None
     errors: list[Exception] = []
     try:
@@ -100,11 +102,11 @@ async def _first_to_succeed(plan: Plan, made: Callable[[], int]) -> Any:
                     break
         raise _first(errors)
     finally:
-        del outcome, errors  # the frames of an error lead back here
+        del outcome, errors  # errors refer to this frame: avoid a cycle
 
 
 def _first(errors: list[Exception]) -> Exception:
     first, *others = errors
     for error in others:
-        add_note(first, f"paco.hedge: another attempt failed, too: {check.shorten(error)}")
+        add_note(first, f"paco.hedge: another attempt also failed: {check.shorten(error)}")
     return first

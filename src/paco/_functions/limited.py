@@ -1,4 +1,4 @@
-"""A limit on a function, wherever it is called."""
+"""`limited`: put a limit on a function instead of a run."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 
 
 def limited(fn: Callable[P, Awaitable[T]], limit: AnyLimit) -> Callable[P, Coroutine[Any, Any, T]]:
-    """Let the calls of an async function wait for a limit, whoever makes them.
+    """Return a function whose calls wait for a limit, wherever they are made.
 
-    The limit is asked at each call, in the caller's task, before the function is called. The form that waits, where
-    `throttle` drops. A `deadline` ends the wait.
+    Each call acquires the limit in the caller's task before it calls ``fn``. To drop calls instead of making them wait,
+    use `throttle`. A `deadline` ends the wait.
 
     Args:
-        fn: The function. A limit that looks at the item (`PerKey`, a `Rate` with ``cost``) gets its first argument.
-        limit: What ``limit=`` takes: an ``int``, a limit of paco, an async context manager.
+        fn: The function. Limits that depend on the item (`PerKey`, a `Rate` with ``cost``) get its first argument.
+        limit: As for `map`: an ``int``, a limit of paco, or an async context manager; 0 for no limit.
 
     Returns:
         A coroutine function with the signature of ``fn``.
 
     Raises:
-        TimeoutError: From a call: a `deadline` has come before its permit.
+        TimeoutError: From a call: a `deadline` has passed before the call got its permit.
 
     Examples:
         >>> async def double(number):
@@ -56,7 +56,7 @@ def limited(fn: Callable[P, Awaitable[T]], limit: AnyLimit) -> Callable[P, Corou
 
 
 class _Slot(Slot):
-    """A slot that is waited for no longer than a deadline allows."""
+    """A slot that a call waits for until the deadline at most."""
 
     __slots__ = ("_what",)
 

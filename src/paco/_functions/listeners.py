@@ -1,4 +1,4 @@
-"""The listeners that come with it. What they draw with is imported on use."""
+"""Listeners that come with paco: `progress` and `trace`. They import what draws their output when it is needed."""
 
 from __future__ import annotations
 
@@ -15,42 +15,44 @@ if TYPE_CHECKING:
 
 
 class Bar(Protocol):
-    """What `progress` can tell of items that are done, such as a bar of tqdm."""
+    """A bar that `progress` can update with finished items, such as one of tqdm."""
 
     def update(self, n: int, /) -> object:
-        """Hear that so many more are."""
+        """Add ``n`` finished items."""
         ...
 
 
 class Tasks(Protocol):
-    """What `progress` can tell of runs as well, such as ``rich.progress.Progress``."""
+    """A display with a task for each run, such as ``rich.progress.Progress``."""
 
     def add_task(self, description: str, *, total: float | None) -> Any:
-        """Hear of a run, and return what to call it."""
+        """Add a task for a run, and return its id."""
         ...
 
     def advance(self, task_id: Any, advance: float) -> object:
-        """Hear that so many more of its items are done."""
+        """Add ``advance`` finished items to a task."""
         ...
 
 
 class progress:  # noqa: N801 - used as a function, like `listening`
-    """Show how the runs go that start inside the block: how far, how fast, with how many failures, and until when.
+    """Show the progress, rate, failures and remaining time of each run that starts inside the block.
 
-    On a terminal, lines on stderr are repainted ten times a second (by rich, which ``pip install paco[cli]`` brings),
-    and a line stays when a run has ended. Elsewhere, in CI, and without rich, there is a line each 10 s. Runs inside
-    the items of others are not shown. What is shown depends on the width; p50 and p95 are at most 1 % too high.
+    On a terminal, lines on stderr are redrawn ten times a second, and one line stays when a run has ended. This needs
+    rich, which ``pip install paco[cli]`` installs. Without rich, in CI, or if stderr is not a terminal, one line is
+    written every 10 s. Runs that start inside an item of another run are not shown. Narrow terminals show less. The
+    values of p50 and p95 are at most 1% too high.
 
-    It costs about 3 us an item, most of it for listening at all; ``./dev bench --only listeners`` measures it.
+    It costs about 3 µs per item, most of it for having a listener at all; ``./dev bench --only listeners`` measures it.
 
     Args:
-        bar: Feed this instead: anything with ``update(n)``, such as a bar of tqdm, which is told ten times a second how
-            many items more are done (of a pipeline, those of the first stage); or a ``rich.progress.Progress``, which
-            gets a task for each run.
-        total: The number of items, for sources that cannot tell it, such as generators.
+        bar: Update this bar instead of writing lines. Either any object with ``update(n)``, such as a tqdm bar: it gets
+            the number of newly finished items ten times a second, in a pipeline those of the first stage. Or a
+            ``rich.progress.Progress``: it gets a task for each run.
+        total: The number of items, for sources that do not know it, such as generators.
 
     Raises:
-        TypeError: Not a bar, or a total that is no ``int``; at the call.
+        TypeError: At the call, if ``bar`` has no ``update``, or ``total`` is not an ``int``.
+        ValueError: At the call, if ``total`` is below 0.
 
     Examples:
         >>> class Bar:
@@ -86,14 +88,14 @@ class progress:  # noqa: N801 - used as a function, like `listening`
 
 
 class trace:  # noqa: N801 - used as a function, like `listening`
-    """Record the runs that start inside the block, to see afterwards where the time went.
+    """Record each run that starts inside the block, to see where its time went.
 
-    `save` writes a trace for https://ui.perfetto.dev, `report` a page with pictures, and a notebook shows that page:
-    after the block, or in the middle of it.
+    `save` writes a trace for https://ui.perfetto.dev, and `report` writes a page with charts, which a notebook shows
+    for this object. Both work after the block and inside it.
 
-    It keeps 29 bytes an item, of each run the first 1,000 failures and the 20 slowest items as text, and about 2 kB a
-    run. Results are not kept. It costs about 2.5 us an item, most of it for listening at all; ``./dev bench
-    --only listeners`` measures it.
+    A trace takes 29 bytes per item and about 2 kB per run. In addition, it keeps the first 1,000 failures and the 20
+    slowest items of each run as text. It keeps no results. It costs about 2.5 µs per item, most of it for having a
+    listener at all; ``./dev bench --only listeners`` measures it.
 
     Examples:
         >>> async def double(number):
@@ -135,17 +137,17 @@ class trace:  # noqa: N801 - used as a function, like `listening`
 
     @property
     def runs(self) -> Sequence[Run]:
-        """The runs, in the order in which they started."""
+        """The recorded runs, in the order in which they started."""
         return list(self._records)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a trace in the Trace Event Format, as JSON: Perfetto and ``chrome://tracing`` open it.
+        """Write a JSON file in the Trace Event Format, which Perfetto and ``chrome://tracing`` open.
 
-        Each run is a process, and each of its slots a row, on which no two items overlap; so is each worker whose items
-        ran elsewhere. An item takes about 110 bytes.
+        The trace shows each run as a process, and each slot of the run as a row, on which items never overlap. A worker
+        that ran items elsewhere is also shown as a process. The file has about 110 bytes per item.
 
         Args:
-            path: The file; it is overwritten.
+            path: The file to write; an existing one is replaced.
 
         Examples:
             >>> import json, tempfile
@@ -166,16 +168,16 @@ class trace:  # noqa: N801 - used as a function, like `listening`
             file.writelines(chrome(list(self._records.values())))
 
     def report(self, path: str | os.PathLike[str]) -> None:
-        """Write a page that shows where the time went: one file of HTML that loads nothing and has no script.
+        """Write an HTML page that shows where the time went: a single file without scripts or external resources.
 
-        For each run: a timeline with a row for each slot, grouped by worker where items ran elsewhere, and what each
-        worker has done; the items in flight, the distribution of latencies with p50, p95 and p99, the failures by kind,
-        the slowest items. Short items that touch are drawn as one bar, so that the page of 100,000 items opens in less
-        than a second; a failure is always to be seen. Of more than twelve runs, those that took longest are shown, and
-        rather not those that were started by an item of another.
+        For each run, the page has a timeline with a row for each slot, the items in flight over time, the distribution
+        of latencies with p50, p95 and p99, the failures by type, and the slowest items. If items ran elsewhere, the
+        rows are grouped by worker, and a table shows the counts of each worker. Short items next to each other are
+        drawn as one bar, so a page of 100,000 items opens in less than a second; failures always remain visible. At
+        most twelve runs are shown: the longest ones, and runs inside an item of another run only if there is room.
 
         Args:
-            path: The file; it is overwritten.
+            path: The file to write; an existing one is replaced.
 
         Examples:
             >>> import tempfile
@@ -200,4 +202,4 @@ def _path(method: str, path: str | os.PathLike[str]) -> Path:
     try:
         return Path(os.fspath(path))
     except TypeError:
-        raise TypeError(f"paco.trace().{method}: path must be a path, got {check.shorten(path)}") from None
+        raise TypeError(f"paco.trace().{method}: path must be a str or a Path, got {check.shorten(path)}") from None

@@ -1,4 +1,4 @@
-"""Repeat a coroutine function: while a test passes, until it does, or on a fixed grid of time."""
+"""Call a coroutine function repeatedly: while a test passes, until it passes, or at a fixed interval."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from paco._base.types import P, T
 
-#: A loop of calls that never suspend lets the event loop go round after this many seconds.
+#: Calls that never suspend yield to the event loop after this many seconds.
 _SLICE: Final = 0.001
 
 
@@ -28,20 +28,21 @@ def whilst(
     *args: P.args,
     **kw: P.kwargs,
 ) -> Coroutine[Any, Any, list[T]]:
-    """Call ``coro`` again and again while ``coro_test`` passes, and return the list of its results.
+    """Call ``coro`` repeatedly while ``coro_test`` passes, and return the list of its results.
 
-    The test comes first, so ``coro`` may not be called at all. Calls follow one another; none runs beside another. The
-    event loop goes round at least once, and at least about every millisecond even if nothing here ever suspends.
+    The test runs first, so ``coro`` may not be called at all. Calls run one after another. Even if none of them ever
+    suspends, they yield to the event loop at the start, and then about every millisecond.
 
     Args:
         coro: Called with ``*args, **kw`` each time.
         coro_test: Called without arguments before each call of ``coro``.
-        assert_coro: Judges what ``coro_test`` returned; sync or async. By default its truth decides.
+        assert_coro: Called with what ``coro_test`` returned; the test passes if the result is true. May be sync or
+            async. By default, the test passes if ``coro_test`` returned a true value.
         *args: Positional arguments for ``coro``.
         **kw: Keyword arguments for ``coro``.
 
     Raises:
-        TypeError: Something that is to be called cannot be; told at the call, before anything starts.
+        TypeError: At the call, if one of the functions is not callable.
 
     Examples:
         >>> import paco
@@ -66,10 +67,10 @@ def until(
     *args: P.args,
     **kw: P.kwargs,
 ) -> Coroutine[Any, Any, list[T]]:
-    """Call ``coro`` again and again until ``coro_test`` passes, and return the list of its results.
+    """Call ``coro`` repeatedly until ``coro_test`` passes, and return the list of its results.
 
-    As `whilst`, with the test turned round: it comes first, and the calls end when it passes (or when ``assert_coro``
-    says so of what it returned).
+    The arguments are those of `whilst`. The test runs before each call, and the calls end when it passes; so ``coro``
+    may not be called at all.
 
     Examples:
         >>> import paco
@@ -102,7 +103,7 @@ def _test(
     *,
     passes: bool,
 ) -> Callable[[], Awaitable[bool]]:
-    """Return a coroutine function that tells whether another call of ``coro`` is due."""
+    """Return a coroutine function that returns whether to call ``coro`` again."""
 
     async def due() -> bool:
         verdict = await check.awaitable(name, coro_test, coro_test())
@@ -121,7 +122,7 @@ async def _repeat(
     results: list[T] = []
     yielded = -math.inf
     while True:
-        # Not the loop's clock: on a virtual one the time that these calls take is always zero.
+        # Not the loop's clock: on a virtual clock, calls that do not suspend take no time.
         if perf_counter() - yielded > _SLICE:
             await asyncio.sleep(0)
             yielded = perf_counter()
@@ -131,7 +132,7 @@ async def _repeat(
 
 
 class _Interval(Protocol):
-    """What `interval` with options returns."""
+    """The type of the decorator that `interval` returns if only options are passed."""
 
     def __call__(self, coro: Callable[P, Awaitable[Any]], /) -> Callable[P, asyncio.Task[None]]: ...
 
@@ -154,20 +155,23 @@ def interval(
     times: int | None = None,
     loop: asyncio.AbstractEventLoop | None = None,
 ) -> Callable[..., asyncio.Task[None]]:
-    """Make a function that starts a task which calls ``coro`` every ``interval`` seconds, and returns the task.
+    """Return a function that starts a task, which calls ``coro`` every ``interval`` seconds.
 
-    The first call is made at once. The calls start on a fixed grid of the event loop's time, so they do not drift: one
-    that takes longer than ``interval`` makes the ticks that it missed be skipped, and never runs beside the next. The
-    task ends with ``None`` after ``times`` calls, or with the exception of the first call that fails; cancel it to stop
-    earlier. It belongs to the caller, and stays alive while nobody holds it.
+    The first call starts at once. Calls start at multiples of ``interval`` after it, on the event loop's clock, so they
+    do not drift. If a call takes longer than ``interval``, the starts that it missed are skipped; calls never overlap.
+    The task ends with ``None`` after ``times`` calls, or with the exception of the first call that fails. Cancel it to
+    stop earlier. The caller owns the task, but does not need to keep a reference to it.
 
-    A decorator too: ``@paco.interval``, ``@paco.interval(10)``, ``@paco.interval(interval=10, times=3)``.
+    Also works as a decorator: ``@paco.interval``, ``@paco.interval(10)``, ``@paco.interval(interval=10, times=3)``.
 
     Args:
-        coro: The function to call, with the arguments that the returned function got.
-        interval: Seconds from the start of a call to the start of the next; 0: each at once after the other.
-        times: How many calls to make, 1 or more; ``None`` for no end.
-        loop: ``None`` or the running loop; no other effect.
+        coro: The function to call, with the arguments of the returned function.
+        interval: Seconds from the start of one call to the start of the next; 0 to start each after the last.
+        times: The number of calls, 1 or more; ``None`` for no end.
+        loop: ``None`` or the running loop. Accepted for compatibility; has no effect.
+
+    Returns:
+        A function with the parameters of ``coro`` that returns the task.
 
     Raises:
         RuntimeError: The returned function is called while no event loop is running.
@@ -217,14 +221,14 @@ async def _tick(
             await asyncio.sleep(0)
             continue
         now = clock()
-        # Multiples of the interval, never sums of it: sums of floats drift. The grid point may be right now.
+        # Multiples of the interval, never sums of it, which drift. The next one may be right now.
         passed = math.floor((now - start) / pause)
         tick = max(tick + 1, passed + (start + passed * pause < now))
         await _sleep_until(start + tick * pause)
 
 
 async def _sleep_until(when: float) -> None:
-    """Sleep to a point in the event loop's time, exactly: a delay would add the error of a subtraction."""
+    """Sleep until an exact time of the event loop's clock. A delay would add the rounding error of a subtraction."""
     loop = asyncio.get_running_loop()
     waiter = loop.create_future()
     handle = loop.call_at(when, _wake, waiter)
@@ -235,5 +239,5 @@ async def _sleep_until(when: float) -> None:
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():  # it was cancelled in this very step of the loop
+    if not waiter.done():  # it may have been cancelled in this step of the loop
         waiter.set_result(None)

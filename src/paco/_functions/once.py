@@ -1,4 +1,4 @@
-"""The state behind `paco.once` and `paco.times`: calls that are counted, and a call that several callers share."""
+"""The state of `paco.once` and `paco.times`: the number of calls left, and a call that several callers share."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ if TYPE_CHECKING:
 
 
 class SharedCall(Generic[T]):
-    """A call in a task of its own that any number of callers wait for.
+    """A call in its own task that any number of callers wait for.
 
-    It goes on while one of them waits. When the last of them is cancelled the call is cancelled and has finished before
-    that cancellation goes on, so nothing is left running. It sees the context variables of whoever started it. Its
-    outcome is kept without the task, which would keep alive a loop and that context.
+    The call continues while at least one caller waits. If the last one is cancelled, the call is cancelled too, and
+    finishes before the caller's ``CancelledError`` is raised, so nothing is left running. The call runs in the context
+    of the caller that started it. Afterwards only its outcome is kept: the task would keep its event loop and context
+    alive.
 
     Args:
-        name: The operation, for messages: ``once``.
+        name: The operation, for messages, such as ``once``.
         title: What is called, for the name of the task.
         awaitable: What to await.
-        void: Called when the call has ended with neither a result nor an error that counts.
+        void: Called if the call ends without a result or an error that counts.
     """
 
     def __init__(self, name: str, title: str, awaitable: Awaitable[T], void: Callable[[], None]) -> None:
@@ -41,7 +42,7 @@ class SharedCall(Generic[T]):
         self._error: BaseException | None = None
         self._traceback: TracebackType | None = None
         self._task: asyncio.Task[T] | None = background(_await(awaitable), f"paco.{name} {title}")
-        # The first callback of the task: it has run when those who wait are woken.
+        # Added first, so that it runs before the callers are woken.
         self._task.add_done_callback(self._settle)
 
     def _settle(self, task: asyncio.Task[T]) -> None:
@@ -53,16 +54,16 @@ class SharedCall(Generic[T]):
             return
         else:
             self._error, self._traceback = error, error.__traceback__
-        # What ends a call from outside is not its outcome, and is not to be raised again for ever.
+        # A cancellation or an exit ended the call from outside. Later calls must not raise it again.
         self._counts = not (self._abandoned or task.cancelled()) and isinstance(self._error, Exception)
         if not self._counts:
             self._void()
 
     def is_lost(self) -> bool:
-        """Whether the call belongs to another event loop, which stopped in the middle of it; then it is written off.
+        """Return whether the call will never end, because its event loop stopped before it did.
 
         Raises:
-            RuntimeError: That loop is running, in another thread.
+            RuntimeError: The other loop is running, in another thread.
         """
         if self._task is None:
             return False
@@ -70,16 +71,20 @@ class SharedCall(Generic[T]):
         if loop is asyncio.get_running_loop():
             return False
         if loop.is_running():
-            raise RuntimeError(f"paco.{self._name}: is waiting for a call in the event loop of another thread")
-        self._void = _ignore  # its place is taken by the call that is made instead
+            raise RuntimeError(
+                f"paco.{self._name}: a call is running in the event loop of another thread; "
+                "wrap the function once per thread"
+            )
+        self._void = _ignore  # the call that replaces it is counted in its place
         return True
 
     async def join(self) -> bool:
-        """Wait until the call has ended; false when it was given up meanwhile, and is to be made again."""
+        """Wait until the call has ended. Return false if it was cancelled meanwhile and has to be repeated."""
         task = self._task
         if task is not None:
             if task is asyncio.current_task():
-                raise RuntimeError(f"paco.{self._name}: the function calls itself, and would wait for itself for ever")
+                deadlock = "the function calls itself, which would deadlock; call the unwrapped function instead"
+                raise RuntimeError(f"paco.{self._name}: {deadlock}")
             self._waiting += 1
             try:
                 await asyncio.wait([task])
@@ -92,17 +97,17 @@ class SharedCall(Generic[T]):
         return self._counts or not self._abandoned
 
     async def _abandon(self, task: asyncio.Task[T], cancelled: asyncio.CancelledError) -> None:
-        """Cancel the call and wait for its end, through repeated cancellation too."""
+        """Cancel the call and wait until it has ended, even if the caller is cancelled again."""
         self._abandoned = True
         task.cancel()
         while not task.done():
             with suppress(asyncio.CancelledError):
                 await asyncio.wait([task])
         if self._error is not None and not isinstance(self._error, ItemCancelled):
-            add_note(cancelled, f"paco.{self._name}: the call failed in its cleanup: {check.shorten(self._error)}")
+            add_note(cancelled, f"paco.{self._name}: the call failed during cleanup: {check.shorten(self._error)}")
 
     def result(self) -> T:
-        """Return the result of the call, or raise its error, as it was when the call ended."""
+        """Return the result of the call, or raise its error with the traceback that it had when the call ended."""
         if self._error is not None:
             raise self._error.with_traceback(self._traceback)
         return cast("T", self._value)
@@ -116,13 +121,13 @@ async def _await(awaitable: Awaitable[T]) -> T:
     return await awaitable
 
 
-class Calls(Generic[P, T]):
-    """The calls of a function that are still allowed, and the last one.
+class CountedCalls(Generic[P, T]):
+    """The number of calls of a function that are left, and its last call.
 
     Args:
-        name: The operation, for messages: ``once``.
+        name: The operation, for messages, such as ``once``.
         coro: The function.
-        limit: How many calls are allowed. One that ends cancelled does not count.
+        limit: The number of calls allowed. A call that ends cancelled does not count.
     """
 
     def __init__(self, name: str, coro: Callable[P, Awaitable[T]], limit: int) -> None:
@@ -132,7 +137,7 @@ class Calls(Generic[P, T]):
         self._last: SharedCall[T] | None = None
 
     async def direct(self, *args: P.args, **kw: P.kwargs) -> T:
-        """Make a call that nobody will ask about later, in the caller's task."""
+        """Make a call in the caller's task. Its outcome is not shared."""
         awaitable = check.awaitable(self._name, self._coro, self._coro(*args, **kw))
         self.left -= 1
         try:
@@ -143,13 +148,13 @@ class Calls(Generic[P, T]):
             raise
 
     async def shared(self, *args: P.args, **kw: P.kwargs) -> T:
-        """Make a call; when none is left, share the outcome of the last, and wait for it if it is still running."""
+        """Make a call or, if none is left, wait for the last call and return or raise its outcome."""
         while True:
             if self.left > 1:
                 return await self.direct(*args, **kw)
             last = self._last
             if self.left or last is None or last.is_lost():
-                # Called before it is counted: wrong arguments are the mistake of this caller alone.
+                # Called before it is counted: an error in the arguments concerns this caller only.
                 awaitable = check.awaitable(self._name, self._coro, self._coro(*args, **kw))
                 last = self._last = SharedCall(self._name, check.title(self._coro), awaitable, self._give_back)
                 self.left = 0
@@ -167,10 +172,10 @@ def counted(
     raise_exception: bool,
     return_value: Any,
 ) -> Callable[..., Coroutine[Any, Any, Any]]:
-    """Wrap a function so that ``limit`` calls of it run: the whole of `paco.times`, and of `paco.once` with 1."""
+    """Return a function that runs ``coro`` at most ``limit`` times: `paco.times`, and with a limit of 1 `paco.once`."""
     check.function(name, coro)
     check.flag(name, "raise_exception", raise_exception)
-    calls = Calls(name, coro, check.integer(name, "limit", limit, 1))
+    calls = CountedCalls(name, coro, check.integer(name, "limit", limit, 1))
     share = not raise_exception and return_value is None
 
     async def wrapper(*args: Any, **kw: Any) -> Any:
@@ -180,7 +185,7 @@ def counted(
             return await calls.direct(*args, **kw)
         if raise_exception:
             allowed = f"{limit} time" + "s" * (limit > 1)
-            raise RuntimeError(f"paco.{name}: {check.called(coro)} may be called {allowed}, and has been")
+            raise RuntimeError(f"paco.{name}: {check.called(coro)} may be called only {allowed}")
         return return_value
 
     return keep(wrapper, coro)

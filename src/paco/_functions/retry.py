@@ -1,4 +1,4 @@
-"""Attempts at a call one after the other, until one succeeds: `retry`."""
+"""`retry`: repeat a call until an attempt succeeds."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 Verdict: TypeAlias = Callable[[Exception], bool | float | None]
 On: TypeAlias = type[Exception] | tuple[type[Exception], ...] | Verdict
 
-#: Retries that a budget allows before any call has paid in, so that a small run can have some.
+#: Retries that a budget starts with, so that a short run has some.
 _FLOOR: Final = 10
-#: Retries that a budget saves up at most: what a long time without errors leaves for one storm.
+#: The maximum number of unused retries in a budget, however long there are no errors.
 _SAVED: Final = 100
-#: The base wait is doubled so often at most, which is beyond any ``max_wait``.
+#: The maximum number of times that ``wait`` doubles, which exceeds any ``max_wait``.
 _DOUBLINGS: Final = 64
 
 _TOO_LATE: Final = "the deadline comes before the next attempt"
@@ -61,38 +61,39 @@ def retry(
     timeout: float | None = None,
     budget: float | None = None,
 ) -> Callable[..., Coroutine[Any, Any, Any]]:
-    """Call an async function again when it fails, after a pause that grows and is drawn by lot.
+    """Return a function that calls ``fn`` again when it fails, with exponential back-off and full jitter.
 
-    Before the next attempt after the n-th it waits between 0 and ``min(max_wait, wait * 2 ** (n - 1))`` seconds:
-    exponential back-off with full jitter, so that those who have failed together do not come back together
-    (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/). Meanwhile an item of a run gives its
-    slot and its permits to another one, and takes new ones before the next attempt: others go on, and every attempt
-    pays the rate. As many items as the limit may rest while as many run; then nothing new begins before one is through,
-    so that memory stays bounded. One whose rest is cut short, by a timeout around the call, does not wait for a slot:
-    what it still does, it does beside the others. Elsewhere it is a plain sleep.
+    After attempt n, it waits for a random time between 0 and ``min(max_wait, wait * 2 ** (n - 1))`` seconds, so that
+    calls that failed together do not retry together
+    (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/). An item of a run releases its slot and
+    its permits during the back-off, and acquires new ones before the next attempt. So other items proceed, and every
+    attempt counts toward a rate. As many items may back off as the limit lets run. Beyond that, no new item starts
+    until one has finished, so memory stays bounded. If a timeout around the call ends the back-off early, the item does
+    not wait for a slot; what it still does runs in addition to the limit. Outside a run, the back-off is a plain sleep.
 
-    When no attempt is left the last exception is raised itself, with a note that tells the attempts and the time. So it
-    is, at once, when ``on`` does not want it retried, when the budget is spent, or when the pause would not end before
-    a `deadline`. A cancellation, ``KeyboardInterrupt`` and ``SystemExit`` are never retried.
+    When no attempts are left, the last exception is raised as itself, with a note of the attempts and the elapsed time.
+    It is raised at once if ``on`` rejects it, if the budget is spent, or if the back-off would not end before a
+    `deadline`. Cancellations, ``KeyboardInterrupt`` and ``SystemExit`` are never retried.
 
-    A call that succeeds costs about 3 us more than that of ``fn``.
+    A call that succeeds costs about 3 µs more than a plain call of ``fn``.
 
-    A decorator too: ``@paco.retry``, ``@paco.retry(attempts=5)``.
+    Also works as a decorator: ``@paco.retry``, ``@paco.retry(attempts=5)``.
 
     Args:
         fn: The function to call; each attempt gets the same arguments.
-        attempts: Calls of ``fn`` at most, the first one included; at least 1.
-        on: Which errors to retry: a kind of ``Exception``, a tuple of them, or a function that is called with each
-            error and returns whether to retry it, or after how many seconds. That many it is then, without jitter and
-            beyond ``max_wait``, as the ``Retry-After`` of a server demands.
-        wait: Seconds; the first pause at most.
-        max_wait: Seconds; any pause at most.
-        timeout: Seconds for each attempt, which is cancelled and has ended when ``TimeoutError`` is raised, to be
-            retried like another error; ``None`` for no limit.
-        budget: Retries for each call, over all calls of the returned function, such as 0.1; ``None`` for no such limit.
-            Ten are free and at most a hundred are saved up: a token bucket, like gRPC's ``retryThrottling`` and
-            Finagle's ``RetryBudget``. None is the default because a limit or a rate bounds the load already, retries
-            included, while an item that is not retried is lost. What a service calls without a limit needs a budget.
+        attempts: The maximum number of calls of ``fn``, including the first; 1 or more.
+        on: The errors to retry: a type of ``Exception``, a tuple of types, or a function that is called with the error.
+            The function returns whether to retry, or the seconds to wait before the retry. These seconds are used
+            as they are, without jitter and even beyond ``max_wait``, as a server's ``Retry-After`` requires.
+        wait: The maximum of the first wait, in seconds.
+        max_wait: The maximum of every wait, in seconds.
+        timeout: Seconds for each attempt; ``None`` for no limit. An attempt that takes longer is cancelled, and when it
+            has ended, the ``TimeoutError`` is retried like other errors.
+        budget: The maximum ratio of retries to calls, over all calls of the returned function, such as 0.1; ``None``
+            for no budget. It is a token bucket that starts with 10 retries and holds at most 100, like gRPC's
+            ``retryThrottling`` and Finagle's ``RetryBudget``. There is no budget by default because a limit or a rate
+            already bounds the load, including retries, and an item that is not retried is lost. Use a budget in a
+            service that makes calls without a limit.
 
     Returns:
         A coroutine function with the signature of ``fn``.
@@ -126,7 +127,7 @@ def retry(
                 if pause is None:
                     raise
             else:
-                return await check.awaitable("retry", fn, result)  # it is none: says so
+                return await check.awaitable("retry", fn, result)  # not awaitable: raises
             await pause
             count_attempt()
             retried()
@@ -135,7 +136,7 @@ def retry(
 
 
 class _Policy:
-    """When to make another attempt: what all calls of a function have in common. Checks its arguments."""
+    """The checked arguments of `retry`, which decide when to make another attempt."""
 
     __slots__ = ("_max_wait", "_verdict", "_wait", "attempts", "budget")
 
@@ -149,18 +150,18 @@ class _Policy:
         self.budget: _Budget | None = None if budget is None else _Budget(budget)
 
     def judge(self, error: Exception) -> bool | float:
-        """Say whether to retry an error, or after how many seconds."""
+        """Return whether to retry an error, or the seconds to wait before the retry."""
         verdict = self._verdict(error)
         if verdict is None or isinstance(verdict, bool):
             return bool(verdict)
         return _seconds(verdict)
 
     def pause(self, attempt: int) -> float:
-        """Draw the seconds to wait after so many attempts."""
-        import random  # takes a millisecond, and is needed after an error only
+        """Return a random number of seconds to wait after the attempt with this number, from 1."""
+        import random  # the import takes a millisecond, and is only needed after an error
 
         most = min(self._max_wait, self._wait * 2 ** min(attempt - 1, _DOUBLINGS))
-        return random.uniform(0, most)  # noqa: S311 - spreads load, keeps no secret
+        return random.uniform(0, most)  # noqa: S311 - spreads load; no secret
 
 
 def _verdict(given: On) -> Verdict:
@@ -171,7 +172,7 @@ def _verdict(given: On) -> Verdict:
     if callable(given) and not isinstance(given, type):
         return cast("Verdict", on)
     raise TypeError(
-        "paco.retry: on must be a kind of Exception, a tuple of them, or a function that is called with the error, got "
+        "paco.retry: on must be a type of Exception, a tuple of types, or a function of the error, got "
         f"{check.shorten(given)}"
     )
 
@@ -183,22 +184,22 @@ def _seconds(verdict: Any) -> float:
 
 
 class _Budget:
-    """A token bucket of retries: each call puts a share of one in, each retry takes one out."""
+    """A token bucket of retries: each call adds a fraction of a retry, and each retry takes one."""
 
     __slots__ = ("_left", "_share", "spent")
 
     def __init__(self, share: float) -> None:
         self._share = check.positive("retry", "budget", share, "a number above 0 or None")
         self._left: float = _FLOOR
-        #: What to say when nothing is left.
+        #: The reason to give up when no retry is left.
         self.spent: str = f"the budget of {share:g} retries for each call is spent"
 
     def pay(self) -> None:
-        """Hear that a call begins."""
+        """Add the share of a call that begins."""
         self._left = min(self._left + self._share, _SAVED)
 
     def take(self) -> bool:
-        """Say whether there is a retry left, and take it."""
+        """Take a retry if one is left, and return whether it was."""
         if self._left < 1:
             return False
         self._left -= 1
@@ -206,7 +207,7 @@ class _Budget:
 
 
 class _Call:
-    """One call, and the attempts that are made at it."""
+    """One call of the function, with its attempts."""
 
     __slots__ = ("_attempts", "_now", "_policy", "_start")
 
@@ -219,7 +220,7 @@ class _Call:
             policy.budget.pay()
 
     def failed(self, error: Exception) -> Coroutine[Any, Any, None] | None:
-        """Return what to await before the next attempt; or ``None``, and then a note of the error tells why."""
+        """Return what to await before the next attempt, or ``None`` to give up; then a note of the error says why."""
         self._attempts += 1
         pause = self._pause(error)
         if isinstance(pause, str):
@@ -228,11 +229,11 @@ class _Call:
         return self._rest(pause, error)
 
     def _pause(self, error: Exception) -> float | str:
-        """Return the seconds to wait, or why there is no other attempt."""
+        """Return the seconds to wait, or the reason to give up; empty if no attempts are left."""
         policy = self._policy
         verdict = policy.judge(error)
         if verdict is False:
-            return "not to be retried"
+            return "on does not retry this error"
         if self._attempts >= policy.attempts:
             return ""
         seconds = policy.pause(self._attempts) if verdict is True else verdict
@@ -245,11 +246,11 @@ class _Call:
     async def _rest(self, seconds: float, error: Exception) -> None:
         try:
             await back_off(seconds, error)
-            if remaining() <= 0:  # it has taken longer to get a slot again
+            if remaining() <= 0:  # the wait for a slot passed the deadline
                 self._give_up(error, _TOO_LATE)
                 raise error
         finally:
-            del error  # its frames lead back here
+            del error  # it refers to this frame: avoid a cycle
 
     def _give_up(self, error: Exception, why: str) -> None:
         tries = f"{self._attempts} attempt" + "s" * (self._attempts > 1)

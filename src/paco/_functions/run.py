@@ -1,4 +1,4 @@
-"""Run an awaitable from synchronous code: the door between the two worlds."""
+"""`run`: run an awaitable from sync code."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ if TYPE_CHECKING:
 
 
 def run(coro: Awaitable[T], loop: asyncio.AbstractEventLoop | None = None) -> T:
-    """Run an awaitable to its end and return its result.
+    """Run an awaitable from sync code and return its result.
 
-    Without ``loop`` a new event loop is made for it and closed afterwards, as `asyncio.run` does: what is still running
-    then is cancelled and waited for, open async generators are closed, and Ctrl-C cancels the call before it raises
-    ``KeyboardInterrupt``. With ``loop`` that loop is used and left open. A future or task runs in its own loop.
+    Without ``loop``, the awaitable runs in a new event loop, which is closed afterwards as in `asyncio.run`: remaining
+    tasks are cancelled and waited for, and async generators are closed. Ctrl-C cancels the call, then raises
+    ``KeyboardInterrupt``. If a ``loop`` is passed, it is used and left open. A future or task runs in its own loop.
 
     Args:
-        coro: Any awaitable: a coroutine object, a stream such as `paco.map` returns, a future.
-        loop: The event loop to use, not running; ``None`` for a new one.
+        coro: An awaitable, such as a coroutine object, a stream that `paco.map` returns, or a future.
+        loop: The event loop to use, which must not be running; ``None`` for a new one.
 
     Raises:
-        TypeError: ``coro`` is not awaitable (a function must be called: ``paco.run(main())``), or ``loop`` not a loop.
-        RuntimeError: An event loop is running already in this thread: use ``await`` there.
+        TypeError: ``coro`` is not awaitable, such as a function that was not called: write ``paco.run(main())``. Or
+            ``loop`` is not an event loop.
+        RuntimeError: An event loop is already running in this thread; use ``await`` there.
 
     Examples:
         >>> import paco
@@ -38,7 +39,7 @@ def run(coro: Awaitable[T], loop: asyncio.AbstractEventLoop | None = None) -> T:
     _demand_awaitable(coro)
     if _is_running():
         _close(coro)
-        raise RuntimeError("paco.run: an event loop is running already; write `await ...` instead of paco.run(...)")
+        raise RuntimeError("paco.run: an event loop is already running; write `await ...` instead of paco.run(...)")
     if loop is None and asyncio.isfuture(coro):
         loop = coro.get_loop()
     main = _native(coro)
@@ -71,7 +72,7 @@ def _is_running() -> bool:
 
 
 def _close(coro: Awaitable[Any]) -> None:
-    """Close what will not be awaited, so that it does not warn of that on top of the error."""
+    """Close an awaitable, so that Python does not also warn that it was never awaited."""
     if inspect.iscoroutine(coro):
         check.discard(coro)
     elif isinstance(coro, Coroutine):

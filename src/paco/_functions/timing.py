@@ -1,4 +1,4 @@
-"""Wrappers that watch the clock: give up after a time, drop calls above a rate, wait before each call."""
+"""Time limits and delays: cancel after a timeout, drop calls above a rate, wait before each call."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ _UNLIMITED: Final = nullcontext()
 
 
 class TimeoutLimit:
-    """Cancel the block when ``timeout`` seconds have passed, and raise ``TimeoutError`` once it has ended.
+    """Cancel a block after ``timeout`` seconds, and raise ``TimeoutError`` when the block has ended.
 
-    For ``with`` and ``async with``; the block's own cleanup is finished before the error is raised. With 0 the block is
-    cancelled at its first suspension, with ``None`` never; a `deadline` that is nearer ends it as well. A cancellation
-    from elsewhere, before or after the time is up, stays a ``CancelledError``, and the task's ``cancelling()`` is right
-    in each case. A block that suppresses the cancellation, or fails with an error of its own, ends as it does without a
-    limit: look at `expired`.
+    Use it in ``with`` or ``async with``. The cleanup of the block finishes before the error is raised. With 0, the
+    block is cancelled at its first suspension. A nearer `deadline` ends the block, too. A cancellation from elsewhere
+    remains a ``CancelledError``, whether it comes before or after the timeout, and the task's ``cancelling()`` stays
+    correct. A block that suppresses the cancellation, or raises an error of its own, ends as it would without a
+    timeout; `expired` tells whether the timeout had passed.
 
-    The object can be used again after the block, but not inside of it.
+    The object can be used again after its block, but not inside it.
 
     Args:
         timeout: Seconds, 0 or more; ``None`` for no limit.
-        loop: ``None`` or the running loop; no other effect.
+        loop: ``None`` or the running loop. Accepted for compatibility; has no effect.
 
     Raises:
-        RuntimeError: On entering: outside of a task, or while another block of this object is running.
-        TimeoutError: On leaving: the time was up.
+        RuntimeError: On entering, if no task is running, or this object is already around a running block.
+        TimeoutError: On leaving, if the timeout has passed.
 
     Examples:
         >>> import asyncio, paco
@@ -67,18 +67,18 @@ class TimeoutLimit:
 
     @property
     def expired(self) -> bool:
-        """Whether the time of the last block was up before it ended."""
+        """Whether the timeout passed before the last block ended."""
         return self._expired
 
     def __enter__(self) -> Self:
         task = _current_task()
         if task is None:
-            raise RuntimeError("paco.TimeoutLimit: must be used inside of a task, got none: enter it in an `async def`")
+            raise RuntimeError("paco.TimeoutLimit: must be used inside a task, got none; enter it in an `async def`")
         if self._task is not None:
-            raise RuntimeError("paco.TimeoutLimit: is limiting a block already; make one for each block")
+            raise RuntimeError("paco.TimeoutLimit: this TimeoutLimit is already in use; create one for each block")
         check.loop("TimeoutLimit", self._loop)
-        # A cancellation that has been requested but not delivered will arrive inside of the block; counted as if it
-        # had come there, it is not mistaken for ours (asyncio.timeout(0) swallows it: gh-134471).
+        # A cancellation that was requested but not delivered arrives inside the block. Count it as requested there, so
+        # that it is not mistaken for ours (asyncio.timeout(0) swallows it: gh-134471).
         pending = bool(getattr(task, "_must_cancel", False))
         self._requests = task.cancelling() - pending
         self._task = task
@@ -109,7 +109,7 @@ class TimeoutLimit:
         if not self._expired or task is None:
             return
         others = task.uncancel() > self._requests
-        del task  # it may end with the error below, whose frames would hold it: a cycle
+        del task  # it may hold the error below, whose frames would refer to it: avoid a cycle
         if isinstance(exc, asyncio.CancelledError) and not others:
             raise TimeoutError(f"paco.{self._what} did not finish within {self._end}") from exc
 
@@ -147,20 +147,20 @@ def timeout(
 ) -> Callable[..., Coroutine[Any, Any, Any]] | Coroutine[Any, Any, Any]:
     """Limit the time of each call of a coroutine function, or of one coroutine object.
 
-    When ``timeout`` seconds have passed the call is cancelled and waited for: its cleanup is finished when
-    ``TimeoutError`` is raised. Everything else is as for `TimeoutLimit`; so a call that suppresses the cancellation
-    and returns has its result returned. The call runs in the caller's task.
+    After ``timeout`` seconds, the call is cancelled. When its cleanup has finished, ``TimeoutError`` is raised. All
+    other rules are those of `TimeoutLimit`: for example, if the call suppresses the cancellation and returns, its
+    result is returned. The call runs in the caller's task.
 
-    A decorator too: ``@paco.timeout(10)``, ``@paco.timeout(timeout=10)``.
+    Also works as a decorator: ``@paco.timeout(10)``, ``@paco.timeout(timeout=10)``.
 
     Args:
-        coro: The function to wrap; or a coroutine object (any awaitable that cannot be called), which is not started
-            before the result is awaited.
+        coro: The function to wrap. Or a coroutine object, or another awaitable that cannot be called; it starts when
+            the returned coroutine object is awaited.
         timeout: Seconds, 0 or more; ``None`` for no limit.
-        loop: ``None`` or the running loop; no other effect.
+        loop: ``None`` or the running loop. Accepted for compatibility; has no effect.
 
     Returns:
-        A coroutine function with the signature of ``coro``, or a coroutine object for one.
+        A coroutine function with the signature of ``coro``; for a coroutine object, a coroutine object.
 
     Examples:
         >>> import asyncio, paco
@@ -194,11 +194,11 @@ def timeout(
 def limiting(
     what: str, timeout: float | None, loop: asyncio.AbstractEventLoop | None = None
 ) -> AbstractContextManager[object]:
-    """Make a `TimeoutLimit` whose message says ``what`` did not finish; nothing, where there is no limit."""
+    """Return a `TimeoutLimit` whose message says that ``what`` did not finish; a null context if there is no limit."""
     if loop is None and within(timeout)[0] is None:
         return _UNLIMITED
     limit = TimeoutLimit(timeout, loop)
-    limit._what = what  # noqa: SLF001 - the same module: no public parameter for a message
+    limit._what = what  # noqa: SLF001 - same module; no public parameter for the message
     return limit
 
 
@@ -212,7 +212,7 @@ def _limited(
             return await awaitable
 
     limited = wrapper()
-    # One that is never awaited is told of once, for the coroutine that the user holds, not for the one inside as well.
+    # If neither is awaited, Python warns once, of the coroutine that the user holds, and not also of the one inside.
     weakref.finalize(limited, check.discard, awaitable).atexit = False
     return limited
 
@@ -262,21 +262,21 @@ def throttle(
     return_value: Any = None,
     raise_exception: bool = False,
 ) -> Callable[..., Coroutine[Any, Any, Any]]:
-    """Drop the calls of a coroutine function that come too fast: they get the last result instead.
+    """Return a function that drops calls above a rate. A dropped call returns the last result.
 
-    At most ``limit`` calls start in any ``timeframe`` seconds: the window slides with the event loop's monotonic clock,
-    and a call that comes a whole ``timeframe`` after the oldest of the last ``limit`` may start. The rest does not wait
-    (a rate limit, `paco.Rate`, makes calls wait). On a method the instances share one window.
+    At most ``limit`` calls start in any ``timeframe`` seconds, a sliding window on the event loop's clock. A call may
+    start when ``timeframe`` seconds have passed since the oldest of the last ``limit`` starts. Dropped calls do not
+    wait; to make calls wait, use `limited` with a `Rate`. If a method is wrapped, all instances share one window.
 
-    A decorator too: ``@paco.throttle``, ``@paco.throttle(limit=2)``.
+    Also works as a decorator: ``@paco.throttle``, ``@paco.throttle(limit=2)``.
 
     Args:
         coro: The function to wrap.
-        limit: How many calls may start, 1 or more.
+        limit: The number of calls that may start in the window, 1 or more.
         timeframe: The length of the window in seconds, 0 or more.
-        return_value: What a dropped call returns; ``None``: the result of the last call that has returned, which is
-            ``None`` until the first one has.
-        raise_exception: Whether a dropped call raises ``RuntimeError`` instead.
+        return_value: Return this value from dropped calls. By default, they return the result of the last call that
+            has returned; ``None`` if there is none.
+        raise_exception: Raise ``RuntimeError`` from dropped calls instead.
 
     Examples:
         >>> import paco
@@ -310,7 +310,7 @@ def throttle(
 
 
 class _Window:
-    """The start times of the last calls: a sliding window log. Holds at most ``limit`` of them."""
+    """A sliding window log: the start times of the last ``limit`` calls."""
 
     def __init__(self, limit: int, timeframe: float) -> None:
         self._limit = limit
@@ -319,7 +319,7 @@ class _Window:
         self._clock = Clock()
 
     def admits(self) -> bool:
-        """Whether a call may start now; if so, it is counted."""
+        """Return whether a call may start now. If so, count it."""
         loop = asyncio.get_running_loop()
         now = loop.time()
         if not self._clock.is_of(loop) and not self._clock.follow(loop):
@@ -339,13 +339,13 @@ def defer(coro: Callable[P, Awaitable[T]], delay: float = 1) -> Callable[P, Coro
 def defer(delay: float = 1) -> Decorator: ...
 @decorator
 def defer(coro: Callable[..., Awaitable[Any]], delay: float = 1) -> Callable[..., Coroutine[Any, Any, Any]]:
-    """Wait ``delay`` seconds before each call of a coroutine function.
+    """Return a function that waits ``delay`` seconds before it calls ``coro``.
 
-    A decorator too: ``@paco.defer``, ``@paco.defer(0.5)``, ``@paco.defer(delay=0.5)``.
+    Also works as a decorator: ``@paco.defer``, ``@paco.defer(0.5)``, ``@paco.defer(delay=0.5)``.
 
     Args:
         coro: The function to wrap.
-        delay: Seconds, 0 or more; 0 lets the event loop go round once.
+        delay: Seconds, 0 or more; 0 yields to the event loop once.
 
     Examples:
         >>> import paco
