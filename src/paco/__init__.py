@@ -1,19 +1,20 @@
-"""Run an async function over many items, with control: limits, timeouts, streams, pipelines, and nothing left running.
+"""Run an async function over many items, with limits, timeouts, streams and pipelines; nothing is left running.
 
-The rooms, from the bottom up; a module imports only from those before its own:
+The rooms, from the bottom up. A module imports only from rooms above its own in this list, and those marked "on use"
+are imported when they are needed, not by ``import paco``:
 
-    _base             what all rooms share: types, argument checks, errors, clocks, deadlines
-    limits  events    what decides when the next item may start; what is told to listeners
+    _base             building blocks: types, argument checks, errors, clocks, deadlines
+    limits  events    limits, which decide when the next item may start; events, which listeners receive
     _engine           the scheduler of every run
-    _stream           what the functions return: one result, or many; and pipelines of them
-    _functions        the functions of the API, by theme
-    testing           used, not imported: virtual time for tests
-    _view             used, not imported: what people are shown of a run
-    _pictures         used, not imported: how runs went
-    _records          used, not imported: what is remembered of each item, in a file
-    journal           used, not imported: the same for a run
-    remote            used, not imported: items that run elsewhere
-    _cli              used, not imported: the command
+    _stream           what the functions return: a stream, a single result, or a stage of a pipeline
+    _functions        the public functions, by theme
+    testing           on use: virtual time for tests
+    _view             on use: progress display
+    _pictures         on use: reports and traces of finished runs
+    _records          on use: records of finished items, in a file
+    journal           on use: journals, which let a run resume
+    remote            on use: processes and clusters that run items
+    _cli              on use: the command
 """
 
 from __future__ import annotations
