@@ -221,7 +221,10 @@ def seconds(
     optional: bool = True,
     expected: str = "seconds (a number of 0 or more)",
 ) -> float | None:
-    """Check for a number of 0 or more, not NaN, or ``None`` if ``optional``. Return it, or infinity for a huge int."""
+    """Check that ``value`` is a number of 0 or more, not NaN, or ``None`` if ``optional``, and return it.
+
+    An ``int`` that is too large for a float becomes infinity.
+    """
     if value is None and optional:
         return None
     expected += " or None" if optional else ""

@@ -18,7 +18,7 @@ def own_clock(loop: AbstractEventLoop) -> bool:
 
 
 class Clock:
-    """Tracks which event loop's clock the times that an object has recorded belong to."""
+    """Remembers the event loop on whose clock an object has recorded times."""
 
     __slots__ = ("_is_system_clock", "_loop")
 

@@ -162,7 +162,7 @@ def dropwhile(coro: Any, iterable: Any = MISSING, loop: Loop = None) -> Any:
 
 
 def _finding(name: str, coro: Any, *, verdict: bool) -> Callable[[Any, int | Limiter, float | None], Answer[bool]]:
-    """Return a ``build`` whose call returns ``verdict`` if the test of any item does, and the opposite otherwise."""
+    """Return a ``build`` for a call that returns ``verdict`` if any test does, and the opposite otherwise."""
 
     async def find(source: Any, limit: int | Limiter, timeout: float | None) -> bool:
         found = False

@@ -337,12 +337,12 @@ def flat_map(
 def repeat(
     coro: Callable[[int], Awaitable[R]], times: int = 1, step: int = 1, limit: AnyLimit = 1, loop: Loop = None
 ) -> Stream[R]:
-    """Call an async function with the numbers 1, 2, 3, … up to ``times``, and return its results in that order.
+    """Call an async function with the numbers from 1 to ``times``, and return its results in that order.
 
     Args:
         coro: Called with each number; its result is awaited.
-        times: The largest number, 1 or more.
-        step: The difference between a number and the next, 1 or more.
+        times: The last number, 1 or more.
+        step: The step from one number to the next, 1 or more.
         limit: The maximum number of calls in flight, or a limit such as `Rate`; 0 for no limit.
         loop: ``None`` or the running loop. Accepted for compatibility; has no effect.
 

@@ -60,10 +60,10 @@ class SharedCall(Generic[T]):
             self._void()
 
     def is_lost(self) -> bool:
-        """Return whether the call will never end, because its event loop stopped before it did.
+        """Return whether the call will never end, because its event loop stopped before it ended.
 
         Raises:
-            RuntimeError: The other loop is running, in another thread.
+            RuntimeError: That loop is running, in another thread.
         """
         if self._task is None:
             return False

@@ -134,10 +134,10 @@ class Stream(
     ) -> Stream[Any]:
         """Return a stream that records its results in a file, and resumes from that file when it runs again.
 
-        A result is delivered when its record, one line of JSON, is written, within about 20 ms; its slot is already
-        free. If the run is killed, run it again: recorded results are delivered in the order of the items, and
-        only the other items run. So the function runs at least once for each item, and a delivered result never changes
-        on a later run. A result is what JSON makes of it, on the first run too: ``json.loads(json.dumps(result))``.
+        A result is delivered after its record, one line of JSON, is written: about 20 ms later at most, while its slot
+        is already free. If the run is killed, run it again: recorded results are delivered in the order of the items,
+        and only the other items run. So the function runs at least once for each item, and a delivered result never
+        changes on a later run. On every run, a result is what JSON makes of it: ``json.loads(json.dumps(result))``.
 
         Args:
             path: The file. A new one is readable by its owner only. It is locked while the run lasts.
@@ -147,7 +147,7 @@ class Stream(
             durable: What a written record survives: ``"process"``, the end of the process, however it ends; or
                 ``"power"``, a power failure too, at the cost of a disk sync for each group of records.
             version: Only records of this version are used; a new version runs every item again.
-            retry_errors: Whether failed items run again. If not, their errors are `paco.journal.RecordedError`.
+            retry_errors: Whether failed items run again. If not, they fail with `paco.journal.RecordedError`.
 
         Raises:
             TypeError: At the call, an argument has the wrong type. During the run, an item has no JSON form and there
