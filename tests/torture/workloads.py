@@ -156,7 +156,7 @@ def rarely(usual: Any, *others: Any, share: int = 4) -> st.SearchStrategy[Any]:
 
 @cache
 def items(*, errors: bool = False, trouble: bool = False) -> st.SearchStrategy[tuple[Item, ...]]:
-    """Draw the items of a stage: with ``errors`` some fail; with ``trouble`` some resist cancellation or leave marks."""
+    """Draw the items of a stage: with ``errors`` some fail, with ``trouble`` some defy cancellation or leave marks."""
     kinds = [plain_items]
     if errors:
         kinds.append(rarely(*ENDS, share=6))
