@@ -1,28 +1,20 @@
-"""What a person is shown: safe text, cut to the width, above one line that is repainted."""
+"""What a person is shown: safe text, cut to the width, above lines that are repainted."""
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import sys
 import threading
 
 import pytest
+from screens import Terminal, left
 
 from paco._cli.errors import describe, explain, suggest
 from paco._view.console import Console, fit, message, safe, safe_lines
 
 ESCAPES = ["\x1b]52;c;aGk=\x07", "\x9b2J", "\r", "\u202e", "\0", "\x7f", "\ud800", "\u2028"]
-
-
-class Screen(io.StringIO):
-    """A terminal of 40 columns that remembers all it was sent."""
-
-    def isatty(self):
-        return True
-
-    def fileno(self):
-        return 99
 
 
 @pytest.fixture
@@ -57,13 +49,14 @@ def test_text_is_cut_to_the_columns_it_takes(text, width, shown):
 
 
 def test_a_line_that_stays_goes_above_the_repainted_one():
-    screen = Screen()
+    screen = Terminal()
     console = Console(screen, {})
-    console.paint("50%")
+    console.paint([[("50%", "bold")], [("more", "")]])
     console.say("news")
-    console.paint("")
-    console.paint("")
-    assert screen.getvalue() == "\r\x1b[K50%\r\x1b[Knews\n50%\r\x1b[K"
+    assert left(screen.getvalue()) == ["news", "50%", "more"]
+    console.paint([])
+    console.paint([])
+    assert left(screen.getvalue()) == ["news"]
 
 
 @pytest.mark.parametrize(
@@ -77,7 +70,7 @@ def test_a_line_that_stays_goes_above_the_repainted_one():
     ],
 )
 def test_the_environment_says_what_a_terminal_can_do(environ, live, colour):
-    console = Console(Screen(), environ)
+    console = Console(Terminal(), environ)
     assert (console.live, console.colour) == (live, colour)
     assert console.style("x", "red") == ("\x1b[31mx\x1b[0m" if colour else "x")
 
@@ -91,17 +84,29 @@ def test_what_is_no_terminal_is_neither_live_nor_coloured():
 
 @pytest.mark.usefixtures("size")
 def test_the_width_is_that_of_the_terminal():
-    assert Console(Screen(), {}).width() == 40
+    assert Console(Terminal(), {}).width() == 40
 
 
 def test_a_terminal_without_a_size_has_80_columns(monkeypatch):
-    assert Console(Screen(), {}).width() == 80  # the system knows no descriptor 99
+    assert Console(Terminal(), {}).width() == 80  # the system knows no descriptor 99
     monkeypatch.setattr(os, "get_terminal_size", lambda _: os.terminal_size((0, 0)))
-    assert Console(Screen(), {}).width() == 80
+    assert Console(Terminal(), {}).width() == 80
+
+
+def test_what_the_stream_cannot_encode_is_escaped():
+    raw = io.BytesIO()
+    console = Console(io.TextIOWrapper(raw, "ascii"), {})
+    console.say("✗ no")
+    assert (raw.getvalue(), console.unicode) == (b"\\u2717 no\n", False)
+
+
+def test_without_rich_nothing_is_repainted(monkeypatch):
+    monkeypatch.setitem(sys.modules, "rich", None)
+    assert not Console(Terminal(), {"TERM": "xterm"}).live
 
 
 def test_a_console_that_is_closed_is_no_error():
-    screen = Screen()
+    screen = Terminal()
     console = Console(screen, {})
     screen.close()
     console.say("nobody reads this")
@@ -111,11 +116,11 @@ def test_a_console_that_is_closed_is_no_error():
 
 
 def test_prints_of_the_target_go_to_stderr_whole_lines_above_the_repainted_one(monkeypatch):
-    screen = Screen()
+    screen = Terminal()
     monkeypatch.setattr(sys, "stderr", screen)
     console = Console(screen, {})
-    console.paint("50%")
-    with console.guarding():
+    console.paint([[("50%", "")]])
+    with contextlib.redirect_stdout(screen), console.guarding():
         sys.stdout.write("from ")
         sys.stdout.write("print\n")
         sys.stderr.write("an error\n")
@@ -124,8 +129,7 @@ def test_prints_of_the_target_go_to_stderr_whole_lines_above_the_repainted_one(m
         assert sys.stdout.isatty()
         assert sys.stdout.fileno() == 99
         assert sys.stdout.getvalue() == screen.getvalue()
-    shown = screen.getvalue().replace("\r\x1b[K", "|").replace("\n50%", "")
-    assert shown == "|50%|from print|an error|no line end"
+    assert left(screen.getvalue()) == ["from print", "an error", "no line end", "50%"]
     assert sys.stderr is screen
 
 
@@ -143,9 +147,9 @@ class Slow(str):
 
 @pytest.mark.realtime
 def test_nothing_is_lost_that_threads_print_at_once(monkeypatch):
-    screen = Screen()
+    screen = Terminal()
     monkeypatch.setattr(sys, "stderr", screen)
-    with Console(screen, {}).guarding():
+    with contextlib.redirect_stdout(screen), Console(screen, {}).guarding():
         sys.stdout.write("from ")
         text = Slow("print\n")
         sys.stdout.write(text)
@@ -156,16 +160,16 @@ def test_nothing_is_lost_that_threads_print_at_once(monkeypatch):
 def test_prints_of_the_target_go_to_a_plain_stderr_as_they_are(monkeypatch):
     plain = io.StringIO()
     monkeypatch.setattr(sys, "stderr", plain)
-    with Console(plain, {}).guarding():
+    with contextlib.redirect_stdout(plain), Console(plain, {}).guarding():
         sys.stdout.write("hello\n")
     assert plain.getvalue() == "hello\n"
 
 
 def test_without_a_last_line_end_missing_nothing_is_added(monkeypatch):
-    screen = Screen()
+    screen = Terminal()
     monkeypatch.setattr(sys, "stderr", screen)
     with Console(screen, {}).guarding():
-        sys.stdout.write("whole\n")
+        sys.stderr.write("whole\n")
     assert screen.getvalue() == "whole\n"
 
 

@@ -218,6 +218,23 @@ def test_an_item_that_cancels_its_own_task_fails_alone(capfd):
     assert [record["error"]["type"] for record in records(capfd.readouterr().out)] == ["CancelledError"] * 3
 
 
+def test_repainted_lines_need_rich(capfd, monkeypatch):
+    monkeypatch.setitem(sys.modules, "rich", None)
+    assert paco_map("jobs:echo", "three.txt", "-o", "out.jsonl", "--progress", "bar") == 2
+    assert "--progress bar needs rich, which repaints the lines: pip install paco[cli]" in capfd.readouterr().err
+    assert not Path("out.jsonl").exists()
+
+
+def test_lines_are_repainted_anywhere_if_that_is_asked_for(capfd, monkeypatch):
+    Path("slow.py").write_text("import asyncio\nasync def nap(item):\n    await asyncio.sleep(0.3)\n")
+    monkeypatch.setenv("TERM", "xterm")
+    assert paco_map("slow:nap", "three.txt", "-o", "out.jsonl", "--progress", "bar") == 0
+    assert "\x1b[2K" in capfd.readouterr().err
+    monkeypatch.setenv("TERM", "dumb")
+    assert paco_map("slow:nap", "three.txt", "-o", "out.jsonl", "--progress", "bar") == 0
+    assert "\x1b" not in capfd.readouterr().err
+
+
 def test_progress_off_says_nothing(capfd):
     assert paco_map("jobs:echo", "three.txt", "-o", "out.jsonl", "--progress", "off") == 0
     assert capfd.readouterr() == ("", "")
@@ -573,12 +590,12 @@ def test_python_m_paco_is_the_command(monkeypatch, capfd):
 def test_the_end_of_a_run_is_not_cancelled(capfd):
     async def closing():
         options = SimpleNamespace(halt=None, target="jobs:f", limit=1, rate=None)
-        reader, stop = SimpleNamespace(total=None), SimpleNamespace(want=int)
+        reader, stop = SimpleNamespace(total=lambda: None), SimpleNamespace(want=int)
         job = SimpleNamespace(
             options=options,
             console=None,
             reader=reader,
-            display=None,
+            mode=None,
             stop=stop,
             earlier=None,
             retry_on=Exception,

@@ -10,8 +10,7 @@ import pytest
 
 from paco._cli import main
 from paco._cli.pace import limit_of, retry_on, too_many
-from paco._cli.summary import summary
-from paco._cli.tally import Tally
+from paco._cli.tally import Tally, summary
 from paco._cli.words import rate
 
 pytestmark = pytest.mark.usefixtures("folder")

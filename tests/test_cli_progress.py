@@ -12,7 +12,7 @@ import pytest
 import paco
 from paco._cli.formats import Problem
 from paco._cli.inputs import Item
-from paco._cli.progress import Display, Progress
+from paco._cli.progress import Mode, Progress
 from paco._cli.tally import Tally
 from paco._view.console import Console
 from paco.events import Worker
@@ -32,13 +32,13 @@ class Screen(Console):
     def say(self, text):
         self.said.append(text)
 
-    def paint(self, line):
-        self.painted.append(line)
+    def paint(self, lines):
+        self.painted.append("\n".join(map(self.styled, lines)))
 
 
-def made(display=Display.LIVE, width=80, total=1000, **how):
-    screen, tally = Screen(width, live=display is Display.LIVE), Tally()
-    return screen, tally, Progress(screen, tally, lambda: total, display, **how)
+def made(mode=Mode.LIVE, width=80, total=1000, **how):
+    screen, tally = Screen(width, live=mode is Mode.LIVE), Tally()
+    return screen, tally, Progress(screen, tally, lambda: total, mode, **how)
 
 
 class Watched:
@@ -177,7 +177,7 @@ async def test_the_eta_is_a_clock(left, shown):
 async def test_what_earlier_runs_have_done_counts_as_done():
     screen = Screen(80)
     tally = Tally(SimpleNamespace(skipped=600))
-    progress = Progress(screen, tally, lambda: 1000, Display.LIVE)
+    progress = Progress(screen, tally, lambda: 1000, Mode.LIVE)
     progress.start()
     tally.ok = 100
     await asyncio.sleep(0.1)
@@ -189,20 +189,21 @@ async def test_what_earlier_runs_have_done_counts_as_done():
 
 
 async def test_a_plain_line_has_it_all():
-    screen, tally, progress = made(Display.PLAIN, width=200, limit=60)
+    screen, tally, progress = made(Mode.PLAIN, width=200, limit=60, title="fetch")
     progress.start()
     progress.say_state("draining")
     progress.watch(SimpleNamespace(run=Watched(input=1.0)))
-    tally.started, tally.ok = 150, 100
+    tally.started, tally.ok, tally.retried = 150, 100, 7
+    tally.took(0.5)
     await asyncio.sleep(10)
     progress.stop()
-    assert screen.said == [
-        "  draining  10%  100/1,000  100 ok  0 failed  10/s  50/60 in flight  eta 1:30  waiting on input 100%"
-    ]
+    (line,) = screen.said
+    assert line.startswith("draining  fetch  10%  100/1,000  eta 1:30  rate 10/s  in flight 50/60  ok 100  failed 0  ")
+    assert line.endswith("  p50 500ms  p95 500ms  p99 500ms  retried 7  waiting on input 100%")
 
 
 async def test_a_program_reads_the_figures_each_second():
-    screen, tally, progress = made(Display.JSON)
+    screen, tally, progress = made(Mode.JSON)
     progress.start()
     progress.failure(item(), Problem("E", ""))
     await asyncio.sleep(1)
@@ -218,12 +219,12 @@ async def test_a_program_reads_the_figures_each_second():
 
 
 async def test_off_a_terminal_there_is_a_line_each_ten_seconds():
-    screen, _, progress = made(Display.PLAIN)
+    screen, _, progress = made(Mode.PLAIN)
     progress.start()
     await asyncio.sleep(25)
     progress.stop()
     assert len(screen.said) == 2
-    assert screen.painted == [""]
+    assert screen.painted == []
 
 
 async def test_a_failure_is_told_with_its_item_and_cause():
@@ -236,6 +237,13 @@ async def test_a_failure_is_told_with_its_item_and_cause():
         "✗ #4 {'a': 1}  TimeoutError",
         "✗ #5 https://example.org/  Timeo...  (3 attempts)",
     ]
+
+
+async def test_the_mark_of_a_failure_is_ascii_where_nothing_else_can_be_shown():
+    screen, _, progress = made()
+    screen.unicode = False
+    progress.failure(item(3), Problem("ValueError", "bad"))
+    assert screen.said == ["x #3 https://example.org/  ValueError: bad"]
 
 
 async def test_of_many_failures_at_once_the_first_are_told():
@@ -251,7 +259,7 @@ async def test_of_many_failures_at_once_the_first_are_told():
 
 
 async def test_a_log_tells_twenty_failures_in_all():
-    screen, _, progress = made(Display.PLAIN)
+    screen, _, progress = made(Mode.PLAIN)
     progress.start()
     for number in range(25):
         progress.failure(item(number), Problem("E", ""))
@@ -262,16 +270,16 @@ async def test_a_log_tells_twenty_failures_in_all():
     assert screen.said[-1] == "  and 6 more failures: see the records"
 
 
-@pytest.mark.parametrize("display", [Display.SUMMARY, Display.OFF])
-async def test_nothing_is_told_meanwhile_where_it_would_be_in_the_way(display):
-    screen, _, progress = made(display)
+@pytest.mark.parametrize("mode", [Mode.SUMMARY, Mode.OFF])
+async def test_nothing_is_told_meanwhile_where_it_would_be_in_the_way(mode):
+    screen, _, progress = made(mode)
     progress.start()
     progress.failure(item(), Problem("E", ""))
     await asyncio.sleep(100)
     progress.stop()
     assert screen.said == []
     progress.summary()
-    assert len(screen.said) == (display is Display.SUMMARY)
+    assert len(screen.said) == (mode is Mode.SUMMARY)
 
 
 @pytest.mark.parametrize(
@@ -391,7 +399,7 @@ async def test_a_worker_that_is_lost_has_a_mark_for_ten_seconds_and_is_counted_t
     assert screen.painted[1].split("\n")[-3:] == [
         "  process 2   done 0   0/s",
         "  process 3   done 0   0/s",
-        "\x1b[31m  process 1   lost: what it had is run again\x1b[0m",
+        "\x1b[31m  process 1   lost: its items run again\x1b[0m",
     ]
     await asyncio.sleep(10.2)
     progress.stop()
@@ -413,7 +421,7 @@ async def test_the_rate_of_a_worker_is_that_of_the_last_ten_seconds():
 
 
 async def test_a_plain_line_counts_the_workers():
-    screen, _, progress, workers = crew("one", "two", "three", display=Display.PLAIN)
+    screen, _, progress, workers = crew("one", "two", "three", mode=Mode.PLAIN)
     workers["one"].lost = True
     await asyncio.sleep(10)
     del workers["one"], workers["two"]
@@ -423,7 +431,7 @@ async def test_a_plain_line_counts_the_workers():
 
 
 async def test_a_program_reads_the_figures_of_each_worker():
-    screen, _, progress, workers = crew("one", display=Display.JSON)
+    screen, _, progress, workers = crew("one", mode=Mode.JSON)
     workers["one"].ok, workers["one"].lost = 5, True
     await asyncio.sleep(1)
     progress.stop()

@@ -327,16 +327,3 @@ class TestOutput:
         code, _, err = run("jobs:fail", "three.txt", *words)
         assert code == 2
         assert said in err
-
-
-# ---- latency
-
-
-def test_quantiles_are_exact_to_one_percent_and_none_is_above_the_longest():
-    tally = Tally()
-    assert tally.quantile(50) == 0
-    for number in range(1, 10_001):
-        tally.took(number / 1000)
-    for percent in (50, 90, 99):
-        assert tally.quantile(percent) == pytest.approx(percent / 10, rel=0.011)
-    assert tally.quantile(100) == tally.longest == 10

@@ -14,11 +14,8 @@ The layers, each importing only from those above it::
     order      lines as they come, or in order
     target     TARGET found and imported
     function   what TARGET may be
-    tally      what is counted
-    summary    how it went, in words
-    workers    how it goes with the workers, in words
-    view       how it goes, in words
-    progress   the same, shown
+    tally      what is counted, and the summary of it
+    progress   how it goes, for people and programs
     words      the words behind the options
     options    the words of the command line
     pace       limits, rates and attempts

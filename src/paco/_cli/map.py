@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,13 +17,13 @@ from paco._cli.inputs import STDIN, Input, Reader, find_inputs
 from paco._cli.options import parse_map
 from paco._cli.output import end_torn_line, is_regular, open_output
 from paco._cli.pace import retry_on
-from paco._cli.progress import Display
+from paco._cli.progress import Mode
 from paco._cli.resume import Earlier
 from paco._cli.run import Job, run
 from paco._cli.stop import Stop
 from paco._cli.target import find_target
 from paco._records.function import made_by
-from paco._view.console import Console, safe
+from paco._view.console import Console, has_rich, safe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -48,8 +49,10 @@ def map_command(words: Sequence[str], interrupts: Interrupts) -> int:
         print(options, end="")
         return 0
     console = Console(sys.stderr, os.environ, live=True if options.progress == "bar" else None)
+    if options.progress == "bar" and not has_rich():
+        raise CommandError("--progress bar needs rich, which repaints the lines: pip install paco[cli]")
     standard = _Standard(_descriptor(sys.stdin), _descriptor(sys.stdout))
-    with console.guarding():
+    with contextlib.redirect_stdout(sys.stderr), console.guarding():
         done = _run(words, options, console, standard, interrupts)
     if isinstance(done, int):
         return done
@@ -85,7 +88,7 @@ def _run(
             stop=stop,
             output=output,
             console=console,
-            display=_display(options.progress, console, output, typing=terminal),
+            mode=_mode(options.progress, console, output, typing=terminal),
             interrupts=interrupts,
         )
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -120,7 +123,7 @@ def _reader(options: MapOptions, inputs: Sequence[Input], stop: Stop, earlier: E
     return Reader(inputs, stop, options.head, options.total, key=options.key, skips=skips)
 
 
-_SAID = {"off": Display.OFF, "json": Display.JSON, "bar": Display.LIVE}
+_SAID = {"off": Mode.OFF, "json": Mode.JSON}
 
 
 class _Standard(NamedTuple):
@@ -155,10 +158,12 @@ def _announce(inputs: Sequence[Input], stdin: int, console: Console) -> bool:
     return True
 
 
-def _display(mode: str, console: Console, output: int, *, typing: bool) -> Display:
+def _mode(wanted: str, console: Console, output: int, *, typing: bool) -> Mode:
     """Return what is shown: no line is repainted where records or what is typed would run into it."""
-    if mode in _SAID:
-        return _SAID[mode]
+    if wanted in _SAID:
+        return _SAID[wanted]
+    if wanted == "bar" and console.live:
+        return Mode.LIVE
     if os.isatty(output):
-        return Display.SUMMARY
-    return Display.LIVE if mode == "auto" and console.live and not typing else Display.PLAIN
+        return Mode.SUMMARY
+    return Mode.LIVE if wanted == "auto" and console.live and not typing else Mode.PLAIN

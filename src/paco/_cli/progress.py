@@ -1,31 +1,31 @@
-"""How the run goes, for a person: lines that are repainted while it runs, failures above them, a summary at the end."""
+"""How the run goes, for people: the lines that `paco.progress` shows, failures above them, a summary at the end."""
 
 from __future__ import annotations
 
 import asyncio
 import enum
 import json
-from typing import TYPE_CHECKING
+import sys
+from typing import TYPE_CHECKING, Any
 
-from paco._cli.summary import summary
-from paco._cli.view import View
-from paco._cli.workers import WorkerLines
-from paco._view.console import fit
+from paco._cli.tally import summary
+from paco._view.console import Console, fit
+from paco._view.meter import Meter, Reading, copies
+from paco._view.progress import Display, LiveLines, PlainLines
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     import paco
     from paco import events
     from paco._cli.formats import Problem
     from paco._cli.inputs import Item
     from paco._cli.tally import Tally
-    from paco._view.console import Console
 
 MODES = ("auto", "bar", "plain", "json", "off")
 
 
-class Display(enum.Enum):
+class Mode(enum.Enum):
     """What is shown: lines repainted in place, a line each 10 s, JSON each second, the summary alone, nothing."""
 
     LIVE = enum.auto()
@@ -35,10 +35,61 @@ class Display(enum.Enum):
     OFF = enum.auto()
 
 
-_EVERY = {Display.LIVE: 0.1, Display.PLAIN: 10.0, Display.JSON: 1.0}
 #: Failures shown between two repaints, and in all where nothing is repainted: a log is no place for 100,000 lines.
 _FAILURES_PER_TICK = 10
 _FAILURES_PLAIN = 20
+_QUANTILES = (50, 95, 99)
+
+
+class JSONLines(Display):
+    """An object each second, for a program that reads it."""
+
+    every = 1.0
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def show(self, meters: Sequence[Meter]) -> None:
+        for meter in meters:
+            self._console.say(json.dumps(_facts(meter)))
+
+
+_DISPLAYS: dict[Mode, Callable[[Console], Display]] = {
+    Mode.LIVE: LiveLines,
+    Mode.PLAIN: PlainLines,
+    Mode.JSON: JSONLines,
+}
+
+
+def _facts(meter: Meter) -> dict[str, Any]:
+    """Return the figures, for a program that reads them."""
+    now, eta, times = meter.now, meter.eta(), meter.latencies
+    facts: dict[str, Any] = {
+        "done": now.done,
+        "total": now.total,
+        "ok": now.ok,
+        "failed": now.failed,
+        "skipped": now.skipped,
+        "retried": now.retried,
+        "in_flight": now.in_flight,
+        "limit": now.limit or None,
+        "rate": round(meter.rate(), 3),
+        "eta": None if eta is None else round(eta, 1),
+        **{f"p{percent}": round(times.quantile(percent / 100), 6) for percent in _QUANTILES},
+    }
+    if now.workers:
+        facts["workers"] = [
+            {
+                "worker": worker.name,
+                "in_flight": worker.in_flight,
+                "ok": worker.ok,
+                "failed": worker.failed,
+                "rate": round(meter.rate_of(worker), 3),
+                "lost": worker.lost,
+            }
+            for worker in now.workers.values()
+        ]
+    return facts
 
 
 class Progress:
@@ -48,10 +99,10 @@ class Progress:
         console: Where.
         tally: What has been counted.
         total: How many items there are, as far as that is known.
-        display: How.
+        mode: How.
         title: What to call the run.
         limit: That of the run.
-        cap: The highest rate, as it was said.
+        cap: The highest rate, as the user said it.
     """
 
     def __init__(
@@ -59,7 +110,7 @@ class Progress:
         console: Console,
         tally: Tally,
         total: Callable[[], int | None],
-        display: Display,
+        mode: Mode,
         *,
         title: str = "",
         limit: int | paco.Limiter = 0,
@@ -68,50 +119,77 @@ class Progress:
         self._console = console
         self._tally = tally
         self._total = total
-        self._display = display
-        self._live = display is Display.LIVE
+        self._mode = mode
+        self._limit = limit
         self._loop = asyncio.get_running_loop()
-        self._view = View(tally, total, title=title, limit=limit, cap=cap)
+        self._run: events.Run | None = None
+        self._workers: Mapping[str, events.Worker] | None = None
+        self._meter = Meter(title, self._read, tally.latencies, cap=cap)
+        kind = _DISPLAYS.get(mode)
+        self._display = None if kind is None else kind(console)
         self._unshown = 0
         self._shown = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._began = self._loop.time()
+
+    def _read(self) -> Reading:
+        tally, most = self._tally, self._limit if isinstance(self._limit, int) else self._limit.most
+        return Reading(
+            self._loop.time(),
+            tally.ok,
+            tally.failed,
+            tally.cancelled,
+            tally.retried,
+            tally.in_flight,
+            0 if most == sys.maxsize else most,
+            self._total(),
+            {} if self._run is None else self._run.waited,
+            copies(self._workers or {}),
+            tally.skipped,
+        )
 
     def say_state(self, state: str) -> None:
         """Show a word about what goes on first: ``draining``."""
-        self._view.state = state
+        self._meter.state = state
 
     def place(self, workers: Mapping[str, events.Worker] | None) -> None:
-        """Show those who have the items as well; ``None`` for this process."""
-        self._view.workers = None if workers is None else WorkerLines(workers)
+        """Show the workers that have the items, too; ``None`` for this process."""
+        self._workers = workers
 
     def watch(self, event: events.RunStarted) -> None:
-        """Hear of the run, which knows what it waits for."""
-        self._view.run = event.run
+        """Show what the run waits for."""
+        self._run = event.run
 
     @property
     def watches(self) -> bool:
         """Whether it shows what the run waits for."""
-        return self._live or self._display is Display.PLAIN
+        return self._mode in {Mode.LIVE, Mode.PLAIN}
 
     def start(self) -> None:
         """Show it from now on."""
-        self._view.look(self._loop.time())
-        if self._display in _EVERY:
-            self._timer = self._loop.call_later(_EVERY[self._display], self._tick)
+        if self._display is not None:
+            self._timer = self._loop.call_later(self._display.every, self._tick, self._display)
+
+    def _tick(self, display: Display) -> None:
+        self._timer = self._loop.call_later(display.every, self._tick, display)
+        if self._mode is Mode.LIVE:
+            self._tell_unshown()
+            self._shown = 0
+        self._meter.look()
+        display.show([self._meter])
 
     def stop(self) -> None:
         """Show it no more."""
         if self._timer is not None:
             self._timer.cancel()
         self._tell_unshown()
-        self._console.paint("")
+        if self._display is not None:
+            self._display.rest()
 
     def failure(self, item: Item, problem: Problem, attempts: int = 1) -> None:
-        """Tell that an item failed; of many at once, only the first few."""
-        if self._display not in {Display.LIVE, Display.PLAIN}:
+        """Show that an item failed; of many at once, only the first few."""
+        if not self.watches:
             return
-        if self._shown >= (_FAILURES_PER_TICK if self._live else _FAILURES_PLAIN):
+        if self._shown >= (_FAILURES_PER_TICK if self._mode is Mode.LIVE else _FAILURES_PLAIN):
             self._unshown += 1
             return
         self._shown += 1
@@ -119,7 +197,8 @@ class Progress:
         cause = f"{problem.type}: {problem.message}" if problem.message else problem.type
         tries = f"  ({attempts} attempts)" if attempts > 1 else ""
         width = self._console.width()
-        text = fit(f"✗ #{item.id} {fit(value, width // 2)}  {cause}", max(width - len(tries), 0)) + tries
+        mark = "✗" if self._console.unicode else "x"
+        text = fit(f"{mark} #{item.id} {fit(value, width // 2)}  {cause}", max(width - len(tries), 0)) + tries
         self._console.say(self._console.style(text[0], "red") + text[1:])
 
     def _tell_unshown(self) -> None:
@@ -127,30 +206,13 @@ class Progress:
             self._console.say(f"  and {self._unshown:,} more failures: see the records")
         self._unshown = 0
 
-    def _tick(self) -> None:
-        self._timer = self._loop.call_later(_EVERY[self._display], self._tick)
-        self._view.look(self._loop.time())
-        if self._live:
-            self._tell_unshown()
-            self._shown = 0
-            self._console.paint("\n".join(self._view.lines(self._console.width() - 1, self._console.style)))
-        elif self._display is Display.JSON:
-            self._console.say(json.dumps(self._view.facts()))
-        else:
-            self._console.say(self._view.line(self._console.width() - 1, self._console.style))
-
-    # ---- the end
-
     def summary(self, ended: str = "done", again: str = "", found: int = 0) -> None:
         """Say how it went: in all, the limit found, the failures by kind, and the command that runs what is left."""
-        if self._display is Display.OFF:
-            return
-        seconds = self._loop.time() - self._began
-        if self._display is Display.JSON:
-            self._view.look(self._loop.time())
-            facts = {**self._view.facts(), "ended": ended, "seconds": round(seconds, 3), "again": again or None}
+        self._meter.look()
+        seconds, width = self._meter.elapsed(), self._console.width()
+        if self._mode is Mode.JSON:
+            facts = {**_facts(self._meter), "ended": ended, "seconds": round(seconds, 3), "again": again or None}
             self._console.say(json.dumps(facts))
-            return
-        width = self._console.width()
-        first, *rest = summary(self._tally, self._total(), seconds, width=width, found=found, again=again)
-        self._console.say("\n".join([f"{self._console.style(ended, 'bold')} {first}", *rest]))
+        elif self._mode is not Mode.OFF:
+            first, *rest = summary(self._tally, self._total(), seconds, width=width, found=found, again=again)
+            self._console.say("\n".join([f"{self._console.style(ended, 'bold')} {first}", *rest]))

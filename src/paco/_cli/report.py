@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from paco._cli.errors import CommandError, describe
 from paco._cli.formats import Problem, recreated
 from paco._cli.options import parse_report
-from paco._cli.summary import summary
-from paco._cli.tally import Tally
+from paco._cli.tally import Tally, summary
 from paco._records.keys import Index
 from paco._records.values import decode
 from paco.events import WAITING, ItemEnded, Run, RunEnded

@@ -15,7 +15,7 @@ from paco._cli.halting import Halting
 from paco._cli.order import AsFinished, InOrder
 from paco._cli.output import STDOUT, is_regular
 from paco._cli.pace import attempted, limit_of
-from paco._cli.progress import Display, Progress
+from paco._cli.progress import Progress
 from paco._cli.resume import RESUME, RETRY, again
 from paco._cli.tally import Tally
 from paco._cli.words import AUTO
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from paco._cli.inputs import Reader
     from paco._cli.options import MapOptions
     from paco._cli.order import Output
+    from paco._cli.progress import Mode
     from paco._cli.resume import Earlier
     from paco._cli.stop import Interrupts, Stop
     from paco._view.console import Console
@@ -56,7 +57,7 @@ class Job(NamedTuple):
     stop: Stop
     output: int
     console: Console
-    display: Display
+    mode: Mode
     interrupts: Interrupts
 
 
@@ -79,7 +80,7 @@ class _Run:
             job.console,
             self._tally,
             job.reader.total,
-            job.display,
+            job.mode,
             title=options.target.rpartition(":")[2],
             limit=self._limit,
             cap="" if options.rate is None else str(options.rate),

@@ -1,17 +1,20 @@
-"""What is counted while a run goes on."""
+"""What is counted while a run goes on, and the summary of it at the end."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from paco._view.console import fit
+from paco._view.console import fit, safe
 from paco._view.meter import Sketch
+from paco._view.units import duration, latency, per_second
 
 if TYPE_CHECKING:
     from paco._cli.formats import Problem
     from paco._cli.resume import Earlier
 
 _KINDS = 8
+_FAILURES = "  failures  "
+_QUANTILES = (50, 90, 95, 99)
 
 
 class Tally:
@@ -29,9 +32,10 @@ class Tally:
         self.cancelled = 0
         #: Further attempts, over all items.
         self.retried = 0
-        #: How long the items took, failed ones as well, and the longest of all; in seconds.
+        #: How long the items took, failed ones included, in seconds.
         self.latencies = Sketch()
-        self.longest = 0.0
+        #: Counts how long an item took.
+        self.took = self.latencies.add
         self._kinds: dict[str, tuple[int, str | None]] = {}
 
     @property
@@ -49,15 +53,6 @@ class Tally:
         """The items that were not to be run again."""
         return 0 if self.earlier is None else self.earlier.skipped
 
-    def took(self, seconds: float) -> None:
-        """Count how long an item took."""
-        self.latencies.add(seconds)
-        self.longest = max(self.longest, seconds)
-
-    def quantile(self, percent: int) -> float:
-        """Return the seconds that so many percent of the items did not exceed."""
-        return min(self.latencies.quantile(percent / 100), self.longest)
-
     def fail(self, problem: Problem) -> None:
         """Count a failure by its type and, as long as they all have the same, its message."""
         self.failed += 1
@@ -69,3 +64,48 @@ class Tally:
         ranked = sorted(self._kinds.items(), key=lambda kind: -kind[1][0])
         texts = [f"{count:,} {name}{': ' + fit(text, 50) if text else ''}" for name, (count, text) in ranked]
         return texts[:_KINDS] + ([f"and {len(texts) - _KINDS} other"] if len(texts) > _KINDS else [])
+
+
+def summary(
+    tally: Tally, total: int | None, seconds: float, *, width: int, found: int = 0, again: str = ""
+) -> list[str]:
+    """Return the lines that tell how a run went; the first goes on from a word such as ``done``.
+
+    Args:
+        tally: What was counted.
+        total: How many items there are, if that is known.
+        seconds: How long it took.
+        width: Columns of a line.
+        found: The limit that was found, if one was.
+        again: The command line that runs what is left, if there is any.
+    """
+    lines = [f"in {duration(seconds)}    {_counts(tally, total, seconds)}"]
+    if longest := tally.latencies.longest():
+        times = [f"p{percent} {latency(tally.latencies.quantile(percent / 100))}" for percent in _QUANTILES]
+        lines.append(f"  latency   {'   '.join(times)}   max {latency(longest)}")
+    if found:
+        lines.append(f"  limit     {found:,}   (auto)")
+    if tally.failed:
+        lines += _failures(tally, width - len(_FAILURES))
+    return [*lines, safe(f"  again     {again}")] if again else lines
+
+
+def _counts(tally: Tally, total: int | None, seconds: float) -> str:
+    whole = total is None or total == tally.done + tally.skipped
+    parts = [f"{tally.done:,} items" if whole else f"{tally.done:,} of {total:,} items"]
+    parts += [f"{tally.ok:,} ok", f"{tally.failed:,} failed"]
+    for count, word in ((tally.skipped, "skipped"), (tally.retried, "retried"), (tally.cancelled, "cancelled")):
+        parts += [f"{count:,} {word}"] if count else []
+    parts += [per_second(tally.done / seconds)] if seconds > 0 else []
+    return "   ".join(parts)
+
+
+def _failures(tally: Tally, width: int) -> list[str]:
+    """Return the kinds of failures side by side, in as many lines as that takes."""
+    lines = [""]
+    for kind in tally.kinds():
+        text = fit(kind, width)
+        if len(lines[-1]) + len(text) + 3 > width and lines[-1]:
+            lines.append("")
+        lines[-1] += f"   {text}" if lines[-1] else text
+    return [(" " * len(_FAILURES) if number else _FAILURES) + line for number, line in enumerate(lines)]

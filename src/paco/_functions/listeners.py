@@ -37,10 +37,10 @@ class Tasks(Protocol):
 class progress:  # noqa: N801 - used as a function, like `listening`
     """Show the progress, rate, failures and remaining time of each run that starts inside the block.
 
-    On a terminal, lines on stderr are redrawn ten times a second, and one line stays when a run has ended. This needs
-    rich, which ``pip install paco[cli]`` installs. Without rich, in CI, or if stderr is not a terminal, one line is
-    written every 10 s. Runs that start inside an item of another run are not shown. Narrow terminals show less. The
-    values of p50 and p95 are at most 1% too high.
+    On a terminal, three lines for each run are redrawn on stderr ten times a second, and one line stays when a run has
+    ended. This needs rich, which ``pip install paco[cli]`` installs. Without rich, in CI, or if stderr is not a
+    terminal, one line is written every 10 s. Runs that start inside an item of another run are not shown. Narrow
+    terminals show less. The quantiles are at most 1% too high.
 
     It costs about 3 µs per item, most of it for having a listener at all; ``./dev bench --only listeners`` measures it.
 

@@ -1,4 +1,4 @@
-"""What a person is shown: whole lines and one line repainted in place, with nothing that disturbs a terminal."""
+"""What a person is shown: lines that stay, and lines repainted below them, with nothing that disturbs a terminal."""
 
 from __future__ import annotations
 
@@ -7,19 +7,23 @@ import io
 import os
 import sys
 import threading
-from typing import TYPE_CHECKING, Any, TextIO, cast
+from functools import partial
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, TextIO, TypeAlias, cast
 from unicodedata import east_asian_width
 
 from paco._base.system import understands_escapes
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Callable, Generator, Mapping, Sequence
 
-#: Width for a stream that is no terminal: long enough for any line, short enough for a log.
-_WIDE = 500
-_ERASE = "\r\x1b[K"
-#: The same for several lines: up, and all below.
-_ERASE_LINES = "\r\x1b[{}A\x1b[J"
+#: Words, and the name of their style.
+Part: TypeAlias = tuple[str, str]
+#: Parts that are shown one after the other.
+Line: TypeAlias = list[Part]
+
+#: The size of what is no terminal, wide enough for any line and narrow enough for a log, and of one that tells none.
+_WIDE, _USUAL = os.terminal_size((500, 24)), os.terminal_size((80, 24))
 _STYLES = {"red": "31", "green": "32", "bold": "1", "dim": "2"}
 
 
@@ -42,70 +46,128 @@ def message(error: BaseException) -> str:
     return f"<{type(error).__name__} whose str() failed>"
 
 
-def _columns(text: str) -> int:
+def columns(text: str) -> int:
+    """Return the columns that ``text`` takes; East Asian wide characters take two."""
     return len(text) if text.isascii() else sum(2 if east_asian_width(char) in "WF" else 1 for char in text)
 
 
 def fit(text: str, width: int) -> str:
-    """Return ``text`` made safe and cut to ``width`` columns; East Asian wide characters count as two."""
+    """Return ``text`` made safe and cut to ``width`` columns."""
     text = safe(text[: width + 1])
-    if _columns(text) <= width:
+    if columns(text) <= width:
         return text
     text = text[: max(width - 3, 0)]
-    while _columns(text) > max(width - 3, 0):
+    while columns(text) > max(width - 3, 0):
         text = text[:-1]
     return text + "..."[:width]
 
 
+def has_rich() -> bool:
+    """Say whether rich is installed, which repaints lines."""
+    return find_spec("rich") is not None
+
+
 class Console:
-    """The stream for people (stderr), which data never goes to."""
+    """The stream for people, which is stderr: data never goes there.
+
+    Attributes:
+        live: Whether lines can be repainted; rich does that, if it is installed.
+        colour: Whether styles are shown.
+        unicode: Whether more than ASCII can be shown.
+    """
 
     def __init__(self, stream: TextIO | None, environ: Mapping[str, str], *, live: bool | None = None) -> None:
         self._stream = stream
-        self._line = ""
         # Reentrant: the handler of a third Ctrl-C may speak while the main thread is inside say().
-        self.lock = threading.RLock()
-        terminal = stream is not None and stream.isatty()
-        escapes = stream is not None and terminal and understands_escapes(stream)
-        able = escapes and environ.get("TERM") != "dumb" and not environ.get("CI")
-        self.live = able if live is None else live
+        self._lock = threading.RLock()
+        self._terminal = stream is not None and stream.isatty()
+        escapes = stream is not None and self._terminal and understands_escapes(stream)
+        able = escapes and not environ.get("CI") if live is None else live
+        self.live = stream is not None and able and environ.get("TERM") != "dumb" and has_rich()
         self.colour = not environ.get("NO_COLOR") and (self.live or bool(environ.get("FORCE_COLOR")))
-        self._terminal = terminal
+        self._encoding: str = getattr(stream, "encoding", None) or "utf-8"
+        self.unicode = "utf" in self._encoding.lower()
+        self._lines: Sequence[Line] = ()
+        self._painting: Any = None  # rich's live display, while lines are shown
+        if self.live:
+            self._prepare()
 
-    def width(self) -> int:
-        """Return the columns of a line, asked for each time: a window may be resized."""
+    def size(self) -> os.terminal_size:
+        """Return the columns and lines, asked for each time: a window may be resized."""
         if self._stream is None or not self._terminal:
             return _WIDE
         with contextlib.suppress(OSError, ValueError):
-            # A pseudo-terminal without a size says 0.
-            return os.get_terminal_size(self._stream.fileno()).columns or 80
-        return 80
+            size = os.get_terminal_size(self._stream.fileno())
+            return size if size.columns else _USUAL  # a pseudo-terminal without a size says 0
+        return _USUAL
+
+    def width(self) -> int:
+        """Return the columns of a line."""
+        return self.size().columns
 
     def style(self, text: str, name: str) -> str:
-        """Return ``text`` in a style, or as it is where colour is not wanted."""
+        """Return ``text`` in a style, or as it is if colors are not wanted."""
         return f"\x1b[{_STYLES[name]}m{text}\x1b[0m" if self.colour and name else text
 
+    def styled(self, line: Line) -> str:
+        """Return a line as text, its parts in their styles."""
+        return "".join(self.style(text, name) for text, name in line)
+
     def say(self, text: str) -> None:
-        """Write whole lines that stay, above the repainted one."""
-        with self.lock:
-            self._write(f"{self._erased()}{text}\n{self._line}" if self._line else f"{text}\n")
+        """Write whole lines that stay, above the repainted ones."""
+        with self._lock:
+            if self._painting is None:
+                self._write(f"{text}\n")
+            else:
+                self._painter.out(text, highlight=False)
 
-    def paint(self, line: str) -> None:
-        """Show ``line``, or several, in the place of what was shown before; an empty one clears it."""
-        with self.lock:
-            if line or self._line:
-                self._write(self._erased() + line)
-            self._line = line
+    def paint(self, lines: Sequence[Line]) -> None:
+        """Show ``lines`` in place of those that were shown before; none at all clears them."""
+        with self._lock:
+            self._lines = lines
+            if lines:
+                self._painting = self._painting or self._started()
+                self._painter.size = self.size()
+                self._painting.refresh()
+            elif self._painting is not None:
+                self._painting.stop()
+                self._painting = None
 
-    def _erased(self) -> str:
-        """Return what erases what is shown."""
-        above = self._line.count("\n")
-        return _ERASE_LINES.format(above) if above else _ERASE
+    def _prepare(self) -> None:
+        """Import what repaints lines: that takes some 30 ms, which are better spent before anything runs."""
+        from rich.console import Console as Painter
+        from rich.live import Live
+
+        file = cast("TextIO", _InPlaceOf(cast("TextIO", self._stream), self._write))
+        painter: Any = Painter(file=file, force_terminal=True, color_system="auto" if self.colour else None)
+        painter.show_cursor = lambda _=True: False  # a process that is killed could not show it again
+        self._painter = painter
+        self._new_painting: Callable[[], Any] = partial(
+            Live,
+            get_renderable=self._renderable,
+            console=painter,
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+
+    def _started(self) -> Any:
+        """Return a new live display: one that is started again overwrites what was said since."""
+        painting = self._new_painting()
+        painting.start()
+        return painting
+
+    def _renderable(self) -> Any:
+        from rich.segment import Segment, Segments
+
+        lines = [[Segment(text, self._painter.get_style(name)) for text, name in line] for line in self._lines]
+        return Segments([segment for line in lines for segment in (*line, Segment.line())][:-1])
 
     def _write(self, text: str) -> None:
         if self._stream is not None:
             try:
-                self._stream.write(text)
+                self._stream.write(text.encode(self._encoding, "backslashreplace").decode(self._encoding))
                 self._stream.flush()
             except (OSError, ValueError):
                 # Nobody reads it any more (`2>&1 | head`): the run goes on, its records matter more.
@@ -113,39 +175,41 @@ class Console:
 
     @contextlib.contextmanager
     def guarding(self) -> Generator[None]:
-        """Send what the target prints to stderr, above the repainted line: stdout is for records alone."""
+        """Put what is printed to a terminal in the block above the repainted lines."""
         if not self.live:
-            with contextlib.redirect_stdout(sys.stderr):
-                yield
+            yield
             return
-        aside = _Aside(self, sys.stderr)
-        stream = cast("TextIO", aside)
-        with contextlib.redirect_stdout(stream), contextlib.redirect_stderr(stream):
+        rest = ""
+
+        def write(text: str) -> None:
+            nonlocal rest
+            with self._lock:  # threads print too
+                *lines, rest = (rest + text).split("\n")
+                if lines:
+                    self.say("\n".join(lines))
+
+        stream = cast("TextIO", _InPlaceOf(sys.stderr, write))
+        with contextlib.ExitStack() as redirected:
+            if sys.stdout is sys.stderr or (sys.stdout is not None and sys.stdout.isatty()):
+                redirected.enter_context(contextlib.redirect_stdout(stream))
+            redirected.enter_context(contextlib.redirect_stderr(stream))
             try:
                 yield
             finally:
-                aside.finish()
+                if rest:  # it came without a line end
+                    write("\n")
 
 
-class _Aside(io.TextIOBase):
-    """A text stream whose whole lines are said by the console; in all but writing it is stderr itself."""
+class _InPlaceOf(io.TextIOBase):
+    """A text stream that writes by a function; in all else it is the stream that it stands for."""
 
-    def __init__(self, console: Console, stream: TextIO) -> None:
-        self._console = console
+    def __init__(self, stream: TextIO, write: Callable[[str], None]) -> None:
         self._stream = stream
-        self._rest = ""
+        self._write = write
 
     def write(self, text: str, /) -> int:
-        with self._console.lock:  # threads print too
-            *lines, self._rest = (self._rest + text).split("\n")
-            if lines:
-                self._console.say("\n".join(lines))
+        self._write(text)
         return len(text)
-
-    def finish(self) -> None:
-        """Say what came without a line end."""
-        if self._rest:
-            self.write("\n")
 
     def isatty(self) -> bool:
         return self._stream.isatty()
