@@ -21,7 +21,7 @@ import paco
 from paco import events, testing
 from paco._pictures import numbers, page
 from paco._pictures import rows as lanes
-from paco._pictures.record import CANCELLED, FAILED, OK, Record
+from paco._pictures.record import CANCELLED, FAILED, OK, ItemTable
 from paco.events import WAITING, ItemEnded, Run, RunEnded, Worker
 from paco.testing import AsyncSource
 
@@ -67,7 +67,7 @@ def record_of(spans, *, limit=0, name="work", states=None, workers=(None,)):
     The workers take turns.
     """
     run = Run("map", name, limit, len(spans), [1.0, *[0.0] * (len(WAITING) - 1)], fed=False)
-    record, free, busy = Record(run), list(range(len(spans))), []
+    record, free, busy = ItemTable(run), list(range(len(spans))), []
     for position, (start, end) in enumerate(sorted(spans)):
         while busy and busy[0][0] <= start:
             heapq.heappush(free, heapq.heappop(busy)[1])
@@ -107,7 +107,7 @@ def test_a_trace_that_is_entered_again_goes_on():
 
 
 def test_an_item_is_kept_in_29_bytes():
-    record = Record(Run("map", "f", 0, None, [0.0] * len(WAITING), fed=False))
+    record = ItemTable(Run("map", "f", 0, None, [0.0] * len(WAITING), fed=False))
     columns = (record.starts, record.ends, record.positions, record.slots, record.states, record.workers)
     assert sum(column.itemsize for column in columns) == 29
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from paco._cli.options import ReportOptions
-    from paco._pictures.record import Record
+    from paco._pictures.record import ItemTable
     from paco.events import Outcome
 
 _WIDTH = 120
@@ -77,9 +77,9 @@ def _report(options: ReportOptions) -> int:
     return 1 if tally.failed else 0
 
 
-def _read(path: str) -> tuple[Record, Tally]:
+def _read(path: str) -> tuple[ItemTable, Tally]:
     """Return what the last record of each item says, as it would have been recorded."""
-    from paco._pictures.record import Record
+    from paco._pictures.record import ItemTable
 
     index, first, last, slots, function = Index(), float("inf"), 0.0, 0, ""
     for offset, line in _lines(path):
@@ -90,7 +90,7 @@ def _read(path: str) -> tuple[Record, Tally]:
         raise CommandError(f"{path} holds no records: expected what `paco map --output` writes")
     run, tally = Run("map", function, slots, None, [0.0] * len(WAITING), fed=False), Tally()
     run.date = run.start = first
-    record = Record(run)
+    record = ItemTable(run)
     for offset, line in _lines(path):
         if index.get(line.key) == offset:
             _count(line, record, tally)
@@ -100,7 +100,7 @@ def _read(path: str) -> tuple[Record, Tally]:
     return record, tally
 
 
-def _count(line: _Line, record: Record, tally: Tally) -> None:
+def _count(line: _Line, record: ItemTable, tally: Tally) -> None:
     problem = line.problem
     error = None if problem is None else recreated(problem)
     outcome: Outcome = "ok" if problem is None else "failed"

@@ -125,9 +125,9 @@ class trace:  # noqa: N801 - used as a function, like `listening`
         self._listening.close()
 
     def _started(self, event: RunStarted) -> None:
-        from paco._pictures.record import Record
+        from paco._pictures.record import ItemTable
 
-        self._records[event.run] = Record(event.run)
+        self._records[event.run] = ItemTable(event.run)
 
     def _item(self, event: ItemEnded) -> None:
         self._records[event.run].hear(event)

@@ -2,12 +2,10 @@
 
 The layers, each importing only from those above it::
 
-    record    what a run did, item by item
-    rows      which items are on which row, and what each worker has done
-    numbers   quantiles, items in flight, distributions, ticks of axes
-    words     where the time went, in a sentence
-    picture   pictures as SVG
-    style     how the report looks
-    page      the report
-    chrome    the trace for Perfetto
+    record     what a run did, item by item
+    rows       which items are on which row, and what each worker has done
+    numbers    quantiles, items in flight, distributions, ticks of axes
+    picture    pictures as SVG
+    page       the report: how it looks, where the time went in a sentence
+    chrome     the trace for Perfetto
 """

@@ -21,7 +21,7 @@ from paco._view.console import safe
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from paco._pictures.record import Record
+    from paco._pictures.record import ItemTable
 
 #: Names of the palette of chrome://tracing, by state; Perfetto colours by name.
 _COLOURS: Final = ("good", "bad", "terrible", "grey")
@@ -29,7 +29,7 @@ _COLOURS: Final = ("good", "bad", "terrible", "grey")
 _POINTS: Final = 2_000
 
 
-def chrome(records: Sequence[Record]) -> Iterator[str]:
+def chrome(records: Sequence[ItemTable]) -> Iterator[str]:
     """Give the file in pieces."""
     zero = min((record.run.start for record in records), default=0.0)
     processes = itertools.count(1)
@@ -42,7 +42,7 @@ def chrome(records: Sequence[Record]) -> Iterator[str]:
     yield f'\n],"displayTimeUnit":"ms","otherData":{{"producer":"paco {__version__}"}}}}\n'
 
 
-def _events(record: Record, processes: Iterator[int], zero: float) -> Iterator[str]:
+def _events(record: ItemTable, processes: Iterator[int], zero: float) -> Iterator[str]:
     run, process = record.run, next(processes)
     limit = f", limit {run.limit}" if run.limit else ""
     yield from _process(process, f"{run.title} (run {run.id}{limit})")
@@ -71,7 +71,7 @@ def _threads(process: int, count: int) -> Iterator[str]:
         yield _about(process, slot + 1, "thread_sort_index", sort_index=slot)
 
 
-def _span(record: Record, item: int, process: int, slot: int, zero: float) -> str:
+def _span(record: ItemTable, item: int, process: int, slot: int, zero: float) -> str:
     begin, finish = _nanoseconds(record.starts[item] - zero), _nanoseconds(record.ends[item] - zero)
     state, position = record.states[item], record.positions[item]
     word = STATES[state]
@@ -81,7 +81,7 @@ def _span(record: Record, item: int, process: int, slot: int, zero: float) -> st
     )
 
 
-def _details(record: Record, position: int) -> str:
+def _details(record: ItemTable, position: int) -> str:
     detail = record.failures.get(position)
     if detail is None:
         return ""

@@ -13,7 +13,7 @@ from paco._view.units import latency
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from paco._pictures.record import Record
+    from paco._pictures.record import ItemTable
 
 #: Bars of the histogram in a factor of ten.
 _PER_DECADE: Final = 10
@@ -30,7 +30,7 @@ def quantile(ordered: Sequence[float], share: float) -> float:
     return ordered[max(math.ceil(share * len(ordered)) - 1, 0)]
 
 
-def latencies(record: Record) -> list[float]:
+def latencies(record: ItemTable) -> list[float]:
     """Return how long items took, in order; those that were cancelled would have taken longer, and do not count."""
     columns = zip(record.starts, record.ends, record.states, strict=True)
     return sorted(end - start for start, end, state in columns if state != CANCELLED)
@@ -54,7 +54,7 @@ class Curve(NamedTuple):
         yield self.start + len(self.most) * self.width, 0
 
 
-def in_flight(record: Record, columns: int) -> Curve:
+def in_flight(record: ItemTable, columns: int) -> Curve:
     """Return the items in flight from the start of the run to its end."""
     start = record.run.start
     width = (record.end() - start) / columns or 1.0
@@ -70,7 +70,7 @@ def in_flight(record: Record, columns: int) -> Curve:
     return Curve(start, width, [one / width for one in area], most)
 
 
-def peak_of(record: Record) -> int:
+def peak_of(record: ItemTable) -> int:
     """Return the most items that were in flight at once; elsewhere by clocks that agree to some milliseconds only."""
     if not is_elsewhere(record):
         return max(record.slots, default=-1) + 1
@@ -78,7 +78,7 @@ def peak_of(record: Record) -> int:
     return min(peak, record.run.limit or peak)
 
 
-def _steps(record: Record) -> Iterator[tuple[float, float, int]]:
+def _steps(record: ItemTable) -> Iterator[tuple[float, float, int]]:
     """Give from when to when how many items were in flight; times at which it was none are left out."""
     starts, ends = sorted(record.starts), sorted(record.ends)
     started = 0
@@ -93,7 +93,7 @@ def _steps(record: Record) -> Iterator[tuple[float, float, int]]:
             yield begin, end, started - ended
 
 
-class Bar(NamedTuple):
+class HistogramBar(NamedTuple):
     """A bar of the histogram: latencies from ``low`` to ``high`` seconds."""
 
     low: float
@@ -102,7 +102,7 @@ class Bar(NamedTuple):
     failed: int
 
 
-def histogram(record: Record) -> list[Bar]:
+def histogram(record: ItemTable) -> list[HistogramBar]:
     """Return the distribution of the latencies, in bars of equal width on a logarithmic axis; none without items."""
     counts: dict[tuple[int, bool], int] = {}
     for start, end, state in zip(record.starts, record.ends, record.states, strict=True):
@@ -115,7 +115,7 @@ def histogram(record: Record) -> list[Bar]:
     spare = max(_PER_DECADE - (max(bins) - min(bins)), 2)  # half a decade around what is all of a size
     first, last = min(bins) - spare // 2, max(bins) + spare // 2
     return [
-        Bar(_edge(one), _edge(one + 1), counts.get((one, False), 0), counts.get((one, True), 0))
+        HistogramBar(_edge(one), _edge(one + 1), counts.get((one, False), 0), counts.get((one, True), 0))
         for one in range(first, last + 1)
     ]
 
@@ -154,7 +154,7 @@ def round_up(value: float) -> float:
     return next(step * power for step in (1, 2, 5, 10) if step * power >= value * (1 - 1e-9))
 
 
-def log_ticks(bars: Sequence[Bar]) -> list[Tick]:
+def log_ticks(bars: Sequence[HistogramBar]) -> list[Tick]:
     """Return ticks on the axis of a histogram: the powers of ten, and 2 and 5 times those where they are few."""
     low, high = bars[0].low, bars[-1].high
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
@@ -164,7 +164,7 @@ def log_ticks(bars: Sequence[Bar]) -> list[Tick]:
     return [Tick(log_share(bars, value), latency(value)) for value in inside]
 
 
-def log_share(bars: Sequence[Bar], seconds: float) -> float:
+def log_share(bars: Sequence[HistogramBar], seconds: float) -> float:
     """Return where on the axis of a histogram a latency is."""
     low, high = math.log10(bars[0].low), math.log10(bars[-1].high)
     return (math.log10(max(seconds, _LEAST)) - low) / (high - low)

@@ -1,4 +1,4 @@
-"""The report: one page of HTML that needs nothing else, no network and no script."""
+"""The report: one page of HTML that needs nothing else, no network and no script, light or dark, wide or narrow."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from paco._pictures.numbers import latencies, peak_of
 from paco._pictures.picture import curve, distribution, quantiles, text, timeline
 from paco._pictures.record import CANCELLED, OK, SLOWEST, STATES
 from paco._pictures.rows import done, is_elsewhere, rows
-from paco._pictures.style import STYLE
-from paco._pictures.words import pace, where_the_time_went
 from paco._view.units import duration, latency, per_second, share
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from paco._pictures.record import Detail, Record
+    from paco._pictures.record import Detail, ItemTable
+    from paco.events import Waiting
 
 #: Runs that get pictures, at most: those that took longest. Kinds of failures that get a row.
 _SHOWN: Final = 12
@@ -30,7 +29,7 @@ _LOST: Final = '<b class="lost">lost; what it had was run again</b>'
 _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
 
 
-def page(records: Sequence[Record]) -> str:
+def page(records: Sequence[ItemTable]) -> str:
     """Return the whole page."""
     title = records[0].run.title if len(records) == 1 else f"{len(records):,} runs"
     return (
@@ -43,7 +42,7 @@ def page(records: Sequence[Record]) -> str:
     )
 
 
-def fragment(records: Sequence[Record]) -> str:
+def fragment(records: Sequence[ItemTable]) -> str:
     """Return what the page shows, to be shown inside another one."""
     if not records:
         body = "<p>No run was recorded: a trace holds the runs that start inside of its block.</p>"
@@ -51,16 +50,16 @@ def fragment(records: Sequence[Record]) -> str:
         shown = _to_show(records)
         body = _overview(shown, len(records)) if len(records) > 1 else ""
         body += "".join(map(_section, shown))
-    return f'<style>{STYLE}</style><div class="paco-report">{body}<footer>paco {__version__}</footer></div>\n'
+    return f'<style>{_STYLE}</style><div class="paco-report">{body}<footer>paco {__version__}</footer></div>\n'
 
 
-def _to_show(records: Sequence[Record]) -> list[Record]:
+def _to_show(records: Sequence[ItemTable]) -> list[ItemTable]:
     """Return the runs to show, in order: those that took longest, and rather not those inside an item of another."""
     ranked = sorted(records, key=lambda one: (one.run.parent is not None, one.run.start - one.end()))
     return sorted(ranked[:_SHOWN], key=lambda one: one.run.order)
 
 
-def _overview(shown: Sequence[Record], count: int) -> str:
+def _overview(shown: Sequence[ItemTable], count: int) -> str:
     rows = (
         (
             f'<a href="#run-{one.run.id}">{text(one.run.title)}</a>',
@@ -68,7 +67,7 @@ def _overview(shown: Sequence[Record], count: int) -> str:
             f"{one.run.failed:,}",
             duration(one.end() - one.run.start),
             _rate(one),
-            text(pace(one)),
+            text(_pace(one)),
         )
         for one in shown
     )
@@ -77,14 +76,14 @@ def _overview(shown: Sequence[Record], count: int) -> str:
     return f"<header><h1>{count:,} runs</h1></header>{table}{rest}"
 
 
-def _section(record: Record) -> str:
+def _section(record: ItemTable) -> str:
     run = record.run
     began = datetime.fromtimestamp(run.date).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
     limit = f"limit {run.limit:,}" if run.limit else "no limit"
     facts = " · ".join((f"started {began}", limit, _ending(record)))
     parts = [
         f'<section id="run-{run.id}"><header><h1>{text(run.title)}</h1><p class="facts">{text(facts)}</p></header>',
-        f'<p class="verdict">{text(where_the_time_went(record))}</p>',
+        f'<p class="verdict">{text(_where_the_time_went(record))}</p>',
         f'<div class="tiles">{"".join(_tiles(record))}</div>',
     ]
     if len(record):
@@ -103,7 +102,7 @@ def _section(record: Record) -> str:
     return "".join(parts) + "</section>"
 
 
-def _ending(record: Record) -> str:
+def _ending(record: ItemTable) -> str:
     ended = record.ended
     if ended is None:
         return "had not ended"
@@ -111,7 +110,7 @@ def _ending(record: Record) -> str:
     return words.get(ended.outcome) or f"failed with {type(ended.error).__name__}"
 
 
-def _tiles(record: Record) -> Iterable[str]:
+def _tiles(record: ItemTable) -> Iterable[str]:
     run, seconds = record.run, record.end() - record.run.start
     total = run.done + run.cancelled
     items = f"{total:,}" if run.total in (None, total) else f"{total:,} of {run.total:,}"
@@ -128,12 +127,12 @@ def _tile(name: str, value: str, aside: str = "", *, bad: bool = False) -> str:
     return f"<div{' class=bad' if bad else ''}><span>{text(name)}</span><b>{text(value)}{small}</b></div>"
 
 
-def _rate(record: Record) -> str:
+def _rate(record: ItemTable) -> str:
     seconds = record.end() - record.run.start
     return per_second(record.run.done / seconds) if seconds > 0 else "-"
 
 
-def _legend(record: Record) -> str:
+def _legend(record: ItemTable) -> str:
     there = set(record.states)
     return '<small class="key">{}</small>'.format(
         " ".join(f'<s class="{STATES[state]}"></s>{STATES[state]}' for state in range(CANCELLED + 1) if state in there)
@@ -145,7 +144,7 @@ def _quantiles(ordered: Sequence[float]) -> str:
     return f"<small>{words}</small>"
 
 
-def _workers(record: Record) -> Iterable[str]:
+def _workers(record: ItemTable) -> Iterable[str]:
     """Give what each worker has done, by the number that it has on the timeline, and which of them were lost."""
     if not is_elsewhere(record):
         return
@@ -156,7 +155,7 @@ def _workers(record: Record) -> Iterable[str]:
         yield f"<p>And {len(lines) - _WORKERS:,} more.</p>"
 
 
-def _busy(record: Record) -> Iterable[Sequence[str]]:
+def _busy(record: ItemTable) -> Iterable[Sequence[str]]:
     whole, workers = record.end() - record.run.start, record.run.workers
     for number, lane in enumerate(rows(record).lanes, 1):
         did, lost = done(record, lane), lane.name in workers and workers[lane.name].lost
@@ -171,14 +170,14 @@ def _busy(record: Record) -> Iterable[Sequence[str]]:
         )
 
 
-def _idle(record: Record) -> Iterable[Sequence[str]]:
+def _idle(record: ItemTable) -> Iterable[Sequence[str]]:
     """Give those from which nothing has come back."""
     for worker in record.run.workers.values():
         if worker.name not in record.names:
             yield "", text(worker.name), "0", "0", "-", "-", _LOST if worker.lost else ""
 
 
-def _failures(record: Record) -> Iterable[str]:
+def _failures(record: ItemTable) -> Iterable[str]:
     if not record.kinds:
         return
     yield "<h2>Failures</h2>"
@@ -189,7 +188,7 @@ def _failures(record: Record) -> Iterable[str]:
         yield f"<p>And {len(ranked) - _KINDS:,} other kinds.</p>"
 
 
-def _slowest(record: Record) -> Iterable[str]:
+def _slowest(record: ItemTable) -> Iterable[str]:
     slowest = record.slowest()[: SLOWEST // 2]
     if slowest:
         yield "<h2>Slowest items</h2>"
@@ -208,3 +207,135 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     head = "".join(f"<th>{one}</th>" for one in heads)
     body = "".join("<tr>{}</tr>".format("".join(f"<td>{cell}</td>" for cell in row)) for row in rows)
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+# ---- where the time went
+
+
+def _where_the_time_went(record: ItemTable) -> str:
+    """Return what kept items from starting for the largest part of the time, and what can be done about it."""
+    reason, percent = _most(record)
+    if reason is None:
+        return "It was not recorded what the items waited for." if len(record) else "There was nothing that took time."
+    return _SENTENCES[reason].format(share=percent, limit=f"{record.run.limit:,}", slowest=_slowest_item(record))
+
+
+def _pace(record: ItemTable) -> str:
+    """Return what it was in two words, and for how much of the time: ``a slot, 68%``."""
+    reason, percent = _most(record)
+    return "-" if reason is None else f"{_WAITED_FOR[reason]}, {percent}"
+
+
+def _most(record: ItemTable) -> tuple[Waiting | None, str]:
+    waited = record.run.waited
+    total = sum(waited.values())
+    if not len(record) or not total:
+        return None, ""
+    reason = max(waited, key=lambda one: waited[one])
+    return reason, share(waited[reason], total)
+
+
+def _slowest_item(record: ItemTable) -> str:
+    slowest = record.slowest()
+    return f"; the slowest, #{slowest[0].position:,}, took {latency(slowest[0].elapsed)}" if slowest else ""
+
+
+#: And in a sentence, with what can be done about it.
+_SENTENCES: Final[dict[Waiting, str]] = {
+    "limit": "For {share} of the time all {limit} slots were busy: the function sets the pace, and a higher limit is "
+    "faster if what it calls can take it.",
+    "rate": "For {share} of the time the limit let no more items start, though not all slots were busy: its rate sets "
+    "the pace.",
+    "input": "For {share} of the time there were free slots and no items: the source sets the pace.",
+    "output": "For {share} of the time there were free slots, and finished results waited for the consumer: it sets "
+    "the pace.",
+    "order": "For {share} of the time there were free slots, and finished results waited for an earlier item to be "
+    "handed on in order: buffer(n) lets more of them wait, as_completed() does without the order.",
+    "loop": "For {share} of the time items could have started, and the event loop was busy: the function, the source "
+    "or something beside them uses the processor, or blocks.",
+    "tail": "For {share} of the time no items were left to start, and the last ones ran to their end{slowest}.",
+}
+#: What a run waits for, in a table.
+_WAITED_FOR: Final[dict[Waiting, str]] = {
+    "limit": "a free slot",
+    "rate": "the rate",
+    "input": "the source",
+    "output": "the consumer",
+    "order": "an earlier item",
+    "loop": "the event loop",
+    "tail": "the last items",
+}
+
+# ---- how it looks
+
+# Every rule begins with the class of the report, so that none touches the page around it.
+_STYLE: Final = """
+.paco-report{--bg:#fff;--fg:#1f2328;--dim:#59636e;--rule:#d8dee4;--tile:#f6f8fa;--grid:#e6eaee;
+--ok:#4c8dd6;--retried:#dc9a00;--failed:#d1242f;--cancelled:#a3abb4;--mark:#1f2328;
+background:var(--bg);color:var(--fg);font:15px/1.5 system-ui,-apple-system,"Segoe UI",sans-serif;
+box-sizing:border-box;margin:0 auto;max-width:1080px;min-height:100%;padding:20px}
+@media(prefers-color-scheme:dark){.paco-report{--bg:#0d1117;--fg:#e6edf3;--dim:#9198a1;--rule:#30363d;--tile:#161b22;
+--grid:#21262d;--ok:#58a0ee;--retried:#e3b341;--failed:#ff6a69;--cancelled:#6e7681;--mark:#e6edf3}}
+html:has(>body>.paco-report){background:#fff}
+@media(prefers-color-scheme:dark){html:has(>body>.paco-report){background:#0d1117}}
+.paco-report h1{font-size:24px;line-height:1.2;margin:0;overflow-wrap:anywhere}
+.paco-report h2{align-items:baseline;display:flex;flex-wrap:wrap;font-size:16px;gap:2px 14px;margin:28px 0 8px}
+.paco-report section+section,.paco-report .wide+section{border-top:1px solid var(--rule);margin-top:40px;
+padding-top:28px}
+.paco-report p{margin:8px 0}
+.paco-report a{color:inherit}
+.paco-report .facts,.paco-report footer,.paco-report small,.paco-report em{color:var(--dim)}
+.paco-report .facts,.paco-report footer,.paco-report small{font-size:13px;font-weight:400}
+.paco-report .verdict{border-left:3px solid var(--ok);font-size:17px;margin:16px 0;padding-left:12px}
+.paco-report .tiles{display:grid;gap:10px;grid-template-columns:repeat(auto-fit,minmax(140px,1fr))}
+.paco-report .tiles div{background:var(--tile);border:1px solid var(--rule);border-radius:8px;padding:8px 12px}
+.paco-report .tiles span{color:var(--dim);display:block;font-size:13px}
+.paco-report .tiles b{font-size:20px;font-variant-numeric:tabular-nums}
+.paco-report .tiles .bad b{color:var(--failed)}
+.paco-report .key s{background:var(--ok);border-radius:2px;display:inline-block;height:10px;
+margin:0 5px 0 8px;width:14px}
+.paco-report .key s.retried{background:var(--retried)}
+.paco-report .key s.failed{background:var(--failed)}
+.paco-report .key s.cancelled{background:var(--cancelled)}
+.paco-report .key s.area{opacity:.35}
+.paco-report .key s.line{background:var(--ok);height:2px;vertical-align:middle}
+.paco-report .plot{display:grid;font-size:12px;grid-template-columns:40px 1fr;
+font-variant-numeric:tabular-nums}
+.paco-report .plot em{font-style:normal}
+.paco-report .yt{grid-column:1/3;margin-bottom:8px}
+.paco-report .xt{grid-column:2;text-align:right}
+.paco-report .ys{position:relative}
+.paco-report .ys span{position:absolute;right:8px;transform:translateY(50%)}
+.paco-report .field{border:1px solid var(--rule);border-width:0 0 1px 1px;min-width:0;position:relative}
+.paco-report .field svg{display:block;height:100%;width:100%}
+.paco-report .xs{grid-column:2;height:20px;position:relative}
+.paco-report .xs span{padding-top:2px;position:absolute;transform:translateX(-50%);white-space:nowrap}
+.paco-report .xs span:first-child{transform:none}
+.paco-report path{fill:none;stroke:var(--ok)}
+.paco-report path.retried{stroke:var(--retried)}
+.paco-report path.failed{stroke:var(--failed)}
+.paco-report path.cancelled{stroke:var(--cancelled)}
+.paco-report path.grid{stroke:var(--grid);stroke-width:1px;vector-effect:non-scaling-stroke}
+.paco-report path.bound{stroke:var(--dim);stroke-width:1px;vector-effect:non-scaling-stroke}
+.paco-report .lost{color:var(--failed);font-weight:400}
+.paco-report path.area{fill:var(--ok);opacity:.35;stroke:none}
+.paco-report path.line{stroke-width:1.5px;vector-effect:non-scaling-stroke}
+.paco-report path.limit{stroke:var(--dim);stroke-dasharray:5 4;stroke-width:1px;vector-effect:non-scaling-stroke}
+.paco-report rect{fill:var(--ok)}
+.paco-report rect.failed{fill:var(--failed)}
+.paco-report .field i{border-left:1px dashed var(--mark);bottom:0;font-style:normal;position:absolute;top:0}
+.paco-report .field i b{background:var(--bg);border-radius:3px;left:3px;padding:0 3px;position:absolute;top:0;
+white-space:nowrap}
+.paco-report .field i.left b{left:auto;right:4px}
+.paco-report .field i:nth-of-type(2) b{top:19px}
+.paco-report .field i:nth-of-type(3) b{top:38px}
+.paco-report .wide{overflow-x:auto}
+.paco-report table{border-collapse:collapse;color:inherit;font-size:14px;margin:0}
+.paco-report th{color:var(--dim);font-weight:400}
+.paco-report th,.paco-report td{background:none;border-bottom:1px solid var(--rule);padding:5px 24px 5px 0;
+text-align:left;vertical-align:top}
+.paco-report td:first-child{font-variant-numeric:tabular-nums}
+.paco-report td,.paco-report th{white-space:nowrap}
+.paco-report code{font-family:ui-monospace,SFMono-Regular,Menlo,monospace;font-size:13px}
+.paco-report footer{margin-top:32px}
+"""

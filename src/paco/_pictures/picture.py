@@ -28,7 +28,7 @@ from paco._view.units import compact
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from paco._pictures.record import Record
+    from paco._pictures.record import ItemTable
     from paco._pictures.rows import Rows
 
 #: The drawing of a timeline has so many units in its width, and at most so many rows: about as many as pixels.
@@ -52,7 +52,7 @@ def text(words: object) -> str:
     return escape(safe(str(words)))
 
 
-def timeline(record: Record) -> str:
+def timeline(record: ItemTable) -> str:
     """Draw a row for each slot, with a bar for each item; what ran elsewhere is grouped by worker."""
     where = rows(record)
     slots = where.height
@@ -89,7 +89,7 @@ def _bounds(where: Rows, drawn: int) -> Iterable[str]:
         yield f'<path class="bound" d="M0 {_round(lane.first * drawn / where.height)}h{_WIDTH}"/>'
 
 
-def _bars(record: Record, state: int, where: Rows, drawn: int) -> Iterable[str]:
+def _bars(record: ItemTable, state: int, where: Rows, drawn: int) -> Iterable[str]:
     """Give the bars of the items that ended in this way, as parts of an SVG path."""
     start = record.run.start
     scale = _WIDTH / ((record.end() - start) or 1.0)
@@ -119,7 +119,7 @@ def _bar(row: int, bar: tuple[int, int]) -> str:
     return f"M{bar[0]} {row}h{bar[1] - bar[0]}"
 
 
-def curve(record: Record) -> str:
+def curve(record: ItemTable) -> str:
     """Draw how many items were in flight, on average and at most, and the limit if it is near."""
     limit, flight = record.run.limit, in_flight(record, _COLUMNS)
     peak = peak_of(record)
@@ -138,7 +138,7 @@ def curve(record: Record) -> str:
     return _plot(name, (_COLUMNS, _TOP), body, xs, ys, ("items", "time since the start"), 140)
 
 
-def distribution(record: Record, ordered: Sequence[float]) -> str:
+def distribution(record: ItemTable, ordered: Sequence[float]) -> str:
     """Draw how long the items took, on a logarithmic axis, with quantiles."""
     bars = histogram(record)
     if not bars:

@@ -44,7 +44,7 @@ class Kind:
         self.first: Detail = first
 
 
-class Record:
+class ItemTable:
     """The items of a run, in the order in which they ended: 29 bytes each."""
 
     def __init__(self, run: Run) -> None:

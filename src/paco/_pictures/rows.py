@@ -11,7 +11,7 @@ from paco._pictures.record import CANCELLED, FAILED
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from paco._pictures.record import Record
+    from paco._pictures.record import ItemTable
 
 
 class Lane(NamedTuple):
@@ -47,12 +47,12 @@ class Rows(NamedTuple):
         return sum(lane.rows for lane in self.lanes)
 
 
-def is_elsewhere(record: Record) -> bool:
+def is_elsewhere(record: ItemTable) -> bool:
     """Say whether any of the items ran elsewhere."""
     return any(name is not None for name in record.names)
 
 
-def rows(record: Record) -> Rows:
+def rows(record: ItemTable) -> Rows:
     """Return the rows, on none of which two items overlap.
 
     Where items ran elsewhere their slots say nothing of which worker had them: each item takes the lowest row of its
@@ -70,7 +70,7 @@ def rows(record: Record) -> Rows:
     return Rows(lanes, row)
 
 
-def _fill(row: list[int], record: Record, items: Iterable[int], first: int) -> int:
+def _fill(row: list[int], record: ItemTable, items: Iterable[int], first: int) -> int:
     """Give each of the items, which are in order of their starts, a row, and return how many rows that takes."""
     free, busy, made = list[int](), list[tuple[float, int]](), 0
     for item in items:
@@ -98,7 +98,7 @@ class Done(NamedTuple):
     seconds: float
 
 
-def done(record: Record, lane: Lane) -> Done:
+def done(record: ItemTable, lane: Lane) -> Done:
     """Return what a worker has done."""
     times = [(record.starts[item], record.ends[item]) for item in lane.items]
     busy, last = 0.0, -math.inf

@@ -2,21 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from paco.events import Waiting
-
-#: What a run waits for, in words.
-WAITED_FOR: Final[dict[Waiting, str]] = {
-    "limit": "a free slot",
-    "rate": "the rate",
-    "input": "the source",
-    "output": "the consumer",
-    "order": "an earlier item",
-    "loop": "the event loop",
-    "tail": "the last items",
-}
 #: Items per second above which no decimals are shown.
 _MANY = 100
 
