@@ -199,7 +199,12 @@ GATES = [
         "mutate", "a promise without a test",
         "tests/test_stream.py", replace(r"^async def test_a_buffer_that_is_no_number", "async def planted"),
         ["tools.mutate", "_stream.stream", "--scope", r"Stream\.buffer$", "--jobs", "1"],
-        r"SURVIVES _stream\.stream\.Stream\.buffer",
+        r"SURVIVES _stream\.stream, line \d+, in Stream\.buffer",
+    ),
+    Gate(
+        "argued", "an argument for no mutant",
+        "tools/mutate/argued.toml", append('\n[[mutant]]\nin = "Run.planted"\nfaults = ["drop it"]\nreason = "none"\n'),
+        ["tools.mutate", "--list"], r"STALE in Run\.planted: drop it",
     ),
     Gate(
         "coverage", "a line that no test runs",

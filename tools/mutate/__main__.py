@@ -3,9 +3,9 @@
 usage: ./dev mutate [MODULE ...] [--scope PATTERN] [--jobs COUNT] [--argued] [--list]
 
 A mutant that no test finds is printed as a diff and makes the exit code 1, unless `argued.toml` beside this file argues
-why it may survive. An argument names its mutant by function and text, not by line number; an argument without a mutant
-is an error. The default for MODULE is `_engine.workers`, `_engine.run`, `_engine.plan` and `_stream.stream`. `--argued`
-also runs the argued mutants.
+why it may survive. An argument names the function and the fault as `--list` prints them, not a line or the text around
+the fault; an argument without a mutant is reported and makes the exit code 1, too. The default for MODULE is
+`_engine.workers`, `_engine.run`, `_engine.plan` and `_stream.stream`. `--argued` also runs the argued mutants.
 
 Why not mutmut or cosmic-ray? mutmut 3.8 calls every function through its own wrapper, which breaks the tests of
 recycled workers even without a mutant. cosmic-ray 8.7 cannot remove a statement, and most faults of a scheduler are
@@ -30,13 +30,19 @@ import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 from tools.mutate.mutants import Mutant, mutants
 from tools.mutate.trial import PASSED, TIMEOUT, UNPLANTABLE
 
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterable
+
 HERE: Final = Path(__file__).resolve().parent
 ROOT: Final = HERE.parent.parent
+SOURCE: Final = ROOT / "src" / "paco"
+#: Where those are that may be argued.
+ROOMS: Final = ("_engine", "_stream")
 MODULES: Final = ("_engine.workers", "_engine.run", "_engine.plan", "_stream.stream")
 #: The fast tests that check the engine most closely. A mutant survives if these pass, even if other tests would fail.
 TESTS: Final = (
@@ -181,25 +187,34 @@ class Tally:
         )
 
 
-def argued() -> dict[tuple[str, str, str], str]:
+def argued() -> dict[tuple[str, str], str]:
     """Return the reason for each mutant that may survive, by its key."""
     with (HERE / "argued.toml").open("rb") as file:
         entries: list[dict[str, Any]] = tomllib.load(file)["mutant"]
-    return {(one["in"], one["before"], after): one["reason"] for one in entries for after in one["after"]}
+    return {(one["in"], fault): one["reason"] for one in entries for fault in one["faults"]}
 
 
-def choose(arguments: argparse.Namespace) -> list[Mutant]:
-    """Return the mutants to try, without the argued ones. Exit with an error if an argument has no mutant."""
-    reasons, chosen, seen = argued(), [], set()
-    for module in arguments.modules or MODULES:
-        name = module.removesuffix(".py").replace("/", ".")
-        for mutant in mutants(name, (ROOT / "src" / "paco" / f"{name.replace('.', '/')}.py").read_text("utf-8")):
-            seen.add(mutant.key)
-            if re.search(arguments.scope, mutant.key[0]) and (arguments.argued or mutant.key not in reasons):
-                chosen.append(mutant)
-        if stale := [key for key in reasons if key[0].partition(".")[0] == name and key not in seen]:
-            sys.exit("mutate: no mutant fits these arguments; update argued.toml:\n" + "\n".join(map(str, stale)))
-    return chosen
+def choose(arguments: argparse.Namespace, reasons: Container[tuple[str, str]]) -> list[Mutant]:
+    """Return the mutants to try, without the argued ones."""
+    names = [module.removesuffix(".py").replace("/", ".") for module in arguments.modules or MODULES]
+    return [
+        mutant
+        for name in names
+        for mutant in mutants_of(name)
+        if re.search(arguments.scope, mutant.key[0]) and (arguments.argued or mutant.key not in reasons)
+    ]
+
+
+def mutants_of(name: str) -> list[Mutant]:
+    """Return all mutants of a module."""
+    return mutants(name, (SOURCE / f"{name.replace('.', '/')}.py").read_text("utf-8"))
+
+
+def stale(reasons: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return the keys of arguments without a mutant."""
+    paths = [path.relative_to(SOURCE) for room in ROOMS for path in (SOURCE / room).glob("*.py")]
+    there = {mutant.key for path in paths for mutant in mutants_of(".".join(path.with_suffix("").parts))}
+    return [key for key in reasons if key not in there]
 
 
 def run(chosen: list[Mutant], jobs: int) -> Tally:
@@ -247,13 +262,16 @@ def main() -> int:
     parser.add_argument("--argued", action="store_true", help="also run argued mutants")
     parser.add_argument("--list", action="store_true", help="print the mutants without running them")
     arguments = parser.parse_args()
-    chosen = choose(arguments)
+    reasons = argued()
+    chosen, gone = choose(arguments, reasons), stale(reasons)
+    for scope, fault in gone:
+        print(f"STALE in {scope}: {fault}: argued, but no mutant any more", flush=True)
     if arguments.list:
         print("\n".join(map(str, chosen)))
-        return 0
+        return int(bool(gone))
     tally = run(chosen, arguments.jobs)
     print(tally)
-    return int(bool(tally.survivors))
+    return int(bool(tally.survivors or gone))
 
 
 if __name__ == "__main__":

@@ -39,24 +39,33 @@ _LEFT_OUT: Final = (
 
 @dataclass(frozen=True)
 class Mutant:
-    """A module with one fault, identified by its function and text, not by a line number."""
+    """A module with one fault, identified by its function and its fault.
+
+    Attributes:
+        module: The name of the module, without the package.
+        scope: The function or class with the fault.
+        fault: The change, such as ``drop _attention`` or ``>= for > started _attention``.
+        line: The line with the fault.
+        original: The whole module.
+        text: The whole module, with the fault.
+    """
 
     module: str
-    scope: str  # the function or class with the fault
+    scope: str
+    fault: str
     line: int
-    text: str  # the whole module, with the fault
-
-    #: The lines that differ, without indentation.
-    before: str
-    after: str
+    original: str
+    text: str
 
     @property
-    def key(self) -> tuple[str, str, str]:
-        """The identity of the mutant in `argued.toml`."""
-        return f"{self.module}.{self.scope}".rstrip("."), self.before, self.after
+    def key(self) -> tuple[str, str]:
+        """The identity of the mutant in `argued.toml`. An edit of another statement does not change it."""
+        return self.scope or self.module, self.fault
 
     def __str__(self) -> str:
-        return f"{self.key[0]}, line {self.line}\n-   {self.before}\n+   {self.after}"
+        lines = difflib.ndiff(self.original.splitlines(), self.text.splitlines())
+        changed = [f"{line[0]}   {line[2:].strip()}" for line in lines if line[0] in "-+"]
+        return "\n".join([f"{self.module}, line {self.line}, in {self.key[0]}: {self.fault}", *changed])
 
 
 def mutants(module: str, text: str) -> list[Mutant]:
@@ -66,48 +75,69 @@ def mutants(module: str, text: str) -> list[Mutant]:
     for line in source.splitlines(keepends=True):
         starts.append(starts[-1] + len(line))
     found: dict[str, Mutant] = {}
-    for scope, node, new in _changes(ast.parse(text)):
+    for scope, fault, node, new in _changes(ast.parse(text)):
         begin = starts[node.lineno - 1] + node.col_offset
         end = starts[(node.end_lineno or node.lineno) - 1] + (node.end_col_offset or 0)
         changed = (source[:begin] + new.encode() + source[end:]).decode()
         if changed != text and changed not in found:
-            before, after = _difference(text, changed)
-            found[changed] = Mutant(module, scope, node.lineno, changed, before, after)
-    return _distinguished(sorted(found.values(), key=lambda mutant: mutant.line), text.splitlines())
+            found[changed] = Mutant(module, scope, fault, node.lineno, text, changed)
+    return _numbered(sorted(found.values(), key=lambda mutant: mutant.line))
 
 
-def _distinguished(found: list[Mutant], lines: list[str]) -> list[Mutant]:
-    """Add the preceding line to mutants with the same key: an argument for one ``return`` must not cover another."""
-    keys = Counter(mutant.key for mutant in found)
-    return [
-        replace(mutant, before=f"{lines[mutant.line - 2].strip()} {mutant.before}") if keys[mutant.key] > 1 else mutant
-        for mutant in found
-    ]
+def _numbered(found: list[Mutant]) -> list[Mutant]:
+    """Number mutants with the same key, ``drop return (2 of 3)``: an argument for one must not cover another."""
+    counts, seen = Counter(mutant.key for mutant in found), Counter[tuple[str, str]]()
+    numbered: list[Mutant] = []
+    for mutant in found:
+        seen[mutant.key] += 1
+        number = f" ({seen[mutant.key]} of {counts[mutant.key]})" if counts[mutant.key] > 1 else ""
+        numbered.append(replace(mutant, fault=mutant.fault + number))
+    return numbered
 
 
-def _difference(old: str, new: str) -> tuple[str, str]:
-    lines = [line for line in difflib.ndiff(old.splitlines(), new.splitlines()) if line[0] in "-+"]
-    # Drop a comment at the end of a line, so that rewording it does not change the key of the mutant.
-    before, after = (
-        " ".join(line[2:].partition("  #")[0].strip() for line in lines if line[0] == sign) for sign in "-+"
-    )
-    return before, after
-
-
-def _changes(tree: ast.Module) -> Iterator[tuple[str, Any, str]]:
-    """Yield each possible change: the scope, the node, and the text that replaces it."""
-    stack: list[tuple[str, ast.AST]] = [("", tree)]
+def _changes(tree: ast.Module) -> Iterator[tuple[str, str, Any, str]]:
+    """Yield each possible change: the scope, the fault, the node, and the text that replaces it."""
+    stack: list[tuple[str, str, ast.AST]] = [("", "", tree)]
     while stack:
-        scope, node = stack.pop()
+        scope, head, node = stack.pop()
         if _is_overload(node):
             continue
-        for change in _CHANGES.get(type(node), _none)(node):
-            yield scope, *change
+        if isinstance(node, ast.stmt):
+            head = _head(node)
+        for old, new, fault in _CHANGES.get(type(node), _none)(node):
+            yield scope, fault.format(_names(old) or head), old, new
         if isinstance(node, _LEFT_OUT) and not _is_text(node):
-            yield scope, node, "pass"
+            yield scope, f"drop {head}", node, "pass"
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             scope = f"{scope}.{node.name}".lstrip(".")
-        stack.extend((scope, child) for child in _children(node))
+        stack.extend((scope, head, child) for child in _children(node))
+
+
+def _head(statement: ast.stmt) -> str:
+    """Return a name for a statement: what it assigns or calls, otherwise its kind."""
+    match statement:
+        case ast.Assign(targets=targets):
+            return " ".join(map(_names, targets))
+        case ast.AugAssign(target=target) | ast.AnnAssign(target=target):
+            return _names(target)
+        case ast.Expr(value=ast.Await(value=ast.Call(func=called)) | ast.Call(func=called)):
+            return _names(called)
+        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+            return name
+        case _:
+            return type(statement).__name__.lower()
+
+
+def _names(node: ast.AST) -> str:
+    """Return the names in an expression, in order, without duplicates; nothing for a statement."""
+    if isinstance(node, ast.stmt):
+        return ""
+    found = [
+        (one.end_lineno or 0, one.end_col_offset or 0, one.attr if isinstance(one, ast.Attribute) else one.id)
+        for one in ast.walk(node)
+        if isinstance(one, ast.Attribute | ast.Name)
+    ]
+    return " ".join(dict.fromkeys(name for *_, name in sorted(found) if name != "self"))
 
 
 def _children(node: ast.AST) -> Iterator[ast.AST]:
@@ -143,20 +173,30 @@ def _is_type_of_cast(node: ast.AST, child: ast.AST) -> bool:
     return isinstance(node, ast.Call) and ast.unparse(node.func) == "cast" and child is node.args[0]
 
 
-# ---- the changes of each kind of node: the node to replace, and the new text
+# ---- the changes of each kind of node: the node to replace, the new text, and the fault, with {} for the names in it
 
-_Change = Iterator[tuple[ast.AST, str]]
+_Change = Iterator[tuple[ast.AST, str, str]]
 
 
 def _none(_: Any) -> _Change:
     return iter(())
 
 
+def _sign(operator: ast.cmpop | ast.operator | ast.unaryop) -> str:
+    """Return an operator as it is written."""
+    some = ast.Name("x")
+    if isinstance(operator, ast.cmpop):
+        return ast.unparse(ast.Compare(some, [operator], [some]))[2:-2]
+    if isinstance(operator, ast.operator):
+        return ast.unparse(ast.BinOp(some, operator, some))[2:-2]
+    return ast.unparse(ast.UnaryOp(operator, some))[:-1].strip()
+
+
 def _decided(node: Any) -> _Change:
     """Make a condition always true, or always false."""
     if ast.unparse(node.test) != "TYPE_CHECKING":
-        yield node.test, "True"
-        yield node.test, "False"
+        yield node.test, "True", "always {}"
+        yield node.test, "False", "never {}"
 
 
 def _compare(node: ast.Compare) -> _Change:
@@ -164,50 +204,57 @@ def _compare(node: ast.Compare) -> _Change:
         for other in _COMPARES[type(operator)]:
             new = copy.copy(node)
             new.ops = [*node.ops[:index], other(), *node.ops[index + 1 :]]
-            yield node, ast.unparse(new)
+            yield node, ast.unparse(new), f"{_sign(other())} for {_sign(operator)} {{}}"
 
 
 def _bool(node: ast.BoolOp) -> _Change:
     """Remove one operand."""
-    for index in range(len(node.values)):
+    for index, value in enumerate(node.values):
         rest = [*node.values[:index], *node.values[index + 1 :]]
-        yield node, ast.unparse(ast.BoolOp(node.op, rest) if len(rest) > 1 else rest[0])
+        new = ast.unparse(ast.BoolOp(node.op, rest) if len(rest) > 1 else rest[0])
+        yield node, new, f"without {_names(value) or index}"
 
 
 def _binary(node: ast.BinOp) -> _Change:
     if isinstance(node.op, ast.BitOr):  # of types
-        yield node, ast.unparse(node.left)
-        yield node, ast.unparse(node.right)
+        yield node, ast.unparse(node.left), "left of {}"
+        yield node, ast.unparse(node.right), "right of {}"
     elif type(node.op) in _OPERATORS:
-        yield node, ast.unparse(ast.BinOp(node.left, _OPERATORS[type(node.op)](), node.right))
+        other = _OPERATORS[type(node.op)]()
+        yield node, ast.unparse(ast.BinOp(node.left, other, node.right)), f"{_sign(other)} for {_sign(node.op)} {{}}"
 
 
 def _augmented(node: ast.AugAssign) -> _Change:
     if type(node.op) in _OPERATORS:
-        yield node, ast.unparse(ast.AugAssign(node.target, _OPERATORS[type(node.op)](), node.value))
+        other = _OPERATORS[type(node.op)]()
+        yield (
+            node,
+            ast.unparse(ast.AugAssign(node.target, other, node.value)),
+            f"{_sign(other)}= for {_sign(node.op)}= {{}}",
+        )
 
 
 def _unary(node: ast.UnaryOp) -> _Change:
-    yield node, ast.unparse(node.operand)
+    yield node, ast.unparse(node.operand), f"without {_sign(node.op)} {{}}"
 
 
 def _chosen(node: ast.IfExp) -> _Change:
-    yield node, f"({ast.unparse(node.body)})"
-    yield node, f"({ast.unparse(node.orelse)})"
+    yield node, f"({ast.unparse(node.body)})", "always first of {}"
+    yield node, f"({ast.unparse(node.orelse)})", "always second of {}"
 
 
 def _constant(node: ast.Constant) -> _Change:
     value = node.value
     if isinstance(value, bool):
-        yield node, str(not value)
+        yield node, str(not value), f"{not value} {{}}"
     elif isinstance(value, int | float):
-        yield node, repr(value + 1)
+        yield node, repr(value + 1), f"{value + 1} for {value} {{}}"
     elif isinstance(value, str):
-        yield node, '"mutated"'
+        yield node, '"mutated"', "other text {}"
 
 
 def _text(node: ast.JoinedStr) -> _Change:
-    yield node, '"mutated"'
+    yield node, '"mutated"', "other text {}"
 
 
 def _call(node: ast.Call) -> _Change:
@@ -215,14 +262,18 @@ def _call(node: ast.Call) -> _Change:
     for keyword in node.keywords:
         if keyword.arg is not None:
             rest = [one for one in node.keywords if one is not keyword]
-            yield node, ast.unparse(ast.Call(node.func, node.args, rest))
+            yield (
+                node,
+                ast.unparse(ast.Call(node.func, node.args, rest)),
+                f"without {keyword.arg}= of {_names(node.func)}",
+            )
     if isinstance(node.func, ast.Name) and node.func.id in _SWAPPED:
-        yield node.func, _SWAPPED[node.func.id]
+        yield node.func, _SWAPPED[node.func.id], f"{_SWAPPED[node.func.id]} for {{}}"
 
 
 def _returned(node: ast.Return) -> _Change:
     if node.value is not None and ast.unparse(node.value) != "None":
-        yield node, "return None"
+        yield node, "return None", "None for {}"
 
 
 _CHANGES: Final[dict[type[ast.AST], Callable[[Any], _Change]]] = {
