@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import gzip
 import io
 import json
+import os
+import zlib
 from contextlib import aclosing
 
 import pytest
@@ -13,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paco._cli import chunks
-from paco._cli.chunks import BrokenInputError, Unzip
+from paco._cli.chunks import BrokenInputError, chunks_of, read_live
 from paco._cli.formats import FORMATS
 from paco._cli.inputs import Reader, find_inputs
 from paco._cli.stop import Stop
@@ -151,23 +154,71 @@ def test_a_header_that_cannot_be_used_is_told(data, said):
 # ---- gzip
 
 
-@pytest.mark.parametrize("size", [1, 100, 100_000])
-def test_gzip_is_unpacked_in_bounded_pieces_member_after_member(size):
+def test_gzip_is_unpacked_in_bounded_pieces_member_after_member(tmp_path):
     packed = gzip.compress(b"a" * 1_000_000) + b"\0\0" + gzip.compress(b"b")
-    unzip = Unzip()
-    pieces = [piece for start in range(0, len(packed), size) for piece in unzip.feed(packed[start : start + size])]
-    unzip.end()
+    (tmp_path / "a.gz").write_bytes(packed)
+    pieces = list(chunks_of(str(tmp_path / "a.gz"), gzip=True))
     assert b"".join(pieces) == b"a" * 1_000_000 + b"b"
     assert max(map(len, pieces)) <= chunks._CHUNK
 
 
-def test_what_is_not_gzip_or_cut_off_is_told():
-    with pytest.raises(BrokenInputError, match="damaged, or not gzip"):
-        list(Unzip().feed(b"plain text"))
-    unzip = Unzip()
-    list(unzip.feed(gzip.compress(b"abc")[:-3]))
-    with pytest.raises(BrokenInputError, match="has no end"):
-        unzip.end()
+def read_in_place(path):
+    return b"".join(chunks_of(path, gzip=True))
+
+
+def read_as_a_pipe(path):
+    async def run():
+        async with aclosing(read_live(path, Stop(), gzip=True)) as pieces:
+            return b"".join([piece async for piece in pieces])
+
+    return asyncio.run(run())
+
+
+@pytest.mark.realtime
+@pytest.mark.parametrize("reading", [read_in_place, read_as_a_pipe])
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"plain text", "damaged, or not gzip"),
+        (gzip.compress(b"abc")[:10] + b"\xff" * 20, "damaged, or not gzip"),
+        (gzip.compress(b"abc")[:-8] + b"\0" * 8, "damaged, or not gzip"),
+        (gzip.compress(b"abc") + b"more", "damaged, or not gzip"),
+        (gzip.compress(b"abc")[:-3], "it is cut off: the gzip data has no end"),
+    ],
+)
+def test_what_is_not_gzip_or_cut_off_is_told(tmp_path, reading, data, said):
+    (tmp_path / "a.gz").write_bytes(data)
+    with pytest.raises(BrokenInputError, match=said):
+        reading(str(tmp_path / "a.gz"))
+
+
+@pytest.mark.realtime
+def test_gzip_from_a_pipe_is_unpacked_as_it_comes():
+    packer = zlib.compressobj(wbits=31)
+    first = packer.compress(b"one\n") + packer.flush(zlib.Z_SYNC_FLUSH)
+    out, into = os.pipe()
+
+    async def run():
+        async with aclosing(read_live(out, Stop(), gzip=True)) as pieces:
+            os.write(into, first)
+            assert await anext(pieces) == b"one\n"
+            os.write(into, packer.compress(b"two\n") + packer.flush())
+            os.close(into)
+            assert [piece async for piece in pieces] == [b"two\n"]
+
+    asyncio.run(run())
+    os.close(out)
+
+
+@pytest.mark.realtime
+def test_no_item_of_a_gzip_file_that_is_cut_off_is_taken_for_the_last(tmp_path):
+    lines = b"".join(b"%d\n" % number for number in range(100_000))
+    (tmp_path / "a.txt.gz").write_bytes(gzip.compress(lines)[:-2000])
+    reader = Reader(find_inputs([str(tmp_path / "a.txt.gz")], None, stdin=0), Stop())
+    values = [item.value for item in reader.items()]
+    assert values == [str(number) for number in range(len(values))]
+    assert reader.error.strerror == "it is cut off: the gzip data has no end"
+    assert not reader.ended
 
 
 @pytest.mark.realtime

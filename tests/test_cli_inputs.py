@@ -251,14 +251,14 @@ async def test_a_stop_ends_the_wait_for_a_pipe(pipe):
 async def test_a_stop_that_came_before_ends_a_pipe_at_once(pipe):
     stop = Stop()
     stop.want()
-    async with aclosing(read_live(pipe[0], stop)) as chunks:
+    async with aclosing(read_live(pipe[0], stop, gzip=False)) as chunks:
         assert [chunk async for chunk in chunks] == []
 
 
 async def test_a_pipe_that_does_not_block_is_waited_for(pipe):
     out, into = pipe
     os.set_blocking(out, False)
-    async with aclosing(read_live(out, Stop())) as chunks:
+    async with aclosing(read_live(out, Stop(), gzip=False)) as chunks:
         waiting = asyncio.ensure_future(anext(chunks))
         await asyncio.sleep(0.01)
         os.write(into, b"1")
@@ -286,7 +286,7 @@ async def test_a_pipe_that_breaks_ends_the_items():
 
 def test_a_reader_whose_loop_has_ended_ends_as_well(pipe):
     async def give_up():
-        chunks = read_live(pipe[0], Stop())
+        chunks = read_live(pipe[0], Stop(), gzip=False)
         waiting = asyncio.ensure_future(anext(chunks))
         await asyncio.sleep(0.01)
         waiting.cancel()
@@ -301,7 +301,7 @@ def test_a_reader_whose_loop_has_ended_ends_as_well(pipe):
 def test_a_pipe_that_another_process_has_made_non_blocking_is_waited_for(pipe, monkeypatch):
     os.set_blocking(pipe[0], False)
     monkeypatch.setattr("select.select", lambda waiting, *_: os.write(pipe[1], b"at last"))
-    assert _chunks._read(pipe[0]) == b"at last"
+    assert _chunks._Descriptor(pipe[0]).read(100) == b"at last"
 
 
 def test_an_answer_that_nobody_waits_for_any_more_is_dropped():

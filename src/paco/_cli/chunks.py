@@ -8,15 +8,16 @@ import errno
 import os
 import threading
 import zlib
+from functools import partial
+from gzip import BadGzipFile, GzipFile
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from paco._base import system
 
 if TYPE_CHECKING:
-    import io
-    from collections.abc import AsyncGenerator, Generator
+    from collections.abc import AsyncGenerator, Callable, Generator
 
     from paco._cli.stop import Stop
 
@@ -68,24 +69,20 @@ class Splitter:
         return line
 
 
-def _opened(path: str) -> io.FileIO:
-    return Path(path).open("rb", buffering=0)
-
-
-async def read_file(path: str, stop: Stop) -> AsyncGenerator[bytes]:
+async def read_file(path: str, *, gzip: bool) -> AsyncGenerator[bytes]:
     """Yield the chunks of a regular file, read in place: the system reads ahead, a thread would only cost."""
-    with _opened(path) as file:
-        while not stop.wanted and (chunk := file.read(_CHUNK)):
+    with contextlib.closing(chunks_of(path, gzip=gzip)) as chunks:
+        for chunk in chunks:
             yield chunk
             await asyncio.sleep(0)  # of millions of items that are passed over, none lets the loop go on
 
 
-async def read_live(path: str | int, stop: Stop) -> AsyncGenerator[bytes]:
+async def read_live(path: str | int, stop: Stop, *, gzip: bool) -> AsyncGenerator[bytes]:
     """Yield the chunks of a pipe, a terminal or a device as they come; the loop runs on while none comes."""
     loop = asyncio.get_running_loop()
     wanted: SimpleQueue[asyncio.Future[bytes] | None] = SimpleQueue()
     # A daemon, and os.read instead of a file object: a blocked read must keep neither the process nor a lock at exit.
-    threading.Thread(target=_serve, args=(path, wanted, loop), name="paco-reader", daemon=True).start()
+    threading.Thread(target=_serve, args=(path, gzip, wanted, loop), name="paco-reader", daemon=True).start()
     try:
         while True:
             # One chunk is read when one is asked for, so a slow run holds the pipe's writer back.
@@ -99,28 +96,24 @@ async def read_live(path: str | int, stop: Stop) -> AsyncGenerator[bytes]:
         wanted.put(None)
 
 
-def _serve(path: str | int, wanted: SimpleQueue[asyncio.Future[bytes] | None], loop: asyncio.AbstractEventLoop) -> None:
+def _serve(
+    path: str | int, gzip: bool, wanted: SimpleQueue[asyncio.Future[bytes] | None], loop: asyncio.AbstractEventLoop
+) -> None:
     descriptor = -1
+    read: Callable[[], bytes] = bytes
     while (future := wanted.get()) is not None:
         answer: bytes | OSError
         try:
             if descriptor < 0:  # a named pipe: opening it waits for its writer
                 descriptor = path if isinstance(path, int) else os.open(path, os.O_RDONLY)
-            answer = _read(descriptor)
+                read = _reading(_Descriptor(descriptor), gzip=gzip)
+            answer = read()
         except OSError as error:
             answer = error
         with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
             loop.call_soon_threadsafe(_settle, future, answer)
     if descriptor >= 0 and descriptor != path:
         os.close(descriptor)
-
-
-def _read(descriptor: int) -> bytes:
-    while True:
-        try:
-            return system.read(descriptor, _CHUNK)
-        except BlockingIOError:  # another process has made the shared pipe non-blocking
-            system.wait(descriptor)
 
 
 def _settle(future: asyncio.Future[bytes], answer: bytes | OSError) -> None:
@@ -132,62 +125,43 @@ def _settle(future: asyncio.Future[bytes], answer: bytes | OSError) -> None:
         future.set_result(answer)
 
 
-class Unzip:
-    """Unpacks the chunks of a gzip file, piece by piece: a small file that holds gigabytes fills no memory."""
+class _Descriptor:
+    """A file by its descriptor, read without a buffer or a lock."""
 
-    def __init__(self) -> None:
-        self._member: zlib._Decompress | None = None
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
 
-    def feed(self, chunk: bytes) -> Generator[bytes]:
-        """Yield what is in ``chunk``, in pieces of 64 KiB at most.
-
-        Raises:
-            BrokenInputError: It is not gzip, or damaged.
-        """
-        full = False
-        while full or (chunk := self._begun(chunk)):
-            member = self._member = self._member or zlib.decompressobj(wbits=31)  # 31: with the header of gzip
+    def read(self, size: int) -> bytes:
+        """Return what there is, at most so many bytes; wait for the first of them."""
+        while True:
             try:
-                piece = member.decompress(chunk, _CHUNK)
-            except zlib.error:
-                raise BrokenInputError("it is damaged, or not gzip") from None
-            chunk = member.unconsumed_tail
-            full = len(piece) == _CHUNK  # then there may be more, though all of the chunk has been consumed
-            if member.eof:
-                self._member, chunk, full = None, member.unused_data, False
-            if piece:
-                yield piece
-
-    def _begun(self, chunk: bytes) -> bytes:
-        """Return ``chunk`` from where there is data: between members, as logs may have them, zeros are padding."""
-        return chunk if self._member else chunk.lstrip(b"\0")
-
-    def end(self) -> None:
-        """Hear that there are no more chunks.
-
-        Raises:
-            BrokenInputError: There should be.
-        """
-        if self._member is not None:
-            raise BrokenInputError("it is cut off: the gzip data has no end")
+                return system.read(self._descriptor, size)
+            except BlockingIOError:  # another process has made the shared pipe non-blocking
+                system.wait(self._descriptor)
 
 
-async def unzipped(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
-    """Yield what is in the chunks of a gzip file."""
-    unzip = Unzip()
-    async with contextlib.aclosing(chunks):
-        async for chunk in chunks:
-            for piece in unzip.feed(chunk):
-                yield piece
-    unzip.end()
+def _reading(file: Any, *, gzip: bool) -> Callable[[], bytes]:
+    """Return a function that reads the next chunk of a file, unpacked if it is gzip; none at the end."""
+    if not gzip:
+        return partial(file.read, _CHUNK)
+    unpacked = GzipFile(fileobj=file, mode="rb")
+
+    def read() -> bytes:
+        try:
+            return unpacked.read1(_CHUNK)  # a small file that holds gigabytes fills no memory
+        except EOFError:
+            raise BrokenInputError("it is cut off: the gzip data has no end") from None
+        except (BadGzipFile, zlib.error):
+            raise BrokenInputError("it is damaged, or not gzip") from None
+
+    return read
 
 
 def chunks_of(path: str, *, gzip: bool) -> Generator[bytes]:
-    """Yield the chunks of a regular file; for a thread."""
-    with _opened(path) as file:
-        unzip = Unzip()
-        while chunk := file.read(_CHUNK):
-            if gzip:
-                yield from unzip.feed(chunk)
-            else:
-                yield chunk
+    """Yield the chunks of a regular file, unpacked if it is gzip.
+
+    Raises:
+        BrokenInputError: It is not gzip, damaged, or cut off.
+    """
+    with Path(path).open("rb", buffering=0) as file:
+        yield from iter(_reading(file, gzip=gzip), b"")

@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
-from paco._cli.chunks import chunks_of, read_file, read_live, unzipped
+from paco._cli.chunks import chunks_of, read_file, read_live
 from paco._cli.errors import CommandError
 from paco._cli.formats import FORMATS, Problem
 from paco._cli.keys import Keys
@@ -222,9 +222,10 @@ class Reader:
 
     async def _batches(self, one: Input, cutter: Format) -> AsyncGenerator[Iterable[bytes]]:
         """Yield the raw items of each chunk, and of the end."""
-        chunks = read_file(str(one.path), self._stop) if one.regular else read_live(one.path, self._stop)
-        if one.gzip:
-            chunks = unzipped(chunks)
+        if one.regular:
+            chunks = read_file(str(one.path), gzip=one.gzip)
+        else:
+            chunks = read_live(one.path, self._stop, gzip=one.gzip)
         async with aclosing(chunks):
             async for chunk in chunks:
                 yield cutter.split(chunk)
