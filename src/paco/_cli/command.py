@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import paco
 from paco._base.system import reader_has_gone
@@ -29,9 +30,8 @@ _CLOSED_PIPE = 141
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with the words of ``argv`` (default: of this process) and return its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
-    stdout: Any = sys.stdout
-    if argv is None and stdout is not None:
-        stdout.reconfigure(errors="backslashreplace")  # as stderr has it: cp1252 of Windows lacks most characters
+    if argv is None and isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr has it: cp1252 of Windows lacks most characters
     interrupts = Interrupts()
     with interrupts.caught(for_good=argv is None):
         code = _answer(words, interrupts)
