@@ -265,6 +265,7 @@ async def test_a_pipe_that_does_not_block_is_waited_for(pipe):
         assert await waiting == b"1"
 
 
+@pytest.mark.posix
 async def test_a_named_pipe_is_opened_where_it_keeps_nobody_waiting(tmp_path):
     path = str(tmp_path / "pipe")
     os.mkfifo(path)

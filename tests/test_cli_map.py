@@ -22,6 +22,7 @@ from types import SimpleNamespace
 import pytest
 
 import paco
+from paco._base import system
 from paco._cli import main, writer
 from paco._cli import run as _run
 from paco._cli.stop import Interrupts
@@ -521,7 +522,7 @@ def own_end(monkeypatch):
     """What a process does for its end is undone."""
     registered = []
     monkeypatch.setattr(atexit, "register", lambda *call: registered.append(call))
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in system.ENDINGS}
     yield registered
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -534,7 +535,7 @@ def test_ctrl_c_while_python_ends_keeps_the_exit_code(monkeypatch, capfd, own_en
     assert main() == 2
     signal.raise_signal(signal.SIGINT)
     assert left == [2]
-    assert own_end == [(signal.signal, number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)]
+    assert own_end == [(signal.signal, number, signal.SIG_IGN) for number in system.ENDINGS]
     capfd.readouterr()
 
 

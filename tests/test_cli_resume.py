@@ -14,6 +14,7 @@ import tracemalloc
 import pytest
 
 import paco
+from paco._base import system
 from paco._cli import main
 from paco._cli.resume import Earlier, again
 from paco._records.function import Maker
@@ -197,7 +198,8 @@ def test_the_command_to_go_on_is_told_and_works(run, folder, capfd):
         (["a:b", "--retry-failed", "--", "-c"], "paco map a:b --retry-failed -- -c"),
     ],
 )
-def test_the_command_keeps_the_words_as_they_were(words, line):
+def test_the_command_keeps_the_words_as_they_were(words, line, monkeypatch):
+    monkeypatch.setattr(system, "_msvcrt", None)
     assert again(words, "--retry-failed") == line
 
 

@@ -23,6 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import paco
+from paco._base import system
 from paco._records import group_commit, recorder, values
 from paco._records.file import RecordFile
 from paco._records.function import Maker
@@ -1045,7 +1046,7 @@ async def test_a_slow_item_of_an_ordered_stream_holds_delivery_and_not_what_is_r
 
 async def test_durability_against_a_loss_of_power_syncs_before_it_hands_on(path, monkeypatch):
     synced = []
-    monkeypatch.setattr(os, "fdatasync", lambda descriptor: synced.append(os.fstat(descriptor).st_size))
+    monkeypatch.setattr(system, "sync", lambda descriptor: synced.append(os.fstat(descriptor).st_size))
     async for _ in paco.map(turn, range(20), limit=3).journal(path, durable="power"):
         assert synced[-1] >= len(path.read_bytes().splitlines()[0])
     assert synced[-1] == path.stat().st_size

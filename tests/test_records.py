@@ -473,6 +473,7 @@ def test_a_second_opener_is_refused_until_the_first_has_closed(path):
 
 def test_a_system_without_locks_goes_without(path, monkeypatch):
     monkeypatch.setattr(system, "_fcntl", None)
+    monkeypatch.setattr(system, "_msvcrt", None)
     files = [RecordFile(str(path), "x", power=False) for _ in range(2)]
     for file in files:
         file.open()
@@ -489,9 +490,10 @@ def test_a_new_file_can_be_read_by_its_owner_only(path):
     assert path.stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.posix
 def test_power_syncs_what_is_there_each_group_and_the_name_of_the_file(path, monkeypatch):
     synced = []
-    monkeypatch.setattr(os, "fdatasync", lambda descriptor: synced.append(os.fstat(descriptor).st_size))
+    monkeypatch.setattr(system, "sync", lambda descriptor: synced.append(os.fstat(descriptor).st_size))
     monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append("folder"))
     path.write_bytes(b"1\n")
     file = RecordFile(str(path), "x", power=True)
@@ -501,11 +503,16 @@ def test_power_syncs_what_is_there_each_group_and_the_name_of_the_file(path, mon
     assert synced == [2, "folder", 6]
 
 
-def test_a_folder_that_cannot_be_synced_is_no_error(monkeypatch):
+def test_a_folder_that_cannot_be_synced_is_no_error():
     _file._sync_folder("/nowhere/at/all")
-    monkeypatch.delattr(os, "fdatasync")
+
+
+@pytest.mark.parametrize("name", ["fdatasync", "fsync"])
+def test_a_file_is_synced_without_its_times_where_the_system_can(name, monkeypatch):
     synced = []
-    monkeypatch.setattr(os, "fsync", synced.append)
+    monkeypatch.setattr(system, "_fcntl", None)
+    monkeypatch.delattr(os, "fdatasync", raising=False)
+    monkeypatch.setattr(os, name, synced.append, raising=False)
     system.sync(7)
     assert synced == [7]
 

@@ -94,10 +94,15 @@ async def fails(number):
 
 
 def is_alive(pid):
-    with contextlib.suppress(OSError):
-        os.kill(pid, 0)
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return False
+    """Say whether there is such a process, and no zombie. (On Windows ``os.kill(pid, 0)`` would send it a Ctrl-C.)"""
+    windows = ["tasklist", "/nh", "/fo", "csv", "/fi", f"PID eq {pid}"]
+    command = ["ps", "-o", "stat=", "-p", str(pid)] if hasattr(os, "fork") else windows
+    if Path("/proc/self/stat").exists():
+        with contextlib.suppress(OSError):
+            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return False
+    told = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    return f'"{pid}"' in told if command is windows else bool(told.strip()) and "Z" not in told
 
 
 # ---- processes of ours
@@ -157,6 +162,7 @@ async def test_break_out_of_a_plain_loop_ends_the_items_in_the_processes_soon_af
     await until(lambda: len(asyncio.all_tasks()) == 1)
 
 
+@pytest.mark.posix
 async def test_processes_that_are_killed_as_they_start_are_started_again():
     with Workers(1) as workers:
         task = asyncio.ensure_future(paco.map(quick, range(10)).on(workers))
@@ -168,6 +174,7 @@ async def test_processes_that_are_killed_as_they_start_are_started_again():
         assert await task == list(range(10))
 
 
+@pytest.mark.posix
 async def test_killed_at_random_no_result_is_missing_and_none_is_twice(workers):
     dice, count, found = random.Random(), 1000 * KILLS, []  # noqa: S311 - dice, not secrets
     kills = Counter(dice.choices(range(count), k=KILLS))
@@ -179,6 +186,7 @@ async def test_killed_at_random_no_result_is_missing_and_none_is_twice(workers):
     assert found == list(range(count))
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("limit", [10, paco.Limit(10)], ids=str)
 async def test_a_trace_has_a_process_for_each_worker_and_no_spans_of_a_row_overlap(workers, tmp_path, limit):
     killed = []
@@ -223,6 +231,7 @@ async def test_the_items_of_one_slot_of_a_worker_never_overlap(workers):
     assert max(slot for _, slot in free_from) < 50
 
 
+@pytest.mark.posix
 async def test_an_item_that_kills_is_lost_and_no_other_one(workers):
     found = await paco.map(kills, range(100), limit=10, return_exceptions=True).on(workers)
     assert isinstance(found[50], WorkerLost)
@@ -460,6 +469,7 @@ async def test_cancelled_it_comes_back_when_the_items_of_an_executor_have_ended(
     assert log.read_text() == 10 * "+" + 10 * "-"
 
 
+@pytest.mark.posix
 async def test_an_executor_that_breaks_ends_the_run_and_the_error_says_what_to_do():
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         with pytest.raises(BrokenProcessPool) as caught:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import json
 import os
 import signal
@@ -256,19 +257,19 @@ def test_what_is_no_console_is_read_and_written_as_ever(pipe):
 
 
 class Kernel:
-    """A console, of Windows 7 if it is ``old``."""
+    """A console that is able to do so much, or none."""
 
-    def __init__(self, *, old=False):
-        self.old, self.modes = old, []
+    def __init__(self, able):
+        self.able, self.modes = able, []
 
     def GetConsoleMode(self, handle, mode):  # noqa: N802 - its name there
         assert handle == 1099
         mode._obj.value = 3
-        return 1
+        return self.able != "none"
 
     def SetConsoleMode(self, handle, mode):  # noqa: N802 - its name there
         self.modes.append((handle, mode))
-        return 0 if self.old else 1
+        return self.able == "new"
 
 
 class Screen:
@@ -276,16 +277,30 @@ class Screen:
         return True
 
     def fileno(self):
-        return 99
+        return 99  # which is closed
 
 
-@pytest.mark.parametrize("old", [False, True])
+@pytest.mark.parametrize(("able", "live"), [("new", True), ("old", False), ("none", True)])
 @pytest.mark.usefixtures("msvcrt")
-def test_a_console_is_told_to_understand_escapes(old, monkeypatch):
-    kernel = Kernel(old=old)
+def test_a_console_is_told_to_understand_escapes(able, live, monkeypatch):
+    kernel = Kernel(able)
     monkeypatch.setattr(ctypes, "windll", types.SimpleNamespace(kernel32=kernel), raising=False)
-    assert Console(Screen(), {}).live is not old
-    assert kernel.modes == [(1099, 3 | 4)]
+    assert Console(Screen(), {}).live is live
+    assert kernel.modes == ([] if able == "none" else [(1099, 3 | 4)])
+
+
+def test_a_terminal_of_another_program_is_left_alone(msvcrt, monkeypatch):
+    monkeypatch.setattr(msvcrt, "get_osfhandle", os.fstat)
+    assert Console(Screen(), {}).live
+
+
+def test_an_error_that_is_no_broken_pipe_is_told_as_it_is(pipe, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "write", refuse)
+    with pytest.raises(OSError, match="Input/output error"):
+        write_whole(pipe[1], b"1\n", regular=False)
 
 
 @pytest.mark.parametrize("works", [True, False])

@@ -229,7 +229,7 @@ def test_a_wait_that_is_interrupted_is_no_deadlock():
     loop.close()
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="loops on Windows handle no signals")
+@pytest.mark.posix
 async def test_a_signal_that_the_loop_handles_comes_before_the_clock_moves():
     loop = asyncio.get_running_loop()
     told = loop.create_future()

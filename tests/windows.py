@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures.process  # noqa: F401 - the standard library itself asks on import which system this is
+import ctypes
 import errno
 import fcntl
 import multiprocessing.connection
@@ -86,7 +87,19 @@ def locking(descriptor, mode, size):
 msvcrt = types.ModuleType("msvcrt")
 msvcrt.LK_NBLCK = 2
 msvcrt.locking = locking
-msvcrt.get_osfhandle = lambda descriptor: descriptor
+msvcrt.get_osfhandle = lambda descriptor: os.fstat(descriptor) and descriptor
+
+
+class Kernel:
+    """A console that understands escapes."""
+
+    @staticmethod
+    def GetConsoleMode(handle, mode):  # noqa: N802 - its name there
+        return os.isatty(handle)
+
+    @staticmethod
+    def SetConsoleMode(handle, mode):  # noqa: N802 - its name there
+        return os.isatty(handle)
 
 
 def pretend():
@@ -112,5 +125,6 @@ def pretend():
     select.select, os.write = select_sockets, write
     os.set_handle_inheritable = os.set_inheritable
     subprocess.Popen, subprocess.STARTUPINFO = Popen, STARTUPINFO
+    ctypes.windll = types.SimpleNamespace(kernel32=Kernel)
     asyncio.events.new_event_loop = Loop
     multiprocessing.set_start_method("spawn")

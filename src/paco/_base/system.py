@@ -114,17 +114,20 @@ def reader_has_gone(error: OSError) -> bool:
 
 
 def understands_escapes(stream: TextIO) -> bool:
-    """Have a terminal understand escape sequences; return false if it cannot."""
+    """Have a terminal understand escape sequences; return false if it is a console of Windows that cannot."""
     if _msvcrt is None:
+        return True
+    try:
+        handle = _msvcrt.get_osfhandle(stream.fileno())
+    except (OSError, ValueError):  # the terminal of another program
         return True
     import ctypes
 
-    system: Any = ctypes
-    kernel, mode = system.windll.kernel32, ctypes.c_uint32()
-    handle = _msvcrt.get_osfhandle(stream.fileno())
-    return bool(
-        kernel.GetConsoleMode(handle, ctypes.byref(mode)) and kernel.SetConsoleMode(handle, mode.value | _ESCAPES)
-    )
+    windows: Any = ctypes
+    kernel, mode = windows.windll.kernel32, ctypes.c_uint32()
+    if not kernel.GetConsoleMode(handle, ctypes.byref(mode)):
+        return True
+    return bool(kernel.SetConsoleMode(handle, mode.value | _ESCAPES))
 
 
 def command_line(words: Sequence[str]) -> str:
