@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
 from paco._cli.errors import CommandError, suggest
 from paco._cli.formats import FORMATS
 from paco._cli.progress import MODES
-from paco._cli.words import Halt, Rate, duration, halt, limit, pair, rate, whole_number
+from paco._cli.words import Halt, StartRate, duration, halt, limit, pair, rate, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +40,7 @@ class MapOptions(NamedTuple):
     target: str
     inputs: list[str]
     limit: int | Literal["auto"]
-    rate: Rate | None
+    rate: StartRate | None
     timeout: float | None
     retries: int
     retry_on: list[str]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from paco._cli.function import Function
     from paco._cli.options import MapOptions
-    from paco._cli.words import Rate
+    from paco._cli.words import StartRate
 
     _Verdict: TypeAlias = Callable[[Exception], Any]
 
@@ -58,7 +58,7 @@ def _is_overload(error: Exception) -> bool:
     return False
 
 
-def _rate(rate: Rate) -> paco.Rate:
+def _rate(rate: StartRate) -> paco.Rate:
     """Return a rate that never lets more start in any such time than was said, and comes near it."""
     burst = 1 + int(rate.starts / rate.seconds / _EACH_BURST)
     return paco.Rate(rate.starts - burst + 1, rate.seconds, burst)

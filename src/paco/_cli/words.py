@@ -56,7 +56,7 @@ def duration(text: str) -> float:
     raise argparse.ArgumentTypeError(f"must be a duration such as 30s, 2m, 1h30m or 500ms, got {text!r}")
 
 
-class Rate(NamedTuple):
+class StartRate(NamedTuple):
     """So many starts in so many seconds."""
 
     starts: float
@@ -69,12 +69,12 @@ class Rate(NamedTuple):
 _PER = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
-def rate(text: str) -> Rate:
+def rate(text: str) -> StartRate:
     """Return what ``50/s`` or ``1000/h`` say."""
     match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)/(s|m|h)", text, re.ASCII)
     if match is None or not float(match[1]):
         raise argparse.ArgumentTypeError(f"must be N/s, N/m or N/h, N above 0, such as 50/s, got {text!r}")
-    return Rate(float(match[1]), _PER[match[2]])
+    return StartRate(float(match[1]), _PER[match[2]])
 
 
 class Halt(NamedTuple):
