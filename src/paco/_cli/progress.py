@@ -1,4 +1,4 @@
-"""How the run goes, for people: the lines that `paco.progress` shows, failures above them, a summary at the end."""
+"""Shows the run: the lines of `paco.progress`, failures above them, and a summary at the end; or JSON."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MODES = ("auto", "bar", "plain", "json", "off")
 
 
 class Mode(enum.Enum):
-    """What is shown: lines repainted in place, a line each 10 s, JSON each second, the summary alone, nothing."""
+    """What is shown: repainted lines, a line every 10 s, JSON every second, the summary alone, or nothing."""
 
     LIVE = enum.auto()
     PLAIN = enum.auto()
@@ -42,7 +42,7 @@ _QUANTILES = (50, 95, 99)
 
 
 class JSONLines(Display):
-    """An object each second, for a program that reads it."""
+    """A JSON object every second, for a program."""
 
     every = 1.0
 
@@ -62,7 +62,7 @@ _DISPLAYS: dict[Mode, Callable[[Console], Display]] = {
 
 
 def _facts(meter: Meter) -> dict[str, Any]:
-    """Return the figures, for a program that reads them."""
+    """Return the figures as JSON has them."""
     now, eta, times = meter.now, meter.eta(), meter.latencies
     facts: dict[str, Any] = {
         "done": now.done,
@@ -93,16 +93,16 @@ def _facts(meter: Meter) -> dict[str, Any]:
 
 
 class Progress:
-    """Shows a tally.
+    """Shows the counts of a run.
 
     Args:
-        console: Where.
-        tally: What has been counted.
-        total: How many items there are, as far as that is known.
-        mode: How.
-        title: What to call the run.
-        limit: That of the run.
-        cap: The highest rate, as the user said it.
+        console: Where to write.
+        tally: The counts.
+        total: Returns the number of items, if it is known.
+        mode: What to show.
+        title: The title of the run.
+        limit: The limit of the run.
+        cap: The highest rate, in the words of the user.
     """
 
     def __init__(
@@ -148,11 +148,11 @@ class Progress:
         )
 
     def say_state(self, state: str) -> None:
-        """Show a word about what goes on first: ``draining``."""
+        """Show a word in front of the lines, such as ``draining``."""
         self._meter.state = state
 
     def place(self, workers: Mapping[str, events.Worker] | None) -> None:
-        """Show the workers that have the items, too; ``None`` for this process."""
+        """Show these workers too; ``None`` if the items run in this process."""
         self._workers = workers
 
     def watch(self, event: events.RunStarted) -> None:
@@ -161,11 +161,11 @@ class Progress:
 
     @property
     def watches(self) -> bool:
-        """Whether it shows what the run waits for."""
+        """Whether what the run waits for is shown."""
         return self._mode in {Mode.LIVE, Mode.PLAIN}
 
     def start(self) -> None:
-        """Show it from now on."""
+        """Start to show the run."""
         if self._display is not None:
             self._timer = self._loop.call_later(self._display.every, self._tick, self._display)
 
@@ -178,7 +178,7 @@ class Progress:
         display.show([self._meter])
 
     def stop(self) -> None:
-        """Show it no more."""
+        """Remove the repainted lines."""
         if self._timer is not None:
             self._timer.cancel()
         self._tell_unshown()
@@ -207,7 +207,7 @@ class Progress:
         self._unshown = 0
 
     def summary(self, ended: str = "done", again: str = "", found: int = 0) -> None:
-        """Say how it went: in all, the limit found, the failures by kind, and the command that runs what is left."""
+        """Write the summary: counts, latencies, the limit found, failures by kind, and the command for what is left."""
         self._meter.look()
         seconds, width = self._meter.elapsed(), self._console.width()
         if self._mode is Mode.JSON:

@@ -1,12 +1,11 @@
-"""What is counted while a run goes on, and the summary of it at the end."""
+"""The counts of a run of the command, and its summary."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from paco._view.console import fit, safe
-from paco._view.meter import Sketch
-from paco._view.units import duration, latency, per_second
+from paco._view.units import Sketch, duration, latency, per_second
 
 if TYPE_CHECKING:
     from paco._cli.formats import Problem
@@ -18,7 +17,7 @@ _QUANTILES = (50, 90, 95, 99)
 
 
 class Tally:
-    """What has been started and how it ended.
+    """Counts items by how they ended.
 
     Args:
         earlier: What earlier runs have left, if this one goes on from there.
@@ -69,7 +68,7 @@ class Tally:
 def summary(
     tally: Tally, total: int | None, seconds: float, *, width: int, found: int = 0, again: str = ""
 ) -> list[str]:
-    """Return the lines that tell how a run went; the first goes on from a word such as ``done``.
+    """Return the lines of a summary; the first one continues a word such as ``done``.
 
     Args:
         tally: What was counted.

@@ -1,4 +1,4 @@
-"""What a person is shown: lines that stay, and lines repainted below them, with nothing that disturbs a terminal."""
+"""The console for people: lines that stay, above lines that are repainted. Nothing it writes can disturb a terminal."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Part: TypeAlias = tuple[str, str]
 #: Parts that are shown one after the other.
 Line: TypeAlias = list[Part]
 
-#: The size of what is no terminal, wide enough for any line and narrow enough for a log, and of one that tells none.
+#: The size of a stream that is no terminal, and of a terminal that does not tell its size.
 _WIDE, _USUAL = os.terminal_size((500, 24)), os.terminal_size((80, 24))
 _STYLES = {"red": "31", "green": "32", "bold": "1", "dim": "2"}
 
@@ -63,17 +63,17 @@ def fit(text: str, width: int) -> str:
 
 
 def has_rich() -> bool:
-    """Say whether rich is installed, which repaints lines."""
+    """Return whether rich is installed, which repaints lines."""
     return find_spec("rich") is not None
 
 
 class Console:
-    """The stream for people, which is stderr: data never goes there.
+    """Writes to the stream for people, which is stderr; data goes elsewhere.
 
     Attributes:
-        live: Whether lines can be repainted; rich does that, if it is installed.
+        live: Whether lines can be repainted. That needs rich.
         colour: Whether styles are shown.
-        unicode: Whether more than ASCII can be shown.
+        unicode: Whether the stream can show more than ASCII.
     """
 
     def __init__(self, stream: TextIO | None, environ: Mapping[str, str], *, live: bool | None = None) -> None:
@@ -93,7 +93,7 @@ class Console:
             self._prepare()
 
     def size(self) -> os.terminal_size:
-        """Return the columns and lines, asked for each time: a window may be resized."""
+        """Return the columns and lines, which change when the window is resized."""
         if self._stream is None or not self._terminal:
             return _WIDE
         with contextlib.suppress(OSError, ValueError):
@@ -106,15 +106,15 @@ class Console:
         return self.size().columns
 
     def style(self, text: str, name: str) -> str:
-        """Return ``text`` in a style, or as it is if colors are not wanted."""
+        """Return ``text`` in a style, or unchanged if colors are off."""
         return f"\x1b[{_STYLES[name]}m{text}\x1b[0m" if self.colour and name else text
 
     def styled(self, line: Line) -> str:
-        """Return a line as text, its parts in their styles."""
+        """Return a line as text with styles."""
         return "".join(self.style(text, name) for text, name in line)
 
     def say(self, text: str) -> None:
-        """Write whole lines that stay, above the repainted ones."""
+        """Write lines that stay, above the repainted ones."""
         with self._lock:
             if self._painting is None:
                 self._write(f"{text}\n")
@@ -122,7 +122,7 @@ class Console:
                 self._painter.out(text, highlight=False)
 
     def paint(self, lines: Sequence[Line]) -> None:
-        """Show ``lines`` in place of those that were shown before; none at all clears them."""
+        """Replace the repainted lines by ``lines``; remove them if there are none."""
         with self._lock:
             self._lines = lines
             if lines:
@@ -134,7 +134,7 @@ class Console:
                 self._painting = None
 
     def _prepare(self) -> None:
-        """Import what repaints lines: that takes some 30 ms, which are better spent before anything runs."""
+        """Import rich before anything runs: that takes some 30 ms, which would hold up the event loop."""
         from rich.console import Console as Painter
         from rich.live import Live
 
@@ -153,7 +153,7 @@ class Console:
         )
 
     def _started(self) -> Any:
-        """Return a new live display: one that is started again overwrites what was said since."""
+        """Return a new live display: an old one, started again, would overwrite the lines written since."""
         painting = self._new_painting()
         painting.start()
         return painting
@@ -175,7 +175,7 @@ class Console:
 
     @contextlib.contextmanager
     def guarding(self) -> Generator[None]:
-        """Put what is printed to a terminal in the block above the repainted lines."""
+        """Write what is printed inside the block above the repainted lines, if stderr or stdout is the terminal."""
         if not self.live:
             yield
             return
@@ -196,12 +196,12 @@ class Console:
             try:
                 yield
             finally:
-                if rest:  # it came without a line end
+                if rest:  # without a line end
                     write("\n")
 
 
 class _InPlaceOf(io.TextIOBase):
-    """A text stream that writes by a function; in all else it is the stream that it stands for."""
+    """A text stream that passes what is written to a function, and everything else to another stream."""
 
     def __init__(self, stream: TextIO, write: Callable[[str], None]) -> None:
         self._stream = stream

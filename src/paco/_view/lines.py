@@ -1,4 +1,4 @@
-"""The lines that tell how a run goes: three for each run that are repainted, or one now and then that stays."""
+"""The lines that show the progress of a run: three that are repainted, or one every 10 s that stays."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from paco._view.meter import Meter
     from paco.events import Worker
 
-#: The longest bar, and the shortest that says something.
+#: The longest bar, and the shortest that is drawn.
 _BAR, _SHORTEST_BAR = 30, 8
 _QUANTILES: Final = (50, 95, 99)
 #: Runs that are shown at once, and workers that have a line.
@@ -23,12 +23,12 @@ _RUNS, _WORKERS = 4, 5
 
 
 def live(meters: Sequence[Meter], width: int, *, unicode: bool = True) -> list[Line]:
-    """Return the lines that are repainted: three for each run, and one for each worker of a run that is alone.
+    """Return the lines to repaint: three for each run, and one for each worker if there is only one run.
 
     Args:
-        meters: What is known of the runs.
+        meters: The meters of the runs.
         width: The columns of a line.
-        unicode: Whether more than ASCII can be shown.
+        unicode: Whether the terminal can show more than ASCII.
     """
     shown: list[Line] = []
     for meter in meters[:_RUNS]:
@@ -43,12 +43,12 @@ def live(meters: Sequence[Meter], width: int, *, unicode: bool = True) -> list[L
 
 
 def plain(meter: Meter, width: int) -> Line:
-    """Return the one line that says it all."""
+    """Return the same in one line."""
     return joined([*_name(meter, width), *_progress(meter), *_pace(meter), *_times(meter)], width)
 
 
 def ended(meter: Meter, width: int) -> Line:
-    """Return the line that stays of a run that has ended."""
+    """Return the summary of a run that has ended, in one line."""
     now, seconds = meter.now, meter.elapsed()
     counted = f"{now.done:,}" if now.total in {None, now.done} else f"{now.done:,} of {now.total:,}"
     items = "item" if counted == "1" else "items"
@@ -59,7 +59,7 @@ def ended(meter: Meter, width: int) -> Line:
 
 
 def joined(parts: Iterable[Part], width: int, gap: str = "  ", start: str = "") -> Line:
-    """Return the first parts that are not empty, as many as there is room for, with a gap between; maybe none."""
+    """Return the non-empty parts that fit the width, the first ones first, with a gap between them."""
     line: Line = []
     for text, style in parts:
         if text:
@@ -147,7 +147,7 @@ def count_of_workers(workers: Iterable[Worker]) -> str:
 
 
 def _worker_rows(meter: Meter, width: int) -> list[Line]:
-    """Return a line for each of the first workers, and one for the others; those that have just been lost are last."""
+    """Return a line for each of the first workers, then the workers that were lost lately, and one for the rest."""
     workers, before = meter.now.workers, meter.before.workers
     there = [worker for worker in workers.values() if not worker.lost]
     gone = [worker for name, worker in workers.items() if worker.lost and not (name in before and before[name].lost)]
@@ -175,6 +175,6 @@ def _short(names: Sequence[str]) -> list[str]:
 
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return the rows as lines, their words one below the other."""
+    """Return the rows as lines with aligned columns."""
     widths = [max(map(len, column)) for column in itertools.zip_longest(*rows, fillvalue="")]
     return ["   ".join(text.ljust(width) for text, width in zip(row, widths, strict=False)).rstrip() for row in rows]

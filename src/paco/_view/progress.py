@@ -1,4 +1,4 @@
-"""How runs go, for people: lines repainted on a terminal, a line now and then elsewhere, or a bar of the user."""
+"""Shows the progress of runs: repainted lines on a terminal, a line every 10 s elsewhere, or the bar of the user."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 from paco import events
 from paco._view.console import Console, safe
 from paco._view.lines import ended, live, plain
-from paco._view.meter import Meter, Sketch, reading_of
+from paco._view.meter import Meter, reading_of
+from paco._view.units import Sketch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,25 +26,25 @@ _SHORT: Final = 10
 
 
 class Display:
-    """Shows how runs go; how often, in seconds."""
+    """Shows the progress of runs, every so many seconds. This one shows nothing."""
 
     every: float = 0.1
 
     def show(self, meters: Sequence[Meter]) -> None:
-        """Show how the runs go."""
+        """Show the progress of the runs."""
 
     def end(self, meter: Meter) -> None:
         """Show that a run has ended; others may go on."""
 
     def rest(self) -> None:
-        """Show nothing, since no run goes on."""
+        """Remove what is repainted: no run goes on."""
 
     def close(self) -> None:
-        """Show nothing more."""
+        """Finish: nothing more will be shown."""
 
 
 class PlainLines(Display):
-    """Lines that stay: one for each run each 10 s, and one when it has ended."""
+    """Lines that stay: one for each run every 10 s, and one when it has ended."""
 
     every = 10.0
 
@@ -68,7 +69,7 @@ class PlainLines(Display):
 
 
 class LiveLines(PlainLines):
-    """Lines that are repainted in place; runs that have ended leave a line above."""
+    """Repainted lines; a run that has ended leaves a line above."""
 
     every = 0.1
 
@@ -94,7 +95,7 @@ class LiveLines(PlainLines):
 
 
 class FedBar(Display):
-    """A bar of the user: anything with ``update(n)``, told how many items more are done."""
+    """A bar of the user: ``update(n)`` gets the number of newly finished items."""
 
     def __init__(self, bar: Any) -> None:
         self._bar = bar
@@ -103,7 +104,7 @@ class FedBar(Display):
     def show(self, meters: Sequence[Meter]) -> None:
         for meter in meters:
             more = meter.now.done - self._told.get(meter, 0)
-            if more and not meter.fed:  # of a pipeline the first stage counts
+            if more and not meter.fed:  # in a pipeline the first stage counts
                 self._told[meter] = meter.now.done
                 self.advance(meter, more)
 
@@ -112,12 +113,12 @@ class FedBar(Display):
         self._told.pop(meter, None)
 
     def advance(self, meter: Meter, more: int) -> None:
-        """Tell the bar."""
+        """Advance the bar."""
         self._bar.update(more)
 
 
 class FedTasks(FedBar):
-    """A ``rich.progress.Progress``: each run is a task of it."""
+    """A ``rich.progress.Progress`` with a task for each run."""
 
     def __init__(self, bar: Any) -> None:
         super().__init__(bar)
@@ -125,7 +126,7 @@ class FedTasks(FedBar):
 
     def advance(self, meter: Meter, more: int) -> None:
         if meter not in self._tasks:
-            title = safe(meter.title).replace("[", r"\[")  # it would be markup
+            title = safe(meter.title).replace("[", r"\[")  # or it would be markup
             self._tasks[meter] = self._bar.add_task(title, total=meter.now.total)
         self._bar.advance(self._tasks[meter], more)
 
@@ -135,19 +136,19 @@ class FedTasks(FedBar):
 
 
 def display_on(console: Console) -> Display:
-    """Return what shows runs on a console."""
+    """Return the display for a console."""
     return LiveLines(console) if console.live else PlainLines(console)
 
 
 def display_for(bar: Any) -> Display:
-    """Return what shows runs on a bar; if there is none, on stderr."""
+    """Return the display for a bar, or for stderr if there is none."""
     if bar is not None:
         return FedTasks(bar) if hasattr(bar, "add_task") else FedBar(bar)
     return display_on(Console(sys.stderr, os.environ))
 
 
 class Board:
-    """Follows the runs that are not inside an item of another one, and shows them while any of them goes on."""
+    """Follows runs that do not start inside an item of another run, and shows them while any of them goes on."""
 
     def __init__(self, display: Display, total: int | None) -> None:
         self._display = display
@@ -167,13 +168,13 @@ class Board:
             self._timers[loop] = loop.call_later(self._display.every, self._tick, loop)
 
     def item(self, event: ItemEnded) -> None:
-        """Count how long an item took."""
+        """Add the duration of an item."""
         meter = self._meters.get(event.run)
         if meter is not None and event.outcome != "cancelled":
             meter.latencies.add(event.end - event.start)
 
     def ended(self, event: RunEnded) -> None:
-        """Show how a run has ended."""
+        """Show that a run has ended."""
         meter = self._meters.pop(event.run, None)
         if meter is None:
             return

@@ -1,8 +1,14 @@
-"""Figures as a person reads them: rates, times, shares."""
+"""Figures for people: quantiles of times, and rates, times and shares in words."""
 
 from __future__ import annotations
 
-#: Items per second above which no decimals are shown.
+import math
+from collections import Counter
+from typing import Final
+
+#: Times to count in one batch, which takes half as long as counting each one when it comes.
+_TIMES: Final = 256
+#: Items per second from which no decimals are shown.
 _MANY = 100
 
 
@@ -12,7 +18,7 @@ def per_second(rate: float) -> str:
 
 
 def clock(seconds: float) -> str:
-    """Return a time to come as on a clock: ``1:18``, ``2:03:20``."""
+    """Return a remaining time as on a clock: ``1:18``, ``2:03:20``."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
@@ -28,7 +34,7 @@ def duration(seconds: float) -> str:
 
 
 def latency(seconds: float) -> str:
-    """Return how long an item took, in three digits at most: ``85us``, ``181ms``, ``1.2s``, ``3m 22s``."""
+    """Return the duration of an item with at most three digits: ``85us``, ``181ms``, ``1.2s``, ``3m 22s``."""
     if seconds >= 99.5:  # noqa: PLR2004 - where three digits of seconds would begin
         return duration(seconds)
     for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
@@ -38,7 +44,7 @@ def latency(seconds: float) -> str:
 
 
 def share(part: float, whole: float) -> str:
-    """Return ``61%``, ``0.4%`` where whole ones would say nothing, ``<0.1%`` for still less; ``0%`` of nothing."""
+    """Return a share such as ``61%``, below 1% ``0.4%`` or ``<0.1%``; ``0%`` if the whole is 0."""
     percent = 100 * part / whole if whole else 0.0
     if 0 < percent < 0.05:  # noqa: PLR2004 - what rounds to nothing
         return "<0.1%"
@@ -51,3 +57,50 @@ def compact(count: float) -> str:
         if count >= size:
             return f"{count / size:g}{unit}"
     return f"{count:g}"
+
+
+class Sketch:
+    """Quantiles of times in constant memory, between the exact value and 1% more.
+
+    Times are counted in buckets whose bounds grow by 1%, as in DDSketch (https://arxiv.org/abs/1908.10693).
+    """
+
+    __slots__ = ("_counts", "_longest", "_times", "_total")
+
+    _LOG = math.log(1.01)
+    _SHORTEST = 1e-9  # shorter times count as this
+    _LEAST = math.ceil(math.log(_SHORTEST) / _LOG)
+
+    def __init__(self) -> None:
+        self._counts: Counter[int] = Counter()
+        self._total = 0
+        self._longest = 0.0
+        self._times: list[float] = []  # not counted yet
+
+    def add(self, seconds: float) -> None:
+        """Count a time."""
+        self._times.append(seconds)
+        if len(self._times) == _TIMES:
+            self._count()
+
+    def _count(self) -> None:
+        ceil, log, width, shortest = math.ceil, math.log, self._LOG, self._SHORTEST
+        self._counts.update([ceil(log(max(one, shortest)) / width) for one in self._times])
+        self._total += len(self._times)
+        self._longest = max(self._longest, *self._times) if self._times else self._longest
+        self._times.clear()
+
+    def longest(self) -> float:
+        """Return the longest time; 0 if there are none."""
+        self._count()
+        return self._longest
+
+    def quantile(self, share: float) -> float:
+        """Return the time that this share of all times does not exceed; 0 if there are none."""
+        self._count()
+        rank, bucket = share * self._total, self._LEAST
+        for bucket in sorted(self._counts):
+            rank -= self._counts[bucket]
+            if rank <= 0:
+                break
+        return min(math.exp(bucket * self._LOG), self._longest) if bucket > self._LEAST else 0.0
