@@ -19,6 +19,8 @@ from paco.remote import WorkerLost
 from paco.remote._dask import Cluster
 from paco.remote._host import called
 from tests.patience import PATIENCE, until
+from tests.torture.kit import Lane, scenarios
+from tests.torture.remote import APART, remote, title
 
 pytestmark = [
     pytest.mark.realtime,
@@ -35,11 +37,13 @@ def cluster():
         import dask
         from distributed import LocalCluster
 
-        # A chunk whose worker died is ours to send again; and where there is no worker for long, that is an error.
+        # A chunk whose worker died is ours to send again; and dask is to give no worker up that takes long to start.
         settings = {
             "distributed.scheduler.allowed-failures": 0,
             "distributed.scheduler.no-workers-timeout": f"{PATIENCE}s",
+            "distributed.deploy.lost-worker-timeout": f"{PATIENCE}s",
             "distributed.comm.timeouts.connect": f"{PATIENCE}s",
+            "distributed.worker.multiprocessing-method": "forkserver",  # so that only one process imports dask
         }
         with (
             dask.config.set(settings),
@@ -188,6 +192,16 @@ def test_where_there_is_no_scheduler_the_run_fails():
 
     with dask.config.set({"distributed.comm.timeouts.connect": "200ms"}), pytest.raises(OSError, match="Timed out"):
         paco.run(paco.map(quick, [1]).on("dask://127.0.0.1:9"))
+
+
+#: One form and case of each, and none of many runs: a cluster takes longer.
+SCENARIOS = {title(one): one for one in scenarios() if title(one) in APART and one.area != "schedules"}.values()
+
+
+@pytest.mark.no_cover
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: f"{scenario.area}: {scenario.name}")
+def test_paco_survives_in_a_cluster(scenario, client):
+    scenario.run(remote("Dask", lambda stream: stream.on(client)), Lane("real time", asyncio.new_event_loop))
 
 
 def test_a_chunk_that_was_cancelled_by_the_cluster_had_not_begun():

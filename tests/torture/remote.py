@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from tests.torture.kit import Library
+    from tests.torture.kit import Library, Scenario
 
 NUMBERS = itertools.count()
 
@@ -135,6 +135,12 @@ def on_simulated(stream: Any) -> Any:
 
 IN_CHUNKS = remote("in chunks", on_simulated)
 ONE_BY_ONE = remote("one by one", on_simulated, counted)
+
+
+def title(scenario: Scenario) -> str:
+    """Return the name of a scenario without its form and case."""
+    return scenario.name.partition(" (")[0]
+
 
 #: The scenarios whose items share no objects with the test. They check results, kinds of errors, the source, the
 #: consumer, and leaks in this process. The other scenarios would check nothing on real workers, or something that

@@ -2,22 +2,20 @@
 
 On virtual time, in workers that are only pretended: each meets one of the two ways in which items travel, in turns, and
 of those that take long one in three is run; with ``PACO_TEST_REMOTE=all`` in the environment, all in both ways. One in
-four is not `slow`. In real processes and in a Dask cluster: those whose items share
-nothing with what watches them.
+four is not `slow`. In real processes run those whose items share nothing with what watches them. `test_remote_dask.py`
+runs the same in a Dask cluster.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import warnings
 
 import pytest
 
 from paco.remote import Workers
-from tests.patience import PATIENCE
 from tests.torture.kit import Lane, NotThere, lane, scenarios
-from tests.torture.remote import APART, IN_CHUNKS, ONE_BY_ONE, copy_nothing, remote
+from tests.torture.remote import APART, IN_CHUNKS, ONE_BY_ONE, copy_nothing, remote, title
 
 LANE = lane("asyncio")
 REAL = Lane("real time", asyncio.new_event_loop)
@@ -33,10 +31,6 @@ CANNOT = {
     "of ten thousand a few are": ((IN_CHUNKS,), "likewise"),
     "there are not many more tasks": (WAYS, "the simulated workers have their tasks in the same loop"),
 }
-
-
-def title(scenario):
-    return scenario.name.partition(" (")[0]
 
 
 def ways(number, scenario):
@@ -62,8 +56,6 @@ CASES = [
     for way in ways(number, scenario)
 ]
 IN_PROCESSES = [scenario for scenario in scenarios() if title(scenario) in APART]
-#: One form and case of each, and none of many runs: a cluster takes longer.
-IN_A_CLUSTER = [one for one in {title(one): one for one in IN_PROCESSES}.values() if one.area != "schedules"]
 
 
 def name(scenario):
@@ -79,22 +71,6 @@ def _nothing_copied(monkeypatch):
 def processes():
     with Workers(2) as workers:
         yield remote("processes", lambda stream: stream.on(workers))
-
-
-@pytest.fixture(scope="module")
-def cluster():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import dask
-        from distributed import Client, LocalCluster
-
-        quiet = {"dashboard_address": None, "silence_logs": 50}
-        with (
-            dask.config.set({"distributed.comm.timeouts.connect": f"{PATIENCE}s"}),
-            LocalCluster(2, threads_per_worker=1, host="127.0.0.1", **quiet) as cluster,
-            Client(cluster, set_as_default=False) as client,
-        ):
-            yield remote("Dask", lambda stream: stream.on(client))
 
 
 def survive(scenario, library, where):
@@ -118,12 +94,3 @@ def test_those_that_run_in_processes_are_there():
 @pytest.mark.parametrize("scenario", IN_PROCESSES, ids=name)
 def test_paco_survives_in_processes(scenario, processes):
     survive(scenario, processes, REAL)
-
-
-@pytest.mark.realtime
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
-@pytest.mark.parametrize("scenario", IN_A_CLUSTER, ids=name)
-def test_paco_survives_in_a_cluster(scenario, cluster):
-    survive(scenario, cluster, REAL)
