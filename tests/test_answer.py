@@ -35,7 +35,7 @@ each_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 
 
 @each_call
-async def test_cancelled_before_its_first_step_it_closes_what_it_was_given(call):
+async def test_a_call_cancelled_before_its_first_step_closes_its_arguments(call):
     task = asyncio.create_task(call())
     task.cancel()
     await asyncio.wait([task])
@@ -43,12 +43,12 @@ async def test_cancelled_before_its_first_step_it_closes_what_it_was_given(call)
 
 
 @each_call
-async def test_closed_before_its_first_step_it_closes_what_it_was_given(call):
+async def test_a_call_closed_before_its_first_step_closes_its_arguments(call):
     call().close()
 
 
 @each_call
-async def test_dropped_it_warns_once_and_under_its_name(call):
+async def test_a_dropped_call_warns_once_and_names_itself(call):
     with pytest.warns(RuntimeWarning) as told:
         call()
     assert [str(warning.message) for warning in told] == [f"coroutine '{CALLED[call]}' was never awaited"]
@@ -58,19 +58,19 @@ CALLED = {call: f"paco.{name.replace('pipeline', 'reduce')}" for name, call in C
 
 
 @each_call
-async def test_it_is_a_coroutine_for_everything_that_takes_one(call):
+async def test_a_call_is_accepted_wherever_a_coroutine_is(call):
     expected = await call()
     results = [await asyncio.create_task(call()), await asyncio.wait_for(call(), 5), *await asyncio.gather(call())]
     if CALLED[call] != "paco.wait":  # whose futures are others each time
         assert results == [expected] * 3
 
 
-def test_it_runs_as_the_main_coroutine():
+def test_a_call_runs_as_the_main_coroutine():
     assert asyncio.run(paco.some(same, [0, 1])) is True
     assert paco.run(paco.reduce(step, [1, 2])) == 3
 
 
-async def test_it_says_what_it_is():
+async def test_its_repr_names_the_call():
     answer = paco.some(same, [1])
     assert repr(answer) == "<paco.some coroutine, not started>"
     assert answer.__name__ == "paco.some"
@@ -80,7 +80,7 @@ async def test_it_says_what_it_is():
         await answer
 
 
-async def test_an_exception_can_be_thrown_into_it():
+async def test_an_exception_can_be_thrown_into_a_call():
     source = Source([1]).generator()
     answer = paco.each(same, source)
     with pytest.raises(KeyError, match="thrown"):
@@ -90,7 +90,7 @@ async def test_an_exception_can_be_thrown_into_it():
         paco.each(same, [1]).throw(KeyError)
 
 
-async def test_it_is_closed_in_the_middle_like_any_coroutine():
+async def test_a_running_call_can_be_closed_like_any_coroutine():
     ended = []
 
     async def work(item):

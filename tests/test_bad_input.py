@@ -263,7 +263,7 @@ async def test_bad_input_is_refused_at_the_call_before_anything_has_started(name
 
 
 @pytest.mark.parametrize("name", dict.fromkeys(row.values[0] for row in ROWS))
-def test_also_where_no_loop_runs(name):
+def test_bad_input_is_refused_without_a_running_loop_too(name):
     for row in ROWS:
         if row.values[0] == name:
             with testing.check_leaks():
@@ -273,7 +273,7 @@ def test_also_where_no_loop_runs(name):
 @pytest.mark.parametrize(
     "name", [name for name in FUNCTIONS if "loop" in parameters(name) and name not in {"run", "concurrent"}]
 )
-async def test_another_loop_is_refused_and_the_running_one_is_taken(name):
+async def test_the_loop_parameter_accepts_the_running_loop_and_no_other(name):
     with closing(VirtualLoop()) as other:
         refuse(name, "loop", lambda: other, RuntimeError, "another loop")
     result = call(name, work, [work, work], loop=asyncio.get_running_loop())
@@ -295,7 +295,7 @@ def test_the_message_names_function_parameter_expectation_and_value():
 
 
 @pytest.mark.parametrize("kind", FRAMES)
-def test_of_a_frame_the_message_names_the_row_iterator(kind):
+def test_for_a_data_frame_the_message_names_its_row_iterator(kind):
     frame, rows = FRAMES[kind]
     with pytest.raises(TypeError, match=rows):
         paco.map(work, frame())
@@ -303,21 +303,21 @@ def test_of_a_frame_the_message_names_the_row_iterator(kind):
         frame() | paco.map(work)
 
 
-async def test_a_subclass_of_a_frame_is_a_frame():
+async def test_a_subclass_of_a_data_frame_is_refused_like_one():
     """As that of geopandas: what it iterates are the names of its columns, too."""
     frame = a_class("GeoDataFrame", "geopandas.geodataframe", PANDAS)
     with pytest.raises(TypeError, match="itertuples"):
         paco.map(work, frame()).close()
 
 
-async def test_what_looks_like_a_frame_and_is_none_is_taken():
+async def test_an_iterable_that_only_looks_like_a_data_frame_is_accepted():
     mine = a_class("DataFrame", "frames_of_my_own")
     series = a_class("Series", "pandas.core.series")
     assert await paco.map(paco.constant(1), mine()) == [1]
     assert await paco.map(paco.constant(1), series()) == [1]
 
 
-def test_of_text_the_message_shows_how_to_run_over_it_all_the_same():
+def test_for_text_the_message_shows_how_to_run_over_its_characters():
     with pytest.raises(TypeError, match=r"\[value\]"):
         paco.map(work, "text")
 
@@ -355,7 +355,7 @@ def test_the_right_side_of_a_stage_is_a_stage(name, wrong):
         pytest.param(range(3), id="range"),
     ],
 )
-async def test_operands_that_know_an_operator_of_their_own_leave_it_to_the_stage(items):
+async def test_operands_with_their_own_operator_leave_it_to_the_stage(items):
     async def same(item):
         return item
 
@@ -375,7 +375,7 @@ async def test_a_numpy_array_leaves_the_operator_to_the_stage_and_gives_its_rows
 
 
 @pytest.mark.parametrize("kind", ["int64", "float64", "bool_", "str_", "bytes_", "array"])
-async def test_a_numpy_scalar_is_a_number_or_a_text_and_not_an_iterable(kind):
+async def test_a_numpy_scalar_is_not_an_iterable(kind):
     numpy = pytest.importorskip("numpy")
     values = {"int64": 5, "float64": 1.5, "bool_": True, "str_": "text", "bytes_": b"text", "array": 5}
     scalar = getattr(numpy, kind)(values[kind])
@@ -393,7 +393,7 @@ NOT_A_CALL = {"None": None, "int": 5, "object": object(), "hostile": Hostile(), 
 
 @pytest.mark.parametrize("kind", NOT_A_CALL)
 @pytest.mark.parametrize("name", GROUPS)
-async def test_what_is_no_coroutine_is_refused_among_others_and_those_are_closed(name, kind):
+async def test_one_invalid_coroutine_is_refused_and_the_others_are_closed(name, kind):
     function = Work()
     message = rf"^paco\.{name}: coros_or_futures must be .+, got "
     for given in ((NOT_A_CALL[kind],), (function(), NOT_A_CALL[kind]), ([function(), NOT_A_CALL[kind], function()],)):
@@ -404,13 +404,13 @@ async def test_what_is_no_coroutine_is_refused_among_others_and_those_are_closed
 
 @pytest.mark.parametrize("wrong", ["text", b"text", "", b""], ids=repr)
 @pytest.mark.parametrize("name", GROUPS)
-async def test_text_is_no_iterable_of_coroutines(name, wrong):
+async def test_text_is_not_an_iterable_of_coroutines(name, wrong):
     with pytest.raises(TypeError, match=rf"^paco\.{name}: coros_or_futures must be .+, got b?['\"]"):
         getattr(paco, name)(wrong)
 
 
 @pytest.mark.parametrize("kind", NOT_A_CALL)
-async def test_a_race_names_its_own_parameter_and_closes_the_other_contestants(kind):
+async def test_race_names_its_own_parameter_and_closes_the_other_runners(kind):
     function = Work()
     with pytest.raises(TypeError, match=r"^paco\.race: iterable must be .+, got "):
         paco.race([function(), NOT_A_CALL[kind]])
@@ -418,19 +418,19 @@ async def test_a_race_names_its_own_parameter_and_closes_the_other_contestants(k
 
 
 @pytest.mark.parametrize("name", ["series", "wait"])
-async def test_groups_of_nothing_are_refused(name):
+async def test_empty_groups_are_refused(name):
     for nothing in ((), ([],), (iter([]),)):
         with pytest.raises(ValueError, match=rf"^paco\.{name}: "):
             getattr(paco, name)(*nothing)
 
 
-async def test_a_race_of_nobody_is_refused():
+async def test_a_race_without_runners_is_refused():
     with pytest.raises(ValueError, match=r"^paco\.race: "):
         paco.race([])
 
 
 @pytest.mark.parametrize("name", GROUPS)
-async def test_a_refused_group_leaves_the_futures_of_others_alone(name):
+async def test_a_refused_group_does_not_cancel_the_callers_futures(name):
     future = asyncio.get_running_loop().create_future()
     task = asyncio.create_task(asyncio.sleep(10, "done"))
     with pytest.raises(ValueError, match="timeout must be"):
@@ -476,7 +476,7 @@ def test_run_demands_a_loop(kind):
     assert function.calls == 0
 
 
-async def test_run_inside_of_a_running_loop_says_await():
+async def test_run_inside_a_running_loop_suggests_await():
     function = Work()
     for awaitable in (function(), paco.map(function, [1])):
         with pytest.raises(RuntimeError, match=r"^paco\.run: .+await"):
@@ -515,7 +515,7 @@ REFUSED_BY_THE_EXECUTOR = {
 
 
 @pytest.mark.parametrize("kind", REFUSED_BY_THE_EXECUTOR)
-async def test_the_executor_refuses_and_keeps_what_it_has(kind):
+async def test_the_executor_refuses_bad_input_and_keeps_its_coroutines(kind):
     refused, error, message = REFUSED_BY_THE_EXECUTOR[kind]
     executor = paco.ConcurrentExecutor()
     future = executor.add(work)
@@ -572,7 +572,7 @@ UNAWAITABLE = {
 
 
 @pytest.mark.parametrize("name", UNAWAITABLE)
-async def test_a_sync_function_is_named_with_its_mends(name):
+async def test_the_error_for_a_sync_function_names_it_and_says_what_to_do(name):
     with pytest.raises(TypeError) as caught:
         await UNAWAITABLE[name]()
     message = str(caught.value)
@@ -582,7 +582,7 @@ async def test_a_sync_function_is_named_with_its_mends(name):
     assert "asyncio.to_thread(plain" in message
 
 
-async def test_the_executor_names_a_sync_function_with_its_mends():
+async def test_the_error_of_the_executor_for_a_sync_function_says_what_to_do():
     executor = paco.ConcurrentExecutor()
     future = executor.add(plain)
     await executor.run()
@@ -622,7 +622,7 @@ class Awaitable:
     "name",
     [name for name in FUNCTIONS if "coro" in parameters(name) and name not in {"run", "whilst", "until", "interval"}],
 )
-async def test_whatever_returns_an_awaitable_when_called_is_a_coroutine_function(name, kind):
+async def test_any_callable_that_returns_an_awaitable_is_a_coroutine_function(name, kind):
     result = call(name, CALLABLE[kind](), [1, 2])
     await (result if inspect.isawaitable(result) else result())
 
@@ -656,7 +656,7 @@ TAKEN = {
 
 @pytest.mark.parametrize("kind", TAKEN)
 @pytest.mark.parametrize("name", STAGED)
-async def test_any_iterable_async_iterable_or_awaitable_of_one_is_taken(name, kind):
+async def test_any_iterable_async_iterable_or_awaitable_of_one_is_accepted(name, kind):
     expected = {"dropwhile": [2], "filterfalse": [], "each": None, "reduce": 3, "some": True, "every": True}
     fns = {"reduce": lambda total, number: later(total + number), "dropwhile": lambda number: later(number < 2)}
     fn = fns.get(name, later)
@@ -675,7 +675,7 @@ CONTESTANTS = {
 
 
 @pytest.mark.parametrize("kind", CONTESTANTS)
-async def test_the_contestants_of_a_race_come_from_any_iterable(kind):
+async def test_the_runners_of_a_race_may_come_from_any_iterable(kind):
     assert await paco.race(CONTESTANTS[kind](paco.constant("first"))) == "first"
 
 

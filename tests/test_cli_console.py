@@ -23,12 +23,12 @@ def size(monkeypatch):
 
 
 @pytest.mark.parametrize("text", ESCAPES)
-def test_what_is_not_printable_is_escaped(text):
+def test_unprintable_characters_are_escaped(text):
     assert safe(f"a{text}b").isprintable()
     assert safe_lines(f"{text}\nx").split("\n")[1] == "x"
 
 
-def test_printable_text_stays_as_it_is():
+def test_printable_text_is_unchanged():
     assert safe("naïve 日本 ✗") == "naïve 日本 ✗"
 
 
@@ -44,11 +44,11 @@ def test_printable_text_stays_as_it_is():
         ("abcd", 2, ".."),
     ],
 )
-def test_text_is_cut_to_the_columns_it_takes(text, width, shown):
+def test_text_is_cut_by_its_width_in_columns(text, width, shown):
     assert fit(text, width) == shown
 
 
-def test_a_line_that_stays_goes_above_the_repainted_one():
+def test_a_permanent_line_is_printed_above_the_repainted_one():
     screen = Terminal()
     console = Console(screen, {})
     console.paint([[("50%", "bold")], [("more", "")]])
@@ -69,13 +69,13 @@ def test_a_line_that_stays_goes_above_the_repainted_one():
         ({"NO_COLOR": "1"}, True, False),
     ],
 )
-def test_the_environment_says_what_a_terminal_can_do(environ, live, colour):
+def test_environment_variables_say_what_a_terminal_supports(environ, live, colour):
     console = Console(Terminal(), environ)
     assert (console.live, console.colour) == (live, colour)
     assert console.style("x", "red") == ("\x1b[31mx\x1b[0m" if colour else "x")
 
 
-def test_what_is_no_terminal_is_neither_live_nor_coloured():
+def test_without_a_terminal_output_is_neither_live_nor_colored():
     console = Console(io.StringIO(), {"TERM": "xterm"})
     assert not console.live
     assert not console.colour
@@ -93,19 +93,19 @@ def test_a_terminal_without_a_size_has_80_columns(monkeypatch):
     assert Console(Terminal(), {}).width() == 80
 
 
-def test_what_the_stream_cannot_encode_is_escaped():
+def test_characters_that_the_stream_cannot_encode_are_escaped():
     raw = io.BytesIO()
     console = Console(io.TextIOWrapper(raw, "ascii"), {})
     console.say("✗ no")
     assert (raw.getvalue(), console.unicode) == (b"\\u2717 no\n", False)
 
 
-def test_without_rich_nothing_is_repainted(monkeypatch):
+def test_without_rich_no_line_is_repainted(monkeypatch):
     monkeypatch.setitem(sys.modules, "rich", None)
     assert not Console(Terminal(), {"TERM": "xterm"}).live
 
 
-def test_a_console_that_is_closed_is_no_error():
+def test_a_closed_console_is_not_an_error():
     screen = Terminal()
     console = Console(screen, {})
     screen.close()
@@ -115,7 +115,7 @@ def test_a_console_that_is_closed_is_no_error():
     assert Console(None, {}).width() == 500
 
 
-def test_prints_of_the_target_go_to_stderr_whole_lines_above_the_repainted_one(monkeypatch):
+def test_output_of_the_target_goes_to_stderr_as_whole_lines_above_the_repainted_one(monkeypatch):
     screen = Terminal()
     monkeypatch.setattr(sys, "stderr", screen)
     console = Console(screen, {})
@@ -146,7 +146,7 @@ class Slow(str):
 
 
 @pytest.mark.realtime
-def test_nothing_is_lost_that_threads_print_at_once(monkeypatch):
+def test_no_output_of_concurrent_threads_is_lost(monkeypatch):
     screen = Terminal()
     monkeypatch.setattr(sys, "stderr", screen)
     with contextlib.redirect_stdout(screen), Console(screen, {}).guarding():
@@ -157,7 +157,7 @@ def test_nothing_is_lost_that_threads_print_at_once(monkeypatch):
     assert screen.getvalue() == "from print\nof a thread\n"
 
 
-def test_prints_of_the_target_go_to_a_plain_stderr_as_they_are(monkeypatch):
+def test_output_of_the_target_goes_to_a_plain_stderr_unchanged(monkeypatch):
     plain = io.StringIO()
     monkeypatch.setattr(sys, "stderr", plain)
     with contextlib.redirect_stdout(plain), Console(plain, {}).guarding():
@@ -165,7 +165,7 @@ def test_prints_of_the_target_go_to_a_plain_stderr_as_they_are(monkeypatch):
     assert plain.getvalue() == "hello\n"
 
 
-def test_without_a_last_line_end_missing_nothing_is_added(monkeypatch):
+def test_no_line_end_is_added_to_output_that_ends_with_one(monkeypatch):
     screen = Terminal()
     monkeypatch.setattr(sys, "stderr", screen)
     with Console(screen, {}).guarding():
@@ -173,12 +173,12 @@ def test_without_a_last_line_end_missing_nothing_is_added(monkeypatch):
     assert screen.getvalue() == "whole\n"
 
 
-def test_a_close_word_is_suggested():
+def test_a_similar_word_is_suggested():
     assert suggest("fetsh", ["fetch", "store"]) == "; did you mean fetch?"
     assert not suggest("zzz", ["fetch"])
 
 
-def test_an_error_whose_text_fails_is_named():
+def test_an_error_whose_str_raises_is_shown_by_its_type():
     class HostileError(Exception):
         def __str__(self):
             raise ValueError
@@ -186,7 +186,7 @@ def test_an_error_whose_text_fails_is_named():
     assert message(HostileError()) == "<HostileError whose str() failed>"
 
 
-def test_an_error_of_the_system_is_told_without_its_number():
+def test_an_os_error_is_shown_without_its_number():
     assert describe(OSError(28, "No space left on device")) == "No space left on device"
     assert describe(FileNotFoundError(2, "No such file", "a.txt")) == "a.txt: No such file"
     assert describe(OSError("odd")) == "odd"

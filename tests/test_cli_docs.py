@@ -21,11 +21,11 @@ LINES = sorted(
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_an_example_is_understood(line):
+def test_the_examples_of_the_page_are_valid_commands(line):
     assert not isinstance(parse_map(shlex.split(line)[2:]), str)
 
 
-def test_there_are_examples():
+def test_the_page_has_examples():
     assert len(LINES) >= 6
 
 

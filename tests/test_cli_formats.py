@@ -53,7 +53,7 @@ def test_the_elements_of_an_array_are_found_wherever_the_chunks_end(values, size
 
 
 @given(st.lists(st.tuples(CELLS, CELLS, CELLS), max_size=5), SIZES, st.sampled_from(["\n", "\r\n"]))
-def test_the_rows_of_a_table_are_those_that_were_written(rows, size, end):
+def test_the_rows_of_a_table_are_read_as_they_were_written(rows, size, end):
     text = io.StringIO()
     writer = csv.writer(text, lineterminator=end)
     writer.writerow("xyz")
@@ -88,13 +88,13 @@ def test_a_bad_element_is_an_error_of_that_item_and_the_rest_goes_on():
     ],
 )
 @pytest.mark.parametrize("size", [1, 100])
-def test_what_is_no_array_is_told(data, said, size):
+def test_an_input_that_is_not_an_array_is_reported(data, said, size):
     with pytest.raises(BrokenInputError, match=said):
         read("json", data, size)
 
 
 @pytest.mark.usefixtures("short")
-def test_an_element_over_the_longest_does_not_fill_the_memory():
+def test_an_element_above_the_size_limit_does_not_fill_the_memory():
     long, last = read("json", b'["' + b"x" * 300_000 + b'",2]', 100)
     assert long == ('"' + 199 * "x" + "...", ("LineTooLong", "an element may have 0 MiB"))
     assert last == (2, None)
@@ -104,7 +104,7 @@ def test_a_table_without_rows_has_no_items():
     assert read("csv", b"") == read("csv", b"\n\na,b\n\n") == []
 
 
-def test_a_byte_order_mark_and_bad_utf_8_and_nul_are_taken_as_in_lines():
+def test_a_byte_order_mark_bad_utf_8_and_nul_are_handled_as_in_lines():
     assert read("csv", b"\xef\xbb\xbfa,b\r\n\xff,\0\r\n") == good([{"a": "\\xff", "b": "\0"}])
 
 
@@ -116,14 +116,14 @@ def test_a_row_with_too_few_or_too_many_fields_is_an_error_of_that_item():
     ]
 
 
-def test_a_quote_amid_a_field_is_text_and_one_that_closes_too_early_an_error_of_that_row():
+def test_a_quote_inside_a_field_is_text_and_text_after_a_closing_quote_is_an_error_of_the_row():
     inch, early, last = read("csv", b'a,b\n5" wide,x\n"a"b,x\n1,2\n')
     assert inch == ({"a": '5" wide', "b": "x"}, None)
     assert early[1].message == "',' expected after '\"'"
     assert last == ({"a": "1", "b": "2"}, None)
 
 
-def test_a_quote_that_is_never_closed_costs_its_own_line_only():
+def test_an_unclosed_quote_is_an_error_of_its_own_line_only():
     first, open_, *rest = read("csv", b'a,b\n"1\n""1",2\nx,"oops\n3,4\n\n5,""\n6,7')
     assert first == ({"a": '1\n"1', "b": "2"}, None)
     assert open_ == ('x,"oops', ("CSVError", "a quote is opened and not closed"))
@@ -131,7 +131,7 @@ def test_a_quote_that_is_never_closed_costs_its_own_line_only():
 
 
 @pytest.mark.usefixtures("short")
-def test_an_open_quote_does_not_fill_the_memory_and_loses_no_line():
+def test_an_unclosed_quote_neither_fills_the_memory_nor_loses_lines():
     long, *rest = read("csv", b"a,b\n" + b"y" * 2000 + b'\nx,"oops\n' + b"3,4\n" * 1000)
     assert long == ("y" * 200 + "...", ("LineTooLong", "a row may have 0 MiB"))
     assert rest[0][1].message == "a quote is opened and not closed"
@@ -146,7 +146,7 @@ def test_an_open_quote_does_not_fill_the_memory_and_loses_no_line():
         ("a,b\n".encode("utf-16"), "it is UTF-16; expected UTF-8"),
     ],
 )
-def test_a_header_that_cannot_be_used_is_told(data, said):
+def test_an_invalid_header_is_reported(data, said):
     with pytest.raises(BrokenInputError, match=said):
         read("csv", data)
 
@@ -186,14 +186,14 @@ def read_as_a_pipe(path):
         (gzip.compress(b"abc")[:-3], "it is cut off: the gzip data has no end"),
     ],
 )
-def test_what_is_not_gzip_or_cut_off_is_told(tmp_path, reading, data, said):
+def test_invalid_or_truncated_gzip_is_reported(tmp_path, reading, data, said):
     (tmp_path / "a.gz").write_bytes(data)
     with pytest.raises(BrokenInputError, match=said):
         reading(str(tmp_path / "a.gz"))
 
 
 @pytest.mark.realtime
-def test_gzip_from_a_pipe_is_unpacked_as_it_comes():
+def test_gzip_from_a_pipe_is_decompressed_as_it_arrives():
     packer = zlib.compressobj(wbits=31)
     first = packer.compress(b"one\n") + packer.flush(zlib.Z_SYNC_FLUSH)
     out, into = os.pipe()
@@ -211,7 +211,7 @@ def test_gzip_from_a_pipe_is_unpacked_as_it_comes():
 
 
 @pytest.mark.realtime
-def test_no_item_of_a_gzip_file_that_is_cut_off_is_taken_for_the_last(tmp_path):
+def test_a_truncated_gzip_file_never_ends_silently(tmp_path):
     lines = b"".join(b"%d\n" % number for number in range(100_000))
     (tmp_path / "a.txt.gz").write_bytes(gzip.compress(lines)[:-2000])
     reader = Reader(find_inputs([str(tmp_path / "a.txt.gz")], None, stdin=0), Stop())
@@ -232,7 +232,7 @@ def test_no_item_of_a_gzip_file_that_is_cut_off_is_taken_for_the_last(tmp_path):
         ("a.tsv", b"x\ty\n1\t2\n3\t4\n", {"x": "1", "y": "2"}),
     ],
 )
-async def test_the_name_tells_the_format(tmp_path, name, data, value):
+async def test_the_file_name_determines_the_format(tmp_path, name, data, value):
     (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
     reader = Reader(find_inputs([str(tmp_path / name)], None, stdin=0), Stop())
     async with aclosing(reader.live_items()) as items:
@@ -244,7 +244,7 @@ async def test_the_name_tells_the_format(tmp_path, name, data, value):
 
 
 @pytest.mark.parametrize("name", ["csv.gz", "csv"])
-def test_a_format_that_is_said_is_taken(tmp_path, name):
+def test_the_format_option_overrides_the_file_name(tmp_path, name):
     (tmp_path / "a.gz").touch()
     packed, stdin = find_inputs([str(tmp_path / "a.gz"), "-"], name, stdin=0)
     assert packed.format == stdin.format == "csv"
@@ -254,7 +254,7 @@ def test_a_format_that_is_said_is_taken(tmp_path, name):
 
 
 @pytest.mark.realtime
-async def test_an_input_that_cannot_be_read_on_is_told_by_name_and_nothing_of_it_is_lost(tmp_path):
+async def test_an_input_that_fails_while_it_is_read_is_named_and_nothing_already_read_is_lost(tmp_path):
     (tmp_path / "a.json").write_text("[1, 2, 3")
     reader = Reader(find_inputs([str(tmp_path / "a.json")], None, stdin=0), Stop())
     assert [item.value for item in reader.items()] == [1, 2]  # 3 may be the beginning of 35

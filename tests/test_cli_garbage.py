@@ -31,28 +31,28 @@ def as_python_has_it():
 
 
 @pytest.mark.realtime
-def test_while_items_run_what_was_there_is_exempt_and_what_is_new_is_looked_at_seldom(folder):
+def test_while_items_run_older_objects_are_frozen_and_collections_are_rare(folder):
     assert main(["map", "jobs:collection", "jobs.py", "--head", "1", "--output", "out.jsonl"]) == 0
     record = json.loads((folder / "out.jsonl").read_text())
     assert record["result"] == [True, 10_000]
     assert (gc.get_freeze_count(), gc.get_threshold()) == (0, (700, 10, 10))
 
 
-def test_everything_is_put_back_after_an_error():
+def test_the_collector_settings_are_restored_after_an_error():
     with pytest.raises(KeyError), collected_seldom():
         raise KeyError
     assert (gc.get_freeze_count(), gc.get_threshold()) == (0, (700, 10, 10))
 
 
 @pytest.mark.parametrize("threshold", [0, 50_000])
-def test_who_has_turned_collection_off_or_made_it_rare_keeps_that(threshold):
+def test_a_collector_that_is_off_or_already_rare_stays_so(threshold):
     gc.set_threshold(threshold, 10, 10)
     with collected_seldom():
         assert gc.get_threshold()[0] == threshold
     assert gc.get_threshold()[0] == threshold
 
 
-def test_what_somebody_has_exempted_stays_so():
+def test_objects_frozen_before_stay_frozen():
     gc.freeze()
     with collected_seldom():
         pass

@@ -64,7 +64,7 @@ async def counted(reader):
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 100])
-def test_lines_are_cut_wherever_the_chunks_end(size):
+def test_lines_are_split_correctly_wherever_the_chunks_end(size):
     data = b"\xef\xbb\xbfone\r\n\ntwo\nlast"
     splitter = Splitter()
     lines = []
@@ -81,19 +81,19 @@ async def test_an_item_is_a_line_without_its_end_and_blank_lines_are_skipped(tmp
     assert reader.total() == 3
 
 
-async def test_several_inputs_are_one_after_the_other(tmp_path):
+async def test_several_inputs_are_read_one_after_the_other(tmp_path):
     reader = reader_of(written(tmp_path, b"1\n2", "a"), written(tmp_path, b"3\n", "b"), written(tmp_path, b"", "c"))
     async with aclosing(reader.live_items()) as items:
         assert [(item.id, item.value) async for item in items] == [(0, "1"), (1, "2"), (2, "3")]
 
 
-async def test_hostile_lines_are_items_like_others(tmp_path):
+async def test_lines_with_unusual_bytes_are_items_like_others(tmp_path):
     path = written(tmp_path, b"\xff\xfe\na\0b\n\x1b[2J\n")
     assert await values(reader_of(path)) == ["\\xff\\xfe", "a\0b", "\x1b[2J"]
 
 
 @pytest.mark.usefixtures("short_lines")
-async def test_a_line_over_the_longest_is_an_error_of_that_item_and_does_not_fill_the_memory(tmp_path):
+async def test_a_line_above_the_size_limit_is_an_error_of_its_item_and_does_not_fill_the_memory(tmp_path):
     path = written(tmp_path, b"x" * 1000 + b"\n" + b"y" * 300_000 + b"\nz\n")
     async with aclosing(reader_of(path).live_items()) as items:
         first, long, last = [item async for item in items]
@@ -103,7 +103,7 @@ async def test_a_line_over_the_longest_is_an_error_of_that_item_and_does_not_fil
     assert last.value == "z"
 
 
-async def test_an_item_of_jsonl_is_the_value_of_a_line(tmp_path):
+async def test_an_item_of_json_lines_is_the_value_of_its_line(tmp_path):
     path = written(tmp_path, b'{"a": [1, null]}\n\n"text"\n12\n', "a.jsonl")
     assert await values(reader_of(path)) == [{"a": [1, None]}, "text", 12]
 
@@ -130,31 +130,31 @@ async def test_a_line_that_is_not_json_is_an_error_of_that_item(tmp_path, line, 
     assert (good.value, good.problem) == (1, None)
 
 
-async def test_the_format_can_be_said(tmp_path):
+async def test_the_format_can_be_given(tmp_path):
     path = written(tmp_path, b"[1]\n", "a.csv")
     assert await values(reader_of(path, format_="lines")) == ["[1]"]
     assert await values(reader_of(path, format_="jsonl")) == [[1]]
 
 
-async def test_head_takes_the_first_and_asks_for_no_more(tmp_path):
+async def test_head_reads_only_the_first_items(tmp_path):
     reader = reader_of(written(tmp_path, b"1\n2\n3\n"), head=2)
     assert await values(reader) == ["1", "2"]
     assert reader.total() == 2
 
 
-async def test_the_total_is_counted_meanwhile(tmp_path):
+async def test_the_total_is_counted_during_the_run(tmp_path):
     reader = reader_of(written(tmp_path, b"1\n\n2\n3"), written(tmp_path, b"4\n", "b"))
     assert await counted(reader) == 4  # a blank line is none
     assert await counted(reader_of(written(tmp_path, b"1\n2\n3"), head=2)) == 2
     assert await counted(reader_of(written(tmp_path, b""))) == 0
 
 
-async def test_a_total_that_is_not_known_yet_is_none(tmp_path, monkeypatch):
+async def test_the_total_is_none_until_it_is_known(tmp_path, monkeypatch):
     monkeypatch.setattr(threading.Thread, "start", lambda _: None)
     assert reader_of(written(tmp_path, b"1\n")).total() is None
 
 
-def test_counting_lines_leaves_a_bad_file_to_the_run():
+def test_counting_lines_ignores_an_unreadable_file():
     threads = set(threading.enumerate())
     count = Count([Input("no such file", "lines", regular=True)])
     for thread in set(threading.enumerate()) - threads:
@@ -163,7 +163,7 @@ def test_counting_lines_leaves_a_bad_file_to_the_run():
 
 
 @pytest.mark.parametrize("lines", [b"1\n2\n3\n", b"1\n2"])
-def test_a_stop_ends_the_items_of_a_file_that_is_read_in_place(tmp_path, lines):
+def test_a_stop_ends_the_items_of_a_file_read_in_the_loop(tmp_path, lines):
     reader = reader_of(written(tmp_path, lines))
     items = reader.items()
     assert next(items).value == "1"
@@ -172,7 +172,7 @@ def test_a_stop_ends_the_items_of_a_file_that_is_read_in_place(tmp_path, lines):
     assert not reader.ended
 
 
-def test_head_holds_for_files_that_are_read_in_place(tmp_path):
+def test_head_applies_to_files_read_in_the_loop(tmp_path):
     reader = reader_of(written(tmp_path, b"1\n2\n"), written(tmp_path, b"3\n4\n", "b"), head=3)
     assert [item.value for item in reader.items()] == ["1", "2", "3"]
     assert reader.total() == 3
@@ -187,7 +187,7 @@ async def test_a_stop_ends_the_items(tmp_path):
     assert reader._read == 1
 
 
-async def test_an_input_that_breaks_ends_the_items_and_is_remembered(tmp_path):
+async def test_an_input_that_fails_ends_the_items_and_keeps_its_error(tmp_path):
     good, bad = written(tmp_path, b"1\n"), written(tmp_path, b"2\n", "b")
     reader = reader_of(good, bad, good)
     (tmp_path / "b").unlink()
@@ -196,7 +196,7 @@ async def test_an_input_that_breaks_ends_the_items_and_is_remembered(tmp_path):
 
 
 @pytest.mark.parametrize("count", [0, 2, 32, 100])
-def test_what_comes_before_a_break_in_the_same_chunk_is_read(tmp_path, count):
+def test_lines_before_a_failure_in_the_same_chunk_are_read(tmp_path, count):
     reader = reader_of(written(tmp_path, json.dumps(list(range(count))).encode() + b" 1", "a.json"))
     assert [item.value for item in reader.items()] == list(range(count))
     assert "something follows the end" in reader.error.strerror
@@ -219,7 +219,7 @@ def test_an_input_that_may_not_be_read_is_refused(tmp_path, monkeypatch):
         find_inputs([written(tmp_path, b"")], None, stdin=0)
 
 
-async def test_a_pipe_gives_what_it_has_while_its_writer_is_idle(pipe):
+async def test_a_pipe_delivers_its_lines_while_its_writer_is_idle(pipe):
     out, into = pipe
     reader = Reader([Input(out, "lines", regular=False)], Stop())
     async with aclosing(reader.live_items()) as items:
@@ -248,14 +248,14 @@ async def test_a_stop_ends_the_wait_for_a_pipe(pipe):
     assert reader.total() is None
 
 
-async def test_a_stop_that_came_before_ends_a_pipe_at_once(pipe):
+async def test_a_stop_before_the_first_read_ends_a_pipe_at_once(pipe):
     stop = Stop()
     stop.want()
     async with aclosing(read_live(pipe[0], stop, gzip=False)) as chunks:
         assert [chunk async for chunk in chunks] == []
 
 
-async def test_a_pipe_that_does_not_block_is_waited_for(pipe):
+async def test_a_non_blocking_pipe_is_waited_for(pipe):
     out, into = pipe
     os.set_blocking(out, False)
     async with aclosing(read_live(out, Stop(), gzip=False)) as chunks:
@@ -266,7 +266,7 @@ async def test_a_pipe_that_does_not_block_is_waited_for(pipe):
 
 
 @pytest.mark.posix
-async def test_a_named_pipe_is_opened_where_it_keeps_nobody_waiting(tmp_path):
+async def test_opening_a_named_pipe_does_not_block_the_loop(tmp_path):
     path = str(tmp_path / "pipe")
     os.mkfifo(path)
     (found,) = find_inputs([path], None, stdin=0)
@@ -279,13 +279,13 @@ async def test_a_named_pipe_is_opened_where_it_keeps_nobody_waiting(tmp_path):
     assert await reading == ["1"]
 
 
-async def test_a_pipe_that_breaks_ends_the_items():
+async def test_a_pipe_that_fails_ends_the_items():
     reader = Reader([Input(1_000_000, "lines", regular=False)], Stop())  # no such descriptor
     assert await values(reader) == []
     assert isinstance(reader.error, OSError)
 
 
-def test_a_reader_whose_loop_has_ended_ends_as_well(pipe):
+def test_a_reader_ends_with_its_loop(pipe):
     async def give_up():
         chunks = read_live(pipe[0], Stop(), gzip=False)
         waiting = asyncio.ensure_future(anext(chunks))
@@ -305,7 +305,7 @@ def test_a_pipe_that_another_process_has_made_non_blocking_is_waited_for(pipe, m
     assert _chunks._Descriptor(pipe[0]).read(100) == b"at last"
 
 
-def test_an_answer_that_nobody_waits_for_any_more_is_dropped():
+def test_an_answer_after_the_wait_was_cancelled_is_dropped():
     async def drop():
         future = asyncio.get_running_loop().create_future()
         future.cancel()

@@ -115,14 +115,14 @@ def interrupt_twice(process):
     ],
     ids=["SIGKILL", "SIGTERM", "SIGINT", "SIGINT twice"],
 )
-def test_runs_that_are_ended_at_random_moments_come_to_what_an_undisturbed_one_has(tmp_path, undisturbed, send, kills):
+def test_runs_killed_at_random_and_resumed_give_the_records_of_an_undisturbed_run(tmp_path, undisturbed, send, kills):
     prepare(tmp_path)
     disturb(tmp_path, send, kills)
     assert finals(tmp_path) == undisturbed
     assert len(undisturbed) == ITEMS
 
 
-def test_a_full_disk_leaves_whole_records_and_the_run_goes_on_when_there_is_room(tmp_path, undisturbed):
+def test_a_full_disk_leaves_whole_records_and_the_run_resumes_when_there_is_space(tmp_path, undisturbed):
     prepare(tmp_path)
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -146,7 +146,7 @@ def test_a_full_disk_leaves_whole_records_and_the_run_goes_on_when_there_is_room
         subprocess.run([shutil.which("umount"), str(disk)], check=True)
 
 
-def test_a_file_that_may_not_grow_leaves_whole_records(tmp_path, undisturbed):
+def test_a_file_size_limit_leaves_whole_records(tmp_path, undisturbed):
     prepare(tmp_path)
 
     import resource

@@ -137,7 +137,7 @@ def test_each_item_has_a_record_on_stdout_and_the_summary_goes_to_stderr(capfd):
     assert "3 items   3 ok   0 failed" in err
 
 
-def test_a_number_of_any_size_goes_through_as_it_is(folder, capfd):
+def test_a_number_of_any_size_is_unchanged(folder, capfd):
     items = [1 - 10**19, [1.0, {"n": -(2**63) - 1}], {str(-(2**70)): [10**30]}]
     (folder / "items.jsonl").write_text("\n".join(map(json.dumps, items)))
     assert paco_map("jobs:echo", "items.jsonl", "-o", "out.jsonl") == 0
@@ -157,7 +157,7 @@ def test_records_are_appended_to_a_file_that_only_its_owner_reads(folder, capfd)
     assert capfd.readouterr().out == ""
 
 
-def test_a_torn_line_of_a_killed_run_does_not_spoil_the_next_record(folder):
+def test_a_partial_line_of_a_killed_run_does_not_damage_the_next_record(folder):
     (folder / "out.jsonl").write_text('{"id":0}\n{"id":1,"ke')
     assert paco_map("jobs:echo", "three.txt", "--head", 1, "-o", "out.jsonl") == 0
     first, torn, new = (folder / "out.jsonl").read_text().splitlines()
@@ -165,7 +165,7 @@ def test_a_torn_line_of_a_killed_run_does_not_spoil_the_next_record(folder):
     assert json.loads(new)["input"] == "1"
 
 
-def test_an_output_that_cannot_be_read_is_written_all_the_same(folder, monkeypatch):
+def test_an_output_that_cannot_be_read_back_is_written(folder, monkeypatch):
     (folder / "out.jsonl").write_text("{}")
 
     def refuse(*_, **__):
@@ -181,7 +181,7 @@ def test_an_output_that_cannot_be_read_is_written_all_the_same(folder, monkeypat
         assert paco_map("jobs:echo", "-o", "out.jsonl") == 0
 
 
-def test_what_goes_wrong_with_an_item_is_its_record_and_the_rest_goes_on(folder, capfd):
+def test_an_error_of_an_item_is_recorded_and_the_other_items_run(folder, capfd):
     items = ["good", "bad", "response", "exit", "cancelled", "silent", "end"]
     (folder / "items.txt").write_text("\n".join(items))
     assert paco_map("jobs:odd", "items.txt") == 1
@@ -205,7 +205,7 @@ def test_what_goes_wrong_with_an_item_is_its_record_and_the_rest_goes_on(folder,
     assert "working on good" in err  # what the target prints does not mix with the records
 
 
-def test_a_line_that_is_not_json_was_never_attempted(folder, capfd):
+def test_a_line_that_is_not_json_is_recorded_with_zero_attempts(folder, capfd):
     (folder / "items.jsonl").write_text('{"a":1}\n{oops\n')
     assert paco_map("jobs:mutate", "items.jsonl") == 1
     good, bad = records(capfd.readouterr().out)
@@ -226,7 +226,7 @@ def test_repainted_lines_need_rich(capfd, monkeypatch):
     assert not Path("out.jsonl").exists()
 
 
-def test_lines_are_repainted_anywhere_if_that_is_asked_for(capfd, monkeypatch):
+def test_progress_bar_repaints_lines_anywhere(capfd, monkeypatch):
     Path("slow.py").write_text("import asyncio\nasync def nap(item):\n    await asyncio.sleep(0.3)\n")
     monkeypatch.setenv("TERM", "xterm")
     assert paco_map("slow:nap", "three.txt", "-o", "out.jsonl", "--progress", "bar") == 0
@@ -236,7 +236,7 @@ def test_lines_are_repainted_anywhere_if_that_is_asked_for(capfd, monkeypatch):
     assert "\x1b" not in capfd.readouterr().err
 
 
-def test_progress_off_says_nothing(capfd):
+def test_progress_off_prints_nothing(capfd):
     assert paco_map("jobs:echo", "three.txt", "-o", "out.jsonl", "--progress", "off") == 0
     assert capfd.readouterr() == ("", "")
 
@@ -252,20 +252,20 @@ def test_ctrl_c_lets_the_running_items_end(folder, capfd):
     assert "of 100 items" in err
 
 
-def test_a_signal_wakes_the_loop_up_whenever_it_comes(capfd):
+def test_a_signal_at_any_time_wakes_the_loop(capfd):
     assert paco_map("jobs:wakes", "three.txt") == 0
     assert [record["result"] for record in records(capfd.readouterr().out)] == [True] * 3
     assert signal.set_wakeup_fd(-1) == -1
 
 
-def test_sigterm_does_the_same_with_its_own_exit_code(capfd):
+def test_sigterm_lets_running_items_end_and_has_its_own_exit_code(capfd):
     assert paco_map("jobs:terminate", "three.txt", "--limit", 1) == 143
     out, err = capfd.readouterr()
     assert len(records(out)) == 1
     assert "draining 1 running item; another signal cancels them\n" in err
 
 
-def test_a_second_ctrl_c_cancels_and_what_is_finished_stays(folder, capfd):
+def test_a_second_ctrl_c_cancels_running_items_and_keeps_finished_records(folder, capfd):
     (folder / "two.txt").write_text("0\n1\n")
     assert paco_map("jobs:interrupt_twice", "two.txt", "--limit", 2) == 130
     out, err = capfd.readouterr()
@@ -274,7 +274,7 @@ def test_a_second_ctrl_c_cancels_and_what_is_finished_stays(folder, capfd):
     assert "1 cancelled" in err
 
 
-def test_a_third_ctrl_c_leaves_at_once_after_the_records_are_written(monkeypatch, capfd):
+def test_a_third_ctrl_c_writes_the_records_and_exits_at_once(monkeypatch, capfd):
     left = []
     monkeypatch.setattr(os, "_exit", left.append)
     assert paco_map("jobs:interrupt_thrice", "three.txt", "--limit", 1) == 130
@@ -288,7 +288,7 @@ def test_ctrl_c_while_the_target_is_set_up_ends_the_run(capfd):
     assert "stopped in" in told(capfd)
 
 
-def test_ctrl_c_twice_while_the_target_is_closed_cancels_that(capfd):
+def test_a_second_ctrl_c_cancels_the_cleanup_of_the_target(capfd):
     assert paco_map("jobs:late", "three.txt") == 130
     out, err = capfd.readouterr()
     assert len(records(out)) == 3
@@ -314,7 +314,7 @@ def test_a_signal_after_the_end_of_the_loop_is_harmless():
     assert interrupts.first == signal.SIGINT
 
 
-async def test_a_signal_that_came_before_the_run_is_passed_on():
+async def test_a_signal_before_the_run_is_delivered_to_the_run():
     interrupts, passed = Interrupts(), asyncio.Event()
     with interrupts.caught(for_good=False):
         signal.raise_signal(signal.SIGINT)
@@ -323,7 +323,7 @@ async def test_a_signal_that_came_before_the_run_is_passed_on():
     assert interrupts.count == 1
 
 
-def test_a_signal_is_raised_once_and_only_where_something_may_wait_for_long(monkeypatch):
+def test_a_signal_is_raised_once_and_only_in_code_that_may_wait_long(monkeypatch):
     left = []
     monkeypatch.setattr(os, "_exit", left.append)
     interrupts = Interrupts()
@@ -338,7 +338,7 @@ def test_a_signal_is_raised_once_and_only_where_something_may_wait_for_long(monk
         assert left == [143]
 
 
-def test_a_run_outside_of_the_main_thread_goes_without_signals():
+def test_a_run_outside_the_main_thread_handles_no_signals():
     codes = []
     thread = threading.Thread(target=lambda: codes.append(paco_map("jobs:echo", "three.txt", "-o", "out.jsonl")))
     thread.start()
@@ -346,7 +346,7 @@ def test_a_run_outside_of_the_main_thread_goes_without_signals():
     assert codes == [0]
 
 
-def test_a_target_that_fails_at_its_end_is_told_and_no_record_is_lost(capfd):
+def test_an_error_in_the_cleanup_of_the_target_is_reported_and_no_record_is_lost(capfd):
     assert paco_map("jobs:bad_end", "three.txt") == 1
     out, err = capfd.readouterr()
     assert len(records(out)) == 3
@@ -354,13 +354,13 @@ def test_a_target_that_fails_at_its_end_is_told_and_no_record_is_lost(capfd):
     assert err.endswith("ValueError: still in use\n")
 
 
-def test_a_cancellation_that_is_not_ours_is_not_hidden(capfd):
+def test_a_cancellation_from_outside_is_not_hidden(capfd):
     with pytest.raises(asyncio.CancelledError):
         paco_map("jobs:cancelled_end", "three.txt")
     assert len(records(capfd.readouterr().out)) == 3
 
 
-def test_a_cancellation_of_the_items_that_is_not_ours_is_not_hidden(monkeypatch, capfd):
+def test_a_cancellation_of_the_items_from_outside_is_not_hidden(monkeypatch, capfd):
     async def each(*_, **__):
         raise asyncio.CancelledError
 
@@ -370,7 +370,7 @@ def test_a_cancellation_of_the_items_that_is_not_ours_is_not_hidden(monkeypatch,
     capfd.readouterr()
 
 
-def test_a_reader_that_has_gone_ends_the_run_quietly(monkeypatch, capfd, folder):
+def test_a_closed_output_pipe_ends_the_run_quietly(monkeypatch, capfd, folder):
     out, into = os.pipe()
     os.close(out)
     monkeypatch.setattr(sys, "stdout", SimpleNamespace(fileno=lambda: into, flush=lambda: None))
@@ -384,7 +384,7 @@ def test_a_reader_that_has_gone_ends_the_run_quietly(monkeypatch, capfd, folder)
 
 
 @pytest.mark.parametrize("order", [[], ["--keep-order"]])
-def test_an_item_waits_until_there_is_room_for_the_records(folder, monkeypatch, capfd, order):
+def test_items_wait_while_the_buffer_of_records_is_full(folder, monkeypatch, capfd, order):
     (folder / "rows.py").write_text(
         "from pathlib import Path\nasync def f(item):\n    return Path('out.jsonl').read_bytes().count(10)\n"
     )
@@ -394,7 +394,7 @@ def test_an_item_waits_until_there_is_room_for_the_records(folder, monkeypatch, 
     assert "3 items" in told(capfd)
 
 
-def test_a_full_disk_ends_the_run_and_is_told(monkeypatch, capfd):
+def test_a_full_disk_ends_the_run_and_is_reported(monkeypatch, capfd):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -403,7 +403,7 @@ def test_a_full_disk_ends_the_run_and_is_told(monkeypatch, capfd):
     assert "paco: cannot write the output, so the run was cancelled: No space left on device\n" in told(capfd)
 
 
-def test_an_input_that_breaks_is_told_and_what_was_read_is_run(monkeypatch, capfd):
+def test_a_failing_input_is_reported_and_the_items_read_before_are_run(monkeypatch, capfd):
     def breaks(path, **_):
         yield b"1\n2\n"
         raise OSError(errno.EIO, "Input/output error", path)
@@ -415,7 +415,7 @@ def test_an_input_that_breaks_is_told_and_what_was_read_is_run(monkeypatch, capf
     assert "paco: cannot read on, so the items end here: three.txt: Input/output error\n" in err
 
 
-def test_stdin_is_read_when_no_input_is_named(monkeypatch, capfd, folder):
+def test_stdin_is_read_without_an_input_argument(monkeypatch, capfd, folder):
     with (folder / "three.txt").open() as stdin:
         monkeypatch.setattr(sys, "stdin", stdin)
         assert paco_map("jobs:echo") == 0
@@ -423,7 +423,7 @@ def test_stdin_is_read_when_no_input_is_named(monkeypatch, capfd, folder):
 
 
 @pytest.mark.posix
-def test_a_terminal_that_is_read_is_announced(monkeypatch, capfd):
+def test_reading_from_a_terminal_is_announced(monkeypatch, capfd):
     import pty
 
     master, slave = pty.openpty()
@@ -442,7 +442,7 @@ def test_a_terminal_that_is_read_is_announced(monkeypatch, capfd):
     ("words", "painted"),
     [(["-o", "out.jsonl"], True), ([], False), (["-o", "out.jsonl", "--progress", "plain"], False)],
 )
-def test_a_line_is_repainted_where_it_is_in_nobodys_way(monkeypatch, folder, words, painted):
+def test_progress_is_repainted_only_where_it_disturbs_no_other_output(monkeypatch, folder, words, painted):
     (folder / "slow.py").write_text("import asyncio\nasync def f(item):\n    await asyncio.sleep(0.25)\n")
     monkeypatch.setenv("TERM", "xterm")
     import pty
@@ -485,7 +485,7 @@ def test_a_line_is_repainted_where_it_is_in_nobodys_way(monkeypatch, folder, wor
         (["jobs:Response", "three.txt"], "jobs:Response is not an async function"),
     ],
 )
-def test_wrong_use_is_told_before_anything_starts(words, said, capfd):
+def test_wrong_arguments_are_reported_before_anything_starts(words, said, capfd):
     assert paco_map(*words) == 2
     out, err = capfd.readouterr()
     assert out == ""
@@ -493,7 +493,7 @@ def test_wrong_use_is_told_before_anything_starts(words, said, capfd):
     assert said in err
 
 
-def test_options_may_stand_anywhere_and_what_follows_two_dashes_is_no_option(folder, capfd):
+def test_options_may_stand_anywhere_and_arguments_after_two_dashes_are_not_options(folder, capfd):
     (folder / "--odd").write_text("1\n")
     assert paco_map("--limit", 5, "jobs:echo", "--head=2", "three.txt") == 0
     assert paco_map("jobs:echo", "--", "--odd") == 0
@@ -502,7 +502,7 @@ def test_options_may_stand_anywhere_and_what_follows_two_dashes_is_no_option(fol
 
 @pytest.mark.parametrize(("name", "option"), [("stdin", []), ("stdout", ["three.txt"])])
 @pytest.mark.parametrize("stream", [None, io.StringIO()])
-def test_a_standard_stream_that_is_closed_is_told(monkeypatch, capfd, name, option, stream):
+def test_a_closed_standard_stream_is_reported(monkeypatch, capfd, name, option, stream):
     monkeypatch.setattr(sys, name, stream)
     assert paco_map("jobs:echo", *option) == 2
     assert f"paco: standard {name[3:]}put is closed" in told(capfd)
@@ -528,7 +528,7 @@ def own_end(monkeypatch):
         signal.signal(number, handler)
 
 
-def test_ctrl_c_while_python_ends_keeps_the_exit_code(monkeypatch, capfd, own_end):
+def test_ctrl_c_during_interpreter_shutdown_keeps_the_exit_code(monkeypatch, capfd, own_end):
     left = []
     monkeypatch.setattr(os, "_exit", left.append)
     monkeypatch.setattr(sys, "argv", ["paco", "--bogus"])
@@ -539,7 +539,7 @@ def test_ctrl_c_while_python_ends_keeps_the_exit_code(monkeypatch, capfd, own_en
     capfd.readouterr()
 
 
-def test_the_command_outside_of_the_main_thread_has_no_signals(monkeypatch, capfd, own_end):
+def test_the_command_outside_the_main_thread_handles_no_signals(monkeypatch, capfd, own_end):
     monkeypatch.setattr(sys, "argv", ["paco", "--version"])
     thread = threading.Thread(target=main)
     thread.start()
@@ -549,7 +549,7 @@ def test_the_command_outside_of_the_main_thread_has_no_signals(monkeypatch, capf
 
 
 @pytest.mark.usefixtures("own_end")
-def test_the_command_alone(capfd, monkeypatch):
+def test_paco_alone_has_a_version_a_help_and_known_subcommands(capfd, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["paco", "--version"])
     assert main() == 0
     assert main(["--help"]) == main(["-h"]) == 0
@@ -559,7 +559,7 @@ def test_the_command_alone(capfd, monkeypatch):
     assert "there is no command mpa; did you mean map?" in told(capfd)
 
 
-def test_a_help_that_nobody_reads_is_no_error(monkeypatch):
+def test_help_into_a_closed_pipe_is_not_an_error(monkeypatch):
     redirected = []
 
     def closed():
@@ -588,7 +588,7 @@ def test_python_m_paco_is_the_command(monkeypatch, capfd):
     assert capfd.readouterr().out == f"paco {paco.__version__}\n"
 
 
-def test_the_end_of_a_run_is_not_cancelled(capfd):
+def test_the_end_of_a_run_is_not_interrupted_by_a_cancellation(capfd):
     async def closing():
         options = SimpleNamespace(halt=None, target="jobs:f", limit=1, rate=None)
         reader, stop = SimpleNamespace(total=lambda: None), SimpleNamespace(want=int)
@@ -610,7 +610,7 @@ def test_the_end_of_a_run_is_not_cancelled(capfd):
 
 
 @pytest.mark.parametrize("missing", [True, False])
-def test_the_loop_is_that_of_uvloop_if_it_is_there(monkeypatch, folder, capfd, missing):
+def test_uvloop_is_used_if_installed(monkeypatch, folder, capfd, missing):
     if missing:
         monkeypatch.setitem(sys.modules, "uvloop", None)
     else:
@@ -649,7 +649,7 @@ class Echo(BaseHTTPRequestHandler):
 
 
 @pytest.mark.parametrize("by", ["environment", "argument"])
-def test_the_example_asks_a_server_that_is_named(folder, capfd, monkeypatch, by):
+def test_the_example_sends_requests_to_the_named_server(folder, capfd, monkeypatch, by):
     pytest.importorskip("aiohttp")
     with ThreadingHTTPServer(("127.0.0.1", 0), Echo) as server:
         threading.Thread(target=server.serve_forever).start()

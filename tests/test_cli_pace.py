@@ -69,7 +69,7 @@ class Hostile(Exception):
         (OSError(), False),
     ],
 )
-def test_what_tells_of_overload_means_too_many_where_nobody_says_what_does(error, means):
+def test_without_retry_on_errors_of_overload_mean_too_many(error, means):
     assert too_many(retry_on([]))(error) is means
 
 
@@ -83,14 +83,14 @@ def test_what_tells_of_overload_means_too_many_where_nobody_says_what_does(error
         (["jobs:broken"], ValueError(), False),
     ],
 )
-def test_what_is_to_be_retried_means_too_many_where_it_is_named(names, error, means):
+def test_with_retry_on_only_the_named_errors_mean_too_many(names, error, means):
     assert too_many(retry_on(names))(error) is means
 
 
 @pytest.mark.parametrize(
     ("said", "shown"), [(None, "<paco.Adaptive 10,"), ("50/s", "<paco.Adaptive 10, 0 in flight> & <")]
 )
-def test_the_word_auto_stands_for_a_limit_that_finds_its_value(said, shown):
+def test_auto_selects_an_adaptive_limit(said, shown):
     limit = limit_of(SimpleNamespace(limit="auto", rate=None if said is None else rate(said)), Exception)
     assert repr(limit).startswith(shown)
 
@@ -105,7 +105,7 @@ def items(folder, count):
 
 @pytest.mark.realtime
 @pytest.mark.usefixtures("virtual_time")
-def test_a_limit_that_is_found_stays_near_what_is_not_refused(folder, capfd):
+def test_an_adaptive_limit_stays_near_what_the_server_accepts(folder, capfd):
     items(folder, 1000)
     assert run("jobs:crowded", "items.txt", "-o", "out.jsonl", "--retries", "20", "--progress", "json") == 0
     last = json.loads(capfd.readouterr().err.splitlines()[-1])
@@ -115,11 +115,11 @@ def test_a_limit_that_is_found_stays_near_what_is_not_refused(folder, capfd):
 
 
 @pytest.mark.realtime
-def test_errors_of_other_kinds_do_not_lower_it(folder, capfd):
+def test_errors_of_other_kinds_do_not_lower_an_adaptive_limit(folder, capfd):
     items(folder, 50)
     assert run("jobs:wrong", "items.txt", "--halt", "never") == 1
     assert "\n  limit     10   (auto)\n  failures  50 ValueError\n" in capfd.readouterr().err
 
 
-def test_the_summary_tells_no_limit_that_was_said():
+def test_the_summary_shows_only_a_limit_that_was_found():
     assert not re.search("limit", "\n".join(summary(Tally(), 0, 1, width=80)))

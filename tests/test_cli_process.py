@@ -123,7 +123,7 @@ def test_the_exit_code_says_how_it_went(start, folder, lines, code):
     assert len(out.splitlines()) == 2
 
 
-def test_wrong_use_is_exit_code_2(start):
+def test_wrong_arguments_give_exit_code_2(start):
     process = start("map", "jobs:ecko", "-")
     assert process.communicate() == ("", "paco: jobs has no 'ecko'; did you mean echo?\n")
     assert process.returncode == 2
@@ -160,7 +160,7 @@ def test_two_ctrl_c_cancel_the_running_items(start, folder):
     assert [record["input"] for record in records(folder / "out.jsonl")] == ["fast"]
 
 
-def test_three_ctrl_c_leave_at_once_whatever_an_item_does(start, folder):
+def test_three_ctrl_c_exit_at_once_whatever_an_item_does(start, folder):
     process = start("map", "jobs:stubborn", items(folder, "fast", "wait"), "-o", "out.jsonl")
     until(process.stderr, "started wait")
     for word in ("draining", "stays"):
@@ -172,7 +172,7 @@ def test_three_ctrl_c_leave_at_once_whatever_an_item_does(start, folder):
     assert [record["input"] for record in records(folder / "out.jsonl")] == ["fast"]
 
 
-def test_three_ctrl_c_leave_even_where_an_item_blocks_the_loop(start, folder):
+def test_three_ctrl_c_exit_even_if_an_item_blocks_the_loop(start, folder):
     process = start("map", "jobs:blocking", items(folder, "1"))
     until(process.stderr, "started 1")
     while process.poll() is None:
@@ -197,7 +197,7 @@ def test_ctrl_c_in_quick_succession_at_any_moment_leaves_whole_records(start, fo
     assert not text or records(folder / "out.jsonl")
 
 
-def test_three_ctrl_c_leave_even_where_a_thread_goes_on(start, folder):
+def test_three_ctrl_c_exit_even_if_a_thread_still_runs(start, folder):
     process = start("map", "jobs:thread", items(folder, "1"))
     until(process.stderr, "started 1")
     for word in ("draining", "cancelling"):
@@ -207,7 +207,7 @@ def test_three_ctrl_c_leave_even_where_a_thread_goes_on(start, folder):
     assert process.wait() == 130
 
 
-def test_sigterm_drains_and_ends_with_its_own_code(start, folder):
+def test_sigterm_lets_running_items_end_and_exits_with_its_own_code(start, folder):
     process = start("map", "jobs:gate", items(folder, "wait 1"), "-o", "out.jsonl")
     until(process.stderr, "started")
     process.terminate()
@@ -218,7 +218,7 @@ def test_sigterm_drains_and_ends_with_its_own_code(start, folder):
     assert len(records(folder / "out.jsonl")) == 1
 
 
-def test_results_come_while_stdin_is_idle(start):
+def test_results_are_written_while_stdin_is_idle(start):
     process = start("map", "jobs:echo")
     for number in range(3):
         process.stdin.write(f"{number}\n")
@@ -238,7 +238,7 @@ def test_ctrl_c_ends_the_wait_for_an_idle_stdin(start):
     assert "Exception" not in process.stderr.read()
 
 
-def test_a_reader_that_goes_ends_the_run_quietly(start, folder):
+def test_a_reader_that_closes_the_pipe_ends_the_run_quietly(start, folder):
     process = start("map", "jobs:large", items(folder, *range(10_000)))
     assert json.loads(process.stdout.readline())["ok"]
     process.stdout.close()
@@ -262,7 +262,7 @@ def test_a_closed_stderr_does_not_disturb_the_run(start, folder):
     assert process.wait() == 0
 
 
-def test_hostile_input_is_told_and_does_not_disturb_a_terminal(start, folder):
+def test_control_characters_in_the_input_do_not_reach_the_terminal(start, folder):
     (folder / "jobs.py").write_text("async def fail(item):\n    raise ValueError(item)\n")
     hostile = b"\x1b]52;c;aGk=\x07\n\xc2\x9b2J\n\xff\xfe\na\0b\n\xe2\x80\xae\n" + b"x" * 20_000_000 + b"\nlast\n"
     (folder / "items.txt").write_bytes(hostile)
@@ -276,7 +276,7 @@ def test_hostile_input_is_told_and_does_not_disturb_a_terminal(start, folder):
     assert all(line.isprintable() for line in (out + err).splitlines())
 
 
-def test_on_a_terminal_lines_are_repainted_and_failures_stay_above_them(start, folder):
+def test_on_a_terminal_lines_are_repainted_below_the_failures(start, folder):
     import pty
 
     master, slave = pty.openpty()
@@ -299,7 +299,7 @@ def test_on_a_terminal_lines_are_repainted_and_failures_stay_above_them(start, f
     assert (failures, last) == ("  failures  1 ValueError: no", f"  again     {again}")
 
 
-def test_a_named_pipe_is_read_as_it_comes(start, folder):
+def test_a_named_pipe_is_read_while_it_is_written(start, folder):
     os.mkfifo(folder / "pipe")
     process = start("map", "jobs:echo", "pipe")
     with (folder / "pipe").open("w") as into:

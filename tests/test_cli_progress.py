@@ -71,7 +71,7 @@ async def test_the_lines_are_repainted_ten_times_a_second():
     assert screen.painted[-1] == ""
 
 
-async def test_a_limit_that_changes_is_shown_as_it_is():
+async def test_the_current_value_of_a_changing_limit_is_shown():
     screen, tally, progress = made(limit=(limit := paco.Limit(57)))
     progress.start()
     tally.started = 50
@@ -91,7 +91,7 @@ async def test_a_limit_that_does_not_count_is_not_shown():
     assert screen.painted[0].split("   ")[1] == "in flight 50"
 
 
-async def test_what_the_run_waits_for_is_told_with_its_share_of_the_last_ten_seconds():
+async def test_the_reason_for_waiting_is_shown_with_its_share_of_the_last_ten_seconds():
     screen, _, progress = made()
     progress.start()
     progress.watch(SimpleNamespace(run=(run := Watched(limit=0.0, rate=0.0))))
@@ -108,7 +108,7 @@ async def test_what_the_run_waits_for_is_told_with_its_share_of_the_last_ten_sec
 
 
 @pytest.mark.parametrize(("width", "bar"), [(100, 30), (80, 20), (75, 15), (50, 0), (20, 0)])
-async def test_the_bar_is_as_long_as_there_is_room(width, bar):
+async def test_the_bar_fills_the_available_width(width, bar):
     screen, tally, progress = made(width=width, title="a long title of a run")
     progress.start()
     progress.say_state("draining")
@@ -120,7 +120,7 @@ async def test_the_bar_is_as_long_as_there_is_room(width, bar):
     assert all(len(line) < width for line in screen.painted[0].split("\n"))
 
 
-async def test_a_run_without_a_known_total_says_what_is_done():
+async def test_without_a_total_the_number_of_finished_items_is_shown():
     screen, tally, progress = made(total=None, title="fetch")
     progress.start()
     progress.say_state("draining")
@@ -130,7 +130,7 @@ async def test_a_run_without_a_known_total_says_what_is_done():
     assert screen.painted[0].split("\n")[0] == "draining  fetch  1 done"
 
 
-async def test_failures_have_their_share():
+async def test_failures_are_shown_with_their_share():
     screen, tally, progress = made()
     progress.start()
     tally.ok, tally.failed = 999, 4
@@ -139,7 +139,7 @@ async def test_failures_have_their_share():
     assert "   failed 4 (0.4%)" in screen.painted[0]
 
 
-async def test_what_does_not_fit_is_left_out():
+async def test_parts_that_do_not_fit_are_omitted():
     screen, _, progress = made(width=29)
     progress.start()
     await asyncio.sleep(0.1)
@@ -147,7 +147,7 @@ async def test_what_does_not_fit_is_left_out():
     assert screen.painted[0] == "─" * 15 + "  0%  0/1,000\n  rate 0/s   in flight 0"
 
 
-async def test_an_empty_input_has_no_share():
+async def test_an_empty_input_shows_no_percentage():
     screen, _, progress = made(width=200, total=0)
     progress.start()
     await asyncio.sleep(0.1)
@@ -174,7 +174,7 @@ async def test_the_eta_is_a_clock(left, shown):
     assert screen.painted[0].split("\n")[0].endswith(shown)
 
 
-async def test_what_earlier_runs_have_done_counts_as_done():
+async def test_items_of_earlier_runs_count_as_done():
     screen = Screen(80)
     tally = Tally(SimpleNamespace(skipped=600))
     progress = Progress(screen, tally, lambda: 1000, Mode.LIVE)
@@ -188,7 +188,7 @@ async def test_what_earlier_runs_have_done_counts_as_done():
     assert "400 items   400 ok   0 failed   600 skipped" in screen.said[0]
 
 
-async def test_a_plain_line_has_it_all():
+async def test_a_plain_line_has_all_parts():
     screen, tally, progress = made(Mode.PLAIN, width=200, limit=60, title="fetch")
     progress.start()
     progress.say_state("draining")
@@ -202,7 +202,7 @@ async def test_a_plain_line_has_it_all():
     assert line.endswith("  p50 500ms  p95 500ms  p99 500ms  retried 7  waiting on input 100%")
 
 
-async def test_a_program_reads_the_figures_each_second():
+async def test_json_progress_is_printed_every_second():
     screen, tally, progress = made(Mode.JSON)
     progress.start()
     progress.failure(item(), Problem("E", ""))
@@ -218,7 +218,7 @@ async def test_a_program_reads_the_figures_each_second():
     assert (last["ended"], last["seconds"], last["again"]) == ("stopped", 2.0, "paco map again")
 
 
-async def test_off_a_terminal_there_is_a_line_each_ten_seconds():
+async def test_without_a_terminal_a_line_is_printed_every_ten_seconds():
     screen, _, progress = made(Mode.PLAIN)
     progress.start()
     await asyncio.sleep(25)
@@ -227,7 +227,7 @@ async def test_off_a_terminal_there_is_a_line_each_ten_seconds():
     assert screen.painted == []
 
 
-async def test_a_failure_is_told_with_its_item_and_cause():
+async def test_a_failure_is_printed_with_its_item_and_cause():
     screen, _, progress = made(width=49)
     progress.failure(item(3), Problem("ValueError", "bad \x1b[2J"))
     progress.failure(item(4, {"a": 1}), Problem("TimeoutError", ""))
@@ -239,14 +239,14 @@ async def test_a_failure_is_told_with_its_item_and_cause():
     ]
 
 
-async def test_the_mark_of_a_failure_is_ascii_where_nothing_else_can_be_shown():
+async def test_on_an_ascii_terminal_the_mark_of_a_failure_is_ascii():
     screen, _, progress = made()
     screen.unicode = False
     progress.failure(item(3), Problem("ValueError", "bad"))
     assert screen.said == ["x #3 https://example.org/  ValueError: bad"]
 
 
-async def test_of_many_failures_at_once_the_first_are_told():
+async def test_of_many_simultaneous_failures_only_the_first_are_printed():
     screen, _, progress = made()
     progress.start()
     for number in range(25):
@@ -258,7 +258,7 @@ async def test_of_many_failures_at_once_the_first_are_told():
     assert screen.said[10] == "  and 15 more failures: see the records"
 
 
-async def test_a_log_tells_twenty_failures_in_all():
+async def test_a_log_has_at_most_twenty_failures():
     screen, _, progress = made(Mode.PLAIN)
     progress.start()
     for number in range(25):
@@ -271,7 +271,7 @@ async def test_a_log_tells_twenty_failures_in_all():
 
 
 @pytest.mark.parametrize("mode", [Mode.SUMMARY, Mode.OFF])
-async def test_nothing_is_told_meanwhile_where_it_would_be_in_the_way(mode):
+async def test_displays_that_show_only_the_summary_print_no_failures(mode):
     screen, _, progress = made(mode)
     progress.start()
     progress.failure(item(), Problem("E", ""))
@@ -292,7 +292,7 @@ async def test_nothing_is_told_meanwhile_where_it_would_be_in_the_way(mode):
         (0, "done in 0.0s    1,000 items   998 ok   2 failed"),
     ],
 )
-async def test_the_summary_says_how_it_went(seconds, shown):
+async def test_the_summary_counts_all_outcomes(seconds, shown):
     screen, tally, progress = made()
     await asyncio.sleep(seconds)
     tally.ok = 998
@@ -302,7 +302,7 @@ async def test_the_summary_says_how_it_went(seconds, shown):
     assert screen.said == [f"{shown}\n  failures  2 HTTPError: 503"]
 
 
-async def test_the_summary_of_a_run_that_was_stopped_counts_what_is_left():
+async def test_the_summary_of_a_stopped_run_counts_the_items_left():
     screen, tally, progress = made()
     tally.ok, tally.cancelled = 3, 2
     progress.summary("stopped")
@@ -333,7 +333,7 @@ def crew(*names, **how):
     return screen, tally, progress, workers
 
 
-async def test_each_worker_has_a_line_with_what_it_has_and_has_done_and_how_fast():
+async def test_each_worker_has_a_line_with_its_items_in_flight_items_done_and_rate():
     screen, _, progress, workers = crew("process 4242 on here", "process 43 on here")
     first, second = workers.values()
     first.in_flight, first.ok, second.in_flight, second.ok, second.failed = 16, 1200, 8, 96, 4
@@ -345,14 +345,14 @@ async def test_each_worker_has_a_line_with_what_it_has_and_has_done_and_how_fast
     ]
 
 
-async def test_before_there_are_workers_nothing_is_said_of_them():
+async def test_without_workers_there_are_no_worker_lines():
     screen, _, progress, _ = crew()
     await asyncio.sleep(0.1)
     progress.stop()
     assert len(screen.painted[0].split("\n")) == 2
 
 
-async def test_workers_of_several_machines_are_called_by_these_too_and_what_is_not_known_of_them_is_left_out():
+async def test_workers_on_several_machines_show_the_machine_and_omit_unknown_figures():
     screen, _, progress, _ = crew("process 1 on a", "process 1 on b")
     await asyncio.sleep(0.1)
     progress.stop()
@@ -360,7 +360,7 @@ async def test_workers_of_several_machines_are_called_by_these_too_and_what_is_n
 
 
 @pytest.mark.parametrize("width", [200, 80, 40, 12, 3])
-async def test_of_many_workers_the_first_are_shown_and_no_line_is_wider_than_there_is_room(width):
+async def test_of_many_workers_only_the_first_are_shown_within_the_width(width):
     screen, _, progress, workers = crew(
         *[f"process {number} on \x1b[31m{'x' * 30}" for number in range(9)], width=width
     )
@@ -389,7 +389,7 @@ async def test_five_workers_are_all_shown():
     assert [line.split()[0] for line in screen.painted[0].split("\n")[-5:]] == list("01234")
 
 
-async def test_a_worker_that_is_lost_has_a_mark_for_ten_seconds_and_is_counted_then():
+async def test_a_lost_worker_is_marked_for_ten_seconds_and_then_only_counted():
     screen, tally, progress, workers = crew("process 1 on here", "process 2 on here", "process 3 on here")
     tally.failed = 1
     screen.colour = True
@@ -430,7 +430,7 @@ async def test_a_plain_line_counts_the_workers():
     assert [line.rpartition("  ")[2] for line in screen.said] == ["2 workers, 1 lost", "1 worker"]
 
 
-async def test_a_program_reads_the_figures_of_each_worker():
+async def test_json_progress_has_the_figures_of_each_worker():
     screen, _, progress, workers = crew("one", mode=Mode.JSON)
     workers["one"].ok, workers["one"].lost = 5, True
     await asyncio.sleep(1)

@@ -55,12 +55,12 @@ class Size(enum.IntEnum):
         ({1: {"a": [Shade.DARK]}}, {"1": {"a": ["dark"]}}),
     ],
 )
-def test_what_is_near_to_json_is_converted(value, written):
+def test_values_close_to_json_are_converted(value, written):
     assert json.loads(encode(value)) == written
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
-def test_numbers_that_json_does_not_have_become_null(number):
+def test_nan_and_infinity_become_null(number):
     value = {"a": [number, 1.5, True, None, "x"], "b": (Point(number, number),), number: 1}
     written = json.loads(encode(value))
     assert written == {"a": [None, 1.5, True, None, "x"], "b": [{"x": None, "where": None}], str(number): 1}
@@ -78,29 +78,29 @@ def test_numbers_that_json_does_not_have_become_null(number):
         (Keys(), "paco._cli.keys.Keys"),
     ],
 )
-def test_what_json_cannot_hold_is_an_error_that_names_the_type(value, named):
+def test_a_value_without_a_json_form_is_an_error_that_names_its_type(value, named):
     with pytest.raises(NotJSONError, match=named):
         encode(value)
 
 
-def test_a_value_that_holds_itself_is_an_error():
+def test_a_value_that_contains_itself_is_an_error():
     loop = []
     loop.append(loop)
     with pytest.raises(NotJSONError, match="holds itself"):
         encode(loop)
 
 
-def test_printable_text_stays_readable():
+def test_printable_text_is_not_escaped():
     assert encode("naïve 日本") == '"naïve 日本"'
 
 
 @pytest.mark.parametrize("text", ["\x9b2J é", "\u202e", "\ud800", "\x1b[2J", "\u2028"])
-def test_a_record_cannot_disturb_a_terminal(text):
+def test_a_record_has_no_control_characters(text):
     assert encode(text).isprintable()
     assert json.loads(encode(text)) == text
 
 
-def test_equal_items_have_keys_of_their_own():
+def test_equal_items_have_different_keys():
     keys = Keys()
     first = [keys.key(value) for value in ("a", "b", "a", "a", {"x": 1, "y": 2})]
     assert len(set(first)) == 5
@@ -130,7 +130,7 @@ def test_the_lowest_free_slot_is_taken():
     assert [slots.take(), slots.take(), slots.take()] == [0, 2, 3]
 
 
-def test_a_record_says_what_went_in_what_came_out_and_when():
+def test_a_record_has_the_input_the_result_and_the_times():
     assert line(opening(7, "00ff", {"url": "a"}), result([1]), Span(1, 4, 0.0015, 12.34)) == (
         b'{"id":7,"key":"00ff","input":{"url":"a"},"ok":true,"result":[1],'
         b'"attempts":1,"slot":4,"start":"1970-01-01T00:00:00.001Z","ms":12.3}\n'

@@ -51,7 +51,7 @@ FILES = {"distant_jobs.py": JOBS, "in.txt": "".join(f"{number}\n" for number in 
 
 
 @pytest.mark.parametrize("more", [[], ["--retries", "1"], ["--rate", "2000/s"], ["--limit", "0"]], ids=" ".join)
-def test_the_items_run_in_processes_and_the_records_are_as_ever(folder, more, capfd):
+def test_items_run_in_processes_and_give_the_same_records(folder, more, capfd):
     words = ["map", "distant_jobs:where", "in.txt", "--workers", "2", "--limit", "10", *more, "--output", "out.jsonl"]
     assert main(words) == 1
     records = [json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()]
@@ -70,14 +70,14 @@ def test_the_items_run_in_processes_and_the_records_are_as_ever(folder, more, ca
     assert "99 ok   1 failed" in capfd.readouterr().err
 
 
-def test_what_is_printed_elsewhere_goes_to_stderr_too(capfd):
+def test_output_of_workers_goes_to_stderr_too(capfd):
     assert main(["map", "distant_jobs:says", "in.txt", "--workers", "1", "--head", "1"]) == 0
     out, err = capfd.readouterr()
     pid = json.loads(out)["result"]
     assert f"said in {pid}\n" in err
 
 
-def test_pictures_have_rows_for_each_worker_those_of_the_records_too(folder, capfd):
+def test_report_and_trace_have_rows_for_each_worker_also_when_made_from_records(folder, capfd):
     more = ["--limit", "10", "--output", "out.jsonl", "--report", "r.html", "--trace", "t.json", "--progress", "json"]
     assert main(["map", "distant_jobs:where", "in.txt", "--workers", "2", *more]) == 1
     said = json.loads(capfd.readouterr().err.splitlines()[-1])
@@ -121,7 +121,7 @@ def test_no_more_items_are_sent_than_may_run(folder):
     assert len(list(folder.glob("began-*"))) == 3
 
 
-def test_what_cannot_run_elsewhere_is_said_before_anything_runs(capfd):
+def test_options_that_cannot_work_with_workers_are_refused_before_anything_runs(capfd):
     for words, told in (
         (
             ["distant_jobs:locked", "--workers", "2"],
@@ -154,7 +154,7 @@ class Refuses:
         pass
 
 
-async def test_when_the_place_is_not_there_all_calls_say_so():
+async def test_a_missing_engine_is_reported_by_every_call():
     async with Calling("map", quick, Refuses, 2, 10, 2) as calls:
         first = asyncio.ensure_future(calls.function(1))
         for call in (first, calls.function(2)):

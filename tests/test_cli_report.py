@@ -48,19 +48,19 @@ def test_a_run_leaves_a_page_and_a_trace(run, folder):
 
 
 @pytest.mark.parametrize("option", ["--report", "--trace"])
-def test_either_comes_alone(run, folder, option):
+def test_report_and_trace_can_be_written_separately(run, folder, option):
     assert run("map", "jobs:odd", "items.txt", option, "it")[0] == 1
     assert (folder / "it").stat().st_size
 
 
-def test_pictures_that_cannot_be_written_are_told_and_the_records_are_there(run):
+def test_a_report_that_cannot_be_written_is_reported_and_the_records_are_complete(run):
     code, out, err = run("map", "jobs:odd", "items.txt", "--head", 1, "--report", "none/r.html")
     assert code == 1
     assert len(out.splitlines()) == 1
     assert "paco: cannot write the pictures: none/r.html: No such file or directory\n" in err
 
 
-def test_a_line_that_is_no_item_is_a_failure_in_the_pictures_too(run, folder):
+def test_an_invalid_line_is_a_failure_in_report_and_trace(run, folder):
     (folder / "a.jsonl").write_text("{oops\n")
     run("map", "jobs:odd", "a.jsonl", "--report", "r.html")
     assert "JSONDecodeError: the line is not JSON" in (folder / "r.html").read_text()
@@ -82,7 +82,7 @@ def test_records_are_enough_for_a_page_a_trace_and_a_summary(run, folder):
     assert sorted(span["name"] for span in spans(folder / "t.json")) == ["failed #1", "ok #0", "ok #2"]
 
 
-def test_the_last_record_of_an_item_counts_and_what_is_none_is_passed_over(run, folder):
+def test_the_last_record_of_an_item_counts_and_other_lines_are_skipped(run, folder):
     run("map", "jobs:odd", "items.txt", "-o", "out.jsonl")
     (folder / "jobs.py").write_text("async def odd(item): return item\n")
     sys.modules.pop("jobs")
@@ -104,7 +104,7 @@ def test_the_last_record_of_an_item_counts_and_what_is_none_is_passed_over(run, 
         *(("start", value) for value in ("0001-01-01T00:00:00+23:59", "1969-12-31T23:59:59Z")),
     ],
 )
-def test_a_record_that_cannot_be_is_passed_over(run, folder, field, value):
+def test_an_impossible_record_is_skipped(run, folder, field, value):
     run("map", "jobs:odd", "items.txt", "-o", "out.jsonl", "--head", 1)
     good = json.loads((folder / "out.jsonl").read_text())
     with (folder / "out.jsonl").open("a") as file:
@@ -114,7 +114,7 @@ def test_a_record_that_cannot_be_is_passed_over(run, folder, field, value):
     assert "1 items   1 ok   0 failed" in out
 
 
-def test_an_item_that_was_retried_is_told(run, folder):
+def test_the_report_counts_retried_items(run, folder):
     record = {"id": 0, "key": "00" * 8, "input": 1, "ok": True, "result": 1, "attempts": 3, "slot": None}
     (folder / "out.jsonl").write_text(json.dumps({**record, "start": "2026-11-22T12:04:10.115Z", "ms": 181.0}) + "\n")
     code, out, _ = run("report", "out.jsonl")
@@ -134,7 +134,7 @@ def test_an_item_that_was_retried_is_told(run, folder):
         (["out.jsonl", "--outptu", "x"], "unknown option --outptu; did you mean --output?"),
     ],
 )
-def test_wrong_use_is_told(run, words, said):
+def test_wrong_arguments_are_reported(run, words, said):
     run("map", "jobs:odd", "items.txt", "-o", "out.jsonl")
     code, out, err = run("report", *words)
     assert (code, out) == (2, "")
@@ -142,7 +142,7 @@ def test_wrong_use_is_told(run, words, said):
     assert said in err
 
 
-def test_help_says_what_it_does(run):
+def test_help_describes_the_command(run):
     code, out, _ = run("report", "--help")
     assert code == 0
     assert out.startswith("usage: paco report [options] FILE.jsonl")

@@ -90,7 +90,7 @@ def final(folder):
 WORDS = ("jobs:work", "items.txt", "-o", "out.jsonl")
 
 
-def test_what_has_a_result_is_not_run_again_and_what_failed_is(run, folder):
+def test_resuming_runs_failed_items_again_and_skips_those_with_a_result(run, folder):
     items(folder, "a", "bad", "c")
     assert run(*WORDS, "--resume")[0] == 1  # of nothing
     assert calls(folder) == ["a", "bad", "c"]
@@ -102,7 +102,7 @@ def test_what_has_a_result_is_not_run_again_and_what_failed_is(run, folder):
     assert sorted(record["result"] for record in final(folder).values()) == ["done a", "done bad", "done c"]
 
 
-def test_reordered_grown_and_shrunk_input_resumes_rightly(run, folder):
+def test_reordered_extended_and_shortened_input_resumes_correctly(run, folder):
     items(folder, "a", "b", "c")
     run(*WORDS)
     calls(folder)
@@ -133,7 +133,7 @@ async def other(item):
     return item
 
 
-def test_a_function_that_has_changed_goes_on_and_says_so(run, folder):
+def test_a_changed_function_resumes_with_a_warning(run, folder):
     items(folder, "a", "bad", "c")
     run(*WORDS)
     changed = "paco: work has changed since the last record of out.jsonl was made; what is recorded stays, "
@@ -149,7 +149,7 @@ def test_a_function_that_has_changed_goes_on_and_says_so(run, folder):
     assert changed not in run(*WORDS, "--resume")[2]
 
 
-def test_records_that_name_no_function_are_taken_as_they_are(run, folder):
+def test_records_without_a_function_name_are_accepted(run, folder):
     items(folder, "a")
     run(*WORDS)
     record = json.loads((folder / "out.jsonl").read_text())
@@ -160,7 +160,7 @@ def test_records_that_name_no_function_are_taken_as_they_are(run, folder):
     assert "1 skipped" in err
 
 
-def test_equal_items_are_told_apart(run, folder):
+def test_equal_items_are_distinguished(run, folder):
     items(folder, "a", "b")
     run(*WORDS)
     items(folder, "a", "a", "b", "a")
@@ -181,7 +181,7 @@ def test_only_what_failed_is_run_again(run, folder):
     assert "2 items   2 ok   0 failed   2 skipped" in err
 
 
-def test_the_command_to_go_on_is_told_and_works(run, folder, capfd):
+def test_the_printed_command_resumes_the_run(run, folder, capfd):
     items(folder, "a", "bad it's")
     _, _, err = run(*WORDS)
     line = err.splitlines()[-1].removeprefix("  again     ")
@@ -198,19 +198,19 @@ def test_the_command_to_go_on_is_told_and_works(run, folder, capfd):
         (["a:b", "--retry-failed", "--", "-c"], "paco map a:b --retry-failed -- -c"),
     ],
 )
-def test_the_command_keeps_the_words_as_they_were(words, line, monkeypatch):
+def test_the_printed_command_quotes_the_original_arguments(words, line, monkeypatch):
     monkeypatch.setattr(system, "_msvcrt", None)
     assert again(words, "--retry-failed") == line
 
 
-def test_a_run_that_was_stopped_is_to_be_resumed(run, folder):
+def test_a_stopped_run_can_be_resumed(run, folder):
     items(folder, *range(30))
     code, _, err = run("jobs:forbid", "items.txt", "-o", "out.jsonl", "-l", 1)
     assert code == 3
     assert "  again     paco map jobs:forbid items.txt -o out.jsonl -l 1 --resume\n" in err
 
 
-def test_what_failed_before_comes_first_and_does_not_halt_a_run_that_has_succeeded_before(run, folder):
+def test_items_that_failed_before_run_first_and_do_not_halt_a_run_with_earlier_successes(run, folder):
     items(folder, "good", *(f"bad {number}" for number in range(30)))
     run(*WORDS, "-l", 1)
     items(folder, *(f"bad {number}" for number in range(30)), "good", "new")
@@ -229,7 +229,7 @@ def test_a_member_may_identify_an_item(run, folder):
     assert calls(folder) == ["3", "bad"]
 
 
-def test_a_torn_last_line_is_cut(run, folder):
+def test_a_partial_last_line_is_cut_off(run, folder):
     items(folder, "a", "b")
     run(*WORDS, "-k")
     whole = (folder / "out.jsonl").read_bytes()
@@ -244,7 +244,7 @@ def test_a_torn_last_line_is_cut(run, folder):
         assert len(final(folder)) == 2
 
 
-def test_a_line_that_was_torn_once_is_passed_over(run, folder):
+def test_a_partial_line_inside_the_file_is_skipped(run, folder):
     items(folder, "a", "b")
     run(*WORDS)
     with (folder / "out.jsonl").open("ab") as file:
@@ -255,7 +255,7 @@ def test_a_line_that_was_torn_once_is_passed_over(run, folder):
 
 
 @pytest.mark.parametrize("line", ["done a", "[1]", "5", '{"a": 1}', '{"key": 5, "ok": true}', "null"])
-def test_a_file_that_holds_something_else_is_refused(run, folder, line):
+def test_a_file_without_records_is_refused(run, folder, line):
     items(folder, "a")
     (folder / "out.jsonl").write_text(f"{line}\n")
     code, _, err = run(*WORDS, "--resume")
@@ -264,7 +264,7 @@ def test_a_file_that_holds_something_else_is_refused(run, folder, line):
     assert (folder / "out.jsonl").read_text() == f"{line}\n"
 
 
-def test_a_last_line_of_something_else_is_not_cut(run, folder):
+def test_a_last_line_that_is_no_partial_record_is_not_cut_off(run, folder):
     items(folder, "a")
     (folder / "out.jsonl").write_text("precious")
     assert run(*WORDS, "--resume")[0] == 2
@@ -320,7 +320,7 @@ def test_an_output_that_another_run_writes_is_refused(run, folder):
 
 
 @pytest.mark.slow
-def test_what_is_remembered_takes_little_memory(folder):
+def test_the_index_of_records_takes_little_memory(folder):
     with (folder / "out.jsonl").open("w") as file:
         for number in range(20_000):
             file.write(f'{{"id":{number},"key":"{random.getrandbits(64):016x}","ok":true}}\n')
@@ -336,7 +336,7 @@ def test_what_is_remembered_takes_little_memory(folder):
 # ---- attempts
 
 
-def test_failures_are_tried_again_and_the_record_tells_how_often(run, folder):
+def test_failures_are_retried_and_the_record_counts_the_attempts(run, folder):
     items(folder, "a", "b")
     code, out, err = run("jobs:flaky", "items.txt", "--retries", 2)
     assert code == 0
@@ -344,7 +344,7 @@ def test_failures_are_tried_again_and_the_record_tells_how_often(run, folder):
     assert "2 ok   0 failed   4 retried" in err
 
 
-def test_a_result_that_json_cannot_hold_is_an_error_after_as_many_attempts(run, folder):
+def test_a_result_without_a_json_form_is_recorded_as_an_error_with_its_attempts(run, folder):
     (folder / "jobs.py").write_text(
         "import asyncio\ncalls = []\nasync def f(item):\n    calls.append(item)\n    if item == 'cancelled':\n"
         "        raise asyncio.CancelledError\n    if calls.count(item) < 3:\n        raise OSError\n"
@@ -361,7 +361,7 @@ def test_a_result_that_json_cannot_hold_is_an_error_after_as_many_attempts(run, 
 
 
 @pytest.mark.parametrize("on", ["OSError", "builtins.OSError", "jobs:wants"])
-def test_only_what_is_worth_it_is_tried_again(run, folder, on):
+def test_only_errors_worth_retrying_are_retried(run, folder, on):
     items(folder, "a", "other")
     code, out, _ = run("jobs:flaky", "items.txt", "--retries", 2, "--retry-on", on, "--retry-on", "TimeoutError")
     assert code == 1
@@ -371,7 +371,7 @@ def test_only_what_is_worth_it_is_tried_again(run, folder, on):
 
 
 @pytest.mark.parametrize("retries", [0, 1])
-def test_each_attempt_has_its_time(run, folder, retries):
+def test_each_attempt_has_its_own_timeout(run, folder, retries):
     items(folder, "a")
     code, out, _ = run("jobs:slow", "items.txt", "-t", "10ms", "--retries", retries)
     assert code == 1
@@ -381,7 +381,7 @@ def test_each_attempt_has_its_time(run, folder, retries):
 
 @pytest.mark.parametrize("limit", [0, 32])
 @pytest.mark.usefixtures("virtual_time")
-def test_a_rate_is_kept(run, folder, limit):
+def test_the_rate_option_is_respected(run, folder, limit):
     items(folder, *range(6))
     code, out, _ = run("jobs:begins", "items.txt", "--rate", "100/s", "--limit", limit)
     assert code == 0
@@ -390,7 +390,7 @@ def test_a_rate_is_kept(run, folder, limit):
 
 
 @pytest.mark.parametrize(("rate", "count", "burst"), [("50/s", 50, 1), ("1000/s", 996, 5), ("60/m", 60, 1)])
-def test_a_fast_rate_makes_up_for_late_timers_without_ever_exceeding_it(rate, count, burst):
+def test_a_fast_rate_compensates_late_timers_and_is_never_exceeded(rate, count, burst):
     from paco._cli import pace
     from paco._cli import words as _words
 
@@ -398,7 +398,7 @@ def test_a_fast_rate_makes_up_for_late_timers_without_ever_exceeding_it(rate, co
     assert (made.n, made._burst) == (count, burst)
 
 
-def test_a_dead_descriptor_is_no_regular_file():
+def test_a_closed_descriptor_is_not_a_regular_file():
     from paco._cli.output import is_regular
 
     out, into = os.pipe()

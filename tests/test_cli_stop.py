@@ -99,7 +99,7 @@ def ids(out):
         ("never", Halt("never")),
     ],
 )
-def test_a_rule_is_said_as_to_gnu_parallel(text, rule):
+def test_halt_accepts_the_rules_of_gnu_parallel(text, rule):
     assert halt(text) == rule
     assert str(rule) == text
 
@@ -107,7 +107,7 @@ def test_a_rule_is_said_as_to_gnu_parallel(text, rule):
 @pytest.mark.parametrize(
     "text", ["", "soon", "never,fail=1", "late,fail=1", "soon,fail=0", "soon,fail=101%", "soon,fail=x", "now,done=1"]
 )
-def test_another_rule_is_refused(text):
+def test_halt_refuses_other_rules(text):
     with pytest.raises(argparse.ArgumentTypeError, match="must"):
         halt(text)
 
@@ -121,12 +121,12 @@ def test_a_duration_has_units(text, seconds):
 
 
 @pytest.mark.parametrize("text", ["", "s", "1y", "-1s", "1 s", "1s2", "1..2s", "nan", "٣s"])
-def test_what_is_no_duration_is_refused(text):
+def test_an_invalid_duration_is_refused(text):
     with pytest.raises(argparse.ArgumentTypeError, match="must be a duration such as 30s"):
         duration(text)
 
 
-def test_a_share_is_one_of_all_items_and_not_reached_while_their_number_is_unknown():
+def test_a_halt_percentage_refers_to_all_items_and_needs_a_known_total():
     tally, total = Tally(), None
     halting = Halting(Halt("soon", share=0.1), tally, lambda: total)
     tally.failed = 99
@@ -151,12 +151,12 @@ class TestHalting:
     def test_one_item_that_succeeds_is_enough_to_go_on(self, run):
         assert run("jobs:odd", "items.txt")[0] == 1
 
-    def test_never_goes_on_even_then(self, run):
+    def test_halt_never_continues_if_every_item_fails(self, run):
         code, out, _ = run("jobs:fail", "items.txt", "--halt", "never")
         assert code == 1
         assert len(ids(out)) == 100
 
-    def test_soon_lets_running_items_end(self, run):
+    def test_halt_soon_lets_running_items_end(self, run):
         code, out, err = run("jobs:odd", "items.txt", "--halt=soon,fail=3", "--limit", 10)
         assert code == 3
         assert "halting: 3 items have failed (--halt soon,fail=3); draining " in err
@@ -164,35 +164,35 @@ class TestHalting:
         assert 5 <= len(found) < 100
         assert sorted(record["id"] for record in found) == list(range(len(found)))  # each that was started has ended
 
-    def test_now_cancels_them(self, run):
+    def test_halt_now_cancels_running_items(self, run):
         code, out, err = run("jobs:first_waits", "three.txt", "--fail-fast", "-l", 2)
         assert code == 3
         assert ids(out) == [1]
         assert "halting: 1 item has failed (--halt now,fail=1); cancelling 1 running item\n" in err
 
-    def test_a_share_of_the_items_ends_it_too(self, run):
+    def test_a_halt_percentage_ends_the_run(self, run):
         code, out, _ = run("jobs:odd", "items.txt", "--halt", "soon,fail=30%", "-l", 1, "--total", 100)
         assert code == 3
         assert len(out.splitlines()) in {59, 60}
 
     @pytest.mark.usefixtures("virtual_time")
-    def test_nothing_is_started_after_the_longest_time(self, run):
+    def test_no_item_starts_after_max_time(self, run):
         code, out, err = run("jobs:tick", "items.txt", "--max-time", "35ms", "-l", 1)
         assert code == 1
         assert ids(out) == [0, 1, 2, 3]
         assert "--max-time is over; draining 1 running item\n" in err
         assert err.endswith("paco: the time of --max-time was over before all items were started\n")
 
-    def test_a_run_that_ends_in_time_is_as_ever(self, run):
+    def test_max_time_does_not_change_a_run_that_ends_earlier(self, run):
         assert run("jobs:tick", "three.txt", "--max-time", "1h")[0] == 0
 
     @pytest.mark.usefixtures("virtual_time")
-    def test_a_last_item_that_takes_longer_than_the_longest_time_is_no_trouble(self, run):
+    def test_a_last_item_may_end_after_max_time(self, run):
         code, out, err = run("jobs:slow", "items.txt", "--head", 1, "--max-time", "20ms")
         assert (code, len(out.splitlines())) == (0, 1), err
 
     @pytest.mark.usefixtures("virtual_time")
-    def test_sigterm_cancels_when_the_time_of_grace_is_over(self, run):
+    def test_sigterm_cancels_running_items_after_the_grace_period(self, run):
         code, out, err = run("jobs:terminate", "three.txt", "-l", 1, "--grace", "10ms")
         assert code == 143
         assert not out
@@ -200,7 +200,7 @@ class TestHalting:
         assert "--grace is over; cancelling 1 running item\n" in err
 
     @pytest.mark.usefixtures("virtual_time")
-    def test_the_longest_time_does_not_matter_any_more_when_the_run_ends_anyhow(self, run):
+    def test_max_time_has_no_effect_on_a_run_that_is_ending(self, run):
         _, _, err = run("jobs:terminate", "three.txt", "-l", 1, "--grace", "30ms", "--max-time", "15ms")
         assert "--max-time" not in err
 
@@ -219,7 +219,7 @@ class Written:
         pass
 
 
-async def test_lines_wait_for_their_turn():
+async def test_ordered_output_holds_lines_until_their_turn():
     writer = Written()
     output = InOrder(writer)
     for number, line in [(2, b"c"), (1, b""), (0, b"a"), (4, b"e")]:
@@ -229,7 +229,7 @@ async def test_lines_wait_for_their_turn():
     assert writer.lines[3:] == [b"e"]
 
 
-async def test_items_wait_while_too_much_waits_for_one_of_them():
+async def test_items_wait_while_too_many_records_wait_for_a_slow_one():
     output = InOrder(Written())
     output.add(1, b"x" * (8 << 20))
     await output.room()
@@ -256,7 +256,7 @@ class TestOutput:
         assert code == 130
         assert ids(out) == [0, 2]
 
-    def test_values_are_the_results_alone(self, run):
+    def test_output_values_writes_only_the_results(self, run):
         code, out, err = run("jobs:reverse", "three.txt", "--values", "--keep-order")
         assert code == 1
         assert out == '{"n":1}\n{"n":3}\n'
@@ -276,7 +276,7 @@ class TestOutput:
         assert code == 2
         assert "--unpack needs items that are JSON objects, and three.txt is read as lines; say its --format" in err
 
-    def test_a_dry_run_says_what_would_be_done(self, run, folder):
+    def test_a_dry_run_prints_what_would_run(self, run, folder):
         code, out, err = run("jobs:fail", "three.txt", "--head", 2, "-o", "out.jsonl", "--dry-run")
         assert (code, err) == (0, "")
         assert out.splitlines() == [
@@ -289,7 +289,7 @@ class TestOutput:
         ]
         assert not (folder / "out.jsonl").exists()
 
-    def test_a_dry_run_finds_bad_items(self, run, folder):
+    def test_a_dry_run_reports_invalid_items(self, run, folder):
         (folder / "a.jsonl").write_text('{"a": 1}\n{oops\n{oops\n')
         (folder / "empty.json").touch()
         code, out, _ = run("jobs:fail", "empty.json", "a.jsonl", "-n")
@@ -298,13 +298,13 @@ class TestOutput:
         code, out, _ = run("jobs:fail", "empty.json", "-n")
         assert (code, "items    0\noutput" in out) == (0, True)
 
-    def test_a_dry_run_tells_an_input_that_cannot_be_read(self, run, folder):
+    def test_a_dry_run_reports_an_unreadable_input(self, run, folder):
         (folder / "a.json").write_text("{}")
         code, _, err = run("jobs:fail", "a.json", "-n")
         assert code == 2
         assert err.startswith("paco: cannot read a.json: it holds a JSON object; expected an array")
 
-    def test_the_total_of_a_pipe_may_be_said(self, run, monkeypatch):
+    def test_the_total_of_a_pipe_can_be_given(self, run, monkeypatch):
         out, into = os.pipe()
         os.write(into, b"1\n2\n3\n4\n5\n")
         os.close(into)
@@ -323,7 +323,7 @@ class TestOutput:
             (["--keep-ordr"], "unknown option --keep-ordr; did you mean --keep-order?"),
         ],
     )
-    def test_a_wrong_word_is_told_with_what_was_expected(self, run, words, said):
+    def test_a_wrong_argument_is_reported_with_what_was_expected(self, run, words, said):
         code, _, err = run("jobs:fail", "three.txt", *words)
         assert code == 2
         assert said in err

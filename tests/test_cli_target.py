@@ -60,7 +60,7 @@ def test_a_function_is_found_by_module_or_file(target):
     assert asyncio.iscoroutinefunction(find_target(target)) if sys.version_info < (3, 14) else find_target(target)
 
 
-def test_a_file_is_found_from_another_folder_and_sees_its_neighbours(folder, monkeypatch):
+def test_a_file_in_another_folder_can_import_its_neighbors(folder, monkeypatch):
     (folder / "other.py").write_text("from jobs import fetch\n")
     monkeypatch.chdir("/")
     assert find_target(f"{folder}/other.py:fetch").__name__ == "fetch"
@@ -92,11 +92,11 @@ def test_a_file_named_like_a_module_does_not_replace_it(folder):
         ("./pack:f", "there is no file ./pack"),
     ],
 )
-def test_what_is_not_there_is_told_with_what_was_meant(target, told):
+def test_a_missing_target_is_reported_with_a_suggestion(target, told):
     assert told in refused(target)
 
 
-def test_a_file_that_is_no_python_source_is_refused(folder):
+def test_a_file_that_is_not_python_source_is_refused(folder):
     (folder / "data.txt").touch()
     assert "must end in .py" in refused("./data.txt:f")
 
@@ -116,7 +116,7 @@ def test_a_file_that_cannot_be_parsed_names_no_functions(folder):
         ("raise SystemExit(3)\n", 'if __name__ == "__main__":'),
     ],
 )
-def test_an_import_that_fails_shows_the_users_traceback_only(folder, target, source, told):
+def test_a_failing_import_shows_only_the_traceback_of_the_users_code(folder, target, source, told):
     (folder / "broken.py").write_text(source)
     text = refused(target)
     assert text.startswith(f"importing {target.partition(':')[0]} failed:\n")
@@ -171,7 +171,7 @@ async def test_an_async_function_is_called_with_the_item(found):
     assert await called(found, 7) == 7
 
 
-async def test_a_context_manager_is_entered_once_and_gives_the_function():
+async def test_a_context_manager_is_entered_once_and_provides_the_function():
     events = []
 
     @asynccontextmanager
@@ -216,13 +216,13 @@ async def fails_to_open():
         (fails_to_open, "ValueError: no database"),
     ],
 )
-async def test_a_set_up_that_fails_is_an_error_of_the_command(found, told):
+async def test_an_error_in_the_setup_of_the_target_is_an_error_of_the_command(found, told):
     with pytest.raises(CommandError, match=told) as caught:
         await called(found, 7)
     assert "contextlib" not in str(caught.value)
 
 
-async def test_an_end_that_fails_is_told_as_such():
+async def test_an_error_in_the_cleanup_of_the_target_is_reported_as_such():
     @asynccontextmanager
     async def client():
         yield fetch
@@ -252,11 +252,11 @@ async def two(session, item): ...
         (asynccontextmanager(generator), "must be able to be called with --arg alone"),
     ],
 )
-def test_what_cannot_be_run_is_refused_with_the_way_out(found, told):
+def test_a_target_that_cannot_run_is_refused_with_advice(found, told):
     assert told in refused_function(found)
 
 
-async def test_a_function_without_a_signature_is_taken_on_trust():
+async def test_a_function_without_a_signature_is_accepted():
     class Compiled:
         __signature__ = "unreadable"
 

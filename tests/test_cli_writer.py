@@ -51,7 +51,7 @@ async def test_all_lines_are_written_at_the_end_in_order(file, path):
     assert not writer._thread.is_alive()
 
 
-async def test_a_line_is_written_soon_though_no_other_comes(file, path):
+async def test_a_single_line_is_written_soon(file, path):
     writer = Writer(file, pytest.fail)
     writer.add(b"1\n")
     await until(path.read_bytes)
@@ -105,7 +105,7 @@ class Unseen(list):
         return threading.get_ident() == self.thread and len(self) > 0
 
 
-async def test_items_that_wait_are_woken_though_the_thread_has_not_seen_them(file, monkeypatch):
+async def test_waiting_items_are_woken_even_if_the_thread_has_not_noticed_them(file, monkeypatch):
     monkeypatch.setattr(_writer, "_FULL_BYTES", 10)
     writer = Writer(file, pytest.fail)
     writer._waiting = Unseen()
@@ -114,7 +114,7 @@ async def test_items_that_wait_are_woken_though_the_thread_has_not_seen_them(fil
     await writer.aclose()
 
 
-async def test_a_line_is_written_soon_though_the_loop_has_not_seen_that_the_thread_waits(file, path, monkeypatch):
+async def test_a_line_is_written_soon_even_if_the_loop_has_not_noticed_the_waiting_thread(file, path, monkeypatch):
     writer = Writer(file, pytest.fail)
     write = os.write
 
@@ -135,7 +135,7 @@ async def test_a_line_is_written_soon_though_the_loop_has_not_seen_that_the_thre
     await writer.aclose()
 
 
-async def test_a_reader_that_has_gone_is_told_once(pipe):
+async def test_a_closed_pipe_is_reported_once(pipe):
     told = []
     os.close(pipe[0])
     pipe[0] = None
@@ -165,7 +165,7 @@ async def test_a_full_disk_leaves_whole_lines(file, path, monkeypatch):
     assert told[0].errno == errno.ENOSPC
 
 
-async def test_a_pipe_that_does_not_block_is_waited_for(pipe):
+async def test_a_non_blocking_pipe_is_waited_for(pipe):
     os.set_blocking(pipe[1], False)
     writer = Writer(pipe[1], pytest.fail)
     writer.add(b"x" * 300_000 + b"\n")
@@ -177,7 +177,7 @@ async def test_a_pipe_that_does_not_block_is_waited_for(pipe):
     assert len(data) == 300_001
 
 
-async def test_leaving_at_once_writes_what_is_there(file, path):
+async def test_exiting_at_once_writes_the_buffered_lines(file, path):
     writer = Writer(file, pytest.fail)
     writer.add(b"1\n")
     writer.abandon()
@@ -187,7 +187,7 @@ async def test_leaving_at_once_writes_what_is_there(file, path):
     await asyncio.sleep(0)
 
 
-async def test_leaving_at_once_does_not_wait_for_a_reader_that_never_reads(pipe):
+async def test_exiting_at_once_does_not_wait_for_an_idle_reader(pipe):
     writer = Writer(pipe[1], lambda _: None)
     writer.add(b"x" * 1_000_000)
     writer.abandon()
@@ -196,7 +196,7 @@ async def test_leaving_at_once_does_not_wait_for_a_reader_that_never_reads(pipe)
     await writer.aclose()
 
 
-def test_a_writer_whose_loop_has_ended_ends_as_well(file, path):
+def test_a_writer_ends_with_its_loop(file, path):
     writers = []
 
     async def forget():
@@ -209,7 +209,7 @@ def test_a_writer_whose_loop_has_ended_ends_as_well(file, path):
     assert "paco-writer" not in {thread.name for thread in threading.enumerate()}
 
 
-def test_a_waiter_and_an_end_that_are_settled_already_stay_so(file):
+def test_futures_that_are_done_already_are_not_set_again(file):
     async def settle():
         writer = Writer(file, pytest.fail)
         future = asyncio.get_running_loop().create_future()

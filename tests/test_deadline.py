@@ -49,7 +49,7 @@ CALLS = {
 
 
 @pytest.mark.parametrize("call", CALLS)
-async def test_a_run_ends_with_the_deadline_and_has_finished(call):
+async def test_a_run_ends_at_the_deadline_with_nothing_left_running(call):
     with pytest.raises(paco.RunTimeout, match=OVER), paco.deadline(5):
         await CALLS[call]()
     assert (now(), asyncio.current_task().cancelling()) == (5, 0)
@@ -82,7 +82,7 @@ async def test_a_block_of_a_timeout_limit_ends_at_the_deadline():
     assert now() == 5
 
 
-async def test_a_nearer_timeout_is_told_as_ever():
+async def test_an_earlier_timeout_raises_its_own_error():
     with paco.deadline(5):
         with pytest.raises(paco.RunTimeout, match=r"^paco\.map: not finished within its timeout of 4 s$"):
             await paco.map(nap, [60], timeout=4)
@@ -91,12 +91,12 @@ async def test_a_nearer_timeout_is_told_as_ever():
     assert now() == 4.5
 
 
-async def test_a_timeout_and_a_deadline_at_the_same_time_is_the_timeout():
+async def test_at_the_same_time_the_timeout_wins_over_the_deadline():
     with pytest.raises(TimeoutError, match="its timeout of 5 s"), paco.deadline(5):
         await paco.map(nap, [60], timeout=5)
 
 
-async def test_a_stream_that_is_iterated_ends_with_the_deadline_of_its_start():
+async def test_an_iterated_stream_keeps_the_deadline_of_its_start():
     seen = []
     with paco.deadline(5):
         stream = paco.map(nap, [1, 2, 60], limit=1)
@@ -107,7 +107,7 @@ async def test_a_stream_that_is_iterated_ends_with_the_deadline_of_its_start():
     assert (seen, now()) == ([1, 2], 5)
 
 
-async def test_wait_returns_at_the_deadline_and_what_is_pending_goes_on():
+async def test_wait_returns_at_the_deadline_and_pending_items_continue():
     with paco.deadline(5):
         done, pending = await paco.wait(nap(1), nap(9), nap(60), limit=2)
     assert (len(done), len(pending), now()) == (1, 2, 5)
@@ -134,7 +134,7 @@ async def test_the_outcomes_of_a_settled_run_survive_its_deadline():
 # ---- where it holds
 
 
-async def test_items_inherit_it_however_deep_they_are():
+async def test_nested_items_inherit_the_deadline():
     ends = []
 
     async def outer(item):
@@ -156,7 +156,7 @@ async def test_items_inherit_it_however_deep_they_are():
     assert now() == 5
 
 
-async def test_an_item_can_have_a_deadline_of_its_own():
+async def test_an_item_can_have_its_own_deadline():
     async def one(seconds):
         with paco.deadline(seconds):
             return await paco.retry(nap, attempts=1)(4)
@@ -167,7 +167,7 @@ async def test_an_item_can_have_a_deadline_of_its_own():
 
 
 @pytest.mark.parametrize(("outer", "inner"), [(5, 9), (9, 5), (5, None), (None, 5), (5, float("inf"))])
-async def test_of_nested_deadlines_the_nearer_one_holds(outer, inner):
+async def test_of_nested_deadlines_the_earlier_one_applies(outer, inner):
     with pytest.raises(paco.RunTimeout, match=OVER), paco.deadline(outer), paco.deadline(inner):
         await paco.map(nap, [60])
     assert now() == 5
@@ -181,7 +181,7 @@ async def test_a_deadline_counts_from_where_it_was_set():
     assert now() == 5
 
 
-async def test_after_the_block_the_outer_one_holds_again():
+async def test_after_the_block_the_outer_deadline_applies_again():
     with paco.deadline(9):
         with paco.deadline(1):
             await nap(2)
@@ -191,7 +191,7 @@ async def test_after_the_block_the_outer_one_holds_again():
     assert await paco.map(nap, [60]) == [60]
 
 
-async def test_the_block_itself_is_not_cancelled():
+async def test_the_block_of_a_deadline_is_not_cancelled():
     with paco.deadline(5):
         await nap(60)
         with pytest.raises(paco.RunTimeout):
@@ -199,7 +199,7 @@ async def test_the_block_itself_is_not_cancelled():
     assert now() == 60
 
 
-async def test_tasks_of_the_block_see_it_and_others_do_not():
+async def test_only_tasks_started_in_the_block_see_the_deadline():
     async def call():
         return await paco.map(nap, [60])
 
@@ -211,7 +211,7 @@ async def test_tasks_of_the_block_see_it_and_others_do_not():
     assert outside.result() == [60]
 
 
-async def test_the_object_can_be_used_again_but_not_inside_of_itself():
+async def test_a_deadline_can_be_reused_but_not_nested_in_itself():
     five = paco.deadline(5)
     for end in (5, 10):
         with pytest.raises(paco.RunTimeout), five:
@@ -222,13 +222,13 @@ async def test_the_object_can_be_used_again_but_not_inside_of_itself():
     assert await paco.map(nap, [60]) == [60]
 
 
-async def test_an_error_of_the_block_leaves_it_as_it_is():
+async def test_an_error_of_the_block_is_unchanged():
     with pytest.raises(LookupError), paco.deadline(5):
         raise LookupError
     assert await paco.map(nap, [60]) == [60]
 
 
-def test_without_a_running_loop_it_is_set_on_the_clock_of_the_system():
+def test_without_a_running_loop_a_deadline_uses_the_system_clock():
     with pytest.raises(TimeoutError), paco.deadline(0):
         paco.run(paco.map(nap, [60]))
     with paco.deadline(3600):
@@ -236,7 +236,7 @@ def test_without_a_running_loop_it_is_set_on_the_clock_of_the_system():
 
 
 @pytest.mark.realtime
-async def test_in_the_loop_of_another_thread_the_same_time_is_left():
+async def test_the_loop_of_another_thread_has_the_same_time_left():
     async def left():
         return clock(), remaining(), clock()
 
@@ -254,7 +254,7 @@ async def test_in_the_loop_of_another_thread_the_same_time_is_left():
         await asyncio.to_thread(over)
 
 
-def test_it_counts_by_the_clock_of_the_loop_in_which_it_was_set():
+def test_a_deadline_uses_the_clock_of_the_loop_in_which_it_was_set():
     contexts = []
 
     async def until_four():
@@ -272,7 +272,7 @@ def test_it_counts_by_the_clock_of_the_loop_in_which_it_was_set():
         runner.run(until_the_end(), context=contexts[0])
 
 
-async def test_a_coroutine_that_is_left_over_is_closed_in_another_context_without_an_error():
+async def test_an_abandoned_coroutine_is_closed_in_another_context_without_an_error():
     async def call():
         with paco.deadline(5):
             await nap()
@@ -304,7 +304,7 @@ class Fails:
 
 
 @pytest.mark.parametrize("pause", [3, 2.5])
-async def test_retry_starts_no_pause_that_would_not_end_before_the_deadline(pause):
+async def test_retry_starts_no_back_off_that_would_end_after_the_deadline(pause):
     fails = Fails()
     with pytest.raises(OSError, match="1") as caught, paco.deadline(3.5):
         await paco.retry(fails, on=lambda _: pause)()
@@ -314,7 +314,7 @@ async def test_retry_starts_no_pause_that_would_not_end_before_the_deadline(paus
     ]
 
 
-async def test_retry_makes_an_attempt_that_begins_before_the_deadline_and_cuts_it_short():
+async def test_retry_cancels_an_attempt_that_is_still_running_at_the_deadline():
     fails = Fails()
     with pytest.raises(TimeoutError, match=r"the deadline of 3\.5 s") as caught, paco.deadline(3.5):
         await paco.retry(fails, on=lambda _: 2)()
@@ -324,14 +324,14 @@ async def test_retry_makes_an_attempt_that_begins_before_the_deadline_and_cuts_i
     ]
 
 
-async def test_retry_waits_as_long_as_the_server_says_if_that_is_before_the_deadline():
+async def test_retry_obeys_the_servers_delay_if_it_ends_before_the_deadline():
     fails = Fails()
     with pytest.raises(OSError, match="3"), paco.deadline(203.5):
         await paco.retry(fails, on=lambda _: 100)()
     assert fails.times == [0, 101, 202]
 
 
-async def test_an_attempt_has_its_timeout_or_what_is_left_whichever_is_less():
+async def test_an_attempt_has_the_smaller_of_its_timeout_and_the_time_left():
     with pytest.raises(TimeoutError) as caught, paco.deadline(5):
         await paco.retry(nap, wait=0, timeout=2)(60)
     assert now() == 5  # 2, 2, 1
@@ -342,7 +342,7 @@ async def test_an_attempt_has_its_timeout_or_what_is_left_whichever_is_less():
 
 
 @pytest.mark.parametrize("again", [None, 1])
-def test_cancelled_at_every_step_nothing_is_left_and_the_deadline_is_gone(again):
+def test_cancelled_at_every_step_nothing_is_left_running_and_the_deadline_is_reset(again):
     async def main():
         probe = Probe(lambda item: item, takes=2, cleanup=1)
         try:

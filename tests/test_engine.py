@@ -79,7 +79,7 @@ async def test_six_naps_of_ten_seconds_at_a_limit_of_two_take_thirty():
 
 @pytest.mark.parametrize("shape", shapes([]))
 @pytest.mark.parametrize("limit", [1, 2, 7, 100])
-async def test_the_limit_is_never_passed_and_is_reached_when_there_are_as_many_items(shape, limit):
+async def test_the_limit_is_never_exceeded_and_always_reached(shape, limit):
     probe = Probe(lambda item: item, takes=10)
     await paco.map(probe, shapes(range(40))[shape](), limit=limit)
     slow_source = shape == "slow async iterator"
@@ -94,7 +94,7 @@ async def test_no_limit_runs_all_at_once():
     assert now() == 10
 
 
-async def test_a_slot_is_refilled_in_the_turn_in_which_it_gets_free():
+async def test_a_free_slot_is_refilled_in_the_same_turn():
     probe = Probe(lambda item: item, takes=lambda item: 1 if item else 10)
     await paco.map(probe, range(11), limit=2)
     assert now() == 10
@@ -126,7 +126,7 @@ async def test_no_more_workers_are_started_than_a_source_has_items(kind):
     assert alive == 1 + 100  # this test, and one for each item
 
 
-async def test_a_source_that_tells_too_few_items_gets_workers_as_fast_as_others():
+async def test_a_source_with_a_length_that_is_too_small_gets_workers_as_fast_as_others():
     class Shy:
         def __init__(self):
             self.items = iter(range(1000))
@@ -161,7 +161,7 @@ async def test_a_source_that_tells_too_few_items_gets_workers_as_fast_as_others(
     ],
     ids=["list", "short list", "long list", "generator", "generator without a limit"],
 )
-async def test_workers_become_more_from_turn_to_turn(source, limit, running):
+async def test_the_number_of_workers_grows_from_turn_to_turn(source, limit, running):
     """As fast as a list allows, or else doubling, but so that a turn of the loop stays short."""
     probe = Probe(str, takes=1)
     run = asyncio.ensure_future(paco.map(probe, source, limit=limit))
@@ -193,7 +193,7 @@ async def test_a_sync_source_needs_no_task_of_its_own():
     assert await paco.map(note, range(3)) == [2, 2, 2]  # this test and the worker
 
 
-async def test_an_async_source_starts_no_worker_for_items_that_are_not_there():
+async def test_no_worker_is_started_for_items_that_an_async_source_has_not_delivered():
     tasks = set()
 
     async def note(item):
@@ -233,7 +233,7 @@ async def test_an_item_sees_the_context_of_the_caller_and_of_no_other_item():
     assert VAR.get() == "caller"
 
 
-async def test_a_context_variable_that_is_set_and_reset_costs_no_task():
+async def test_setting_and_resetting_a_context_variable_costs_no_task():
     tasks = set()
 
     async def mark(item):
@@ -245,7 +245,7 @@ async def test_a_context_variable_that_is_set_and_reset_costs_no_task():
     assert len(tasks) == 1
 
 
-async def test_an_item_that_leaves_a_mark_costs_a_turn_of_the_loop(monkeypatch):
+async def test_an_item_that_sets_a_context_variable_costs_a_turn_of_the_loop(monkeypatch):
     clock = Clock()
 
     async def mark(item):
@@ -286,7 +286,7 @@ async def test_a_name_given_to_the_task_does_not_reach_the_next_item():
     assert names == [f"paco.map rename worker {number}" for number in range(1, 5)]
 
 
-async def test_an_item_that_cancels_its_own_task_and_returns_does_not_touch_the_next_one():
+async def test_an_item_that_cancels_its_own_task_and_returns_does_not_affect_the_next():
     async def cancel(item):
         if item == 1:
             asyncio.current_task().cancel()
@@ -297,7 +297,7 @@ async def test_an_item_that_cancels_its_own_task_and_returns_does_not_touch_the_
     assert await paco.map(cancel, range(4), limit=1) == [0, 1, 2, 3]
 
 
-async def test_an_async_generator_source_is_run_in_one_task_with_a_context_of_its_own():
+async def test_an_async_generator_source_runs_in_one_task_with_its_own_context():
     tasks = set()
 
     async def source():
@@ -341,7 +341,7 @@ async def test_an_async_source_keeps_every_slot_busy_over_any_number_of_items(li
     assert now() == 60
 
 
-async def test_a_source_that_swallows_its_cancellation_is_not_read_on():
+async def test_a_source_that_swallows_its_cancellation_is_not_read_further():
     started = []
 
     async def source():
@@ -383,7 +383,7 @@ async def test_an_error_of_the_source_ends_the_run_with_a_note_and_it_is_not_ask
     assert now() == 0
 
 
-async def test_the_traceback_of_a_source_that_fails_shows_the_source_and_the_call_only():
+async def test_the_traceback_of_a_failing_source_shows_only_the_source_and_the_call():
     def source():
         yield 1
         raise OSError("gone")
@@ -395,7 +395,7 @@ async def test_the_traceback_of_a_source_that_fails_shows_the_source_and_the_cal
     assert "_work" not in frames
 
 
-async def test_notes_count_the_items_and_not_what_comes_before_them():
+async def test_the_index_in_a_note_does_not_count_an_initializer():
     async def fail(item):
         raise ValueError(item)
 
@@ -416,7 +416,7 @@ async def test_results_before_an_error_of_the_source_are_delivered():
         assert seen == [0, 1, 2, 3, 4]
 
 
-async def test_a_source_that_merely_has_methods_of_a_stream_is_not_taken_for_one():
+async def test_a_source_with_methods_of_a_stream_is_not_mistaken_for_one():
     """Nor is it looked at for them, which took a quarter of the time of a small run."""
 
     class Feed(Source):
@@ -479,7 +479,7 @@ async def test_a_generator_that_an_iterable_has_made_is_closed_on_an_early_end_t
     assert rows.closed
 
 
-async def test_a_source_that_is_idle_holds_no_result_back():
+async def test_an_idle_source_holds_no_result_back():
     async def source():
         yield 1
         await asyncio.sleep(100)
@@ -492,7 +492,7 @@ async def test_a_source_that_is_idle_holds_no_result_back():
     assert [item async for item in stream] == []
 
 
-async def test_an_error_that_a_source_raises_when_its_own_stream_has_been_dropped_is_told():
+async def test_an_error_of_a_source_after_its_stream_was_dropped_is_reported():
     reports = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: reports.append(context["message"]))
 
@@ -507,7 +507,7 @@ async def test_an_error_that_a_source_raises_when_its_own_stream_has_been_droppe
     assert reports == ["paco.map: 1 more failed while stopping: the source: OSError('gone')"]
 
 
-async def test_an_error_in_closing_the_source_does_not_hide_the_first_one():
+async def test_an_error_while_closing_the_source_does_not_hide_the_first_one():
     def sync_source():
         try:
             yield from itertools.count()
@@ -539,7 +539,7 @@ async def test_an_error_in_closing_the_source_does_not_hide_the_first_one():
 
 @pytest.mark.realtime
 @pytest.mark.slow
-async def test_a_timer_beside_items_that_never_suspend_is_not_late():
+async def test_items_that_never_suspend_do_not_delay_a_timer():
     """By CPU time of this thread, which a busy machine does not stretch."""
     items = asyncio.gather(*(paco.each(same, range(50_000), limit=100) for _ in range(4)))
     worst, last = 0.0, time.thread_time()
@@ -551,7 +551,7 @@ async def test_a_timer_beside_items_that_never_suspend_is_not_late():
     assert worst < 0.03
 
 
-async def test_runs_that_share_a_loop_all_get_on():
+async def test_runs_that_share_a_loop_all_make_progress():
     finished = []
 
     async def run(name, count):
@@ -568,7 +568,7 @@ def go_by(monkeypatch, look):
     monkeypatch.setattr("paco._engine.run.own_clock", lambda loop: False)
 
 
-async def test_a_worker_that_was_resumed_gives_way_once_and_goes_on_however_long_the_others_took(monkeypatch):
+async def test_a_resumed_worker_yields_once_and_then_continues_however_long_the_others_took(monkeypatch):
     clock, turns = 0.0, 0
 
     async def take(item):
@@ -591,7 +591,7 @@ async def test_a_worker_that_was_resumed_gives_way_once_and_goes_on_however_long
 
 
 @pytest.mark.parametrize(("cost", "batch"), [(1e-3, 4), (1e-6, 1)], ids=["slow", "quick"])
-async def test_slow_items_that_have_come_in_are_dealt_with_before_more_go_out(monkeypatch, cost, batch):
+async def test_slow_items_that_are_ready_end_before_new_ones_start(monkeypatch, cost, batch):
     clock, log = 0.0, []
 
     async def take(item):
@@ -608,7 +608,7 @@ async def test_slow_items_that_have_come_in_are_dealt_with_before_more_go_out(mo
     assert set(batches[len(batches) // 2 : -5]) == {batch}
 
 
-async def test_on_a_clock_of_its_own_a_loop_runs_items_in_the_same_order_however_slow_the_machine_is(monkeypatch):
+async def test_on_virtual_time_the_order_of_items_does_not_depend_on_the_speed_of_the_machine(monkeypatch):
     clock, log = 0.0, []
 
     async def take(item):
@@ -623,7 +623,7 @@ async def test_on_a_clock_of_its_own_a_loop_runs_items_in_the_same_order_however
     assert {len(list(same)) for _, same in itertools.groupby(log[20:-8])} == {1}
 
 
-async def test_workers_that_give_way_do_not_keep_others_from_being_started(monkeypatch):
+async def test_workers_that_yield_do_not_prevent_the_start_of_others(monkeypatch):
     clock, running, peak = itertools.count(), 0, 0
 
     async def take(item):
@@ -672,14 +672,14 @@ class Clock:
 
 
 @pytest.mark.parametrize(("cost", "limit", "per_item"), [(1e-6, 4, 1 / 4), (1e-3, 4, 2 / 4), (1e-3, 1, 1)])
-async def test_only_slow_items_beside_others_are_put_off_by_a_turn(monkeypatch, cost, limit, per_item):
+async def test_only_slow_items_among_others_are_delayed_by_a_turn(monkeypatch, cost, limit, per_item):
     clock = Clock()
     go_by(monkeypatch, clock.look)
     turns = len(await clock.beside(paco.each(clock.take_and_wait, [cost] * 4000, limit=limit)))
     assert 0 <= turns - per_item * 4000 < 10
 
 
-async def test_slow_items_that_leave_a_mark_and_so_get_a_fresh_worker_each_are_put_off_no_further(monkeypatch):
+async def test_slow_items_that_need_a_new_worker_each_are_not_delayed_further(monkeypatch):
     clock, mark = Clock(), contextvars.ContextVar("mark")
 
     async def take(number):
@@ -692,36 +692,34 @@ async def test_slow_items_that_leave_a_mark_and_so_get_a_fresh_worker_each_are_p
 
 
 @pytest.mark.parametrize("limit", [1, 2, 10])
-async def test_quick_items_that_are_suspended_need_no_look_at_the_clock_each_however_few_there_are_at_once(
-    monkeypatch, limit
-):
+async def test_fast_items_that_suspend_read_the_clock_only_once_per_batch_at_any_limit(monkeypatch, limit):
     clock = Clock()
     go_by(monkeypatch, clock.look)
     await paco.each(clock.take_and_wait, [1e-6] * 4000, limit=limit)
     assert clock.looks < 4000 / 64 * 2 + 50
 
 
-async def test_slow_items_that_are_started_in_batches_need_a_look_at_the_clock_for_a_batch(monkeypatch):
+async def test_slow_items_started_in_batches_read_the_clock_once_per_batch(monkeypatch):
     clock = Clock()
     go_by(monkeypatch, clock.look)
     await paco.each(clock.take_and_wait, [1e-3] * 4000, limit=20)
     assert clock.looks < 4000 / 10
 
 
-async def test_items_that_turn_out_to_be_quick_are_started_in_batches_no_longer(monkeypatch):
+async def test_items_that_prove_to_be_fast_are_no_longer_started_in_batches(monkeypatch):
     clock = Clock()
     go_by(monkeypatch, clock.look)
     turns = len(await clock.beside(paco.each(clock.take_and_wait, [1e-3] * 400 + [1e-6] * 4000, limit=4)))
     assert turns < 400 * 2 / 4 + 4000 / 4 + 20
 
 
-async def test_slow_items_that_a_limit_object_lets_in_one_by_one_are_not_put_off(monkeypatch):
+async def test_slow_items_under_a_limit_object_are_not_delayed(monkeypatch):
     clock = Clock()
     go_by(monkeypatch, clock.look)
     assert len(await clock.beside(paco.each(clock.take_and_wait, [1e-3] * 1000, limit=paco.Limit(4)))) < 500
 
 
-async def test_slow_items_that_are_not_suspended_are_not_put_off(monkeypatch):
+async def test_slow_items_that_do_not_suspend_are_not_delayed(monkeypatch):
     clock, ended = Clock(), asyncio.Event()
 
     async def take(item):
@@ -739,7 +737,7 @@ async def test_slow_items_that_are_not_suspended_are_not_put_off(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("runs", [1, 3])
 @pytest.mark.parametrize("cost", [1e-6, 1e-5, 1e-4, 4e-4, 3e-3])
-async def test_runs_share_a_millisecond_of_each_turn_and_look_at_the_clock_seldom(monkeypatch, cost, runs):
+async def test_runs_share_a_millisecond_of_each_turn_and_rarely_read_the_clock(monkeypatch, cost, runs):
     clock, count = Clock(), max(round(0.1 / cost), 100)
     go_by(monkeypatch, clock.look)
     took = await clock.beside(*(paco.each(clock.take, [cost] * count, limit=2) for _ in range(runs)))
@@ -751,7 +749,7 @@ async def test_runs_share_a_millisecond_of_each_turn_and_look_at_the_clock_seldo
 
 
 @pytest.mark.parametrize(("cost", "over"), [(4e-4, 4e-4), (2e-5, 2.5e-4)])
-async def test_a_run_whose_items_begin_to_take_long_gives_way_after_a_millisecond_again(monkeypatch, cost, over):
+async def test_a_run_whose_items_become_slow_yields_after_a_millisecond_again(monkeypatch, cost, over):
     clock = Clock()
     go_by(monkeypatch, clock.look)
     took = await clock.beside(paco.each(clock.take, [1e-6] * 1000 + [cost] * round(0.16 / cost)))
@@ -760,7 +758,7 @@ async def test_a_run_whose_items_begin_to_take_long_gives_way_after_a_millisecon
 
 
 @pytest.mark.parametrize("limit", [1, 5])
-async def test_a_consumer_that_has_taken_all_gets_the_next_window_in_the_next_turn(limit):
+async def test_a_consumer_that_has_taken_all_results_gets_the_next_window_in_the_next_turn(limit):
     async def consume():
         assert [item async for item in paco.map(same, range(100), limit=limit)] == list(range(100))
 
@@ -869,7 +867,7 @@ CALLS = {
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-async def test_a_run_leaves_nothing_to_the_cyclic_collector(call):
+async def test_a_run_creates_no_reference_cycle(call):
     await call()  # whatever is made once only
     await asyncio.sleep(0)
     gc.collect()
@@ -886,7 +884,7 @@ async def test_a_run_leaves_nothing_to_the_cyclic_collector(call):
         gc.enable()
 
 
-async def test_a_handled_error_frees_its_frames_without_the_cyclic_collector():
+async def test_a_handled_error_is_part_of_no_reference_cycle():
     class Local:
         alive = 0
 
@@ -921,7 +919,7 @@ async def test_a_handled_error_frees_its_frames_without_the_cyclic_collector():
         gc.enable()
 
 
-async def test_an_error_that_is_a_result_is_not_part_of_a_cycle_even_if_the_function_was_not_async():
+async def test_an_error_as_a_result_is_part_of_no_cycle_even_if_the_function_is_not_async():
     class Broken(Exception):
         alive = 0
 

@@ -100,7 +100,7 @@ async def test_a_long_item_is_shortened_in_the_note():
     assert len(caught.value.__notes__[0]) < 120
 
 
-async def test_hostile_exceptions_and_items_do_not_hide_the_error():
+async def test_exceptions_and_items_with_failing_repr_do_not_hide_the_error():
     class Item:
         def __repr__(self):
             raise RuntimeError("no repr")
@@ -112,7 +112,7 @@ async def test_hostile_exceptions_and_items_do_not_hide_the_error():
         await paco.map(fail, [Item()] * 3)
 
 
-async def test_exceptions_take_the_place_of_results_when_asked_for():
+async def test_with_return_exceptions_errors_take_the_place_of_results():
     results = await paco.map(failing(1, 3), range(5), limit=2, return_exceptions=True)
     assert [type(result) for result in results] == [int, ValueError, int, ValueError, int]
     assert not hasattr(results[1], "__notes__")
@@ -138,7 +138,7 @@ def test_keyboard_interrupt_and_system_exit_leave_through_run_after_all_cleanup(
 
 @pytest.mark.parametrize("error", [StopIteration, StopAsyncIteration, GeneratorExit])
 @pytest.mark.parametrize("catch", [False, True])
-async def test_the_end_of_an_iteration_out_of_an_item_is_an_error_and_never_a_short_result(error, catch):
+async def test_stop_iteration_raised_by_an_item_is_an_error_and_never_a_shorter_result(error, catch):
     async def fail(item):
         if item == 3:
             raise error
@@ -185,7 +185,7 @@ async def test_an_item_that_awaits_a_cancelled_future_is_an_error_of_that_item()
         await paco.map(wait, [1])
 
 
-async def test_a_cancelled_caller_gets_its_cancellation_after_everything_has_finished():
+async def test_a_cancelled_caller_is_resumed_after_everything_has_finished():
     probe = Probe(lambda item: item, takes=100, cleanup=5)
     running = asyncio.ensure_future(paco.map(probe, range(10), limit=3))
     await asyncio.sleep(1)
@@ -199,7 +199,7 @@ async def test_a_cancelled_caller_gets_its_cancellation_after_everything_has_fin
     assert running.cancelled()
 
 
-async def test_each_running_item_gets_exactly_one_cancel():
+async def test_each_running_item_is_cancelled_exactly_once():
     counts = []
 
     async def count(item):
@@ -236,7 +236,7 @@ async def test_an_item_that_suppresses_a_cancellation_is_still_waited_for_and_no
     assert source.pulled == 2
 
 
-async def test_a_cancellation_wins_over_an_error_which_goes_into_its_note():
+async def test_a_cancellation_wins_over_an_error_and_mentions_it_in_a_note():
     running = asyncio.ensure_future(paco.map(failing(0), range(3)))
     await asyncio.sleep(2)  # the item has failed, its siblings clean up
     running.cancel()
@@ -245,7 +245,7 @@ async def test_a_cancellation_wins_over_an_error_which_goes_into_its_note():
     assert caught.value.__notes__ == ["paco.map: cancelled while failing with ValueError(0)"]
 
 
-async def test_errors_after_the_first_one_are_told_in_the_note_of_a_cancellation_too():
+async def test_errors_after_the_first_are_mentioned_in_the_note_of_a_cancellation_too():
     async def fail(item):
         try:
             await asyncio.sleep(1 if item == 0 else 100)
@@ -263,7 +263,7 @@ async def test_errors_after_the_first_one_are_told_in_the_note_of_a_cancellation
     assert "ValueError(1)" in caught.value.__notes__[1]
 
 
-async def test_errors_in_the_cleanup_of_a_cancelled_run_are_told_in_its_note():
+async def test_errors_in_the_cleanup_of_a_cancelled_run_are_mentioned_in_its_note():
     async def fail(item):
         try:
             await asyncio.sleep(100)
@@ -307,18 +307,18 @@ async def test_an_awaitable_source_is_closed_when_a_timeout_of_zero_starts_nothi
         await paco.map(Probe(lambda item: item), rows(), timeout=0)
 
 
-async def test_no_timeout_and_an_endless_one_are_the_same():
+async def test_an_infinite_timeout_is_no_timeout():
     assert await paco.map(Probe(lambda item: item, takes=10**6), [1], timeout=float("inf")) == [1]
 
 
-async def test_a_timeout_is_no_cancellation_of_the_caller():
+async def test_a_timeout_does_not_count_as_a_cancellation_of_the_caller():
     async with asyncio.timeout(50):
         with pytest.raises(TimeoutError, match=r"paco\.map"):
             await paco.map(Probe(lambda item: item, takes=100), [1], timeout=2)
         await asyncio.sleep(1)
 
 
-async def test_an_outer_timeout_is_the_outer_one():
+async def test_an_outer_timeout_is_raised_by_the_outer_block():
     with pytest.raises(TimeoutError) as caught:
         async with asyncio.timeout(2):
             await paco.map(Probe(lambda item: item, takes=100), [1], timeout=50)
@@ -339,7 +339,7 @@ async def test_a_cancellation_in_the_step_in_which_the_run_ends_is_not_swallowed
     assert running.cancelled()
 
 
-async def test_a_worker_that_someone_else_cancels_is_an_error_and_no_short_result():
+async def test_a_worker_cancelled_from_outside_is_an_error_and_never_a_shorter_result():
     async def item(number):
         await asyncio.sleep(10)
         return number
@@ -355,7 +355,7 @@ async def test_a_worker_that_someone_else_cancels_is_an_error_and_no_short_resul
 
 
 @pytest.mark.parametrize("source", [[1, 2, 3], AsyncSource([1, 2, 3], delay=5)], ids=["sync", "async"])
-async def test_workers_and_readers_that_are_cancelled_before_their_first_step_are_errors_too(source):
+async def test_workers_and_readers_cancelled_before_their_first_step_are_errors_too(source):
     before = asyncio.all_tasks()
     running = asyncio.ensure_future(paco.map(Probe(lambda item: item), source))
     await asyncio.sleep(0)
@@ -365,7 +365,7 @@ async def test_workers_and_readers_that_are_cancelled_before_their_first_step_ar
         await running
 
 
-async def test_a_function_that_is_not_async_is_told_how_to_become_one():
+async def test_the_error_for_a_sync_function_says_how_to_make_it_async():
     def double(item):
         return 2 * item
 
@@ -377,7 +377,7 @@ async def test_a_function_that_is_not_async_is_told_how_to_become_one():
         await paco.map(double, [1], 0, None, None, False)
 
 
-async def test_a_type_error_of_the_users_own_stays_as_it_is():
+async def test_a_type_error_of_the_users_code_is_unchanged():
     async def two(first, second):
         return first
 
@@ -392,7 +392,7 @@ async def test_a_type_error_of_the_users_own_stays_as_it_is():
         await paco.map(len, [1])
 
 
-def test_a_run_that_is_collected_with_its_loop_says_nothing_more(caplog):
+def test_a_run_that_is_collected_with_its_loop_reports_nothing(caplog):
     gc.collect()  # what other tests have left may have something to say
     caplog.clear()
     loop = asyncio.new_event_loop()
@@ -407,7 +407,7 @@ def test_a_run_that_is_collected_with_its_loop_says_nothing_more(caplog):
     }
 
 
-async def test_a_cancellation_that_was_handled_is_freed_at_once():
+async def test_a_handled_cancellation_is_freed_at_once():
     kept = []
 
     async def caller():

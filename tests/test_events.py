@@ -61,7 +61,7 @@ def heard():
 # ---- what is told
 
 
-async def test_a_listener_hears_of_a_run_and_of_each_of_its_items():
+async def test_a_listener_receives_events_of_a_run_and_of_each_item():
     log, listening = heard()
     with listening:
         await paco.map(nap, [3, 1, 1], limit=2)
@@ -79,7 +79,7 @@ async def test_a_listener_hears_of_a_run_and_of_each_of_its_items():
     assert [event.elapsed for event in log.of(ItemEnded)] == [1, 1, 3]
 
 
-async def test_a_run_tells_what_it_is_and_how_it_goes():
+async def test_a_run_view_has_the_name_the_limit_and_the_counts():
     seen = []
 
     def look(event):
@@ -200,7 +200,7 @@ async def test_a_stream_that_is_left_was_cancelled():
     assert log[-1] == RunEnded(log[0].run, 1, "cancelled", None)
 
 
-async def test_a_run_that_fails_when_nobody_waits_any_more_was_left_early():
+async def test_a_run_that_fails_after_it_was_abandoned_counts_as_left_early():
     log, listening = heard()
 
     async def stubborn(item):
@@ -219,7 +219,7 @@ async def test_a_run_that_fails_when_nobody_waits_any_more_was_left_early():
     assert [event.outcome for event in log.of(ItemEnded)] == ["ok", "failed"]
 
 
-async def test_of_two_errors_the_first_is_told():
+async def test_of_two_errors_the_event_has_the_first():
     async def early(item):
         await nap(1)
         raise ValueError(item)
@@ -237,7 +237,7 @@ async def test_of_two_errors_the_first_is_told():
     assert [type(event.error) for event in log.of(RunEnded)] == [KeyError, ValueError]
 
 
-async def test_a_source_that_cannot_be_iterated_is_no_run():
+async def test_a_source_that_cannot_be_iterated_gives_no_events():
     class Bad:
         def __iter__(self):
             raise ValueError("no")
@@ -271,14 +271,14 @@ async def test_a_call_whose_error_goes_to_its_future_has_failed():
 # ---- to whom
 
 
-async def test_a_listener_hears_the_kind_that_it_asked_for():
+async def test_a_listener_receives_only_the_requested_kind():
     log = Log()
     with paco.listening(log, RunEnded), paco.listening(log, kind=ItemStarted):
         await paco.map(same, [1, 2])
     assert [type(event) for event in log] == [ItemStarted, ItemStarted, RunEnded]
 
 
-async def test_every_listener_is_told_the_innermost_last():
+async def test_all_listeners_receive_events_the_innermost_last():
     told = []
     with (
         paco.listening(lambda _: told.append("outer"), RunEnded),
@@ -288,7 +288,7 @@ async def test_every_listener_is_told_the_innermost_last():
     assert told == ["outer", "inner"]
 
 
-async def test_a_listener_hears_nothing_once_its_block_is_left():
+async def test_a_listener_receives_nothing_after_its_block():
     log, listening = heard()
     with listening:
         task = asyncio.create_task(paco.map(nap, [1, 1], limit=1))
@@ -299,7 +299,7 @@ async def test_a_listener_hears_nothing_once_its_block_is_left():
     assert len(log) == heard_inside == 4
 
 
-async def test_a_block_can_be_entered_again():
+async def test_a_listening_block_can_be_entered_again():
     log, listening = heard()
     for _ in range(2):
         with listening, listening:
@@ -307,7 +307,7 @@ async def test_a_block_can_be_entered_again():
     assert len(log.of(RunEnded)) == 4
 
 
-async def test_a_block_may_be_left_in_another_context():
+async def test_a_listening_block_may_be_left_in_another_context():
     log, listening = heard()
 
     async def left():
@@ -323,7 +323,7 @@ async def test_a_block_may_be_left_in_another_context():
 
 
 @pytest.mark.parametrize(("limit", "plain", "watched"), [(4, Run, WatchedRun), (paco.Limit(4), Paced, WatchedPaced)])
-async def test_without_a_listener_the_run_is_the_plain_one_and_its_function_is_not_wrapped(limit, plain, watched):
+async def test_without_a_listener_the_function_is_not_wrapped(limit, plain, watched):
     def run():
         return Plan("map", same, [1], limit).run(Drop())
 
@@ -347,7 +347,7 @@ def test_what_makes_a_run_tell_has_attributes_of_its_own():
         assert not own & {*vars(kind), *getattr(kind, "__slots__", ())}
 
 
-async def test_a_limit_that_looks_ahead_looks_no_further_for_a_listener():
+async def test_a_listener_does_not_change_the_lookahead_of_a_limit():
     class Ahead(paco.Limiter):
         lookahead = 3
 
@@ -375,7 +375,7 @@ async def test_a_limit_that_looks_ahead_looks_no_further_for_a_listener():
         assert await pulled() == expected
 
 
-async def test_a_listener_that_raises_is_reported_once_and_disturbs_nothing():
+async def test_a_listener_that_raises_is_reported_once_and_does_not_affect_the_run():
     reports = []
     asyncio.get_running_loop().set_exception_handler(lambda _, report: reports.append(report))
 
@@ -425,7 +425,7 @@ def stops(_):
     ids=["plain", "partial", "object", "async", "stops", "wrong arguments"],
 )
 @pytest.mark.parametrize("catch", [True, False])
-async def test_errors_are_told_as_without_a_listener(fn, catch):
+async def test_a_listener_does_not_change_errors(fn, catch):
     async def outcome():
         try:
             return repr(await paco.map(fn, [2], return_exceptions=catch))
@@ -446,7 +446,7 @@ async def test_errors_are_told_as_without_a_listener(fn, catch):
     assert [event.outcome for event in log.of(ItemEnded)] == ["failed"]
 
 
-async def test_the_workers_are_recycled_as_without_a_listener():
+async def test_workers_are_recycled_with_a_listener_too():
     tasks = set()
 
     async def work(_):
@@ -458,7 +458,7 @@ async def test_the_workers_are_recycled_as_without_a_listener():
     assert len(tasks) == 3
 
 
-async def test_what_a_run_held_is_let_go_without_the_collector():
+async def test_a_watched_run_creates_no_reference_cycle():
     class Result(Exception):
         pass
 
@@ -486,7 +486,7 @@ async def test_what_a_run_held_is_let_go_without_the_collector():
 
 
 @pytest.mark.parametrize("again", [None, 1])
-def test_cancelled_at_every_step_each_item_that_was_started_has_ended_and_so_has_the_run(again):
+def test_cancelled_at_every_step_each_started_item_and_the_run_have_an_end_event(again):
     logs = []
 
     async def stages():
@@ -513,7 +513,7 @@ def test_cancelled_at_every_step_each_item_that_was_started_has_ended_and_so_has
             assert counts == [run.started] * 2
 
 
-def test_a_loop_that_is_gone_is_not_told_of():
+def test_a_run_whose_loop_is_gone_sends_no_events():
     log, listening = heard()
     loop = asyncio.new_event_loop()
 
@@ -538,7 +538,7 @@ def test_a_loop_that_is_gone_is_not_told_of():
 # ---- several runs
 
 
-async def test_a_run_inside_an_item_names_the_run_of_that_item():
+async def test_a_nested_run_names_its_parent_run():
     async def outer(item):
         await asyncio.create_task(paco.each(same, [item]))
         return await paco.map(same, [item])
@@ -554,7 +554,7 @@ async def test_a_run_inside_an_item_names_the_run_of_that_item():
     assert after.id > first.id
 
 
-async def test_each_stage_of_a_pipeline_is_a_run_that_names_the_one_it_feeds():
+async def test_each_stage_of_a_pipeline_is_a_run_that_names_the_next_stage():
     async def inner(_):
         return await ([1, 2] | paco.map(same) | paco.filter(same) | paco.reduce(add))
 
@@ -571,7 +571,7 @@ async def test_each_stage_of_a_pipeline_is_a_run_that_names_the_one_it_feeds():
     assert [run.fed for run in (last, middle, first)] == [True, True, False]
 
 
-async def test_the_total_is_what_the_source_says_through_stages_that_keep_the_number():
+async def test_the_total_is_the_length_of_the_source_through_stages_that_keep_the_number_of_items():
     def totals(*stages):
         return paco.listening(lambda event: seen.append(event.run.total), RunStarted), stages
 
@@ -605,21 +605,21 @@ def waited(log):
     return {why: seconds for why, seconds in log[0].run.waited.items() if seconds}
 
 
-async def test_what_keeps_the_next_item_from_starting_is_the_limit():
+async def test_waiting_on_reports_the_limit():
     log, listening = heard()
     with listening:
         await paco.map(nap, [2] * 6, limit=2)
     assert waited(log) == {"limit": 6}
 
 
-async def test_what_keeps_the_next_item_from_starting_is_an_async_source():
+async def test_waiting_on_reports_an_async_source():
     log, listening = heard()
     with listening:
         await paco.map(nap, AsyncSource([2, 2, 2], delay=5), limit=2)
     assert waited(log) == {"input": 5 + 5 + 5 + 5}
 
 
-async def test_what_keeps_the_next_item_from_starting_is_the_consumer():
+async def test_waiting_on_reports_the_consumer():
     log, listening = heard()
     with listening:
         async for _ in paco.map(nap, [0.5] * 6, limit=1).buffer(0):
@@ -627,7 +627,7 @@ async def test_what_keeps_the_next_item_from_starting_is_the_consumer():
     assert waited(log) == {"limit": 3, "output": 7.5}
 
 
-async def test_what_keeps_the_next_item_from_starting_is_an_earlier_item_whose_turn_is_first():
+async def test_waiting_on_reports_a_slow_earlier_item_of_an_ordered_stream():
     log, listening = heard()
     with listening:
         assert [one async for one in paco.map(nap, [8, 1, 1, 1, 1, 1], limit=2)] == [8, 1, 1, 1, 1, 1]
@@ -638,7 +638,7 @@ async def test_what_keeps_the_next_item_from_starting_is_an_earlier_item_whose_t
     assert waited(log) == {"limit": 3, "tail": 5}
 
 
-async def test_without_the_order_it_is_the_consumer():
+async def test_waiting_on_reports_the_consumer_of_an_unordered_stream():
     log, listening = heard()
     with listening:
         async for _ in paco.map(nap, [1, 0.5, 2, 1], limit=2).buffer(0).as_completed():
@@ -646,7 +646,7 @@ async def test_without_the_order_it_is_the_consumer():
     assert waited(log) == {"limit": 1, "output": 5.5}
 
 
-async def test_what_keeps_the_next_item_from_starting_is_the_loop_and_in_the_end_that_there_is_none():
+async def test_waiting_on_reports_the_loop_and_the_tail_at_the_end():
     log, listening = heard()
 
     async def busy(_):
@@ -660,21 +660,21 @@ async def test_what_keeps_the_next_item_from_starting_is_the_loop_and_in_the_end
     assert log[0].run.start == 6
 
 
-async def test_what_keeps_an_item_that_an_async_source_has_given_already_is_the_rate():
+async def test_waiting_on_reports_the_rate_if_an_async_source_is_faster():
     log, listening = heard()
     with listening:
         await paco.map(nap, AsyncSource([1] * 5), limit=paco.Rate(1, per=10))
     assert waited(log) == {"rate": 40, "tail": 1}
 
 
-async def test_an_async_source_that_is_slower_than_the_rate_is_what_keeps_the_next_item_from_starting():
+async def test_waiting_on_reports_an_async_source_that_is_slower_than_the_rate():
     log, listening = heard()
     with listening:
         await paco.map(nap, AsyncSource([1] * 3, delay=5), limit=paco.Rate(1, per=6))
     assert waited(log) == {"input": 5 + 5 + 5 + 5, "rate": 1 + 1}
 
 
-async def test_where_an_async_source_has_ended_what_is_left_is_the_tail():
+async def test_waiting_on_reports_the_tail_after_an_async_source_has_ended():
     for limit in (5, paco.Rate(1) & paco.Limit(5), paco.Limit(5)):
         log, listening = heard()
         with listening:
@@ -683,7 +683,7 @@ async def test_where_an_async_source_has_ended_what_is_left_is_the_tail():
         assert "input" not in waited(log)
 
 
-async def test_the_limit_of_a_run_is_the_one_of_the_moment():
+async def test_the_limit_of_a_run_view_is_the_current_one():
     async def lower(_):
         limit.limit = 3
 
@@ -699,7 +699,7 @@ async def test_the_limit_of_a_run_is_the_one_of_the_moment():
 # ---- what wrappers mention
 
 
-async def test_a_wrapper_can_mention_attempts_and_a_failure_that_becomes_a_value():
+async def test_a_wrapper_can_report_attempts_and_failures_that_become_values():
     error = ValueError("settled")
 
     async def work(item):
@@ -721,7 +721,7 @@ async def test_a_wrapper_can_mention_attempts_and_a_failure_that_becomes_a_value
     assert (log[0].run.retried, log[0].run.failed) == (3, 2)
 
 
-async def test_mentions_without_a_listener_or_from_another_task_are_nobodys():
+async def test_reports_without_a_listener_or_from_another_task_are_ignored():
     async def elsewhere():
         events.retried()
 
@@ -740,7 +740,7 @@ async def test_mentions_without_a_listener_or_from_another_task_are_nobodys():
 
 
 @pytest.mark.realtime
-async def test_mentions_from_a_thread_are_nobodys():
+async def test_reports_from_a_thread_are_ignored():
     log, listening = heard()
     with listening:
         await paco.map(lambda _: asyncio.to_thread(events.retried), [1])
@@ -750,7 +750,7 @@ async def test_mentions_from_a_thread_are_nobodys():
 # ---- the clock
 
 
-def test_items_are_timed_by_the_clock_of_a_loop_that_has_its_own():
+def test_items_are_timed_by_the_clock_of_their_loop():
     async def clock():
         return events.clock()
 
@@ -762,12 +762,12 @@ def test_items_are_timed_by_the_clock_of_a_loop_that_has_its_own():
 
 
 @pytest.mark.parametrize("listener", [None, 5, "print"])
-def test_a_listener_is_a_function(listener):
+def test_a_listener_must_be_a_function(listener):
     with pytest.raises(TypeError, match=r"^paco\.listening: listener must be a function of one event, got "):
         paco.listening(listener)
 
 
-def test_a_coroutine_object_is_no_listener_and_is_closed():
+def test_a_coroutine_object_is_refused_as_a_listener_and_closed():
     with pytest.raises(TypeError, match="must be a function of one event, got <coroutine object nap"):
         paco.listening(nap(1))
 
@@ -777,13 +777,13 @@ def test_a_coroutine_object_is_no_listener_and_is_closed():
     [(nap, "nap"), (functools.partial(nap), "nap"), (Callable(), "<.*Callable object")],
     ids=["function", "partial", "object"],
 )
-def test_an_async_function_is_no_listener(listener, name):
+def test_an_async_function_is_refused_as_a_listener(listener, name):
     with pytest.raises(TypeError, match=rf"must be a plain function, got the coroutine function {name}.* a queue$"):
         paco.listening(listener)
 
 
 @pytest.mark.parametrize("kind", [str, 5, "ItemEnded", []])
-def test_a_kind_is_the_type_of_an_event(kind):
+def test_a_kind_must_be_an_event_type(kind):
     expected = r"kind must be one of RunStarted, ItemStarted, ItemEnded, RunEnded, or None, got "
     with pytest.raises(TypeError, match=rf"^paco\.listening: {expected}"):
         paco.listening(print, kind)

@@ -41,20 +41,20 @@ def test_a_latency_has_three_digits_and_its_unit(seconds, text):
         (61, 100, "61%"),
     ],
 )
-def test_a_share_is_in_whole_percents_unless_there_is_less(part, whole, text):
+def test_a_share_is_in_whole_percent_unless_it_is_below_one(part, whole, text):
     assert share(part, whole) == text
 
 
 @pytest.mark.parametrize(("rate", "text"), [(0, "0/s"), (2.345, "2.35/s"), (99.9, "99.9/s"), (12_345.6, "12,346/s")])
-def test_a_rate_has_three_digits_or_none_behind_the_point(rate, text):
+def test_a_rate_has_three_digits_or_is_a_whole_number(rate, text):
     assert per_second(rate) == text
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (78.4, "1:18"), (7400, "2:03:20")])
-def test_a_time_to_come_is_as_on_a_clock(seconds, text):
+def test_an_eta_is_shown_like_a_clock(seconds, text):
     assert clock(seconds) == text
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.04, "0.0s"), (9.44, "9.4s"), (202, "3m 22s"), (3900, "1h 05m")])
-def test_a_duration_has_two_units_at_most(seconds, text):
+def test_a_duration_has_at_most_two_units(seconds, text):
     assert duration(seconds) == text

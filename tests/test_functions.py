@@ -103,7 +103,7 @@ async def test_partial_appends_arguments_and_replaces_keywords_for_one_call_only
     assert await bound() == ((1,), {"foo": "bar", "bar": "baz"})
 
 
-def test_the_signatures_are_those_of_the_results():
+def test_the_signature_is_that_of_the_resulting_function():
     assert str(inspect.signature(partial(add, 1))) == "(b=1)"
     assert str(inspect.signature(apply(add, 1))) == "(*args, **kw)"
     assert str(inspect.signature(thunk(add))) == "()"
@@ -114,7 +114,7 @@ def test_the_signatures_are_those_of_the_results():
 # ---- curry
 
 
-async def test_curry_takes_the_arguments_in_any_portions():
+async def test_curry_accepts_the_arguments_in_any_number_of_calls():
     async def area(x, y, z=0):
         return x * y + z
 
@@ -127,7 +127,7 @@ async def test_curry_takes_the_arguments_in_any_portions():
     assert await curried(z=4)(y=3)(x=2) == 10
 
 
-async def test_a_curried_call_changes_nothing_in_the_function_that_was_called():
+async def test_a_curried_call_does_not_change_the_partial_function_it_is_called_on():
     curried = curry(show, False, None)
     assert await curried() == ((), {})  # variadic parameters are not waited for
     first = curry(3)(show)(1, a=0)
@@ -168,14 +168,14 @@ async def test_ignore_kwargs_leaves_keywords_and_defaults_uncounted():
     assert await curried(2, z=1)(w=1)(3, u=1) == (8, {"u": 1})
 
 
-async def test_a_required_keyword_does_not_keep_ignore_kwargs_waiting():
+async def test_with_ignore_kwargs_a_required_keyword_is_not_waited_for():
     async def named(x, *, y):
         return x + y
 
     assert await curry(named, True)(y=1)(2) == 3
 
 
-async def test_the_evaluator_sees_the_arguments_so_far_and_ends_the_waiting_with_false():
+async def test_the_evaluator_gets_the_arguments_so_far_and_triggers_the_call_by_returning_false():
     seen = []
 
     def evaluator(come, fn):
@@ -198,7 +198,7 @@ async def test_what_the_evaluator_does_to_the_arguments_has_no_effect():
     assert await curry(5, False, evaluator)(show)(1, a=2)(3) == ((1, 3), {"a": 2})
 
 
-async def test_curry_takes_arguments_that_have_come_already():
+async def test_curry_accepts_initial_arguments():
     assert await curry(add, False, None, 1)(2) == 3
     assert await curry(3, False, None, 1, a=2)(show)(3) == ((1, 3), {"a": 2})
 
@@ -225,7 +225,7 @@ async def test_curry_counts_the_missing_arguments_of_a_functools_partial():
     assert await curry(functools.partial(show, 1))() == ((1,), {})
 
 
-def test_curry_refuses_what_it_cannot_count():
+def test_curry_refuses_a_function_without_a_countable_signature():
     with pytest.raises(
         TypeError, match=r"^paco\.curry: the number of parameters of max is unknown; .*paco\.curry\(2\)\(max"
     ):
@@ -268,7 +268,7 @@ async def test_an_exception_ends_the_composition():
     assert called == [2]
 
 
-def test_compose_wants_functions():
+def test_compose_requires_functions():
     with pytest.raises(TypeError, match=r"^paco\.compose: coros must be one or more coroutine functions, got none$"):
         compose()
     with pytest.raises(TypeError, match=r"^paco\.compose: coros must be a coroutine function, got None"):
@@ -277,7 +277,7 @@ def test_compose_wants_functions():
         compose(add(1), add(2))  # and both are closed: neither warns
 
 
-async def test_constant_returns_the_value_itself_after_the_delay_whatever_it_is_called_with():
+async def test_constant_returns_the_same_object_after_the_delay_for_any_arguments():
     value = object()
     assert await constant(value)() is value
     assert now() == 0
@@ -293,7 +293,7 @@ def test_a_wrong_delay_is_an_error_at_the_call(delay):
         constant(1, delay)
 
 
-async def test_a_thunk_calls_each_time_anew_and_takes_no_arguments():
+async def test_a_thunk_calls_its_function_each_time_and_takes_no_arguments():
     calls = []
 
     async def call():
@@ -335,7 +335,7 @@ async def test_once_runs_once_and_later_calls_return_its_result():
     assert await calls(3) == ((1, 2), {"foo": "bar"})
 
 
-async def test_times_runs_so_often_and_later_calls_return_the_last_result():
+async def test_times_runs_n_times_and_later_calls_return_the_last_result():
     calls = times(show, 3)
     assert [(await calls(number))[0][0] for number in range(6)] == [0, 1, 2, 2, 2, 2]
 
@@ -349,7 +349,7 @@ async def test_a_falsy_result_is_a_result(result):
     assert len(work.started) == 1
 
 
-async def test_return_value_is_what_later_calls_return():
+async def test_later_calls_return_return_value():
     calls = once(show, return_value="over")
     assert [await calls(1), await calls(2), await calls(3)] == [((1,), {}), "over", "over"]
     calls = times(show, 2, return_value=0)
@@ -369,7 +369,7 @@ async def test_raise_exception_makes_later_calls_errors():
 
 
 @pytest.mark.parametrize("options", [{"raise_exception": True}, {"return_value": "over"}])
-async def test_with_an_option_for_later_calls_those_beside_the_running_one_are_later_ones(options):
+async def test_with_return_value_concurrent_calls_count_as_later_calls(options):
     work = Work()
     calls = once(work, **options)
     tasks = await start(calls(1), calls(2))
@@ -380,7 +380,7 @@ async def test_with_an_option_for_later_calls_those_beside_the_running_one_are_l
     assert work.started == [1]
 
 
-async def test_a_remembered_exception_is_raised_again():
+async def test_a_stored_exception_is_raised_again():
     error = ValueError("no")
     work = Work(outcome=error)
     calls = once(work)
@@ -412,7 +412,7 @@ async def test_wrong_arguments_are_an_error_of_that_call_alone(limit):
     assert [await calls(number) for number in range(limit)] == [number + 1 for number in range(limit)]
 
 
-async def test_a_function_whose_result_cannot_be_awaited_is_an_error_that_names_it():
+async def test_a_function_that_returns_no_awaitable_is_an_error_that_names_it():
     for options in ({}, {"limit": 2}, {"raise_exception": True}):
         for _ in range(3):
             with pytest.raises(TypeError, match=r"^paco\.times: plain must be a coroutine function, but it returned 2"):
@@ -436,7 +436,7 @@ async def test_concurrent_callers_share_its_exception():
     assert await outcomes(await start(calls(1), calls(2))) == [error, error]
 
 
-async def test_callers_over_the_limit_share_the_outcome_of_the_call_that_was_started_last():
+async def test_callers_beyond_the_limit_share_the_outcome_of_the_last_started_call():
     work = Work()
     calls = times(work, 2)
     tasks = await start(calls(1), calls(2), calls(3))
@@ -459,7 +459,7 @@ async def test_a_caller_that_is_cancelled_leaves_the_call_running_for_the_others
 
 
 @pytest.mark.parametrize("together", [True, False])
-async def test_when_all_callers_are_cancelled_the_call_has_finished_before_the_last_cancellation_goes_on(together):
+async def test_when_all_callers_are_cancelled_the_last_one_waits_until_the_call_has_ended(together):
     work = Work(cleanup=5)
     calls = once(work)
     tasks = await start(calls(1), calls(2), calls(3))
@@ -502,7 +502,7 @@ async def test_a_call_that_ends_cancelled_does_not_count(options, limit):
     assert work.finished == list(range(limit))
 
 
-async def test_a_caller_that_comes_while_an_abandoned_call_cleans_up_has_it_made_again():
+async def test_a_caller_during_the_cleanup_of_an_abandoned_call_starts_a_new_call():
     work = Work(cleanup=5)
     calls = once(work)
     (first,) = await start(calls(1))
@@ -515,7 +515,7 @@ async def test_a_caller_that_comes_while_an_abandoned_call_cleans_up_has_it_made
     assert now() == 16  # 1, cleaned up at 6, and 10 seconds for the second
 
 
-async def test_a_late_caller_that_is_cancelled_too_does_not_wait_for_the_cleanup_of_others():
+async def test_a_later_cancelled_caller_does_not_wait_for_the_cleanup_of_an_earlier_call():
     work = Work(cleanup=5)
     calls = once(work)
     (first,) = await start(calls(1))
@@ -553,7 +553,7 @@ async def test_an_error_in_the_cleanup_of_an_abandoned_call_is_a_note_of_the_can
 
 
 @pytest.mark.parametrize("first", ["cancellation", "end"])
-async def test_a_cancellation_in_the_step_in_which_the_call_ends_arrives_and_a_result_stays(first):
+async def test_a_cancellation_in_the_step_in_which_the_call_ends_is_raised_and_the_result_is_kept(first):
     work, loop = Work(), asyncio.get_running_loop()
     calls = once(work)
     task = asyncio.ensure_future(calls(1))
@@ -613,7 +613,7 @@ async def test_a_call_that_ends_cancelled_by_itself_is_an_error_of_its_own_and_d
     assert await calls() == 1
 
 
-async def test_a_function_that_calls_itself_is_an_error_and_no_deadlock():
+async def test_a_function_that_calls_itself_is_an_error_instead_of_a_deadlock():
     @once
     async def recursive():
         return await recursive()
@@ -691,7 +691,7 @@ async def test_a_call_that_runs_in_the_loop_of_another_thread_is_an_error():
     assert await task is True
 
 
-def test_keyboard_interrupt_leaves_and_is_not_remembered():
+def test_keyboard_interrupt_is_raised_and_not_stored():
     work = Work(outcome=KeyboardInterrupt())
     for calls in (once(work), once(work, raise_exception=True)):
         work.outcome = KeyboardInterrupt()
@@ -737,7 +737,7 @@ BINDERS = [apply, partial, thunk, *BARE]
 
 
 @pytest.mark.parametrize("wrap", [*BARE, *WITH_OPTIONS, partial, compose], ids=itertools.count())
-async def test_they_take_any_callable_whose_result_can_be_awaited(wrap):
+async def test_once_and_times_accept_any_callable_that_returns_an_awaitable(wrap):
     for fn in (add, Add(), Add().__call__, functools.partial(add, b=1), lambda a: add(a, 1)):
         wrapped = wrap(fn)
         assert inspect.iscoroutinefunction(wrapped)
@@ -745,7 +745,7 @@ async def test_they_take_any_callable_whose_result_can_be_awaited(wrap):
 
 
 @pytest.mark.parametrize("wrap", [*BARE, *WITH_OPTIONS], ids=itertools.count())
-def test_they_keep_the_metadata(wrap):
+def test_once_and_times_keep_the_metadata(wrap):
     wrapped = wrap(add)
     assert (wrapped.__name__, wrapped.__qualname__, wrapped.__doc__) == ("add", "add", "Add.")
     assert wrapped.__wrapped__ is add
@@ -754,7 +754,7 @@ def test_they_keep_the_metadata(wrap):
     assert vars(wrap(fn)) == {"__wrapped__": fn}
 
 
-async def test_they_are_decorators_bare_and_with_options_and_of_methods():
+async def test_once_and_times_are_decorators_bare_and_with_options_and_of_methods():
     class Shared:
         @once
         async def first(self, value):
@@ -770,26 +770,26 @@ async def test_they_are_decorators_bare_and_with_options_and_of_methods():
 
 @pytest.mark.parametrize("wrap", BINDERS)
 @pytest.mark.parametrize("wrong", [None, "text", [1]])
-def test_what_is_no_function_is_an_error_at_once(wrap, wrong):
+def test_an_argument_that_is_no_function_is_an_error_at_once(wrap, wrong):
     for call in (lambda: wrap(wrong), lambda: wrap(coro=wrong)):
         with pytest.raises(TypeError, match=rf"^paco\.{wrap.__name__}: coro must be a coroutine function, got "):
             call()
 
 
 @pytest.mark.parametrize("wrap", BINDERS)
-def test_a_coroutine_object_where_a_function_belongs_is_an_error_that_says_so(wrap):
+def test_a_coroutine_object_instead_of_a_function_is_an_error_that_names_the_mistake(wrap):
     with pytest.raises(TypeError, match=r"pass the function, not the call: add instead of add\(\.\.\.\)$"):
         wrap(add(1))
 
 
 @pytest.mark.parametrize("wrap", [once, times])
-def test_none_for_a_decorator_with_options_is_an_error_at_once(wrap):
+def test_none_instead_of_a_function_is_an_error_at_once(wrap):
     with pytest.raises(TypeError, match="coro must be a coroutine function, got None"):
         wrap()(None)
 
 
 @pytest.mark.parametrize("wrap", [thunk, compose])
-async def test_their_function_must_return_an_awaitable(wrap):
+async def test_the_function_must_return_an_awaitable(wrap):
     with pytest.raises(
         TypeError, match=r"<lambda> must be a coroutine function, but it returned 1, which cannot be awaited"
     ):
@@ -797,7 +797,7 @@ async def test_their_function_must_return_an_awaitable(wrap):
 
 
 @pytest.mark.parametrize("wrap", [apply, partial])
-async def test_their_function_must_return_an_awaitable_too(wrap):
+async def test_the_functions_of_these_wrappers_must_return_an_awaitable_too(wrap):
     with pytest.raises(TypeError, match=r"plain must be a coroutine function, .*paco\.wraps\(plain\)"):
         await wrap(plain, 1)()
 

@@ -25,7 +25,7 @@ async def fail(delay, error=ValueError):
 # ---- gather, series
 
 
-async def test_gather_takes_objects_functions_and_futures_in_any_order_and_keeps_it():
+async def test_gather_accepts_objects_functions_and_futures_and_keeps_their_order():
     task = asyncio.ensure_future(double(3))
     for preserve_order in False, True:
         assert await paco.gather(double(2), double, task, limit=2, preserve_order=preserve_order) == [4, 2, 6]
@@ -52,7 +52,7 @@ async def test_a_coroutine_that_was_never_started_is_closed():
         await paco.gather(double(1), timeout=0)
 
 
-async def test_gather_gives_exceptions_as_results_when_asked():
+async def test_gather_returns_exceptions_as_results_on_request():
     results = await paco.gather(double(1), fail(1), fail(2, KeyError), return_exceptions=True)
     assert [type(result) for result in results] == [int, ValueError, KeyError]
 
@@ -98,7 +98,7 @@ async def test_the_first_to_complete_wins_and_the_losers_have_finished():
     assert now() == 4
 
 
-async def test_a_race_is_decided_by_an_exception_as_well_and_errors_of_losers_are_its_notes():
+async def test_an_exception_can_win_a_race_and_errors_of_losers_are_its_notes():
     async def loser():
         try:
             await asyncio.sleep(100)
@@ -142,13 +142,13 @@ async def test_wait_returns_done_and_pending_like_asyncio():
     assert sorted(future.result() for future in done) == [2, 4]
 
 
-async def test_wait_hands_back_the_futures_it_was_given():
+async def test_wait_returns_the_futures_it_was_given():
     task = asyncio.ensure_future(double(3))
     done, _ = await paco.wait(task, task)
     assert done == {task}
 
 
-async def test_on_timeout_wait_returns_and_what_is_pending_goes_on_under_the_limit():
+async def test_after_a_timeout_of_wait_pending_items_continue_under_the_limit():
     probe = Probe(lambda item: item, takes=10)
     done, pending = await paco.wait(*(probe(n) for n in range(4)), limit=2, timeout=15)
     assert now() == 15
@@ -160,7 +160,7 @@ async def test_on_timeout_wait_returns_and_what_is_pending_goes_on_under_the_lim
     assert probe.peak == 2
 
 
-async def test_an_error_of_a_pending_future_is_its_own_and_leaves_the_others_alone():
+async def test_an_error_of_a_pending_future_does_not_affect_the_others():
     probe = Probe(lambda item: item, takes=lambda item: item)
     _, pending = await paco.wait(fail(2), probe(3), timeout=1)
     await asyncio.sleep(5)
@@ -193,7 +193,7 @@ async def test_cancelling_a_pending_future_cancels_its_coroutine_and_no_other():
     assert now() in {10, 11}
 
 
-async def test_return_when_is_that_of_asyncio():
+async def test_return_when_works_as_in_asyncio():
     probe = Probe(lambda item: item, takes=lambda item: item)
     done, pending = await paco.wait(probe(1), probe(5), fail(3), return_when="FIRST_COMPLETED")
     assert (now(), len(done), len(pending)) == (1, 1, 2)
@@ -205,7 +205,7 @@ async def test_return_when_is_that_of_asyncio():
         paco.wait(probe(1), return_when="SOME")
 
 
-async def test_what_completes_in_the_same_step_is_done():
+async def test_futures_that_complete_in_the_same_step_are_done():
     done, pending = await paco.wait(double(1), double(2), fail(1), return_when="FIRST_COMPLETED")
     assert (len(done), len(pending)) == (2, 1)
     done, pending = await paco.wait(*pending, fail(1), return_when="FIRST_EXCEPTION")
@@ -222,7 +222,7 @@ async def test_coroutine_objects_are_closed_when_the_iterable_that_makes_them_fa
             call(broken())
 
 
-async def test_wait_raises_when_nothing_else_was_said_after_the_rest_was_cancelled():
+async def test_by_default_wait_cancels_the_rest_and_raises_the_first_error():
     probe = Probe(lambda item: item, takes=100, cleanup=5)
     with pytest.raises(ValueError, match="1"):
         await paco.wait(probe(1), fail(1), probe(2))
@@ -230,7 +230,7 @@ async def test_wait_raises_when_nothing_else_was_said_after_the_rest_was_cancell
     assert now() == 6
 
 
-async def test_with_return_when_an_exception_stays_in_its_future_and_with_return_exceptions_it_is_the_result():
+async def test_with_return_when_an_exception_stays_in_its_future_or_becomes_its_result():
     done, _ = await paco.wait(fail(1), return_when="ALL_COMPLETED")
     assert [type(future.exception()) for future in done] == [ValueError]
     done, _ = await paco.wait(fail(1), return_exceptions=True)
@@ -249,7 +249,7 @@ async def test_a_cancelled_wait_leaves_nothing_running():
         paco.wait()
 
 
-async def test_a_cancelled_wait_tells_of_the_errors_in_futures_that_nobody_gets(caplog):
+async def test_a_cancelled_wait_reports_the_errors_of_futures_that_no_caller_receives(caplog):
     async def fail_in_cleanup():
         try:
             await asyncio.sleep(100)
@@ -271,7 +271,7 @@ async def test_a_cancelled_wait_tells_of_the_errors_in_futures_that_nobody_gets(
     assert "exception was never retrieved" not in caplog.text
 
 
-async def test_a_cancelled_wait_that_raises_the_first_error_tells_of_each_once():
+async def test_a_cancelled_wait_that_raises_the_first_error_reports_each_error_once():
     async def fail_in_cleanup():
         try:
             await asyncio.sleep(100)
@@ -300,14 +300,14 @@ async def test_an_item_of_wait_that_ends_cancelled_by_itself_cancels_its_future(
     assert sorted(future.cancelled() for future in done) == [False, True]
 
 
-async def test_a_future_that_has_failed_before_its_turn_is_an_error_all_the_same():
+async def test_a_future_that_failed_before_its_turn_is_an_error_too():
     future = asyncio.get_running_loop().create_future()
     future.set_exception(ValueError("before"))
     with pytest.raises(ValueError, match="before"):
         await paco.wait(future)
 
 
-async def test_a_cancelled_future_that_is_waited_for_is_done():
+async def test_a_cancelled_future_counts_as_done_for_wait():
     future = asyncio.get_running_loop().create_future()
     asyncio.get_running_loop().call_later(1, future.cancel)
     done, pending = await paco.wait(future, return_when="ALL_COMPLETED")
@@ -333,7 +333,7 @@ async def test_a_future_that_is_cancelled_is_done_when_its_coroutine_has_ended()
     await asyncio.wait(pending)
 
 
-async def test_what_a_cancelled_coroutine_raises_or_returns_all_the_same_is_its_outcome():
+async def test_a_cancelled_coroutine_that_still_raises_or_returns_has_that_outcome():
     async def cleans_up(end):
         try:
             await asyncio.sleep(100)
@@ -354,7 +354,7 @@ async def test_what_a_cancelled_coroutine_raises_or_returns_all_the_same_is_its_
     assert await paco.map(probe, [1]) == [1]
 
 
-async def test_who_waits_for_a_pending_future_and_is_cancelled_waits_for_its_cleanup():
+async def test_a_cancelled_waiter_of_a_pending_future_waits_for_its_cleanup():
     probe = Probe(lambda item: item, takes=10, cleanup=5)
     _, pending = await paco.wait(probe(0), timeout=1)
     with pytest.raises(TimeoutError):
@@ -364,7 +364,7 @@ async def test_who_waits_for_a_pending_future_and_is_cancelled_waits_for_its_cle
     assert now() == 7
 
 
-async def test_wait_needs_no_hashes_and_drops_what_is_given_twice():
+async def test_wait_accepts_unhashable_awaitables_and_drops_duplicates():
     class Call:
         __hash__ = None
         count = 0
@@ -401,7 +401,7 @@ def _only_new_garbage():
 @pytest.mark.usefixtures("_only_new_garbage")
 @pytest.mark.parametrize("leave", [left_to_wait, left_to_an_executor, left_growing])
 @pytest.mark.parametrize("steps", range(4))
-def test_what_is_still_pending_when_asyncio_ends_is_cancelled_once_and_without_a_word(leave, steps, caplog):
+def test_futures_still_pending_when_asyncio_ends_are_cancelled_once_and_silently(leave, steps, caplog):
     kept = []
     probe = Probe(lambda item: item, takes=lambda item: 0.001 if item == 0 else 100, cleanup=0.001)
 
@@ -420,7 +420,7 @@ def test_what_is_still_pending_when_asyncio_ends_is_cancelled_once_and_without_a
     assert sorted(probe.cancelled + probe.finished) == sorted(probe.started)
 
 
-def test_what_cleans_up_for_long_is_not_cancelled_again_when_asyncio_ends():
+def test_a_long_cleanup_is_not_cancelled_again_when_asyncio_ends():
     ended = []
 
     async def work(steps):
@@ -440,7 +440,7 @@ def test_what_cleans_up_for_long_is_not_cancelled_again_when_asyncio_ends():
 
 
 @pytest.mark.parametrize("call", [paco.wait, lambda coro: paco.ConcurrentExecutor(coros=[coro]).run()])
-async def test_a_call_that_is_closed_by_hand_cancels_what_it_has_started(call):
+async def test_a_call_closed_by_hand_cancels_what_it_has_started(call):
     probe = Probe(lambda item: item, takes=100)
     coro = call(probe(1))
     coro.send(None)
@@ -450,7 +450,7 @@ async def test_a_call_that_is_closed_by_hand_cancels_what_it_has_started(call):
     assert probe.cancelled == [1]
 
 
-async def test_the_first_error_is_that_of_an_item_that_was_cancelled_by_itself_and_failed_in_its_cleanup():
+async def test_an_item_that_cancels_itself_and_fails_in_its_cleanup_can_be_the_first_error():
     failing = asyncio.Event()
 
     async def cancel_and_fail():
@@ -471,7 +471,7 @@ async def test_the_first_error_is_that_of_an_item_that_was_cancelled_by_itself_a
 
 
 @pytest.mark.parametrize("by_an_executor", [False, True])
-async def test_an_item_that_cancels_its_own_task_is_one_failed_item_and_the_rest_goes_on(by_an_executor):
+async def test_an_item_that_cancels_its_own_task_fails_alone_and_the_others_run(by_an_executor):
     async def cancel():
         asyncio.current_task().cancel()
         await asyncio.sleep(0)
@@ -493,7 +493,7 @@ async def test_an_item_that_cancels_its_own_task_is_one_failed_item_and_the_rest
 # ---- the executor
 
 
-async def test_an_executor_runs_what_was_added_under_its_limit():
+async def test_an_executor_runs_added_coroutines_under_its_limit():
     probe = Probe(lambda item: item, takes=10)
     executor = paco.ConcurrentExecutor(limit=3)
     futures = [executor.add(probe, n) for n in range(5)]
@@ -543,7 +543,7 @@ def test_a_future_made_before_any_loop_runs_can_be_awaited_in_it():
     paco.run(again())
 
 
-def test_an_exception_that_nobody_retrieves_is_logged_whenever_its_future_was_made(caplog):
+def test_an_unretrieved_exception_is_logged_whenever_its_future_was_made(caplog):
     executor = paco.concurrent(coros=[lambda: fail(0)])
     paco.run(executor.run())
     executor.reset()
@@ -551,7 +551,7 @@ def test_an_exception_that_nobody_retrieves_is_logged_whenever_its_future_was_ma
     assert "exception was never retrieved" in caplog.text
 
 
-async def test_listeners_sync_and_async_hear_of_everything():
+async def test_sync_and_async_listeners_receive_all_events():
     heard = []
     executor = paco.ConcurrentExecutor(limit=1)
 
@@ -652,7 +652,7 @@ async def test_an_executor_that_is_empty_or_running_refuses_to_run():
     assert not executor.is_running()
 
 
-async def test_an_executor_can_return_when_the_first_is_done_and_goes_on():
+async def test_an_executor_can_return_at_the_first_completion_and_continue():
     probe = Probe(lambda item: item, takes=lambda item: item)
     executor = paco.ConcurrentExecutor()
     for seconds in 1, 5:
@@ -665,7 +665,7 @@ async def test_an_executor_can_return_when_the_first_is_done_and_goes_on():
     assert not executor.is_running()
 
 
-async def test_cancel_ends_what_runs_and_what_waits():
+async def test_cancel_ends_running_and_waiting_coroutines():
     probe = Probe(lambda item: item, takes=100, cleanup=5)
     executor = paco.ConcurrentExecutor(limit=1)
     first, second = executor.add(probe, 1), executor.add(probe(2))
@@ -682,7 +682,7 @@ async def test_cancel_ends_what_runs_and_what_waits():
     executor.cancel()
 
 
-async def test_a_future_that_is_cancelled_is_not_run_and_is_not_told():
+async def test_a_cancelled_future_is_not_run_and_has_no_events():
     heard = []
     executor = paco.ConcurrentExecutor(limit=1)
     executor.on("task.start", heard.append)
@@ -700,7 +700,7 @@ async def test_a_future_that_is_cancelled_is_not_run_and_is_not_told():
     assert repr(heard[0]).startswith("<paco job <")
 
 
-async def test_leaving_the_block_runs_what_was_added_and_an_error_in_it_cancels_it():
+async def test_leaving_the_block_runs_added_coroutines_and_an_error_in_the_block_cancels_them():
     probe = Probe(lambda item: item, takes=10)
     async with paco.ConcurrentExecutor() as executor:
         future = executor.add(probe, 1)
@@ -720,7 +720,7 @@ async def test_leaving_the_block_runs_what_was_added_and_an_error_in_it_cancels_
     await running
 
 
-async def test_what_cannot_be_run_is_refused_when_it_is_added():
+async def test_an_invalid_coroutine_is_refused_when_it_is_added():
     executor = paco.ConcurrentExecutor()
     with pytest.raises(TypeError, match="coro must be a coroutine object or function"):
         executor.add(5)
@@ -852,7 +852,7 @@ async def test_a_run_that_times_out_raises_when_everything_has_ended_whatever_it
     assert now() == 13
 
 
-async def test_being_cancelled_wins_over_the_error_with_which_a_run_is_ending():
+async def test_a_cancellation_wins_over_the_error_that_is_ending_a_run():
     probe = Probe(lambda item: item, takes=100, cleanup=5)
     executor = paco.ConcurrentExecutor(coros=[probe(1), double(2)])
     executor.on("task.finish", lambda task, result: 1 / 0)
@@ -891,7 +891,7 @@ async def test_an_error_that_is_kept_is_part_of_no_cycle(catch):
         gc.enable()
 
 
-async def test_the_timeout_is_over_when_a_run_has_returned():
+async def test_the_timeout_ends_when_a_run_has_returned():
     probe = Probe(lambda item: item, takes=lambda item: item)
     executor = paco.ConcurrentExecutor(coros=[probe(1), probe(9)])
     _, pending = await executor.run(timeout=2, return_when="FIRST_COMPLETED")
@@ -916,7 +916,7 @@ async def test_a_cancelled_future_counts_as_completed_when_its_coroutine_has_end
     assert sorted(probe.cancelled) == [0, 1, 2]
 
 
-async def test_an_error_in_the_cleanup_of_a_cancelled_coroutine_is_told():
+async def test_an_error_in_the_cleanup_of_a_cancelled_coroutine_is_reported():
     async def cleans_up():
         try:
             await asyncio.sleep(100)
@@ -936,7 +936,7 @@ async def test_an_error_in_the_cleanup_of_a_cancelled_coroutine_is_told():
 # ---- the executor: who waits for what
 
 
-async def test_of_two_runs_that_are_made_before_either_starts_the_second_is_refused_when_it_starts():
+async def test_of_two_runs_created_before_either_starts_the_second_is_refused_at_its_start():
     executor = paco.ConcurrentExecutor(coros=[double(1)])
     runs = [executor.run() for _ in range(3)]
     first, second = map(asyncio.ensure_future, runs[:2])
@@ -955,7 +955,7 @@ async def test_a_run_that_is_cancelled_before_it_starts_has_nothing_to_do():
     assert await run == (set(), set())
 
 
-async def test_an_error_of_a_start_listener_closes_what_was_to_be_run():
+async def test_an_error_of_a_start_listener_closes_the_waiting_coroutines():
     executor = paco.ConcurrentExecutor(coros=[double(1)])
     executor.on("start", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
@@ -964,7 +964,7 @@ async def test_an_error_of_a_start_listener_closes_what_was_to_be_run():
 
 
 @pytest.mark.parametrize("cancelled", [False, True])
-async def test_when_a_finish_listener_fails_with_coroutines_pending_all_has_ended_when_run_raises(cancelled):
+async def test_if_a_finish_listener_fails_run_raises_after_all_pending_coroutines_have_ended(cancelled):
     async def listener(_):
         if not cancelled:
             raise ZeroDivisionError
@@ -982,7 +982,7 @@ async def test_when_a_finish_listener_fails_with_coroutines_pending_all_has_ende
     assert now() == 6
 
 
-async def test_a_future_that_was_added_is_heard_though_it_was_done_before():
+async def test_a_future_that_is_done_when_added_has_its_event_too():
     loop = asyncio.get_running_loop()
     failed, answered, cancelled = (loop.create_future() for _ in range(3))
     failed.set_exception(error := ValueError("before"))
@@ -998,7 +998,7 @@ async def test_a_future_that_was_added_is_heard_though_it_was_done_before():
     assert heard == [error, 5]
 
 
-async def test_leaving_the_block_waits_for_a_pending_run_and_then_runs_what_was_added():
+async def test_leaving_the_block_waits_for_a_pending_run_and_then_runs_added_coroutines():
     probe = Probe(lambda item: item, takes=lambda item: item)
     async with paco.ConcurrentExecutor() as executor:
         executor.extend(probe(1), probe(10))
@@ -1026,7 +1026,7 @@ async def test_leaving_the_block_waits_for_the_run_of_another_task_with_its_list
     assert now() == 20
 
 
-async def test_leaving_the_block_runs_what_was_added_when_the_run_of_another_task_has_failed_to_start():
+async def test_leaving_the_block_runs_added_coroutines_if_the_run_of_another_task_failed_to_start():
     async def fails(_):
         await asyncio.sleep(3)
         executor.off("start")
@@ -1041,7 +1041,7 @@ async def test_leaving_the_block_runs_what_was_added_when_the_run_of_another_tas
     assert isinstance(running.exception(), ZeroDivisionError)
 
 
-async def test_being_cancelled_while_leaving_the_block_cancels_everything_once_and_waits_for_it():
+async def test_a_cancellation_while_leaving_the_block_cancels_everything_once_and_waits_for_it():
     probe = Probe(lambda item: item, takes=100, cleanup=5)
     executor = paco.ConcurrentExecutor(limit=1)
 
@@ -1065,7 +1065,7 @@ async def test_being_cancelled_while_leaving_the_block_cancels_everything_once_a
     await other[0]
 
 
-async def test_an_error_while_leaving_the_block_closes_what_was_added_meanwhile():
+async def test_an_error_while_leaving_the_block_closes_coroutines_added_meanwhile():
     executor = paco.ConcurrentExecutor()
     futures = []
 

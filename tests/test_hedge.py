@@ -43,13 +43,13 @@ class Attempts:
         return outcome
 
 
-async def test_a_call_that_is_quick_enough_is_made_once():
+async def test_a_fast_call_is_made_once():
     fetch = Attempts((4, "page"))
     assert await paco.hedge(fetch, 5)("url", key=1) == "page"
     assert (fetch.times, now()) == ([0], 4)
 
 
-async def test_when_it_is_slow_a_second_one_is_made_and_the_first_to_succeed_wins():
+async def test_a_slow_call_is_made_a_second_time_and_the_first_success_wins():
     fetch = Attempts((60, "slow"), (2, "quick"))
     assert await paco.hedge(fetch, 5)("url", key=1) == "quick"
     assert (fetch.times, now()) == ([0, 5], 7)
@@ -68,7 +68,7 @@ async def test_losers_are_cancelled_and_have_finished_when_it_returns():
     assert (fetch.cancelled_at, fetch.running, now()) == ([10], 0, 10)
 
 
-async def test_up_to_extra_attempts_are_made_each_a_delay_apart():
+async def test_up_to_extra_more_attempts_are_made_one_delay_apart():
     fetch = Attempts((60, 1), (60, 2), (60, 3), (60, 4))
     assert await paco.hedge(fetch, 5, extra=3)() == 1
     assert (fetch.times, now()) == ([0, 5, 10, 15], 60)
@@ -80,7 +80,7 @@ async def test_with_a_delay_of_zero_all_are_made_at_once():
     assert (fetch.times, now()) == ([0, 0, 0], 1)
 
 
-async def test_a_result_may_be_anything_even_none_or_an_exception():
+async def test_a_result_may_be_none_or_an_exception():
     error = OSError()
 
     async def returns():
@@ -108,7 +108,7 @@ async def test_an_error_while_another_attempt_runs_waits_for_it():
     assert now() == 15
 
 
-async def test_when_all_have_failed_the_first_error_is_raised_with_notes_of_the_others():
+async def test_if_all_attempts_fail_the_first_error_is_raised_with_notes_of_the_others():
     first, second = OSError("first"), LookupError("second")
     fetch = Attempts((9, second), (2, first))
     with pytest.raises(OSError, match="first") as caught:
@@ -118,7 +118,7 @@ async def test_when_all_have_failed_the_first_error_is_raised_with_notes_of_the_
     assert now() == 9
 
 
-async def test_when_the_running_ones_have_failed_no_further_one_is_made():
+async def test_if_all_running_attempts_fail_no_further_one_is_made():
     fetch = Attempts((6, OSError("first")), (3, OSError("second")), (0, "page"))
     with pytest.raises(OSError, match="first"):
         await paco.hedge(fetch, 5, extra=2)()
@@ -136,14 +136,14 @@ class Exit(BaseException):
     """What is no Exception."""
 
 
-async def test_what_is_no_exception_ends_it_at_once():
+async def test_a_base_exception_ends_a_hedge_at_once():
     fetch = Attempts((6, Exit()), (10, "page"))
     with pytest.raises(Exit):
         await paco.hedge(fetch, 5)()
     assert (now(), fetch.running) == (6, 0)
 
 
-async def test_a_handled_error_frees_its_frames_without_the_collector():
+async def test_a_handled_error_is_part_of_no_reference_cycle():
     class Local:
         pass
 
@@ -188,7 +188,7 @@ async def test_a_limit_on_the_function_counts_each_attempt():
     assert (fetch.times, limit.in_flight, limit.waiting) == ([0], 0, 0)
 
 
-async def test_retry_repeats_what_a_hedged_call_has_failed_at():
+async def test_retry_repeats_a_failed_hedged_call():
     fetch = Attempts((1, OSError()), (60, "slow"), (2, "quick"))
     assert await paco.retry(paco.hedge(fetch, 5), on=lambda _: 10)() == "quick"
     assert fetch.times == [0, 11, 16]
@@ -211,7 +211,7 @@ async def test_an_attempt_sees_the_context_of_the_caller():
 # ---- as a decorator, and bad input
 
 
-async def test_it_is_a_decorator_with_options():
+async def test_hedge_is_a_decorator_with_options():
     plan = Attempts((60, "slow"), (2, "quick"), (1, "page"))
 
     @paco.hedge(5, extra=1)
@@ -241,14 +241,14 @@ def test_bad_options_are_refused_at_the_call(arguments, error, message):
         assert str(caught.value) == f"paco.hedge: {message}"
 
 
-def test_what_is_no_function_is_refused_at_the_call():
+def test_an_argument_that_is_no_function_is_refused_at_the_call():
     with pytest.raises(TypeError, match=r"^paco\.hedge: fn must be a coroutine function, got None$"):
         paco.hedge(None, 1)
     with pytest.raises(TypeError, match=r"^paco\.hedge: delay must be seconds .*, got None$"):
         paco.hedge(Attempts(), None)
 
 
-async def test_a_function_that_returns_nothing_to_await_is_told_of():
+async def test_a_function_that_returns_no_awaitable_is_reported():
     with pytest.raises(TypeError, match=r"^paco\.hedge: abs must be a coroutine function, but it returned 1"):
         await paco.hedge(abs, 1)(1)
 

@@ -38,7 +38,7 @@ class Callable:
     [double, Callable(), Callable().method, functools.partial(add, 1), lambda item: add(item, item)],
     ids=["function", "object", "method", "partial", "lambda"],
 )
-async def test_any_callable_whose_result_is_awaitable_will_do(coro):
+async def test_any_callable_that_returns_an_awaitable_is_accepted(coro):
     assert await paco.map(coro, [1]) == [2]
 
 
@@ -61,7 +61,7 @@ async def test_further_arguments_go_to_the_function_after_the_item():
     assert await ([1] | paco.map(with_more, extra="x", key="y")) == want
 
 
-async def test_no_result_is_dropped_for_what_it_is():
+async def test_no_result_is_dropped_because_of_its_value():
     values = [None, 0, "", False, [], ValueError("a value")]
 
     async def same(item):
@@ -72,7 +72,7 @@ async def test_no_result_is_dropped_for_what_it_is():
     assert await paco.filter(lambda item: double(1), values) == values
 
 
-async def test_results_that_refuse_to_be_compared_are_results():
+async def test_results_that_cannot_be_compared_are_kept():
     class Incomparable:
         def __eq__(self, other):
             raise RuntimeError("not comparable")
@@ -95,7 +95,7 @@ async def test_each_returns_none_and_collects_when_asked():
     assert await paco.each(probe, range(10), limit=2, collect=True) == list(range(10))
 
 
-async def test_each_goes_on_past_exceptions_when_told_to():
+async def test_each_continues_after_exceptions_on_request():
     probe = Probe(lambda item: 1 // item)
     assert await paco.each(probe, [1, 0, 2], return_exceptions=True) is None
     assert probe.started == [1, 0, 2]
@@ -120,7 +120,7 @@ async def test_filter_and_filterfalse_are_complements_and_keep_the_order(judge, 
     assert [item async for item in paco.filterfalse(verdict, items, judge, limit)] == [0, "", None, []]
 
 
-async def test_filter_judges_by_the_assertion_and_not_by_the_result():
+async def test_filter_keeps_items_by_assert_fn_of_the_result():
     assert await paco.filter(double, [1, 2, 3], lambda result: result == 4) == [2]
 
 
@@ -143,7 +143,7 @@ async def test_flat_map_walks_nested_iterables_depth_first():
     assert await paco.flat_map(Probe(lambda item: item), nested) == [1, 2, 3, 4, 5, 6, "text", b"bytes", 7]
 
 
-async def test_flat_map_is_lazy_and_closes_what_it_leaves():
+async def test_flat_map_is_lazy_and_closes_generators_that_it_leaves():
     inner, outer = Source(itertools.count()), Source([])
     generators = [inner.generator()]
 
@@ -161,7 +161,7 @@ async def test_flat_map_is_lazy_and_closes_what_it_leaves():
     assert outer.closed
 
 
-async def test_flat_map_takes_async_sources_and_awaitables_of_nested_ones():
+async def test_flat_map_accepts_async_sources_and_awaitables_of_nested_iterables():
     async def rows():
         return [[1], [[2]]]
 
@@ -170,7 +170,7 @@ async def test_flat_map_takes_async_sources_and_awaitables_of_nested_ones():
     assert await paco.flat_map(double, paco.map(Probe(lambda item: [item]), [1, 2])) == [2, 4]
 
 
-async def test_flat_map_begins_with_its_initializer():
+async def test_the_results_of_flat_map_begin_with_its_initializer():
     assert await paco.flat_map(double, [[1], 2], initializer=["a", "b"]) == ["a", "b", 2, 4]
     assert [item async for item in paco.flat_map(double, [[1], 2], 1, initializer=range(9))] == [*range(9), 2, 4]
     assert await paco.flat_map(double, [[1], 2], initializer=["a"]).as_completed() == ["a", 2, 4]
@@ -193,7 +193,7 @@ async def test_flat_map_of_a_leaf_that_cannot_be_iterated_is_an_error_of_the_sou
 
 
 @pytest.mark.parametrize("numbers", [[], [1, 1], [1, 9, 1], [9, 1], [1, 2, 3, 4, 5, 1]])
-async def test_dropwhile_is_that_of_itertools(numbers):
+async def test_dropwhile_agrees_with_itertools(numbers):
     probe = Probe(lambda number: number < 4, takes=1)
     want = list(itertools.dropwhile(lambda number: number < 4, numbers))
     for source in numbers, AsyncSource(numbers):
@@ -208,7 +208,7 @@ async def test_dropwhile_tests_one_item_at_a_time_and_not_after_the_first_false(
     assert probe.peak == 1
 
 
-async def test_reduce_is_that_of_functools():
+async def test_reduce_agrees_with_functools():
     for numbers in [1], [1, 2], [3, 1, 2]:
         assert await paco.reduce(Probe2(operator.sub), numbers) == functools.reduce(operator.sub, numbers)
         assert await paco.reduce(Probe2(operator.sub), numbers, initializer=10) == functools.reduce(
@@ -233,7 +233,7 @@ class Probe2:
         return self.fn(first, second)
 
 
-async def test_reduce_from_the_right_reads_the_source_to_its_end_first():
+async def test_reduce_from_the_right_first_reads_the_whole_source():
     assert await paco.reduce(add, ["a", "b", "c"], right=True) == "cba"
     assert await paco.reduce(add, AsyncSource("abc"), True, "x") == "xcba"
     source = Source("abc")
@@ -245,7 +245,7 @@ async def test_reduce_from_the_right_reads_the_source_to_its_end_first():
     assert await paco.reduce(check, source, right=True) == "cba"
 
 
-async def test_the_first_true_result_decides_some_and_the_rest_is_cancelled_and_has_finished():
+async def test_the_first_true_result_decides_some_and_the_other_items_are_cancelled_and_awaited():
     probe = Probe(lambda item: item == 2, takes=lambda item: item, cleanup=5)
     assert await paco.some(probe, range(1, 10)) is True
     assert now() == 7
@@ -262,7 +262,7 @@ async def test_some_stops_pulling_an_endless_source():
         await paco.some(Probe(lambda item: False, takes=1), itertools.count(), limit=3, timeout=10)
 
 
-async def test_the_first_false_result_decides_every_and_the_rest_is_cancelled_and_has_finished():
+async def test_the_first_false_result_decides_every_and_the_other_items_are_cancelled_and_awaited():
     probe = Probe(lambda item: item != 2, takes=lambda item: item, cleanup=5)
     assert await paco.every(probe, range(1, 10), limit=0) is False
     assert now() == 7
@@ -272,7 +272,7 @@ async def test_the_first_false_result_decides_every_and_the_rest_is_cancelled_an
     assert await paco.every(probe, []) is True
 
 
-async def test_every_runs_one_at_a_time_unless_told_otherwise():
+async def test_every_runs_one_item_at_a_time_by_default():
     probe = Probe(lambda item: item < 2)
     assert await paco.every(probe, range(5)) is False
     assert probe.started == [0, 1, 2]

@@ -92,7 +92,7 @@ KINDS = {
 
 @pytest.mark.parametrize("use", USES)
 @pytest.mark.parametrize("kind", KINDS)
-async def test_what_is_recorded_is_handed_on_again_and_the_rest_runs(path, use, kind):
+async def test_recorded_results_are_delivered_again_and_the_other_items_run(path, use, kind):
     fn = double()
     assert await USES[use](paco.map(fn, KINDS[kind]([1, 2, 3]), limit=2).journal(path)) == [2, 4, 6]
     assert await USES[use](paco.map(fn, KINDS[kind]([0, 3, 1, 4, 2]), limit=2).journal(path)) == [0, 6, 2, 8, 4]
@@ -101,7 +101,7 @@ async def test_what_is_recorded_is_handed_on_again_and_the_rest_runs(path, use, 
 
 
 @pytest.mark.parametrize("use", ["async for", "async with"])
-async def test_as_completed_hands_on_what_is_recorded_at_once(path, use):
+async def test_as_completed_delivers_recorded_results_at_once(path, use):
     fn = Probe(lambda item: item, takes=lambda item: item)
     await paco.map(fn, [2, 4]).journal(path)
     assert await USES[use](paco.map(fn, [3, 4, 1, 2]).as_completed().journal(path)) == [4, 2, 1, 3]
@@ -113,7 +113,7 @@ async def test_as_completed_hands_on_what_is_recorded_at_once(path, use):
     [[3, 1, 2], [0, 1, 2, 3, 4], [2], [], [1, 1, 2, 3, 3]],
     ids=["reordered", "grown", "shrunk", "empty", "doubled"],
 )
-async def test_another_input_resumes_by_what_the_items_are(path, again):
+async def test_a_changed_input_resumes_by_the_content_of_its_items(path, again):
     fn = double()
     await paco.map(fn, [1, 2, 3]).journal(path)
     assert await paco.map(fn, again).journal(path) == [2 * item for item in again]
@@ -124,7 +124,7 @@ async def test_another_input_resumes_by_what_the_items_are(path, again):
     assert fn.started[3:] == new
 
 
-async def test_equal_items_are_told_apart(path):
+async def test_equal_items_are_distinguished(path):
     count = itertools.count()
     fn = Probe(lambda item: f"{item}{next(count)}")
     first = await paco.map(fn, ["a", "b", "a", "a"], limit=1).journal(path)
@@ -137,7 +137,7 @@ LETTERS = st.lists(st.sampled_from("abcde"), max_size=12)
 
 
 @given(LETTERS, LETTERS, st.integers(0, 8), st.sampled_from([0, 1, 3]))
-def test_a_run_that_was_left_at_any_point_is_completed_by_the_next_whatever_the_order(
+def test_a_run_interrupted_at_any_point_is_completed_by_the_next_run_in_any_order(
     tmp_path_factory, one, other, point, limit
 ):
     path = tmp_path_factory.mktemp("journal") / "run.jsonl"
@@ -187,7 +187,7 @@ class Point:
         ("\ud83d\ude00 \\ud83d", "\U0001f600 \\ud83d"),
     ],
 )
-async def test_a_result_is_what_json_makes_of_it_in_the_first_run_too(path, value, read):
+async def test_a_result_has_its_json_form_in_the_first_run_too(path, value, read):
     async def fn(item):
         return value
 
@@ -204,7 +204,7 @@ def share(people):
     return 10 // people
 
 
-async def test_a_record_says_what_went_in_what_came_out_and_when(path):
+async def test_a_record_has_the_input_the_result_and_the_times(path):
     fn = Probe(share, takes=1.5)
     await paco.map(fn, [5, 0], return_exceptions=True).journal(path, version=3)
     good, bad = records(path)
@@ -225,7 +225,7 @@ async def test_a_record_says_what_went_in_what_came_out_and_when(path):
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-async def test_the_record_has_the_item_as_it_was_before_it_ran(path):
+async def test_a_record_has_the_item_as_it_was_before_it_ran(path):
     async def fn(item):
         return item.pop("x")
 
@@ -234,7 +234,7 @@ async def test_the_record_has_the_item_as_it_was_before_it_ran(path):
     assert records(path)[0]["input"] == {"x": 1}
 
 
-async def test_what_else_gives_streams_has_journals_too(path):
+async def test_every_function_that_returns_a_stream_supports_journals(path):
     assert await paco.flat_map(same, [1, [2]], initializer=[0]).journal(path) == [0, 1, 2]
     assert await paco.flat_map(same, [[2], 3], initializer=[7]).journal(path) == [7, 2, 3]
     assert len(records(path)) == 3
@@ -257,7 +257,7 @@ async def test_a_journal_without_items_is_an_empty_file(path):
     assert path.read_bytes() == b""
 
 
-async def test_without_orjson_it_is_the_same(path, monkeypatch):
+async def test_a_journal_works_the_same_without_orjson(path, monkeypatch):
     fn = double()
     await paco.map(fn, [1, 2]).journal(path)
     monkeypatch.setattr(values, "FAST", None)
@@ -271,7 +271,7 @@ async def test_without_orjson_it_is_the_same(path, monkeypatch):
 
 
 @pytest.mark.parametrize("key", ["id", lambda item: item["id"]], ids=["a field", "a function"])
-async def test_a_key_is_what_an_item_is_known_by(path, key):
+async def test_an_item_is_identified_by_its_key(path, key):
     fn = Probe(lambda item: item["seen"])
     await paco.map(fn, [{"id": 1, "seen": 1}, {"id": 2, "seen": 1}]).journal(path, key=key)
     again = await paco.map(fn, [{"id": 2, "seen": 2}, {"id": 3, "seen": 2}]).journal(path, key=key)
@@ -293,7 +293,7 @@ class Row:
         return f"<Row {self.id}>"
 
 
-async def test_an_item_without_a_json_form_is_known_by_its_key(path):
+async def test_an_item_without_a_json_form_is_identified_by_its_key(path):
     fn = Probe(lambda row: row.id)
     for _ in range(2):
         assert await paco.map(fn, [Row(1), Row(2)]).journal(path, key="id") == [1, 2]
@@ -308,7 +308,7 @@ LOOP.append(LOOP)
 
 @pytest.mark.parametrize("item", [Row(1), {1: 2, "a": 3}, LOOP, NESTED], ids=["object", "keys", "loop", "nested"])
 @pytest.mark.parametrize("catch", [False, True])
-async def test_an_item_without_a_json_form_and_a_key_ends_the_run_with_a_teaching_error(path, item, catch):
+async def test_an_item_without_a_json_form_or_a_key_ends_the_run_with_an_error_that_says_what_to_do(path, item, catch):
     fn = Probe(lambda _: 1)
     with pytest.raises(
         TypeError, match=r"^paco\.map: the journal .*run\.jsonl has to know .* has no JSON form .*key='id'"
@@ -323,7 +323,7 @@ async def test_an_item_without_a_json_form_and_a_key_ends_the_run_with_a_teachin
     ("key", "error"),
     [("other", AttributeError), (lambda item: item["x"], TypeError), (lambda item: 1 / 0, ZeroDivisionError)],
 )
-async def test_an_item_whose_key_cannot_be_had_ends_the_run(path, key, error):
+async def test_an_error_of_the_key_function_ends_the_run(path, key, error):
     with pytest.raises(error):
         await paco.map(same, [Row(1)], return_exceptions=True).journal(path, key=key)
 
@@ -349,7 +349,7 @@ async def test_a_key_that_fails_while_the_run_is_ending_is_reported(path):
 # ---- more than JSON
 
 
-async def test_encode_and_decode_carry_what_json_cannot(path):
+async def test_encode_and_decode_convert_values_without_a_json_form(path):
     fn = Probe(lambda item: complex(item, 1))
     for _ in range(2):
         stream = paco.map(fn, [1, 2]).journal(
@@ -360,7 +360,7 @@ async def test_encode_and_decode_carry_what_json_cannot(path):
     assert results(path) == {1: [1.0, 1.0], 2: [2.0, 1.0]}
 
 
-async def test_an_item_that_json_cannot_hold_can_be_known_by_something_else(path):
+async def test_an_item_without_a_json_form_can_be_identified_by_a_key(path):
     fn = Probe(lambda item: item["id"], takes=1)
     items = [{"id": 1, "size": 10**5000}, {"id": 2, "size": object()}]
     for _ in range(2):
@@ -412,7 +412,7 @@ class Failing:
         return item
 
 
-async def test_what_failed_is_run_again(path):
+async def test_failed_items_run_again(path):
     fn = Failing(2)
     first = await paco.map(fn, [1, 2, 3], return_exceptions=True).journal(path)
     assert repr(first) == "[1, ValueError('no 2'), 3]"
@@ -423,7 +423,7 @@ async def test_what_failed_is_run_again(path):
     assert fn.started == [1, 2, 3, 2]
 
 
-async def test_the_first_error_ends_the_run_and_is_recorded_with_what_was_finished(path):
+async def test_the_first_error_ends_the_run_and_is_recorded_with_the_finished_results(path):
     fn = Failing(2)
     error = None
     try:
@@ -438,7 +438,7 @@ async def test_the_first_error_ends_the_run_and_is_recorded_with_what_was_finish
     assert fn.started == [1, 2, 2, 3]
 
 
-async def test_errors_that_are_not_run_again_are_handed_on_in_the_same_words(path):
+async def test_recorded_errors_that_are_not_run_again_are_delivered_with_the_same_text(path):
     fn = Failing(2)
     seen = []
     for _ in range(2):
@@ -456,7 +456,7 @@ async def test_a_fresh_error_that_is_not_run_again_has_the_error_itself_as_its_c
     assert repr(error.__cause__) == "ValueError('no 2')"
 
 
-async def test_a_recorded_error_ends_the_run_that_it_is_handed_on_in(path):
+async def test_a_recorded_error_ends_the_run_that_it_is_delivered_in(path):
     fn = Failing(2)
     with pytest.raises(ValueError, match="no 2"):  # itself, since it is not a result
         await paco.map(fn, [1, 2], limit=1).journal(path, retry_errors=False)
@@ -485,7 +485,7 @@ async def test_a_stop_iteration_is_an_error_with_its_cause(path):
     assert records(path)[0]["error"]["type"] == "RuntimeError"
 
 
-async def test_what_cannot_be_awaited_is_told_as_without_a_journal(path):
+async def test_a_function_that_returns_no_awaitable_gets_the_same_error_as_without_a_journal(path):
     def plain(item):
         return item
 
@@ -493,7 +493,7 @@ async def test_what_cannot_be_awaited_is_told_as_without_a_journal(path):
         await paco.map(plain, [1]).journal(path)
 
 
-async def test_cancelled_items_have_no_record_and_what_they_still_return_has_one(path):
+async def test_cancelled_items_have_no_record_unless_they_still_return_a_result(path):
     async def fn(item):
         try:
             await asyncio.sleep(item)
@@ -572,7 +572,7 @@ async def test_neither_a_run_that_has_ended_nor_its_records_are_kept_alive(path,
         gc.enable()
 
 
-async def test_a_result_that_was_handed_on_is_not_kept_alive(path):
+async def test_a_delivered_result_of_a_journal_is_not_kept_alive(path):
     class Kept(list):
         __slots__ = ("__weakref__",)
 
@@ -623,7 +623,7 @@ async def test_the_attempts_of_runs_within_an_item_are_not_those_of_the_item(pat
 
 
 @pytest.mark.parametrize("more", [(), (0, None, None, False, 5)], ids=["plain", "with an argument"])
-async def test_outcomes_come_back_as_outcomes(path, more):
+async def test_recorded_outcomes_are_delivered_as_outcomes(path, more):
     async def fetch(item, plus=0):
         await asyncio.sleep(2)
         return (Row.id_of(item), share(item["n"]), plus)
@@ -642,7 +642,7 @@ async def test_outcomes_come_back_as_outcomes(path, more):
     assert [record["ms"] for record in records(path)] == [2000, 2000]
 
 
-async def test_outcomes_that_failed_are_run_again_and_tell_the_error_itself(path):
+async def test_failed_outcomes_run_again_and_have_the_original_error(path):
     fetch = flaky(0, 1)
     first = await paco.map(paco.settle(fetch), range(2)).journal(path)
     assert repr(first[1].error) == "ValueError('no 1')"
@@ -662,7 +662,7 @@ async def test_outcomes_whose_value_cannot_be_recorded_or_read_are_errors(path):
     assert isinstance(good.error, ZeroDivisionError)
 
 
-async def test_a_record_that_somebody_has_written_by_hand_will_do(path):
+async def test_a_record_written_by_hand_is_accepted(path):
     await paco.map(paco.settle(same), [1, 2]).journal(path)
     lines = []
     for record, start in zip(records(path), ["yesterday", None], strict=True):
@@ -672,7 +672,7 @@ async def test_a_record_that_somebody_has_written_by_hand_will_do(path):
         assert (outcome.value, outcome.attempts, outcome.start, outcome.elapsed) == (outcome.item, 1, 0, 0)
 
 
-async def test_an_outcome_that_came_because_the_run_was_ending_is_not_remembered(path):
+async def test_an_outcome_caused_by_the_end_of_the_run_is_not_recorded(path):
     async def fetch(item):
         try:
             await asyncio.sleep(item)
@@ -690,7 +690,7 @@ async def test_an_outcome_that_came_because_the_run_was_ending_is_not_remembered
 @pytest.mark.parametrize(
     "order", [lambda stream: stream, lambda stream: stream.as_completed()], ids=["in order", "not"]
 )
-async def test_what_had_finished_is_in_the_error_of_a_list_that_was_awaited(path, order):
+async def test_the_error_that_ends_an_awaited_list_has_the_finished_outcomes(path, order):
     fn = paco.settle(Probe(lambda item: 1 / item, takes=abs))
     with pytest.raises(paco.RunTimeout) as told:
         await order(paco.map(fn, [1, 20, 3, 0, 4], timeout=10).journal(path))
@@ -710,7 +710,7 @@ LIMITS = {
 
 
 @pytest.mark.parametrize("limit", LIMITS)
-async def test_what_is_recorded_does_not_wait_for_a_limit(path, limit):
+async def test_recorded_items_do_not_wait_for_a_limit(path, limit):
     fn = Probe(lambda item: 2 * item, takes=0)
     assert await paco.map(fn, range(20), limit=LIMITS[limit]()).journal(path) == list(range(0, 40, 2))
     began, fn = now(), Probe(lambda item: 2 * item, takes=0)
@@ -754,7 +754,7 @@ async def test_an_item_without_a_json_form_under_a_limit_ends_the_run(path):
 
 
 @pytest.mark.parametrize("limit", [2, paco.Limit(2)], ids=["number", "object"])
-async def test_a_listener_hears_of_what_is_recorded_as_of_items_that_went_well(path, limit):
+async def test_recorded_results_have_the_events_of_successful_items(path, limit):
     fn, seen = Failing(2), []
     await paco.map(fn, range(3), limit=limit, return_exceptions=True).journal(path)
     with paco.listening(lambda event: seen.append((event.item, event.outcome, event.elapsed)), ItemEnded):
@@ -770,7 +770,7 @@ async def test_a_listener_hears_of_what_is_recorded_as_of_items_that_went_well(p
 # ---- what made the results
 
 
-async def test_the_results_of_another_function_are_refused(path):
+async def test_a_journal_of_another_function_is_refused(path):
     await paco.map(same, [1]).journal(path)
     fn = Probe(lambda item: item)
     with pytest.raises(
@@ -781,7 +781,7 @@ async def test_the_results_of_another_function_are_refused(path):
     assert fn.started == []
 
 
-async def test_arguments_partials_and_decorators_do_not_make_another_function(path):
+async def test_arguments_partials_and_decorators_do_not_change_the_identity_of_a_function(path):
     async def fetch(item, *more):
         return [item, *more]
 
@@ -795,7 +795,7 @@ def made_by(monkeypatch, source):
     monkeypatch.setattr(recorder, "made_by", lambda fn: Maker("fetch", source))
 
 
-async def test_a_function_that_has_changed_goes_on_with_one_warning(path, monkeypatch):
+async def test_a_changed_function_resumes_with_one_warning(path, monkeypatch):
     fn = double()
     made_by(monkeypatch, "old")
     await paco.map(fn, [1]).journal(path)
@@ -823,7 +823,7 @@ async def test_a_warning_that_is_an_error_ends_the_run_before_it_starts(path, mo
     assert fn.started == [1]
 
 
-async def test_another_version_has_everything_run_again(path):
+async def test_another_version_runs_everything_again(path):
     fn = double()
     await paco.map(fn, [1, 2]).journal(path)
     await paco.map(fn, [1, 2]).journal(path, version="b")
@@ -867,7 +867,7 @@ async def test_a_damaged_file_is_refused_before_anything_runs(path):
     assert started == [2]
 
 
-async def test_a_torn_last_line_is_cut_and_its_item_runs_again(path):
+async def test_a_partial_last_line_is_cut_off_and_its_item_runs_again(path):
     await paco.map(same, [1, 2]).journal(path)
     os.truncate(path, path.stat().st_size - 10)
     assert await paco.map(same, [1, 2]).journal(path) == [1, 2]
@@ -875,7 +875,7 @@ async def test_a_torn_last_line_is_cut_and_its_item_runs_again(path):
 
 
 @pytest.mark.parametrize("name", ["", "missing/run.jsonl"], ids=["a folder", "in a missing folder"])
-async def test_a_file_that_cannot_be_opened_is_told_with_its_name(tmp_path, name):
+async def test_the_error_of_a_file_that_cannot_be_opened_has_its_name(tmp_path, name):
     fn = Probe(lambda item: item)
     with pytest.raises(OSError, match=str(tmp_path)) as told:
         await paco.map(fn, [1]).journal(tmp_path / name)
@@ -883,7 +883,7 @@ async def test_a_file_that_cannot_be_opened_is_told_with_its_name(tmp_path, name
     assert fn.started == []
 
 
-async def test_a_record_that_has_changed_under_the_run_ends_it(path):
+async def test_a_record_that_another_program_changes_during_the_run_ends_it(path):
     await paco.map(same, [1, 2, 3]).journal(path)
 
     async def spoil(item):
@@ -897,7 +897,7 @@ async def test_a_record_that_has_changed_under_the_run_ends_it(path):
 # ---- when results are handed on
 
 
-async def test_a_result_is_handed_on_at_once_and_those_after_it_in_groups(path, monkeypatch):
+async def test_the_first_result_is_delivered_at_once_and_later_ones_in_groups(path, monkeypatch):
     assert group_commit._GROUP_SECONDS == 0.02
     monkeypatch.setattr(
         group_commit, "_GROUP_SECONDS", 20
@@ -910,7 +910,7 @@ async def test_a_result_is_handed_on_at_once_and_those_after_it_in_groups(path, 
     assert seen == [(100, 100), (105, 120), (115, 120), (130, 140), (200, 200), at_the_end]
 
 
-async def test_no_result_is_handed_on_before_it_is_in_the_file(path):
+async def test_no_result_is_delivered_before_it_is_in_the_file(path):
     async for item in paco.map(turn, range(100), limit=10).journal(path):
         assert item in results(path)
     async for item in paco.map(turn, range(200, 100, -1), limit=10).journal(path).as_completed():
@@ -951,7 +951,7 @@ async def test_the_slot_of_an_item_is_free_while_its_record_is_being_written(pat
     assert sum(disk.groups) == 100
 
 
-async def test_what_waits_for_its_record_does_not_count_as_waiting_for_the_consumer(path, monkeypatch):
+async def test_waiting_for_the_disk_does_not_count_as_waiting_for_the_consumer(path, monkeypatch):
     disk, seen = SlowDisk(monkeypatch), []
     source = Source(range(100))
 
@@ -967,7 +967,7 @@ async def test_what_waits_for_its_record_does_not_count_as_waiting_for_the_consu
     assert seen == list(range(100))
 
 
-async def test_a_slow_disk_holds_the_items_back(path, monkeypatch):
+async def test_a_slow_disk_delays_new_items(path, monkeypatch):
     monkeypatch.setattr(group_commit, "_FULL_BYTES", 100_000)
     disk, source = SlowDisk(monkeypatch), Source(itertools.count())
     large, many = "x" * 10_000, asyncio.Event()
@@ -992,7 +992,7 @@ async def test_a_slow_disk_holds_the_items_back(path, monkeypatch):
         assert source.pulled > 13
 
 
-async def test_a_slow_consumer_holds_the_items_back(path):
+async def test_a_slow_consumer_delays_new_items(path):
     for order in (lambda stream: stream, lambda stream: stream.as_completed()):
         source, taken = Source(itertools.count()), 0
         async with order(
@@ -1007,7 +1007,7 @@ async def test_a_slow_consumer_holds_the_items_back(path):
         path.unlink()
 
 
-async def test_many_results_are_handed_on_in_several_turns(path, monkeypatch):
+async def test_many_results_are_delivered_in_several_turns(path, monkeypatch):
     monkeypatch.setattr(group_commit, "_BATCH", 3)
     disk = SlowDisk(monkeypatch)
 
@@ -1036,7 +1036,7 @@ async def test_an_awaited_list_does_not_stall_behind_a_slow_item(path):
     assert now() == 100
 
 
-async def test_a_slow_item_of_an_ordered_stream_holds_delivery_and_not_what_is_recorded(path):
+async def test_a_slow_item_of_an_ordered_stream_holds_delivery_not_recording(path):
     fn = Probe(lambda item: item, takes=lambda item: 10 if item == 0 else 1)
     async with paco.map(fn, range(100), limit=2).buffer(4).journal(path) as stream:
         await anext(stream)
@@ -1044,7 +1044,7 @@ async def test_a_slow_item_of_an_ordered_stream_holds_delivery_and_not_what_is_r
         assert len(records(path)) == 1 + 6  # of them one started while another's record was being written
 
 
-async def test_durability_against_a_loss_of_power_syncs_before_it_hands_on(path, monkeypatch):
+async def test_durable_power_syncs_the_file_before_delivery(path, monkeypatch):
     synced = []
     monkeypatch.setattr(system, "sync", lambda descriptor: synced.append(os.fstat(descriptor).st_size))
     async for _ in paco.map(turn, range(20), limit=3).journal(path, durable="power"):
@@ -1072,7 +1072,7 @@ class FullDisk:
 
 @pytest.mark.parametrize("room", [0, 1, 200, 1000, 3000])
 @pytest.mark.parametrize("use", USES)
-async def test_a_full_disk_fails_the_run_once_and_all_that_was_handed_on_is_in_the_file(path, monkeypatch, room, use):
+async def test_a_full_disk_fails_the_run_once_and_all_delivered_results_are_in_the_file(path, monkeypatch, room, use):
     handed = []
     fn = Probe(lambda item: item, takes=lambda item: item % 7)
 
@@ -1104,7 +1104,7 @@ async def test_a_disk_that_fails_at_the_very_end_fails_the_run(path, monkeypatch
         await paco.map(same, [1]).journal(path)
 
 
-async def test_a_disk_that_fails_in_a_run_that_is_failing_is_told_in_a_note(path, monkeypatch):
+async def test_a_disk_error_in_a_failing_run_is_mentioned_in_a_note(path, monkeypatch):
     def fail(file, lines):
         raise OSError(errno.EIO, "Input/output error", file.path)
 
@@ -1132,7 +1132,7 @@ async def test_items_that_end_after_the_disk_has_failed_leave_nothing(path, monk
 # ---- leaving, and being cancelled
 
 
-async def test_breaking_out_leaves_the_file_whole_and_free(path):
+async def test_breaking_out_of_a_stream_leaves_its_file_intact_and_closed(path):
     fn = double()
     async with paco.map(fn, range(100), limit=3).journal(path) as stream:
         async for item in stream:
@@ -1142,7 +1142,7 @@ async def test_breaking_out_leaves_the_file_whole_and_free(path):
     assert await paco.map(fn, range(5), limit=3).journal(path) == [0, 2, 4, 6, 8]
 
 
-async def test_a_stream_that_is_dropped_lets_go_of_the_file_within_some_turns(path):
+async def test_a_dropped_stream_closes_its_file_within_some_turns(path):
     async for _ in paco.map(double(), range(100), limit=3).journal(path):
         break
     while True:
@@ -1154,7 +1154,7 @@ async def test_a_stream_that_is_dropped_lets_go_of_the_file_within_some_turns(pa
             break
 
 
-async def test_a_stream_that_is_never_used_touches_nothing(path):
+async def test_an_unused_stream_does_not_touch_the_file(path):
     stream = paco.map(same, [1]).journal(path)
     stream.close()
     async with paco.map(same, [1]).journal(path):
@@ -1162,7 +1162,7 @@ async def test_a_stream_that_is_never_used_touches_nothing(path):
     assert not path.exists()
 
 
-async def test_a_timeout_leaves_what_was_finished_in_the_file(path):
+async def test_finished_results_are_in_the_file_after_a_timeout(path):
     fn = Probe(lambda item: item, takes=lambda item: item)
     with pytest.raises(TimeoutError):
         await paco.map(fn, [1, 2, 30], timeout=10).journal(path)
@@ -1170,20 +1170,20 @@ async def test_a_timeout_leaves_what_was_finished_in_the_file(path):
     assert now() == 10
 
 
-async def test_no_time_at_all_opens_no_file(path):
+async def test_a_timeout_of_zero_opens_no_file(path):
     with pytest.raises(TimeoutError):
         await paco.map(same, [1], timeout=0).journal(path)
     assert not path.exists()
 
 
 @pytest.mark.parametrize("kind", [Source, AsyncSource])
-async def test_the_error_of_a_source_comes_after_what_was_finished(path, kind):
+async def test_the_error_of_a_source_is_raised_after_finished_results(path, kind):
     with pytest.raises(ValueError, match="source"):
         await paco.map(same, kind([1, 2], error=ValueError("source"))).journal(path)
     assert results(path) == {1: 1, 2: 2}
 
 
-async def test_stages_of_a_pipeline_have_journals_of_their_own(path, tmp_path):
+async def test_each_stage_of_a_pipeline_has_its_own_journal(path, tmp_path):
     second = tmp_path / "second.jsonl"
     one, two = double(), Probe(lambda item: item + 1, takes=1)
 
@@ -1246,7 +1246,7 @@ async def failing(path):
 @pytest.mark.slow
 @pytest.mark.parametrize("again", [None, 0, 1])
 @pytest.mark.parametrize("call", [steps, awaited, paced, piped, failing])
-def test_cancelled_at_every_step_it_ends_and_the_file_is_whole_and_free(tmp_path, call, again):
+def test_cancelled_at_every_step_a_run_leaves_its_file_intact_and_closed(tmp_path, call, again):
     count = itertools.count()
     paths = []
 
@@ -1265,7 +1265,7 @@ def test_cancelled_at_every_step_it_ends_and_the_file_is_whole_and_free(tmp_path
     assert cancel_at_every_step(once, again=again) > 10
 
 
-def test_cancelled_at_every_step_of_a_resumed_run_it_ends_and_the_file_is_whole(tmp_path):
+def test_cancelled_at_every_step_a_resumed_run_leaves_its_file_intact(tmp_path):
     path = tmp_path / "run.jsonl"
     run(paco.map(turn, range(0, 40, 2)).journal(path))
     before = path.read_bytes()
@@ -1303,7 +1303,7 @@ def test_a_cancellation_while_the_file_is_read_ends_the_reading(path, monkeypatc
     run(main)
 
 
-async def test_a_reading_that_somebody_else_cancels_ends_the_run(path, monkeypatch):
+async def test_a_cancellation_of_the_reading_task_ends_the_run(path, monkeypatch):
     await paco.map(same, range(5)).journal(path)
     reading, read = threading.Event(), RecordFile.read
 
@@ -1324,7 +1324,7 @@ async def test_a_reading_that_somebody_else_cancels_ends_the_run(path, monkeypat
         await task
 
 
-def test_a_loop_that_ends_in_the_middle_leaves_the_file_whole_and_free(path):
+def test_a_loop_that_ends_during_the_run_leaves_the_file_intact_and_closed(path):
     async def main():
         asyncio.get_running_loop().stream = stream = paco.map(briefly(), range(100), limit=3).journal(path)
         await anext(stream)
@@ -1334,7 +1334,7 @@ def test_a_loop_that_ends_in_the_middle_leaves_the_file_whole_and_free(path):
     assert asyncio.run(collect(paco.map(briefly(), range(3)).journal(path))) == [0, 2, 4]
 
 
-def test_a_loop_that_is_gone_leaves_the_file_free(path):
+def test_a_run_whose_loop_is_gone_closes_its_file(path):
     streams = []
 
     async def main():
@@ -1384,14 +1384,14 @@ async def test_wrong_arguments_are_refused_at_the_call(tmp_path, wrong, error, t
 
 
 @pytest.mark.parametrize("make", [paco.filter, paco.filterfalse, paco.dropwhile])
-async def test_a_stream_of_items_has_no_journal(path, make):
+async def test_filter_and_flat_map_have_no_journal(path, make):
     stream = make(same, [0])
     with pytest.raises(RuntimeError, match=rf"^paco\.{make.__name__}: a journal records what one function returns"):
         stream.journal(path)
     await stream
 
 
-async def test_a_stream_has_one_journal(path):
+async def test_a_second_journal_of_a_stream_is_refused(path):
     stream = paco.map(same, [0]).journal(path)
     with pytest.raises(RuntimeError, match="once"):
         stream.journal(path)

@@ -107,7 +107,7 @@ def the_same_in_all(folder, name, runs):
 
 
 @pytest.mark.timeout(300 + 60 * KILLS)
-def test_killed_at_random_it_is_completed_and_nothing_that_was_handed_on_is_another_thing_later(start, tmp_path):
+def test_a_run_killed_at_random_completes_on_resume_and_no_delivered_result_changes(start, tmp_path):
     draw = secrets.SystemRandom()
     for number in range(KILLS):
         process = start(f"asyncio.run(run(work, 'killed', 'killed.{number}', range({ITEMS})))")
@@ -121,7 +121,7 @@ def test_killed_at_random_it_is_completed_and_nothing_that_was_handed_on_is_anot
     the_same_in_all(tmp_path, "killed", KILLS)
 
 
-def test_ctrl_c_leaves_all_that_was_handed_on_in_the_file(start, tmp_path):
+def test_after_ctrl_c_all_delivered_results_are_in_the_file(start, tmp_path):
     process = start("asyncio.run(run(slow, 'run.jsonl', 'handed', itertools.count(), 10))")
     wait_until(lambda: len(whole_lines(tmp_path / "handed")) >= 20)
     process.send_signal(signal.SIGINT)
@@ -133,7 +133,7 @@ def test_ctrl_c_leaves_all_that_was_handed_on_in_the_file(start, tmp_path):
     assert (tmp_path / "run.jsonl").read_bytes().endswith(b"\n")
 
 
-def test_another_process_is_refused_until_the_first_has_ended_in_whatever_way(start, tmp_path):
+def test_another_process_is_refused_until_the_first_has_ended_or_was_killed(start, tmp_path):
     first = start("asyncio.run(run(slow, 'run.jsonl', 'first', itertools.count(), 10))")
     wait_until(lambda: whole_lines(tmp_path / "first"))
     second = start("asyncio.run(run(slow, 'run.jsonl', 'second', range(10)))")
@@ -145,7 +145,7 @@ def test_another_process_is_refused_until_the_first_has_ended_in_whatever_way(st
     assert whole_lines(tmp_path / "third") == [str(number) for number in range(10)]
 
 
-def test_a_child_that_outlives_a_killed_parent_does_not_keep_the_file(start, tmp_path):
+def test_a_child_that_outlives_its_killed_parent_does_not_lock_the_file(start, tmp_path):
     process = start("asyncio.run(fork('run.jsonl'))", "-W", "ignore")
     child = int(process.stdout.readline())
     file = RecordFile(str(tmp_path / "run.jsonl"), "x", power=False)
@@ -185,7 +185,7 @@ async def handed_on(stream, into):
             into.append(result)
 
 
-def test_a_full_disk_fails_the_run_and_the_next_one_goes_on_when_there_is_room(tmp_path):
+def test_a_full_disk_fails_the_run_and_the_next_run_resumes_when_there_is_space(tmp_path):
     with mounted(tmp_path / "disk", "size=256k") as folder:
         path, handed = folder / "run.jsonl", []
         with pytest.raises(OSError, match=r"No space left on device: '.*run\.jsonl'") as told:
@@ -200,7 +200,7 @@ def test_a_full_disk_fails_the_run_and_the_next_one_goes_on_when_there_is_room(t
         assert len(whole_lines(path)) == len(known) + 50
 
 
-def test_a_folder_that_is_read_only_is_told(tmp_path):
+def test_a_read_only_folder_is_reported(tmp_path):
     with mounted(tmp_path / "disk", "size=256k") as folder:
         paco.run(paco.map(letters, range(3)).journal(folder / "run.jsonl"))
         assert mount("-o", "remount,ro", folder)
@@ -209,7 +209,7 @@ def test_a_folder_that_is_read_only_is_told(tmp_path):
                 paco.run(paco.map(letters, range(3)).journal(folder / name))
 
 
-def test_a_file_that_may_not_grow_is_told_and_holds_what_was_handed_on(start, tmp_path):
+def test_a_file_size_limit_is_reported_and_the_file_has_all_delivered_results(start, tmp_path):
     limit = "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))"
     _, err = start(f"{limit}; asyncio.run(run(slow, 'run.jsonl', 'handed', itertools.count()))").communicate()
     assert "OSError: [Errno 27] File too large: 'run.jsonl'" in err
@@ -220,7 +220,7 @@ def test_a_file_that_may_not_grow_is_told_and_holds_what_was_handed_on(start, tm
     assert set(handed) <= set(known)
 
 
-async def test_a_run_survives_the_loss_of_any_part_of_the_end_of_its_file(tmp_path):
+async def test_a_run_resumes_after_the_loss_of_any_part_of_the_end_of_its_file(tmp_path):
     path, draw = tmp_path / "run.jsonl", secrets.SystemRandom()
     for _ in range(30):
         assert await paco.map(letters, range(20)).journal(path) == ["x" * 500] * 20

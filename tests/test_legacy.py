@@ -102,7 +102,7 @@ def test_every_method_of_the_executor_has_its_documented_parameters(name):
     assert parameters(method) == METHODS[name]
 
 
-def test_parameters_that_were_positional_are_and_those_that_were_not_are_not():
+def test_parameters_are_positional_exactly_where_they_were():
     for name in SIGNATURES:
         kinds = {one.kind for one in inspect.signature(getattr(paco, name)).parameters.values()}
         assert inspect.Parameter.POSITIONAL_ONLY not in kinds
@@ -250,7 +250,7 @@ COROUTINES = {
 
 @pytest.mark.parametrize("run", FROM_SYNC_CODE)
 @pytest.mark.parametrize("name", COROUTINES)
-def test_what_was_a_coroutine_runs_from_sync_code(name, run):
+def test_former_coroutines_run_from_sync_code(name, run):
     make, expected = COROUTINES[name]
     with testing.check_leaks():
         assert run(make) == expected
@@ -258,19 +258,19 @@ def test_what_was_a_coroutine_runs_from_sync_code(name, run):
 
 @pytest.mark.parametrize("use", FROM_ASYNC_CODE)
 @pytest.mark.parametrize("name", COROUTINES)
-async def test_what_was_a_coroutine_goes_wherever_a_coroutine_goes(name, use):
+async def test_former_coroutines_are_accepted_wherever_a_coroutine_is(name, use):
     make, expected = COROUTINES[name]
     assert await use(make()) == expected
 
 
 @pytest.mark.parametrize("name", COROUTINES)
-async def test_what_was_a_coroutine_is_one_for_asyncio(name):
+async def test_former_coroutines_are_coroutines_for_asyncio(name):
     awaitable = COROUTINES[name][0]()
     assert asyncio.iscoroutine(awaitable)
     await awaitable
 
 
-async def test_a_task_of_a_stream_can_be_cancelled_and_has_ended_then():
+async def test_a_cancelled_task_of_a_stream_leaves_nothing_running():
     probe = testing.Probe(lambda item: item, takes=10)
     task = asyncio.create_task(paco.map(probe, [1, 2, 3], limit=2))
     await asyncio.sleep(5)
@@ -280,14 +280,14 @@ async def test_a_task_of_a_stream_can_be_cancelled_and_has_ended_then():
     assert (probe.running, sorted(probe.cancelled), probe.started) == (0, [1, 2], [1, 2])
 
 
-async def test_wait_for_gives_up_on_a_stream_and_all_of_it_has_ended():
+async def test_wait_for_can_time_out_a_stream_and_nothing_is_left_running():
     probe = testing.Probe(lambda item: item, takes=10)
     with pytest.raises(asyncio.TimeoutError):
         await asyncio.wait_for(paco.map(probe, [1, 2, 3], limit=2), 5)
     assert (probe.running, now()) == (0, 5)
 
 
-def test_the_loop_parameter_is_taken_before_that_loop_runs():
+def test_the_loop_parameter_is_accepted_before_that_loop_runs():
     """Sync code made the call first and ran the loop later."""
     with closing(VirtualLoop()) as loop, testing.check_leaks():
         assert loop.run_until_complete(paco.map(slow_double, [1, 2], loop=loop)) == [2, 4]
@@ -362,7 +362,7 @@ OF_NOTHING = {
 
 
 @pytest.mark.parametrize("name", OF_NOTHING)
-async def test_of_nothing(name):
+async def test_empty_iterables_give_empty_results(name):
     call, expected = OF_NOTHING[name]
     assert await call() == expected
 
@@ -377,7 +377,7 @@ async def test_of_nothing(name):
         pytest.param(lambda: testing.AsyncSource([1, 2, 3], delay=1).generator(), id="async generator"),
     ],
 )
-async def test_any_iterable_will_do(make):
+async def test_any_iterable_is_accepted(make):
     """The text says that async iterables are not supported; the later versions did support them."""
     assert await paco.map(double, make()) == [2, 4, 6]
     assert await paco.filter(is_even, make()) == [2]
@@ -385,7 +385,7 @@ async def test_any_iterable_will_do(make):
     assert await (make() | paco.map(double) | paco.reduce(add, initializer=0)) == 12
 
 
-async def test_results_that_are_false_are_results():
+async def test_falsy_results_are_kept():
     assert await paco.map(paco.constant(None), [1, 2]) == [None, None]
     assert await paco.filter(paco.constant(True), [0, "", None, False]) == [0, "", None, False]
     assert await paco.dropwhile(paco.constant(False), [0, None]) == [0, None]
@@ -395,7 +395,7 @@ async def test_dropwhile_passes_all_after_the_first_false():
     assert await paco.dropwhile(is_even, [2, 4, 1, 2, 4]) == [1, 2, 4]
 
 
-async def test_reduce_from_either_end():
+async def test_reduce_works_from_both_ends():
     assert await paco.reduce(append, [1, 2, 3], initializer=()) == (1, 2, 3)
     assert await paco.reduce(append, [1, 2, 3], initializer=(), right=True) == (3, 2, 1)
     assert await paco.reduce(add, ["a", "b", "c"]) == "abc"
@@ -419,7 +419,7 @@ async def test_flat_map_starts_its_list_with_the_initializer():
     assert await paco.flat_map(double, [1, [2]], initializer=["a", ["b"]]) == ["a", ["b"], 2, 4]
 
 
-async def test_flat_map_takes_text_for_an_item():
+async def test_flat_map_treats_text_as_one_item():
     assert await paco.flat_map(double, ["ab", [b"cd"]]) == ["abab", b"cdcd"]
 
 
@@ -462,7 +462,7 @@ LIMITED = {
 
 @pytest.mark.parametrize("name", LIMITED)
 @pytest.mark.parametrize(("limit", "seconds"), [(1, 50), (2, 30), (5, 10), (100, 10), (0, 10)])
-async def test_as_many_at_once_as_the_limit_says(name, limit, seconds):
+async def test_the_limit_bounds_concurrency(name, limit, seconds):
     await LIMITED[name](limit=limit)
     assert now() == seconds
 
@@ -483,13 +483,13 @@ def test_a_negative_limit_is_refused(limit):
 
 
 @pytest.mark.parametrize("name", ["dropwhile", "reduce"])
-async def test_one_item_at_a_time(name):
+async def test_a_limit_of_one_runs_one_item_at_a_time(name):
     fns = {"dropwhile": paco.constant(True, 10), "reduce": paco.constant(0, 10)}
     await getattr(paco, name)(fns[name], [1, 2, 3, 4, 5, 6])
     assert now() == {"dropwhile": 60, "reduce": 50}[name]
 
 
-async def test_some_and_every_leave_early():
+async def test_some_and_every_stop_at_the_first_decision():
     assert await paco.some(slow_is_even, [2, 4, 6, 8], limit=1)
     assert now() == 10
     assert not await paco.every(slow_is_even, [1, 2, 3, 4])
@@ -500,7 +500,7 @@ TIMED = {name: call for name, call in LIMITED.items() if "timeout" in SIGNATURES
 
 
 @pytest.mark.parametrize("name", TIMED)
-async def test_a_timeout_ends_it_all(name):
+async def test_a_timeout_ends_the_whole_call(name):
     with pytest.raises(asyncio.TimeoutError):
         await TIMED[name](limit=1, timeout=25)
     assert now() == 25
@@ -519,21 +519,21 @@ FAILING = {
 
 
 @pytest.mark.parametrize("name", FAILING)
-async def test_the_first_exception_ends_it_and_is_raised_itself(name):
+async def test_the_first_exception_ends_the_call_and_is_raised_unchanged(name):
     with pytest.raises(ValueError, match="no four"):
         await FAILING[name]()
     assert now() == 40
 
 
 @pytest.mark.parametrize("name", FAILING)
-async def test_with_return_exceptions_one_takes_the_place_of_the_result(name):
+async def test_with_return_exceptions_an_exception_takes_the_place_of_the_result(name):
     *results, error, last = await FAILING[name](return_exceptions=True)
     assert (*results, last) == (1, 2, 3, 5)
     assert isinstance(error, ValueError)
 
 
 @pytest.mark.parametrize("name", ["filter", "filterfalse", "dropwhile", "some", "every"])
-async def test_the_exception_of_a_test_is_raised(name):
+async def test_an_exception_of_the_test_function_is_raised(name):
     async def fail(item):
         raise ValueError(item)
 
@@ -561,7 +561,7 @@ def test_none_for_an_iterable_is_a_type_error(name):
 
 @pytest.mark.parametrize("name", ["thunk", "interval", "throttle", "once", "times", "defer", "timeout"])
 @pytest.mark.parametrize("wrong", [1.5, "double", [double], object()], ids=["float", "str", "list", "object"])
-def test_what_is_not_a_function_cannot_be_wrapped(name, wrong):
+def test_only_functions_can_be_wrapped(name, wrong):
     wrap = getattr(paco, name)
     with pytest.raises(TypeError):
         wrap(coro=wrong)
@@ -571,7 +571,7 @@ def test_what_is_not_a_function_cannot_be_wrapped(name, wrong):
 
 
 @pytest.mark.parametrize("name", ["map", "each", "filter", "some", "interval"])
-async def test_a_sync_function_is_found_out_when_it_is_called(name):
+async def test_a_sync_function_is_an_error_when_it_is_called(name):
     """It was refused at the call, like a lambda that returns a coroutine: that one is taken now."""
     wrong = getattr(paco, name)(*([lambda number: number] if name == "interval" else [lambda number: number, [1]]))
     with pytest.raises(TypeError, match=r"must be a coroutine function.+paco\.wraps"):
@@ -615,12 +615,12 @@ STAGES = {
 
 
 @pytest.mark.parametrize("name", STAGES)
-async def test_each_function_over_an_iterable_is_a_stage_without_one(name):
+async def test_each_function_over_an_iterable_returns_a_stage_without_an_iterable(name):
     stage, expected = STAGES[name]
     assert await ([1, 2, 3] | stage()) == expected
 
 
-async def test_a_pipeline_of_nothing():
+async def test_a_pipeline_over_an_empty_iterable_gives_an_empty_result():
     """The old library refused an empty list on the left of ``|``."""
     assert await ([] | paco.map(double) | paco.filter(is_even)) == []
 
@@ -629,7 +629,7 @@ async def test_a_pipeline_of_nothing():
 
 
 @pytest.mark.parametrize("preserve_order", [True, False])
-async def test_gather_keeps_the_order_asked_or_not(preserve_order):
+async def test_gather_keeps_the_order_with_and_without_preserve_order(preserve_order):
     """Without ``preserve_order`` it was the order of completion, against what the text says."""
     naps = nap(1, 30), nap(2, 10), nap(3, 20)
     assert await paco.gather(*naps, preserve_order=preserve_order) == [1, 2, 3]
@@ -647,7 +647,7 @@ async def test_gather_keeps_the_order_asked_or_not(preserve_order):
     ],
     ids=["coroutines", "a list", "a generator", "functions", "a mixed list", "a future"],
 )
-async def test_groups_take_coroutines_functions_and_futures_one_by_one_or_as_an_iterable(given):
+async def test_groups_accept_coroutines_functions_and_futures_as_arguments_or_as_an_iterable(given):
     assert await paco.gather(*given()) == [2, 4]
     assert await paco.series(*given()) == [2, 4]
     done, _ = await paco.wait(*given())
@@ -677,12 +677,12 @@ async def test_wait_returns_done_and_pending_futures():
     assert all(asyncio.isfuture(future) for future in done)
 
 
-async def test_wait_with_return_exceptions_has_them_as_results():
+async def test_wait_with_return_exceptions_has_exceptions_as_results():
     done, _ = await paco.wait([refuse_four(4), refuse_four(4)], return_exceptions=True)
     assert [str(future.result()) for future in done] == ["no four", "no four"]
 
 
-async def test_wait_without_raises_the_first_after_all_have_ended():
+async def test_wait_raises_the_first_exception_after_all_have_ended():
     """As documented; the old library left it in its future."""
     with pytest.raises(ValueError, match="no four"):
         await paco.wait(refuse_four(4), nap(1, 100))
@@ -693,7 +693,7 @@ async def test_wait_without_raises_the_first_after_all_have_ended():
     ("when", "seconds", "finished"),
     [("FIRST_COMPLETED", 5, 1), ("FIRST_EXCEPTION", 10, 2), ("ALL_COMPLETED", 20, 3)],
 )
-async def test_wait_returns_when_asked_to(when, seconds, finished):
+async def test_wait_supports_return_when(when, seconds, finished):
     done, pending = await paco.wait(nap(1, 5), refuse_four(4), nap(2, 20), return_when=when)
     assert (now(), len(done), len(pending)) == (seconds, finished, 3 - finished)
     errors = [future.exception() for future in done]
@@ -701,7 +701,7 @@ async def test_wait_returns_when_asked_to(when, seconds, finished):
     assert [str(error) for error in errors if error is not None] == ["no four"] * (seconds >= 10)
 
 
-async def test_wait_returns_on_timeout_as_that_of_asyncio_does():
+async def test_wait_returns_on_timeout_like_asyncio():
     """The text promises a ``TimeoutError``; what ran was ``asyncio.wait``, which returns."""
     done, pending = await paco.wait(nap(1, 5), nap(2, 50), timeout=10)
     assert ([future.result() for future in done], len(pending), now()) == ([1], 1, 10)
@@ -733,14 +733,14 @@ async def test_race_raises_on_timeout():
     assert now() == 1
 
 
-async def test_race_is_decided_by_an_exception_too():
+async def test_an_exception_can_win_a_race():
     """It was swallowed."""
     with pytest.raises(ValueError, match="no four"):
         await paco.race([refuse_four(4), nap(1, 20)])
 
 
 @pytest.mark.parametrize("wrong", [None, 5, [None], [5], ["text"]], ids=repr)
-async def test_race_demands_an_iterable_of_coroutines(wrong):
+async def test_race_requires_an_iterable_of_coroutines(wrong):
     with pytest.raises(TypeError):
         paco.race(wrong)
     if isinstance(wrong, list):
@@ -783,7 +783,7 @@ async def test_whilst_and_until_pass_arguments_on():
     assert await paco.until(counter, counter.above_four, None, 2) == [2, 4, 6]
 
 
-async def test_whilst_and_until_have_a_coroutine_judge_the_test():
+async def test_whilst_and_until_accept_a_coroutine_function_for_the_assertion():
     """``until`` took no notice of its ``assert_coro``."""
 
     async def below_three(count):
@@ -886,7 +886,7 @@ THROTTLED = {
 
 
 @pytest.mark.parametrize("name", THROTTLED)
-async def test_throttle_answers_calls_that_come_too_fast_itself(name):
+async def test_throttle_returns_the_last_result_to_calls_beyond_the_limit(name):
     """A false ``return_value`` was taken for none."""
     make, expected = THROTTLED[name]
     throttled = make()
@@ -1072,20 +1072,20 @@ async def test_curry_of_one_parameter_and_of_none():
     ids=["once", "@once", "times", "times 2", "@times 2", "@times 3"],
 )
 class TestLimitedCalls:
-    async def test_later_calls_get_the_last_result(self, make, runs):
+    async def test_later_calls_of_once_get_the_last_result(self, make, runs):
         limited = make()
         results = [await limited(number, key=number) for number in range(5)]
         expected = [((number,), {"key": number}) for number in range(runs)]
         assert results == expected + expected[-1:] * (5 - runs)
 
     @pytest.mark.parametrize("value", ["ignored", 0, "", False])
-    async def test_or_a_value(self, make, runs, value):
+    async def test_once_can_return_a_given_value_to_later_calls(self, make, runs, value):
         """A false one was taken for none."""
         limited = make(return_value=value)
         results = [await limited(number) for number in range(5)]
         assert results[runs:] == [value] * (5 - runs)
 
-    async def test_or_an_exception(self, make, runs):
+    async def test_once_can_raise_an_exception_in_later_calls(self, make, runs):
         limited = make(raise_exception=True)
         for number in range(runs):
             assert await limited(number) == ((number,), {})
@@ -1093,7 +1093,7 @@ class TestLimitedCalls:
             await limited(runs)
 
 
-async def test_once_while_it_is_running_is_waited_for():
+async def test_a_concurrent_call_of_once_waits_for_the_running_one():
     """A second caller got ``None`` at once."""
     once = paco.once(nap)
     assert await asyncio.gather(once(1), once(2)) == [1, 1]
@@ -1101,7 +1101,7 @@ async def test_once_while_it_is_running_is_waited_for():
 
 
 @pytest.mark.parametrize("limit", [0, -1])
-def test_no_times_are_refused(limit):
+def test_zero_times_are_refused(limit):
     """They were taken for one."""
     with pytest.raises(ValueError, match=r"^paco\.times: limit must be an int of 1 or more"):
         paco.times(double, limit)
@@ -1113,7 +1113,7 @@ def test_no_times_are_refused(limit):
 @pytest.mark.parametrize(
     ("limit", "count", "seconds"), [(3, 10, 40), (100, 1000, 100), (1, 10, 100), (0, 50, 10), (None, 11, 20)]
 )
-async def test_the_executor_runs_as_many_at_once_as_its_limit_says(limit, count, seconds):
+async def test_the_limit_of_the_executor_bounds_concurrency(limit, count, seconds):
     executor = paco.concurrent() if limit is None else paco.concurrent(limit)
     for number in range(count):
         executor.add(nap, number)
@@ -1133,7 +1133,7 @@ def test_the_executor_can_be_filled_before_a_loop_runs():
         assert future.result() == 4
 
 
-async def test_the_executor_takes_coroutine_objects_and_functions():
+async def test_the_executor_accepts_coroutine_objects_and_functions():
     """``add`` returned the coroutine itself; it is a future, as documented."""
     executor = paco.ConcurrentExecutor(coros=[double(1), paco.partial(double, 2)])
     executor.extend(double(3), paco.partial(double, 4))
@@ -1144,7 +1144,7 @@ async def test_the_executor_takes_coroutine_objects_and_functions():
 
 
 @pytest.mark.parametrize("asynchronous", [True, False])
-async def test_the_executor_tells_its_listeners(asynchronous):
+async def test_the_executor_sends_events_to_its_listeners(asynchronous):
     started, finished = [], []
 
     def on_start(task):
@@ -1164,7 +1164,7 @@ async def test_the_executor_tells_its_listeners(asynchronous):
 
 
 @pytest.mark.parametrize("limit", [1, 2, 0])
-async def test_the_executor_has_exceptions_as_results_when_asked(limit):
+async def test_the_executor_returns_exceptions_as_results_on_request(limit):
     """With a limit of one it raised them from the future instead."""
     executor = paco.ConcurrentExecutor(limit)
     right, wrong = executor.add(add, 1, 2), executor.add(add, None, "text")
@@ -1175,7 +1175,7 @@ async def test_the_executor_has_exceptions_as_results_when_asked(limit):
 
 
 @pytest.mark.parametrize("limit", [1, 2, 0])
-async def test_the_executor_leaves_an_exception_in_its_future_otherwise(limit):
+async def test_the_executor_leaves_an_exception_in_its_future_by_default(limit):
     """As ``asyncio.wait`` does. (With a limit of one it was raised.)"""
     executor = paco.ConcurrentExecutor(limit)
     wrong, right = executor.add(refuse_four, 4), executor.add(refuse_four, 5)
@@ -1185,7 +1185,7 @@ async def test_the_executor_leaves_an_exception_in_its_future_otherwise(limit):
     assert isinstance(wrong.exception(), ValueError)
 
 
-async def test_the_executor_without_coroutines():
+async def test_an_executor_without_coroutines_refuses_to_run():
     with pytest.raises(ValueError, match="nothing to run"):
         await paco.ConcurrentExecutor().run()
     assert [*map(len, await paco.ConcurrentExecutor(ignore_empty=True).run())] == [0, 0]
@@ -1194,7 +1194,7 @@ async def test_the_executor_without_coroutines():
         await paco.ConcurrentExecutor(ignore_empty=True).run(ignore_empty=False)
 
 
-async def test_the_executor_returns_when_asked_to():
+async def test_the_executor_supports_return_when():
     executor = paco.ConcurrentExecutor(2)
     quick, late = executor.add(nap, 1, 10), executor.add(nap, 2, 20)
     assert await executor.run(None, None, "FIRST_COMPLETED") == ({quick}, {late})
@@ -1220,7 +1220,7 @@ async def test_the_executor_can_be_used_again():
 
 
 @pytest.mark.parametrize("wrong", [None, 5, "text", [double]], ids=["None", "int", "str", "list"])
-def test_the_executor_demands_coroutines(wrong):
+def test_the_executor_requires_coroutines(wrong):
     executor = paco.ConcurrentExecutor()
     with pytest.raises(TypeError):
         executor.add(wrong)

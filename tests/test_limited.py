@@ -36,24 +36,24 @@ async def test_calls_wait_for_a_rate_where_throttle_drops():
     assert [await dropping(item) for item in range(4)] == [0, 1, 1, 1]
 
 
-async def test_whoever_calls_shares_the_limit_and_an_object_is_shared_between_functions():
+async def test_all_callers_share_the_limit_and_functions_can_share_a_limit_object():
     limit, probe, other = paco.Limit(1), Probe(lambda item: item, takes=1), Probe(lambda item: item, takes=1)
     await paco.gather(paco.limited(probe, limit)(1), paco.limited(other, limit)(2), paco.map(probe, [3], limit=limit))
     assert now() == 3
 
 
-async def test_a_number_is_a_limit_of_its_own_for_each_function():
+async def test_a_number_is_a_separate_limit_for_each_function():
     await paco.gather(paco.limited(fetch, 1)("a"), paco.limited(fetch, 1)("b"))
     assert now() == 10
 
 
-async def test_0_is_no_limit():
+async def test_a_limit_of_0_is_no_limit():
     careful = paco.limited(fetch, 0)
     await paco.gather(*map(careful, range(100)))
     assert now() == 10
 
 
-async def test_the_function_gets_all_arguments_and_a_limit_that_looks_at_the_item_the_first():
+async def test_the_function_gets_all_arguments_and_the_limit_gets_the_first_as_the_item():
     seen = []
 
     def weigh(url):
@@ -66,20 +66,20 @@ async def test_the_function_gets_all_arguments_and_a_limit_that_looks_at_the_ite
     assert seen == ["a", None]
 
 
-async def test_the_limit_is_asked_at_each_call_in_the_task_of_the_caller():
+async def test_each_call_acquires_the_limit_in_the_task_of_the_caller():
     async def current():
         return asyncio.current_task()
 
     assert await paco.limited(current, 1)() is asyncio.current_task()
 
 
-async def test_it_works_inside_of_runs_under_other_limits():
+async def test_a_limited_function_works_in_runs_under_other_limits():
     probe = Probe(lambda item: item, takes=1)
     assert await paco.map(paco.limited(probe, 2), range(6), limit=4) == [0, 1, 2, 3, 4, 5]
     assert (probe.peak, now()) == (2, 3)
 
 
-async def test_a_call_that_fails_gives_its_permit_back_and_one_that_is_refused_takes_none():
+async def test_a_failing_call_releases_its_permit_and_a_refused_call_takes_none():
     limit = paco.Limit(1)
     with pytest.raises(ZeroDivisionError):
         await paco.limited(Probe(lambda item: 1 // item), limit)(0)
@@ -93,7 +93,7 @@ async def test_a_call_that_fails_gives_its_permit_back_and_one_that_is_refused_t
 
 
 @pytest.mark.parametrize("limit", [1, paco.Limit(1) & paco.Rate(1, per=100), asyncio.Semaphore(1)])
-async def test_a_deadline_ends_the_wait_for_the_limit_and_the_permit_is_for_the_next(limit):
+async def test_a_deadline_ends_the_wait_for_the_limit_and_the_permit_goes_to_the_next_caller(limit):
     careful = paco.limited(fetch, limit)
     first = asyncio.ensure_future(careful("a"))
     await asyncio.sleep(1)
@@ -105,13 +105,13 @@ async def test_a_deadline_ends_the_wait_for_the_limit_and_the_permit_is_for_the_
     assert await careful("c") == ("c", 1)
 
 
-async def test_a_deadline_does_not_end_the_function_which_is_no_call_of_paco():
+async def test_a_deadline_does_not_end_the_users_function():
     with paco.deadline(5):
         assert await paco.limited(fetch, 1)("a") == ("a", 1)
     assert now() == 10
 
 
-async def test_after_the_deadline_nobody_waits_and_what_need_not_wait_is_called():
+async def test_after_the_deadline_no_call_waits_and_a_free_permit_is_still_used():
     careful = paco.limited(fetch, 1)
     with paco.deadline(0):
         first = asyncio.ensure_future(careful("a"))
@@ -124,7 +124,7 @@ async def test_after_the_deadline_nobody_waits_and_what_need_not_wait_is_called(
 
 @pytest.mark.parametrize("again", [None, 0, 1])
 @pytest.mark.parametrize("limits", [[paco.Limit], [paco.Rate], [paco.Limit, paco.Rate]])
-def test_cancelled_at_every_step_it_has_ended(limits, again):
+def test_cancelled_at_every_step_a_limited_call_has_ended(limits, again):
     async def main():
         probe = Probe(lambda item: item, takes=1, cleanup=1)
         careful = paco.limited(probe, functools.reduce(operator.and_, [limit(1) for limit in limits]))
@@ -136,7 +136,7 @@ def test_cancelled_at_every_step_it_has_ended(limits, again):
     assert cancel_at_every_step(main, again=again) > 10
 
 
-async def test_a_function_whose_result_cannot_be_awaited_is_an_error_and_gives_the_permit_back():
+async def test_a_function_that_returns_no_awaitable_is_an_error_and_the_permit_is_released():
     limit = paco.Limit(1)
     for how in (limit, 0):
         with pytest.raises(
@@ -147,31 +147,31 @@ async def test_a_function_whose_result_cannot_be_awaited_is_an_error_and_gives_t
 
 
 @pytest.mark.parametrize("wrong", [None, "text", 1])
-def test_what_is_no_function_is_an_error_at_once(wrong):
+def test_an_argument_that_is_no_function_is_an_error_at_once(wrong):
     with pytest.raises(TypeError, match=r"^paco\.limited: fn must be a coroutine function, got "):
         paco.limited(wrong, 1)
 
 
-def test_a_call_in_the_place_of_the_function_is_an_error_that_says_so():
+def test_a_coroutine_object_instead_of_the_function_is_an_error_that_names_the_mistake():
     with pytest.raises(TypeError, match=r"pass the function, not the call: fetch instead of fetch\(\.\.\.\)$"):
         paco.limited(fetch("a"), 1)
 
 
 @pytest.mark.parametrize(("wrong", "error"), [(-1, ValueError), (1.5, TypeError), (True, TypeError), (None, TypeError)])
-def test_what_is_no_limit_is_an_error_at_once(wrong, error):
+def test_an_invalid_limit_is_an_error_at_once(wrong, error):
     with pytest.raises(error, match=r"^paco\.limited: limit must be an int of 0 or more"):
         paco.limited(fetch, wrong)
 
 
 @pytest.mark.parametrize("wrong", [1.5, True, None, "20", paco.Rate])
-def test_what_is_no_limit_at_all_is_told_that_a_limit_is_more_than_a_number(wrong):
+def test_the_error_for_an_invalid_limit_mentions_limit_objects(wrong):
     expected = r"limit must be an int of 0 or more, or a limit such as paco\.Rate\(50\), got "
     with pytest.raises(TypeError, match=rf"^paco\.limited: {expected}"):
         paco.limited(fetch, wrong)
 
 
 @pytest.mark.parametrize("limit", [0, 1, paco.Rate(1)])
-def test_it_keeps_the_metadata(limit):
+def test_a_limited_function_keeps_the_metadata(limit):
     careful = paco.limited(fetch, limit)
     assert (careful.__name__, careful.__doc__, careful.__wrapped__) == ("fetch", "Fetch something.", fetch)
     assert inspect.signature(careful) == inspect.signature(fetch)
@@ -179,13 +179,13 @@ def test_it_keeps_the_metadata(limit):
     assert paco.limited(functools.partial(fetch, "a"), limit).__name__ == "fetch"
 
 
-def test_it_can_be_used_in_one_loop_after_the_other():
+def test_a_limited_function_can_be_used_in_one_loop_after_another():
     careful = paco.limited(fetch, 1)
     for _ in range(2):
         assert testing.run(careful("a")) == ("a", 1)
 
 
-async def test_on_a_method_the_instances_share_the_limit():
+async def test_instances_share_the_limit_of_a_limited_method():
     class Client:
         async def ask(self, number):
             await asyncio.sleep(10)
@@ -197,7 +197,7 @@ async def test_on_a_method_the_instances_share_the_limit():
     assert now() == 20
 
 
-async def test_a_coroutine_that_is_left_over_when_its_loop_is_gone_ends_without_a_word():
+async def test_an_abandoned_coroutine_of_a_closed_loop_ends_silently():
     limit = paco.Limit(1)
     call = paco.limited(fetch, limit)("a")
     await asyncio.wait([asyncio.ensure_future(asyncio.sleep(0))])

@@ -162,7 +162,7 @@ def possible(kind, most):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("seed", "kind", "takes", "start"), meetings(KINDS, [steady, exponential], [1, 500]))
-def test_it_comes_within_15_percent_of_the_best_fixed_limit_from_wherever_it_starts(seed, kind, takes, start):
+def test_from_any_start_throughput_is_within_15_percent_of_the_best_fixed_limit(seed, kind, takes, start):
     server = kind(20, takes, seed)
     testing.run(use(server, paco.Adaptive(start=start, drop_on=Busy)))
     assert served(server, 0) >= 0.85 * possible(kind, 20)
@@ -173,7 +173,7 @@ CHANGES = [(10, 25), (25, 10), *([(20, 50), (50, 20)] if ALL else [])]
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("seed", "kind", "takes", "change"), meetings(KINDS, [steady, exponential], CHANGES))
-def test_it_follows_when_the_server_becomes_faster_or_slower(seed, kind, takes, change):
+def test_the_limit_follows_a_server_that_becomes_faster_or_slower(seed, kind, takes, change):
     before, after = change
     server = kind(before, takes, seed)
     testing.run(use(server, paco.Adaptive(drop_on=Busy), lambda: server.change(after)))
@@ -183,7 +183,7 @@ def test_it_follows_when_the_server_becomes_faster_or_slower(seed, kind, takes, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("start", [1, 500])
-def test_few_are_refused_once_it_is_found(start):
+def test_few_items_are_refused_once_the_limit_is_found(start):
     server = refuses(20, exponential)
     limit = paco.Adaptive(start=start, drop_on=Busy)
     testing.run(use(server, limit))
@@ -194,7 +194,7 @@ def test_few_are_refused_once_it_is_found(start):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("start", [1, 500])
-def test_the_line_stays_short_once_it_is_found(start):
+def test_the_queue_stays_short_once_the_limit_is_found(start):
     server = keeps_waiting(20, steady)
     limit = paco.Adaptive(start=start)
     testing.run(use(server, limit, seconds=40))
@@ -205,7 +205,7 @@ def test_the_line_stays_short_once_it_is_found(start):
 
 
 @pytest.mark.slow
-def test_when_all_items_become_slow_that_is_not_taken_for_a_line():
+def test_uniformly_slower_items_are_not_mistaken_for_a_queue():
     def takes(dice):
         return steady(dice) * (5 if now() > SECONDS else 1)
 
@@ -216,7 +216,7 @@ def test_when_all_items_become_slow_that_is_not_taken_for_a_line():
 
 
 @pytest.mark.slow
-def test_an_item_in_a_hundred_that_hangs_does_not_matter():
+def test_one_hanging_item_in_a_hundred_does_not_lower_the_limit():
     def takes(dice):
         return 3 if dice.random() < 0.01 else steady(dice)
 
@@ -259,20 +259,20 @@ def told(limit):
     return [(decision.why, decision.limit) for decision in limit.history]
 
 
-async def test_it_looks_at_fewer_first_and_then_doubles_while_nothing_speaks_against_it():
+async def test_the_limit_is_tested_lower_first_and_then_doubles_until_overload():
     limit = paco.Adaptive(start=12)
     await Items(limit).rounds(9)
     assert told(limit) == [("lower", 8), ("found", 12), ("grow", 24), ("grow", 48), ("grow", 96)]
     assert limit.history[0] == Decision(2.0, 8, "lower", 1.0, 0.0, 1)
 
 
-async def test_from_1_there_is_nothing_lower():
+async def test_a_start_of_1_is_not_tested_lower():
     limit = paco.Adaptive(start=1)
     await Items(limit).rounds(5)
     assert told(limit) == [("grow", 2), ("grow", 4), ("grow", 8), ("grow", 16)]
 
 
-async def test_a_limit_that_is_not_used_does_not_grow():
+async def test_an_unused_limit_does_not_grow():
     limit = paco.Adaptive(start=10)
     items = Items(limit)
     for _ in range(100):
@@ -282,13 +282,13 @@ async def test_a_limit_that_is_not_used_does_not_grow():
     assert not limit.history
 
 
-async def test_nor_does_it_for_items_that_wait_for_another_limit():
+async def test_a_limit_whose_items_wait_for_another_limit_does_not_grow():
     limit = paco.Adaptive(start=10)
     await paco.map(nap, [10] * 100, limit=limit & paco.Rate(0.1))
     assert not limit.history
 
 
-async def test_what_an_item_waits_for_another_limit_is_not_its_latency():
+async def test_the_wait_for_another_limit_does_not_count_as_latency():
     limit, count = paco.Adaptive(start=1), paco.Limit(1)
     both, permit = limit & count, await count.acquire()
     waiting = asyncio.ensure_future(both.acquire())
@@ -301,7 +301,7 @@ async def test_what_an_item_waits_for_another_limit_is_not_its_latency():
     assert limit.history[0].short == 1
 
 
-async def test_it_stays_between_min_and_max():
+async def test_the_limit_stays_between_min_and_max():
     limit = paco.Adaptive(start=5, min=4, max=9, drop_on=Busy)
     items = Items(limit)
     await items.rounds(20)
@@ -315,7 +315,7 @@ async def test_it_stays_between_min_and_max():
     assert {decision.limit for decision in limit.history} <= set(range(4, 10))
 
 
-async def test_items_that_take_no_time_are_no_reason_to_shrink():
+async def test_items_that_take_no_time_do_not_lower_the_limit():
     limit = paco.Adaptive(start=1)
     await Items(limit).rounds(20, takes=0)
     assert limit.limit == 1000
@@ -323,7 +323,7 @@ async def test_items_that_take_no_time_are_no_reason_to_shrink():
     assert limit.limit == 1000
 
 
-async def test_after_a_cut_it_grows_by_one_more_in_every_other_round():
+async def test_after_a_cut_the_growth_step_rises_by_one_every_other_round():
     limit = paco.Adaptive(start=100, drop_on=Busy)
     items = Items(limit)
     await items.rounds(6)
@@ -355,7 +355,7 @@ def adaptive(**given):
     return paco.Adaptive(**{"start": 20, "drop_on": Busy, **given})
 
 
-async def test_a_cut_is_to_nineteen_twentieths_of_what_was_carried():
+async def test_a_cut_sets_95_percent_of_what_the_server_carried():
     """The 15th was refused, so 14 were carried."""
     limit = adaptive()
     items = await learned(limit)
@@ -370,7 +370,7 @@ async def test_a_cut_is_to_nineteen_twentieths_of_what_was_carried():
     assert told(limit)[-1] == ("drop", 13)
 
 
-async def test_one_in_ten_is_tolerated():
+async def test_one_drop_in_ten_is_tolerated():
     limit = adaptive()
     items = await learned(limit)
     await items.begin()
@@ -388,7 +388,7 @@ async def test_one_in_ten_is_tolerated():
     assert told(limit)[3:] == [("drop", 33)]
 
 
-async def test_a_cut_is_at_most_half_way_down():
+async def test_a_cut_halves_the_limit_at_most():
     limit = adaptive(start=500)
     items = Items(limit)
     await items.begin()
@@ -408,7 +408,7 @@ async def test_drops_of_the_same_moment_count_once():
     assert told(limit) == [("drop", 250)]
 
 
-async def test_what_began_before_the_cut_does_not_cause_another_however_late_it_is_refused():
+async def test_items_that_began_before_a_cut_never_cause_another_one():
     limit = adaptive(start=100)
     items = Items(limit)
     await items.begin()
@@ -436,7 +436,7 @@ async def test_a_server_that_refuses_everything_causes_a_cut_in_each_cool_down()
     ]
 
 
-async def test_the_next_cut_is_a_round_trip_later_when_something_has_succeeded():
+async def test_after_a_success_the_next_cut_can_follow_a_round_trip_later():
     limit = adaptive(cooldown=60)
     items = await learned(limit)
     start = now()
@@ -449,7 +449,7 @@ async def test_the_next_cut_is_a_round_trip_later_when_something_has_succeeded()
     assert [when - start for when, why in when_told(limit) if why == "drop"] == [0.25, 2.25, 4.25, 6.25]
 
 
-async def test_a_cool_down_of_0_means_that_each_burst_counts():
+async def test_with_a_cool_down_of_0_each_burst_of_drops_causes_a_cut():
     limit = adaptive(start=512, cooldown=0)
     items = Items(limit)
     for _ in range(5):
@@ -459,7 +459,7 @@ async def test_a_cool_down_of_0_means_that_each_burst_counts():
     assert told(limit) == [("drop", 256), ("drop", 128), ("drop", 64), ("drop", 32), ("drop", 16)]
 
 
-async def test_slow_items_are_looked_at_with_fewer_of_them_and_a_line_is_taken_off():
+async def test_slow_items_cause_a_test_and_a_queue_is_removed_from_the_limit():
     limit = adaptive()
     items = await learned(limit)
     await items.rounds(2)
@@ -472,7 +472,7 @@ async def test_slow_items_are_looked_at_with_fewer_of_them_and_a_line_is_taken_o
     assert told(limit)[5:] == [("grow", 21), ("grow", 22), ("grow", 24), ("grow", 26), ("grow", 29)]
 
 
-async def test_if_fewer_are_as_slow_the_limit_is_what_it_was():
+async def test_if_fewer_items_are_as_slow_the_limit_returns_to_its_old_value():
     limit = adaptive()
     items = await learned(limit)
     await items.rounds(2)
@@ -482,7 +482,7 @@ async def test_if_fewer_are_as_slow_the_limit_is_what_it_was():
     assert told(limit)[5:] == [("grow", 80), ("grow", 160)]
 
 
-async def test_when_fewer_are_faster_than_ever_there_was_a_line_all_the_time_and_it_goes_lower_again():
+async def test_if_fewer_items_are_faster_than_ever_the_limit_is_tested_even_lower():
     """From 500 at a server of 20 that lets the others wait, there is nothing but a line."""
     limit, server = adaptive(start=500), keeps_waiting(20, steady)
     await use(server, limit)
@@ -491,7 +491,7 @@ async def test_when_fewer_are_faster_than_ever_there_was_a_line_all_the_time_and
     assert 10 < lower[-1] < 20
 
 
-async def test_a_drop_while_it_looks_is_a_cut_of_the_limit_that_was():
+async def test_a_drop_during_a_test_cuts_the_limit_from_before_the_test():
     limit = adaptive(start=30)
     items = Items(limit)
     await items.rounds(2)
@@ -505,7 +505,7 @@ async def test_a_drop_while_it_looks_is_a_cut_of_the_limit_that_was():
     items.end()
 
 
-async def test_slow_items_beside_refused_ones_say_nothing():
+async def test_slow_items_in_a_round_with_drops_cause_no_test():
     limit = adaptive()
     items = await learned(limit)
     await items.rounds(2)
@@ -518,7 +518,7 @@ async def test_slow_items_beside_refused_ones_say_nothing():
 
 
 @pytest.mark.parametrize("error", [asyncio.CancelledError(), OSError(), KeyboardInterrupt(), GeneratorExit()])
-async def test_what_is_cancelled_or_fails_in_another_way_is_no_sample(error):
+async def test_cancelled_and_otherwise_failed_items_are_no_samples(error):
     limit = adaptive()
     items = Items(limit)
     for _ in range(100):
@@ -529,7 +529,7 @@ async def test_what_is_cancelled_or_fails_in_another_way_is_no_sample(error):
     assert (limit.in_flight, limit._controller.round_trip) == (0, math.inf)
 
 
-async def test_cancelled_items_of_a_run_are_none_either():
+async def test_cancelled_items_of_a_run_are_no_samples():
     limit = adaptive()
     with pytest.raises(TimeoutError):
         await paco.map(nap, [10] * 100, limit=limit, timeout=5)
@@ -537,7 +537,7 @@ async def test_cancelled_items_of_a_run_are_none_either():
     assert limit.in_flight == 0
 
 
-async def test_one_item_counts_for_five_times_the_average_at_most():
+async def test_one_item_counts_for_at_most_five_times_the_average():
     limit = adaptive(start=1, max=1)
     items = Items(limit)
     await items.rounds(3)
@@ -545,7 +545,7 @@ async def test_one_item_counts_for_five_times_the_average_at_most():
     assert limit._controller.round_trip == pytest.approx((1 + 1 + 5) / 3)  # the first one was before the average began
 
 
-async def test_history_has_an_end():
+async def test_history_is_bounded():
     limit = adaptive(start=512, cooldown=0)
     items = Items(limit)
     for _ in range(300):
@@ -563,7 +563,7 @@ async def test_history_has_an_end():
     [Busy, (OSError, Busy), lambda error: isinstance(error, Busy), lambda error: error.args == ()],
     ids=["kind", "kinds", "function", "another function"],
 )
-async def test_a_drop_is_said_by_a_kind_of_error_by_several_or_by_a_function(drop_on):
+async def test_drop_on_accepts_an_error_class_several_or_a_function(drop_on):
     limit = adaptive(drop_on=drop_on)
     items = Items(limit)
     await items.begin()
@@ -574,7 +574,7 @@ async def test_a_drop_is_said_by_a_kind_of_error_by_several_or_by_a_function(dro
 
 
 @pytest.mark.parametrize("drop_on", [None, ()])
-async def test_without_one_there_are_none(drop_on):
+async def test_without_drop_on_no_error_is_a_drop(drop_on):
     limit = adaptive(drop_on=drop_on)
     items = Items(limit)
     await items.begin()
@@ -582,7 +582,7 @@ async def test_without_one_there_are_none(drop_on):
     assert not limit.history
 
 
-async def test_a_function_that_fails_ends_the_run_and_the_permit_is_given_back():
+async def test_an_error_of_the_drop_on_function_ends_the_run_and_the_permit_is_released():
     def fail(_):
         raise ZeroDivisionError
 
@@ -595,7 +595,7 @@ async def test_a_function_that_fails_ends_the_run_and_the_permit_is_given_back()
     assert limit.in_flight == len(limit._flights) == 0
 
 
-async def test_a_retried_item_tells_of_each_attempt():
+async def test_the_limit_learns_from_each_attempt_of_a_retried_item():
     attempts = itertools.count()
 
     async def refuse(item):
@@ -633,7 +633,7 @@ def test_wrong_arguments_are_refused_at_the_call(given, error, message):
         adaptive(**given)
 
 
-async def test_it_tells_what_it_is_and_how_it_is_used():
+async def test_repr_and_attributes_show_its_state():
     limit = paco.Adaptive(start=3)
     assert repr(limit) == "<paco.Adaptive 3, 0 in flight>"
     async with limit.slot():
@@ -645,7 +645,7 @@ async def test_it_tells_what_it_is_and_how_it_is_used():
         limit.limit = 5
 
 
-async def test_a_permit_that_was_not_used_is_no_sample():
+async def test_an_unused_permit_is_no_sample():
     limit = adaptive(start=1)
     for _ in range(10):
         limit.release(await limit.reserve())
@@ -664,7 +664,7 @@ async def test_first_come_first_served():
     assert order == [0, 1, 2, 3, 4]
 
 
-async def test_one_for_each_key_is_forgotten_a_minute_after_its_use():
+async def test_an_adaptive_limit_of_a_key_is_forgotten_a_minute_after_its_use():
     limit = paco.PerKey(lambda item: item, paco.Adaptive)
     call = paco.limited(nap, limit)
     await call(1)
@@ -677,11 +677,11 @@ async def test_one_for_each_key_is_forgotten_a_minute_after_its_use():
     assert paco.Adaptive().idle()
 
 
-def test_outside_of_a_loop_it_cannot_tell_whether_it_is_out_of_use():
+def test_outside_a_loop_an_adaptive_limit_is_never_idle():
     assert not paco.Adaptive().idle()
 
 
-def test_in_another_loop_it_goes_on_with_what_it_has_learned():
+def test_in_another_loop_the_limit_keeps_what_it_has_learned():
     limit = adaptive(cooldown=10**6)
 
     async def refused():
@@ -745,7 +745,7 @@ class HttpServer:
 
 @pytest.mark.realtime
 @pytest.mark.parametrize("start", [1, 100])
-async def test_with_a_real_server_and_retry_all_items_succeed_and_few_are_refused_once_it_is_found(start):
+async def test_with_a_real_server_and_retry_all_items_succeed_and_few_are_refused(start):
     server, limit = HttpServer(), adaptive(start=start)
 
     async def fetch(number):

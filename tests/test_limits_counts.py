@@ -53,7 +53,7 @@ class Line:
 # ---- how many at once
 
 
-async def test_as_many_as_the_limit_run_at_once_and_no_more():
+async def test_exactly_as_many_items_as_the_limit_run_at_once():
     limit, probe = paco.Limit(2), Probe(lambda item: item, takes=10)
     assert await paco.map(probe, range(6), limit=limit) == [0, 1, 2, 3, 4, 5]
     assert (probe.peak, now()) == (2, 30)
@@ -61,7 +61,7 @@ async def test_as_many_as_the_limit_run_at_once_and_no_more():
     assert (limit.in_flight, limit.waiting) == (0, 0)
 
 
-async def test_calls_that_share_it_share_its_permits_and_take_turns():
+async def test_calls_that_share_a_limit_share_its_permits_and_take_turns():
     limit, probe = paco.Limit(3), Probe(lambda item: item, takes=lambda item: 10 if item < 10 else 7)
     await paco.gather(paco.map(probe, range(4), limit=limit), paco.map(probe, range(10, 14), limit=limit))
     assert probe.peak == 3
@@ -72,7 +72,7 @@ async def test_calls_that_share_it_share_its_permits_and_take_turns():
     assert max(len(list(run)) for _, run in itertools.groupby(turns)) <= 2
 
 
-async def test_it_counts_the_calls_of_a_limited_function_and_the_items_of_a_run_together():
+async def test_a_limit_counts_calls_of_a_limited_function_and_items_of_a_run_together():
     limit, probe = paco.Limit(2), Probe(lambda item: item, takes=10)
     call = paco.limited(probe, limit)
     await paco.gather(call(1), paco.map(probe, range(3), limit=limit), call(2), call(3))
@@ -90,7 +90,7 @@ async def test_first_come_first_served():
     assert line.entered == [(0, 0), (1, 10), (2, 20), (3, 30)]
 
 
-async def test_who_comes_when_a_permit_has_just_been_given_away_does_not_overtake():
+async def test_a_newcomer_does_not_overtake_a_caller_that_was_just_granted_a_permit():
     limit = paco.Limit(1)
     permit, line = await limit.acquire(), Line(limit)
     await line.add(1)
@@ -100,7 +100,7 @@ async def test_who_comes_when_a_permit_has_just_been_given_away_does_not_overtak
     assert line.entered == [(0, 0), (1, 10)]
 
 
-async def test_nor_does_one_who_comes_before_that_one_goes_on_and_finds_another_permit_free():
+async def test_a_newcomer_does_not_take_a_second_free_permit_before_the_first_caller_resumes():
     """Both go on in the same turn then, in their order, which matters when another limit is waited for next."""
     limit = paco.Limit(2)
     permits, line = [await limit.acquire() for _ in range(2)], Line(limit & paco.Rate(1))
@@ -112,7 +112,7 @@ async def test_nor_does_one_who_comes_before_that_one_goes_on_and_finds_another_
     assert line.entered == [(0, 0), (1, 1)]
 
 
-async def test_errors_and_cancellation_give_the_permit_back():
+async def test_errors_and_cancellation_release_the_permit():
     limit = paco.Limit(1)
 
     async def fail():
@@ -128,7 +128,7 @@ async def test_errors_and_cancellation_give_the_permit_back():
     assert holder.get() is None
 
 
-async def test_it_tells_what_it_is_and_how_it_is_used():
+async def test_repr_and_attributes_show_its_state():
     limit = paco.Limit(3)
     assert repr(limit) == "<paco.Limit 3, 0 in flight>"
     assert (limit.limit, limit.most, limit.free, limit.lookahead) == (3, 3, 3, 0)
@@ -140,7 +140,7 @@ async def test_it_tells_what_it_is_and_how_it_is_used():
 @pytest.mark.parametrize(
     ("wrong", "error"), [(0, ValueError), (-1, ValueError), (1.5, TypeError), (True, TypeError), (None, TypeError)]
 )
-def test_what_is_no_int_of_1_or_more_is_an_error_at_once(wrong, error):
+def test_a_limit_that_is_not_an_int_of_1_or_more_is_an_error_at_once(wrong, error):
     with pytest.raises(error, match=r"^paco\.Limit: limit must be an int of 1 or more, got "):
         paco.Limit(wrong)
     limit = paco.Limit(1)
@@ -149,7 +149,7 @@ def test_what_is_no_int_of_1_or_more_is_an_error_at_once(wrong, error):
     assert limit.limit == 1
 
 
-async def test_a_permit_that_is_released_twice_is_an_error_and_not_one_more():
+async def test_releasing_a_permit_twice_is_an_error_and_adds_no_permit():
     limit = paco.Limit(2)
     permit, other = await limit.acquire(), await limit.acquire()
     limit.release(permit)
@@ -196,7 +196,7 @@ async def test_a_run_follows_its_limit_up_and_down():
 # ---- cancelled while waiting
 
 
-async def test_a_waiter_that_is_cancelled_leaves_the_line():
+async def test_a_cancelled_waiter_leaves_the_queue():
     limit = paco.Limit(1)
     line = Line(limit)
     tasks = await line.add(4)
@@ -210,7 +210,7 @@ async def test_a_waiter_that_is_cancelled_leaves_the_line():
 
 
 @pytest.mark.parametrize("cancelled_first", [False, True])
-async def test_a_permit_that_comes_together_with_the_cancellation_goes_to_the_next(cancelled_first):
+async def test_a_permit_granted_together_with_a_cancellation_goes_to_the_next_waiter(cancelled_first):
     limit = paco.Limit(1)
     permit, line = await limit.acquire(), Line(limit)
     tasks = await line.add(2)
@@ -225,7 +225,7 @@ async def test_a_permit_that_comes_together_with_the_cancellation_goes_to_the_ne
 
 
 @pytest.mark.parametrize("again", [None, 0, 1])
-def test_cancelled_at_every_step_no_permit_is_lost_or_given_twice(again):
+def test_cancelled_at_every_step_no_permit_is_lost_or_granted_twice(again):
     async def main():
         limit, probe = paco.Limit(2), Probe(lambda item: item, takes=lambda item: item % 3)
         call = paco.limited(probe, limit)
@@ -249,7 +249,7 @@ def test_cancelled_at_every_step_no_permit_is_lost_or_given_twice(again):
     assert cancel_at_every_step(main, again=again) > 20
 
 
-async def test_many_waiters_that_are_cancelled_at_once_leave_at_once():
+async def test_many_waiters_cancelled_at_once_leave_the_queue_at_once():
     limit = paco.Limit(1)
     permit, line = await limit.acquire(), Line(limit)
     for task in await line.add(2000):
@@ -261,7 +261,7 @@ async def test_many_waiters_that_are_cancelled_at_once_leave_at_once():
 # ---- a loop that is gone
 
 
-def test_those_who_waited_in_a_loop_that_is_gone_are_passed_over():
+def test_waiters_of_a_closed_loop_are_skipped():
     limit, tasks = paco.Limit(1), []
     loop = VirtualLoop()
 
@@ -287,7 +287,7 @@ def test_those_who_waited_in_a_loop_that_is_gone_are_passed_over():
 DEADLOCK = r"^paco\.Limit: deadlock: every item in flight under this limit \({}\) waits for another permit of it; give "
 
 
-async def test_a_call_inside_of_an_item_that_waits_for_the_items_own_limit_is_refused():
+async def test_a_call_inside_an_item_that_needs_the_items_own_limit_raises_a_deadlock_error():
     limit = paco.Limit(1)
 
     async def outer(number):
@@ -299,7 +299,7 @@ async def test_a_call_inside_of_an_item_that_waits_for_the_items_own_limit_is_re
     assert (now(), limit.in_flight, limit.waiting) == (0, 0, 0)
 
 
-async def test_so_is_a_limited_function_that_calls_itself():
+async def test_a_limited_function_that_calls_itself_raises_a_deadlock_error():
     limit = paco.Limit(1)
 
     async def count_down(number):
@@ -311,7 +311,7 @@ async def test_so_is_a_limited_function_that_calls_itself():
         await careful(1)
 
 
-async def test_two_deep_with_another_limit_between_it_is_seen_too():
+async def test_a_deadlock_through_another_limit_is_detected():
     limit, other = paco.Limit(1), paco.Limit(5)
 
     async def outer(number):
@@ -325,7 +325,7 @@ async def test_two_deep_with_another_limit_between_it_is_seen_too():
     assert (limit.in_flight, other.in_flight) == (0, 0)
 
 
-async def test_of_two_that_hold_and_wait_the_last_to_come_is_refused_and_the_other_goes_on():
+async def test_of_two_holders_that_wait_the_last_is_refused_and_the_other_continues():
     limit = paco.Limit(2)
 
     async def outer(number):
@@ -339,7 +339,7 @@ async def test_of_two_that_hold_and_wait_the_last_to_come_is_refused_and_the_oth
     assert now() == 12
 
 
-async def test_it_is_not_refused_when_another_holder_can_still_end():
+async def test_no_deadlock_is_reported_while_another_holder_can_end():
     limit = paco.Limit(2)
 
     async def outer(number):
@@ -351,7 +351,7 @@ async def test_it_is_not_refused_when_another_holder_can_still_end():
     assert now() == 20
 
 
-async def test_it_is_not_refused_when_a_permit_is_held_from_outside():
+async def test_no_deadlock_is_reported_while_a_permit_is_held_outside_any_item():
     limit = paco.Limit(2)
     permit = await limit.acquire()
 
@@ -365,7 +365,7 @@ async def test_it_is_not_refused_when_a_permit_is_held_from_outside():
     assert now() == 15
 
 
-async def test_one_that_is_just_giving_up_does_not_count_as_waiting():
+async def test_a_waiter_that_is_being_cancelled_does_not_count_for_a_deadlock():
     limit, tasks, gone = paco.Limit(2), [], asyncio.Event()
     patient = paco.limited(ten_seconds, limit)
 
@@ -387,7 +387,7 @@ async def test_one_that_is_just_giving_up_does_not_count_as_waiting():
     assert now() == 15
 
 
-async def test_a_slot_inside_of_another_one_of_the_same_limit_is_refused_when_there_is_but_one():
+async def test_a_nested_slot_of_a_limit_of_one_raises_a_deadlock_error():
     limit = paco.Limit(1)
     async with limit.slot():
         outer = holder.get()
@@ -450,7 +450,7 @@ class Noted(paco.Limiter):
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations("abc")))
-async def test_the_parts_are_asked_in_one_order_however_they_are_written(order):
+async def test_combined_limits_are_asked_in_a_fixed_order_however_they_are_written(order):
     log = []
     parts = {"a": Noted("a", log, rank=1), "b": Noted("b", log), "c": Noted("c", log, rank=0)}
     first, second, third = (parts[name] for name in order)
@@ -461,7 +461,7 @@ async def test_the_parts_are_asked_in_one_order_however_they_are_written(order):
         log.clear()
 
 
-async def test_what_looks_at_the_item_is_asked_first_then_counts_then_others_then_rates():
+async def test_combined_limits_are_asked_per_key_first_then_counts_then_foreign_ones_then_rates():
     rate, count, semaphore, own = paco.Rate(1), paco.Limit(1), asyncio.Semaphore(1), Noted("o", [], rank=0)
     both = rate & semaphore & count & own
     assert both.parts[:2] == (own, count)
@@ -470,7 +470,7 @@ async def test_what_looks_at_the_item_is_asked_first_then_counts_then_others_the
     assert repr(count & rate) == "<paco.Limit 1, 0 in flight> & <paco.Rate 1 per 1.0 s, 0 waiting>"
 
 
-async def test_the_same_limit_twice_is_one():
+async def test_combining_a_limit_with_itself_has_no_effect():
     limit, semaphore = paco.Limit(1), asyncio.Semaphore(1)
     both = (limit & semaphore) & (semaphore & limit) & limit
     assert len(both.parts) == 2
@@ -480,7 +480,7 @@ async def test_the_same_limit_twice_is_one():
         assert (limit.in_flight, semaphore.locked()) == (1, True)
 
 
-async def test_a_number_is_a_count_of_its_own_and_0_is_no_limit():
+async def test_in_a_combination_a_number_is_a_separate_count_and_0_is_no_limit():
     limit = paco.Limit(5)
     for both in (limit & 2, 2 & limit):
         assert (both.most, both.free, len(both.parts)) == (2, 2, 2)
@@ -491,26 +491,26 @@ async def test_a_number_is_a_count_of_its_own_and_0_is_no_limit():
 
 
 @pytest.mark.parametrize(("wrong", "error"), [(-1, ValueError), (1.5, TypeError), (None, TypeError), ("2", TypeError)])
-def test_what_is_no_limit_is_refused_on_each_side(wrong, error):
+def test_an_invalid_limit_is_refused_on_each_side_of_a_combination(wrong, error):
     for make in (lambda: paco.Limit(1) & wrong, lambda: wrong & paco.Limit(1)):
         with pytest.raises(error, match=r"^paco\.limits: each side of & must be "):
             make()
 
 
-async def test_both_tells_what_its_parts_allow_together():
+async def test_a_combination_reports_what_its_parts_allow_together():
     both = paco.Limit(3) & paco.Rate(1, cost=lambda item: 1)
     assert (both.most, both.free, both.lookahead) == (3, 1, 1)
     other = paco.Rate(1) & asyncio.Semaphore(1)
     assert (other.most, other.free, other.lookahead) == (sys.maxsize, 1, 0)
 
 
-async def test_limits_demanded_in_opposite_orders_never_wait_for_each_other():
+async def test_limits_combined_in_opposite_orders_never_deadlock():
     one, other, probe = paco.Limit(1), paco.Limit(1), Probe(lambda item: item, takes=1)
     await paco.gather(paco.map(probe, range(10), limit=one & other), paco.map(probe, range(10), limit=other & one))
     assert (probe.peak, now()) == (1, 20)
 
 
-async def test_all_that_was_given_is_given_back_when_a_later_one_fails():
+async def test_permits_are_released_if_a_later_limit_fails():
     log = []
     both = Noted("a", log) & Noted("b", log, takes=1) & Noted("c", log, fails="acquire") & Noted("d", log)
     with pytest.raises(ValueError, match=r"^c$"):
@@ -518,7 +518,7 @@ async def test_all_that_was_given_is_given_back_when_a_later_one_fails():
     assert log == ["+a", "+b", "-a ValueError", "-b ValueError", "=b"]
 
 
-async def test_or_when_it_is_cancelled_while_it_waits_for_a_later_one():
+async def test_permits_are_released_if_the_wait_for_a_later_limit_is_cancelled():
     log = []
     both = Noted("a", log, takes=1) & Noted("b", log, takes=5)
     with pytest.raises(TimeoutError):
@@ -527,7 +527,7 @@ async def test_or_when_it_is_cancelled_while_it_waits_for_a_later_one():
     assert now() == 3
 
 
-async def test_what_is_released_before_it_has_begun_was_not_used():
+async def test_a_reservation_released_before_its_start_was_not_used():
     log = []
     both = Noted("a", log) & Noted("b", log)
     both.release(await both.reserve())
@@ -545,9 +545,7 @@ async def test_what_is_released_before_it_has_begun_was_not_used():
         ("later", "later", "later", "a"),
     ],
 )
-async def test_each_part_hears_of_the_end_though_another_one_fails_at_it_and_the_first_failure_is_told(
-    first, second, third, told
-):
+async def test_all_parts_are_released_even_if_one_fails_and_the_first_failure_is_raised(first, second, third, told):
     log, fails = [], dict(zip("abc", (first, second, third), strict=True))
     parts = [Noted(name, log, takes=0 if how == "release" else 1, fails=how) for name, how in fails.items()]
     with pytest.raises(LookupError, match=rf"^'?{told}'?$"):
@@ -557,7 +555,7 @@ async def test_each_part_hears_of_the_end_though_another_one_fails_at_it_and_the
 
 
 @pytest.mark.parametrize("again", [None, 0, 1])
-def test_cancelled_at_every_step_each_part_gets_back_what_it_gave(again):
+def test_cancelled_at_every_step_each_part_gets_its_permit_back(again):
     async def main():
         log, count, semaphore = [], paco.Limit(2), asyncio.BoundedSemaphore(2)
         limit = Noted("a", log, rank=0, takes=1) & semaphore & count & Noted("b", log, takes=0)
@@ -578,7 +576,7 @@ def test_cancelled_at_every_step_each_part_gets_back_what_it_gave(again):
 # ---- a limit of one's own
 
 
-async def test_the_base_has_an_answer_to_everything_but_acquire():
+async def test_the_base_class_implements_everything_but_acquire():
     limit = paco.Limiter()
     assert (limit.most, limit.free, limit.lookahead) == (sys.maxsize, 1, 0)
     assert limit.release(None) is None
@@ -588,7 +586,7 @@ async def test_the_base_has_an_answer_to_everything_but_acquire():
             await asked()
 
 
-async def test_a_limit_of_ones_own_hears_of_each_start_and_how_it_ended():
+async def test_a_custom_limit_is_called_at_each_start_and_end():
     log = []
 
     async def fail_on(item):
@@ -602,7 +600,7 @@ async def test_a_limit_of_ones_own_hears_of_each_start_and_how_it_ended():
     assert log.count("-a") == 1
 
 
-async def test_what_a_limit_raises_at_the_end_of_items_is_told_once_for_each_and_hides_no_error_of_theirs():
+async def test_errors_of_release_are_reported_once_per_item_and_hide_no_error_of_an_item():
     async def work(item):
         await nap(1)
         if item == 0:
@@ -614,7 +612,7 @@ async def test_what_a_limit_raises_at_the_end_of_items_is_told_once_for_each_and
     assert caught.value.__notes__ == ["paco.map: its limit", f"paco.map: 3 more failed while stopping: {meanwhile}"]
 
 
-async def test_what_a_limit_raises_ends_the_run():
+async def test_an_error_of_a_limit_ends_the_run():
     for fails in ("acquire", "release", "later"):
         limit = Noted("a", [], fails=fails, takes=fails == "later")
         with pytest.raises((ValueError, LookupError)) as caught:

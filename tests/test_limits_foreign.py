@@ -55,7 +55,7 @@ FORMS = [collect, iterate, each, gather, call, in_slots]
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("count", COUNTS)
-async def test_a_count_of_somebody_else_lets_as_many_run_and_gets_all_permits_back(form, count):
+async def test_a_foreign_count_is_respected_and_gets_all_permits_back(form, count):
     limit, probe = count(2), Probe(lambda item: item, takes=10)
     assert await form(probe, range(6), limit) == [0, 1, 2, 3, 4, 5]
     assert probe.started_at == [0, 0, 10, 10, 20, 20]
@@ -63,14 +63,14 @@ async def test_a_count_of_somebody_else_lets_as_many_run_and_gets_all_permits_ba
 
 
 @pytest.mark.parametrize("form", FORMS)
-async def test_a_rate_of_somebody_else_is_kept(form):
+async def test_a_foreign_rate_is_respected(form):
     limit, probe = aiolimiter.AsyncLimiter(2, 4), Probe(lambda item: item, takes=0)
     assert await form(probe, range(6), limit) == [0, 1, 2, 3, 4, 5]
     assert probe.started_at == [0, 0, 2, 4, 6, 8]
 
 
 @pytest.mark.parametrize("count", COUNTS)
-async def test_it_is_shared_with_code_that_knows_nothing_of_paco(count):
+async def test_a_foreign_limit_is_shared_with_code_outside_paco(count):
     limit, probe = count(2), Probe(lambda item: item, takes=10)
 
     async def stranger():
@@ -85,7 +85,7 @@ async def test_it_is_shared_with_code_that_knows_nothing_of_paco(count):
 
 
 @pytest.mark.parametrize("count", COUNTS)
-async def test_the_errors_of_items_give_the_permits_back(count):
+async def test_errors_of_items_release_the_permits_of_a_foreign_limit(count):
     limit, probe = count(2), Probe(lambda item: 1 // item, takes=1)
     results = await paco.map(probe, [1, 0, 1, 0], limit=limit, return_exceptions=True)
     assert list(map(type, results)) == [int, ZeroDivisionError, int, ZeroDivisionError]
@@ -97,7 +97,7 @@ async def test_the_errors_of_items_give_the_permits_back(count):
 @pytest.mark.parametrize("again", [None, 0, 1])
 @pytest.mark.parametrize("form", [collect, iterate, call, in_slots])
 @pytest.mark.parametrize("count", COUNTS)
-def test_cancelled_at_every_step_no_permit_is_lost_or_given_twice(count, form, again):
+def test_cancelled_at_every_step_no_permit_is_lost_or_granted_twice(count, form, again):
     async def main():
         limit, probe = count(2), Probe(lambda item: item, takes=lambda item: item % 2)
         try:
@@ -110,7 +110,7 @@ def test_cancelled_at_every_step_no_permit_is_lost_or_given_twice(count, form, a
 
 
 @pytest.mark.parametrize("again", [None, 0, 1])
-def test_a_rate_of_somebody_else_is_survived_when_it_is_cancelled_at_every_step(again):
+def test_a_foreign_rate_works_after_cancellation_at_every_step(again):
     async def main():
         limit, probe = aiolimiter.AsyncLimiter(1, 2), Probe(lambda item: item, takes=1)
         try:
@@ -121,7 +121,7 @@ def test_a_rate_of_somebody_else_is_survived_when_it_is_cancelled_at_every_step(
     assert cancel_at_every_step(main, again=again) > 5
 
 
-async def test_they_hold_together_with_those_of_paco():
+async def test_foreign_limits_combine_with_those_of_paco():
     limit = paco.Limit(3) & anyio.CapacityLimiter(2) & asyncio.Semaphore(5) & aiolimiter.AsyncLimiter(100, 1)
     limit &= paco.Rate(1)
     probe = Probe(lambda item: item, takes=10)
@@ -129,7 +129,7 @@ async def test_they_hold_together_with_those_of_paco():
     assert probe.started_at == [0, 1, 10, 11]
 
 
-async def test_one_of_theirs_can_be_written_first():
+async def test_a_foreign_limit_can_be_written_first():
     limit = asyncio.Semaphore(2) & paco.Limit(3)
     probe = Probe(lambda item: item, takes=1)
     await paco.map(probe, range(4), limit=limit)
@@ -154,7 +154,7 @@ class Manager:
         return True
 
 
-async def test_it_is_left_with_what_the_item_raised_and_cannot_hide_it():
+async def test_a_foreign_limit_gets_the_error_of_the_item_and_cannot_suppress_it():
     manager, failed = Manager(), ValueError("item")
 
     async def fail_on(item):
@@ -169,7 +169,7 @@ async def test_it_is_left_with_what_the_item_raised_and_cannot_hide_it():
 
 
 @pytest.mark.parametrize("fails_at", ["enter", "exit"])
-async def test_what_it_raises_itself_ends_the_run_and_the_call(fails_at):
+async def test_an_error_of_a_foreign_limit_ends_the_run_and_the_call(fails_at):
     probe = Probe(lambda item: item)
     with pytest.raises(OSError, match=fails_at) as caught:
         await paco.map(probe, range(3), limit=Manager(fails_at=fails_at))
@@ -180,13 +180,13 @@ async def test_what_it_raises_itself_ends_the_run_and_the_call(fails_at):
 
 
 @pytest.mark.parametrize("wrong", [asyncio.Semaphore, threading.Lock(), asyncio.Event(), "2", 2.0])
-def test_what_is_no_async_context_manager_is_refused(wrong):
+def test_a_limit_that_is_no_async_context_manager_is_refused(wrong):
     for make in (lambda: paco.map(collect, [], limit=wrong), lambda: paco.limited(collect, wrong)):
         with pytest.raises(TypeError, match=r"^paco\.\w+: limit must be an int of 0 or more.*, got "):
             make()
 
 
-async def test_their_clocks_are_the_loops():
+async def test_foreign_limits_use_the_clock_of_the_loop():
     assert now() == 0
     limit = aiolimiter.AsyncLimiter(1, 3600)
     await paco.map(Probe(lambda item: item), range(3), limit=limit, timeout=10**5)

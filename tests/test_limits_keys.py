@@ -36,13 +36,13 @@ def starts(probe):
 
 
 @pytest.mark.parametrize("shape", [list, iter, Source, AsyncSource])
-async def test_each_key_has_a_limit_of_its_own(shape):
+async def test_each_key_has_its_own_limit(shape):
     probe, limit = same(), paco.PerKey(first, lambda: 1)
     assert await paco.map(probe, shape(["a1", "a2", "b1", "b2", "c1"]), limit=limit) == ["a1", "a2", "b1", "b2", "c1"]
     assert sorted(starts(probe)) == [("a1", 0), ("a2", 10), ("b1", 0), ("b2", 10), ("c1", 0)]
 
 
-async def test_items_of_one_key_start_in_their_order():
+async def test_items_with_the_same_key_start_in_source_order():
     probe = same()
     await paco.map(probe, ["a1", "b1", "a2", "b2", "a3", "b3", "a4"], limit=paco.PerKey(first, lambda: 1))
     assert [item for item in probe.started if item[0] == "a"] == ["a1", "a2", "a3", "a4"]
@@ -62,12 +62,12 @@ async def test_items_of_one_key_start_in_their_order():
     ],
     ids=["number", "no limit", "count", "rate and count", "semaphore", "per key", "partial"],
 )
-async def test_the_limit_of_a_key_is_anything_that_limit_takes(make_limit, ends):
+async def test_the_limit_of_a_key_may_be_anything_that_limit_accepts(make_limit, ends):
     await paco.map(ten_seconds, ["a1", "a2", "a3", "a4"], limit=paco.PerKey(first, make_limit))
     assert now() == ends
 
 
-async def test_calls_that_share_it_share_the_limit_of_each_key():
+async def test_calls_that_share_a_per_key_limit_share_the_limit_of_each_key():
     probe, limit = same(), paco.PerKey(first, lambda: 1)
     call = paco.limited(probe, limit)
     await paco.gather(paco.map(probe, ["a1", "b1"], limit=limit), paco.map(probe, ["a2"], limit=limit), call("a3"))
@@ -75,7 +75,7 @@ async def test_calls_that_share_it_share_the_limit_of_each_key():
     assert sorted(when for item, when in starts(probe) if item[0] == "a") == [0, 10, 20]
 
 
-async def test_a_block_says_what_it_is_for():
+async def test_a_slot_takes_the_item_for_its_key():
     limit = paco.PerKey(first, lambda: 1)
 
     async def use(item):
@@ -86,7 +86,7 @@ async def test_a_block_says_what_it_is_for():
     assert now() == 20
 
 
-async def test_the_limit_of_a_key_sees_the_item_too():
+async def test_the_limit_of_a_key_receives_the_item():
     limit = paco.PerKey(first, lambda: paco.Rate(1, burst=1, cost=lambda item: int(item[1])))
     await paco.map(nap_nothing, ["a1", "a5", "a1", "b1"], limit=limit)
     assert now() == 6
@@ -99,13 +99,13 @@ async def nap_nothing(_):
 # ---- the look-ahead
 
 
-async def test_a_busy_key_does_not_keep_others_back_within_the_look_ahead():
+async def test_a_busy_key_does_not_delay_others_within_the_look_ahead():
     probe = same()
     await paco.map(probe, ["a1", "a2", "a3", "b1"], limit=paco.PerKey(first, lambda: 1, lookahead=3))
     assert starts(probe) == [("a1", 0), ("b1", 0), ("a2", 10), ("a3", 20)]
 
 
-async def test_beyond_the_look_ahead_it_does_until_one_of_those_that_wait_has_started():
+async def test_beyond_the_look_ahead_other_keys_wait_until_a_waiting_item_starts():
     probe = same()
     await paco.map(probe, ["a1", "a2", "a3", "b1"], limit=paco.PerKey(first, lambda: 1, lookahead=2))
     assert starts(probe) == [("a1", 0), ("a2", 10), ("b1", 10), ("a3", 20)]
@@ -122,14 +122,14 @@ async def test_no_more_items_are_taken_than_run_and_wait(lookahead):
     assert now() == 250
 
 
-async def test_the_look_ahead_is_100_if_nothing_is_said():
+async def test_the_default_look_ahead_is_100():
     assert paco.PerKey(first, lambda: 1).lookahead == 100
 
 
 # ---- forgetting
 
 
-async def test_a_key_is_remembered_while_it_is_in_use():
+async def test_a_key_is_kept_while_it_is_in_use():
     limit = paco.PerKey(first, lambda: 1)
     running = asyncio.ensure_future(paco.map(ten_seconds, ["a1", "a2", "b1"], limit=limit))
     await nap(5)
@@ -142,7 +142,7 @@ async def test_a_key_is_remembered_while_it_is_in_use():
     assert limit.idle()
 
 
-async def test_however_its_items_end():
+async def test_a_key_is_forgotten_however_its_items_end():
     async def fail(_):
         raise ValueError
 
@@ -154,7 +154,7 @@ async def test_however_its_items_end():
     assert limit.keys == ()
 
 
-async def test_a_key_whose_rate_would_still_hold_somebody_back_is_not_forgotten():
+async def test_a_key_is_kept_while_its_rate_would_delay_an_item():
     limit = paco.PerKey(first, lambda: paco.Rate(1, per=60))
     probe = same()
     call = paco.limited(probe, limit)
@@ -164,7 +164,7 @@ async def test_a_key_whose_rate_would_still_hold_somebody_back_is_not_forgotten(
     assert starts(probe) == [("a1", 0), ("a2", 60)]
 
 
-async def test_when_it_no_longer_would_it_is_forgotten_as_other_keys_come():
+async def test_a_key_whose_rate_delays_nothing_is_forgotten_as_other_keys_come():
     limit = paco.PerKey(first, lambda: paco.Rate(1, per=60))
     call = paco.limited(nap_nothing, limit)
     for item in "abcdef":
@@ -179,7 +179,7 @@ async def test_when_it_no_longer_would_it_is_forgotten_as_other_keys_come():
     assert limit.keys == ("g",)
 
 
-async def test_a_pause_of_its_rate_is_not_forgotten_either():
+async def test_a_key_is_kept_while_its_rate_is_paused():
     limit = paco.PerKey(first, lambda: paco.Rate(1))
     probe = same()
     call = paco.limited(probe, limit)
@@ -190,7 +190,7 @@ async def test_a_pause_of_its_rate_is_not_forgotten_either():
     assert starts(probe) == [("b1", 0), ("b2", 10), ("a1", 100)]
 
 
-async def test_a_limit_that_was_asked_for_and_is_not_used_is_forgotten_too():
+async def test_a_limit_from_limit_of_that_is_not_used_is_forgotten():
     limit = paco.PerKey(first, lambda: 1)
     assert limit.limit_of("a") is limit.limit_of("a")
     assert limit.keys == ("a",)
@@ -207,7 +207,7 @@ async def test_the_limit_of_a_key_can_be_changed_while_it_is_in_use():
     assert starts(probe) == [("a1", 0), ("a2", 5), ("a3", 10)]
 
 
-async def test_with_ever_new_keys_memory_is_that_of_the_rates_that_still_hold():
+async def test_with_ever_new_keys_memory_is_bounded_by_the_rates_that_still_delay():
     limit = paco.PerKey(lambda item: item, lambda: paco.Rate(1, per=10))
     call, most = paco.limited(nap, limit), 0
     for number in range(1000):
@@ -216,14 +216,14 @@ async def test_with_ever_new_keys_memory_is_that_of_the_rates_that_still_hold():
     assert 10 <= most <= 15
 
 
-async def test_a_limit_of_somebody_else_is_kept():
+async def test_a_foreign_limit_of_a_key_is_kept():
     limit = paco.PerKey(first, lambda: asyncio.Semaphore(1))
     await paco.map(nap_nothing, ["a1", "b1", "a2"], limit=limit)
     assert limit.keys == ("a", "b")
     assert not limit.idle()
 
 
-async def test_a_rate_is_idle_when_it_is_as_good_as_new():
+async def test_a_rate_is_idle_when_it_would_behave_like_a_new_one():
     rate = paco.Rate(1, per=10, burst=2)
     assert rate.idle()
     await rate.acquire()
@@ -237,7 +237,7 @@ async def test_a_rate_is_idle_when_it_is_as_good_as_new():
     assert paco.Rate(1).idle()
 
 
-async def test_one_that_waits_for_it_makes_a_rate_busy():
+async def test_a_rate_with_a_waiter_is_not_idle():
     rate = paco.Rate(1)
     rate.pause(0)
     assert rate.idle()
@@ -250,13 +250,13 @@ async def test_one_that_waits_for_it_makes_a_rate_busy():
     assert now() == 10
 
 
-def test_a_rate_cannot_tell_from_outside_of_its_loop():
+def test_outside_its_loop_a_used_rate_is_not_idle():
     rate = paco.Rate(1)
     paco.testing.run(rate.acquire)
     assert not rate.idle()
 
 
-async def test_count_and_several_limits_are_idle_when_nobody_has_them():
+async def test_a_count_and_a_combination_are_idle_when_no_permit_is_held():
     count = paco.Limit(1)
     both = count & paco.Rate(1)
     assert both.idle()
@@ -271,7 +271,7 @@ async def test_count_and_several_limits_are_idle_when_nobody_has_them():
 
 
 @pytest.mark.parametrize("order", [operator.and_, lambda a, b: b & a])
-async def test_what_waits_for_its_key_holds_no_permit_of_another_limit(order):
+async def test_an_item_that_waits_for_its_key_holds_no_permit_of_another_limit(order):
     probe, count = same(), paco.Limit(2)
     limit = order(paco.PerKey(first, lambda: 1), count)
     await paco.map(probe, ["a1", "a2", "a3", "b1", "b2"], limit=limit)
@@ -279,7 +279,7 @@ async def test_what_waits_for_its_key_holds_no_permit_of_another_limit(order):
     assert count.in_flight == count.waiting == 0
 
 
-async def test_a_rate_of_a_key_counts_the_start_and_not_the_asking():
+async def test_a_rate_of_a_key_counts_starts_not_requests():
     probe, count = same(), paco.Limit(1)
     limit = paco.PerKey(first, lambda: paco.Rate(1, per=10)) & count
     permit = await count.acquire()
@@ -290,7 +290,7 @@ async def test_a_rate_of_a_key_counts_the_start_and_not_the_asking():
     assert starts(probe) == [("a1", 25), ("a2", 35)]
 
 
-async def test_what_is_released_before_it_has_begun_was_not_used():
+async def test_a_reservation_released_before_its_start_was_not_used():
     limit = paco.PerKey(first, lambda: paco.Rate(1, per=60))
     limit.release(await limit.reserve("a1"))
     assert limit.keys == ()
@@ -298,7 +298,7 @@ async def test_what_is_released_before_it_has_begun_was_not_used():
     assert now() == 0
 
 
-async def test_a_call_that_waits_for_the_key_that_it_holds_is_refused():
+async def test_a_call_that_needs_the_key_it_already_holds_raises_a_deadlock_error():
     limit = paco.PerKey(first, lambda: 1)
     inner = paco.limited(ten_seconds, limit)
     with pytest.raises(RuntimeError, match=r"^paco\.Limit: deadlock"):
@@ -309,7 +309,7 @@ async def test_a_call_that_waits_for_the_key_that_it_holds_is_refused():
 # ---- what goes wrong
 
 
-async def test_an_error_of_the_key_function_is_the_items_and_names_the_function():
+async def test_an_error_of_the_key_function_is_an_error_of_the_item_with_a_note():
     def host(item):
         return item[9]
 
@@ -319,7 +319,7 @@ async def test_an_error_of_the_key_function_is_the_items_and_names_the_function(
     assert results[0].__notes__ == ["paco.PerKey: raised by its key function, host"]
 
 
-async def test_so_is_one_of_make_limit():
+async def test_an_error_of_make_limit_is_an_error_of_the_item_with_a_note():
     def expensive():
         raise OSError
 
@@ -333,7 +333,7 @@ async def test_so_is_one_of_make_limit():
     assert limit.keys == ()
 
 
-async def test_a_key_that_cannot_be_hashed_is_an_error_of_the_item():
+async def test_an_unhashable_key_is_an_error_of_the_item():
     def host(item):
         return [item]
 
@@ -341,7 +341,7 @@ async def test_a_key_that_cannot_be_hashed_is_an_error_of_the_item():
         await paco.map(ten_seconds, ["a"], limit=paco.PerKey(host, lambda: 1))
 
 
-async def test_so_is_a_key_that_would_have_to_be_awaited():
+async def test_an_awaitable_key_is_an_error_of_the_item():
     async def look_up(item):
         return item
 
@@ -356,7 +356,7 @@ async def test_so_is_a_key_that_would_have_to_be_awaited():
 
 
 @pytest.mark.parametrize(("made", "error"), [(-1, ValueError), ("2", TypeError), (None, TypeError)])
-async def test_what_make_limit_returns_is_checked(made, error):
+async def test_the_result_of_make_limit_is_checked(made, error):
     def none():
         return made
 
@@ -364,7 +364,7 @@ async def test_what_make_limit_returns_is_checked(made, error):
         await paco.map(ten_seconds, ["a"], limit=paco.PerKey(first, none))
 
 
-async def test_a_key_is_out_of_use_when_its_limit_fails_at_the_release():
+async def test_a_key_is_unused_after_its_limit_fails_at_the_release():
     class Broken(paco.Limiter):
         async def acquire(self, item=None):
             await nap()
@@ -383,18 +383,18 @@ async def test_a_key_is_out_of_use_when_its_limit_fails_at_the_release():
 
 
 @pytest.mark.parametrize("arguments", [(None, first), (first, None), (first, 2), (ten_seconds, first)])
-def test_what_is_no_plain_function_is_refused_at_once(arguments):
+def test_arguments_that_are_no_plain_functions_are_refused_at_once(arguments):
     with pytest.raises(TypeError, match=r"^paco\.PerKey: (key|make_limit) must be a plain function, not an async one"):
         paco.PerKey(*arguments)
 
 
 @pytest.mark.parametrize(("lookahead", "error"), [(0, ValueError), (True, TypeError), (1.5, TypeError)])
-def test_what_is_no_look_ahead_is_refused_at_once(lookahead, error):
+def test_an_invalid_look_ahead_is_refused_at_once(lookahead, error):
     with pytest.raises(error, match=r"^paco\.PerKey: lookahead must be an int of 1 or more, got "):
         paco.PerKey(first, paco.Rate, lookahead)
 
 
-def test_it_tells_what_it_is():
+def test_its_repr_shows_the_key_function_and_the_number_of_keys():
     assert repr(paco.PerKey(first, lambda: 1)).startswith("<paco.PerKey by operator.itemgetter(0), 0 keys>")
     assert repr(paco.PerKey(len, lambda: 1)) == "<paco.PerKey by len, 0 keys>"
 
@@ -408,7 +408,7 @@ def test_it_tells_what_it_is():
     [lambda: 1, lambda: paco.Limit(2) & paco.Limit(1), lambda: paco.PerKey(len, int)],
     ids=["number", "two", "per key"],
 )
-def test_cancelled_at_every_step_it_leaves_no_key_in_use(make_limit, again):
+def test_cancelled_at_every_step_no_key_is_left_in_use(make_limit, again):
     async def work():
         limit = paco.PerKey(first, make_limit, lookahead=2)
         try:
@@ -420,7 +420,7 @@ def test_cancelled_at_every_step_it_leaves_no_key_in_use(make_limit, again):
 
 
 @pytest.mark.parametrize("again", [None, 0, 1])
-def test_nor_does_a_limited_function(again):
+def test_a_limited_function_cancelled_at_every_step_leaves_no_key_in_use(again):
     async def work():
         limit = paco.PerKey(first, lambda: 1)
         call = paco.limited(Probe(lambda item: item, takes=1), limit & 2)

@@ -54,29 +54,29 @@ async def queued(limit, count, starts, each=lambda number: None):
 # ---- the pace
 
 
-async def test_starts_are_as_far_apart_as_the_rate_says():
+async def test_starts_are_spaced_by_the_rate():
     assert await starts_of(paco.Rate(8), 5) == [0, 0.125, 0.25, 0.375, 0.5]
     assert await starts_of(paco.Rate(3, per=60), 3) == [0.5, 20.5, 40.5]
 
 
-async def test_a_rate_below_one_is_one_in_several_windows():
+async def test_a_rate_below_one_allows_one_start_in_several_windows():
     assert await starts_of(paco.Rate(0.5), 3) == [0, 2, 4]
     assert await starts_of(paco.Rate(2.5, per=10), 3) == [4, 8, 12]
 
 
-async def test_what_takes_long_is_not_waited_for():
+async def test_a_rate_does_not_wait_for_running_items():
     assert await starts_of(paco.Rate(1), 4, takes=100) == [0, 1, 2, 3]
     assert now() == 103
 
 
-async def test_a_burst_starts_at_once_and_what_nobody_wanted_is_made_up_for_up_to_it():
+async def test_a_burst_starts_at_once_and_unused_starts_accumulate_up_to_it():
     limit = paco.Rate(1, burst=3)
     assert await starts_of(limit, 5) == [0, 0, 0, 1, 2]
     await nap(1000 - now())
     assert await starts_of(limit, 5) == [1000, 1000, 1000, 1001, 1002]
 
 
-async def test_a_short_idle_time_is_made_up_for_too():
+async def test_starts_unused_in_a_short_idle_time_accumulate_too():
     limit = paco.Rate(1, burst=2)
     assert await starts_of(limit, 3) == [0, 0, 1]
     await nap(2.5 - now())
@@ -84,7 +84,7 @@ async def test_a_short_idle_time_is_made_up_for_too():
 
 
 @pytest.mark.slow
-async def test_ten_thousand_items_of_two_calls_that_share_a_rate_keep_to_it_and_reach_it():
+async def test_ten_thousand_items_of_two_calls_reach_their_shared_rate_and_never_exceed_it():
     limit = paco.Rate(300, per=60, burst=10)
     starts = []
 
@@ -105,14 +105,14 @@ async def test_ten_thousand_items_of_two_calls_that_share_a_rate_keep_to_it_and_
     ("n", "per", "burst"),
     [(3, 1, 1), (10, 1, 1), (7, 0.3, 1), (49, 0.1, 2), (300, 60, 10), (0.3, 0.7, 1), (2.9, 1, 3), (3, 1e-5, 1)],
 )
-async def test_no_window_ever_sees_one_more_whatever_is_rounded(n, per, burst, since):
+async def test_rounding_never_lets_a_window_exceed_the_rate(n, per, burst, since):
     await nap(since)
     starts = await starts_of(paco.Rate(n, per, burst), 400)
     assert most_in_a_window(starts, per) == math.ceil(n + burst) - 1
     assert starts[-1] - since == pytest.approx((400 - burst) * per / n, rel=1e-4)
 
 
-async def test_nothing_adds_up_in_a_long_run():
+async def test_rounding_errors_do_not_accumulate():
     starts = await starts_of(paco.Rate(3, burst=2), 3_001)
     assert starts[-1] == math.nextafter(2_999 / 3, math.inf)
 
@@ -123,7 +123,7 @@ async def test_first_come_first_served():
     assert starts == [(0, 0), (1, 1), (2, 2), (3, 3)]
 
 
-async def test_who_comes_when_the_first_in_line_is_just_being_woken_does_not_overtake_it():
+async def test_a_newcomer_does_not_overtake_the_first_waiter_while_it_is_woken():
     limit, order = paco.Rate(1), []
 
     async def enter(name):
@@ -140,7 +140,7 @@ async def test_who_comes_when_the_first_in_line_is_just_being_woken_does_not_ove
     assert order == [("waiting", 1), ("late", 2)]
 
 
-async def test_waiters_are_woken_one_by_one_with_one_timer():
+async def test_waiters_are_woken_one_by_one_by_a_single_timer():
     limit, resumed = paco.Rate(1, burst=5), []
 
     class Counted:
@@ -166,7 +166,7 @@ async def test_waiters_are_woken_one_by_one_with_one_timer():
 # ---- permits that are used later, or never
 
 
-async def test_a_run_that_finds_no_more_items_gives_its_permit_back():
+async def test_a_run_without_more_items_releases_its_permit():
     limit, probe = paco.Rate(1), Probe(lambda item: item)
     for item in range(3):
         await paco.map(probe, [item], limit=limit)
@@ -187,7 +187,7 @@ async def test_a_start_that_comes_later_than_its_permit_does_not_break_the_windo
     assert now() == 103
 
 
-async def test_a_reserved_permit_that_is_given_back_is_the_next_ones_at_once():
+async def test_a_released_reservation_is_available_at_once():
     limit, starts = paco.Rate(1, per=60), []
     permit = await limit.reserve()
     tasks = await queued(limit, 2, starts)
@@ -197,7 +197,7 @@ async def test_a_reserved_permit_that_is_given_back_is_the_next_ones_at_once():
     assert starts == [(0, 5), (1, 65)]
 
 
-async def test_a_permit_with_which_something_has_started_is_not_given_back():
+async def test_releasing_a_used_permit_frees_nothing():
     limit, starts = paco.Rate(1, per=60), []
     limit.release(await limit.acquire())
     await asyncio.gather(*await queued(limit, 1, starts))
@@ -205,7 +205,7 @@ async def test_a_permit_with_which_something_has_started_is_not_given_back():
 
 
 @pytest.mark.parametrize("swap", [False, True])
-async def test_of_two_rates_that_hold_together_none_is_broken_and_both_are_reached(swap):
+async def test_two_combined_rates_are_both_reached_and_never_exceeded(swap):
     second, minute = paco.Rate(2, per=1, burst=2), paco.Rate(30, per=60, burst=20)
     both = minute & second if swap else second & minute
     starts = []
@@ -219,7 +219,7 @@ async def test_of_two_rates_that_hold_together_none_is_broken_and_both_are_reach
     assert starts[-1] == (100 - 20) * 2
 
 
-async def test_who_waits_for_the_fast_one_of_two_rates_holds_the_slow_one_and_not_the_other_way_round():
+async def test_of_two_rates_the_slower_one_is_acquired_first():
     slow, fast, starts = paco.Rate(1, per=60), paco.Rate(1), []
     await asyncio.gather(*await queued(fast & slow, 1, []))
     both = await queued(fast & slow, 1, starts)
@@ -246,13 +246,13 @@ async def test_costs_within_the_burst_start_at_once():
     assert probe.started_at == [0, 0, 0, 3, 13]
 
 
-async def test_what_costs_more_than_the_burst_passes_when_nothing_is_owed_and_what_follows_pays():
+async def test_an_item_above_the_burst_waits_for_an_empty_bucket_and_delays_the_next():
     limit, probe = paco.Rate(1, burst=2, cost=lambda item: item), Probe(lambda item: item)
     await paco.map(probe, [1, 100, 1, 1, 1000, 2], limit=limit)
     assert probe.started_at == [0, 1, 100, 101, 103, 1103]
 
 
-async def test_an_unpayable_cost_still_passes():
+async def test_a_cost_too_large_to_ever_be_paid_off_still_starts():
     """What follows would have to wait for longer than any clock runs: no timer is set for it."""
     limit, probe = paco.Rate(1e-300, cost=lambda item: item), Probe(lambda item: item)
     run = asyncio.ensure_future(paco.map(probe, [1.7e308, 1], limit=limit))
@@ -303,7 +303,7 @@ async def test_a_wrong_cost_is_an_error_of_the_item_that_names_the_function(wron
     assert caught.value.__notes__ == ["paco.map: item 1: 1"]
 
 
-async def test_what_the_cost_function_raises_is_an_error_of_the_item_and_takes_nothing():
+async def test_an_error_of_the_cost_function_is_an_error_of_the_item_and_uses_no_start():
     def weigh(item):
         return 1 / item
 
@@ -313,7 +313,7 @@ async def test_what_the_cost_function_raises_is_an_error_of_the_item_and_takes_n
     assert probe.started_at == [0, 1]
 
 
-async def test_an_async_function_as_cost_is_refused_and_a_coroutine_that_comes_all_the_same_is_closed():
+async def test_an_async_cost_function_is_refused_and_a_returned_coroutine_is_closed():
     with pytest.raises(TypeError, match=r"^paco\.Rate: cost must be a plain function, not an async one, got <function"):
         paco.Rate(1, cost=nap)
     with pytest.raises(TypeError, match=r"^paco\.Rate: <lambda>\(item\) must be a number of 0 or more, got <coroutine"):
@@ -323,7 +323,7 @@ async def test_an_async_function_as_cost_is_refused_and_a_coroutine_that_comes_a
 # ---- a pause
 
 
-async def test_a_pause_holds_everyone_who_waits_and_who_comes():
+async def test_a_pause_delays_current_and_new_waiters():
     limit, starts = paco.Rate(1), []
     tasks = await queued(limit, 2, starts)
     limit.pause(10)
@@ -333,7 +333,7 @@ async def test_a_pause_holds_everyone_who_waits_and_who_comes():
     assert starts == [(0, 0), (1, 10), (0, 11)]
 
 
-async def test_a_pause_before_the_first_start_holds_it():
+async def test_a_pause_delays_the_first_start():
     limit = paco.Rate(1)
     limit.pause(7)
     assert await starts_of(limit, 2) == [7, 8]
@@ -352,7 +352,7 @@ async def test_a_pause_extends_an_earlier_one_and_never_shortens_it():
 
 
 @pytest.mark.parametrize(("pauses", "starts_at"), [([9], 10), ([30], 31), ([1, 30], 32), ([30, 1], 31)])
-async def test_a_pause_holds_what_has_a_booking_already_and_waits_for_another_rate(pauses, starts_at):
+async def test_a_pause_delays_an_item_that_has_a_booking_and_waits_for_another_rate(pauses, starts_at):
     """The slow rate is asked first, and has given its booking; the fast one gives its own at 10 s."""
     slow, fast, starts = paco.Rate(1, per=10), paco.Rate(1, per=5), []
     fast.pause(10)
@@ -364,7 +364,7 @@ async def test_a_pause_holds_what_has_a_booking_already_and_waits_for_another_ra
     assert starts == [(0, starts_at), (1, starts_at + 10)]
 
 
-async def test_a_pause_that_is_made_longer_while_a_booking_waits_for_its_end_is_waited_for():
+async def test_a_booking_waits_for_the_end_of_an_extended_pause():
     slow, fast, starts = paco.Rate(1, per=10), paco.Rate(1, per=5), []
     fast.pause(1)
     tasks = await queued(slow & fast, 1, starts)
@@ -375,7 +375,7 @@ async def test_a_pause_that_is_made_longer_while_a_booking_waits_for_its_end_is_
     assert starts == [(0, 12)]
 
 
-async def test_a_pause_of_one_key_holds_what_waits_for_another_limit():
+async def test_a_pause_of_one_key_delays_an_item_that_waits_for_another_limit():
     polite, everybody, starts = paco.PerKey(str, lambda: paco.Rate(1)), paco.Rate(1, per=10), []
     await everybody.acquire()
     tasks = await queued(polite & everybody, 1, starts)
@@ -385,7 +385,7 @@ async def test_a_pause_of_one_key_holds_what_waits_for_another_limit():
     assert starts == [(0, 25)]
 
 
-async def test_a_pause_by_an_item_holds_the_next_one():
+async def test_a_pause_made_by_an_item_delays_the_next_item():
     limit, starts = paco.Rate(1), []
 
     async def ask(number):
@@ -397,7 +397,7 @@ async def test_a_pause_by_an_item_holds_the_next_one():
     assert starts == [0, 1, 31, 32]
 
 
-async def test_a_pause_when_the_first_in_line_is_just_being_woken_holds_it_too():
+async def test_a_pause_delays_a_first_waiter_that_is_just_being_woken():
     limit, starts = paco.Rate(1), []
     tasks = await queued(limit, 2, starts)
     loop = asyncio.get_running_loop()
@@ -406,7 +406,7 @@ async def test_a_pause_when_the_first_in_line_is_just_being_woken_holds_it_too()
     assert starts == [(0, 0), (1, 4)]
 
 
-async def test_a_pause_without_end_is_one_and_who_waits_can_be_cancelled():
+async def test_an_infinite_pause_is_allowed_and_its_waiters_can_be_cancelled():
     limit = paco.Rate(1)
     limit.pause(math.inf)
     with pytest.raises(TimeoutError):
@@ -417,12 +417,12 @@ async def test_a_pause_without_end_is_one_and_who_waits_can_be_cancelled():
 @pytest.mark.parametrize(
     ("wrong", "error"), [(-1, ValueError), (math.nan, ValueError), ("1", TypeError), (None, TypeError)]
 )
-async def test_a_pause_of_wrong_seconds_is_an_error(wrong, error):
+async def test_a_pause_of_invalid_seconds_is_an_error(wrong, error):
     with pytest.raises(error, match=r"^paco\.Rate\.pause: seconds must be seconds \(a number of 0 or more\), got "):
         paco.Rate(1).pause(wrong)
 
 
-def test_a_pause_where_no_loop_runs_is_an_error():
+def test_a_pause_outside_a_running_loop_is_an_error():
     with pytest.raises(RuntimeError, match="no running event loop"):
         paco.Rate(1).pause(1)
 
@@ -430,7 +430,7 @@ def test_a_pause_where_no_loop_runs_is_an_error():
 # ---- changes while in use
 
 
-async def test_n_and_per_take_effect_at_once_for_those_who_wait():
+async def test_changes_of_n_and_per_apply_to_waiting_items_at_once():
     limit, starts = paco.Rate(1, per=60), []
     tasks = await queued(limit, 6, starts)
     await nap(5)
@@ -444,14 +444,14 @@ async def test_n_and_per_take_effect_at_once_for_those_who_wait():
     assert (limit.n, limit.per, limit.burst) == (6, 24, 1)
 
 
-async def test_what_is_owed_stays_so_many_starts_when_the_rate_changes():
+async def test_a_change_of_the_rate_keeps_the_number_of_starts_in_the_bucket():
     limit = paco.Rate(1, burst=4)
     assert await starts_of(limit, 4) == [0, 0, 0, 0]
     limit.n = 0.5
     assert await starts_of(limit, 3) == [2, 4, 6]
 
 
-async def test_what_is_reserved_stays_so_many_starts_when_the_rate_changes():
+async def test_a_change_of_the_rate_keeps_the_number_of_reserved_starts():
     limit = paco.Rate(1, burst=3)
     permits = [await limit.reserve() for _ in range(2)]
     limit.per = 4
@@ -462,7 +462,7 @@ async def test_what_is_reserved_stays_so_many_starts_when_the_rate_changes():
     assert await starts_of(limit, 3) == [8, 12, 16]
 
 
-def test_a_rate_can_be_changed_where_no_loop_runs():
+def test_a_rate_can_be_changed_outside_a_running_loop():
     limit = paco.Rate(1)
     limit.n, limit.per = 2, 16
     assert testing.run(starts_of(limit, 3)) == [0, 8, 16]
@@ -481,7 +481,7 @@ def test_a_rate_can_be_changed_where_no_loop_runs():
         (None, TypeError),
     ],
 )
-def test_n_and_per_that_are_no_numbers_above_0_are_errors_at_once(wrong, error):
+def test_n_and_per_must_be_numbers_above_0(wrong, error):
     with pytest.raises(error, match=r"^paco\.Rate: n must be a number above 0, got "):
         paco.Rate(wrong)
     with pytest.raises(error, match=r"^paco\.Rate: per must be seconds \(a number above 0\), got "):
@@ -495,24 +495,24 @@ def test_n_and_per_that_are_no_numbers_above_0_are_errors_at_once(wrong, error):
 
 
 @pytest.mark.parametrize(("wrong", "error"), [(0, ValueError), (1.5, TypeError), (True, TypeError), (None, TypeError)])
-def test_a_burst_that_is_no_int_of_1_or_more_is_an_error_at_once(wrong, error):
+def test_burst_must_be_an_int_of_1_or_more(wrong, error):
     with pytest.raises(error, match=r"^paco\.Rate: burst must be an int of 1 or more, got "):
         paco.Rate(1, burst=wrong)
 
 
-def test_a_cost_that_is_no_function_is_an_error_at_once():
+def test_cost_must_be_a_function():
     with pytest.raises(TypeError, match=r"^paco\.Rate: cost must be a plain function, not an async one, got 1$"):
         paco.Rate(1, cost=1)
 
 
-def test_its_repr_tells_the_rate():
+def test_its_repr_shows_the_rate():
     assert repr(paco.Rate(300, per=60)) == "<paco.Rate 300 per 60 s, 0 waiting>"
 
 
 # ---- cancellation
 
 
-async def test_a_waiter_that_is_cancelled_loses_nothing_for_the_others():
+async def test_a_cancelled_waiter_loses_no_start_for_the_others():
     limit, starts = paco.Rate(1), []
     tasks = await queued(limit, 5, starts)
     tasks[3].cancel()
@@ -523,7 +523,7 @@ async def test_a_waiter_that_is_cancelled_loses_nothing_for_the_others():
     assert starts == [(0, 0), (2, 1), (4, 2)]
 
 
-async def test_a_waiter_that_is_cancelled_when_it_has_just_been_woken_leaves_its_turn_to_the_next():
+async def test_a_waiter_cancelled_while_it_is_woken_passes_its_turn_on():
     limit, starts = paco.Rate(1), []
     tasks = await queued(limit, 3, starts)
     asyncio.get_running_loop().call_at(1, tasks[1].cancel)  # after the timer of the line, in the same step
@@ -531,7 +531,7 @@ async def test_a_waiter_that_is_cancelled_when_it_has_just_been_woken_leaves_its
     assert starts == [(0, 0), (2, 1)]
 
 
-def test_cancelled_at_every_step_it_loses_and_doubles_nothing():
+def test_cancelled_at_every_step_no_start_is_lost_or_made_twice():
     """Whoever of those in line is cancelled, and when: there is a start each second for as long as one is left."""
 
     async def main():
@@ -558,7 +558,7 @@ def test_cancelled_at_every_step_it_loses_and_doubles_nothing():
 
 @pytest.mark.parametrize("again", [None, 0, 1])
 @pytest.mark.parametrize("cost", [None, lambda item: 1.5])
-def test_runs_cancelled_at_every_step_leave_the_rate_as_it_should_be(again, cost):
+def test_runs_cancelled_at_every_step_leave_the_rate_consistent(again, cost):
     async def main():
         limit = paco.Rate(4, burst=2, cost=cost) & paco.Rate(2) & paco.Limit(2)
         probe = Probe(lambda item: item, takes=0.3)
@@ -593,7 +593,7 @@ def test_a_timer_that_fires_early_starts_nothing_early(burst):
     assert starts[-1] <= (5.5 if burst == 1 else 5)
 
 
-def test_on_loops_with_clocks_of_their_own_it_starts_anew(monkeypatch):
+def test_in_a_loop_with_another_clock_a_rate_starts_anew(monkeypatch):
     monkeypatch.setattr(time, "monotonic", lambda: 10**6)  # far from the virtual clock, also just after a boot
     limit = paco.Rate(1, per=60)
     assert testing.run(starts_of(limit, 2)) == [0, 60]
@@ -606,14 +606,14 @@ def test_on_loops_with_clocks_of_their_own_it_starts_anew(monkeypatch):
     assert testing.run(starts_of(limit, 2)) == [0, 60]
 
 
-def test_on_loops_that_go_by_the_systems_clock_it_holds_from_one_to_the_next(monkeypatch):
+def test_between_loops_with_the_system_clock_a_rate_keeps_its_state(monkeypatch):
     monkeypatch.setattr(time, "monotonic", lambda: 0.0)
     limit = paco.Rate(1, per=60)
     assert testing.run(starts_of(limit, 1)) == [0]
     assert testing.run(starts_of(limit, 2)) == [60, 120]
 
 
-def test_those_who_waited_in_a_loop_that_is_gone_are_not_waited_for():
+def test_waiters_of_a_closed_loop_do_not_block_others():
     limit = paco.Rate(1, per=60)
     loop = VirtualLoop()
     permit, tasks = loop.run_until_complete(limit.reserve()), []
@@ -635,7 +635,7 @@ def test_those_who_waited_in_a_loop_that_is_gone_are_not_waited_for():
     assert limit.waiting == 0
 
 
-def test_those_who_are_left_in_a_loop_that_is_closed_end_without_a_word():
+def test_waiters_left_in_a_closed_loop_end_silently():
     limit = paco.Rate(1, per=60)
     loop, tasks = VirtualLoop(), []
 
@@ -669,7 +669,7 @@ def test_two_loops_at_once_are_refused():
 
 
 @pytest.mark.realtime
-async def test_on_a_real_clock_no_window_sees_more():
+async def test_on_a_real_clock_no_window_exceeds_the_rate():
     """By the moments at which the rate lets go: until an item reads the clock itself, the system may run others."""
     limit, starts = paco.Rate(40, per=0.1, burst=3), []
 
@@ -754,7 +754,7 @@ async def play(limit, callers, pauses):
 
 
 @given(RATES, SPANS, st.integers(1, 5), CALLERS, PAUSES)
-async def test_who_starts_when_is_what_the_model_says_and_no_window_is_broken(n, per, burst, callers, pauses):
+async def test_starts_are_those_of_the_model_and_no_window_exceeds_the_rate(n, per, burst, callers, pauses):
     callers, pauses = apart(callers, pauses)
     limit = paco.Rate(n, per, burst, cost=lambda cost: cost)
     starts = await play(limit, callers, pauses)
@@ -778,9 +778,7 @@ async def test_who_starts_when_is_what_the_model_says_and_no_window_is_broken(n,
     st.integers(1, 4),
     st.lists(MOMENTS, min_size=1, max_size=40),
 )
-async def test_whatever_n_is_set_to_a_window_sees_no_more_than_the_highest_of_its_rates_allows(
-    changes, burst, arrivals
-):
+async def test_a_window_with_changes_of_n_sees_no_more_than_its_highest_rate_allows(changes, burst, arrivals):
     limit, loop, starts = paco.Rate(1, burst=burst), asyncio.get_running_loop(), []
     rates = [(0.0, 1), *sorted(changes)]
     for moment, n in rates[1:]:

@@ -215,7 +215,7 @@ MACHINES = [Clients, PacedClients, RateClients]
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("machine", MACHINES)
-def test_whatever_happens_in_whatever_order(machine):
+def test_limits_stay_consistent_under_any_sequence_of_operations(machine):
     case = machine.TestCase()
     case.settings = settings(examples(30), stateful_step_count=40)
     case.runTest()

@@ -63,7 +63,7 @@ async def async_below_4(count):
 
 
 @pytest.mark.parametrize("judge", [sync_below_4, async_below_4])
-async def test_assert_coro_sync_or_async_judges_what_the_test_returned(judge):
+async def test_assert_coro_may_be_sync_or_async_and_gets_the_result_of_the_test(judge):
     counter = Counter()
     assert await whilst(counter, counter.value, judge) == [1, 2, 3, 4]
     counter = Counter()
@@ -90,12 +90,12 @@ def test_what_cannot_be_called_is_an_error_at_the_call(repeat, position, wrong):
 
 
 @pytest.mark.parametrize("repeat", [whilst, until])
-def test_none_in_the_place_of_a_function_is_an_error_at_the_call(repeat):
+def test_none_instead_of_a_function_is_an_error_at_the_call(repeat):
     with pytest.raises(TypeError, match="coro must be a coroutine function, got None"):
         repeat(None, None)
 
 
-async def test_a_function_whose_result_cannot_be_awaited_is_an_error_that_names_it_and_the_mend():
+async def test_a_function_that_returns_no_awaitable_is_an_error_that_names_it_and_says_what_to_do():
     def plain():
         return 1
 
@@ -107,7 +107,7 @@ async def test_a_function_whose_result_cannot_be_awaited_is_an_error_that_names_
         await until(Counter(), plain)
 
 
-async def test_an_exception_of_any_of_the_functions_ends_it():
+async def test_an_exception_of_any_of_the_functions_ends_the_loop():
     async def fail():
         raise ValueError("no")
 
@@ -139,14 +139,14 @@ async def test_calls_that_never_suspend_do_not_starve_the_loop(repeat):
     assert counter.count > 0
 
 
-async def test_the_loop_goes_round_at_least_once():
+async def test_a_loop_yields_to_the_event_loop_at_least_once():
     turned = []
     asyncio.get_running_loop().call_soon(turned.append, True)
     assert await whilst(Counter(), Counter().reached_3) == []
     assert turned == [True]
 
 
-def test_a_cancellation_at_any_step_arrives_and_leaves_nothing_running():
+def test_a_cancellation_at_any_step_is_raised_and_leaves_nothing_running():
     async def main():
         counter = Counter()
 
@@ -174,12 +174,12 @@ async def starts(takes=0.0, **options):
     return times
 
 
-async def test_the_calls_start_on_a_fixed_grid_the_first_at_once():
+async def test_interval_calls_on_a_fixed_grid_starting_at_once():
     assert await starts(interval=10, times=4) == [0, 10, 20, 30]
     assert now() == 30
 
 
-async def test_it_does_not_drift_over_many_calls_of_any_length():
+async def test_interval_does_not_drift():
     times = await starts(takes=lambda call: (call % 7) / 100, interval=0.1, times=2000)
     assert times == [tick * 0.1 for tick in range(2000)]
 
@@ -203,7 +203,7 @@ async def test_a_call_that_takes_exactly_the_interval_misses_no_tick():
     assert await starts(takes=lambda call: 20 if call == 1 else 0, interval=10, times=3) == [30, 50, 60]
 
 
-async def test_an_interval_of_0_calls_at_once_again_and_lets_the_loop_go_round():
+async def test_an_interval_of_0_calls_again_at_once_and_yields_to_the_event_loop():
     turns = []
 
     async def call():
@@ -216,7 +216,7 @@ async def test_an_interval_of_0_calls_at_once_again_and_lets_the_loop_go_round()
     assert (turns, now()) == ([0, 1, 2], 0)
 
 
-async def test_without_times_it_goes_on_until_it_is_cancelled():
+async def test_without_times_interval_runs_until_it_is_cancelled():
     calls = []
 
     async def call():
@@ -243,7 +243,7 @@ async def test_each_call_gets_the_arguments():
     assert counter.count == 6
 
 
-async def test_an_exception_ends_it_and_is_the_exception_of_the_task():
+async def test_an_exception_ends_interval_and_is_the_exception_of_its_task():
     error = ValueError("no")
 
     async def fail():
@@ -257,7 +257,7 @@ async def test_an_exception_ends_it_and_is_the_exception_of_the_task():
     assert now() == 2
 
 
-async def test_nobody_needs_to_hold_the_task():
+async def test_the_task_of_interval_needs_no_reference():
     counter = Counter()
     interval(counter, 1, 3)()
     await asyncio.sleep(0.5)
@@ -278,7 +278,7 @@ async def test_a_cancellation_in_the_same_step_as_the_tick_is_not_lost(first):
     assert counter.count == 1
 
 
-async def test_an_endless_interval_waits_for_ever():
+async def test_an_infinite_interval_calls_once():
     counter = Counter()
     task = interval(counter, float("inf"))()
     await asyncio.sleep(1e9)
@@ -319,7 +319,7 @@ def test_the_decorated_function_keeps_its_metadata_and_is_no_coroutine_function(
     assert not inspect.iscoroutinefunction(with_options)
 
 
-def test_outside_of_a_loop_the_call_is_an_error_that_teaches():
+def test_interval_outside_a_loop_is_an_error_that_says_what_to_do():
     with pytest.raises(
         RuntimeError, match=r"^paco\.interval: no event loop is running .*; call bare in an `async def`$"
     ):
@@ -348,12 +348,12 @@ def test_wrong_options_are_errors_in_both_forms_before_anything_is_wrapped(optio
 
 
 @pytest.mark.parametrize("wrong", [None, "text", [1]])
-def test_what_is_no_function_is_an_error_at_once(wrong):
+def test_an_argument_that_is_no_function_is_an_error_at_once(wrong):
     with pytest.raises(TypeError, match=r"^paco\.interval: coro must be a coroutine function, got "):
         interval(wrong)
 
 
-async def test_another_loop_is_an_error_when_it_is_known():
+async def test_another_loop_is_an_error_as_soon_as_it_is_known():
     other = asyncio.new_event_loop()
     try:
         with pytest.raises(RuntimeError, match="got another loop"):
@@ -363,13 +363,13 @@ async def test_another_loop_is_an_error_when_it_is_known():
         other.close()
 
 
-async def test_a_function_whose_result_cannot_be_awaited_fails_the_task():
+async def test_a_function_that_returns_no_awaitable_fails_the_task():
     with pytest.raises(TypeError, match=r"^paco\.interval: <lambda> must be a coroutine function"):
         await interval(lambda: None)()
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="asyncio has eager tasks since 3.12")
-def test_a_cancellation_of_who_waits_for_the_task_arrives():
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks need Python 3.12")
+def test_interval_can_be_cancelled_at_every_step_through_its_task():
     async def main():
         await interval(Counter(), 1, 3)()
 

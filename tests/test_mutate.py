@@ -28,7 +28,7 @@ def faults(text, scope):
     return [mutant.fault for mutant in mutants("run", text) if mutant.scope == scope]
 
 
-def test_a_mutant_is_found_by_its_function_and_its_fault():
+def test_a_mutant_is_identified_by_its_function_and_fault():
     assert faults(SOURCE, "Run.grow") == [
         "always idle ending",
         "never idle ending",
@@ -62,11 +62,11 @@ def test_equal_faults_of_a_function_are_numbered():
         ("self.limit = 2", "self.limit = 3"),
     ],
 )
-def test_other_edits_do_not_change_how_a_mutant_is_found(old, new):
+def test_other_edits_do_not_change_the_identity_of_a_mutant(old, new):
     assert set(faults(SOURCE, "Run.grow")) <= set(faults(SOURCE.replace(old, new), "Run.grow"))
 
 
-def test_a_mutant_tells_its_place_and_what_differs():
+def test_a_mutant_prints_its_place_and_its_diff():
     assert str(mutants("run", SOURCE)[0]).splitlines() == [
         "run, line 4, in Run.grow: always idle ending",
         "-   if self.idle or self.ending:",

@@ -36,13 +36,13 @@ async def test_a_result_is_an_ok_and_an_error_is_an_err_and_both_know_their_item
     assert (bad.item, type(bad.error), bad.attempts) == (0, ZeroDivisionError, 1)
 
 
-async def test_all_items_run_whatever_happens_to_some_and_the_order_is_kept():
+async def test_all_items_run_even_if_some_fail_and_the_order_is_kept():
     outcomes = await paco.map(paco.settle(slowly()), [0, 1, 0, 2, 0, 4], limit=2)
     assert [one.item for one in outcomes] == [0, 1, 0, 2, 0, 4]
     assert [isinstance(one, paco.Ok) for one in outcomes] == [False, True, False, True, False, True]
 
 
-async def test_outcomes_tell_when_an_item_started_and_how_long_it_took(monkeypatch):
+async def test_outcomes_have_the_start_and_the_duration_of_an_item(monkeypatch):
     monkeypatch.setattr(_outcomes, "time", lambda: 1_700_000_000 + now())
     outcomes = await paco.map(paco.settle(slowly(5)), [1, 0, 2], limit=1)
     assert [one.start for one in outcomes] == [1_700_000_000, 1_700_000_005, 1_700_000_010]
@@ -62,7 +62,7 @@ async def test_attempts_are_counted_through_retry():
     assert [(type(one), one.attempts) for one in outcomes] == [(paco.Ok, 3), (paco.Err, 3), (paco.Ok, 1)]
 
 
-async def test_the_attempts_of_items_that_run_at_once_are_counted_apart():
+async def test_attempts_of_concurrent_items_are_counted_separately():
     seen = {}
 
     async def fetch(item):
@@ -75,7 +75,7 @@ async def test_the_attempts_of_items_that_run_at_once_are_counted_apart():
     assert [one.attempts for one in outcomes] == [1, 2, 3, 4, 5]
 
 
-async def test_an_outcome_inside_of_another_counts_its_own_attempts():
+async def test_a_nested_outcome_counts_its_own_attempts():
     async def fails(item):
         raise OSError
 
@@ -84,7 +84,7 @@ async def test_an_outcome_inside_of_another_counts_its_own_attempts():
     assert (outer.attempts, outer.value.attempts) == (1, 3)
 
 
-async def test_settling_leaves_no_mark_so_that_workers_are_recycled():
+async def test_settle_sets_no_context_variable_so_that_workers_are_recycled():
     tasks = set()
 
     async def fetch(item):
@@ -111,7 +111,7 @@ async def test_an_item_that_ends_cancelled_by_itself_is_settled():
     assert isinstance(outcome.error.__cause__, asyncio.CancelledError)
 
 
-async def test_a_cancellation_from_outside_is_not_settled():
+async def test_a_cancellation_of_the_caller_is_not_settled():
     calling = asyncio.ensure_future(paco.settle(slowly(10))(1))
     await asyncio.sleep(1)
     calling.cancel()
@@ -123,7 +123,7 @@ class Exit(BaseException):
     """What is no Exception."""
 
 
-async def test_what_is_no_exception_is_not_settled():
+async def test_a_base_exception_is_not_settled():
     async def fetch(item):
         raise Exit
 
@@ -137,17 +137,17 @@ async def test_an_error_of_the_call_itself_is_settled():
     assert isinstance(outcomes[1].error, KeyError)
 
 
-async def test_a_function_that_returns_nothing_to_await_is_an_error_of_the_run():
+async def test_a_function_that_returns_no_awaitable_is_an_error_of_the_run():
     with pytest.raises(TypeError, match=r"^paco\.settle: abs must be a coroutine function, but it returned 1, which"):
         await paco.map(paco.settle(abs), [1])
 
 
-def test_what_is_no_function_is_refused_at_the_call():
+def test_an_argument_that_is_no_function_is_refused_at_the_call():
     with pytest.raises(TypeError, match=r"^paco\.settle: fn must be a coroutine function, got 5$"):
         paco.settle(5)
 
 
-async def test_it_is_a_decorator_that_keeps_name_and_signature():
+async def test_settle_is_a_decorator_that_keeps_name_and_signature():
     @paco.settle
     async def fetch(item, *, key=0):
         """Fetch."""
@@ -158,7 +158,7 @@ async def test_it_is_a_decorator_that_keeps_name_and_signature():
     assert inspect.iscoroutinefunction(fetch)
 
 
-async def test_an_error_that_is_kept_shows_the_users_frames_and_frees_them_without_the_collector():
+async def test_a_stored_error_shows_the_users_frames_and_is_part_of_no_cycle():
     class Local:
         pass
 
@@ -181,7 +181,7 @@ async def test_an_error_that_is_kept_shows_the_users_frames_and_frees_them_witho
         gc.enable()
 
 
-async def test_a_coroutine_that_is_left_over_is_closed_in_another_context_without_an_error():
+async def test_an_abandoned_coroutine_is_closed_in_another_context_without_an_error():
     coro = paco.settle(slowly())(1)
     contextvars.copy_context().run(coro.send, None)
     coro.close()
@@ -216,7 +216,7 @@ def test_outcomes_are_equal_whenever_they_happened():
     assert len({paco.Ok("a", 1), paco.Ok("a", 1, start=5.0)}) == 1
 
 
-def test_partition_parts_outcomes_in_their_order():
+def test_partition_splits_outcomes_and_keeps_their_order():
     first, second = paco.Err(1, OSError()), paco.Err(4, OSError())
     assert paco.partition(iter([paco.Ok(0, 0), first, paco.Ok(2, 2), paco.Ok(3, 3), second])) == (
         [paco.Ok(0, 0), paco.Ok(2, 2), paco.Ok(3, 3)],
@@ -225,7 +225,7 @@ def test_partition_parts_outcomes_in_their_order():
     assert paco.partition([]) == ([], [])
 
 
-def test_partition_refuses_what_is_not_settled():
+def test_partition_refuses_values_that_are_no_outcomes():
     with pytest.raises(TypeError, match=r"outcomes must be Ok and Err values, got 5; settle the function: paco.map"):
         paco.partition([paco.Ok(1, 1), 5])
     with pytest.raises(TypeError, match=r"^paco.partition: outcomes must be an iterable, got None$"):
@@ -235,7 +235,7 @@ def test_partition_refuses_what_is_not_settled():
 # ---- a run that is not finished in time
 
 
-async def test_a_timeout_carries_what_had_finished_in_the_order_of_the_input():
+async def test_a_timeout_has_the_finished_outcomes_in_input_order():
     probe = Probe(invert, takes=lambda number: [9, 5, 4, 60][int(number)])
     with pytest.raises(paco.RunTimeout, match=r"^paco\.map: not finished within its timeout of 10 s$") as caught:
         await paco.map(paco.settle(probe), [1, 3, 2, 0], timeout=10)
@@ -244,7 +244,7 @@ async def test_a_timeout_carries_what_had_finished_in_the_order_of_the_input():
     assert probe.running == 0
 
 
-async def test_a_timeout_of_a_run_that_is_not_settled_carries_nothing():
+async def test_a_timeout_of_a_run_without_settle_has_no_outcomes():
     with pytest.raises(paco.RunTimeout) as caught:
         await paco.map(slowly(5), [1, 2, 3], limit=1, timeout=10)
     assert caught.value.outcomes == ()
@@ -260,7 +260,7 @@ async def test_a_timeout_of_a_run_that_is_not_settled_carries_nothing():
     ],
     ids=["each", "some", "race", "ConcurrentExecutor"],
 )
-async def test_every_run_raises_it_and_those_that_keep_nothing_carry_nothing(call):
+async def test_every_function_raises_run_timeout_and_those_without_results_have_no_outcomes(call):
     with pytest.raises(paco.RunTimeout) as caught:
         await call(paco.settle(slowly(5)))
     assert caught.value.outcomes == ()
@@ -278,19 +278,19 @@ async def test_every_run_raises_it_and_those_that_keep_nothing_carry_nothing(cal
     ],
     ids=["each", "flat_map", "gather", "series", "Stage", "map under a Limit"],
 )
-async def test_every_run_that_gives_a_list_carries_what_it_had(call):
+async def test_every_function_that_returns_a_list_has_finished_outcomes_in_its_timeout(call):
     with pytest.raises(paco.RunTimeout) as caught:
         await call(paco.settle(slowly(5)))
     assert caught.value.outcomes == (paco.Ok(1, 1), paco.Ok(2, 0.5))
 
 
-async def test_a_timeout_of_zero_carries_nothing():
+async def test_a_timeout_of_zero_has_no_outcomes():
     with pytest.raises(paco.RunTimeout) as caught:
         await paco.map(paco.settle(slowly()), [1], timeout=0)
     assert caught.value.outcomes == ()
 
 
-async def test_a_stream_that_is_iterated_carries_what_it_has_not_handed_on():
+async def test_the_timeout_of_an_iterated_stream_has_the_undelivered_outcomes():
     probe = Probe(invert, takes=lambda number: {1: 1, 2: 2, 3: 60, 4: 3, 5: 3}[number])
     stream = paco.map(paco.settle(probe), [1, 2, 3, 4, 5], limit=3, timeout=10)
     handed = []
@@ -303,7 +303,7 @@ async def test_a_stream_that_is_iterated_carries_what_it_has_not_handed_on():
     assert [one.item for one in caught.value.outcomes] == [4, 5]
 
 
-async def test_a_stream_in_order_of_completion_has_handed_on_all():
+async def test_the_timeout_of_a_stream_as_completed_has_no_undelivered_outcomes():
     probe = Probe(invert, takes=lambda number: 60 if number == 3 else number)
     handed = []
     with pytest.raises(paco.RunTimeout) as caught:
@@ -339,7 +339,7 @@ def bad(*numbers):
     return Probe(fn, takes=1)
 
 
-async def test_more_errors_than_max_errors_end_the_run_with_what_it_has():
+async def test_more_errors_than_max_errors_end_the_run_and_keep_the_finished_outcomes():
     probe = bad(1, 3, 5)
     with pytest.raises(paco.TooManyErrors) as caught:
         await paco.map(paco.settle(probe), range(100), limit=2).max_errors(2)
@@ -349,31 +349,31 @@ async def test_more_errors_than_max_errors_end_the_run_with_what_it_has():
     assert (now(), probe.running) == (3, 0)
 
 
-async def test_as_many_errors_as_max_errors_are_borne():
+async def test_as_many_errors_as_max_errors_are_tolerated():
     outcomes = await paco.map(paco.settle(bad(1, 3)), range(6), limit=2).max_errors(2)
     assert len(outcomes) == 6
 
 
-async def test_zero_errors_are_borne_when_max_errors_is_zero():
+async def test_with_max_errors_of_zero_a_run_without_errors_succeeds():
     with pytest.raises(paco.TooManyErrors, match="1 of 2 items failed, and max_errors is 0"):
         await paco.map(paco.settle(bad(1)), range(6), limit=1).max_errors(0)
 
 
-async def test_a_fraction_is_judged_from_twenty_finished_items_on():
+async def test_a_fraction_applies_from_twenty_finished_items_on():
     probe = bad(*range(15))
     with pytest.raises(paco.TooManyErrors, match=r"15 of 20 items failed, and max_errors is 0\.5"):
         await paco.map(paco.settle(probe), range(100), limit=1).max_errors(0.5)
     assert len(await paco.map(paco.settle(bad(*range(15))), range(19), limit=1).max_errors(0.5)) == 19
 
 
-async def test_a_fraction_is_that_of_the_finished_items():
+async def test_a_fraction_refers_to_the_finished_items():
     outcomes = await paco.map(paco.settle(bad(*range(71, 100))), range(100), limit=1).max_errors(0.29)
     assert len(outcomes) == 100
     with pytest.raises(paco.TooManyErrors, match="28 of 99 items failed"):
         await paco.map(paco.settle(bad(*range(71, 100))), range(100), limit=1).max_errors(0.28)
 
 
-async def test_exceptions_count_where_they_are_results():
+async def test_exceptions_count_with_return_exceptions():
     probe = bad(1, 2)
     with pytest.raises(paco.TooManyErrors) as caught:
         await paco.map(probe, range(10), limit=1, return_exceptions=True).max_errors(1)
@@ -381,20 +381,20 @@ async def test_exceptions_count_where_they_are_results():
     assert repr(caught.value.__cause__) == "OSError(2)"
 
 
-async def test_exceptions_that_are_returned_as_values_do_not_count():
+async def test_exceptions_returned_by_the_function_do_not_count():
     async def fetch(number):
         return OSError(number)
 
     assert len(await paco.map(fetch, range(10)).max_errors(0)) == 10
 
 
-async def test_without_settling_the_first_error_ends_the_run_as_ever():
+async def test_without_settle_the_first_error_ends_the_run():
     with pytest.raises(OSError, match="1"):
         await paco.map(bad(1), range(10), limit=1).max_errors(5)
 
 
 @pytest.mark.parametrize("limit", [2, paco.Limit(2)], ids=["int", "Limit"])
-async def test_a_stream_has_handed_on_what_came_before_and_the_error_has_the_rest(limit):
+async def test_an_ordered_stream_delivers_earlier_outcomes_and_the_error_has_the_rest(limit):
     probe = Probe(lambda number: 1 / (number % 10), takes=lambda number: 60 if number == 3 else 1)
     stream = paco.map(paco.settle(probe), [1, 0, 3, 4, 10, 6], limit=limit).buffer(9).max_errors(1)
     handed = []
@@ -405,7 +405,7 @@ async def test_a_stream_has_handed_on_what_came_before_and_the_error_has_the_res
     assert [one.item for one in caught.value.outcomes] == [4, 10]
 
 
-async def test_a_stream_in_order_of_completion_hands_on_the_last_error_too():
+async def test_a_stream_as_completed_delivers_the_last_error_too():
     handed = []
     with pytest.raises(paco.TooManyErrors):
         async for outcome in paco.map(paco.settle(bad(1, 2)), range(9), limit=1).as_completed().max_errors(1):
@@ -413,7 +413,7 @@ async def test_a_stream_in_order_of_completion_hands_on_the_last_error_too():
     assert handed == [0, 1, 2]
 
 
-async def test_items_that_never_suspend_end_with_the_one_that_is_too_many():
+async def test_items_that_never_suspend_end_at_the_first_error_beyond_max_errors():
     seen = []
 
     async def fetch(number):
@@ -425,7 +425,7 @@ async def test_items_that_never_suspend_end_with_the_one_that_is_too_many():
     assert len(seen) == 11
 
 
-async def test_errors_that_come_while_the_run_ends_are_not_judged_again():
+async def test_errors_while_the_run_ends_do_not_count_again():
     async def fetch(number):
         try:
             await asyncio.sleep(1 if number < 2 else 60)
@@ -439,7 +439,7 @@ async def test_errors_that_come_while_the_run_ends_are_not_judged_again():
     assert len(caught.value.outcomes) == 2
 
 
-async def test_max_errors_goes_with_the_other_stream_methods_and_with_every_stream():
+async def test_max_errors_combines_with_other_stream_methods_and_every_stream():
     async def fail():
         raise OSError
 
@@ -467,7 +467,7 @@ async def test_max_errors_goes_with_the_other_stream_methods_and_with_every_stre
         (None, TypeError),
     ],
 )
-async def test_bad_numbers_of_errors_are_refused_at_the_call(most, error):
+async def test_an_invalid_max_errors_is_refused_at_the_call(most, error):
     stream = paco.map(bad(), Source([1]))
     expected = (
         r"^paco\.map\.max_errors: most must be an int of 0 or more, or a float between 0 and 1 \(a fraction\), got"
@@ -477,7 +477,7 @@ async def test_bad_numbers_of_errors_are_refused_at_the_call(most, error):
     assert await stream == [1]
 
 
-async def test_a_run_with_max_errors_is_freed_without_the_collector():
+async def test_a_run_with_max_errors_creates_no_reference_cycle():
     class Item:
         pass
 

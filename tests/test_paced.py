@@ -80,7 +80,7 @@ async def test_one_item_is_taken_ahead_of_the_limit():
     assert (now(), limit.in_flight, limit.waiting) == (3, 0, 0)
 
 
-async def test_an_async_source_is_read_one_item_ahead_while_the_limit_is_out():
+async def test_an_async_source_is_read_one_item_ahead_while_no_permit_is_free():
     source = AsyncSource(range(5))
     running = asyncio.ensure_future(paco.map(nap(), source, limit=paco.Limit(2)))
     await asyncio.sleep(0.5)
@@ -98,7 +98,7 @@ async def test_an_idle_source_holds_no_permit():
     assert await idle == [1]
 
 
-async def test_the_limit_hears_how_each_item_has_ended():
+async def test_the_limit_is_told_how_each_item_ended():
     limit = Log()
 
     async def fails(item):
@@ -112,7 +112,7 @@ async def test_the_limit_hears_how_each_item_has_ended():
     assert limit.out == 0
 
 
-async def test_what_is_to_be_awaited_until_a_permit_is_back_is_awaited():
+async def test_an_awaitable_returned_by_release_is_awaited():
     limit = Slow(1)
     assert await paco.map(same, range(3), limit=limit) == [0, 1, 2]
     assert (now(), limit.out) == (3, 0)
@@ -130,14 +130,14 @@ async def test_a_limit_that_fails_ends_the_run(limit):
 @pytest.mark.parametrize(
     "source", [[], Source([], error=OSError("broken")), Source([]).generator()], ids=["empty", "broken", "generator"]
 )
-async def test_no_permit_is_asked_for_an_item_that_does_not_come(source):
+async def test_no_permit_is_acquired_for_an_item_that_does_not_come(source):
     limit = Log()
     with contextlib.suppress(OSError):
         assert await paco.map(same, source, limit=limit) == []
     assert limit.said == []
 
 
-async def test_the_end_of_a_source_waits_for_no_permit():
+async def test_the_end_of_a_source_does_not_wait_for_a_permit():
     limit = paco.Limit(1)
     permit = await limit.acquire()
     first = asyncio.ensure_future(paco.map(nap(), [1], limit=limit))
@@ -157,7 +157,7 @@ async def test_the_end_of_a_source_waits_for_no_permit():
     assert now() == 1.2
 
 
-async def test_a_limit_that_looks_at_the_item_lets_so_many_wait():
+async def test_a_limit_with_a_lookahead_lets_that_many_items_wait():
     limit = Log(1, lookahead=3)
     source = Source("abcdefgh")
     running = asyncio.ensure_future(paco.map(nap(), source, limit=limit))
@@ -168,7 +168,7 @@ async def test_a_limit_that_looks_at_the_item_lets_so_many_wait():
     assert now() == 8
 
 
-async def test_what_a_limit_says_of_an_item_is_the_error_of_that_item():
+async def test_an_error_of_a_limit_that_looks_at_the_item_is_an_error_of_the_item():
     class Fussy(Log):
         async def acquire(self, item=None):
             if item == 1:
@@ -204,7 +204,7 @@ async def test_two_calls_share_a_limit():
     assert (probe.peak, now()) == (3, 4)
 
 
-async def test_a_call_inside_an_item_that_can_never_have_the_limit_raises():
+async def test_a_call_inside_an_item_that_would_deadlock_raises():
     limit = paco.Limit(2)
 
     async def nested(item):
@@ -216,7 +216,7 @@ async def test_a_call_inside_an_item_that_can_never_have_the_limit_raises():
     assert limit.in_flight == 0
 
 
-async def test_a_call_inside_an_item_waits_while_somebody_else_can_give_the_limit_back():
+async def test_a_call_inside_an_item_waits_while_another_holder_can_release_the_limit():
     limit = paco.Limit(2)
 
     async def nested(item):
@@ -228,7 +228,7 @@ async def test_a_call_inside_an_item_waits_while_somebody_else_can_give_the_limi
     assert await paco.map(nested, range(3), limit=limit) == [[0], [1], [2]]
 
 
-async def test_an_item_sees_the_context_of_the_caller_and_leaves_nothing_to_the_next():
+async def test_an_item_sees_the_context_of_the_caller_and_not_that_of_other_items():
     seen = []
 
     async def marks(item):
@@ -241,7 +241,7 @@ async def test_an_item_sees_the_context_of_the_caller_and_leaves_nothing_to_the_
     assert seen == ["caller"] * 5
 
 
-async def test_a_value_that_cannot_be_compared_counts_as_a_mark():
+async def test_a_context_value_that_cannot_be_compared_counts_as_changed():
     class Hostile:
         def __eq__(self, other):
             raise ValueError
@@ -256,7 +256,7 @@ async def test_a_value_that_cannot_be_compared_counts_as_a_mark():
     assert await paco.map(marks, range(3), limit=paco.Limit(1)) == [True] * 3
 
 
-async def test_a_slow_consumer_holds_back_as_many_results_as_were_in_flight():
+async def test_at_most_as_many_results_wait_for_a_slow_consumer_as_were_in_flight():
     source = Source(range(100))
     async with paco.map(nap(), source, limit=paco.Limit(3)) as results:
         assert await anext(results) == 0
@@ -266,7 +266,7 @@ async def test_a_slow_consumer_holds_back_as_many_results_as_were_in_flight():
 
 
 @pytest.mark.parametrize(("buffer", "waiting"), [(0, 1), (1, 1), (2, 2), (20, 20)])
-async def test_a_buffer_says_how_many_results_may_wait(buffer, waiting):
+async def test_a_buffer_sets_how_many_results_may_wait(buffer, waiting):
     source = Source(range(100))
     async with paco.map(nap(), source, limit=paco.Limit(1)).buffer(buffer) as results:
         assert await anext(results) == 0
@@ -299,7 +299,7 @@ async def test_no_item_is_kept_alive_while_workers_wait():
     await running
 
 
-async def test_under_a_count_there_are_not_many_more_workers_than_it_allows():
+async def test_under_a_count_there_are_few_more_workers_than_permits():
     most = 0
 
     async def count(item):
@@ -337,12 +337,12 @@ async def test_each_function_over_items_takes_a_limit():
 
 
 @pytest.mark.parametrize("limit", ["2", 2.0, None, ..., True], ids=repr)
-def test_what_is_no_limit_is_refused(limit):
+def test_an_invalid_limit_is_refused(limit):
     with pytest.raises(TypeError, match=r"^paco\.map: limit must be an int of 0 or more"):
         paco.map(same, [], limit=limit)
 
 
-def test_a_run_that_is_collected_with_its_loop_says_nothing_more(caplog):
+def test_a_run_that_is_collected_with_its_loop_reports_nothing(caplog):
     gc.collect()  # what other tests have left may have something to say
     caplog.clear()
     loop = asyncio.new_event_loop()
@@ -358,7 +358,7 @@ def test_a_run_that_is_collected_with_its_loop_says_nothing_more(caplog):
     }
 
 
-async def test_a_worker_that_is_being_cancelled_is_not_called_to_the_gate():
+async def test_a_worker_that_is_being_cancelled_is_not_woken():
     limit = paco.Limit(1)
     run = Plan("map", same, [1], limit).run(Drop())
     run.start()
@@ -371,7 +371,7 @@ async def test_a_worker_that_is_being_cancelled_is_not_called_to_the_gate():
     await run.join()
 
 
-def test_nobody_waits_for_a_permit_to_be_back_when_the_loop_is_gone():
+def test_a_release_is_not_awaited_after_the_loop_is_gone():
     run = Plan("map", same, [1], checked("map", asyncio.BoundedSemaphore(1))).run(Drop())
     run._loop = asyncio.new_event_loop()
     run._loop.close()

@@ -112,7 +112,7 @@ def log(monkeypatch):
 # ---- what is shown
 
 
-async def test_a_run_has_three_lines_that_say_how_far_it_is_how_fast_and_how_long_each_item_takes():
+async def test_a_run_has_three_lines_with_progress_rate_and_latency():
     screen = Screen(100)
     with watched(screen):
         await paco.each(work, range(1000), 100, return_exceptions=True)
@@ -126,7 +126,7 @@ async def test_a_run_has_three_lines_that_say_how_far_it_is_how_fast_and_how_lon
 
 
 @pytest.mark.parametrize("width", range(1, 220, 3))
-async def test_no_line_is_wider_than_there_is_room(width):
+async def test_no_line_is_wider_than_the_terminal(width):
     async def odd(number):
         await work(number)
 
@@ -138,7 +138,7 @@ async def test_no_line_is_wider_than_there_is_room(width):
         assert all(columns(line) <= width for line in frame)
 
 
-async def test_at_80_columns_there_is_all_that_matters():
+async def test_at_80_columns_all_important_figures_are_shown():
     screen = Screen(80)
     with watched(screen):
         await paco.each(work, range(1000), 100, return_exceptions=True)
@@ -154,7 +154,7 @@ async def test_at_80_columns_there_is_all_that_matters():
         assert wanted in "".join(screen.frames[3])
 
 
-async def test_it_says_what_keeps_the_next_item_from_starting():
+async def test_the_reason_for_waiting_is_shown():
     screen = Screen()
     with watched(screen):
         await paco.each(nap, [1] * 300, 100)
@@ -168,7 +168,7 @@ def gives_workers(event):
     event.run.workers["two"].lost = True
 
 
-async def test_each_worker_of_a_run_whose_items_are_elsewhere_has_a_line():
+async def test_each_worker_of_a_run_has_a_line():
     screen = Screen()
     with watched(screen), paco.listening(gives_workers, events.RunStarted):
         await paco.each(nap, [1] * 300, 100)
@@ -188,7 +188,7 @@ async def test_the_workers_of_several_runs_are_counted():
     assert screen.frames[1][2].endswith("   2 workers, 1 lost   waiting on limit 100%")
 
 
-async def test_without_a_total_it_says_what_is_done():
+async def test_without_a_total_the_finished_items_are_shown():
     screen = Screen()
     with watched(screen):
         await paco.each(nap, (one for one in [1, 1, 1]), 1)
@@ -224,7 +224,7 @@ async def test_the_rate_is_that_of_the_last_ten_seconds():
     assert rates[-1] == "1/s"
 
 
-async def test_nothing_is_shown_where_nothing_is_known():
+async def test_unknown_figures_are_omitted():
     screen, meters = Screen(), []
     screen.end = meters.append
     with watched(screen):
@@ -248,7 +248,7 @@ async def test_runs_inside_an_item_are_not_shown():
     assert len(screen.ends) == 1
 
 
-async def test_the_stages_of_a_pipeline_are_shown_from_the_source_on():
+async def test_the_stages_of_a_pipeline_are_shown_in_order_from_the_source():
     screen = Screen(200)
     with watched(screen, total=9):
         await ((one for one in [1.5] * 3) | paco.map(nap, limit=1) | paco.filter(nap) | paco.each(nap))
@@ -275,7 +275,7 @@ async def test_cancelled_items_are_counted_and_have_no_latency():
 # ---- when
 
 
-async def test_lines_are_repainted_while_a_run_goes_on_and_not_otherwise():
+async def test_lines_are_repainted_only_while_a_run_is_active():
     screen = Screen()
     with watched(screen):
         await nap(5)
@@ -286,7 +286,7 @@ async def test_lines_are_repainted_while_a_run_goes_on_and_not_otherwise():
         assert (len(screen.frames), screen.rests) == (6, 2)
 
 
-async def test_a_block_that_is_left_shows_how_far_the_runs_were():
+async def test_at_the_end_of_the_block_the_final_lines_of_all_runs_are_shown():
     screen = Screen()
     with watched(screen):
         task = asyncio.create_task(paco.map(nap, [1, 5], limit=2))
@@ -297,7 +297,7 @@ async def test_a_block_that_is_left_shows_how_far_the_runs_were():
     assert len(screen.frames) == 2
 
 
-def test_one_block_may_hold_several_loops():
+def test_one_block_may_span_several_event_loops():
     screen = Screen()
     with watched(screen):
         for _ in range(2):
@@ -308,7 +308,7 @@ def test_one_block_may_hold_several_loops():
 # ---- lines in a log
 
 
-async def test_in_a_log_there_is_a_line_each_ten_seconds_and_one_at_the_end(log):
+async def test_a_log_gets_a_line_every_ten_seconds_and_one_at_the_end(log):
     with paco.progress():
         await paco.each(nap, [1] * 25, 1)
     rest = "p50 1s  p95 1s  p99 1s  waiting on limit 100%"
@@ -319,7 +319,7 @@ async def test_in_a_log_there_is_a_line_each_ten_seconds_and_one_at_the_end(log)
     ]
 
 
-async def test_of_many_short_runs_ten_leave_a_line(log):
+async def test_of_many_short_runs_only_ten_leave_a_line(log):
     with paco.progress():
         for _ in range(14):
             await paco.each(nap, [0.5])
@@ -331,7 +331,7 @@ async def test_of_many_short_runs_ten_leave_a_line(log):
     assert lines[-1] == "and 4 more runs of less than a second"
 
 
-async def test_a_log_has_no_control_sequences_whatever_the_function_is_called(log):
+async def test_a_log_has_no_control_sequences_even_with_a_hostile_function_name(log):
     async def odd(_):
         await nap(11)
 
@@ -344,12 +344,12 @@ async def test_a_log_has_no_control_sequences_whatever_the_function_is_called(lo
 
 
 @pytest.mark.parametrize("setting", [("TERM", "dumb"), ("CI", "1")])
-def test_a_dumb_terminal_and_ci_get_lines_that_stay(terminal, monkeypatch, setting):
+def test_a_dumb_terminal_and_ci_get_plain_lines(terminal, monkeypatch, setting):
     monkeypatch.setenv(*setting)
     assert type(progress.display_for(None)) is PlainLines
 
 
-def test_so_does_a_terminal_without_rich(terminal, monkeypatch):
+def test_a_terminal_without_rich_gets_plain_lines(terminal, monkeypatch):
     assert type(progress.display_for(None)) is LiveLines
     monkeypatch.setitem(sys.modules, "rich", None)
     assert type(progress.display_for(None)) is PlainLines
@@ -382,7 +382,7 @@ async def test_on_a_terminal_the_lines_are_repainted_in_place_and_a_line_stays_a
 
 
 @pytest.mark.parametrize("width", [20, 80, 200])
-async def test_no_line_on_a_terminal_is_wider_than_it(terminal, monkeypatch, width):
+async def test_no_line_of_a_terminal_exceeds_its_width(terminal, monkeypatch, width):
     monkeypatch.setattr(os, "get_terminal_size", lambda _: os.terminal_size((width, 24)))
     with paco.progress():
         await paco.each(work, range(300), 100, return_exceptions=True)
@@ -390,7 +390,7 @@ async def test_no_line_on_a_terminal_is_wider_than_it(terminal, monkeypatch, wid
     assert ("waiting on" in terminal.getvalue()) is (width >= 80)
 
 
-async def test_a_terminal_that_knows_ascii_only_is_sent_nothing_else(terminal, monkeypatch):
+async def test_an_ascii_terminal_receives_only_ascii(terminal, monkeypatch):
     monkeypatch.setattr(Terminal, "encoding", "ascii")
     with paco.progress():
         await paco.each(nap, [1, 1], 1)
@@ -398,7 +398,7 @@ async def test_a_terminal_that_knows_ascii_only_is_sent_nothing_else(terminal, m
     assert "each nap  ===============---------------  50%  1/2" in painted(terminal.getvalue())[-4]
 
 
-async def test_colours_are_left_out_when_nobody_wants_them(terminal, monkeypatch):
+async def test_colors_are_omitted_if_disabled(terminal, monkeypatch):
     with paco.progress():
         await paco.each(nap, [1])
     assert "\x1b[1m" in terminal.getvalue()
@@ -410,7 +410,7 @@ async def test_colours_are_left_out_when_nobody_wants_them(terminal, monkeypatch
     assert "\x1b[32m" not in terminal.getvalue()
 
 
-async def test_a_terminal_is_not_disturbed_whatever_the_function_is_called(terminal):
+async def test_a_hostile_function_name_does_not_disturb_the_terminal(terminal):
     async def odd(_):
         await nap(1)
 
@@ -424,9 +424,7 @@ async def test_a_terminal_is_not_disturbed_whatever_the_function_is_called(termi
 
 
 @pytest.mark.parametrize("both", [False, True])
-async def test_what_is_printed_meanwhile_stays_above_and_data_that_goes_elsewhere_stays_there(
-    terminal, monkeypatch, both
-):
+async def test_output_during_a_run_stays_above_and_redirected_output_is_untouched(terminal, monkeypatch, both):
     async def talk(number):
         await nap(0.55)
         sys.stdout.write(f"data {number}\n")
@@ -442,7 +440,7 @@ async def test_what_is_printed_meanwhile_stays_above_and_data_that_goes_elsewher
     assert stdout.getvalue() == ("" if both else "data 1\ndata 2\n")
 
 
-async def test_a_terminal_is_left_in_order_by_a_block_that_fails(terminal):
+async def test_a_failing_block_restores_the_terminal(terminal):
     with pytest.raises(ValueError, match="out"), paco.progress():
         task = asyncio.create_task(paco.each(nap, [9]))
         await nap(1)
@@ -454,7 +452,7 @@ async def test_a_terminal_is_left_in_order_by_a_block_that_fails(terminal):
 @pytest.mark.realtime
 @pytest.mark.posix
 @pytest.mark.parametrize("width", [80, 200])
-def test_in_a_real_terminal_of_some_width(width, tmp_path):
+def test_lines_fit_a_real_terminal_of_any_width(width, tmp_path):
     """The last items end when enough has been shown."""
     import fcntl
     import pty
@@ -506,7 +504,7 @@ class Bar:
         self.calls.append((testing.now(), n))
 
 
-async def test_a_bar_is_told_ten_times_a_second_how_many_items_more_are_done():
+async def test_a_bar_is_updated_ten_times_a_second_with_newly_finished_items():
     bar = Bar()
     with paco.progress(bar):
         await paco.each(nap, [0.26] * 6, 2)
@@ -514,7 +512,7 @@ async def test_a_bar_is_told_ten_times_a_second_how_many_items_more_are_done():
     assert [(round(time, 6), n) for time, n in bar.calls] == [(0.3, 2), (0.6, 2), (0.78, 2), (1.04, 1)]
 
 
-async def test_of_a_pipeline_a_bar_is_told_of_the_first_stage():
+async def test_a_bar_shows_the_first_stage_of_a_pipeline():
     bar = Bar()
     with paco.progress(bar):
         await (range(5) | paco.map(nap, limit=1) | paco.filter(nap) | paco.each(nap))
@@ -532,7 +530,7 @@ async def test_a_bar_of_rich_gets_a_task_for_each_run():
     ]
 
 
-async def test_the_name_of_a_run_is_no_markup_for_rich():
+async def test_the_name_of_a_run_is_not_interpreted_as_rich_markup():
     async def odd(_): ...
 
     odd.__name__ = "[red]\x1b"
@@ -542,7 +540,7 @@ async def test_the_name_of_a_run_is_no_markup_for_rich():
     assert bar.tasks[0].description == r"each \[red]\x1b"
 
 
-async def test_a_bar_that_raises_is_reported_and_disturbs_nothing():
+async def test_a_bar_that_raises_is_reported_and_does_not_affect_the_run():
     class Broken:
         def update(self, n):
             raise ValueError(n)
@@ -554,7 +552,7 @@ async def test_a_bar_that_raises_is_reported_and_disturbs_nothing():
     assert reports == ["1", "4"]
 
 
-def test_displays_do_nothing_of_themselves():
+def test_displays_do_nothing_by_default():
     display = Display()
     assert (display.show([]), display.end(None), display.rest(), display.close()) == (None,) * 4
     assert type(progress.display_for(Bar())) is FedBar
@@ -579,7 +577,7 @@ def test_quantiles_take_constant_memory():
     assert len(sketch._counts) < 2000
 
 
-def test_no_quantile_is_above_the_longest():
+def test_no_quantile_exceeds_the_maximum():
     sketch = Sketch()
     assert sketch.longest() == 0
     for number in range(1, 10_001):
@@ -588,7 +586,7 @@ def test_no_quantile_is_above_the_longest():
     assert sketch.quantile(1) == sketch.longest() == 10
 
 
-def test_what_takes_no_time_is_told_so():
+def test_a_latency_of_zero_is_shown():
     sketch = Sketch()
     assert sketch.quantile(0.5) == 0
     sketch.add(0)
@@ -599,13 +597,13 @@ def test_what_takes_no_time_is_told_so():
 
 
 @pytest.mark.parametrize("bar", [5, "bar", object(), [1]])
-def test_a_bar_has_a_method_update(bar):
+def test_a_bar_must_have_an_update_method(bar):
     expected = r"bar must be an object with update\(n\), such as a bar of tqdm, or be left out, got "
     with pytest.raises(TypeError, match=rf"^paco\.progress: {expected}"):
         paco.progress(bar)
 
 
 @pytest.mark.parametrize("total", [-1, True, 1.5, "9"])
-def test_a_total_is_a_number_of_items(total):
+def test_a_total_must_be_a_number_of_items(total):
     with pytest.raises((TypeError, ValueError), match=r"^paco\.progress: total must be an int of 0 or more, got "):
         paco.progress(total=total)

@@ -51,7 +51,7 @@ def lane(request, monkeypatch):
 
 
 @given(value=JSON)
-def test_orjson_changes_nothing_of_what_is_read(value):
+def test_orjson_and_json_read_the_same_values(value):
     fast = values.FAST
     assert fast is not None
     try:
@@ -148,25 +148,25 @@ def test_a_value_comes_back_the_same_with_and_without_orjson(value, read):
 
 @pytest.mark.usefixtures("lane")
 @pytest.mark.parametrize("text", [b"", b"{", b"NaN", b'{"a":Infinity}', b'"\xff"', b"[" * 100_000, b"1 2"])
-def test_what_is_not_json_is_a_value_error(text):
+def test_invalid_json_is_a_value_error(text):
     with pytest.raises(ValueError, match=r"\S"):
         decode(text)
 
 
-def test_without_orjson_there_is_no_fast_lane(monkeypatch):
+def test_without_orjson_the_standard_library_is_used(monkeypatch):
     monkeypatch.setitem(sys.modules, "orjson", None)
     assert values._fast() is None
 
 
 @pytest.mark.usefixtures("lane")
 @pytest.mark.parametrize("value", [10**5000, [{"n": -(10**5000)}], {10**5000: 1}], ids=["plain", "nested", "a key"])
-def test_a_number_of_more_digits_than_python_reads_cannot_be_held(value):
+def test_a_number_with_more_digits_than_python_reads_is_refused(value):
     with pytest.raises(NotJSONError, match=r"4300 digits"):
         encode(value)
 
 
 @pytest.mark.usefixtures("lane")
-def test_what_json_cannot_hold_is_told_by_its_type():
+def test_the_error_for_a_value_without_a_json_form_names_its_type():
     with pytest.raises(NotJSONError, match=r"test_records\.Unknown"):
         encode([{"a": Unknown()}])
 
@@ -179,7 +179,7 @@ class Unknown:
 
 
 @pytest.mark.parametrize("start", [0.0, 0.9999996, 1.0005, 1_700_000_000.115, 1_700_000_000.9999])
-def test_the_start_of_an_item_is_told_as_the_standard_library_does(start):
+def test_the_start_of_an_item_is_formatted_like_the_standard_library(start):
     expected = dt.datetime.fromtimestamp(start, dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     record = json.loads(line(opening(0, "", 1), result(2), Span(1, 0, start, 0.0)))
     assert record["start"] == expected
@@ -190,7 +190,7 @@ def test_further_fields_come_last():
     assert list(record)[-1] == "version"
 
 
-def test_an_error_that_cannot_be_shown_is_named():
+def test_an_error_whose_str_fails_is_recorded_by_its_type():
     class Hostile(Exception):
         def __str__(self):
             raise ZeroDivisionError
@@ -208,14 +208,14 @@ def test_a_key_depends_on_the_content_and_not_on_the_order_of_fields():
     assert canonical(Page(1, dt.date(2026, 1, 2), Shade.DARK)) == b'{"_hidden":1,"seen":"2026-01-02","shade":"dark"}'
 
 
-def test_no_later_occurrence_has_the_key_of_another_item():
+def test_keys_of_repeated_items_collide_with_no_other_item():
     contents = [canonical(value) for value in ("a", "a 1", 1, [1], "1 1", {"a": 1})]
     keys = {digest(content, occurrence, 16) for content in contents for occurrence in range(20)}
     assert len(keys) == 20 * len(contents)
 
 
 @given(st.lists(st.tuples(st.binary(min_size=16, max_size=16) | st.just(bytes(16)), st.integers(0, 2**40))))
-def test_an_index_is_a_dict_that_knows_what_was_asked(pairs):
+def test_an_index_agrees_with_a_dict(pairs):
     index, model, asked = Index(), {}, set()
     for key, offset in pairs:
         assert index.get(key) == model.get(key, NOWHERE)
@@ -228,7 +228,7 @@ def test_an_index_is_a_dict_that_knows_what_was_asked(pairs):
     assert index.ask(b"\1" * 16) == ((b"\1" * 16) in asked, model.get(b"\1" * 16, NOWHERE))
 
 
-def test_keys_that_fall_in_the_last_place_of_one_table_are_told_apart_as_it_grows():
+def test_keys_in_the_last_place_of_a_table_stay_distinct_as_it_grows():
     index = Index()
     keys = [((8 * number + 7) * 256).to_bytes(8, "big") for number in range(100)]
     for offset, key in enumerate(keys):
@@ -237,7 +237,7 @@ def test_keys_that_fall_in_the_last_place_of_one_table_are_told_apart_as_it_grow
 
 
 @pytest.mark.slow
-def test_an_index_takes_at_most_40_bytes_for_each_key_and_forgets_none():
+def test_an_index_takes_at_most_40_bytes_per_key_and_loses_none():
     index = Index()
     keys = [digest(b"%d" % number, 0, 16) for number in range(60_000)]
     for offset, key in enumerate(keys):
@@ -270,7 +270,7 @@ async def fetch(item):
     return item
 
 
-def test_a_function_is_known_by_its_innermost_name_and_source():
+def test_a_function_is_identified_by_its_innermost_name_and_source():
     name, source = made_by(fetch)
     assert (name, len(source)) == ("fetch", 16)
     assert made_by(functools.partial(wrapper(functools.partial(wrapper(fetch))), 1)) == (name, source)
@@ -281,7 +281,7 @@ def test_a_function_is_known_by_its_innermost_name_and_source():
     assert made_by(len) == ("len", None)
 
 
-def test_the_source_does_not_depend_on_how_far_it_is_indented_and_changes_with_the_body(tmp_path):
+def test_the_hash_of_a_source_ignores_indentation_and_changes_with_the_body(tmp_path):
     def load(text):
         path = tmp_path / "jobs.py"
         path.write_text(text)
@@ -336,7 +336,7 @@ def test_the_last_record_of_an_item_counts(path):
     close(memory)
 
 
-def test_two_keys_with_the_same_64_bits_are_not_taken_for_each_other(path):
+def test_two_keys_with_the_same_first_64_bits_are_distinguished(path):
     key = digest(canonical("a"), 0, 16)
     path.write_bytes(line(opening(0, (key[:8] + bytes(8)).hex(), "z"), result("z"), Span(1, 0, 0.0, 1.0)))
     memory = opened(path)
@@ -344,13 +344,13 @@ def test_two_keys_with_the_same_64_bits_are_not_taken_for_each_other(path):
     close(memory)
 
 
-def test_records_of_the_command_are_read_too(path):
+def test_records_of_the_command_are_read(path):
     path.write_bytes(line(opening(0, "77ab0c8e6f3d2b14", "a"), result(1), Span(1, 0, 0.0, 1.0)))
     close(opened(path))
 
 
 @pytest.mark.parametrize("cut", range(1, 60))
-def test_a_torn_last_line_is_cut_off(path, cut):
+def test_a_partial_last_line_of_a_record_is_cut_off(path, cut):
     whole = a_record("a") + a_record("b")
     path.write_bytes(whole + a_record("c")[: -1 - cut])
     close(opened(path))
@@ -358,13 +358,13 @@ def test_a_torn_last_line_is_cut_off(path, cut):
 
 
 @pytest.mark.parametrize("rest", [b"\0" * 50, b'{"id":12\0\0\0', b"{", b'{"id"'])
-def test_what_a_loss_of_power_leaves_is_cut_off(path, rest):
+def test_the_remains_of_a_power_loss_are_cut_off(path, rest):
     path.write_bytes(a_record("a") + rest)
     close(opened(path))
     assert path.read_bytes() == a_record("a")
 
 
-def test_a_last_record_that_only_lacks_its_end_of_line_is_kept(path):
+def test_a_last_record_without_a_line_end_is_kept(path):
     path.write_bytes((a_record("a") + a_record("b"))[:-1])
     memory = opened(path)
     assert memory.recall("b")[1].outcome == "b"
@@ -373,7 +373,7 @@ def test_a_last_record_that_only_lacks_its_end_of_line_is_kept(path):
 
 
 @pytest.mark.parametrize("text", [b'{"id":1,"name":"somebody else\'s"}', b"notes", b'{"a":{"b":[', b"\xff\xfe"])
-def test_another_file_is_refused_and_left_as_it_is(path, text):
+def test_a_file_of_another_kind_is_refused_and_unchanged(path, text):
     path.write_bytes(text)
     memory = Memory(RecordFile(str(path), "paco.map: the journal x", power=False), MAKER, key=None, version=None)
     with pytest.raises(JournalError, match="is damaged: line 1 is not a record"):
@@ -395,7 +395,7 @@ def test_another_file_is_refused_and_left_as_it_is(path, text):
         (b'{"id":1,"key":"0011223344556677","ok":false,"error":"x"}', "neither a result nor an error"),
     ],
 )
-def test_a_damaged_line_is_told_with_its_number_and_what_to_do(path, damage, reason):
+def test_the_error_for_a_damaged_line_has_its_number_and_says_what_to_do(path, damage, reason):
     path.write_bytes(a_record("a") + b"\n" + damage + b"\n" + a_record("b"))
     memory = Memory(RecordFile(str(path), "paco.map: the journal x", power=False), MAKER, key=None, version=None)
     with pytest.raises(
@@ -405,7 +405,7 @@ def test_a_damaged_line_is_told_with_its_number_and_what_to_do(path, damage, rea
     close(memory)
 
 
-def test_each_single_flipped_bit_is_refused_or_leaves_all_other_records_as_they_are(path):
+def test_any_flipped_bit_is_refused_or_leaves_all_other_records_intact(path):
     records = [a_record(word) for word in ("a", "b", "c")]
     whole = b"".join(records)
     refused = 0
@@ -426,7 +426,7 @@ def test_each_single_flipped_bit_is_refused_or_leaves_all_other_records_as_they_
     assert refused > len(records[1])
 
 
-def test_a_file_that_changes_under_the_run_is_told(path):
+def test_a_file_that_changes_during_the_run_is_reported(path):
     path.write_bytes(a_record("a") + a_record("b"))
     memory = opened(path)
     path.write_bytes(b"x" * 400)
@@ -435,7 +435,7 @@ def test_a_file_that_changes_under_the_run_is_told(path):
     close(memory)
 
 
-def test_reading_ends_early_when_it_is_told_to(path):
+def test_reading_can_be_stopped_early(path):
     path.write_bytes(a_record("a") + a_record("b"))
     file = RecordFile(str(path), "x", power=False)
     assert list(file.read()) == []
@@ -449,14 +449,14 @@ def test_reading_ends_early_when_it_is_told_to(path):
     assert file.line(0) == b""
 
 
-def test_what_is_no_regular_file_is_refused():
+def test_a_file_that_is_not_regular_is_refused():
     file = RecordFile("/dev/null", "paco.map: the journal /dev/null", power=False)
     with pytest.raises(JournalError, match="the journal /dev/null is not a regular file"):
         file.open()
     file.close()
 
 
-def test_a_second_opener_is_refused_until_the_first_has_closed(path):
+def test_a_second_open_is_refused_until_the_first_is_closed(path):
     first, second = (RecordFile(str(path), "paco.map: the journal x", power=False) for _ in range(2))
     first.open()
     with pytest.raises(JournalError, match="the journal x is in use by another run; wait for that one to end"):
@@ -471,7 +471,7 @@ def test_a_second_opener_is_refused_until_the_first_has_closed(path):
     second.close()
 
 
-def test_a_system_without_locks_goes_without(path, monkeypatch):
+def test_without_file_locks_opening_still_works(path, monkeypatch):
     monkeypatch.setattr(system, "_fcntl", None)
     monkeypatch.setattr(system, "_msvcrt", None)
     files = [RecordFile(str(path), "x", power=False) for _ in range(2)]
@@ -491,7 +491,7 @@ def test_a_new_file_can_be_read_by_its_owner_only(path):
 
 
 @pytest.mark.posix
-def test_power_syncs_what_is_there_each_group_and_the_name_of_the_file(path, monkeypatch):
+def test_durable_power_syncs_each_group_and_the_folder(path, monkeypatch):
     synced = []
     monkeypatch.setattr(system, "sync", lambda descriptor: synced.append(os.fstat(descriptor).st_size))
     monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append("folder"))
@@ -503,7 +503,7 @@ def test_power_syncs_what_is_there_each_group_and_the_name_of_the_file(path, mon
     assert synced == [2, "folder", 6]
 
 
-def test_a_folder_that_cannot_be_synced_is_no_error():
+def test_a_folder_that_cannot_be_synced_is_not_an_error():
     _file._sync_folder("/nowhere/at/all")
 
 
@@ -517,7 +517,7 @@ def test_a_file_is_synced_without_its_times_where_the_system_can(name, monkeypat
     assert synced == [7]
 
 
-def test_a_child_lets_go_of_the_file_whatever_its_parent_does(path):
+def test_a_child_process_closes_the_file_whatever_its_parent_does(path):
     file = RecordFile(str(path), "x", power=False)
     file.open()
     _file._leave_all()

@@ -216,13 +216,13 @@ async def test_a_stream_gives_the_results_in_order(engine):
     assert found == list(range(500))
 
 
-async def test_as_completed_gives_what_is_there(engine):
+async def test_as_completed_delivers_results_as_they_arrive(engine):
     times = [5, 0.1, 0.2]
     stream = on(paco.map(nap, times, limit=3), Engine(3)).as_completed()
     assert [result async for result in stream] == [0.1, 0.2, 5]
 
 
-async def test_each_flat_map_filter_and_reduce_run_elsewhere(engine):
+async def test_each_flat_map_filter_and_reduce_run_on_workers(engine):
     assert await on(paco.flat_map(double, [1, [2, 3]], initializer=[0]), Engine()) == [0, 2, 4, 6]
     assert await on(paco.filter(is_even, range(6)), Engine()) == [0, 2, 4]
     assert await on(paco.repeat(double, 3), Engine()) == [2, 4, 6]
@@ -240,7 +240,7 @@ async def test_every_stage_of_a_pipeline_has_its_own_engine():
     assert second.closed
 
 
-async def test_arguments_go_with_the_function(engine):
+async def test_arguments_are_sent_with_the_function(engine):
     assert await on(paco.map(power, [1, 2, 3], 0, None, None, False, 3), engine) == [1, 8, 27]
 
 
@@ -262,13 +262,13 @@ async def gives_error(number):
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 7, 100])
 @pytest.mark.parametrize("engine", [Engine(2), Engine(3, 64)], ids=["2 slots", "64 slots"])
-async def test_never_more_items_run_than_the_limit_in_all_workers_together(engine, limit):
+async def test_all_workers_together_never_exceed_the_limit(engine, limit):
     engine.__init__(engine.processes, engine.slots)
     await on(paco.map(quick, range(1000), limit=limit), engine)
     assert Seen.most == limit
 
 
-async def test_slow_items_run_side_by_side_as_they_would_here(engine):
+async def test_slow_items_run_concurrently_as_without_workers(engine):
     engine = Engine(2, 64)
     start = asyncio.get_running_loop().time()
     times = [(1 + number % 7) / 2 for number in range(200)]
@@ -286,7 +286,7 @@ class Lies(list):
         return 0
 
 
-async def test_fast_items_travel_in_large_chunks_and_slow_ones_alone():
+async def test_fast_items_are_sent_in_large_chunks_and_slow_ones_alone():
     fast, slow = Engine(2, 64), Engine(2, 64)
     await on(paco.map(quick, range(20_000), limit=100), fast)
     assert max(count for _, count in fast.chunks) >= 300
@@ -298,9 +298,7 @@ async def test_fast_items_travel_in_large_chunks_and_slow_ones_alone():
 @pytest.mark.parametrize(
     ("source", "took"), [(list, 11), (iter, 11), (Lies, 13), (lambda items: (one for one in items), 13)]
 )
-async def test_the_last_chunks_are_small_so_that_the_workers_end_together_where_the_source_tells_its_length(
-    source, took
-):
+async def test_with_a_known_length_the_last_chunks_are_small_so_that_workers_end_together(source, took):
     start = asyncio.get_running_loop().time()
     assert len(await on(paco.map(nap, source([1] * 1000), limit=100), Engine(2, 64))) == 1000
     assert asyncio.get_running_loop().time() - start == pytest.approx(took)
@@ -311,7 +309,7 @@ async def test_without_a_limit_all_items_of_a_short_input_run_at_once(engine):
     assert Seen.most == 500
 
 
-async def test_a_chunk_ends_in_time_and_gives_back_what_it_has_not_started():
+async def test_a_chunk_ends_in_time_and_returns_the_items_it_has_not_started():
     engine = Engine(1)
     times = [0.001] * 100 + [0.2] * 100  # it becomes slower than the chunk was made for
     assert await on(paco.map(nap, times, limit=1), engine) == times
@@ -338,7 +336,7 @@ def _no_time_for_the_processor(monkeypatch):
 @pytest.mark.usefixtures("_no_time_for_the_processor")
 @pytest.mark.parametrize("limit", [20, 7])
 @pytest.mark.parametrize("listens", [False, True])
-async def test_no_slot_is_idle_between_two_chunks_where_the_next_can_follow(limit, listens):
+async def test_no_slot_is_idle_between_chunks_that_can_follow_each_other(limit, listens):
     times = [0.001 * (5 + number % 11) for number in range(5000)]
 
     async def took(stream):
@@ -357,7 +355,7 @@ async def test_no_slot_is_idle_between_two_chunks_where_the_next_can_follow(limi
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("_no_time_for_the_processor")
-async def test_what_is_quick_does_not_wait_for_what_is_slow_where_it_can_follow():
+async def test_fast_items_do_not_wait_for_slow_items_of_another_chunk():
     times = [0.01] * 2000 + [5] + [0.01] * 8000
     start = asyncio.get_running_loop().time()
     ends = []
@@ -370,7 +368,7 @@ async def test_what_is_quick_does_not_wait_for_what_is_slow_where_it_can_follow(
 
 
 @pytest.mark.usefixtures("_no_time_for_the_processor")
-async def test_what_follows_and_is_back_before_the_one_whose_slots_it_had_leaves_them_to_another():
+async def test_a_following_chunk_that_ends_first_passes_its_slots_to_another():
     engine = Engine(1)
     times = [0.01] * 1000 + [2] + [0.01] * 2000
     assert await on(paco.map(nap, times, limit=2), engine) == times
@@ -382,14 +380,14 @@ async def test_what_follows_and_is_back_before_the_one_whose_slots_it_had_leaves
 @pytest.mark.slow
 @pytest.mark.usefixtures("_no_time_for_the_processor")
 @pytest.mark.parametrize("count", [5000, 10_000, 20_000])
-async def test_at_the_end_nothing_waits_for_one_worker_that_another_could_have(count):
+async def test_at_the_end_no_item_waits_for_a_worker_while_another_is_idle(count):
     start = asyncio.get_running_loop().time()
     await on(paco.map(nap, [0.0001] * count, limit=2), Engine(2, 64))
     assert asyncio.get_running_loop().time() - start < 1.01 * count * 0.0001 / 2
 
 
 @pytest.mark.parametrize("quick", range(5))
-async def test_slow_items_in_some_chunks_keep_little_of_the_limit_from_the_others(quick):
+async def test_slow_items_in_some_chunks_leave_most_of_the_limit_to_the_others(quick):
     async def work(number):
         await nap(0 if number == quick else 100)
 
@@ -401,7 +399,7 @@ async def test_slow_items_in_some_chunks_keep_little_of_the_limit_from_the_other
 
 
 @pytest.mark.usefixtures("_no_time_for_the_processor")
-async def test_where_chunks_follow_each_other_each_worker_has_slots_of_which_no_two_items_overlap():
+async def test_with_chunks_that_follow_each_other_no_two_items_of_a_slot_overlap():
     engine, ends = Engine(2, 64), []
     times = [0.001 * (5 + number % 11) for number in range(5000)]
     with paco.listening(ends.append, ItemEnded):
@@ -418,7 +416,7 @@ async def test_where_chunks_follow_each_other_each_worker_has_slots_of_which_no_
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_what_follows_is_run_again_with_the_other_when_their_worker_dies(seed):
+async def test_a_chunk_and_the_one_that_follows_it_both_run_again_when_their_worker_dies(seed):
     engine, dice = Engine(2, 64), random.Random(seed)  # noqa: S311 - nothing secret
 
     async def kill():
@@ -437,7 +435,7 @@ async def test_what_follows_is_run_again_with_the_other_when_their_worker_dies(s
 # ---- backpressure
 
 
-async def test_a_slow_consumer_holds_the_source(engine):
+async def test_a_slow_consumer_holds_back_the_source(engine):
     taken = []
 
     def numbers():
@@ -469,7 +467,7 @@ async def test_the_lead_over_a_slow_consumer_is_bounded(engine):
     assert len(taken) <= 500 + 10_000 + 200
 
 
-async def test_a_slow_source_does_not_hold_what_is_there(engine):
+async def test_a_slow_source_does_not_hold_back_available_items(engine):
     async def numbers():
         for number in range(3):
             yield number
@@ -483,7 +481,7 @@ async def test_a_slow_source_does_not_hold_what_is_there(engine):
 # ---- errors
 
 
-async def test_the_first_error_of_an_item_arrives_as_itself_with_notes_of_where_and_which(engine):
+async def test_the_first_error_of_an_item_is_raised_with_notes_of_its_worker_and_item(engine):
     with pytest.raises(ValueError, match=r"^1\n") as caught:
         await on(paco.map(odd_fails, range(100), limit=2), engine)
     where, which = caught.value.__notes__
@@ -493,7 +491,7 @@ async def test_the_first_error_of_an_item_arrives_as_itself_with_notes_of_where_
     assert engine.closed
 
 
-async def test_the_error_of_one_ends_the_others_elsewhere(engine):
+async def test_an_error_of_one_item_ends_the_others_on_all_workers(engine):
     with pytest.raises(ValueError, match="7"):
         await on(paco.map(seven_fails, range(100), limit=50), engine)
     assert Seen.running == 0
@@ -507,12 +505,12 @@ async def seven_fails(number):
     await nap(1000)
 
 
-async def test_errors_are_results_if_that_is_wanted(engine):
+async def test_with_return_exceptions_errors_on_workers_are_results(engine):
     found = await on(paco.map(odd_fails, range(10), limit=3, return_exceptions=True), engine)
     assert [repr(one) for one in found[:4]] == ["0", "ValueError(1)", "2", "ValueError(3)"]
 
 
-async def test_settled_functions_give_their_outcomes(engine):
+async def test_settled_functions_return_their_outcomes(engine):
     found = await on(paco.map(paco.settle(paco.retry(odd_fails, attempts=2, wait=0)), range(4)), engine)
     done, failed = paco.partition(found)
     assert [one.value for one in done] == [0, 2]
@@ -526,7 +524,7 @@ async def test_max_errors_ends_the_run(engine):
     assert len(engine.cancelled) == 1
 
 
-async def test_an_error_of_the_source_is_raised_after_what_came_before(engine):
+async def test_an_error_of_the_source_is_raised_after_earlier_results(engine):
     def numbers():
         yield from range(10)
         raise OSError("gone")
@@ -539,7 +537,7 @@ async def test_an_error_of_the_source_is_raised_after_what_came_before(engine):
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()], ids=repr)
-async def test_what_ends_a_program_comes_out_of_it_and_not_of_the_worker(engine, error):
+async def test_an_exception_that_ends_a_program_is_raised_here_and_not_in_the_worker(engine, error):
     with pytest.raises(type(error)):
         await on(paco.map(raises, [error]), engine)
 
@@ -568,18 +566,18 @@ async def raises_unpicklable(number):
     raise Unpicklable(number, "apples")
 
 
-async def test_an_error_that_cannot_be_pickled_is_told_in_words(engine):
+async def test_an_error_that_cannot_be_pickled_is_raised_as_text(engine):
     with pytest.raises(RemoteError, match=r"^Unpicklable: 5 apples \(it cannot be pickled\)\n") as caught:
         await on(paco.map(raises_unpicklable, [5]), engine)
     assert "in raises_unpicklable" in caught.value.__notes__[0]
 
 
-def test_an_error_whose_class_is_not_here_is_told_in_words():
+def test_an_error_whose_class_is_missing_here_is_raised_as_text():
     failure = Failure.of(ValueError(5))._replace(data=b"cos\nno_such_name\n.")
     assert str(failure.error("there")).startswith("ValueError: 5 (it cannot be unpickled here: ")
 
 
-def test_causes_travel_and_end():
+def test_causes_are_sent_up_to_a_limit():
     first = error = ValueError(0)
     for number in range(1, 20):
         error.__cause__ = ValueError(number)
@@ -609,7 +607,7 @@ async def gives_lock(number):
     return threading.Lock() if number == 2 else number
 
 
-async def test_a_function_that_is_none_gets_the_message_that_it_gets_here(engine):
+async def test_a_sync_function_gets_the_same_error_as_without_workers(engine):
     with pytest.raises(TypeError, match=r"paco\.map: plain must be a coroutine function"):
         await on(paco.map(plain, [1]), engine)
 
@@ -633,7 +631,7 @@ async def vanishes(number):
     return Vanishing()
 
 
-async def test_what_cannot_be_unpickled_ends_the_run_wherever_that_is(engine):
+async def test_an_object_that_cannot_be_unpickled_ends_the_run(engine):
     with pytest.raises(OSError, match="not here") as caught:
         await on(paco.map(double, [Vanishing()]), engine)
     assert caught.value.__notes__[-1] == "paco.map: its workers"
@@ -641,7 +639,7 @@ async def test_what_cannot_be_unpickled_ends_the_run_wherever_that_is(engine):
         await on(paco.map(vanishes, [1]), Engine())
 
 
-async def test_another_python_or_paco_is_told(engine, monkeypatch):
+async def test_a_worker_with_another_version_of_python_or_paco_is_reported(engine, monkeypatch):
     monkeypatch.setattr("paco.remote._messages._VERSIONS", ("cpython", 3, 99, "7.0"))
     data = Order("", "map", b"", 1, 1, True, False, math.inf, "").dump()
     monkeypatch.undo()
@@ -651,7 +649,7 @@ async def test_another_python_or_paco_is_told(engine, monkeypatch):
         Order.load(data)
 
 
-async def test_an_engine_that_refuses_ends_the_run(engine):
+async def test_an_engine_whose_submit_fails_ends_the_run(engine):
     class Full(Engine):
         def submit(self, *chunk):
             raise MemoryError("full")
@@ -670,7 +668,7 @@ async def test_an_engine_that_refuses_ends_the_run(engine):
 # ---- ends
 
 
-async def test_a_timeout_ends_the_items_elsewhere_before_it_is_raised(engine):
+async def test_a_timeout_is_raised_after_the_items_on_workers_have_ended(engine):
     with pytest.raises(paco.RunTimeout):
         await on(paco.map(forever, range(1000), limit=10, timeout=3), engine)
     assert Seen.running == 0
@@ -678,7 +676,7 @@ async def test_a_timeout_ends_the_items_elsewhere_before_it_is_raised(engine):
     assert engine.closed
 
 
-async def test_a_deadline_reaches_the_calls_inside_of_the_items(engine):
+async def test_a_deadline_applies_to_calls_inside_items_on_workers(engine):
     with paco.deadline(5):
         await asyncio.sleep(1)
         assert await on(paco.map(time_left, [1]), engine) == [4]
@@ -688,7 +686,7 @@ async def time_left(number):
     return remaining()
 
 
-async def test_break_ends_the_items_elsewhere(engine):
+async def test_break_ends_the_items_on_workers(engine):
     async with on(paco.map(first_is_quick, range(1000), limit=10), engine).as_completed() as stream:
         async for _ in stream:
             break
@@ -700,7 +698,7 @@ async def first_is_quick(number):
     await nap(0.1 if number == 0 else 1000)
 
 
-async def test_a_stream_that_is_dropped_ends_the_items_elsewhere(engine):
+async def test_a_dropped_stream_ends_the_items_on_workers(engine):
     stream = on(paco.map(first_is_quick, range(1000), limit=10), engine).as_completed()
     async for _ in stream:
         break
@@ -712,7 +710,7 @@ async def test_a_stream_that_is_dropped_ends_the_items_elsewhere(engine):
 
 
 @pytest.mark.parametrize("limit", [3, paco.Limit(3)], ids=["number", "object"])
-async def test_cancelled_at_any_step_it_comes_back_when_nothing_runs_elsewhere(limit):
+async def test_cancelled_at_any_step_a_run_returns_when_nothing_runs_on_workers(limit):
     points = 0
     for steps in range(10_000):
         engine = Engine()
@@ -732,7 +730,7 @@ async def test_cancelled_at_any_step_it_comes_back_when_nothing_runs_elsewhere(l
     assert points > 20
 
 
-async def test_workers_that_die_while_they_are_cancelled_end_the_wait():
+async def test_the_death_of_workers_during_cancellation_ends_the_wait_for_them():
     class Fragile(Engine):
         def cancel(self, run, futures):
             for process in list(self.processes_):
@@ -757,7 +755,7 @@ async def test_an_item_that_cancels_the_tasks_of_its_worker_ends_the_run(engine)
         await on(paco.map(cancels, range(3)), engine)
 
 
-async def test_cleanup_elsewhere_is_waited_for(engine):
+async def test_cleanup_on_workers_is_waited_for(engine):
     task = asyncio.ensure_future(on(paco.map(cleans_up, range(2)), engine))
     await asyncio.sleep(1)
     task.cancel()
@@ -780,7 +778,7 @@ async def cleans_up(number):
 # ---- workers that die
 
 
-async def test_what_a_dead_worker_had_is_run_again_and_handed_on_once():
+async def test_items_of_a_dead_worker_run_again_and_are_delivered_once():
     engine = Engine(2)
     task = asyncio.ensure_future(on(paco.map(quick, range(3000), limit=20), engine))
     for _ in range(5):
@@ -800,7 +798,7 @@ async def dies(number):
 
 
 @pytest.mark.parametrize(("processes", "slots", "limit"), [(1, 1, 1), (2, 2, 100), (2, 64, 10), (3, 3, 3)])
-async def test_an_item_that_kills_its_worker_three_times_is_lost_and_no_other_one(processes, slots, limit):
+async def test_an_item_that_kills_its_worker_three_times_is_lost_and_no_other_item(processes, slots, limit):
     engine = Engine(processes, slots)
     found = await on(paco.map(dies, range(1000), limit=limit, return_exceptions=True), engine)
     error = found[777]
@@ -815,7 +813,7 @@ async def dies_always(number):
     process.get().die()
 
 
-async def test_an_item_that_kills_ends_the_run_like_any_error(engine):
+async def test_an_item_that_kills_its_workers_ends_the_run_like_any_error(engine):
     with pytest.raises(WorkerLost) as caught:
         await on(paco.map(dies_always, [5]), engine)
     assert caught.value.__notes__ == ["paco.map: item 0: 5"]
@@ -836,7 +834,7 @@ async def test_chunks_that_never_begin_end_the_run():
         await on(paco.map(double, range(3)), Gone())
 
 
-async def test_a_chunk_that_had_not_begun_counts_for_nothing():
+async def test_a_chunk_that_had_not_begun_does_not_count_as_an_attempt():
     class Hesitant(Engine):
         def lost(self, error):
             return 0 if self.deaths < 10 else 1
@@ -881,13 +879,13 @@ async def test_a_count_holds_for_all_runs_that_share_it():
     assert limit.in_flight == 0
 
 
-async def test_under_a_limit_object_what_comes_back_together_goes_together():
+async def test_under_a_limit_object_items_are_sent_in_groups():
     engine = Engine(2, 64)
     await on(paco.map(quick, range(2000), limit=paco.Limit(100)), engine)
     assert len(engine.chunks) <= 500  # of 2,000 items, some hundred of which end in each hundredth of a second
 
 
-async def test_under_a_limit_object_errors_and_ends_are_the_same():
+async def test_under_a_limit_object_errors_and_early_ends_work_the_same():
     limit = paco.Limit(10)
     found = await on(paco.map(odd_fails, range(4), limit=limit, return_exceptions=True), Engine())
     assert [repr(one) for one in found] == ["0", "ValueError(1)", "2", "ValueError(3)"]
@@ -901,13 +899,13 @@ async def test_under_a_limit_object_errors_and_ends_are_the_same():
     assert limit.in_flight == 0
 
 
-async def test_under_a_limit_object_what_a_dead_worker_had_is_run_again():
+async def test_under_a_limit_object_items_of_a_dead_worker_run_again():
     found = await on(paco.map(dies, range(770, 780), limit=paco.Limit(5), return_exceptions=True), Engine())
     assert [one for one in found if isinstance(one, int)] == [number for number in range(770, 780) if number != 777]
     assert isinstance(found[7], WorkerLost)
 
 
-async def test_under_a_limit_object_what_cannot_be_sent_ends_the_run():
+async def test_under_a_limit_object_an_item_that_cannot_be_sent_ends_the_run():
     lock = threading.Lock()
 
     async def locks(number):
@@ -929,13 +927,13 @@ async def test_under_a_limit_object_what_cannot_be_sent_ends_the_run():
 # ---- with a journal
 
 
-async def test_with_a_journal_a_stream_runs_ahead_of_a_slow_item_too(tmp_path):
+async def test_with_a_journal_a_stream_on_workers_runs_ahead_of_a_slow_item(tmp_path):
     stream = on(paco.map(nap, [100] + [1] * 60, limit=2), Engine(2, 64)).journal(tmp_path / "run.jsonl")
     assert len([result async for result in stream]) == 61
     assert asyncio.get_running_loop().time() < 105
 
 
-async def test_with_a_journal_what_is_recorded_does_not_run_again(tmp_path):
+async def test_with_a_journal_recorded_items_do_not_run_again_on_workers(tmp_path):
     path = tmp_path / "run.jsonl"
     for count in (50, 100):
         Seen.ended.clear()
@@ -956,7 +954,7 @@ async def test_with_a_journal_settled_outcomes_are_recorded(tmp_path):
 # ---- listeners
 
 
-async def test_listeners_hear_of_each_item_when_its_chunk_is_back_with_its_times():
+async def test_listeners_receive_the_events_of_an_item_with_its_times_when_its_chunk_is_back():
     heard = []
     with paco.listening(heard.append):
         await on(paco.map(quick, range(100), limit=4), Engine())
@@ -979,7 +977,7 @@ async def test_listeners_hear_of_each_item_when_its_chunk_is_back_with_its_times
 
 
 @pytest.mark.parametrize("limit", [4, paco.Limit(4)])
-async def test_listeners_hear_in_which_worker_an_item_ran_and_what_each_has_done(limit):
+async def test_listeners_receive_the_worker_of_an_item_and_the_counts_of_each_worker(limit):
     ends = []
     with paco.listening(ends.append, events.ItemEnded):
         await on(paco.map(odd_fails, range(100), limit=limit, return_exceptions=True), Engine())
@@ -994,7 +992,7 @@ async def test_listeners_hear_in_which_worker_an_item_ran_and_what_each_has_done
     assert sum(worker.done for worker in workers.values()) == 100
 
 
-async def test_an_item_that_has_run_nowhere_else_has_no_worker():
+async def test_an_item_that_did_not_run_on_a_worker_has_none_in_its_event():
     ends = []
     with paco.listening(ends.append, events.ItemEnded):
         await on(paco.map(double, [1, threading.Lock()], return_exceptions=True), Engine())
@@ -1008,7 +1006,7 @@ async def test_an_item_that_has_run_nowhere_else_has_no_worker():
 
 
 @pytest.mark.parametrize("limit", [20, paco.Limit(20)])
-async def test_while_a_run_goes_on_it_says_how_many_items_each_worker_has(limit):
+async def test_during_a_run_the_items_in_flight_of_each_worker_are_known(limit):
     runs = []
     with paco.listening(runs.append, events.RunStarted):
         task = asyncio.ensure_future(on(paco.map(nap, [1] * 100, limit=limit), Engine(2, 64)))
@@ -1023,7 +1021,7 @@ async def test_while_a_run_goes_on_it_says_how_many_items_each_worker_has(limit)
 
 
 @pytest.mark.parametrize("limit", [20, paco.Limit(20)])
-async def test_a_worker_that_has_died_is_told_to_be_lost(limit):
+async def test_a_dead_worker_is_marked_as_lost(limit):
     engine, runs = Engine(2), []
     with paco.listening(runs.append, events.RunStarted):
         task = asyncio.ensure_future(on(paco.map(quick, range(3000), limit=limit), engine))
@@ -1040,7 +1038,7 @@ async def test_a_worker_that_has_died_is_told_to_be_lost(limit):
     assert sum(worker.done for worker in workers.values()) == 3000
 
 
-async def test_with_a_journal_the_times_are_those_of_the_worker_and_what_waits_there_is_not_in_flight(tmp_path):
+async def test_with_a_journal_times_are_those_of_the_worker_and_waiting_items_are_not_in_flight(tmp_path):
     starts, ends = [], []
     with paco.listening(starts.append, events.ItemStarted), paco.listening(ends.append, events.ItemEnded):
         stream = on(paco.map(nap, [1, 1, 1, 1], limit=2), Engine()).journal(tmp_path / "run.jsonl")
@@ -1053,7 +1051,7 @@ async def test_with_a_journal_the_times_are_those_of_the_worker_and_what_waits_t
     assert {round(event.elapsed, 6) for event in ends} == {1}
 
 
-async def test_attempts_elsewhere_are_told_under_a_limit_object_too():
+async def test_attempts_on_workers_are_reported_under_a_limit_object_too():
     ends = []
     with paco.listening(ends.append, events.ItemEnded):
         fn = paco.settle(paco.retry(odd_fails, attempts=3, wait=0))
@@ -1067,7 +1065,7 @@ async def test_attempts_elsewhere_are_told_under_a_limit_object_too():
     assert ends[0].run.retried == 2
 
 
-def test_processes_of_this_machine_read_one_clock():
+def test_processes_of_one_machine_share_a_clock():
     async def main():
         roster = Roster({}, here=True)
         return roster.back(Report("a", 1, spans=[(0, 2, 5.0, 6.0, 1, False)], now=-100.0), 1)
@@ -1075,7 +1073,7 @@ def test_processes_of_this_machine_read_one_clock():
     assert asyncio.run(main()) == {0: Ran("a", 2, 5.0, 6.0, 1, False)}
 
 
-async def test_the_clock_of_a_worker_is_moved_by_what_its_quickest_report_took():
+async def test_the_clock_of_a_worker_is_corrected_by_its_fastest_report():
     workers = {}
     roster, start = Roster(workers), asyncio.get_running_loop().time()
 
@@ -1093,7 +1091,7 @@ async def test_the_clock_of_a_worker_is_moved_by_what_its_quickest_report_took()
     assert {name: worker.ok for name, worker in workers.items()} == {"a": 3, "b": 1}
 
 
-async def test_listeners_hear_of_failures_and_attempts():
+async def test_listeners_receive_failures_and_attempts():
     heard = []
     with paco.listening(heard.append, events.ItemEnded):
         await on(paco.map(paco.settle(paco.retry(odd_fails, attempts=3, wait=0)), range(4)), Engine())
@@ -1109,7 +1107,7 @@ async def test_listeners_hear_of_failures_and_attempts():
     ]
 
 
-async def test_listeners_hear_of_a_run_that_is_left_and_of_one_that_fails():
+async def test_listeners_receive_the_end_of_an_abandoned_and_of_a_failed_run():
     heard = []
     with paco.listening(heard.append):
         async with on(paco.map(first_is_quick, range(10)), Engine(5)).as_completed() as stream:
@@ -1125,7 +1123,7 @@ async def test_listeners_hear_of_a_run_that_is_left_and_of_one_that_fails():
     assert [event.position for event in failed] == [1, 0]
 
 
-async def test_listeners_of_one_kind_hear_of_that_alone():
+async def test_listeners_of_one_kind_receive_only_that_kind():
     for kind in (events.RunEnded, events.ItemStarted):
         heard = []
         with paco.listening(heard.append, kind):
@@ -1133,7 +1131,7 @@ async def test_listeners_of_one_kind_hear_of_that_alone():
         assert {type(event) for event in heard} == {kind}
 
 
-async def test_errors_after_the_first_are_in_its_note():
+async def test_errors_after_the_first_are_in_the_note_of_the_first():
     with pytest.raises(TypeError) as caught:
         await on(paco.map(double, [threading.Lock(), threading.Lock()]), Engine(1))
     assert caught.value.__notes__[-1].startswith("paco.map: 1 more failed while stopping: item 1: TypeError(")
@@ -1151,7 +1149,7 @@ async def stubborn(number):
 
 @pytest.mark.parametrize("limit", [3, paco.Limit(3)], ids=["number", "object"])
 @pytest.mark.parametrize("processes", [1, 2])
-async def test_what_items_raise_that_are_being_cancelled_is_in_the_note_of_the_first_error(limit, processes):
+async def test_errors_of_cancelled_items_are_in_the_note_of_the_first_error(limit, processes):
     with pytest.raises(ValueError, match="2") as caught:
         await on(paco.map(stubborn, range(3), limit=limit), Engine(processes, slots=8))
     note = caught.value.__notes__[-1]
@@ -1161,7 +1159,7 @@ async def test_what_items_raise_that_are_being_cancelled_is_in_the_note_of_the_f
     assert paco.testing.now() == 1
 
 
-async def test_errors_of_two_workers_at_once_are_both_told():
+async def test_simultaneous_errors_of_two_workers_are_both_reported():
     async def fails(number):
         await asyncio.sleep(1)
         raise ValueError(number)
@@ -1180,12 +1178,12 @@ async def freezes(number):
     raise Frozen(number)
 
 
-async def test_a_frozen_error_arrives():
+async def test_a_frozen_exception_is_raised():
     with pytest.raises(Frozen, match="7"):
         await on(paco.map(freezes, [7]), Engine())
 
 
-async def test_under_a_limit_object_a_slow_item_does_not_hold_back_what_was_sent_with_it():
+async def test_under_a_limit_object_a_slow_item_does_not_hold_back_items_sent_with_it():
     stream = on(paco.map(nap, [5, 1], limit=paco.Limit(2)), Engine(2, slots=16)).as_completed()
     assert [(result, paco.testing.now()) async for result in stream] == [(1, 1), (5, 5)]
 
@@ -1194,7 +1192,7 @@ async def run_long(limit):
     await on(paco.map(nap, [10**6] * 3, limit=limit), Engine())
 
 
-def test_a_loop_that_is_gone_leaves_nothing_that_is_told():
+def test_a_run_whose_loop_is_gone_leaves_no_report():
     for limit in (2, paco.Limit(2)):
         loop = asyncio.new_event_loop()
         loop.set_exception_handler(lambda *_: None)  # it would tell of tasks that are destroyed
@@ -1211,7 +1209,7 @@ def test_a_loop_that_is_gone_leaves_nothing_that_is_told():
 # ---- what travels
 
 
-async def test_closures_and_lambdas_travel(engine):
+async def test_closures_and_lambdas_can_be_sent(engine):
     factor = 3
 
     async def multiply(number):
@@ -1221,7 +1219,7 @@ async def test_closures_and_lambdas_travel(engine):
     assert await on(paco.map(lambda number: multiply(number + 1), [1, 2]), Engine()) == [6, 9]
 
 
-async def test_without_cloudpickle_what_can_be_imported_travels_and_the_rest_says_what_to_install(monkeypatch):
+async def test_without_cloudpickle_importable_functions_work_and_others_say_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "cloudpickle", None)
     wrapped = paco.settle(paco.retry(paco.timeout(double, 5), attempts=2))
     assert [one.value for one in await on(paco.map(wrapped, [1, 2]), Engine())] == [2, 4]
@@ -1240,7 +1238,7 @@ async def test_without_cloudpickle_what_can_be_imported_travels_and_the_rest_say
         await on(paco.map(double, [closure]), Engine())
 
 
-async def test_a_limit_inside_of_the_function_is_refused():
+async def test_a_limit_inside_the_function_is_refused():
     rate = paco.Rate(5)
 
     async def polite(number):
@@ -1252,7 +1250,7 @@ async def test_a_limit_inside_of_the_function_is_refused():
         await on(paco.map(polite, [1]), Engine())
 
 
-async def test_an_object_that_can_be_called_travels():
+async def test_a_callable_object_can_be_sent():
     class Multiply:
         def __init__(self, factor):
             self.factor = factor
@@ -1265,7 +1263,7 @@ async def test_an_object_that_can_be_called_travels():
         await on(paco.map(Multiply(threading.Lock()), [1, 2]), Engine())
 
 
-async def test_a_function_of_ours_that_leads_back_to_itself_travels():
+async def test_a_wrapped_function_that_refers_to_itself_can_be_sent():
     async def inner(number):
         return number
 
@@ -1276,7 +1274,7 @@ async def test_a_function_of_ours_that_leads_back_to_itself_travels():
     assert copy.__name__ == "inner"
 
 
-async def test_items_that_pickle_does_not_know_travel_by_cloudpickle(engine):
+async def test_items_that_pickle_refuses_are_sent_by_cloudpickle(engine):
     async def call(fn):
         return fn(1)
 
@@ -1284,7 +1282,7 @@ async def test_items_that_pickle_does_not_know_travel_by_cloudpickle(engine):
     assert await on(paco.map(double, ["__main__"]), Engine()) == ["__main____main__"]
 
 
-async def test_a_large_function_is_warned_of():
+async def test_a_large_function_gives_a_warning():
     data = bytes(2_000_000)
 
     async def large(number):
@@ -1294,7 +1292,7 @@ async def test_a_large_function_is_warned_of():
         assert await on(paco.map(large, [1]), Engine()) == [2_000_000]
 
 
-async def test_large_items_travel_in_small_chunks():
+async def test_large_items_are_sent_in_small_chunks():
     engine = Engine(2)
     await on(paco.map(length, [bytes([number]) * 100_000 for number in range(200)], limit=50), engine)
     later = [count for _, count in engine.chunks[4:]]
@@ -1338,7 +1336,7 @@ FORMS = ["list", "stream", "as completed", "limit object", "journal"]
     slots=st.integers(1, 64),
     form=st.sampled_from(FORMS),
 )
-def test_whatever_happens_each_item_has_its_result_once_and_nothing_is_left(plan, limit, processes, slots, form):
+def test_under_random_faults_each_item_has_its_result_once_and_nothing_is_left(plan, limit, processes, slots, form):
     Seen.running = Seen.most = 0
     Seen.ended = []
     engine = Engine(processes, max(slots, processes))
@@ -1370,7 +1368,7 @@ def position(result):
     return result.args[0] if isinstance(result, ValueError) else result
 
 
-async def test_an_engine_that_is_none_is_refused_and_the_stream_is_as_it_was():
+async def test_an_invalid_engine_is_refused_and_the_stream_is_unchanged():
     class Broken:
         def submit(self, fn, *args):
             raise ZeroDivisionError
@@ -1383,12 +1381,12 @@ async def test_an_engine_that_is_none_is_refused_and_the_stream_is_as_it_was():
 
 
 @pytest.mark.parametrize(("buffer", "most"), [(None, LEAD), (0, 1), (1, 1), (5, 5)])
-def test_without_a_limit_a_stream_runs_ahead_as_far_as_the_workers_may(buffer, most):
+def test_without_a_limit_a_stream_runs_ahead_up_to_the_bound_of_the_workers(buffer, most):
     sink = Plan("map", paco.identity, [1], 0, buffer=buffer, engine=lambda: None).consumed()
     assert (sink.window, sink.most) == (2 * LEAD, most)
 
 
-async def test_a_report_that_makes_no_sense_ends_the_run():
+async def test_an_invalid_report_of_a_worker_ends_the_run():
     class Nonsense:
         def submit(self, fn, *args):
             future = Future()

@@ -108,13 +108,13 @@ def note(path, text):
         file.write(text)
 
 
-def test_the_items_run_in_the_workers_of_a_client(client):
+def test_items_run_in_the_workers_of_a_client(client):
     found = paco.run(paco.map(where, range(300), limit=10).on(client))
     assert len(set(found)) == 2
     assert os.getpid() not in found
 
 
-def test_listeners_hear_in_which_worker_an_item_ran_but_not_what_each_has_at_this_moment(client):
+def test_listeners_receive_the_worker_of_an_item_but_not_the_items_in_flight_of_each(client):
     ends = []
     with paco.listening(ends.append, ItemEnded):
         found = paco.run(paco.map(where, range(300), limit=10).on(client))
@@ -123,11 +123,11 @@ def test_listeners_hear_in_which_worker_an_item_ran_but_not_what_each_has_at_thi
     assert (sum(worker.ok for worker in workers), {worker.in_flight for worker in workers}) == (300, {None})
 
 
-def test_the_items_run_in_the_cluster_of_an_address(address):
+def test_items_run_in_the_cluster_at_an_address(address):
     assert paco.run(paco.map(quick, range(3000), limit=100).on(address)) == list(range(3000))
 
 
-async def test_a_client_in_the_loop_of_the_run_does_as_well(cluster):
+async def test_a_client_in_the_loop_of_the_run_works_too(cluster):
     from distributed import Client
 
     async with Client(cluster.scheduler_address, asynchronous=True, set_as_default=False) as client:
@@ -162,17 +162,17 @@ def test_break_ends_the_items_in_the_workers(client, tmp_path):
     assert text.count("-") == text.count("+") >= 5
 
 
-def test_an_item_that_kills_its_workers_is_lost_and_no_other_one(client):
+def test_an_item_that_kills_its_workers_is_lost_and_no_other_item(client):
     found = paco.run(paco.map(kills, [49, 50, 51], limit=2, return_exceptions=True).on(client))
     assert isinstance(found[1], WorkerLost)
     assert found[::2] == [49, 51]
 
 
-def test_a_number_of_slots_may_be_more_than_there_are_workers(client):
+def test_more_slots_than_workers_are_allowed(client):
     assert paco.run(paco.map(quick, range(100), limit=10).on(client, slots=8)) == list(range(100))
 
 
-def test_what_is_no_address_and_no_client_is_refused(client, monkeypatch):
+def test_an_invalid_address_or_client_is_refused(client, monkeypatch):
     stream = paco.map(quick, [1])
     with pytest.raises(
         ValueError, match=r"paco\.map\.on: engine must be an address such as 'dask://host:8786', got 'tcp"
@@ -186,7 +186,7 @@ def test_what_is_no_address_and_no_client_is_refused(client, monkeypatch):
     stream.close()
 
 
-def test_where_there_is_no_scheduler_the_run_fails():
+def test_without_a_scheduler_the_run_fails():
     import dask
     import distributed  # noqa: F401 - it loads its settings: one that was set before would take them all along when it goes
 

@@ -46,7 +46,7 @@ def chunk(fn, items, **more):
 # ---- sizes
 
 
-def test_the_first_chunks_are_small_and_the_next_are_as_long_as_they_are_to_be():
+def test_the_first_chunks_are_small_and_later_ones_have_the_target_duration():
     sizes = Sizes(100, 10_000)
     spread = sizes.spread(128, 2)
     assert spread == 100
@@ -65,7 +65,7 @@ def test_items_that_keep_the_loop_busy_are_not_spread():
     assert sizes.shape(2, 100).items == 125  # a quarter of a second of 2 ms each
 
 
-def test_where_some_items_take_much_longer_than_the_others_all_travel_as_slow_ones_do():
+def test_if_some_items_are_much_slower_all_are_sent_like_slow_ones():
     sizes = Sizes(100, 10_000)
     for _ in range(2):
         assert sizes.spread(128, 2) == (2 if sizes._count else 100)
@@ -73,7 +73,7 @@ def test_where_some_items_take_much_longer_than_the_others_all_travel_as_slow_on
     assert sizes.spread(128, 2) == 100
 
 
-def test_what_is_left_of_the_limit_is_handed_out_too():
+def test_the_remainder_of_the_limit_is_assigned_too():
     sizes = Sizes(5, 10_000)
     assert [sizes.shape(2, 5).limit, sizes.shape(2, 2).limit] == [3, 2]
 
@@ -81,7 +81,7 @@ def test_what_is_left_of_the_limit_is_handed_out_too():
 @pytest.mark.parametrize(
     ("left", "items"), [(INFINITE, 1000), (2000, 1000), (1999, 1000), (1001, 501), (251, 126), (249, 125), (0, 125)]
 )
-def test_a_chunk_has_its_part_of_what_is_left_and_no_less_than_runs_at_once(left, items):
+def test_a_chunk_has_its_share_of_the_items_left_and_at_least_as_many_as_run_at_once(left, items):
     def fair(items, left):
         return Sizes(100, 10_000).fair(Shape(items, 50, 0.5), left, chunks=7, used=0)
 
@@ -90,7 +90,7 @@ def test_a_chunk_has_its_part_of_what_is_left_and_no_less_than_runs_at_once(left
     assert fair(300, 0) == 50
 
 
-def test_what_is_to_start_at_once_is_divided_among_the_chunks_that_there_can_be():
+def test_items_that_may_start_at_once_are_divided_among_the_possible_chunks():
     sizes = Sizes(100, 10_000, paced=True)
     shape = sizes.shape(100, 100)
     assert shape.items == 101
@@ -98,7 +98,7 @@ def test_what_is_to_start_at_once_is_divided_among_the_chunks_that_there_can_be(
     assert sizes.fair(shape, 60, 1, 99) == 60  # the last
 
 
-def test_what_is_to_start_at_once_travels_in_a_thousand_chunks_a_second_at_most():
+def test_items_that_may_start_at_once_are_sent_in_at_most_a_thousand_chunks_a_second():
     sizes = Sizes(100, 10_000, paced=True)
     sizes.learn(Shape(40, 40, INFINITE), 40, 0.01, 0.0, 0.0, 10)
     assert sizes.fair(sizes.shape(100, 60), 10, 50, 30) == 4  # 40 of 10 ms each: four end in a millisecond
@@ -147,7 +147,7 @@ async def test_a_chunk_of_a_run_that_was_cancelled_is_not_started():
     assert report.values == b""
 
 
-async def test_a_chunk_whose_items_cancel_everything_tells_so():
+async def test_a_chunk_whose_items_cancel_all_tasks_reports_it():
     async def cancels(number):
         for task in asyncio.all_tasks() - {asyncio.current_task()}:
             if "paco.map" in task.get_name():
@@ -159,7 +159,7 @@ async def test_a_chunk_whose_items_cancel_everything_tells_so():
     assert report.errors
 
 
-async def test_the_end_of_a_run_is_waited_for():
+async def test_closing_a_run_waits_for_its_chunks():
     bench = Bench()
     working = asyncio.ensure_future(bench.work(*chunk(forever, [1, 2])))
     await asyncio.sleep(1)
@@ -203,7 +203,7 @@ def started(working):
 
 
 @pytest.mark.usefixtures("_nothing_copied")
-async def test_a_chunk_that_follows_has_the_slots_that_the_one_before_needs_no_more():
+async def test_a_following_chunk_gets_the_slots_that_the_one_before_no_longer_needs():
     bench, times = Bench(), [Started(), Started(), Started()]
     first = begin(bench, times[0].nap, [1, 2, 1, 4], limit=2, number=1)  # from 0, 0, 1 and 2 on
     second = begin(bench, times[1].nap, [1, 1, 1, 1, 1], limit=2, number=2, after=1)
@@ -215,7 +215,7 @@ async def test_a_chunk_that_follows_has_the_slots_that_the_one_before_needs_no_m
 
 
 @pytest.mark.usefixtures("_nothing_copied")
-async def test_a_chunk_whose_forerunner_is_back_starts_at_once_and_so_does_one_after_a_chunk_that_has_just_ended():
+async def test_a_chunk_starts_at_once_if_the_one_before_has_ended():
     bench, times = Bench(), Started()
     assert started(await done(begin(bench, times.nap, [1, 1], number=2, after=1))) == 2
     assert times.times == [0, 0]
@@ -228,7 +228,7 @@ async def test_a_chunk_whose_forerunner_is_back_starts_at_once_and_so_does_one_a
 
 
 @pytest.mark.usefixtures("_nothing_copied")
-async def test_a_chunk_that_follows_can_have_some_slots_of_its_own():
+async def test_a_following_chunk_can_have_slots_of_its_own():
     bench, times = Bench(), Started()
     first = begin(bench, times.nap, [2, 2], limit=2, number=1)
     second = begin(bench, times.nap, [1] * 9, limit=3, own=1, number=2, after=1)
@@ -237,7 +237,7 @@ async def test_a_chunk_that_follows_can_have_some_slots_of_its_own():
 
 
 @pytest.mark.usefixtures("_nothing_copied")
-async def test_slots_are_handed_on_through_a_chunk_that_has_nothing_more_to_start_itself_and_no_more_than_are_wanted():
+async def test_a_chunk_passes_on_slots_that_it_does_not_need_and_only_as_many_as_are_wanted():
     bench, times = Bench(), [Started(), Started(), Started()]
     first = begin(bench, times[0].nap, [1, 1, 9], limit=3, number=1)
     second = begin(bench, times[1].nap, [1, 20], limit=3, number=2, after=1)
@@ -251,7 +251,7 @@ async def test_slots_are_handed_on_through_a_chunk_that_has_nothing_more_to_star
 
 
 @pytest.mark.usefixtures("_nothing_copied")
-async def test_an_item_that_rests_between_two_attempts_still_has_its_slot():
+async def test_an_item_in_back_off_keeps_its_slot():
     async def rests(seconds):
         times.times.append(now())
         if seconds:
@@ -270,7 +270,7 @@ async def done(working):
 
 
 @pytest.mark.usefixtures("_nothing_copied")
-async def test_a_chunk_that_waits_is_not_started_when_its_run_is_cancelled():
+async def test_a_waiting_chunk_is_not_started_if_its_run_is_cancelled():
     bench, times = Bench(), Started()
     first = begin(bench, times.nap, [1, 1, 1], number=1)
     second = begin(bench, times.nap, [1, 1], number=2, after=1)
@@ -294,7 +294,7 @@ async def test_a_chunk_that_waits_is_not_started_when_its_run_is_cancelled():
 
 
 @pytest.mark.usefixtures("_nothing_copied")
-async def test_a_chunk_is_not_started_after_one_that_fails_and_is_back_after_it():
+async def test_after_a_failing_chunk_the_next_is_not_started_and_ends_later():
     bench, times, ends = Bench(), Started(), []
     first = begin(bench, times.fails, [1, 9, 9], limit=2, number=1, catch=False)
     second = begin(bench, times.nap, [1, 1], number=2, after=1, catch=False)
@@ -308,7 +308,7 @@ async def test_a_chunk_is_not_started_after_one_that_fails_and_is_back_after_it(
 
 
 @pytest.mark.usefixtures("_nothing_copied")
-async def test_the_seconds_of_a_deadline_go_by_while_a_chunk_waits():
+async def test_the_time_that_a_chunk_waits_counts_for_its_deadline():
     async def tells(number):
         left.append(remaining())
 
@@ -320,7 +320,7 @@ async def test_the_seconds_of_a_deadline_go_by_while_a_chunk_waits():
     assert left == [2, 2, 0]
 
 
-async def test_a_flag_ends_a_chunk(tmp_path):
+async def test_a_flag_file_ends_a_chunk(tmp_path):
     flag = tmp_path / "flag"
     working = asyncio.ensure_future(Bench().work(*chunk(forever, [1, 2], flag=str(flag))))
     await asyncio.sleep(1)
@@ -332,7 +332,7 @@ async def test_a_flag_ends_a_chunk(tmp_path):
 
 
 @pytest.mark.realtime
-def test_a_host_ends_with_all_that_runs_in_it():
+def test_closing_a_host_ends_everything_in_it():
     host = Host()
     working = host.start(*chunk(forever, [1, 2]))
     host.end("another").result()
@@ -342,7 +342,7 @@ def test_a_host_ends_with_all_that_runs_in_it():
 
 
 @pytest.mark.realtime
-def test_what_runs_of_a_run_in_this_process_can_be_ended_from_another_loop():
+def test_a_run_in_this_process_can_be_cancelled_from_another_loop():
     asyncio.run(_host.end("a run that was never here"))
     assert "a run that was never here" in _host.host().bench._cancelled
 
@@ -352,7 +352,7 @@ async def time_left(number):
 
 
 @pytest.mark.realtime
-def test_items_of_a_host_do_not_see_the_context_of_the_thread_that_sends_them():
+def test_items_of_a_host_do_not_see_the_context_of_the_sending_thread():
     """Which is that of some run: without a GIL, a thread inherits the context that it is started in."""
     with deadline(5):
         host = Host()
@@ -379,7 +379,7 @@ def talk():
 
 @pytest.mark.realtime
 @pytest.mark.parametrize("says_goodbye", [True, False])
-def test_a_worker_does_what_it_is_sent_until_its_program_says_goodbye_or_is_gone(monkeypatch, says_goodbye):
+def test_a_worker_runs_until_its_program_says_goodbye_or_ends(monkeypatch, says_goodbye):
     left = []
     monkeypatch.setattr(signal, "signal", lambda *given: None)
     monkeypatch.setattr(sys, "path", sys.path.copy())
@@ -412,7 +412,7 @@ def test_a_worker_does_what_it_is_sent_until_its_program_says_goodbye_or_is_gone
 
 
 @pytest.mark.realtime
-def test_a_line_drops_what_the_other_side_does_not_take():
+def test_a_connection_drops_messages_that_the_other_side_does_not_read():
     line, descriptor = talk()
     os.close(descriptor)
     for _ in range(3):
@@ -422,7 +422,7 @@ def test_a_line_drops_what_the_other_side_does_not_take():
 
 
 @pytest.mark.realtime
-def test_a_process_that_only_closes_its_socket_is_ended(monkeypatch):
+def test_a_worker_process_that_closes_its_socket_is_killed(monkeypatch):
     monkeypatch.setattr(_workers, "_PATIENCE", 0.2)
     monkeypatch.setattr(_workers, "_CODE", "import os, sys, time; os.close(int(sys.argv[1])); time.sleep(3600)")
     ended = []
@@ -432,11 +432,11 @@ def test_a_process_that_only_closes_its_socket_is_ended(monkeypatch):
     assert system.how_ended(process.popen.returncode) == "by SIGKILL"
 
 
-def test_a_function_is_known_by_its_bytes():
+def test_a_function_is_identified_by_its_pickled_bytes():
     assert digest(b"one") == digest(b"one") != digest(b"two")
 
 
-def test_the_slots_of_an_executor_are_what_it_says_or_one_for_each_processor():
+def test_the_slots_of_an_executor_are_its_workers_or_the_number_of_cpus():
     class Says:
         num_workers = 7
 

@@ -108,7 +108,7 @@ def is_alive(pid):
 # ---- processes of ours
 
 
-async def test_the_items_run_in_the_processes(workers):
+async def test_items_run_in_worker_processes(workers):
     found = await paco.map(where, range(300), limit=10).on(workers)
     assert set(found) == set(workers.pids)
     assert repr(workers) == "<paco.remote.Workers 2, 2 started>"
@@ -132,7 +132,7 @@ async def test_a_pipeline_runs_in_several_places(workers, pool):
 
 
 @pytest.mark.parametrize("limit", [10, paco.Limit(10)], ids=["number", "object"])
-async def test_cancelled_it_comes_back_when_the_items_in_the_processes_have_ended(workers, tmp_path, limit):
+async def test_a_cancelled_run_returns_when_its_items_in_processes_have_ended(workers, tmp_path, limit):
     log = tmp_path / "log"
     task = asyncio.ensure_future(paco.map(counted, [str(log)] * 100, limit=limit).on(workers))
     await until(lambda: log.exists() and log.read_text().count("+") == 10)
@@ -143,7 +143,7 @@ async def test_cancelled_it_comes_back_when_the_items_in_the_processes_have_ende
 
 
 @pytest.mark.parametrize("limit", [10, paco.Limit(10)], ids=["number", "object"])
-async def test_break_out_of_a_block_comes_back_when_the_items_in_the_processes_have_ended(workers, tmp_path, limit):
+async def test_break_out_of_a_block_returns_when_the_items_in_processes_have_ended(workers, tmp_path, limit):
     log = tmp_path / "log"
     async with paco.map(late, [(number, log) for number in range(1000)], limit=limit).on(workers) as results:
         async for _ in results:
@@ -153,7 +153,7 @@ async def test_break_out_of_a_block_comes_back_when_the_items_in_the_processes_h
     assert text.count("-") == text.count("+") >= 5
 
 
-async def test_break_out_of_a_plain_loop_ends_the_items_in_the_processes_soon_after(workers, tmp_path):
+async def test_break_out_of_a_plain_loop_ends_the_items_in_processes_soon_after(workers, tmp_path):
     log = tmp_path / "log"
     async for _ in paco.map(late, [(number, log) for number in range(1000)], limit=10).on(workers):
         await until(lambda: log.exists() and len(log.read_text()) >= 5)
@@ -163,7 +163,7 @@ async def test_break_out_of_a_plain_loop_ends_the_items_in_the_processes_soon_af
 
 
 @pytest.mark.posix
-async def test_processes_that_are_killed_as_they_start_are_started_again():
+async def test_processes_killed_at_their_start_are_started_again():
     with Workers(1) as workers:
         task = asyncio.ensure_future(paco.map(quick, range(10)).on(workers))
         for _ in range(7):
@@ -175,7 +175,7 @@ async def test_processes_that_are_killed_as_they_start_are_started_again():
 
 
 @pytest.mark.posix
-async def test_killed_at_random_no_result_is_missing_and_none_is_twice(workers):
+async def test_with_processes_killed_at_random_each_result_is_delivered_once(workers):
     dice, count, found = random.Random(), 1000 * KILLS, []  # noqa: S311 - dice, not secrets
     kills = Counter(dice.choices(range(count), k=KILLS))
     async for number in paco.map(quick, range(count), limit=10).on(workers):
@@ -232,14 +232,14 @@ async def test_the_items_of_one_slot_of_a_worker_never_overlap(workers):
 
 
 @pytest.mark.posix
-async def test_an_item_that_kills_is_lost_and_no_other_one(workers):
+async def test_an_item_that_kills_its_process_is_lost_and_no_other_item(workers):
     found = await paco.map(kills, range(100), limit=10, return_exceptions=True).on(workers)
     assert isinstance(found[50], WorkerLost)
     assert "by SIGKILL" in str(found[50].__cause__)
     assert [*found[:50], *found[51:]] == [*range(50), *range(51, 100)]
 
 
-async def test_processes_that_never_get_there_are_an_error(monkeypatch):
+async def test_processes_that_never_connect_are_an_error(monkeypatch):
     monkeypatch.setattr(_workers, "_CODE", "raise SystemExit(7)")
     with pytest.raises(RuntimeError, match="5 processes in a row have died as they started"):
         await paco.map(quick, range(10)).on(1)
@@ -288,7 +288,7 @@ async def awaited(awaitable):
     return await awaitable
 
 
-def test_a_chunk_goes_to_the_process_that_has_the_one_before_as_long_as_there_is_one():
+def test_a_following_chunk_goes_to_the_process_of_the_chunk_before():
     chunk = (
         Order("run", "map", b"", 1, 1.0, catch=True, watched=False, deadline=math.inf, flag="").dump(),
         _pickles.dump_function("map", quick),
@@ -303,7 +303,7 @@ def test_a_chunk_goes_to_the_process_that_has_the_one_before_as_long_as_there_is
 
 
 @pytest.mark.parametrize("stream", [None, io.StringIO(), Elsewhere()], ids=["none", "text", "closed"])
-def test_processes_print_where_the_program_did_at_first_if_it_prints_to_no_file(stream, monkeypatch):
+def test_workers_print_to_the_original_stdout_if_the_program_prints_to_no_file(stream, monkeypatch):
     monkeypatch.setattr(sys, "stdout", stream)
     assert _workers._stdout() is None
 
@@ -348,7 +348,7 @@ def program():
         yield run
 
 
-def test_a_program_needs_no_guard_and_its_own_functions_and_classes_travel(program):
+def test_a_script_needs_no_main_guard_and_its_functions_and_classes_can_be_sent(program):
     process = program("""
         import paco
         from dataclasses import dataclass
@@ -368,7 +368,7 @@ def test_a_program_needs_no_guard_and_its_own_functions_and_classes_travel(progr
 
 
 @pytest.mark.parametrize("engine", ["2", "ProcessPoolExecutor(2, multiprocessing.get_context('spawn'))"])
-def test_a_program_that_is_killed_leaves_no_process_behind(program, engine, tmp_path):
+def test_a_killed_program_leaves_no_process_behind(program, engine, tmp_path):
     (tmp_path / "job.py").write_text(
         "import os, time\nasync def work(x):\n    os.write(1, b'%d\\n' % os.getpid())\n    time.sleep(0.5)\n"
     )
@@ -406,9 +406,7 @@ async def work(item):
 
 
 @pytest.mark.slow
-def test_a_program_with_a_journal_that_is_killed_and_run_again_hands_on_each_result_once_and_the_same(
-    program, tmp_path
-):
+def test_a_killed_program_with_a_journal_delivers_the_same_results_when_run_again(program, tmp_path):
     (tmp_path / "job.py").write_text(JOB)
     dice, count, runs = random.Random(), 300 * (KILLS + 1), []  # noqa: S311 - dice, not secrets
     for run in range(KILLS + 1):
@@ -459,7 +457,7 @@ async def test_a_thread_pool_executor_runs_items_in_another_loop():
         assert set(await paco.map(where, range(3)).on(pool)) == {os.getpid()}
 
 
-async def test_cancelled_it_comes_back_when_the_items_of_an_executor_have_ended(pool, tmp_path):
+async def test_a_cancelled_run_returns_when_its_items_in_an_executor_have_ended(pool, tmp_path):
     log = tmp_path / "log"
     task = asyncio.ensure_future(paco.map(counted, [str(log)] * 100, limit=10).on(pool))
     await until(lambda: log.exists() and log.read_text().count("+") == 10)
@@ -498,7 +496,7 @@ async def test_an_executor_that_fails_ends_the_run():
         await paco.map(quick, range(10)).on(Fails())
 
 
-def test_what_is_no_engine_is_refused():
+def test_an_invalid_engine_is_refused():
     stream = paco.map(quick, [1])
     with pytest.raises(TypeError, match=r"paco\.map\.on: engine must be a number of processes, .* got None"):
         stream.on(None)

@@ -80,20 +80,20 @@ async def test_a_call_that_succeeds_is_made_once():
     assert (fetch.calls, now()) == ({"page": 1}, 0)
 
 
-async def test_each_pause_is_drawn_between_zero_and_a_bound_that_doubles_up_to_max_wait(longest):
+async def test_each_back_off_is_random_up_to_a_bound_that_doubles_up_to_max_wait(longest):
     fetch = Flaky(5)
     assert await paco.retry(fetch, attempts=6, wait=1, max_wait=5)() == 0
     assert longest == [(0, 1), (0, 2), (0, 4), (0, 5), (0, 5)]
     assert fetch.times == [0, 1, 3, 7, 12, 17]
 
 
-async def test_the_defaults_are_three_attempts_and_pauses_from_a_tenth_of_a_second(longest):
+async def test_the_defaults_are_three_attempts_and_back_off_from_a_tenth_of_a_second(longest):
     with pytest.raises(OSError, match="3"):
         await paco.retry(Flaky(3))()
     assert longest == [(0, 0.1), (0, 0.2)]
 
 
-async def test_pauses_are_random_within_their_bounds():
+async def test_back_offs_are_random_within_their_bounds():
     seen = set()
     for _ in range(20):
         begin = now()
@@ -103,13 +103,13 @@ async def test_pauses_are_random_within_their_bounds():
     assert all(0 <= pause <= 1 for pause in seen)
 
 
-async def test_without_a_wait_the_attempts_follow_each_other():
+async def test_with_a_wait_of_0_attempts_follow_at_once():
     fetch = Flaky(2)
     await paco.retry(fetch, wait=0, max_wait=0)()
     assert fetch.times == [0, 0, 0]
 
 
-async def test_thousands_of_attempts_overflow_nothing(longest):
+async def test_thousands_of_attempts_do_not_overflow(longest):
     assert await paco.retry(Flaky(2000), attempts=2001, wait=1)() == 0
     assert longest[-1] == (0, 10)
 
@@ -126,7 +126,7 @@ async def test_every_attempt_gets_the_same_arguments():
     assert seen == [((1,), {"key": 2})] * 3
 
 
-async def test_calls_do_not_share_their_attempts():
+async def test_each_call_has_its_own_attempts():
     fetch = Flaky(2, takes=1)
     await paco.gather(*(paco.retry(fetch, wait=0)(item) for item in range(3)))
     assert fetch.calls == {0: 3, 1: 3, 2: 3}
@@ -136,7 +136,7 @@ async def test_calls_do_not_share_their_attempts():
 
 
 @pytest.mark.parametrize("on", [OSError, (KeyError, OSError), lambda error: isinstance(error, OSError)])
-async def test_only_the_errors_that_on_names_are_retried(on):
+async def test_only_errors_named_by_on_are_retried(on):
     assert await paco.retry(Flaky(2), on=on)() == 0
     fetch = Flaky(2, error=ValueError)
     with pytest.raises(ValueError, match="1") as caught:
@@ -146,19 +146,19 @@ async def test_only_the_errors_that_on_names_are_retried(on):
 
 
 @pytest.mark.parametrize("no", [None, False])
-async def test_a_function_that_returns_none_or_false_wants_no_retry(no):
+async def test_an_on_function_that_returns_none_or_false_prevents_a_retry(no):
     with pytest.raises(OSError, match="1"):
         await paco.retry(Flaky(2), on=lambda _: no)()
 
 
-async def test_seconds_that_on_returns_are_waited_exactly_and_beyond_max_wait(longest):
+async def test_seconds_returned_by_on_are_waited_exactly_even_beyond_max_wait(longest):
     fetch = Flaky(3, error=lambda item, count: Busy([30, 0, 2.5][count - 1]))
     assert await paco.retry(fetch, attempts=4, on=lambda error: error.seconds, max_wait=1)() == 0
     assert fetch.times == [0, 30, 30, 32.5]
     assert longest == []
 
 
-async def test_on_is_called_with_each_error_once_with_the_last_one_too():
+async def test_on_is_called_once_with_each_error_including_the_last():
     seen = []
 
     def on(error):
@@ -170,7 +170,7 @@ async def test_on_is_called_with_each_error_once_with_the_last_one_too():
     assert seen == [1, 2, 3]
 
 
-async def test_an_error_in_on_is_raised_with_the_error_that_it_was_to_judge():
+async def test_an_error_in_on_is_raised_together_with_the_error_of_the_attempt():
     def on(error):
         raise LookupError("judge")
 
@@ -180,7 +180,7 @@ async def test_an_error_in_on_is_raised_with_the_error_that_it_was_to_judge():
 
 
 @pytest.mark.parametrize("answer", ["5", [], -1, float("nan")])
-async def test_an_answer_of_on_that_says_nothing_is_an_error_that_tells_what_it_may_say(answer):
+async def test_an_invalid_result_of_on_is_an_error_that_lists_valid_ones(answer):
     expected = (
         r"^paco\.retry: what on\(error\) returns must be True, False, None or seconds \(a number of 0 or more\), got"
     )
@@ -201,7 +201,7 @@ class Exit(BaseException):
 
 
 @pytest.mark.parametrize("error", [asyncio.CancelledError, Exit])
-async def test_what_is_no_exception_is_never_retried(error):
+async def test_a_base_exception_is_never_retried(error):
     fetch = Flaky(2, error=lambda *_: error())
     with pytest.raises(error) as caught:
         await paco.retry(fetch, on=lambda _: True)()
@@ -222,7 +222,7 @@ async def test_a_cancelled_call_makes_no_further_attempt():
 # ---- what is raised in the end
 
 
-async def test_the_last_exception_is_raised_itself_with_a_note_of_the_attempts_and_the_time(longest):
+async def test_the_last_exception_is_raised_unchanged_with_a_note_of_attempts_and_time(longest):
     errors = [OSError("first"), OSError("second"), OSError("third")]
     left = iter(errors)
 
@@ -238,7 +238,7 @@ async def test_the_last_exception_is_raised_itself_with_a_note_of_the_attempts_a
 
 
 @pytest.mark.parametrize("where", ["at the end", "not to be retried", "deadline"])
-async def test_a_handled_error_frees_its_frames_without_the_collector(where, longest):
+async def test_a_handled_error_is_part_of_no_reference_cycle(where, longest):
     class Local:
         pass
 
@@ -268,7 +268,7 @@ async def test_a_handled_error_frees_its_frames_without_the_collector(where, lon
 # ---- seconds for each attempt
 
 
-async def test_each_attempt_has_the_timeout_and_has_ended_before_the_next_begins(longest):
+async def test_each_attempt_has_its_timeout_and_ends_before_the_next_begins(longest):
     fetch = Probe(lambda item: item, takes=lambda item: 60, cleanup=1)
     with pytest.raises(TimeoutError, match=r"^paco\.retry: fetch did not finish within 5 s") as caught:
         await paco.retry(named(fetch), timeout=5, wait=2)(1)
@@ -303,7 +303,7 @@ async def outcomes(call, count):
     return succeeded, told
 
 
-async def test_a_budget_allows_ten_retries_and_then_its_share_of_the_calls():
+async def test_a_budget_allows_ten_retries_and_then_a_share_of_the_calls():
     fetch = Flaky(10**9)
     retried = paco.retry(fetch, budget=0.25, wait=0)
     _, told = await outcomes(retried, 100)
@@ -312,7 +312,7 @@ async def test_a_budget_allows_ten_retries_and_then_its_share_of_the_calls():
     assert spent in told
 
 
-async def test_a_budget_saves_up_at_most_a_hundred_retries():
+async def test_a_budget_accumulates_at_most_a_hundred_retries():
     fetch = Flaky(lambda item: 0 if item < 10_000 else 10**9)
     retried = paco.retry(fetch, attempts=2, budget=0.5, wait=0)
     await outcomes(retried, 10_000)
@@ -323,7 +323,7 @@ async def test_a_budget_saves_up_at_most_a_hundred_retries():
     assert repeated == 100 + 250 - 1  # the first call pays into a full bucket; then one retry for two calls
 
 
-async def test_a_spent_budget_is_filled_by_calls_again():
+async def test_an_exhausted_budget_is_refilled_by_calls():
     fetch = Flaky(10**9)
     retried = paco.retry(fetch, attempts=11, budget=0.5, wait=0)
     await outcomes(retried, 1)  # takes all ten
@@ -350,7 +350,7 @@ async def test_an_item_in_back_off_gives_its_slot_to_another_one(make_limit, lon
     assert (now(), fetch.peak) == (50, 1)
 
 
-async def test_a_slot_that_an_item_has_given_away_is_used_for_an_item_that_an_async_source_has_not_given_yet(longest):
+async def test_a_slot_released_in_back_off_is_used_for_a_later_item_of_an_async_source(longest):
     fetch = Flaky(lambda item: item == 0, takes=10)
     source = paco.testing.AsyncSource(range(4))
     assert await paco.map(paco.retry(fetch, wait=10), source, limit=1) == [0, 1, 2, 3]
@@ -358,7 +358,7 @@ async def test_a_slot_that_an_item_has_given_away_is_used_for_an_item_that_an_as
 
 
 @pytest.mark.parametrize(("make_limit", "end"), [(lambda: 2, 14), (lambda: paco.Limit(2), 13)], ids=["int", "Limit"])
-async def test_the_limit_holds_for_attempts_and_is_used_while_others_rest(make_limit, end, longest):
+async def test_the_limit_applies_to_attempts_and_is_used_while_others_are_in_back_off(make_limit, end, longest):
     fetch = Flaky(1, takes=1)
     results = await paco.map(paco.retry(fetch, wait=4), range(6), limit=make_limit())
     assert results == list(range(6))
@@ -370,7 +370,7 @@ async def test_the_limit_holds_for_attempts_and_is_used_while_others_rest(make_l
 
 
 @pytest.mark.parametrize("make_limit", [lambda: 3, lambda: paco.Limit(3)], ids=["int", "Limit"])
-async def test_at_most_as_many_items_as_the_limit_rest_and_memory_stays_bounded(make_limit, longest):
+async def test_at_most_as_many_items_as_the_limit_are_in_back_off_so_that_memory_is_bounded(make_limit, longest):
     fetch = Flaky(1, takes=1)
     source = paco.testing.Source(range(1000))
     running = asyncio.ensure_future(paco.map(paco.retry(fetch, wait=100, max_wait=100), source, limit=make_limit()))
@@ -381,14 +381,14 @@ async def test_at_most_as_many_items_as_the_limit_rest_and_memory_stays_bounded(
     assert fetch.running == 0
 
 
-async def test_whoever_comes_back_from_its_rest_makes_room_for_another_one_to_rest(longest):
+async def test_an_item_that_resumes_from_back_off_lets_another_enter_it(longest):
     fetch = Flaky(1, takes=0)
     await paco.map(paco.retry(fetch, wait=10), range(4), limit=1)
     # Item 0 rests and item 1 has to keep the slot, until 10. The same then with items 2 and 3.
     assert fetch.times == [0, 0, 10, 10, 10, 10, 20, 20]
 
 
-async def test_a_slot_whose_worker_waits_for_the_source_is_free_for_whoever_comes_back(longest):
+async def test_a_slot_that_waits_for_the_source_is_free_for_an_item_that_resumes(longest):
     async def source():
         yield 0
         yield 1
@@ -400,7 +400,7 @@ async def test_a_slot_whose_worker_waits_for_the_source_is_free_for_whoever_come
     assert fetch.times == [0, 0, 6, 101]
 
 
-async def test_after_an_item_that_was_cut_short_in_its_rest_no_more_run_than_the_limit(longest):
+async def test_after_an_item_times_out_in_back_off_the_limit_is_not_exceeded(longest):
     times = []
 
     async def one(item):
@@ -413,7 +413,7 @@ async def test_after_an_item_that_was_cut_short_in_its_rest_no_more_run_than_the
     assert times == [0, 10]  # and not 5, when item 0 ended beside item 1
 
 
-async def test_a_limit_that_has_become_lower_lets_others_begin_while_as_many_rest_as_it_once_allowed(longest):
+async def test_after_a_limit_was_lowered_items_start_although_many_are_in_back_off(longest):
     """Else a limit that is low for a moment, as `Adaptive` is when it looks, idles until they come back."""
     limit = paco.Limit(10)
     fetch = Flaky(lambda item: item < 10, takes=1)
@@ -439,7 +439,7 @@ async def test_every_attempt_pays_the_rate(count, pause):
         assert now() <= 24 + pause  # and the rate is used
 
 
-async def test_under_a_rate_alone_a_thousand_items_may_rest_before_nothing_more_starts(longest):
+async def test_under_a_rate_alone_no_item_starts_while_a_thousand_are_in_back_off(longest):
     source = paco.testing.Source(range(5000))
     fetch = paco.retry(Flaky(9, takes=0), wait=10**6, max_wait=10**6)
     running = asyncio.ensure_future(paco.map(fetch, source, limit=paco.Rate(100, per=1)))
@@ -461,7 +461,7 @@ async def test_in_back_off_an_item_holds_no_permit_of_a_limit(longest):
 
 
 @pytest.mark.parametrize("make_limit", [lambda: 1, lambda: paco.Limit(1)], ids=["int", "Limit"])
-async def test_an_item_that_is_cut_short_in_its_back_off_goes_on_without_a_slot_of_its_own(make_limit):
+async def test_an_item_that_times_out_in_back_off_continues_without_a_slot(make_limit):
     fetch = Flaky(lambda item: 2 * (item == 0), takes=1)
 
     async def one(item):
@@ -477,7 +477,7 @@ async def test_an_item_that_is_cut_short_in_its_back_off_goes_on_without_a_slot_
         assert (limit.in_flight, limit.waiting) == (0, 0)
 
 
-async def test_a_limit_of_somebody_else_is_left_for_the_back_off_and_entered_again(longest):
+async def test_a_foreign_limit_is_released_for_the_back_off_and_acquired_again(longest):
     semaphore = asyncio.Semaphore(1)
     fetch = Flaky(lambda item: item == 0, takes=10)
     assert await paco.map(paco.retry(fetch, wait=10), range(4), limit=semaphore) == [0, 1, 2, 3]
@@ -491,7 +491,7 @@ async def test_an_item_whose_slot_is_taken_waits_for_one(longest):
     assert fetch.times == [0, 10, 20, 30]
 
 
-async def test_a_deadline_that_comes_while_an_item_waits_for_a_slot_raises_its_last_error(longest):
+async def test_a_deadline_while_an_item_waits_for_a_slot_raises_its_last_error(longest):
     fetch = Flaky(lambda item: item == 0, takes=10)
 
     async def one(item):
@@ -505,7 +505,7 @@ async def test_a_deadline_that_comes_while_an_item_waits_for_a_slot_raises_its_l
     assert notes(caught)[0].endswith(": the deadline comes before the next attempt")
 
 
-async def test_a_stream_delivers_the_others_while_the_first_item_rests(longest):
+async def test_a_stream_delivers_other_results_while_the_first_item_is_in_back_off(longest):
     fetch = Flaky(lambda item: item == 0, takes=1)
     stream = paco.map(paco.retry(fetch, wait=100, max_wait=100), range(3), limit=2).as_completed()
     assert [(item, now()) async for item in stream] == [(1, 1), (2, 2), (0, 102)]
@@ -549,7 +549,7 @@ async def test_every_item_has_its_attempts_and_its_result_and_the_limit_holds(fa
     takes=st.integers(0, 2),
     pause=st.integers(1, 5),
 )
-async def test_nothing_new_begins_beside_as_many_as_the_limit_whoever_is_cut_short(plans, limit, takes, pause):
+async def test_no_new_item_starts_while_the_limit_is_used_even_after_timeouts_in_back_off(plans, limit, takes, pause):
     awake, beside = set(), []
 
     async def attempt(item):
@@ -577,7 +577,7 @@ async def test_nothing_new_begins_beside_as_many_as_the_limit_whoever_is_cut_sho
     assert all(number <= limit for number in beside)
 
 
-async def test_against_a_server_that_refuses_what_is_too_much_all_items_succeed(longest):
+async def test_against_a_server_that_refuses_excess_requests_all_items_succeed(longest):
     running, log = 0, []
 
     async def server(item):
@@ -618,7 +618,7 @@ async def test_a_function_under_tenacity_runs_in_a_map():
     assert now() == 26  # it keeps its slot while it waits: two rounds of three attempts
 
 
-async def test_paco_settles_what_tenacity_raises():
+async def test_settle_keeps_an_error_that_tenacity_raises():
     retried = tenacity.retry(stop=tenacity.stop_after_attempt(2))(Flaky(9).__call__)
     (outcome,) = await paco.map(paco.settle(retried), [1])
     assert isinstance(outcome.error, tenacity.RetryError)
@@ -631,7 +631,7 @@ async def test_a_function_under_stamina_runs_in_a_map():
     assert (fetch.peak, now()) == (2, 26)
 
 
-async def test_a_run_under_tenacity_is_cancelled_like_another():
+async def test_a_run_inside_tenacity_can_be_cancelled():
     retried = tenacity.retry(wait=tenacity.wait_fixed(5))(Flaky(10**9).__call__)
     with pytest.raises(TimeoutError):
         await paco.map(retried, range(4), limit=2, timeout=12)
@@ -682,7 +682,7 @@ async def test_a_plain_function_that_returns_an_awaitable_is_called_for_each_att
     assert fetch.calls == {5: 3}
 
 
-async def test_an_error_of_the_call_itself_is_retried_like_one_of_its_coroutine():
+async def test_an_error_raised_by_the_call_itself_is_retried_too():
     calls = []
 
     def fetch(item):
@@ -694,7 +694,7 @@ async def test_an_error_of_the_call_itself_is_retried_like_one_of_its_coroutine(
     assert await paco.retry(fetch, wait=0)(1) == 1
 
 
-async def test_a_function_that_returns_nothing_to_await_is_called_once_and_told_of():
+async def test_a_function_that_returns_no_awaitable_is_called_once_and_reported():
     calls = []
     with pytest.raises(TypeError, match=r"^paco\.retry: append must be a coroutine function, but it returned None"):
         await paco.retry(calls.append)(1)
@@ -737,7 +737,7 @@ def test_bad_options_are_refused_at_the_call(options, error, message):
         assert str(caught.value).startswith(f"paco.retry: {message}")
 
 
-def test_what_is_no_function_is_refused_at_the_call():
+def test_an_argument_that_is_no_function_is_refused_at_the_call():
     with pytest.raises(TypeError, match=r"^paco\.retry: fn must be a coroutine function, got 'fetch'$"):
         paco.retry("fetch")
     with pytest.raises(TypeError, match=r"^paco\.retry: fn must be a coroutine function, got None$"):
@@ -797,7 +797,7 @@ def test_cancelled_at_every_step_of_a_run_nothing_is_left_and_no_permit_is_lost(
         assert all((value.in_flight, value.waiting) == (0, 0) for value in made)
 
 
-def test_cancelled_at_every_step_a_call_makes_no_attempt_more():
+def test_cancelled_at_every_step_a_call_makes_no_further_attempt():
     async def main():
         fetch = Flaky(9, takes=1)
         try:

@@ -61,7 +61,7 @@ def test_any_awaitable_is_run_to_its_end(make):
     assert run(make()) == 42
 
 
-def test_an_exception_comes_out_as_it_was_raised():
+def test_an_exception_is_raised_unchanged():
     error = ValueError("no")
 
     async def fail():
@@ -81,7 +81,7 @@ def test_without_a_loop_a_new_one_is_made_and_closed():
     assert first.is_closed()
 
 
-def test_what_is_left_running_is_cancelled_and_waited_for_before_the_loop_is_closed():
+def test_tasks_left_running_are_cancelled_and_awaited_before_the_loop_is_closed():
     ended = []
 
     async def left():
@@ -135,12 +135,12 @@ def test_a_future_runs_in_its_own_loop(loop):
     assert run(loop.create_task(double(21))) == 42
 
 
-async def test_inside_a_running_loop_it_is_an_error_that_says_await():
+async def test_inside_a_running_loop_run_is_an_error_that_suggests_await():
     with pytest.raises(RuntimeError, match=r"^paco\.run: an event loop is already running; write `await"):
         run(double(21))
 
 
-async def test_inside_a_running_loop_what_was_given_is_closed():
+async def test_inside_a_running_loop_the_coroutine_is_closed():
     wrapped = Wrapped(double(21))
     with pytest.raises(RuntimeError, match="await"):
         run(wrapped)
@@ -175,7 +175,7 @@ def test_a_closed_loop_or_no_loop_is_an_error_and_the_coroutine_is_closed(loop):
 
 
 @pytest.mark.parametrize("fn", [double, functools.partial(double, 21)])
-def test_a_function_is_an_error_that_says_to_call_it(fn):
+def test_a_function_is_an_error_that_suggests_to_call_it(fn):
     with pytest.raises(TypeError, match=r"got the function double; pass the call, .*: paco\.run\(double\(\.\.\.\)\)"):
         run(fn)
 
@@ -185,7 +185,7 @@ async def agen():
 
 
 @pytest.mark.parametrize("value", [None, 5, "text", [1]])
-def test_what_cannot_be_awaited_is_an_error_that_shows_it(value):
+def test_an_object_that_cannot_be_awaited_is_an_error_that_shows_it(value):
     with pytest.raises(TypeError, match=r"^paco\.run: coro must be an awaitable, .*, got "):
         run(value)
 

@@ -45,7 +45,7 @@ def callers(*names):
 # ---- what is trusted
 
 
-def test_only_what_talks_to_other_processes_unpickles():
+def test_only_modules_that_talk_to_other_processes_unpickle():
     assert all(path.startswith("remote/") for path in importers("pickle", "marshal", "cloudpickle"))
     assert not importers("shelve", "dill", "joblib")
 
@@ -55,7 +55,7 @@ def test_nothing_evaluates_text():
     assert not importers("code", "codeop", "runpy")
 
 
-def test_no_shell_is_started_and_no_process_but_a_worker():
+def test_no_shell_is_started_and_no_process_except_workers():
     assert not callers("os.system", "os.popen", "os.posix_spawn", "os.execv", "asyncio.create_subprocess_shell")
     assert importers("subprocess") == {"_base/system.py", "remote/_workers.py"}
     assert callers("subprocess.Popen", "subprocess.run") == {"remote/_workers.py"}
@@ -67,7 +67,7 @@ def test_no_shell_is_started_and_no_process_but_a_worker():
     )
 
 
-def test_no_port_is_opened_and_no_connection_but_to_dask():
+def test_no_port_is_opened_and_only_dask_is_connected_to():
     assert importers("socket") == {"_cli/stop.py"}  # a pair, by which signals wake the loop
     assert not importers("ftplib", "http", "smtplib", "socketserver", "ssl", "urllib", "xmlrpc")
     methods = {"bind", "listen", "connect", "create_connection", "create_server", "open_connection", "start_server"}
@@ -80,7 +80,7 @@ def test_no_port_is_opened_and_no_connection_but_to_dask():
     assert not found
 
 
-def test_the_packages_that_are_imported_are_those_of_the_extras():
+def test_only_packages_of_the_extras_are_imported():
     found = {name for tree in TREES.values() for name in imports(tree)} - {*sys.stdlib_module_names, "paco", "msvcrt"}
     assert found == {"cloudpickle", "distributed", "orjson", "rich", "uvloop"}
 
@@ -102,7 +102,7 @@ HOSTILE = ["$(touch pwned)", "`touch pwned`", "; touch pwned", "__import__('os')
 
 
 @pytest.mark.realtime
-def test_an_item_is_never_run(run, folder):
+def test_the_text_of_an_item_is_never_executed(run, folder):
     (folder / "items.txt").write_text("".join(f"{line}\n" for line in HOSTILE), "utf-8")
     code, out, _ = run("map", "jobs:echo", "items.txt", "--arg", "x=1")
     assert code == 2  # there is no such parameter
@@ -122,7 +122,7 @@ async def echo(item):
     return item
 
 
-async def test_a_journal_of_somebody_else_runs_nothing(tmp_path, monkeypatch):
+async def test_an_untrusted_journal_runs_no_code(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "run.jsonl"
     for content in (pickle.dumps(Bomb()), b'{"py/object":"os.mkdir"}\n', b"!!python/object/apply:os.mkdir [pwned]\n"):
@@ -146,7 +146,7 @@ ODD = [None, -1, 2**64, 1e308, "", "\ud800", [], {}, [[]], {"type": []}]
 
 @pytest.mark.parametrize("field", ["id", "key", "input", "ok", "result", "error", "attempts", "slot", "start", "ms"])
 @pytest.mark.parametrize("value", ODD, ids=repr)
-async def test_whatever_a_record_holds_it_is_a_record_or_refused(tmp_path, field, value):
+async def test_any_content_of_a_line_is_a_record_or_refused(tmp_path, field, value):
     path = tmp_path / "run.jsonl"
     await paco.map(echo, [1]).journal(path)
     record = json.loads(path.read_text())
@@ -158,7 +158,7 @@ async def test_whatever_a_record_holds_it_is_a_record_or_refused(tmp_path, field
 @pytest.mark.parametrize("field", ["function", "source", "version"])
 @pytest.mark.parametrize("value", ODD, ids=repr)
 @pytest.mark.filterwarnings("ignore:.*has changed since")
-async def test_whoever_a_record_names_it_counts_or_is_refused(tmp_path, field, value):
+async def test_any_changed_field_of_a_record_counts_or_is_refused(tmp_path, field, value):
     path = tmp_path / "run.jsonl"
     await paco.map(echo, [1]).journal(path)
     path.write_text(json.dumps({**json.loads(path.read_text()), field: value}) + "\n")
@@ -167,7 +167,7 @@ async def test_whoever_a_record_names_it_counts_or_is_refused(tmp_path, field, v
 
 
 @pytest.mark.realtime
-def test_what_a_record_holds_does_not_reach_the_terminal_as_it_is(run, folder):
+def test_the_content_of_a_record_is_escaped_on_the_terminal(run, folder):
     text = "\x1b]52;c;aGk=\x07\x9b2J\u202e"
     record = {"id": 0, "key": "00" * 8, "input": text, "ok": False, "error": {"type": text, "message": text}, "slot": 0}
     record |= {"attempts": 1, "start": "2026-11-22T12:04:10.115Z", "ms": 1.0, "function": text, "worker": text}
@@ -185,7 +185,7 @@ def test_what_a_record_holds_does_not_reach_the_terminal_as_it_is(run, folder):
 
 @pytest.mark.posix
 @pytest.mark.realtime
-def test_new_records_are_for_their_owner_and_old_files_stay_as_they_are(run, folder):
+def test_new_files_are_private_and_existing_files_keep_their_permissions(run, folder):
     (folder / "items.txt").write_text("1\n")
     (folder / "old.jsonl").touch()
     (folder / "old.jsonl").chmod(0o640)

@@ -19,14 +19,14 @@ async def same(item):
     return item
 
 
-async def test_an_ordered_stream_gives_each_result_as_soon_as_its_turn_comes():
+async def test_an_ordered_stream_delivers_each_result_as_soon_as_it_is_next():
     seen = []
     async for item in paco.map(Probe(lambda item: item, takes=lambda item: [3, 1, 2][item]), range(3)):
         seen.append((item, now()))
     assert seen == [(0, 3), (1, 3), (2, 3)]
 
 
-async def test_as_completed_gives_each_result_as_soon_as_it_is_there():
+async def test_as_completed_delivers_each_result_as_soon_as_it_is_ready():
     seen = []
     async for item in paco.map(Probe(lambda item: item, takes=lambda item: [3, 1, 2][item]), range(3)).as_completed():
         seen.append((item, now()))
@@ -40,7 +40,7 @@ async def test_the_list_of_as_completed_is_in_order_of_completion():
 @pytest.mark.parametrize("limit", [1, 2, 5])
 @pytest.mark.parametrize("buffer", [None, 0, 1, 7])
 @pytest.mark.parametrize("completed", [False, True])
-async def test_a_slow_consumer_holds_the_source_back(limit, buffer, completed):
+async def test_a_slow_consumer_holds_back_reading_of_the_source(limit, buffer, completed):
     for kind in Source, AsyncSource:
         source = kind(itertools.count())
         stream = paco.map(Probe(lambda item: item, takes=1), source, limit=limit)
@@ -59,7 +59,7 @@ async def test_a_slow_consumer_holds_the_source_back(limit, buffer, completed):
 
 @pytest.mark.parametrize("kind", [Source, AsyncSource])
 @pytest.mark.parametrize("buffer", [0, 1, 2, 3])
-async def test_room_that_the_consumer_makes_is_used_at_once(kind, buffer):
+async def test_room_freed_by_the_consumer_is_used_at_once(kind, buffer):
     running, finished = set(), []
 
     async def work(item):
@@ -100,7 +100,7 @@ async def test_a_buffer_of_none_without_a_limit_lets_one_result_wait():
     assert [item async for item in paco.map(same, range(5)).buffer(0)] == [0, 1, 2, 3, 4]
 
 
-async def test_a_consumer_that_comes_back_gets_the_next_result_when_it_is_there_however_much_room_there_is():
+async def test_a_returning_consumer_gets_the_next_result_as_soon_as_it_is_ready_at_any_buffer_size():
     seen = []
     async for _ in paco.map(Probe(lambda item: item, takes=1), range(5), limit=1).buffer(100):
         seen.append(now())
@@ -108,7 +108,7 @@ async def test_a_consumer_that_comes_back_gets_the_next_result_when_it_is_there_
     assert seen == [1, 2, 3, 4, 5]
 
 
-async def test_a_slow_head_holds_delivery_and_not_work():
+async def test_a_slow_head_holds_delivery_not_work():
     probe = Probe(lambda item: item, takes=lambda item: 0.01 if item else 0.5)
     seen = [item async for item in paco.map(probe, range(100), limit=4).buffer(100)]
     assert seen == list(range(100))
@@ -126,7 +126,7 @@ async def test_without_a_limit_finished_results_that_wait_are_bounded_too():
 
 
 @pytest.mark.parametrize("buffer", [0, 1, 5])
-async def test_a_buffer_without_a_limit_is_about_how_many_finished_results_may_wait(buffer):
+async def test_without_a_limit_a_buffer_bounds_approximately_how_many_results_wait(buffer):
     source = Source(itertools.count())
     async with paco.map(same, source).buffer(buffer) as results:
         for taken in range(1, 10):
@@ -135,14 +135,14 @@ async def test_a_buffer_without_a_limit_is_about_how_many_finished_results_may_w
             assert source.pulled <= taken + buffer + 64  # as many as a worker takes between two looks at the buffer
 
 
-async def test_a_buffer_that_is_no_number_is_told_by_its_name():
+async def test_the_error_for_an_invalid_buffer_names_the_parameter():
     stream = paco.map(same, [])
     with pytest.raises(ValueError, match=r"^paco\.map\.buffer: count must be an int of 0 or more, got -1$"):
         stream.buffer(-1)
     await stream
 
 
-async def test_a_slow_head_never_holds_an_error():
+async def test_a_slow_head_never_delays_an_error():
     async def fail(item):
         await asyncio.sleep(100 if item == 0 else 1)
         raise ValueError(item)
@@ -153,7 +153,7 @@ async def test_a_slow_head_never_holds_an_error():
     assert now() == 1
 
 
-async def test_results_before_an_error_are_delivered_first_and_then_the_stream_has_ended():
+async def test_results_before_an_error_are_delivered_first_and_the_error_ends_the_stream():
     async def fail(item):
         if item == 5:
             raise ValueError(item)
@@ -196,7 +196,7 @@ async def test_a_stream_dropped_in_another_thread_ends_its_tasks():
     assert probe.running == 0
 
 
-def test_a_stream_dropped_after_its_loop_is_gone_does_nothing():
+def test_dropping_a_stream_after_its_loop_is_gone_does_nothing():
     async def main():
         stream = paco.map(same, range(1000), limit=2)
         await anext(stream)
@@ -207,7 +207,7 @@ def test_a_stream_dropped_after_its_loop_is_gone_does_nothing():
     gc.collect()
 
 
-async def test_async_with_guarantees_the_end_by_the_end_of_the_block():
+async def test_async_with_ends_the_run_by_the_end_of_the_block():
     probe = Probe(lambda item: item, takes=lambda item: 10 * item, cleanup=5)
     source = AsyncSource(itertools.count())
     async with paco.map(probe, source.generator(), limit=3) as results:
@@ -218,7 +218,7 @@ async def test_async_with_guarantees_the_end_by_the_end_of_the_block():
     assert now() == 5
 
 
-async def test_an_error_in_the_block_is_the_error():
+async def test_an_error_in_the_block_is_raised_unchanged():
     probe = Probe(lambda item: item, takes=10)
     with pytest.raises(KeyError):
         async with paco.map(probe, range(5)):
@@ -231,7 +231,7 @@ async def test_an_error_in_the_block_is_the_error():
     assert probe.running == 0
 
 
-async def test_errors_that_nobody_receives_are_reported_to_the_loop():
+async def test_errors_that_no_caller_receives_are_reported_to_the_loop():
     reports = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: reports.append(context))
 
@@ -313,7 +313,7 @@ async def test_a_stream_is_used_once():
         await anext(used[1])
 
 
-async def test_a_stream_can_be_iterated_on_where_it_was_left():
+async def test_iteration_of_a_stream_can_continue_where_it_stopped():
     stream = paco.map(same, range(5), limit=2)
     async for item in stream:
         if item == 1:
@@ -321,7 +321,7 @@ async def test_a_stream_can_be_iterated_on_where_it_was_left():
     assert [item async for item in stream] == [2, 3, 4]
 
 
-async def test_a_stream_can_be_iterated_on_after_its_run_has_ended_until_the_end_was_told():
+async def test_iteration_of_a_stream_can_continue_after_its_run_has_ended():
     stream = paco.map(same, range(3), limit=3)
     assert await anext(stream) == 0
     await asyncio.sleep(1)
@@ -330,7 +330,7 @@ async def test_a_stream_can_be_iterated_on_after_its_run_has_ended_until_the_end
         aiter(stream)
 
 
-async def test_a_stream_that_one_of_its_items_closes_says_so_instead_of_waiting_for_itself():
+async def test_closing_a_stream_in_one_of_its_items_is_an_error_instead_of_a_deadlock():
     async def close(_):
         await stream.aclose()
 
@@ -339,7 +339,7 @@ async def test_a_stream_that_one_of_its_items_closes_says_so_instead_of_waiting_
         await anext(stream)
 
 
-async def test_what_an_item_gives_after_the_run_has_failed_is_not_delivered():
+async def test_results_after_the_run_has_failed_are_not_delivered():
     async def suppress(item):
         try:
             await asyncio.sleep(item)
@@ -365,7 +365,7 @@ async def test_aclose_can_be_called_at_any_time_and_again():
             await anext(stream)
 
 
-async def test_a_stream_that_was_entered_and_not_iterated_lets_go_of_what_it_was_given():
+async def test_an_entered_stream_that_was_not_iterated_closes_its_source():
     async with paco.gather(same(1), same(2)) as results:
         pass
     with pytest.raises(RuntimeError, match="this one was closed"):
@@ -374,7 +374,7 @@ async def test_a_stream_that_was_entered_and_not_iterated_lets_go_of_what_it_was
         pass
 
 
-async def test_a_source_that_cannot_be_iterated_is_the_error_of_the_block():
+async def test_an_error_of_iterating_the_source_is_raised_in_the_block():
     class Broken:
         def __iter__(self):
             raise ValueError("no")
@@ -391,7 +391,7 @@ async def test_a_stream_that_was_closed_can_be_closed_again():
     await stream.aclose()
 
 
-async def test_a_stream_that_is_dropped_unused_warns():
+async def test_dropping_an_unused_stream_warns():
     with pytest.warns(RuntimeWarning, match="paco.map.* was never awaited or iterated") as told:
         paco.map(same, [1])
     assert told[0].filename == __file__  # where it was dropped
@@ -404,7 +404,7 @@ async def test_a_stream_that_is_dropped_unused_warns():
         paco.map(same, rows())
 
 
-async def test_a_stream_says_what_it_is():
+async def test_the_repr_of_a_stream_shows_its_state():
     stream = paco.map(same, [1], limit=3)
     assert repr(stream) == f"<paco.map stream of {same!r}, limit=3, unused>"[: len(repr(stream))]
     await stream
@@ -420,7 +420,7 @@ async def test_a_task_of_a_stream_is_shown_under_the_name_of_the_function():
         await stream
 
 
-async def test_a_stream_that_is_in_use_can_be_neither_entered_nor_the_source_of_another():
+async def test_a_stream_in_use_can_be_neither_entered_nor_a_source():
     stream = paco.map(same, [1, 2, 3], limit=1)
     async with stream as results:
         assert await anext(results) == 1
@@ -432,7 +432,7 @@ async def test_a_stream_that_is_in_use_can_be_neither_entered_nor_the_source_of_
         assert [item async for item in results] == [2, 3]
 
 
-async def test_to_close_a_stream_that_is_awaited_changes_nothing():
+async def test_closing_a_stream_that_is_awaited_changes_nothing():
     stream = paco.map(Probe(lambda item: item, takes=1), Source([1, 2, 3]).generator(), limit=1)
     task = asyncio.create_task(stream)
     await asyncio.sleep(0.5)
@@ -441,7 +441,7 @@ async def test_to_close_a_stream_that_is_awaited_changes_nothing():
     assert "awaited" in repr(stream)
 
 
-async def test_to_close_a_stream_as_a_coroutine_while_it_is_iterated_changes_nothing():
+async def test_closing_a_stream_as_a_coroutine_while_it_is_iterated_changes_nothing():
     stream = paco.map(same, Source([1, 2, 3]).generator(), limit=1)
     async with stream as results:
         assert await anext(results) == 1
@@ -451,7 +451,7 @@ async def test_to_close_a_stream_as_a_coroutine_while_it_is_iterated_changes_not
         await stream
 
 
-def test_a_stream_is_a_coroutine_for_everything_that_takes_one():
+def test_a_stream_is_accepted_wherever_a_coroutine_is():
     async def main():
         assert await asyncio.create_task(paco.map(same, [1])) == [1]
         assert await asyncio.gather(paco.map(same, [1]), paco.map(same, [2])) == [[1], [2]]
@@ -464,7 +464,7 @@ def test_a_stream_is_a_coroutine_for_everything_that_takes_one():
     loop.close()
 
 
-async def test_a_task_of_a_stream_that_is_cancelled_before_its_first_step_closes_what_it_was_given():
+async def test_a_task_of_a_stream_cancelled_before_its_first_step_closes_the_source():
     async def rows():
         return [1]
 
@@ -535,7 +535,7 @@ async def test_stages_run_at_the_same_time_each_under_its_own_limit():
         (paco.map(double) | paco.filter(is_small) | paco.reduce(add), 12),
     ],
 )
-async def test_every_stage_takes_every_left_side_and_can_be_used_again(stage, result):
+async def test_every_stage_accepts_any_source_and_can_be_reused(stage, result):
     async def rows():
         return range(5)
 
@@ -544,7 +544,7 @@ async def test_every_stage_takes_every_left_side_and_can_be_used_again(stage, re
         assert await (left | stage) == result
 
 
-async def test_an_empty_left_side_is_a_left_side():
+async def test_a_stage_accepts_an_empty_source():
     assert await ([] | paco.map(double)) == []
     assert await ({} | paco.map(double)) == []
 
@@ -553,7 +553,7 @@ async def test_a_stage_can_be_called_with_its_items():
     assert await paco.map(double)([1, 2]) == [2, 4]
 
 
-async def test_a_stage_that_fails_while_the_next_one_is_failing_is_in_its_note():
+async def test_an_error_of_a_stage_while_the_next_one_fails_is_in_its_note():
     loop = asyncio.get_running_loop()
     first, second = loop.create_future(), loop.create_future()
 
@@ -601,7 +601,7 @@ async def test_a_failure_of_one_stage_ends_all_at_once_however_busy_the_others_a
     assert caught.value.__notes__ == ["paco.map: item 3: 3"]
 
 
-async def test_flat_map_fails_with_the_stage_before_it_however_busy_it_is():
+async def test_flat_map_fails_with_the_stage_before_it_at_once():
     async def fail(item):
         await asyncio.sleep(item)
         if item == 1:
@@ -615,7 +615,7 @@ async def test_flat_map_fails_with_the_stage_before_it_however_busy_it_is():
     assert slow.running == 0
 
 
-async def test_flat_map_without_any_time_drops_nothing_unused():
+async def test_flat_map_with_a_timeout_of_zero_closes_its_source():
     async def rows():
         return [1]
 
@@ -646,12 +646,12 @@ async def test_leaving_a_pipeline_early_ends_every_stage_and_closes_the_source()
     assert source.closed
 
 
-async def test_a_pipeline_without_any_time_starts_no_stage_and_drops_none_unused():
+async def test_a_pipeline_with_a_timeout_of_zero_starts_no_stage_and_closes_all():
     with pytest.raises(TimeoutError):
         await paco.map(double, paco.map(double, paco.map(double, [1])), timeout=0)
 
 
-async def test_a_slow_consumer_holds_a_whole_pipeline_back():
+async def test_a_slow_consumer_holds_back_a_whole_pipeline():
     source = Source(itertools.count())
     stream = source | paco.map(same, limit=2) | paco.map(same, limit=2) | paco.map(same, limit=2)
     async with stream as results:
@@ -660,7 +660,7 @@ async def test_a_slow_consumer_holds_a_whole_pipeline_back():
         assert source.pulled < 20
 
 
-async def test_a_cancelled_pipeline_is_silent(caplog):
+async def test_a_cancelled_pipeline_reports_nothing(caplog):
     caplog.set_level(logging.ERROR)
     running = asyncio.ensure_future(range(5) | paco.map(Probe(lambda item: item, takes=9)) | paco.each(same))
     await asyncio.sleep(1)
@@ -670,11 +670,11 @@ async def test_a_cancelled_pipeline_is_silent(caplog):
 
 
 @pytest.mark.parametrize(("source", "number"), [([1, 2], 2), (iter("abc"), 3), (Source([1, 2]), 7)])
-async def test_a_stream_tells_how_many_results_there_will_be_if_that_is_known(source, number):
+async def test_a_stream_has_a_length_hint_if_the_number_of_results_is_known(source, number):
     async with paco.map(paco.identity, source) as stream:
         assert length_hint(stream, 7) == number
 
 
-async def test_a_stream_that_leaves_out_results_does_not_know_how_many_there_will_be():
+async def test_a_filtered_stream_has_no_length_hint():
     async with paco.filter(paco.identity, [1, 2]) as stream:
         assert length_hint(stream, 7) == 7

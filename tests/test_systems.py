@@ -152,7 +152,7 @@ def test_the_command_runs(start, folder, more):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (windows.BREAK, 128 + windows.BREAK)])
-def test_the_command_is_stopped_and_goes_on_from_there(start, folder, number, code):
+def test_the_command_can_be_stopped_and_resumed(start, folder, number, code):
     words = ["-m", "paco", "map", "jobs:gate", items(folder, "first", "waits", "later"), "-l", 1, "-o", "out.jsonl"]
     process = start(*words)
     until((folder / "started").exists)
@@ -166,7 +166,7 @@ def test_the_command_is_stopped_and_goes_on_from_there(start, folder, number, co
     assert [record["input"] for record in records(folder / "out.jsonl")] == ["first", "waits", "later"]
 
 
-def test_a_second_ctrl_c_cancels_what_workers_do(start, folder):
+def test_a_second_ctrl_c_cancels_items_on_workers(start, folder):
     process = start("-m", "paco", "map", "jobs:stays", items(folder, "1"), "--workers", 1)
     assert process.stderr.readline() == "started\n"
     for said in ("draining", "cancelling"):
@@ -188,7 +188,7 @@ def test_a_second_run_with_the_same_output_is_refused(start, folder):
     assert first.returncode == 0
 
 
-def test_a_reader_that_leaves_ends_the_run_quietly(start, folder):
+def test_a_reader_that_closes_the_pipe_ends_the_run_quietly(start, folder):
     process = start("-m", "paco", "map", "jobs:large", items(folder, *range(1000)), "--progress", "off")
     process.stdout.readline()
     process.stdout.close()
@@ -205,7 +205,7 @@ def test_a_live_pipe_is_read_to_its_end(start):
     assert [json.loads(line)["result"] for line in out.splitlines()] == ["1", "2"]
 
 
-def test_what_a_terminal_cannot_show_is_escaped(start, folder):
+def test_characters_that_a_terminal_cannot_show_are_escaped(start, folder):
     (folder / "items.txt").write_text("日本\n", "utf-8")
     environ = {**os.environ, "PYTHONPATH": str(Path(paco.__file__).parents[1]), "PYTHONIOENCODING": "cp1252:strict"}
     command = [sys.executable, "-m", "paco", "map", "jobs:echo", "items.txt", "--dry-run"]
@@ -213,7 +213,7 @@ def test_what_a_terminal_cannot_show_is_escaped(start, folder):
     assert rb"first    \u65e5\u672c" in done.stdout
 
 
-def test_a_target_without_a_function_may_have_a_drive():
+def test_the_error_for_a_target_with_a_drive_but_no_function_says_what_to_write():
     from paco._cli import target
     from paco._cli.errors import CommandError
 
@@ -242,7 +242,7 @@ def pipe():
 
 
 @pytest.mark.usefixtures("msvcrt")
-def test_a_console_is_read_and_written_as_python_does_it(pipe, monkeypatch):
+def test_a_console_is_read_and_written_through_python(pipe, monkeypatch):
     monkeypatch.setattr(os, "isatty", lambda _: True)
     monkeypatch.setattr(os, "read", pytest.fail)
     monkeypatch.setattr(os, "write", pytest.fail)
@@ -251,7 +251,7 @@ def test_a_console_is_read_and_written_as_python_does_it(pipe, monkeypatch):
 
 
 @pytest.mark.usefixtures("msvcrt")
-def test_what_is_no_console_is_read_and_written_as_ever(pipe):
+def test_a_file_that_is_no_console_is_read_and_written_directly(pipe):
     assert system.write(pipe[1], memoryview(b"1\n")) == 2
     assert system.read(pipe[0], 100) == b"1\n"
 
@@ -282,7 +282,7 @@ class Screen:
 
 @pytest.mark.parametrize(("able", "live"), [("new", True), ("old", False), ("none", True)])
 @pytest.mark.usefixtures("msvcrt")
-def test_a_console_is_told_to_understand_escapes(able, live, monkeypatch):
+def test_escape_sequences_are_enabled_on_a_console(able, live, monkeypatch):
     kernel = Kernel(able)
     monkeypatch.setattr(ctypes, "windll", types.SimpleNamespace(kernel32=kernel), raising=False)
     assert Console(Screen(), {}).live is live
@@ -304,7 +304,7 @@ def test_an_error_that_is_no_broken_pipe_is_told_as_it_is(pipe, monkeypatch):
 
 
 @pytest.mark.parametrize("works", [True, False])
-def test_macos_is_asked_to_empty_the_cache_of_the_drive(works, monkeypatch, tmp_path):
+def test_on_macos_a_sync_flushes_the_cache_of_the_drive(works, monkeypatch, tmp_path):
     asked = []
 
     def control(descriptor, command):
@@ -321,7 +321,7 @@ def test_macos_is_asked_to_empty_the_cache_of_the_drive(works, monkeypatch, tmp_
 
 
 @pytest.mark.parametrize("error", [OSError(10038, "not a socket"), ValueError("descriptor out of range in select()")])
-def test_what_cannot_be_waited_for_is_tried_again(error, pipe, monkeypatch):
+def test_a_pipe_that_select_refuses_is_polled(error, pipe, monkeypatch):
     def refuse(*_):
         raise error
 
@@ -333,7 +333,7 @@ def test_what_cannot_be_waited_for_is_tried_again(error, pipe, monkeypatch):
 
 
 @pytest.mark.usefixtures("msvcrt")
-def test_the_line_that_goes_on_is_one_for_its_shell():
+def test_the_printed_command_is_quoted_for_its_shell():
     assert system.command_line(["paco", "map", "a b.txt"]) == 'paco map "a b.txt"'
 
 
@@ -341,5 +341,5 @@ def test_the_line_that_goes_on_is_one_for_its_shell():
     ("code", "how"),
     [(0, "with exit code 0"), (-9, "by SIGKILL"), (-40, "by signal 40"), (3221225477, "with exit code 3221225477")],
 )
-def test_an_end_is_told_in_words(code, how):
+def test_the_end_of_a_process_is_described_in_words(code, how):
     assert system.how_ended(code) == how

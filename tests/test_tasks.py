@@ -93,13 +93,13 @@ STARTED = {
 
 
 @pytest.mark.parametrize(("start", "names"), STARTED.values(), ids=STARTED)
-async def test_a_task_is_named_after_what_it_runs(start, names):
+async def test_a_task_is_named_after_its_function(start, names):
     task, tasks = await running(start())
     assert sorted(tasks) == names
     await ended(task)
 
 
-async def test_an_interval_is_named_after_what_it_runs():
+async def test_the_task_of_interval_is_named_after_its_function():
     task = paco.interval(functools.partial(nap, 1), 30)()
     assert task.get_name() == "paco.interval nap"
     await ended(task)
@@ -113,7 +113,7 @@ async def test_the_writer_of_a_journal_and_the_sender_of_items_are_tasks_with_na
 
 
 @pytest.mark.realtime
-async def test_the_sender_of_calls_that_are_made_by_hand_has_a_name():
+async def test_the_sender_of_separate_calls_has_a_name():
     executor = InThread()
     async with Calling("map", names_of_tasks, engine_of("map", executor, None), 1, 1, 0) as calls:
         here = [task.get_name() for task in asyncio.all_tasks()]
@@ -123,7 +123,7 @@ async def test_the_sender_of_calls_that_are_made_by_hand_has_a_name():
 
 
 @pytest.mark.realtime
-def test_items_elsewhere_are_named_after_what_they_run_too():
+def test_tasks_on_workers_are_named_after_their_function_too():
     async def main(limit):
         task = asyncio.ensure_future(paco.map(names_of_tasks, [1], limit=limit).on(executor))
         here = []
@@ -168,14 +168,14 @@ def waiters(monkeypatch):
     return told
 
 
-async def test_who_has_started_a_run_waits_for_its_tasks_until_they_end(waiters):
+async def test_the_task_that_starts_a_run_waits_for_its_tasks(waiters):
     task, tasks = await running(paco.map(nap, AsyncSource(range(9)), limit=2))
     assert waiters == dict.fromkeys(tasks.values(), task)
     await ended(task)
     assert not waiters
 
 
-async def test_nobody_waits_any_more_for_what_is_let_go(waiters):
+async def test_pending_tasks_of_wait_have_no_waiter(waiters):
     done, pending = await paco.wait(nap(1), paco.timeout(nap, 1)(2), return_when="FIRST_COMPLETED")
     assert not waiters
     await asyncio.wait(pending)
@@ -183,7 +183,7 @@ async def test_nobody_waits_any_more_for_what_is_let_go(waiters):
 
 
 @knows_waiters
-async def test_asyncio_draws_a_pipeline_from_the_one_who_waits_to_the_items():
+async def test_the_call_graph_of_asyncio_leads_from_the_caller_to_the_items():
     async def main():
         return await (AsyncSource([1, 2, 3]) | paco.map(nap, limit=1) | paco.map(Fetch(), limit=1))
 
@@ -201,7 +201,7 @@ async def test_asyncio_draws_a_pipeline_from_the_one_who_waits_to_the_items():
 
 
 @knows_waiters
-async def test_a_task_that_is_kept_does_not_keep_who_has_waited_for_it():
+async def test_a_stored_task_does_not_keep_its_waiter_alive():
     task, tasks = await running(paco.map(nap, [1]))
     await task
     assert not tasks["paco.map nap worker 1"]._asyncio_awaited_by
@@ -227,7 +227,7 @@ asyncio.run(main())
 
 @knows_waiters
 @pytest.mark.realtime
-def test_python_m_asyncio_pstree_shows_a_run_of_another_process(capfd):
+def test_pstree_of_asyncio_shows_a_run_of_another_process(capfd):
     from asyncio import tools
 
     with subprocess.Popen([sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE) as process:

@@ -40,7 +40,7 @@ from paco.testing import (
 )
 from paco.testing._plugin import _as_sync
 
-needs_eager_tasks = pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with Python 3.12")
+needs_eager_tasks = pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks need Python 3.12")
 EAGER = [False, pytest.param(True, marks=needs_eager_tasks)]
 
 
@@ -87,7 +87,7 @@ async def test_the_clock_is_exactly_at_the_time_of_the_timer():
         assert now() == expected
 
 
-async def test_timers_of_the_same_instant_run_in_the_same_step_and_others_do_not():
+async def test_only_timers_of_the_same_time_run_in_the_same_step():
     loop = asyncio.get_running_loop()
     later = math.nextafter(1, 2)
     ran = []
@@ -104,12 +104,12 @@ async def test_a_cancelled_timer_does_not_move_the_clock():
 
 
 @pytest.mark.parametrize("wait", [forever, lambda: asyncio.sleep(math.inf)])
-def test_waiting_for_nothing_is_a_deadlock(wait):
+def test_waiting_without_a_timer_is_a_deadlock(wait):
     with pytest.raises(Deadlock, match=r"^nothing is ready and no timer is set at time 3\.0; these tasks wait:"):
         run(lambda: asyncio.wait_for(asyncio.gather(asyncio.sleep(3), wait()), None))
 
 
-def test_a_deadlock_tells_who_waits_and_where():
+def test_a_deadlock_names_the_waiting_tasks_and_their_places():
     async def main():
         async with asyncio.TaskGroup() as group:
             group.create_task(forever(), name="worker")
@@ -120,7 +120,7 @@ def test_a_deadlock_tells_who_waits_and_where():
     assert re.search(rf"\n  task '.*', at {re.escape(__file__)}:\d+ in .*main\b", str(caught.value))
 
 
-def test_a_deadlock_is_not_told_twice():
+def test_a_deadlock_is_raised_once_even_if_cleanup_sleeps():
     async def main():
         async def worker():
             try:
@@ -136,7 +136,7 @@ def test_a_deadlock_is_not_told_twice():
     assert not hasattr(caught.value, "__notes__")
 
 
-def test_after_a_deadlock_the_loop_works_and_is_closed_as_usual():
+def test_after_a_deadlock_the_loop_still_works_and_can_be_closed():
     ended = []
 
     async def main():
@@ -153,7 +153,7 @@ def test_after_a_deadlock_the_loop_works_and_is_closed_as_usual():
     assert ended == [5]
 
 
-def test_a_deadlocked_task_that_resists_its_cancellation_hangs_nothing():
+def test_a_deadlocked_task_that_resists_cancellation_does_not_hang_the_test():
     async def main():
         while True:
             with suppress(asyncio.CancelledError):
@@ -183,7 +183,7 @@ async def test_a_thread_is_waited_for_and_its_time_does_not_count():
     assert order == [("job", 0), ("timer", 1000)]
 
 
-async def test_a_timer_fires_while_a_thread_runs_after_its_real_time():
+async def test_while_a_thread_runs_timers_fire_in_real_time():
     event = threading.Event()
     job = asyncio.create_task(asyncio.to_thread(event.wait))
     began = time.monotonic()
@@ -201,7 +201,7 @@ async def test_a_thread_may_call_into_the_loop():
 
 
 @pytest.mark.parametrize("shut_down", [False, True])
-def test_after_a_thread_has_ended_a_deadlock_is_found_again(shut_down):
+def test_a_deadlock_is_detected_after_a_thread_has_ended(shut_down):
     async def main():
         await asyncio.to_thread(int)
         if shut_down:
@@ -222,7 +222,7 @@ async def test_a_watched_socket_is_waited_for():
         thread.join()
 
 
-def test_a_wait_that_is_interrupted_is_no_deadlock():
+def test_an_interrupted_wait_is_not_a_deadlock():
     loop = VirtualLoop()
     loop._jobs = 1
     assert loop._wait(lambda timeout: [], None) == []
@@ -230,7 +230,7 @@ def test_a_wait_that_is_interrupted_is_no_deadlock():
 
 
 @pytest.mark.posix
-async def test_a_signal_that_the_loop_handles_comes_before_the_clock_moves():
+async def test_a_signal_handled_by_the_loop_runs_before_the_clock_moves():
     loop = asyncio.get_running_loop()
     told = loop.create_future()
     loop.add_signal_handler(signal.SIGUSR1, told.set_result, None)
@@ -242,7 +242,7 @@ async def test_a_signal_that_the_loop_handles_comes_before_the_clock_moves():
         loop.remove_signal_handler(signal.SIGUSR1)
 
 
-async def test_what_another_thread_queued_since_the_step_began_is_run_before_the_clock_moves():
+async def test_callbacks_from_another_thread_run_before_the_clock_moves():
     loop = asyncio.get_running_loop()
     ran = []
     queue = loop._step_ended
@@ -272,7 +272,7 @@ def test_an_interrupt_cancels_the_run_and_is_raised():
 # ---- run ----
 
 
-def test_run_takes_a_function_a_coroutine_and_any_awaitable():
+def test_run_accepts_a_function_a_coroutine_and_any_awaitable():
     class Three:
         def __await__(self):
             yield from asyncio.sleep(3).__await__()
@@ -284,12 +284,12 @@ def test_run_takes_a_function_a_coroutine_and_any_awaitable():
     assert [run(three), run(three()), run(Three())] == [3, 3, 3]
 
 
-async def test_run_inside_a_loop_says_await():
+async def test_run_inside_a_loop_is_an_error_that_suggests_await():
     with pytest.raises(RuntimeError, match="await the function instead"):
         run(naps)
 
 
-def test_debug_is_debug_mode():
+def test_debug_enables_the_debug_mode_of_asyncio():
     async def debugs():
         return asyncio.get_running_loop().get_debug()
 
@@ -307,7 +307,7 @@ def test_eager_tasks_start_at_their_creation():
     assert run(main, eager=True) == 1
 
 
-def test_eager_is_the_eager_task_factory_of_asyncio(monkeypatch):
+def test_eager_uses_the_eager_task_factory_of_asyncio(monkeypatch):
     class Eager(asyncio.Task):
         def __init__(self, loop, coroutine, **options):
             super().__init__(coroutine, loop=loop, **options)
@@ -453,7 +453,7 @@ def test_an_error_of_the_run_wins_and_what_it_left_behind_becomes_its_notes(leak
     assert re.search("(?m:" + message + ")", "\n".join(caught.value.__notes__))
 
 
-async def test_what_has_ended_is_no_leak():
+async def test_tasks_and_generators_that_have_ended_are_no_leak():
     async def two():
         yield 1
         yield 2
@@ -471,19 +471,19 @@ async def test_what_has_ended_is_no_leak():
     logging.getLogger("asyncio").warning("no error")
 
 
-def test_the_loop_closes_a_generator_that_was_left_open():
+def test_the_loop_closes_an_open_generator():
     with suppress(Leak):
         run(leak_open_generator)
     assert leak_open_generator.generator.ag_frame is None
 
 
-async def test_a_dropped_generator_that_the_loop_has_closed_is_no_leak():
+async def test_a_dropped_generator_closed_by_the_loop_is_no_leak():
     async for _ in numbers():
         break
     await asyncio.sleep(1)
 
 
-async def test_check_leaks_blames_a_block_for_its_own_tasks_only():
+async def test_check_leaks_reports_only_tasks_of_its_block():
     before = asyncio.create_task(asyncio.sleep(1))
     with check_leaks():
         await asyncio.create_task(asyncio.sleep(0))
@@ -501,7 +501,7 @@ def test_check_leaks_works_around_code_without_a_loop():
         Unraisable()
 
 
-def test_check_leaks_puts_everything_back():
+def test_check_leaks_restores_all_hooks():
     def state():
         return sys.unraisablehook, sys.get_asyncgen_hooks(), logging.getLogger("asyncio").filters[:], gc.isenabled()
 
@@ -518,7 +518,7 @@ def test_check_leaks_puts_everything_back():
     assert gc.get_freeze_count() == 0
 
 
-def test_garbage_from_before_the_block_is_not_blamed_on_it():
+def test_garbage_from_before_the_block_is_not_reported():
     gc.disable()
     try:
         garbage = [Unraisable()]
@@ -572,7 +572,7 @@ def test_the_cancellation_comes_before_and_after_the_callbacks_of_each_step():
 
 
 @pytest.mark.parametrize(("again", "cancellations"), [(None, {1}), (0, {2}), (1, {1, 2})])
-def test_a_second_cancellation_comes_that_many_steps_after_the_first(again, cancellations):
+def test_again_sets_the_steps_between_two_cancellations(again, cancellations):
     seen = set()
 
     async def cleans_up():
@@ -589,7 +589,7 @@ def test_a_second_cancellation_comes_that_many_steps_after_the_first(again, canc
 
 
 @pytest.mark.parametrize("eager", EAGER)
-def test_a_group_passes(eager):
+def test_a_group_of_tasks_passes_cancellation_at_every_step(eager):
     async def group():
         tasks = [asyncio.create_task(asyncio.sleep(delay)) for delay in (1, 1, 2)]
         try:
@@ -660,13 +660,13 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("fn", "error", "message", "note"), BROKEN, ids=lambda value: getattr(value, "__name__", None))
-def test_a_broken_cancellation_is_found_and_its_step_is_told(fn, error, message, note):
+def test_a_broken_cancellation_is_found_and_the_error_names_its_step(fn, error, message, note):
     with pytest.raises(error, match=message) as caught:
         cancel_at_every_step(fn, max_steps=50)
     assert note in "".join(caught.value.__notes__)
 
 
-def test_a_second_cancellation_finds_what_the_first_does_not():
+def test_a_second_cancellation_finds_faults_that_the_first_does_not():
     async def abandons_its_task_when_cancelled_twice():
         task = asyncio.create_task(Probe(int, takes=5, cleanup=5)(1), name="abandoned")
         try:
@@ -683,7 +683,7 @@ def test_a_second_cancellation_finds_what_the_first_does_not():
 # ---- fakes ----
 
 
-def test_a_source_records_how_far_it_was_pulled_and_that_it_was_asked_again():
+def test_a_source_records_pulled_items_and_requests_after_its_end():
     source = Source("abc")
     assert next(source) == "a"
     assert (source.pulled, source.ended, source.closed, source.asked_after_end) == (1, False, False, False)
@@ -791,7 +791,7 @@ async def test_async_tests_run_on_virtual_time_and_take_fixtures(five):
 
 
 class TestMethods:
-    async def test_methods_too(self, five):
+    async def test_async_test_methods_run_on_virtual_time(self, five):
         await asyncio.sleep(five)
 
 
@@ -802,7 +802,7 @@ async def test_realtime_tests_run_on_a_real_loop(monkeypatch):
 
 @pytest.mark.parametrize("twice", [1, 2])
 @given(seconds=st.integers(1, 9))
-async def test_laws_of_hypothesis_may_be_async(twice, seconds):
+async def test_hypothesis_tests_may_be_async(twice, seconds):
     await asyncio.sleep(seconds * twice)
     assert now() == seconds * twice
 
@@ -821,7 +821,7 @@ def test_tests_of_other_plugins_are_left_alone(marker):
     assert pytest_pyfunc_call(item(lambda: None)) is None
 
 
-def test_an_async_law_gets_a_fresh_loop_for_each_example():
+def test_an_async_hypothesis_test_gets_a_new_loop_for_each_example():
     law = SimpleNamespace(hypothesis=SimpleNamespace(inner_test=naps))
     assert pytest_pyfunc_call(item(law)) is None
     assert not inspect.iscoroutinefunction(law.hypothesis.inner_test)
@@ -881,7 +881,7 @@ async def test_deadlock():
 
 
 @pytest.mark.parametrize("enable", ["-p paco.testing", "conftest"])
-def test_the_plugin_in_a_run_of_pytest(tmp_path, enable):
+def test_the_plugin_works_in_a_real_run_of_pytest(tmp_path, enable):
     (tmp_path / "test_suite.py").write_text(SUITE)
     (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --strict-markers\nfilterwarnings = error")
     (tmp_path / "conftest.py").write_text("" if enable != "conftest" else 'pytest_plugins = ["paco.testing"]')
@@ -901,7 +901,7 @@ def test_the_plugin_in_a_run_of_pytest(tmp_path, enable):
     assert "run_until_complete" not in said.partition("test_leaks")[2].partition("____")[0]
 
 
-def test_the_plugin_tells_a_leak_without_its_own_frames():
+def test_the_plugin_reports_a_leak_without_its_own_frames():
     async def leaky():
         _kept.append(asyncio.ensure_future(asyncio.sleep(100)))
 

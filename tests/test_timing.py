@@ -47,7 +47,7 @@ async def test_a_block_that_ends_in_time_is_left_alone():
     assert not limit.expired
 
 
-async def test_a_block_that_does_not_is_cancelled_and_timeout_error_tells_the_time():
+async def test_a_block_that_exceeds_its_time_is_cancelled_and_the_error_names_the_seconds():
     limit = TimeoutLimit(10)
     with (
         pytest.raises(TimeoutError, match=r"^paco\.TimeoutLimit: the block did not finish within 10 s$") as caught,
@@ -59,7 +59,7 @@ async def test_a_block_that_does_not_is_cancelled_and_timeout_error_tells_the_ti
     assert (now(), cancelling()) == (10, 0)
 
 
-async def test_async_with_does_the_same():
+async def test_timeout_limit_supports_async_with():
     with pytest.raises(TimeoutError):
         async with TimeoutLimit(10):
             await nap(11)
@@ -75,12 +75,12 @@ async def test_the_cleanup_of_the_block_has_finished_when_the_error_is_raised():
 
 
 @pytest.mark.parametrize("seconds", [None, float("inf")])
-async def test_none_and_infinity_are_no_limit(seconds):
+async def test_none_and_infinity_mean_no_time_limit(seconds):
     with TimeoutLimit(seconds):
         await nap(10**9)
 
 
-async def test_with_0_the_block_is_cancelled_at_its_first_suspension():
+async def test_with_a_limit_of_0_the_block_is_cancelled_at_its_first_suspension():
     reached = []
 
     async def block():
@@ -93,7 +93,7 @@ async def test_with_0_the_block_is_cancelled_at_its_first_suspension():
     assert (reached, now()) == ([1], 0)
 
 
-async def test_with_0_a_block_that_never_suspends_ends_as_usual():
+async def test_with_a_limit_of_0_a_block_that_never_suspends_ends_normally():
     with TimeoutLimit(0) as limit:
         pass
     await nap()
@@ -122,7 +122,7 @@ async def test_a_timeout_in_the_cleanup_after_a_cancellation_is_a_timeout():
 
 
 @pytest.mark.parametrize(("first", "seconds"), [("timeout", 0), ("timeout", 10), ("cancellation", 10)])
-async def test_a_cancellation_in_the_same_step_as_the_timeout_stays_one(first, seconds):
+async def test_a_cancellation_in_the_same_step_as_the_timeout_is_raised_as_cancellation(first, seconds):
     entered = asyncio.Event()
 
     async def limited():
@@ -147,7 +147,7 @@ async def test_a_cancellation_in_the_same_step_as_the_timeout_stays_one(first, s
     assert now() == seconds
 
 
-async def test_a_cancellation_during_the_cleanup_after_a_timeout_stays_one():
+async def test_a_cancellation_during_the_cleanup_after_a_timeout_is_raised_as_cancellation():
     async def limited():
         with TimeoutLimit(10):
             await nap_and_clean_up()
@@ -160,7 +160,7 @@ async def test_a_cancellation_during_the_cleanup_after_a_timeout_stays_one():
     assert (now(), task.cancelling()) == (15, 1)
 
 
-async def test_a_cancellation_before_the_timeout_stays_one_though_the_cleanup_takes_longer():
+async def test_a_cancellation_before_the_timeout_is_raised_as_cancellation_even_after_a_long_cleanup():
     async def limited():
         with TimeoutLimit(10):
             await nap_and_clean_up()
@@ -187,7 +187,7 @@ async def test_an_error_of_the_block_is_not_replaced():
     assert cancelling() == 0
 
 
-async def test_a_block_that_suppresses_the_cancellation_ends_as_usual_and_expired_tells():
+async def test_a_block_that_suppresses_the_cancellation_ends_normally_and_expired_is_true():
     with TimeoutLimit(10) as limit:
         try:
             await nap(20)
@@ -197,7 +197,7 @@ async def test_a_block_that_suppresses_the_cancellation_ends_as_usual_and_expire
     assert (now(), cancelling()) == (15, 0)
 
 
-async def test_a_cancelled_future_is_no_timeout():
+async def test_a_cancelled_future_is_not_mistaken_for_a_timeout():
     future = asyncio.get_running_loop().create_future()
     future.cancel()
     with pytest.raises(asyncio.CancelledError), TimeoutLimit(10):
@@ -206,7 +206,7 @@ async def test_a_cancelled_future_is_no_timeout():
 
 
 @pytest.mark.parametrize(("outer", "inner"), [(10, 20), (20, 10), (10, 10), (0, 10), (10, 0), (0, 0)])
-async def test_nested_limits_raise_the_error_of_the_one_that_was_up_first_and_the_outer_in_a_tie(outer, inner):
+async def test_of_nested_limits_the_first_to_expire_raises_and_the_outer_in_a_tie(outer, inner):
     raised = []
 
     async def block():
@@ -228,7 +228,7 @@ async def test_nested_limits_raise_the_error_of_the_one_that_was_up_first_and_th
 
 
 @pytest.mark.parametrize("inner", [asyncio.timeout, TimeoutLimit])
-async def test_the_time_of_the_outer_limit_goes_on_after_the_inner_one_was_up(inner):
+async def test_the_outer_limit_keeps_running_after_the_inner_one_expired(inner):
     async def block():
         with pytest.raises(TimeoutError):
             async with inner(5):
@@ -240,7 +240,7 @@ async def test_the_time_of_the_outer_limit_goes_on_after_the_inner_one_was_up(in
     assert (now(), cancelling()) == (10, 0)
 
 
-async def test_the_object_can_be_used_again_but_not_inside_of_itself():
+async def test_a_timeout_limit_can_be_reused_but_not_nested_in_itself():
     limit = TimeoutLimit(10)
     for _ in range(2):
         with pytest.raises(TimeoutError), limit:
@@ -254,12 +254,12 @@ async def test_the_object_can_be_used_again_but_not_inside_of_itself():
     assert now() == 30
 
 
-def test_outside_of_a_task_it_is_an_error():
+def test_a_timeout_limit_outside_a_task_is_an_error():
     with pytest.raises(RuntimeError, match=r"^paco\.TimeoutLimit: must be used inside a task"):
         TimeoutLimit(1).__enter__()
 
 
-async def test_in_a_callback_of_the_loop_it_is_an_error():
+async def test_a_timeout_limit_in_a_callback_is_an_error():
     raised = asyncio.get_running_loop().create_future()
 
     def callback():
@@ -283,7 +283,7 @@ WRONG_SECONDS = [
 
 
 @pytest.mark.parametrize(("seconds", "error"), WRONG_SECONDS)
-def test_wrong_seconds_are_errors_at_the_call(seconds, error):
+def test_invalid_seconds_are_errors_at_the_call(seconds, error):
     for make in (TimeoutLimit, functools.partial(timeout, nap), lambda seconds: timeout(timeout=seconds)):
         with pytest.raises(error, match=r"timeout must be seconds \(a number of 0 or more\) or None, got "):
             make(seconds)
@@ -308,7 +308,7 @@ async def test_another_loop_is_an_error_at_the_call():
         await timeout(nap, 1, asyncio.get_running_loop())()
 
 
-def test_a_loop_given_before_it_runs_is_compared_when_the_block_is_entered():
+def test_a_loop_given_before_it_runs_is_checked_when_the_block_is_entered():
     other = asyncio.new_event_loop()
     limit, limited = TimeoutLimit(1, other), timeout(nap, 1, other)
 
@@ -325,7 +325,7 @@ def test_a_loop_given_before_it_runs_is_compared_when_the_block_is_entered():
         other.close()
 
 
-def test_a_cancellation_at_any_step_arrives():
+def test_a_cancellation_at_any_step_is_raised():
     async def block():
         with pytest.raises(TimeoutError):
             await timeout(nap, 1)(10)
@@ -345,7 +345,7 @@ def test_a_cancellation_at_any_step_arrives():
     assert cancel_at_every_step(main, again=1) > 8
 
 
-async def test_a_caught_timeout_frees_its_frames_without_the_cyclic_collector():
+async def test_a_caught_timeout_is_part_of_no_reference_cycle():
     class Thing:
         pass
 
@@ -374,7 +374,7 @@ async def test_a_caught_timeout_frees_its_frames_without_the_cyclic_collector():
 # ---- timeout
 
 
-async def test_timeout_gives_each_call_its_own_time():
+async def test_each_call_of_timeout_has_its_own_time():
     quick = timeout(nap, 10)
     assert [await quick(9), await quick(9, result=1)] == ["rested", 1]
     with pytest.raises(TimeoutError, match=r"^paco\.timeout: nap did not finish within 10 s$"):
@@ -382,13 +382,13 @@ async def test_timeout_gives_each_call_its_own_time():
     assert (now(), cancelling()) == (28, 0)
 
 
-async def test_timeout_takes_a_coroutine_object_too():
+async def test_timeout_accepts_a_coroutine_object():
     assert await timeout(nap(9), timeout=10) == "rested"
     with pytest.raises(TimeoutError, match=r"^paco\.timeout: nap did not finish within 10 s$"):
         await timeout(nap(11), 10)
 
 
-async def test_timeout_takes_other_awaitables_and_cancels_them():
+async def test_timeout_accepts_other_awaitables_and_cancels_them():
     future = asyncio.get_running_loop().create_future()
     with pytest.raises(TimeoutError, match=r"^paco\.timeout: the Future did not finish within 10 s$"):
         await timeout(future, 10)
@@ -418,7 +418,7 @@ async def test_the_call_runs_in_the_task_of_the_caller():
     assert await timeout(current, 10)() is asyncio.current_task()
 
 
-def test_a_limited_coroutine_that_is_never_awaited_is_told_of_once():
+def test_a_coroutine_of_timeout_that_is_never_awaited_warns_once():
     limited = timeout(nap(), 10)
     with pytest.warns(RuntimeWarning, match="never awaited") as told:
         del limited
@@ -435,7 +435,7 @@ async def test_calls_over_the_limit_return_the_last_result():
     assert results == [0, 1, 1, 1]
 
 
-async def test_the_window_slides():
+async def test_the_window_of_throttle_slides():
     """At most ``limit`` starts in any window: not a burst at the end of one and another at the start of the next."""
     starts = []
 
@@ -451,7 +451,7 @@ async def test_the_window_slides():
 
 
 @pytest.mark.parametrize("timeframe", [0.1, 0.3, 1, 1e-9])
-async def test_a_call_a_whole_timeframe_later_may_start(timeframe):
+async def test_a_call_one_timeframe_later_may_start(timeframe):
     calls = throttle(nap, 1, timeframe)
     for number in range(1000):
         assert await calls(0, number) == number
@@ -465,7 +465,7 @@ async def test_the_timeframe_is_measured_between_starts_not_ends():
     assert await calls(0, "second") == "second"
 
 
-async def test_return_value_is_what_dropped_calls_return():
+async def test_dropped_calls_return_return_value():
     calls = throttle(nap, return_value="dropped")
     assert [await calls(), await calls()] == ["rested", "dropped"]
     calls = throttle(nap, return_value=0)
@@ -480,7 +480,7 @@ async def test_raise_exception_makes_dropped_calls_errors():
         await calls()
 
 
-async def test_a_dropped_call_returns_none_as_long_as_none_has_returned():
+async def test_a_dropped_call_returns_none_until_a_call_has_returned():
     calls = throttle(nap, timeframe=100)
     task = asyncio.ensure_future(calls(10))
     await nap()
@@ -505,13 +505,13 @@ async def test_a_timeframe_of_0_drops_nothing():
     assert [await calls(0, number) for number in range(3)] == [0, 1, 2]
 
 
-def test_on_real_loops_the_window_holds_from_one_to_the_next():
+def test_between_real_loops_the_window_is_kept():
     calls = throttle(nap, 1, 60)
     assert run(calls(0, "first")) == "first"
     assert run(calls(0, "second")) == "first"
 
 
-def test_on_loops_with_clocks_of_their_own_it_starts_anew(monkeypatch):
+def test_in_a_loop_with_another_clock_the_window_starts_anew(monkeypatch):
     monkeypatch.setattr(time, "monotonic", lambda: 10**6)  # far from the virtual clock, also just after a boot
     calls = throttle(nap, 1, 60)
     assert testing.run(calls(0, "first")) == "first"
@@ -552,7 +552,7 @@ async def test_defer_waits_before_each_call():
     assert now() == 11
 
 
-async def test_a_call_that_is_cancelled_while_it_is_deferred_is_never_made():
+async def test_a_call_cancelled_during_its_delay_is_never_made():
     called = []
 
     async def call():
@@ -585,7 +585,7 @@ def unawaitable(seconds):
 
 
 @pytest.mark.parametrize("wrap", [*BARE, *WITH_OPTIONS], ids=itertools.count())
-async def test_they_take_any_callable_whose_result_can_be_awaited(wrap):
+async def test_timing_functions_accept_any_callable_that_returns_an_awaitable(wrap):
     for fn in (
         nap,
         Callable(),
@@ -600,7 +600,7 @@ async def test_they_take_any_callable_whose_result_can_be_awaited(wrap):
 
 
 @pytest.mark.parametrize("wrap", [*BARE, *WITH_OPTIONS], ids=itertools.count())
-def test_they_keep_the_metadata(wrap):
+def test_timing_functions_keep_the_metadata(wrap):
     wrapped = wrap(nap)
     assert (wrapped.__name__, wrapped.__doc__, wrapped.__module__) == ("nap", "Sleep.", __name__)
     assert inspect.signature(wrapped) == inspect.signature(nap)
@@ -616,7 +616,7 @@ def test_they_keep_the_metadata(wrap):
 
 @pytest.mark.parametrize("wrap", BARE)
 @pytest.mark.parametrize("wrong", [None, "text", [1]])
-def test_what_is_no_function_is_an_error_at_once(wrap, wrong):
+def test_an_argument_that_is_no_function_is_an_error_at_once(wrap, wrong):
     with pytest.raises(TypeError, match=rf"^paco\.{wrap.__name__}: coro must be a coroutine function, got "):
         wrap(wrong)
     with pytest.raises(TypeError, match="coro must be a coroutine function, got "):
@@ -626,13 +626,13 @@ def test_what_is_no_function_is_an_error_at_once(wrap, wrong):
 
 
 @pytest.mark.parametrize("wrap", [throttle, defer])
-def test_a_coroutine_object_where_a_function_belongs_is_an_error_that_says_so(wrap):
+def test_a_coroutine_object_instead_of_a_function_is_an_error_that_names_the_mistake(wrap):
     with pytest.raises(TypeError, match=r"pass the function, not the call: nap instead of nap\(\.\.\.\)$"):
         wrap(nap())
 
 
 @pytest.mark.parametrize("wrap", BARE)
-async def test_a_function_whose_result_cannot_be_awaited_is_an_error_that_names_it_and_the_mend(wrap):
+async def test_a_function_that_returns_no_awaitable_is_an_error_that_names_it_and_says_what_to_do(wrap):
     with pytest.raises(
         TypeError, match=r"unawaitable must be .*paco\.wraps\(unawaitable\).*asyncio\.to_thread\(unawait"
     ):
@@ -640,5 +640,5 @@ async def test_a_function_whose_result_cannot_be_awaited_is_an_error_that_names_
 
 
 @pytest.mark.parametrize("wrap", BARE)
-def test_they_have_the_documented_signature(wrap):
+def test_timing_functions_have_the_documented_signature(wrap):
     assert next(iter(inspect.signature(wrap).parameters)) == "coro"

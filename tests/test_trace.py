@@ -92,27 +92,27 @@ spans = st.lists(
 # ---- recording
 
 
-def test_a_trace_tells_of_the_runs_that_started_in_its_block():
+def test_a_trace_records_the_runs_that_start_in_its_block():
     trace = traced(lambda: paco.map(nap, [1, 1]))
     testing.run(lambda: paco.map(nap, [1]))
     assert [run.ok for run in trace.runs] == [2]
     assert repr(trace) == "<paco trace: runs 1, items 2>"
 
 
-def test_a_trace_that_is_entered_again_goes_on():
+def test_a_trace_that_is_entered_again_continues():
     trace = traced(lambda: paco.map(nap, [1, 1]))
     with trace:
         testing.run(lambda: paco.map(nap, [1]))
     assert [run.ok for run in trace.runs] == [2, 1]
 
 
-def test_an_item_is_kept_in_29_bytes():
+def test_an_item_takes_29_bytes():
     record = ItemTable(Run("map", "f", 0, None, [0.0] * len(WAITING), fed=False))
     columns = (record.starts, record.ends, record.positions, record.slots, record.states, record.workers)
     assert sum(column.itemsize for column in columns) == 29
 
 
-def test_of_failures_and_slow_items_only_so_many_are_kept_with_their_words():
+def test_the_texts_of_only_so_many_failures_and_slow_items_are_kept():
     async def work(number):
         await asyncio.sleep(number % 97)
         raise ValueError(f"{number % 150}: " + "x" * 1000)
@@ -126,7 +126,7 @@ def test_of_failures_and_slow_items_only_so_many_are_kept_with_their_words():
     assert [one.elapsed for one in record.slowest()] == [96.0] * 20
 
 
-def test_a_cancelled_item_is_no_slow_one_and_no_failure():
+def test_a_cancelled_item_counts_neither_as_slow_nor_as_failed():
     async def fails(seconds):
         await asyncio.sleep(seconds)
         if seconds == 1:
@@ -172,7 +172,7 @@ def assert_no_overlap(found):
         assert all(first[1] <= second[0] for first, second in itertools.pairwise(spans))
 
 
-def test_in_the_saved_trace_no_spans_of_a_row_overlap_and_each_item_is_there(tmp_path):
+def test_in_the_saved_trace_no_spans_of_a_row_overlap_and_no_item_is_missing(tmp_path):
     kinds = read(traced(lambda: paco.map(uneven, range(500), 17, return_exceptions=True)), tmp_path)
     found = rows(kinds)
     assert_no_overlap(found)
@@ -185,7 +185,7 @@ def test_in_the_saved_trace_no_spans_of_a_row_overlap_and_each_item_is_there(tmp
 
 
 @pytest.mark.realtime
-def test_nor_do_they_on_the_real_clock(tmp_path):
+def test_on_the_real_clock_no_spans_of_a_row_overlap_either(tmp_path):
     async def work(number):
         for _ in range(number % 3):
             await asyncio.sleep(0)
@@ -201,7 +201,7 @@ WORKERS = ["process 1 on a", None, "process 2 on b"]
 
 
 @given(spans, st.integers(1, 3))
-def test_each_worker_has_as_many_rows_as_it_had_items_at_once_and_none_overlap_on_one(spans, count):
+def test_each_worker_has_as_many_rows_as_concurrent_items_and_no_spans_overlap(spans, count):
     record = record_of(spans, workers=WORKERS[:count])
     laid = lanes.rows(record)
     at, found = 0, {}
@@ -223,7 +223,7 @@ def test_each_worker_has_as_many_rows_as_it_had_items_at_once_and_none_overlap_o
 
 
 @given(spans)
-def test_a_worker_is_busy_while_it_has_an_item(spans):
+def test_a_worker_counts_as_busy_while_it_has_an_item(spans):
     record = record_of([(start * 4, end * 4) for start, end in spans], workers=WORKERS[:1])
     for lane in lanes.rows(record).lanes[: len(spans)]:
         did = lanes.done(record, lane)
@@ -233,7 +233,7 @@ def test_a_worker_is_busy_while_it_has_an_item(spans):
         assert did.seconds == sum(end - start for start, end in seconds)
 
 
-def test_in_a_saved_trace_each_worker_is_a_process_of_its_own_beside_that_of_the_run(tmp_path):
+def test_in_a_saved_trace_each_worker_is_a_process_beside_that_of_the_run(tmp_path):
     with paco.trace() as trace:
         testing.run(lambda: paco.map(nap, [1]))
     (run,) = trace.runs
@@ -284,7 +284,7 @@ def test_each_run_of_a_saved_trace_is_a_process_with_its_items_in_flight(tmp_pat
     assert flights == [[1, 0], [1, 0]]
 
 
-def test_failures_in_a_saved_trace_tell_their_item_and_error(tmp_path):
+def test_failures_in_a_saved_trace_have_their_item_and_error(tmp_path):
     async def fails(item):
         raise ValueError(item)
 
@@ -345,7 +345,7 @@ def page_of(trace, folder):
     return Page(html)
 
 
-def test_the_report_has_the_numbers_the_pictures_and_the_tables(tmp_path):
+def test_the_report_has_figures_charts_and_tables(tmp_path):
     trace = traced(lambda: paco.map(uneven, range(500), 17, return_exceptions=True))
     shown = page_of(trace, tmp_path)
     assert shown.texts[0] == "paco: map uneven"
@@ -372,7 +372,7 @@ def worked(*workers, **how):
     return record
 
 
-def test_the_report_has_a_part_of_the_timeline_and_a_line_for_each_worker():
+def test_the_report_has_a_section_of_the_timeline_and_a_row_for_each_worker():
     shown = Page(page.page([worked("process 1 on a", "process 2 on b", limit=20)]))
     table = shown.texts[shown.texts.index("#") : shown.texts.index("In flight")]
     assert table[:6] == ["#", "worker", "items", "failed", "busy", "in flight"]
@@ -388,7 +388,7 @@ def test_the_report_has_a_part_of_the_timeline_and_a_line_for_each_worker():
     assert shown.tile("peak in flight") == "10"
 
 
-def test_the_report_names_fifty_workers_and_counts_the_others_and_some_have_their_number_beside_the_timeline():
+def test_the_report_names_fifty_workers_and_counts_the_others():
     shown = Page(page.page([worked(*[f"process {number} on <b>" for number in range(60)][:40])]))
     at = shown.texts.index("worker")
     assert shown.texts[at + 1 : at + 15] == [str(number) for number in range(1, 41, 3)]
@@ -399,13 +399,13 @@ def test_the_report_names_fifty_workers_and_counts_the_others_and_some_have_thei
     assert "process 50 on <b>" not in shown.texts
 
 
-def test_the_peak_is_never_above_the_limit_though_clocks_differ():
+def test_the_peak_never_exceeds_the_limit_even_if_clocks_differ():
     assert numbers.peak_of(record_of([(0, 2), (1, 3), (1.5, 4)], limit=2, workers=WORKERS[:1])) == 2
     assert numbers.peak_of(record_of([(0, 2), (1, 3), (1.5, 4)], workers=WORKERS[:1])) == 3
     assert numbers.peak_of(record_of([(0, 0)], limit=2, workers=WORKERS[:1])) == 1
 
 
-def test_a_worker_whose_items_took_no_time_was_not_busy():
+def test_a_worker_whose_items_took_no_time_counts_as_idle():
     shown = Page(page.page([record_of([(0, 0)], workers=["process 1"])]))
     at = shown.texts.index("process 1")
     assert shown.texts[at : at + 5] == ["process 1", "1", "0", "-", "-"]
@@ -424,7 +424,7 @@ def test_the_report_loads_nothing_and_runs_nothing(tmp_path):
     assert ("content", "width=device-width, initial-scale=1") in shown.values
 
 
-def test_what_comes_from_items_and_errors_is_escaped(tmp_path):
+def test_text_from_items_and_errors_is_escaped(tmp_path):
     class Item:
         def __init__(self, text):
             self.text = text
@@ -447,7 +447,7 @@ def test_what_comes_from_items_and_errors_is_escaped(tmp_path):
             assert r"\x1b]0;owned\x07\x00\u202e\ud800" in words
 
 
-def test_an_item_or_error_without_words_is_named():
+def test_an_item_or_error_whose_repr_fails_is_shown_by_its_type():
     class Bad(Exception):
         def __str__(self):
             raise KeyError
@@ -463,7 +463,7 @@ def test_an_item_or_error_without_words_is_named():
     assert "<Bad whose repr raised KeyError>" in words
 
 
-def test_in_a_notebook_the_page_is_a_part_that_styles_nothing_else():
+def test_in_a_notebook_the_report_styles_nothing_else():
     html = traced(lambda: paco.map(nap, [1]))._repr_html_()
     assert not {"html", "body", "head"} & set(Page(html).tags)
     style = re.search(r"<style>(.*)</style>", html, re.DOTALL)[1]
@@ -473,7 +473,7 @@ def test_in_a_notebook_the_page_is_a_part_that_styles_nothing_else():
     assert all(".paco-report" in part for selector in selectors for part in selector.split(","))
 
 
-def test_a_trace_without_runs_says_what_it_would_hold(tmp_path):
+def test_a_report_without_runs_says_how_to_record_one(tmp_path):
     with paco.trace() as trace:
         pass
     assert (
@@ -481,7 +481,7 @@ def test_a_trace_without_runs_says_what_it_would_hold(tmp_path):
     )
 
 
-def test_a_run_without_items_has_no_pictures(tmp_path):
+def test_a_run_without_items_has_no_charts(tmp_path):
     shown = page_of(traced(lambda: paco.map(nap, [])), tmp_path)
     assert "svg" not in shown.tags
     assert "There was nothing that took time." in shown.texts
@@ -497,14 +497,14 @@ def test_items_that_take_no_time_are_shown(tmp_path):
     assert "p50 0s · p95 0s · p99 0s" in " ".join(shown.texts)
 
 
-def test_a_run_of_which_no_item_came_to_its_end_has_no_latencies(tmp_path):
+def test_a_run_without_finished_items_has_no_latencies(tmp_path):
     shown = page_of(traced(lambda: paco.map(nap, [9, 9], timeout=1)), tmp_path)
     assert "No item came to its end." in shown.texts
     assert "failed with RunTimeout" in " ".join(shown.texts)
     assert shown.tile("items") == "2"
 
 
-async def test_a_report_can_be_written_while_a_run_goes_on(tmp_path):
+async def test_a_report_can_be_written_during_a_run(tmp_path):
     with paco.trace() as trace:
         task = asyncio.create_task(paco.map(nap, [1, 5], limit=2))
         await asyncio.sleep(2)
@@ -515,7 +515,7 @@ async def test_a_report_can_be_written_while_a_run_goes_on(tmp_path):
     assert "ran to its end" in " ".join(page_of(trace, tmp_path).texts)
 
 
-async def test_a_run_that_was_left_is_said_to_be(tmp_path):
+async def test_an_abandoned_run_is_marked_as_such(tmp_path):
     with paco.trace() as trace:
         async with paco.map(nap, [1, 2, 3], limit=1) as results:
             async for _ in results:
@@ -523,7 +523,7 @@ async def test_a_run_that_was_left_is_said_to_be(tmp_path):
     assert "was left early" in " ".join(page_of(trace, tmp_path).texts)
 
 
-def test_several_runs_have_an_overview_and_a_pipeline_begins_at_its_source(tmp_path):
+def test_several_runs_have_an_overview_with_pipelines_in_order_from_the_source(tmp_path):
     async def main():
         await ([1, 2] | paco.map(nap) | paco.filter(nap) | paco.each(nap))
         await paco.map(uneven, [3], return_exceptions=True)
@@ -537,7 +537,7 @@ def test_several_runs_have_an_overview_and_a_pipeline_begins_at_its_source(tmp_p
     assert "the last items, 100%" in " ".join(shown.texts)
 
 
-def test_of_many_runs_those_are_shown_that_took_longest_and_none_of_an_item_if_there_are_others(tmp_path):
+def test_of_many_runs_the_longest_are_shown_and_nested_runs_last(tmp_path):
     async def outer(seconds):
         await paco.map(nap, [seconds])
 
@@ -590,7 +590,7 @@ async def slow_consumer():
     ],
     ids=["limit", "input", "order", "output", "loop", "tail", "timeout"],
 )
-def test_a_sentence_says_where_the_time_went(call, sentence, tmp_path):
+def test_one_sentence_says_where_the_time_went(call, sentence, tmp_path):
     assert sentence in " ".join(page_of(traced(call), tmp_path).texts)
 
 
@@ -601,7 +601,7 @@ def paths(html, state):
     return re.findall(r"M(\d+) (\d+)h([\d.]+)", "".join(re.findall(rf'<path class="{state}" d="([^"]*)"', html)))
 
 
-def test_short_items_that_touch_are_one_bar_and_each_failure_is_to_be_seen():
+def test_adjacent_short_items_share_a_bar_and_each_failure_stays_visible():
     times = [(number / 100, (number + 1) / 100) for number in range(20_000)]
     states = [FAILED if number % 5000 == 100 else OK for number in range(20_000)]
     html = page.page([record_of(times, states=states)])
@@ -621,13 +621,13 @@ def test_long_items_are_bars_with_a_gap_between():
     assert paths(html, "ok") == [("0", "0", "399"), ("0", "1", "1599"), ("400", "0", "399"), ("800", "0", "799")]
 
 
-def test_several_slots_share_a_row_when_there_are_more_than_pixels():
+def test_several_slots_share_a_row_if_there_are_more_slots_than_pixels():
     html = page.page([record_of([(slot / 1000, 10) for slot in range(1000)])])
     assert {int(row) for _, row, _ in paths(html, "ok")} == set(range(400))
     assert 'viewBox="0 0 1600 400"' in html
 
 
-def test_a_limit_far_above_what_was_in_flight_is_not_drawn():
+def test_a_limit_far_above_the_peak_is_not_drawn():
     assert 'class="limit"' not in page.page([record_of([(0, 1)], limit=9)])
     assert 'class="limit"' in page.page([record_of([(0, 1)], limit=2)])
 
@@ -636,13 +636,13 @@ def test_a_limit_far_above_what_was_in_flight_is_not_drawn():
 
 
 @pytest.mark.parametrize(("share", "value"), [(0.5, 5), (0.95, 10), (0.1, 1), (0.11, 2), (1, 10), (0, 1)])
-def test_a_quantile_is_the_nearest_rank(share, value):
+def test_a_quantile_is_a_value_by_nearest_rank(share, value):
     assert numbers.quantile(range(1, 11), share) == value
 
 
 @given(spans, st.integers(1, 40))
 @example([(0, 0), (0, 4)], 3)
-def test_items_in_flight_are_those_that_run_at_the_time(times, columns):
+def test_the_curve_of_items_in_flight_counts_running_items(times, columns):
     curve = numbers.in_flight(record_of(times), columns)
     assert sum(curve.mean) * curve.width == pytest.approx(sum(end - start for start, end in times))
     for column, most in enumerate(curve.most):
@@ -653,7 +653,7 @@ def test_items_in_flight_are_those_that_run_at_the_time(times, columns):
         assert curve.mean[column] <= most + 1e-9
 
 
-def test_the_points_of_the_curve_are_its_changes():
+def test_the_curve_has_a_point_for_each_change():
     curve = numbers.in_flight(record_of([(0, 4), (1, 2)]), 4)
     assert (curve.mean, curve.most) == ([1, 2, 1, 1], [1, 2, 1, 1])
     assert list(curve.points()) == [(0, 1), (1, 2), (2, 1), (4, 0)]
@@ -690,7 +690,7 @@ def test_ticks_of_time_are_round_and_few(seconds, expected):
     assert labels(numbers.time_ticks(seconds)) == expected
 
 
-def test_ticks_of_latencies_are_powers_of_ten_and_more_where_those_are_few():
+def test_ticks_of_latencies_are_powers_of_ten_or_finer_if_few():
     bars = numbers.histogram(record_of([(0, 0.003), (0, 0.02)]))
     assert labels(numbers.log_ticks(bars)) == ["2ms", "5ms", "10ms", "20ms"]
     bars = numbers.histogram(record_of([(0, 0.0001), (0, 100)]))
@@ -702,7 +702,7 @@ def test_ticks_of_latencies_are_powers_of_ten_and_more_where_those_are_few():
 
 @pytest.mark.parametrize("method", ["save", "report"])
 @pytest.mark.parametrize("path", [None, 5, b"bytes", SimpleNamespace()])
-def test_a_path_is_a_path(method, path):
+def test_a_path_must_be_a_path(method, path):
     with pytest.raises(TypeError, match=rf"^paco\.trace\(\)\.{method}: path must be a str or a Path, got "):
         getattr(paco.trace(), method)(path)
 

@@ -157,9 +157,7 @@ def report(path: Path, count: int, limit: int, workers: int = 0) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2, 10, 70])
-async def test_the_report_opens_without_a_word_on_the_console_in_light_and_dark_and_on_a_phone(
-    address, tmp_path, workers
-):
+async def test_the_report_opens_without_console_messages_in_light_and_dark_and_on_a_phone(address, tmp_path, workers):
     report(tmp_path / "report.html", 2_000, 30, workers)
     seen = set()
     async with browsing(address) as browser:

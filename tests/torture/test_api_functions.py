@@ -62,7 +62,7 @@ ERRORS = [ValueError("no"), asyncio.CancelledError(), KeyboardInterrupt(), Gener
 
 @pytest.mark.parametrize("repeat", REPEATS)
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
-async def test_an_error_of_any_part_in_any_round_ends_the_loop_there(repeat, error):
+async def test_an_error_of_any_function_in_any_round_ends_the_loop_there(repeat, error):
     for failing, nth in itertools.product(PARTS, range(3)):
         parts = Parts(failing, nth, error)
         with pytest.raises(type(error)) as caught:
@@ -73,7 +73,7 @@ async def test_an_error_of_any_part_in_any_round_ends_the_loop_there(repeat, err
 
 
 @pytest.mark.parametrize("repeat", REPEATS)
-async def test_a_loop_is_cancelled_in_whichever_part_it_is_and_calls_nothing_more(repeat):
+async def test_a_loop_cancelled_in_any_of_its_functions_makes_no_further_call(repeat):
     # Nine calls of a second each; the last test, which ends the loop, and its assertion make eleven.
     assert await REPEATS[repeat](Parts()) == [0, 1, 2]
     assert now() == 11
@@ -108,7 +108,7 @@ async def test_a_verdict_without_a_truth_value_is_an_error(repeat):
             await function(*parts)
 
 
-async def test_a_loop_that_is_never_awaited_is_told_of_once_and_closing_it_calls_nothing():
+async def test_a_loop_that_is_never_awaited_warns_once_and_closing_it_calls_nothing():
     parts = Parts()
     for repeat in REPEATS.values():
         repeat(parts).close()
@@ -148,7 +148,7 @@ async def test_an_error_of_any_link_ends_the_chain_and_the_links_after_it_are_no
 
 
 @pytest.mark.parametrize("cancelled", range(4))
-async def test_a_chain_is_cancelled_in_the_link_that_runs(cancelled):
+async def test_a_chain_is_cancelled_in_its_running_link(cancelled):
     links = [Link(str(number)) for number in range(4)]
     task = asyncio.ensure_future(paco.compose(*reversed(links))("x"))
     await asyncio.sleep(cancelled + 0.5)
@@ -191,7 +191,7 @@ WRAPPERS = {
 
 
 @pytest.mark.parametrize("name", WRAPPERS)
-async def test_a_wrapper_hands_on_the_very_error_and_leaves_no_trace_of_itself_in_it(name):
+async def test_a_wrapper_raises_the_original_error_without_its_own_frames(name):
     error = ValueError("no")
     link = Link("a", error)
     wrapped = WRAPPERS[name](link)
@@ -206,7 +206,7 @@ async def test_a_wrapper_hands_on_the_very_error_and_leaves_no_trace_of_itself_i
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit], ids=lambda kind: kind.__name__)
 @pytest.mark.parametrize("name", [name for name in WRAPPERS if name not in {"once", "times"}])
-async def test_a_wrapper_in_the_task_of_the_caller_lets_what_ends_the_program_pass(name, error):
+async def test_a_wrapper_in_the_callers_task_passes_on_keyboard_interrupt_and_system_exit(name, error):
     # Those that run in a task of their own are left by these through the loop itself.
     async def ends():
         raise error("now")
@@ -242,7 +242,7 @@ async def test_the_steps_of_a_curried_function_are_used_by_many_at_once():
     assert now() == 2
 
 
-async def test_a_constant_that_is_cancelled_while_it_waits_gives_its_value_to_the_next():
+async def test_a_constant_cancelled_during_its_delay_returns_its_value_to_the_next_caller():
     value = paco.constant(object(), delay=2)
     with pytest.raises(TimeoutError):
         await paco.timeout(value, 1)()

@@ -148,7 +148,7 @@ FUNCTIONS = {
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 @pytest.mark.parametrize("cleanup_fails", [False, pytest.param(True, marks=pytest.mark.slow)])
-async def test_for_every_mix_of_ends_the_first_decides_and_the_others_have_cleaned_up(name, cleanup_fails):
+async def test_for_every_mix_of_outcomes_the_first_decides_and_the_others_have_cleaned_up(name, cleanup_fails):
     function, expect = FUNCTIONS[name]
     for durations, outcomes in itertools.product(DURATIONS, OUTCOMES):
         calls = Calls(durations, outcomes, cleanup_fails=cleanup_fails)
@@ -178,7 +178,7 @@ async def tolerant(name, function, calls):
 
 
 @pytest.mark.parametrize("catch", [False, True])
-async def test_a_series_ends_with_the_first_error_in_its_order_whatever_the_durations(catch):
+async def test_a_series_ends_with_the_first_error_in_order_for_all_durations(catch):
     for durations, outcomes in itertools.product(DURATIONS, OUTCOMES):
         calls = Calls(durations, outcomes)
         values = calls.values()
@@ -243,7 +243,7 @@ STEPPED = {
 
 
 @pytest.mark.parametrize("name", STEPPED)
-async def test_an_error_at_any_await_of_any_item_is_raised_itself_and_nothing_is_left(name):
+async def test_an_error_at_any_await_of_any_item_is_raised_unchanged_and_nothing_is_left(name):
     for item, step in itertools.product(range(3), range(3)):
         work = Failing(item, step)
         with pytest.raises(ValueError, match=rf"\({item}, {step}\)") as caught:
@@ -254,7 +254,7 @@ async def test_an_error_at_any_await_of_any_item_is_raised_itself_and_nothing_is
 
 
 @pytest.mark.parametrize("name", STEPPED)
-def test_a_cancellation_that_collides_with_an_error_wins_and_carries_it(name, cancel_at_every_step):
+def test_a_cancellation_that_collides_with_an_error_wins_and_mentions_it(name, cancel_at_every_step):
     colliding = []
     for item, step in itertools.product((0, 2), (0, 2)):
 
@@ -291,7 +291,7 @@ TIMED = {
 
 @pytest.mark.parametrize("ending", ["true", "error", "cancelled"])
 @pytest.mark.parametrize("name", TIMED)
-async def test_when_the_time_is_up_as_the_items_end_it_is_one_or_the_other_and_all_has_finished(name, ending):
+async def test_a_timeout_as_the_items_end_raises_or_returns_after_all_have_finished(name, ending):
     calls = Calls([1, 1, 1], [ending] * 3)
     result, _ = await outcome_of(TIMED[name](calls, 1))
     if isinstance(result, TimeoutError):
@@ -303,7 +303,7 @@ async def test_when_the_time_is_up_as_the_items_end_it_is_one_or_the_other_and_a
 
 @pytest.mark.parametrize("ending", ["true", "error"])
 @pytest.mark.parametrize("name", TIMED)
-def test_a_cancellation_that_collides_with_the_end_of_the_time_is_not_swallowed(name, ending, cancel_at_every_step):
+def test_a_cancellation_that_collides_with_a_timeout_is_not_swallowed(name, ending, cancel_at_every_step):
     async def main():
         calls = Calls([1, 1, 1], [ending] * 3)
         try:
@@ -318,7 +318,7 @@ def test_a_cancellation_that_collides_with_the_end_of_the_time_is_not_swallowed(
 
 
 @pytest.mark.parametrize("name", ["gather", "series", "flat_map", "race", "some", "each"])
-async def test_what_fails_in_its_cleanup_after_the_time_is_a_note_of_the_timeout(name):
+async def test_an_error_in_the_cleanup_after_a_timeout_is_a_note_of_the_timeout(name):
     calls = Calls([9, 9, 9], ["true"] * 3, cleanup_fails=True)
     result, notes = await outcome_of(TIMED[name](calls, 1))
     assert isinstance(result, TimeoutError)
@@ -328,7 +328,7 @@ async def test_what_fails_in_its_cleanup_after_the_time_is_a_note_of_the_timeout
     assert sorted(calls.cancelled) == calls.started
 
 
-async def test_an_item_that_fails_as_the_time_of_wait_is_up_is_raised_and_the_rest_is_not_left_pending():
+async def test_an_item_that_fails_at_the_timeout_of_wait_is_raised_and_none_is_left_pending():
     calls = Calls([1, 9, 9], ["error", "true", "true"])
 
     async def fails():
@@ -341,7 +341,7 @@ async def test_an_item_that_fails_as_the_time_of_wait_is_up_is_raised_and_the_re
     assert calls.started == []
 
 
-async def test_a_pending_future_that_is_cancelled_has_its_coroutine_closed_when_the_run_ends_without_it():
+async def test_a_cancelled_pending_future_closes_its_coroutine_when_the_run_ends():
     calls = Calls([1, 9, 9], ["true"] * 3)
     executor = paco.ConcurrentExecutor(limit=1)
     first, second = executor.add(calls(0)), executor.add(calls(1))
@@ -358,7 +358,7 @@ async def test_a_pending_future_that_is_cancelled_has_its_coroutine_closed_when_
 
 
 @pytest.mark.parametrize("name", ["gather", "series", "race", "wait"])
-async def test_when_the_iterable_of_coroutines_fails_those_that_it_has_made_are_closed(name):
+async def test_if_the_iterable_of_coroutines_fails_earlier_coroutines_are_closed(name):
     calls = Calls([1, 1, 1], ["true"] * 3)
 
     def broken():
@@ -372,7 +372,7 @@ async def test_when_the_iterable_of_coroutines_fails_those_that_it_has_made_are_
 
 
 @pytest.mark.parametrize("ending", ["true", "error"])
-async def test_runners_that_were_read_and_lost_before_their_first_step_are_closed(ending):
+async def test_runners_that_lose_before_their_first_step_are_closed(ending):
     calls = Calls([0, 9, 9], [ending, "true", "true"])
     calls.durations = [0, *[9] * 99]
     calls.outcomes = [ending, *["true"] * 99]

@@ -90,7 +90,7 @@ def test_ctrl_c_at_any_step_is_raised_after_everything_has_finished(name):
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit], ids=lambda kind: kind.__name__)
 @pytest.mark.parametrize("name", ["map", "each", "gather", "race", "wait"])
-def test_what_ends_the_program_comes_out_of_run_whichever_item_raises_it(name, error):
+def test_run_raises_keyboard_interrupt_and_system_exit_of_any_item(name, error):
     for item in [1] if name == "race" else [1, 2]:  # the second runner of this race loses
         work = Work()
 
@@ -104,7 +104,7 @@ def test_what_ends_the_program_comes_out_of_run_whichever_item_raises_it(name, e
         assert work.running == 0
 
 
-async def test_inside_of_an_item_or_a_callback_run_is_refused_and_what_it_was_given_is_closed():
+async def test_inside_an_item_or_a_callback_run_is_refused_and_its_argument_is_closed():
     async def item(number):
         with pytest.raises(RuntimeError, match="write `await"):
             paco.run(asyncio.sleep(number))
@@ -132,7 +132,7 @@ def test_run_works_again_after_it_was_refused_failed_and_interrupted():
 
 
 @pytest.mark.realtime
-async def test_in_a_thread_of_its_own_run_works_beside_a_loop_that_runs():
+async def test_in_another_thread_run_works_beside_a_running_loop():
     def in_a_thread():
         assert threading.current_thread() is not threading.main_thread()
         return paco.run(paco.map(Work(), range(5), limit=2))
@@ -141,7 +141,7 @@ async def test_in_a_thread_of_its_own_run_works_beside_a_loop_that_runs():
     assert results == [[0, 1, 2, 3, 4]] * 3
 
 
-def test_one_loop_is_used_for_run_after_run_whatever_came_of_the_one_before():
+def test_one_loop_serves_run_after_run_however_each_ends():
     work = Work()
     with contextlib.closing(VirtualLoop()) as loop, check_leaks():
         for _ in range(3):

@@ -51,7 +51,7 @@ async def caller(calls, ends):
 
 
 @pytest.mark.parametrize("error", [None, ValueError("shared")])
-async def test_whoever_is_cancelled_the_others_get_the_outcome_of_the_one_call(error):
+async def test_if_any_callers_are_cancelled_the_others_get_the_outcome_of_the_shared_call(error):
     # Of four callers, each subset is cancelled, each at the second of its number.
     for cancelled in itertools.chain.from_iterable(itertools.combinations(range(4), count) for count in range(4)):
         began, work = now(), Work(error)
@@ -70,7 +70,7 @@ async def test_whoever_is_cancelled_the_others_get_the_outcome_of_the_one_call(e
 
 
 @pytest.mark.parametrize("last", range(4))
-async def test_the_last_of_all_to_be_cancelled_waits_for_the_cleanup_and_the_next_caller_starts_anew(last):
+async def test_the_last_cancelled_caller_waits_for_the_cleanup_and_the_next_one_starts_anew(last):
     work, ends = Work(), []
     calls = paco.once(work)
     tasks = [asyncio.ensure_future(caller(calls, ends)) for _ in range(4)]
@@ -87,7 +87,7 @@ async def test_the_last_of_all_to_be_cancelled_waits_for_the_cleanup_and_the_nex
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3])
-async def test_under_any_traffic_no_more_than_the_limit_are_completed_and_all_who_stay_get_a_result(limit):
+async def test_under_random_traffic_at_most_the_limit_of_calls_complete_and_remaining_callers_get_a_result(limit):
     for seed in range(40):
         dice = random.Random(seed)  # noqa: S311 - to be repeatable, not secret
         work, ends, tasks = Work(), [], []
@@ -128,7 +128,7 @@ async def test_a_call_that_is_shared_by_the_items_of_a_run_survives_the_end_of_t
     assert now() == CALL
 
 
-async def test_when_a_run_is_the_only_caller_its_timeout_ends_the_shared_call_and_waits_for_it():
+async def test_if_a_run_is_the_only_caller_its_timeout_ends_the_shared_call_and_waits_for_it():
     work = Work()
     calls = paco.once(work)
     with pytest.raises(TimeoutError):

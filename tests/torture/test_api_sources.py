@@ -62,7 +62,7 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", [name for name in FUNCTIONS if name != "race"])
-async def test_the_error_of_a_source_is_raised_itself_wherever_it_comes_and_all_has_ended(name, kind):
+async def test_the_error_of_a_source_at_any_item_is_raised_unchanged_after_all_has_ended(name, kind):
     for count in range(ITEMS):
         error = ValueError(count)
         source, items = KINDS[kind](count, error)
@@ -91,7 +91,7 @@ async def test_an_error_of_a_source_does_not_wait_for_an_item_that_hangs(name, k
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-async def test_a_source_that_hangs_is_cancelled_with_the_time_and_closed(name):
+async def test_a_hanging_source_is_cancelled_by_a_timeout_and_closed(name):
     ended = []
 
     async def hangs():
@@ -140,7 +140,7 @@ class Tree:
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
-async def test_flat_map_over_generators_of_generators_closes_each_wherever_a_leaf_or_the_walk_fails(depth):
+async def test_flat_map_over_nested_generators_closes_each_after_any_failure(depth):
     leaves = 2**depth
     probe = Probe(lambda item: item)
     assert await paco.flat_map(probe, Tree(depth, 2).walk(), limit=2) == list(range(leaves))
@@ -162,7 +162,7 @@ async def test_flat_map_over_generators_of_generators_closes_each_wherever_a_lea
 
 
 @pytest.mark.parametrize("taken", range(5))
-async def test_a_flat_map_that_is_left_early_closes_the_generators_that_are_open_and_makes_no_more(taken):
+async def test_a_flat_map_that_is_left_early_closes_open_generators_and_creates_no_more(taken):
     tree, probe = Tree(3, 2), Probe(lambda leaf: leaf)
     async with paco.flat_map(probe, tree.walk(), limit=2) as results:
         for number in range(taken):
@@ -173,7 +173,7 @@ async def test_a_flat_map_that_is_left_early_closes_the_generators_that_are_open
 
 @pytest.mark.parametrize("again", [None, 1])
 @pytest.mark.parametrize("kind", ["sync", "async"])
-def test_a_flat_map_over_nested_generators_cancelled_at_any_step_closes_them(kind, again, cancel_at_every_step):
+def test_flat_map_over_nested_generators_closes_them_if_cancelled_at_any_step(kind, again, cancel_at_every_step):
     async def asynchronous(tree):
         for branch in tree.walk():
             yield branch
@@ -192,7 +192,7 @@ def test_a_flat_map_over_nested_generators_cancelled_at_any_step_closes_them(kin
     assert cancel_at_every_step(main, again=again) > 8
 
 
-async def test_flat_map_with_exceptions_as_results_gives_them_in_the_place_of_their_leaves():
+async def test_flat_map_with_return_exceptions_keeps_them_in_the_place_of_their_items():
     async def half(leaf):
         await asyncio.sleep(3 - leaf)
         return 1 / leaf

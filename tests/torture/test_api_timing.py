@@ -60,7 +60,7 @@ async def test_throttle_starts_exactly_the_calls_that_a_sliding_window_admits(li
         assert sum(start <= other < start + timeframe for other in admitted) <= limit
 
 
-async def test_dropped_calls_get_the_last_result_that_has_come_not_the_one_that_is_coming():
+async def test_dropped_calls_get_the_last_finished_result():
     work = Stamps(takes=3, failing={1})
     throttled = paco.throttle(work, limit=1, timeframe=5)
     first = asyncio.ensure_future(throttled())
@@ -78,7 +78,7 @@ async def test_dropped_calls_get_the_last_result_that_has_come_not_the_one_that_
     assert work.starts == [0, 5]
 
 
-async def test_in_a_run_of_many_items_throttle_lets_its_limit_through_and_the_others_raise():
+async def test_in_a_run_throttle_admits_its_limit_of_items_and_the_others_raise():
     work = Stamps(takes=1)
     throttled = paco.throttle(work, limit=3, timeframe=10, raise_exception=True)
     results = await paco.map(throttled, range(10), limit=5, return_exceptions=True)
@@ -90,7 +90,7 @@ async def test_in_a_run_of_many_items_throttle_lets_its_limit_through_and_the_ot
 # ---- timeout and TimeoutLimit
 
 
-async def test_each_item_of_a_run_has_a_timeout_of_its_own_and_of_the_whole_the_rest():
+async def test_each_item_has_its_own_timeout_within_that_of_the_run():
     async def nap(seconds):
         await asyncio.sleep(seconds)
         return seconds
@@ -133,7 +133,7 @@ async def test_of_two_limits_and_a_cancellation_the_earliest_decides(outer, inne
 
 @pytest.mark.parametrize("again", [None, 0, 1, 2])
 @pytest.mark.parametrize("seconds", [0, 1, 2])
-def test_limits_of_limits_around_a_run_never_take_a_cancellation_for_theirs(seconds, again, cancel_at_every_step):
+def test_nested_timeout_limits_never_mistake_a_cancellation_for_their_own(seconds, again, cancel_at_every_step):
     async def main():
         work = Stamps(takes=1)
         try:
@@ -148,7 +148,7 @@ def test_limits_of_limits_around_a_run_never_take_a_cancellation_for_theirs(seco
     assert cancel_at_every_step(main, again=again) > 3
 
 
-async def test_a_timeout_waits_for_a_cleanup_that_takes_longer_and_tells_an_error_of_it():
+async def test_a_timeout_waits_for_a_long_cleanup_and_mentions_its_error():
     async def stubborn():
         try:
             await asyncio.sleep(9)
@@ -165,7 +165,7 @@ async def test_a_timeout_waits_for_a_cleanup_that_takes_longer_and_tells_an_erro
 # ---- defer
 
 
-async def test_deferred_calls_side_by_side_do_not_wait_for_one_another():
+async def test_concurrent_deferred_calls_do_not_wait_for_each_other():
     work = Stamps(takes=2)
     deferred = paco.defer(work, 3)
     assert sorted(await paco.gather(*(deferred() for _ in range(5)))) == [0, 1, 2, 3, 4]
@@ -176,7 +176,7 @@ async def test_deferred_calls_side_by_side_do_not_wait_for_one_another():
 
 
 @pytest.mark.parametrize("seed", range(30))
-async def test_interval_starts_on_its_grid_and_skips_what_a_slow_call_has_missed(seed):
+async def test_interval_starts_on_its_grid_and_skips_ticks_missed_by_a_slow_call(seed):
     dice = random.Random(seed)  # noqa: S311 - to be repeatable, not secret
     takes = [dice.choice([0, 0.5, 1.75, 2, 2.25, 4, 7.5]) for _ in range(12)]
     starts, running = [], []
@@ -208,7 +208,7 @@ async def test_an_interval_ends_with_the_error_of_any_of_its_calls_and_makes_no_
 
 
 @pytest.mark.parametrize("when", [0.25, 1, 1.75, 2.25, 3])
-async def test_an_interval_that_is_cancelled_in_a_call_or_between_two_starts_no_other(when):
+async def test_an_interval_cancelled_in_or_between_calls_starts_no_other(when):
     work = Stamps(takes=0.5)
     task = paco.interval(work, 2)()
     await asyncio.sleep(0)
@@ -220,7 +220,7 @@ async def test_an_interval_that_is_cancelled_in_a_call_or_between_two_starts_no_
     assert work.starts == ([0, 2] if when > 2 else [0])
 
 
-async def test_intervals_side_by_side_keep_their_own_grids():
+async def test_concurrent_intervals_keep_their_own_grids():
     one, other = Stamps(takes=1), Stamps()
     first = paco.interval(one, 3, 3)()
     await asyncio.sleep(0.5)

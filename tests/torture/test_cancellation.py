@@ -433,12 +433,12 @@ TASKS = [call for call in CALLS if not call.startswith("Stream") and call != "St
 
 
 @pytest.mark.parametrize("call", TASKS)
-def test_as_a_task_cancelled_at_every_step_before_its_first_one_too(call, cancel_at_every_step):
+def test_cancelled_as_a_task_at_every_step_including_before_the_first(call, cancel_at_every_step):
     source = "generator" if call in OVER_ITEMS else None
     assert cancel_at_every_step(lambda: checked(call, source, start=asyncio.ensure_future)) > 4
 
 
-def test_every_public_name_is_cancelled_or_there_is_a_reason():
+def test_every_public_name_has_a_cancellation_case_or_a_reason():
     assert len(CALLS) == len(OVER_ITEMS) + len(GROUPS) + len(WRAPPERS)
     functions = {call.partition(" ")[0] for call in CALLS}
     assert functions | NOT_CANCELLED.keys() == set(paco.__all__)

@@ -21,7 +21,7 @@ ANY = (*STREAMS, *VALUES, *CALLS)
 
 @examples()
 @given(scenarios(ANY, before=2, errors=True, trouble=True), cancels)
-def test_a_cancelled_call_ends_cancelled_when_its_items_have(scenario, cancel):
+def test_a_cancelled_call_ends_cancelled_after_its_items_have_ended(scenario, cancel):
     log = play(replace(scenario, cancel=cancel))
     assert isinstance(log.error, asyncio.CancelledError) is (log.cancels > 0)
     check(log)
@@ -39,7 +39,7 @@ def test_a_cancellation_at_any_step_stops_everything_at_that_moment(scenario, at
 
 @examples()
 @given(scenarios(("map", "each", "flat_map", "reduce", "gather", "series"), errors=True), st.integers(0, 3))
-def test_a_cancellation_that_meets_an_error_wins_and_the_error_goes_into_its_note(scenario, steps):
+def test_a_cancellation_that_meets_an_error_wins_and_mentions_it_in_a_note(scenario, steps):
     """The caller is cancelled in the very steps in which the run fails."""
     failed = play(scenario).first("error")
     if failed is None:

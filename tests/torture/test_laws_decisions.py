@@ -39,7 +39,7 @@ def test_some_and_every_are_any_and_all(scenario):
 
 @examples()
 @given(scenarios(VERDICTS))
-def test_the_first_verdict_ends_the_call_at_its_moment(scenario):
+def test_the_first_verdict_ends_the_call_at_once(scenario):
     log = play(scenario)
     starts, moment = deciding(scenario)
     started = [event.time for event in log.of("start")]
@@ -51,7 +51,7 @@ def test_the_first_verdict_ends_the_call_at_its_moment(scenario):
 
 @examples()
 @given(scenarios(VERDICTS, delays=False))
-def test_one_at_a_time_nothing_is_asked_after_the_verdict(scenario):
+def test_with_a_limit_of_one_no_item_starts_after_the_verdict(scenario):
     scenario = replace(scenario, stages=(replace(scenario.last, limit=1),))
     log = play(scenario)
     verdicts = [scenario.last.item(number).verdict for number in range(scenario.source.count)]

@@ -41,7 +41,7 @@ def failures(log: Log) -> list[Event]:
 
 @examples()
 @given(scenarios(FAIL_FAST, before=1, errors=True, trouble=True))
-def test_the_first_error_is_the_one_that_is_raised(scenario):
+def test_the_first_error_is_raised(scenario):
     log = play(scenario)
     expected = failures(log)
     if expected:
@@ -75,7 +75,7 @@ def position(scenario: Scenario, number: int) -> int:
 
 @examples()
 @given(scenarios(("map", "filter", "filterfalse"), errors=True, trouble=True).filter(lambda one: one.consumer.iterates))
-def test_what_was_finished_before_an_error_is_delivered_before_it_is_raised(scenario):
+def test_results_finished_before_an_error_are_delivered_first(scenario):
     log = play(scenario)
     first = next((event for event in log.events if ends_it(log, event)), None)
     if first is not None and log.error is not None and not log.of("error", stage=-1):

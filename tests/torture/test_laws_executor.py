@@ -299,7 +299,7 @@ class Executor(RuleBasedStateMachine):
 
 
 @pytest.mark.timeout(300)
-def test_whatever_happens_to_an_executor_in_whatever_order():
+def test_an_executor_keeps_its_promises_under_any_sequence_of_operations():
     case = Executor.TestCase()
     case.settings = settings(examples(), stateful_step_count=40)
     case.runTest()

@@ -25,7 +25,7 @@ def test_results_are_complete_and_in_order(scenario):
 
 @examples()
 @given(scenarios(("map", "filter", "filterfalse"), trouble=True).filter(lambda one: one.consumer.completed))
-def test_as_completed_gives_each_result_in_the_order_of_the_ends(scenario):
+def test_as_completed_delivers_results_in_the_order_of_completion(scenario):
     log = play(scenario)
     ended = [event.item for event in log.of("end") if model.keeps(scenario.last, event.item)]
     assert log.result == ended
@@ -35,7 +35,7 @@ def test_as_completed_gives_each_result_in_the_order_of_the_ends(scenario):
 
 @examples()
 @given(scenarios(STREAMS, before=1, leaves=True, trouble=True, completed=False))
-def test_a_consumer_that_leaves_has_had_the_first_results(scenario):
+def test_a_consumer_that_leaves_early_has_received_the_first_results(scenario):
     log = play(scenario)
     if scenario.consumer.iterates:
         expected = model.results(scenario)
@@ -63,7 +63,7 @@ def test_with_return_exceptions_the_error_of_an_item_is_its_result(scenario):
 
 @examples()
 @given(scenarios(("gather", "series"), trouble=True, completed=False))
-def test_gather_and_series_give_all_results_in_the_order_given(scenario):
+def test_gather_and_series_return_all_results_in_order(scenario):
     log = play(scenario)
     assert log.result == list(range(scenario.source.count))
     check(log)

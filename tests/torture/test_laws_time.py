@@ -32,7 +32,7 @@ def is_exact(scenario: Scenario) -> bool:
 @examples()
 @given(scenarios(PLAIN, before=2, completed=False).filter(is_exact))
 @example(INSTANT_THEN_SLOW)
-def test_every_item_of_a_pipeline_starts_when_there_is_room_for_it_and_no_later(scenario):
+def test_every_item_of_a_pipeline_starts_as_soon_as_there_is_room(scenario):
     log = play(scenario)
     starts, end = model.schedule(scenario)
     for stage, expected in enumerate(starts):
@@ -43,7 +43,7 @@ def test_every_item_of_a_pipeline_starts_when_there_is_room_for_it_and_no_later(
 
 @examples()
 @given(scenarios(("map",)).filter(lambda one: is_exact(one) and one.consumer.completed))
-def test_as_completed_gives_every_result_when_it_is_there_and_the_consumer_asks(scenario):
+def test_as_completed_delivers_each_result_when_it_is_ready_and_requested(scenario):
     log = play(scenario)
     starts, takes, end = model.schedule_as_completed(scenario)
     assert [event.time for event in log.of("start")] == starts
@@ -74,7 +74,7 @@ def test_a_list_takes_as_long_as_the_greedy_schedule_of_its_items(scenario):
 
 @examples()
 @given(scenarios(PLAIN, before=2).filter(lambda one: one.source.kind != "list" and is_exact(one)))
-def test_whatever_has_been_pulled_has_a_slot_at_once(scenario):
+def test_every_pulled_item_has_a_slot_at_once(scenario):
     """At every moment at which nothing happens, each item that was pulled has been started."""
     log = play(scenario)
     pulled = started = time = 0
@@ -89,7 +89,7 @@ def test_whatever_has_been_pulled_has_a_slot_at_once(scenario):
 
 @examples()
 @given(scenarios(("map", "each", "flat_map", "some", "gather", "series", "race")), moments)
-def test_a_timeout_strikes_at_its_moment_and_never_before(scenario, timeout):
+def test_a_timeout_fires_exactly_at_its_time(scenario, timeout):
     """A run that lasts longer is ended then; a shorter one gives what it gives without; a tie may do either."""
     scenario = replace(scenario, consumer=Consumer())
     free = play(scenario)

@@ -49,7 +49,7 @@ def test_wait_returns_as_soon_as_its_condition_holds(scenario, when):
 
 @examples()
 @given(waits(errors=True, trouble=True), st.sampled_from(RETURN_WHEN), st.none() | moments)
-def test_what_has_ended_is_done_and_the_rest_is_pending_and_goes_on(scenario, when, timeout):
+def test_wait_returns_ended_items_as_done_and_the_others_as_pending_and_running(scenario, when, timeout):
     """An error is that of its future, or its result with ``return_exceptions``; nothing is cancelled."""
     log = play(with_options(scenario, timeout, return_when=when))
     ended = {event.item for event in log.until("return") if event.what == "end"}
@@ -73,7 +73,7 @@ def with_options(scenario: Scenario, timeout: float | None = None, **options: st
 
 @examples()
 @given(waits(errors=True, trouble=True))
-def test_without_a_condition_wait_fails_fast(scenario):
+def test_without_return_when_wait_fails_fast(scenario):
     log = play(with_options(scenario))
     first = log.first("error")
     if first is None or scenario.last.catch:
@@ -87,7 +87,7 @@ def test_without_a_condition_wait_fails_fast(scenario):
 
 @examples()
 @given(waits(trouble=True), st.sampled_from(RETURN_WHEN), st.integers(0, 8))
-def test_a_cancelled_wait_has_ended_all_that_it_started(scenario, when, at):
+def test_a_cancelled_wait_ends_everything_it_started(scenario, when, at):
     log = play(replace(with_options(scenario, return_when=when), cancel=Cancel(at)))
     if log.cancels:
         cleans_up = any("clean up" in scenario.last.item(event.item).when_cancelled for event in log.of("cancel"))

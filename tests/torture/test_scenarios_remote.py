@@ -24,11 +24,11 @@ WAYS = (IN_CHUNKS, ONE_BY_ONE)
 
 #: What cannot hold, by the start of the name: in which ways, and why.
 CANNOT = {
-    "a consumer that stands still": (
+    "a stopped consumer holds back": (
         (IN_CHUNKS,),
         "up to 10,000 items are with the workers, unless `buffer` bounds it",
     ),
-    "of ten thousand a few are": ((IN_CHUNKS,), "likewise"),
+    "of ten thousand items only a few are": ((IN_CHUNKS,), "likewise"),
     "there are not many more tasks": (WAYS, "the simulated workers have their tasks in the same loop"),
 }
 
@@ -82,11 +82,11 @@ def survive(scenario, library, where):
 
 @pytest.mark.usefixtures("_nothing_copied")
 @pytest.mark.parametrize(("scenario", "library"), CASES)
-def test_paco_survives_with_its_items_elsewhere(scenario, library):
+def test_paco_survives_with_its_items_on_workers(scenario, library):
     survive(scenario, library, LANE)
 
 
-def test_those_that_run_in_processes_are_there():
+def test_all_scenarios_selected_for_processes_exist():
     assert {title(scenario) for scenario in scenarios()} >= APART
 
 

@@ -33,7 +33,7 @@ async def results_come_in_the_order_of_the_items(library, run):
 
 
 @scenario(forms=["completed"])
-async def results_come_in_the_order_in_which_they_are_there(library, run):
+async def results_come_in_the_order_of_completion(library, run):
     equal(await run(Work(lambda item: 10 * item).run, [4, 2, 3, 1], 4), [1, 2, 3, 4])
 
 
@@ -80,7 +80,7 @@ async def nap_for(units):
 
 
 @scenario("collect")
-async def a_slot_that_gets_free_is_filled_at_once(library):
+async def a_free_slot_is_filled_at_once(library):
     await library.collect(nap_for, [10, *[1] * 10], 2)
     took(10)
 
@@ -100,7 +100,7 @@ async def falsy_items_and_results_are_kept(library, run):
 
 
 @scenario("collect")
-async def equal_and_unhashable_items_are_items_of_their_own(library):
+async def equal_and_unhashable_items_are_kept_apart(library):
     equal(await library.collect(identity, [1, 1, [1], [1], {}, {}], 2), [1, 1, [1], [1], {}, {}])
 
 
@@ -142,7 +142,7 @@ async def two_thousand_items_give_two_thousand_results(library, run):
 
 
 @scenario("collect")
-async def runs_at_once_do_not_disturb_each_other(library):
+async def concurrent_runs_do_not_affect_each_other(library):
     works = [Work(uneven) for _ in range(5)]
     runs = [library.collect(work.run, list(range(20)), limit) for limit, work in enumerate(works, 1)]
     for results in await asyncio.gather(*runs):
@@ -162,7 +162,7 @@ async def runs_nest(library, run):
 
 
 @scenario("collect")
-def the_same_function_runs_in_one_loop_after_the_other(library, lane):
+def the_same_function_runs_in_one_loop_after_another(library, lane):
     async def main():
         same(await library.collect(identity, [1, 2, 3], 2), [1, 2, 3])
 
@@ -171,7 +171,7 @@ def the_same_function_runs_in_one_loop_after_the_other(library, lane):
 
 
 @scenario(forms=FORMS)
-def a_run_in_debug_mode_gives_its_results_without_a_complaint(library, lane, run):
+def a_run_in_debug_mode_gives_its_results_without_warnings(library, lane, run):
     work = Work()
 
     async def main():
@@ -224,13 +224,13 @@ async def the_source_may_be_async(library, run, make):
 
 
 @scenario("lazy", forms=["ordered", "completed"])
-async def an_endless_source_is_left_when_enough_is_there(library, run):
+async def an_infinite_source_is_left_after_enough_results(library, run):
     results = await first(library.ordered or library.completed, itertools.count(), 20)
     same(results, range(20))
 
 
 @scenario("lazy", "reads_async", "stream")
-async def an_endless_async_source_is_left_when_enough_is_there(library):
+async def an_infinite_async_source_is_left_after_enough_results(library):
     same(await first(library.stream, later(itertools.count()), 20), range(20))
 
 
@@ -245,7 +245,7 @@ async def first(stream, source, count):
 
 
 @scenario("lazy", "stream")
-async def a_source_is_read_as_the_work_goes_on(library):
+async def a_source_is_read_lazily(library):
     pulled = 0
 
     def source():

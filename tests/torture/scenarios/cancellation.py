@@ -78,7 +78,7 @@ def a_run_whose_async_source_fails_is_cancelled_at_every_step(library, lane):
 
 
 @scenario(forms=FORMS)
-def cleanup_comes_to_its_end_wherever_the_run_is_cancelled(library, lane, run):
+def cleanup_completes_wherever_the_run_is_cancelled(library, lane, run):
     at_every_step(lane, the_run(run, cleanup=2))
 
 
@@ -89,7 +89,7 @@ def the_number_of_cancellations_is_right_afterwards(library, lane, run):
 
 
 @scenario(forms=FORMS)
-def long_cleanup_is_not_cut_short_by_a_second_cancellation(library, lane, run):
+def long_cleanup_is_not_interrupted_by_a_second_cancellation(library, lane, run):
     at_every_step(lane, the_run(run, cleanup=12), gaps=(1, 9))
 
 
@@ -112,7 +112,7 @@ def a_nested_run_is_cancelled_at_every_step(library, lane):
 
 
 @scenario("collect")
-def a_run_beside_a_run_is_cancelled_at_every_step(library, lane):
+def two_concurrent_runs_are_cancelled_at_every_step(library, lane):
     """A group of the standard library around two runs, which is cancelled."""
 
     def make():
@@ -147,7 +147,7 @@ def items_that_ignore_a_cancellation_do_not_swallow_it_for_the_caller(library, l
 
 
 @scenario("collect")
-def items_that_answer_a_cancellation_with_an_error_do_not_swallow_it(library, lane):
+def items_that_raise_when_cancelled_do_not_swallow_the_cancellation(library, lane):
     def make():
         async def answers(item):
             try:
@@ -266,7 +266,7 @@ async def a_run_that_fails_ends_the_group_around_it(library):
 
 
 @scenario("collect")
-async def after_a_timeout_around_it_the_next_run_goes_well(library):
+async def after_a_timeout_around_a_run_the_next_run_succeeds(library):
     for _ in range(3):
         try:
             async with asyncio.timeout(5 * unit()):

@@ -32,7 +32,7 @@ async def an_item_that_cancels_its_task_is_never_a_missing_result(library, run):
 
 
 @scenario("collect")
-async def an_item_that_cancels_its_task_and_returns_harms_no_other_item(library):
+async def an_item_that_cancels_its_task_and_returns_does_not_affect_other_items(library):
     async def cancels(item):
         if item == 4:
             asyncio.current_task().cancel()
@@ -82,7 +82,7 @@ async def a_caller_that_was_not_cancelled_is_not_marked_as_cancelled(library):
 
 
 @scenario("collect")
-async def in_a_task_group_a_cancelled_item_does_not_go_unnoticed(library):
+async def in_a_task_group_a_cancelled_item_is_not_lost(library):
     """The trap of a bare CancelledError: a group around the run takes it for a cancellation, and drops it."""
     work = Work(1, raises={4: asyncio.CancelledError("mine")})
     try:

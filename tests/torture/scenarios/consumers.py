@@ -81,7 +81,7 @@ async def a_stream_may_be_left_after_its_last_result(library, stream):
 
 
 @scenario(forms=STREAMS, raw=True)
-async def asked_after_its_end_a_stream_has_ended(library, stream):
+async def a_stream_that_is_asked_again_after_its_end_has_ended(library, stream):
     async with stream(identity, list(range(9)), 3) as items:
         iterator = aiter(items)
         same([item async for item in iterator], range(9))
@@ -103,7 +103,7 @@ async def the_error_of_an_item_while_the_consumer_leaves_is_no_leak(library):
 
 
 @scenario("stream")
-async def an_error_in_the_cleanup_of_an_item_while_the_consumer_leaves_ends_all_the_same(library):
+async def an_error_in_cleanup_while_the_consumer_leaves_still_ends_everything(library):
     ended = []
 
     async def work(item):
@@ -156,14 +156,14 @@ async def an_async_generator_has_ended_when_the_consumer_has_left(library):
 
 
 @scenario("lazy", "stream")
-async def an_iterator_that_is_no_generator_goes_on_where_the_consumer_left(library):
+async def an_iterator_that_is_no_generator_continues_where_the_consumer_left(library):
     source = iter(range(1000))
     await leave(library.stream, Work(), bool, source)
     assert next(source) < 100
 
 
 @scenario(forms=STREAMS, raw=True)
-async def a_consumer_that_stands_still_holds_the_work_back(library, stream):
+async def a_stopped_consumer_holds_back_the_work(library, stream):
     work = Work(None, cleanup=0)
     async with stream(work.run, list(range(10_000)), 3) as items:
         async for _ in items:
@@ -184,7 +184,7 @@ async def a_slow_consumer_gets_everything(library, stream):
 
 
 @scenario("stream")
-async def of_two_readers_at_once_each_result_goes_to_one_or_one_reader_is_refused(library):
+async def two_concurrent_readers_share_the_results_or_one_is_refused(library):
     seen = []
 
     async def read(iterator):
@@ -207,7 +207,7 @@ async def without_async_with_a_stream_gives_its_results(library):
 
 
 @scenario("plain")
-async def without_async_with_the_error_of_an_item_arrives_when_all_has_ended(library):
+async def without_async_with_the_error_of_an_item_arrives_after_all_has_ended(library):
     mine = ValueError("mine")
     work = Work(lambda item: 1 if item == 2 else 100, raises={2: mine})
 

@@ -26,7 +26,7 @@ async def an_item_sees_the_variables_of_its_caller(library, run):
 
 
 @scenario(forms=FORMS)
-async def what_an_item_sets_no_other_item_sees(library, run):
+async def a_variable_set_by_an_item_is_invisible_to_other_items(library, run):
     async def mark(item):
         seen = VAR.get()
         VAR.set(item)
@@ -38,7 +38,7 @@ async def what_an_item_sets_no_other_item_sees(library, run):
 
 
 @scenario(forms=FORMS)
-async def what_an_item_sets_the_caller_does_not_see(library, run):
+async def a_variable_set_by_an_item_is_invisible_to_the_caller(library, run):
     async def mark(item):
         VAR.set(item)
         return item
@@ -48,7 +48,7 @@ async def what_an_item_sets_the_caller_does_not_see(library, run):
 
 
 @scenario("reads_async", "collect")
-async def what_an_async_source_sets_no_item_and_no_caller_sees(library):
+async def a_variable_set_by_an_async_source_is_invisible_to_items_and_caller(library):
     async def source():
         for item in range(9):
             VAR.set("source")
@@ -64,7 +64,7 @@ async def what_an_async_source_sets_no_item_and_no_caller_sees(library):
 
 
 @scenario("collect")
-async def nested_runs_pass_the_variables_of_the_outer_item_on(library):
+async def nested_runs_see_the_variables_of_the_outer_item(library):
     async def inner(item):
         await turns(1)
         return VAR.get()
@@ -77,7 +77,7 @@ async def nested_runs_pass_the_variables_of_the_outer_item_on(library):
 
 
 @scenario("collect")
-async def what_an_item_sets_in_its_cleanup_no_other_item_sees(library):
+async def a_variable_set_in_cleanup_is_invisible_to_other_items(library):
     seen = []
 
     async def mark(item):
@@ -93,7 +93,7 @@ async def what_an_item_sets_in_its_cleanup_no_other_item_sees(library):
 
 
 @scenario("collect")
-async def the_name_of_a_task_is_not_that_of_another_item(library):
+async def a_task_name_set_by_an_item_is_invisible_to_other_items(library):
     names = []
 
     async def rename(item):
@@ -107,7 +107,7 @@ async def the_name_of_a_task_is_not_that_of_another_item(library):
 
 
 @scenario("collect")
-async def context_values_that_cannot_be_compared_do_no_harm(library):
+async def context_values_that_cannot_be_compared_are_harmless(library):
     class Incomparable:
         def __eq__(self, other):
             raise RuntimeError("not comparable")

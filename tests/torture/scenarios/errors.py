@@ -31,7 +31,7 @@ class OwnBaseException(BaseException):
 
 
 @scenario(forms=FORMS)
-def an_error_at_every_item_and_every_step_of_it_arrives_when_all_has_ended(library, lane, run):
+def an_error_at_any_step_of_any_item_arrives_after_all_have_ended(library, lane, run):
     points = Points()
 
     async def once(item, step):
@@ -47,7 +47,7 @@ def an_error_at_every_item_and_every_step_of_it_arrives_when_all_has_ended(libra
 
 
 @scenario(forms=FORMS)
-async def the_error_that_is_first_in_time_is_the_one_that_arrives(library, run):
+async def the_first_error_in_time_arrives(library, run):
     errors = {item: ValueError(item) for item in range(6)}
     work = Work(lambda item: 30 - 5 * item, raises=errors)
     is_it(await caught(run(work.run, list(range(6)), 6)), errors[5])
@@ -62,7 +62,7 @@ async def of_a_hundred_errors_in_one_step_one_arrives_and_none_is_reported_as_lo
 
 
 @scenario(forms=FORMS)
-async def the_others_are_cancelled_and_end_their_cleanup_before_it_arrives(library, run):
+async def the_other_items_are_cancelled_and_clean_up_before_the_error_arrives(library, run):
     mine = ValueError("mine")
     work = Work(lambda item: 1 if item == 2 else 100, cleanup=10, raises={2: mine})
     is_it(await caught(run(work.run, list(range(9)), 4)), mine)
@@ -105,7 +105,7 @@ async def an_error_is_not_held_back_by_a_slow_item_before_it(library, run):
 
 
 @scenario("stream")
-async def a_consumer_that_is_slow_gets_the_error_too(library):
+async def a_slow_consumer_gets_the_error_too(library):
     mine = ValueError("mine")
 
     async def consume():
@@ -140,14 +140,14 @@ async def read(iterator):
 
 
 @scenario(forms=FORMS, cases={kind.__name__: kind for kind in [StopIteration, StopAsyncIteration, GeneratorExit]})
-async def what_ends_an_iteration_is_never_a_missing_result(library, run, kind):
+async def an_exception_that_ends_iteration_is_never_a_missing_result(library, run, kind):
     work = Work(raises={4: kind("mine")})
     await caught(run(work.run, list(range(9)), 3))
     work.settled()
 
 
 @scenario(forms=FORMS)
-async def a_base_exception_arrives_itself(library, run):
+async def a_base_exception_arrives_unchanged(library, run):
     mine = OwnBaseException("mine")
     work = Work(raises={4: mine})
     is_it(await caught(run(work.run, list(range(9)), 3)), mine)
@@ -155,7 +155,7 @@ async def a_base_exception_arrives_itself(library, run):
 
 
 @scenario("collect", cases={"KeyboardInterrupt": KeyboardInterrupt, "SystemExit": SystemExit})
-def an_interrupt_leaves_the_loop_when_all_has_ended(library, lane, kind):
+def an_interrupt_is_raised_after_all_has_ended(library, lane, kind):
     work = Work(lambda item: 1 if item == 1 else 100, raises={1: kind("mine")})
     try:
         lane.run(lambda: library.collect(work.run, list(range(9)), 3))
@@ -220,7 +220,7 @@ HOSTILE = {
 
 
 @scenario("collect", cases=HOSTILE)
-async def a_hostile_exception_arrives_itself(library, make):
+async def an_exception_with_a_failing_repr_arrives_unchanged(library, make):
     mine = make()
     work = Work(raises={2: mine})
     is_it(await caught(library.collect(work.run, list(range(9)), 3)), mine)
@@ -228,7 +228,7 @@ async def a_hostile_exception_arrives_itself(library, make):
 
 
 @scenario("collect")
-async def an_exception_that_several_items_share_arrives_itself(library):
+async def an_exception_that_several_items_share_arrives_unchanged(library):
     mine = ValueError("shared")
     work = Work(1, raises=dict.fromkeys(range(9), mine))
     error = await caught(library.collect(work.run, list(range(9)), 3))
@@ -304,7 +304,7 @@ async def an_error_in_the_cleanup_of_another_item_does_not_hide_the_first(librar
 
 
 @scenario("outcomes")
-async def exceptions_as_values_stand_where_their_results_would(library):
+async def exceptions_as_values_keep_the_place_of_their_results(library):
     errors = {item: ValueError(item) for item in (0, 3, 8)}
     work = Work(raises=errors)
     equal(await library.outcomes(work.run, list(range(9)), 3), [errors.get(item, item) for item in range(9)])
@@ -312,7 +312,7 @@ async def exceptions_as_values_stand_where_their_results_would(library):
 
 
 @scenario("outcomes", cases={kind.__name__: kind for kind in [StopIteration, StopAsyncIteration]})
-async def the_end_of_an_iteration_as_a_value_is_an_exception(library, kind):
+async def stop_iteration_as_a_value_is_an_exception(library, kind):
     results = await library.outcomes(Work(raises={4: kind("mine")}).run, list(range(9)), 3)
     same([result for result in results if not isinstance(result, Exception)], [0, 1, 2, 3, 5, 6, 7, 8])
     assert isinstance(results[4], Exception)
@@ -335,7 +335,7 @@ async def a_cancelled_item_among_exceptions_as_values_is_not_missing(library):
 
 
 @scenario("outcomes")
-async def a_base_exception_is_no_value(library):
+async def a_base_exception_is_raised_and_never_a_value(library):
     mine = OwnBaseException("mine")
     work = Work(raises={2: mine})
     is_it(await caught(library.outcomes(work.run, list(range(9)), 3)), mine)
@@ -346,7 +346,7 @@ async def a_base_exception_is_no_value(library):
 
 
 @scenario("collect")
-async def an_error_is_there_in_the_unit_of_time_in_which_it_was_raised(library):
+async def an_error_arrives_at_the_time_at_which_it_was_raised(library):
     loop, ended = asyncio.get_running_loop(), []
 
     async def work(item):

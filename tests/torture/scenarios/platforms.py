@@ -78,7 +78,7 @@ def context_variables_do_not_leak_between_eager_tasks(library, lane):
 
 
 @scenario("collect")
-def a_run_goes_in_another_thread(library, lane):
+def a_run_works_in_another_thread(library, lane):
     results = []
 
     async def main():
@@ -91,7 +91,7 @@ def a_run_goes_in_another_thread(library, lane):
 
 
 @scenario("collect")
-def loops_in_several_threads_do_not_disturb_each_other(library, lane):
+def loops_in_several_threads_do_not_affect_each_other(library, lane):
     results = []
 
     async def main():

@@ -30,7 +30,7 @@ class Thing:
 
 
 @scenario("lazy", "stream", cases=["items", "results"])
-async def of_ten_thousand_a_few_are_in_memory(library, case):
+async def of_ten_thousand_items_only_a_few_are_in_memory(library, case):
     class Counted(Thing):
         pass
 
@@ -75,7 +75,7 @@ async def there_are_not_many_more_tasks_than_the_limit(library, run):
 
 
 @scenario(forms=FORMS)
-def the_loop_is_not_held_up_by_items_that_never_suspend(library, lane, run):
+def items_that_never_suspend_do_not_block_the_loop(library, lane, run):
     """By CPU time of this thread, which a busy machine does not stretch: a turn of the loop takes 0.03 s at most."""
     longest = 0.0
 
@@ -197,7 +197,7 @@ async def five_hundred_runs_leave_no_task(library):
 
 
 @scenario("collect")
-async def twenty_thousand_items_that_never_suspend_do_not_nest(library):
+async def twenty_thousand_items_that_never_suspend_do_not_overflow_the_stack(library):
     async def instant(item):
         return None
 
@@ -225,7 +225,7 @@ async def an_endless_source_and_items_that_never_suspend_can_be_timed_out(librar
 
 
 @scenario("collect")
-async def work_that_waits_for_a_later_item_at_the_same_time_gets_on(library):
+async def an_item_can_wait_for_a_later_concurrent_item(library):
     """A slot is filled while the others wait: no batch has to be complete first."""
     released = asyncio.Event()
 

@@ -62,7 +62,7 @@ def every_result_arrives_and_the_limit_holds(library, lane, run):
 
 
 @scenario(forms=FORMS)
-def of_random_errors_one_arrives_when_all_has_ended(library, lane, run):
+def of_random_errors_one_arrives_after_all_has_ended(library, lane, run):
     async def once(chance):
         work, errors = chance.work(failing=3)
         try:
@@ -78,7 +78,7 @@ def of_random_errors_one_arrives_when_all_has_ended(library, lane, run):
 
 
 @scenario("collect")
-def cleanup_of_random_length_comes_to_its_end(library, lane):
+def cleanup_of_random_length_completes(library, lane):
     async def once(chance):
         work, _ = chance.work(failing=2, cleanup=9)
         await caught(library.collect(work.run, chance.source(range(chance.count)), chance.limit))

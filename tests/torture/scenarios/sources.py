@@ -138,7 +138,7 @@ async def an_async_generator_ends_its_cleanup_before_the_error_arrives(library, 
 
 
 @scenario("lazy", "collect")
-async def an_error_in_closing_the_source_does_not_hide_the_first(library):
+async def an_error_while_closing_the_source_does_not_hide_the_first(library):
     mine = ValueError("mine")
 
     def source():
@@ -154,7 +154,7 @@ async def an_error_in_closing_the_source_does_not_hide_the_first(library):
 
 
 @scenario("lazy", "reads_async", "collect")
-async def an_error_in_closing_an_async_source_does_not_hide_the_first(library):
+async def an_error_while_closing_an_async_source_does_not_hide_the_first(library):
     mine = ValueError("mine")
 
     async def source():
@@ -203,7 +203,7 @@ async def a_result_is_not_held_back_by_an_idle_source(library):
 
 
 @scenario("reads_async", "collect")
-async def a_timeout_inside_of_an_async_generator_is_that_generator_s(library):
+async def a_timeout_inside_an_async_generator_belongs_to_it(library):
     async def source():
         async with asyncio.timeout(10_000):
             for item in range(9):
@@ -273,7 +273,7 @@ async def a_base_exception_of_the_source_arrives(library):
 
 
 @scenario("collect")
-async def stop_iteration_out_of_iter_is_never_a_missing_result(library):
+async def stop_iteration_raised_by_iter_is_never_a_missing_result(library):
     class Odd:
         def __iter__(self):
             raise StopIteration("not the end of anything")

@@ -22,14 +22,14 @@ async def the_timeout_of_a_run_cancels_and_joins_what_runs(library):
 
 
 @scenario("within")
-async def a_run_that_is_in_time_gives_its_results(library):
+async def a_run_within_its_timeout_gives_its_results(library):
     start = clock()
     same(await library.timed(Work(1).run, list(range(9)), 3, 10**6 * unit()), range(9))
     assert clock() < start + 500 or not virtual()
 
 
 @scenario("within")
-async def a_timeout_of_zero_is_over_at_once(library):
+async def a_timeout_of_zero_expires_at_once(library):
     work = Work(10)
     error = await caught(library.timed(work.run, list(range(9)), 3, 0))
     assert isinstance(error, TimeoutError), describe(error)
@@ -62,7 +62,7 @@ async def the_timeout_waits_for_cleanup_that_takes_time(library):
 
 
 @scenario("within")
-async def a_timeout_error_of_an_item_is_that_item_s_error(library):
+async def a_timeout_error_of_an_item_is_an_error_of_the_item(library):
     mine = TimeoutError("of the item")
     work = Work(1, raises={2: mine})
     is_it(await caught(library.timed(work.run, list(range(9)), 3, 10**6 * unit())), mine)
@@ -107,7 +107,7 @@ async def a_timeout_around_a_run_joins_it(library, run):
 
 
 @scenario("collect")
-async def timeouts_of_items_stay_with_their_items(library):
+async def timeouts_of_items_affect_only_their_items(library):
     async def work(item):
         try:
             async with asyncio.timeout((10**6 if item % 2 else 1) * unit()):
@@ -121,7 +121,7 @@ async def timeouts_of_items_stay_with_their_items(library):
 
 
 @scenario("collect")
-async def a_timeout_in_a_timeout_is_told_from_it(library):
+async def nested_timeouts_are_distinguished(library):
     outcome = []
 
     async def inner(item):

@@ -37,7 +37,7 @@ async def an_odd_limit_is_refused_or_obeyed(library, case):
 
 
 @scenario("collect", cases={"-5": -5, "nan": math.nan, "'3'": "3", "[3]": [3]})
-async def a_limit_without_sense_is_refused(library, limit):
+async def an_invalid_limit_is_refused(library, limit):
     work = Work(1)
     error = await caught(library.collect(work.run, list(range(9)), limit))
     are(error, ERRORS)
@@ -45,7 +45,7 @@ async def a_limit_without_sense_is_refused(library, limit):
 
 
 @scenario("collect", cases={"None": None, "5": 5, "a list": []})
-async def what_is_not_a_function_is_refused(library, fn):
+async def an_argument_that_is_not_a_function_is_refused(library, fn):
     error = await caught(library.collect(fn, [1, 2, 3], 2))
     are(error, ERRORS)
 
@@ -64,7 +64,7 @@ async def a_sync_function_is_refused_or_used(library):
 
 
 @scenario("collect", cases={"None": None, "5": 5})
-async def what_is_not_iterable_is_refused(library, source):
+async def a_source_that_is_not_iterable_is_refused(library, source):
     work = Work()
     error = await caught(library.collect(work.run, source, 2))
     are(error, TypeError)
