@@ -1,4 +1,4 @@
-"""Loops and functions of functions whose parts raise, hang, are cancelled, or are used by many at once."""
+"""Loops and wrappers whose functions raise, hang, are cancelled, or are used concurrently."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ PARTS = ("test", "assertion", "call")
 
 
 class Parts:
-    """The three functions of `whilst` and `until`, one of which fails when it is called for the nth time.
+    """The three functions of `whilst` and `until`, one of which fails at its nth call.
 
     Args:
-        failing: Which one.
-        nth: When.
-        error: With what.
+        failing: The name of the function that fails.
+        nth: The number of the call at which it fails.
+        error: The exception that it raises.
     """
 
     def __init__(self, failing=None, nth=0, error=None):
@@ -74,7 +74,7 @@ async def test_an_error_of_any_function_in_any_round_ends_the_loop_there(repeat,
 
 @pytest.mark.parametrize("repeat", REPEATS)
 async def test_a_loop_cancelled_in_any_of_its_functions_makes_no_further_call(repeat):
-    # Nine calls of a second each; the last test, which ends the loop, and its assertion make eleven.
+    # Nine calls of a second each, and two more for the last test and its assertion, which end the loop.
     assert await REPEATS[repeat](Parts()) == [0, 1, 2]
     assert now() == 11
     for second in range(11):
@@ -119,7 +119,7 @@ async def test_a_loop_that_is_never_awaited_warns_once_and_closing_it_calls_noth
 
 
 class Link:
-    """An async function that takes a second and adds its name to what it gets."""
+    """An async function that takes a second and appends its name to its argument."""
 
     def __init__(self, name, error=None):
         self.name, self.error = name, error
@@ -207,7 +207,7 @@ async def test_a_wrapper_raises_the_original_error_without_its_own_frames(name):
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit], ids=lambda kind: kind.__name__)
 @pytest.mark.parametrize("name", [name for name in WRAPPERS if name not in {"once", "times"}])
 async def test_a_wrapper_in_the_callers_task_passes_on_keyboard_interrupt_and_system_exit(name, error):
-    # Those that run in a task of their own are left by these through the loop itself.
+    # If a wrapper runs its function in another task, these exceptions leave through the event loop itself.
     async def ends():
         raise error("now")
 

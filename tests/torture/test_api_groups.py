@@ -1,6 +1,6 @@
-"""Functions over several calls, for every mix of outcomes and durations: who decides, when, and what becomes of others.
+"""Functions over several calls, for every mix of outcomes and durations: which call decides, when, and how others end.
 
-The durations are whole seconds of virtual time, so that the outcome and the end are exact in every case, ties included.
+Durations are whole seconds of virtual time, so that the outcome and the end are exact in every case, ties included.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ CLEANUP = 5
 
 
 class Calls:
-    """Three calls, each of which takes its seconds and ends in its way.
+    """Three calls with given durations and outcomes.
 
     Args:
-        durations: Seconds of each.
-        outcomes: How each ends.
-        cleanup_fails: Whether the cleanup of a cancelled one ends with an error.
+        durations: The seconds that each call takes.
+        outcomes: The way in which each call ends.
+        cleanup_fails: Whether the cleanup of a cancelled call raises.
     """
 
     def __init__(self, durations, outcomes, *, cleanup_fails=False):
@@ -56,18 +56,18 @@ class Calls:
         return outcome == "true"
 
     def in_order_of_end(self):
-        """Return the calls in the order of their end; of timers for one time, the loop decides which comes first."""
+        """Return the calls in the order in which they end; the loop decides between timers of the same time."""
         order = [*self.ended, *(index for index in range(3) if index not in self.ended)]
         return sorted(order, key=self.durations.__getitem__)
 
     def after(self, decisive):
-        """Return the calls that run when this one ends; those for the same time may have ended in the same step."""
+        """Return the calls that still run when this one ends; those of the same time may end in the same step."""
         ends = self.in_order_of_end()
         others = [] if decisive is None else ends[ends.index(decisive) + 1 :]
         return sorted(one for one in others if self.durations[one] > self.durations[decisive] or one in self.cancelled)
 
     def value(self, index):
-        """Return what stands for the outcome of a call in `outcome_of`."""
+        """Return the form of a call's outcome that `outcome_of` returns."""
         return {"true": True, "false": False, "error": self.errors[index], "cancelled": paco.ItemCancelled}[
             self.outcomes[index]
         ]
@@ -76,12 +76,12 @@ class Calls:
         return [self.value(index) for index in range(3)]
 
     def first(self, *outcomes):
-        """Return the call that ends first among those with such an outcome."""
+        """Return the first call to end with this outcome."""
         return next((index for index in self.in_order_of_end() if self.outcomes[index] in outcomes), None)
 
 
 async def outcome_of(awaitable):
-    """Return the result or the error; an `ItemCancelled`, whose cause is checked, as its type."""
+    """Return the result or the error; for an `ItemCancelled`, check its cause and return its type."""
     try:
         result = await awaitable
     except Exception as error:
@@ -103,7 +103,7 @@ async def waited(awaitable):
 
 
 def judged(wanted, other):
-    """Return what is decisive, and the result, of a function that looks for one verdict."""
+    """Return the deciding call and the expected result of a function that looks for one verdict."""
 
     def expect(calls):
         decisive = calls.first(wanted, "error", "cancelled")
@@ -164,7 +164,7 @@ async def test_for_every_mix_of_outcomes_the_first_decides_and_the_others_have_c
 
 
 async def tolerant(name, function, calls):
-    """Let a decision be reported with the errors that followed it: there is no error that could carry them."""
+    """Accept a report of errors that came after a decision: no raised error can mention them."""
     loop = asyncio.get_running_loop()
     told = []
     loop.set_exception_handler(lambda _, context: told.append(context["message"]))
@@ -194,7 +194,7 @@ async def test_a_series_ends_with_the_first_error_in_order_for_all_durations(cat
 
 
 class Failing:
-    """Takes three steps for each item, and fails in one step of one of them."""
+    """An async function that takes three steps for each item, and fails in one step of one item."""
 
     def __init__(self, item, step):
         self.item, self.step, self.error = item, step, ValueError(item, step)
@@ -276,7 +276,7 @@ def test_a_cancellation_that_collides_with_an_error_wins_and_mentions_it(name, c
     assert not all(colliding)
 
 
-# ---- time that is up in the step in which something else happens
+# ---- a timeout in the step in which something else happens
 
 
 TIMED = {
@@ -332,7 +332,7 @@ async def test_an_item_that_fails_at_the_timeout_of_wait_is_raised_and_none_is_l
     calls = Calls([1, 9, 9], ["error", "true", "true"])
 
     async def fails():
-        await asyncio.sleep(0)  # one step, in which a timeout of 0 is up as well
+        await asyncio.sleep(0)  # one step, in which a timeout of 0 expires too
         raise calls.errors[0]
 
     with pytest.raises(ValueError, match="0") as caught:

@@ -1,4 +1,4 @@
-"""`paco.run` interrupted by Ctrl-C at every step, by errors, inside of loops and of threads."""
+"""`paco.run` interrupted by Ctrl-C at every step or by errors, inside loops and in threads."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ RUNS = {
 
 
 def interrupted(call, step):
-    """Run, with the signal of Ctrl-C in a step of the loop; tell whether the run was still going on by then."""
+    """Run with the signal of Ctrl-C in a step of the loop, and return whether the run had not ended by then."""
     sent = over = False
 
     def count_down(loop, left):

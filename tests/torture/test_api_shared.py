@@ -1,4 +1,4 @@
-"""`once` and `times` with callers that come, are cancelled, time out and come again, in every order."""
+"""`once` and `times` with callers that arrive, are cancelled, time out and return, in every order."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CALL, CLEANUP = 10, 3
 
 
 class Work:
-    """An async function that takes 10 seconds, and 3 to clean up; it counts what runs."""
+    """An async function that takes 10 seconds, and 3 to clean up; it counts its running calls."""
 
     def __init__(self, outcome=None):
         self.outcome = outcome
@@ -42,7 +42,7 @@ class Work:
 
 
 async def caller(calls, ends):
-    """Call, and note when and how that ended."""
+    """Make a call, and record when and how it ended."""
     try:
         ends.append((await calls(), now()))
     except (asyncio.CancelledError, ValueError) as error:
@@ -52,7 +52,7 @@ async def caller(calls, ends):
 
 @pytest.mark.parametrize("error", [None, ValueError("shared")])
 async def test_if_any_callers_are_cancelled_the_others_get_the_outcome_of_the_shared_call(error):
-    # Of four callers, each subset is cancelled, each at the second of its number.
+    # Each subset of four callers is cancelled, each caller at the second of its number.
     for cancelled in itertools.chain.from_iterable(itertools.combinations(range(4), count) for count in range(4)):
         began, work = now(), Work(error)
         calls, ends = paco.once(work), [[] for _ in range(4)]
@@ -89,14 +89,14 @@ async def test_the_last_cancelled_caller_waits_for_the_cleanup_and_the_next_one_
 @pytest.mark.parametrize("limit", [1, 2, 3])
 async def test_under_random_traffic_at_most_the_limit_of_calls_complete_and_remaining_callers_get_a_result(limit):
     for seed in range(40):
-        dice = random.Random(seed)  # noqa: S311 - to be repeatable, not secret
+        dice = random.Random(seed)  # noqa: S311 - repeatable, not secret
         work, ends, tasks = Work(), [], []
         calls = paco.times(work, limit)
         for _ in range(12):
             tasks.append(asyncio.ensure_future(caller(calls, ends)))
             await asyncio.sleep(dice.choice([0, 0, 1, 4]))
             if dice.random() < 0.5:
-                tasks[-1].cancel()  # each once: a second time would cut short the cleanup of a call of its own
+                tasks[-1].cancel()  # each once: a second cancellation would interrupt the cleanup of its own call
                 await asyncio.sleep(dice.choice([0, 1, CLEANUP]))
         await asyncio.wait(tasks)
         assert work.running == 0, seed
@@ -168,7 +168,7 @@ def test_a_caller_cancelled_at_any_step_changes_nothing_for_the_others(position,
             await asyncio.sleep(0)
             await calls()
         finally:
-            # The others end by themselves, whatever has happened to us; one of them comes at 1.
+            # The other callers end by themselves, whatever happens to this one; one of them arrives at 1.
             await ended(asyncio.ensure_future(asyncio.sleep(2 * CALL)))
             assert len(others) == position + 1
             assert {task.result() for task in others} == {work.calls}

@@ -1,4 +1,4 @@
-"""Functions over items whose source fails at any item, hangs, or is nested: all is closed, and the error is its own."""
+"""Functions over items whose source fails at any item, hangs, or is nested: it is closed, and its error is raised."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ async def test_the_error_of_a_source_at_any_item_is_raised_unchanged_after_all_h
 async def test_an_error_of_a_source_does_not_wait_for_an_item_that_hangs(name, kind):
     source, items = KINDS[kind](2, ValueError("source"))
     probe = Probe(lambda item: item, takes=lambda item: 1000 if item == 2 else 0.5, cleanup=3)
-    one_at_a_time = name in {"dropwhile", "reduce"}  # the item is in the way of the source
+    one_at_a_time = name in {"dropwhile", "reduce"}  # the source is read only after the item
     with pytest.raises(ValueError, match="source"):
         await FUNCTIONS[name](probe, items)
     assert source.closed
@@ -118,7 +118,7 @@ async def run(awaitable):
 
 
 class Tree:
-    """Nested generators, which know how many of them are open."""
+    """Nested generators that count how many of them are open."""
 
     def __init__(self, depth, width, failing=None):
         self.depth, self.width, self.failing = depth, width, failing
@@ -186,7 +186,7 @@ def test_flat_map_over_nested_generators_closes_them_if_cancelled_at_any_step(ki
         try:
             await paco.flat_map(Probe(lambda leaf: leaf), source, limit=2)
         finally:
-            # The outermost one of the async walk is the test's own, and goes with its frame.
+            # The outermost async generator belongs to the test, and is closed with its frame.
             assert tree.open <= (kind == "async") or inspect.getgeneratorstate(walk) == inspect.GEN_CREATED
 
     assert cancel_at_every_step(main, again=again) > 8

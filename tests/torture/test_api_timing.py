@@ -1,4 +1,4 @@
-"""`throttle`, `timeout`, `TimeoutLimit`, `defer` and `interval` against models, on exact times, under cancellation."""
+"""`throttle`, `timeout`, `TimeoutLimit`, `defer` and `interval` against models, with exact times and cancellation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from paco.testing import now
 
 
 class Stamps:
-    """An async function that takes some seconds and notes when it starts; some calls fail."""
+    """An async function that takes some seconds and records when it starts; some calls fail."""
 
     def __init__(self, takes=0.0, failing=()):
         self.takes, self.failing = takes, failing
@@ -39,7 +39,7 @@ class Stamps:
 @pytest.mark.parametrize("seed", range(20))
 @pytest.mark.parametrize("limit", [1, 2, 5])
 async def test_throttle_starts_exactly_the_calls_that_a_sliding_window_admits(limit, seed):
-    dice, timeframe = random.Random(seed), 4  # noqa: S311 - to be repeatable, not secret
+    dice, timeframe = random.Random(seed), 4  # noqa: S311 - repeatable, not secret
     work = Stamps(takes=1)
     throttled = paco.throttle(work, limit, timeframe, return_value="dropped")
     admitted, tasks = [], []
@@ -50,7 +50,7 @@ async def test_throttle_starts_exactly_the_calls_that_a_sliding_window_admits(li
         tasks.append((asyncio.ensure_future(throttled()), admits))
         if dice.random() < 0.3:
             await asyncio.sleep(0)
-            tasks[-1][0].cancel()  # a call that is cancelled has been started, and counts
+            tasks[-1][0].cancel()  # a cancelled call has been started, so it counts
     await asyncio.wait([task for task, _ in tasks])
     assert work.starts == admitted
     assert work.running == 0
@@ -177,7 +177,7 @@ async def test_concurrent_deferred_calls_do_not_wait_for_each_other():
 
 @pytest.mark.parametrize("seed", range(30))
 async def test_interval_starts_on_its_grid_and_skips_ticks_missed_by_a_slow_call(seed):
-    dice = random.Random(seed)  # noqa: S311 - to be repeatable, not secret
+    dice = random.Random(seed)  # noqa: S311 - repeatable, not secret
     takes = [dice.choice([0, 0.5, 1.75, 2, 2.25, 4, 7.5]) for _ in range(12)]
     starts, running = [], []
 

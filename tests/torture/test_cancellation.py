@@ -1,4 +1,4 @@
-"""Every public function cancelled at every step of the loop, once and twice: all has finished, nothing is swallowed."""
+"""Every public function cancelled at every step of the loop, once and twice: everything ends, nothing is swallowed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from waiting import ended
 import paco
 from paco.testing import AsyncSource, Source
 
-#: Names without a case of their own, and why.
+#: The public names without a case, and the reasons.
 NOT_CANCELLED = {
     "ItemCancelled": "an exception",
     "RunTimeout": "an exception",
@@ -25,20 +25,20 @@ NOT_CANCELLED = {
     "identity": "another name of constant",
 }
 
-#: The points at which a whole run of this module cancels are at least as many.
+#: The least number of cancellation points in a whole run of this module.
 LEAST = 5_000
 
 
-# ---- what is run, and what it saw
+# ---- functions to run, and what they record
 
 
 class Work:
     """An async function of one item that takes some steps, and some more to clean up.
 
     Args:
-        last: What item 2 does at its end, given as a function.
-        cleanup: How many steps the cleanup takes.
-        cleaned: What is done after the cleanup.
+        last: A function that item 2 calls at its end.
+        cleanup: The number of steps of the cleanup.
+        cleaned: A function to call after the cleanup.
     """
 
     def __init__(self, last=None, *, cleanup=1, cleaned=None):
@@ -73,7 +73,7 @@ class Work:
 
 
 class Stubborn(Work):
-    """Work that suppresses its cancellation, and goes on for a step."""
+    """Work that suppresses its cancellation, and continues for a step."""
 
     async def __call__(self, item=1, *_):
         try:
@@ -84,7 +84,7 @@ class Stubborn(Work):
 
 
 class Slow(Work):
-    """Work that takes some seconds, and knows of one that it was left to run in spite of a cancellation."""
+    """Work that takes some seconds, and records an item that was left running after a cancellation."""
 
     def __init__(self):
         super().__init__()
@@ -149,13 +149,13 @@ THREE_SOURCES = ["list", "generator", "async generator"]
 
 
 def is_left_alone_or_closed(source):
-    """Tell whether a generator was closed, and another iterator was not. (The leak check sees async generators.)"""
+    """Return whether a generator was closed and any other iterator was not. (The leak check finds async generators.)"""
     if inspect.isgenerator(source):
         return inspect.getgeneratorstate(source) in {inspect.GEN_CREATED, inspect.GEN_CLOSED}
     return not getattr(source, "closed", False)
 
 
-# ---- the cases; the first word of each name is that of the function
+# ---- the cases; the first word of each name is the name of the function
 
 
 async def iterate(stream, *, leave_after=None):
@@ -169,7 +169,7 @@ async def iterate(stream, *, leave_after=None):
 
 
 async def iterate_plainly(stream):
-    async for _ in stream:  # a body that is cancelled leaves the cleaning up to the next steps of the loop
+    async for _ in stream:  # after a cancelled body, cleanup happens in the next steps of the loop
         pass
 
 
@@ -253,7 +253,7 @@ async def run_executor(work):
 
 
 async def wait_and_go_on(work):
-    """Cancel what `wait` has left pending, which is the caller's, and have it ended."""
+    """Cancel the futures that `wait` returns as pending, and wait for them."""
     _, pending = await paco.wait(*(work(number) for number in range(5)), limit=2, timeout=0)
     for future in pending:
         future.cancel()
@@ -305,7 +305,7 @@ async def called_twice(calls):
 
 
 async def shared(wrapper, work):
-    """Have two callers, one of them cancelled with us."""
+    """Call from two tasks, one of which is cancelled together with the test."""
     calls = wrapper(work)
     other = asyncio.ensure_future(calls(1))
     try:
@@ -370,13 +370,13 @@ CALLS = {**OVER_ITEMS, **GROUPS, **WRAPPERS}
 
 
 def report(loop, context):
-    """Let pass what a stream tells when its consumer was cancelled beside it, and no longer there for its errors."""
+    """Ignore reports of a stream whose cancelled consumer can no longer receive its errors."""
     if not context["message"].startswith("paco."):
         loop.default_exception_handler(context)
 
 
 def cases():
-    """Yield (call, source, work, again): the pairs that matter rather than all combinations, which take a minute."""
+    """Yield (call, source, work, again): the important combinations only, because all of them take a minute."""
     product = itertools.product
     long = "cleans up for long"
     others = [work for work in WORKS if work not in {"works", long}]
@@ -386,26 +386,26 @@ def cases():
     yield from product(["map", "Stream in order", "Stage"], list(SOURCES)[3:], ["works"], (None,))
     yield from product(GROUPS, (None,), WORKS, (None,))
     yield from product(GROUPS, (None,), [long], (0, 1, 3))
-    # In the caller's own task what becomes of a cancellation is up to the function.
+    # In the caller's own task the function decides what happens to a cancellation.
     yield from product(WRAPPERS, (None,), ["works", "fails", "takes its time"], (None,))
     yield from product(WRAPPERS, (None,), [long], (None, 1))
 
 
-#: Those that are cancelled twice take most of the time.
+#: The cases that are cancelled twice take most of the time.
 CASES = [pytest.param(*case, marks=[pytest.mark.slow] if case[-1] is not None else []) for case in cases()]
 cancelled_at = {}
 
 
 @pytest.fixture(scope="module", autouse=True)
 def enough_points():
-    """Demand the points of a whole run; a part of it, chosen by hand, has fewer."""
+    """Check the number of points of a whole run. A selection of the tests has fewer."""
     yield
     points = sum(cancelled_at.values())
     assert points >= LEAST or len(cancelled_at) < len(CASES)
 
 
 async def checked(call, source=None, work="works", start=lambda awaitable: awaitable):
-    """Make one call, and see that nothing runs and all is closed when it is over."""
+    """Make one call, and check that nothing runs and everything is closed when it has ended."""
     worker = WORKS[work]()
     if call.startswith("St"):
         asyncio.get_running_loop().set_exception_handler(report)
@@ -428,7 +428,7 @@ def test_cancelled_at_every_step(call, source, work, again, cancel_at_every_step
     cancelled_at[call, source, work, again] = points
 
 
-#: Not those in which a coroutine of this module holds the stream: if that never starts, neither does the stream.
+#: Without the cases in which a coroutine of this module holds the stream: if it never starts, neither does the stream.
 TASKS = [call for call in CALLS if not call.startswith("Stream") and call != "Stage of streams"]
 
 

@@ -1,6 +1,6 @@
-"""What holds of every run, of each verb, whatever goes wrong: errors, cancellations, timeouts, consumers that leave.
+"""The laws of every run of each function, under errors, cancellations, timeouts and consumers that leave.
 
-The laws themselves are in `laws`; how a failure is replayed is told in `examples`.
+`laws` has the laws themselves. `examples` describes how to replay a failure.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.timeout(1800)
 
 
 def anything(*verbs: str, before: int = 0) -> st.SearchStrategy[Scenario]:
-    """Draw scenarios that are ended early in every way, with errors and without."""
+    """Draw scenarios that end early in every way, with errors and without."""
     early = {"before": before, "trouble": True, "timeout": True, "leaves": True, "cancel": True}
     return scenarios(verbs, **early) | scenarios(verbs, errors=True, **early)
 

@@ -1,4 +1,4 @@
-"""A cancellation of the caller: never swallowed, never doubled, never late, and it wins over every error."""
+"""Cancellation of the caller: it is never swallowed, doubled or delayed, and wins over every error."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_cancellation_at_any_step_stops_everything_at_that_moment(scenario, at
 @examples()
 @given(scenarios(("map", "each", "flat_map", "reduce", "gather", "series"), errors=True), st.integers(0, 3))
 def test_a_cancellation_that_meets_an_error_wins_and_mentions_it_in_a_note(scenario, steps):
-    """The caller is cancelled in the very steps in which the run fails."""
+    """The caller is cancelled in the same steps in which the run fails."""
     failed = play(scenario).first("error")
     if failed is None:
         return

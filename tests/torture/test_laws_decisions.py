@@ -1,4 +1,4 @@
-"""Decisions: `some`, `every` and `race` are as the model says, at the moment at which the first item decides."""
+"""Decisions: `some`, `every` and `race` return what the model says, at the time at which the first item decides."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ VERDICTS = ("some", "every")
 
 
 def deciding(scenario: Scenario) -> tuple[list[float], float]:
-    """Return when the items of a call that nobody decides would start, and when the first of them decides it."""
+    """Return when the items would start without a decision, and when the first of them decides."""
     line = model.Line(scenario.last, None)
     moments = []
     for number in range(scenario.source.count):

@@ -1,4 +1,4 @@
-"""Errors: the first one is raised, the very same object, with a note that names its item."""
+"""Errors: the first one is raised, as the same object, with a note that names its item."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.timeout(1800)
 
-#: Results that come first are no items.
+#: The results of an initializer are no items, and do not count in notes.
 BEHIND_A_HEAD = Scenario(
     Source(), (Stage("flat_map", (Item(), Item(ends="error")), limit=1, options={"initializer": ("head",)}),)
 )
@@ -27,9 +27,9 @@ FAIL_FAST = (*STREAMS, "each", "reduce", "gather", "series")
 
 
 def failures(log: Log) -> list[Event]:
-    """Return the errors that may end the run: the first, and what an async source or another stage had at that moment.
+    """Return the errors that may end the run: the first, and any of an async source or another stage at that time.
 
-    An async source's error waits for its turn, and the error of another stage is told in the same turn of the loop.
+    The error of an async source is raised in the order of the items, and an error of another stage in the same turn.
     """
     source = log.scenario.source
     errors = [event for event in log.of("error") if event.stage == -1 or ends_it(log, event)]

@@ -1,4 +1,4 @@
-"""The laws of `ConcurrentExecutor`, in whatever order things happen: additions, runs, ends, cancellations, time."""
+"""The laws of `ConcurrentExecutor` under any sequence of additions, runs, ends, cancellations and time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from paco.testing import VirtualLoop, check_leaks
 from tests.torture.examples import examples
 
 LIMIT = 2
-#: So many turns of the loop, and nothing happens any more without a timer.
+#: Turns of the loop after which nothing happens any more without a timer.
 SETTLED = 16
 #: Which of those that are there.
 CHOICES = st.integers(0, 10**6)
@@ -22,13 +22,13 @@ WHEN = [asyncio.ALL_COMPLETED, asyncio.FIRST_COMPLETED, asyncio.FIRST_EXCEPTION]
 
 
 class Failed(Exception):
-    """What a work raises that is told to."""
+    """The planned error of a work."""
 
 
 class Work:
-    """A coroutine function that runs until it is let go, ends as it is told, and takes a turn to clean up.
+    """A coroutine function that runs until it is released, ends as planned, and takes a turn to clean up.
 
-    One that is stubborn answers a cancellation with a result.
+    A stubborn one returns a result when it is cancelled.
     """
 
     def __init__(self, number, stubborn):
@@ -81,7 +81,7 @@ class Ran:
 
 
 class Executor(RuleBasedStateMachine):
-    """A rule is a moment. What it does, it does inside the loop, which takes a turn of it."""
+    """A state machine. Each rule acts inside the event loop, and takes a turn of it."""
 
     def __init__(self):
         super().__init__()
@@ -90,8 +90,8 @@ class Executor(RuleBasedStateMachine):
         self.loop = VirtualLoop()
         self.executor = paco.ConcurrentExecutor(limit=LIMIT)
         self.works = []
-        self.order = []  # the numbers of those that were told to begin
-        self.ended = []  # the numbers of those whose result or error was told
+        self.order = []  # the numbers of the works that have begun, in order
+        self.ended = []  # the numbers of the works with an end event
         self.ran = []
         self.cancels_at_start = False
         self.executor.on("start", self.hear_start)
@@ -127,7 +127,7 @@ class Executor(RuleBasedStateMachine):
         found = [work for work in self.works if condition(work)]
         return found[choice % len(found)] if found else None
 
-    # ---- what can happen
+    # ---- rules
 
     @rule(number=st.integers(1, 4), stubborn=st.booleans())
     def add(self, number, stubborn):
@@ -206,7 +206,7 @@ class Executor(RuleBasedStateMachine):
             told = [self.works[number].error for number in self.ended if number in latest]
             assert self.executor.errors == [error for error in told if error is not None]
 
-    # ---- what holds
+    # ---- invariants
 
     @invariant()
     def no_more_than_the_limit_run(self):

@@ -1,4 +1,4 @@
-"""The results: complete, in order, what the builtins would give, and as the consumer asked for them."""
+"""Results: complete, in order, equal to those of the builtins, and delivered as the consumer requests them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_consumer_that_leaves_early_has_received_the_first_results(scenario):
 @examples()
 @given(scenarios(("map", "flat_map", "gather", "series"), errors=True, trouble=True, completed=False))
 def test_with_return_exceptions_the_error_of_an_item_is_its_result(scenario):
-    """The very same object, or what is made of one that would be taken for something else."""
+    """It is the same object, or the replacement of an exception that has a special meaning, such as StopIteration."""
     log = play(scenario)
     errors = {event.item: event.error for event in log.of("error")}
     if scenario.last.catch and log.error is None:

@@ -1,4 +1,4 @@
-"""Time: on the virtual clock every item starts exactly when the model says; nothing idles and nothing runs ahead."""
+"""Time: on the virtual clock every item starts exactly when the model says, neither later nor earlier."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ pytestmark = pytest.mark.timeout(1800)
 PLAIN = ("map", "filter", "filterfalse")
 
 
-#: Items that end at once fill the window and leave the only worker idle, then come some that need a second one.
+#: Items that end at once fill the window and leave the only worker idle. The items after them need a second worker.
 INSTANT_THEN_SLOW = Scenario(
     Source("list", 4), (Stage("map", (Item(()), Item(()), Item(), Item()), limit=2),), Consumer("for", buffer=0)
 )
 
 
 def is_exact(scenario: Scenario) -> bool:
-    """Tell whether the window is a number: without a limit, `buffer` is kept "about"."""
+    """Return whether the window is exact. Without a limit, `buffer` is only approximate."""
     return bool(scenario.last.limit) or scenario.consumer.buffer is None
 
 
@@ -56,7 +56,7 @@ def test_as_completed_delivers_each_result_when_it_is_ready_and_requested(scenar
 @examples()
 @given(scenarios(("map", "each", "flat_map", "gather", "series", "reduce", "wait"), delays=False))
 def test_a_list_takes_as_long_as_the_greedy_schedule_of_its_items(scenario):
-    """Each item goes to the slot that is free first, which is list scheduling: no slot idles while items are left."""
+    """Each item gets the slot that is free first (list scheduling), so no slot idles while items are left."""
     scenario = replace(scenario, consumer=Consumer())
     reverse = scenario.last.reads_to_the_end_first
     slots = [0.0] * (scenario.last.most or max(scenario.source.count, 1))
@@ -75,7 +75,7 @@ def test_a_list_takes_as_long_as_the_greedy_schedule_of_its_items(scenario):
 @examples()
 @given(scenarios(PLAIN, before=2).filter(lambda one: one.source.kind != "list" and is_exact(one)))
 def test_every_pulled_item_has_a_slot_at_once(scenario):
-    """At every moment at which nothing happens, each item that was pulled has been started."""
+    """Whenever nothing happens, each pulled item has been started."""
     log = play(scenario)
     pulled = started = time = 0
     for event in log.until("return"):
@@ -90,7 +90,7 @@ def test_every_pulled_item_has_a_slot_at_once(scenario):
 @examples()
 @given(scenarios(("map", "each", "flat_map", "some", "gather", "series", "race")), moments)
 def test_a_timeout_fires_exactly_at_its_time(scenario, timeout):
-    """A run that lasts longer is ended then; a shorter one gives what it gives without; a tie may do either."""
+    """A longer run ends at the timeout; a shorter one has the same result as without; a tie may do either."""
     scenario = replace(scenario, consumer=Consumer())
     free = play(scenario)
     *earlier, last = scenario.stages
@@ -101,6 +101,6 @@ def test_a_timeout_fires_exactly_at_its_time(scenario, timeout):
     elif free.returned_at < timeout:
         assert log.error is None
         assert log.returned_at == free.returned_at
-        # Timers of one moment have no order: one more may let another of the first win a race.
+        # Timers of the same time have no order, so one more timer may change the winner of a race.
         assert log.result == free.result or scenario.last.verb == "race"
     check(log)

@@ -1,4 +1,4 @@
-"""`wait`: both sets are right at the moment of the return, and what is pending goes on under the limit."""
+"""`wait`: both sets are right at the time of the return, and pending items continue under the limit."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.timeout(1800)
 
-#: Errors that stay with their item: a BaseException ends every run.
+#: The ends that stay with their item. A BaseException would end every run.
 OWN = ("result", "error", "odd error", "stop iteration", "stop async iteration")
 
 
 def waits(*, errors: bool = False, trouble: bool = False) -> st.SearchStrategy[Scenario]:
-    """Draw calls of `wait` for each ``return_when``, and for none."""
+    """Draw calls of `wait` with each ``return_when``, and without."""
     drawn = scenarios(("wait",), errors=errors, trouble=trouble)
     return drawn.filter(lambda one: all(item.ends in OWN and item.mark != "cancelling" for item in one.last.items))
 
 
 def decided_at(log: Log, when: str) -> float:
-    """Return the moment at which ``when`` held, by what the items did."""
+    """Return the time at which the condition ``when`` first held, from the events of the items."""
     ends = [event.time for event in log.of("end")]
     if when == "FIRST_COMPLETED":
         return min(ends)
@@ -50,7 +50,7 @@ def test_wait_returns_as_soon_as_its_condition_holds(scenario, when):
 @examples()
 @given(waits(errors=True, trouble=True), st.sampled_from(RETURN_WHEN), st.none() | moments)
 def test_wait_returns_ended_items_as_done_and_the_others_as_pending_and_running(scenario, when, timeout):
-    """An error is that of its future, or its result with ``return_exceptions``; nothing is cancelled."""
+    """An error stays in its future, or is its result with ``return_exceptions``; nothing is cancelled."""
     log = play(with_options(scenario, timeout, return_when=when))
     ended = {event.item for event in log.until("return") if event.what == "end"}
     errors = {event.item: event.error for event in log.of("error")}

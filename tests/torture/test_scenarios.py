@@ -1,4 +1,4 @@
-"""Every scenario of the torture suite, on paco: in virtual time, with eager tasks too where Python has them."""
+"""Every torture scenario on paco, in virtual time, with normal tasks and, if Python has them, eager tasks."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Every scenario of the torture suite, on paco under limit objects: and no permit is lost, or given twice.
+"""Every torture scenario on paco with limit objects: no permit is lost or granted twice.
 
-Each scenario meets one kind of limit, the kinds taking turns; with ``PACO_TEST_LIMITS=all`` in the environment, all.
-One round of turns in four is not `slow`.
+Each scenario runs with one kind of limit, in rotation; with the environment variable ``PACO_TEST_LIMITS=all``, with all
+kinds. One scenario in four is not `slow`.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""The scenarios of the torture suite, on paco with its items elsewhere.
+"""The torture scenarios on paco with its items on workers.
 
-On virtual time, in workers that are only pretended: each meets one of the two ways in which items travel, in turns, and
-of those that take long one in three is run; with ``PACO_TEST_REMOTE=all`` in the environment, all in both ways. One in
-four is not `slow`. In real processes run those whose items share nothing with what watches them. `test_remote_dask.py`
-runs the same in a Dask cluster.
+On virtual time with simulated workers, each scenario sends its items in one of two ways, alternately, and one in three
+of the long scenarios runs; with the environment variable ``PACO_TEST_REMOTE=all``, all scenarios run in both ways. One
+in four is not `slow`. In real processes, only the scenarios run whose items share no objects with the test;
+`test_remote_dask.py` runs the same ones in a Dask cluster.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ REAL = Lane("real time", asyncio.new_event_loop)
 ALL = os.environ.get("PACO_TEST_REMOTE") == "all"
 WAYS = (IN_CHUNKS, ONE_BY_ONE)
 
-#: What cannot hold, by the start of the name: in which ways, and why.
+#: Scenarios that cannot pass, by the start of their names: in which ways, and the reason.
 CANNOT = {
     "a stopped consumer holds back": (
         (IN_CHUNKS,),
-        "up to 10,000 items are with the workers, unless `buffer` bounds it",
+        "up to 10,000 items are sent to the workers, unless `buffer` bounds them",
     ),
-    "of ten thousand items only a few are": ((IN_CHUNKS,), "likewise"),
+    "of ten thousand items only a few are": ((IN_CHUNKS,), "the same"),
     "there are not many more tasks": (WAYS, "the simulated workers have their tasks in the same loop"),
 }
 

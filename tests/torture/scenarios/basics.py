@@ -1,4 +1,4 @@
-"""That every result arrives, in its order, from any source, under the limit."""
+"""Basics: every result arrives in its order, from any source, under the limit."""
 
 from __future__ import annotations
 
@@ -262,7 +262,7 @@ async def a_source_is_read_lazily(library):
 
 @scenario("collect")
 async def the_order_holds_for_random_durations(library):
-    chance = random.Random(1)  # noqa: S311 - a schedule, not a secret
+    chance = random.Random(1)  # noqa: S311 - repeatable, not secret
     durations = [chance.randrange(6) for _ in range(200)]
 
     async def work(index):

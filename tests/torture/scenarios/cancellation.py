@@ -1,4 +1,4 @@
-"""That a cancelled run cancels and joins everything, whenever it comes, and that the cancellation gets through."""
+"""Cancellation: a run cancelled at any time cancels and joins everything, and passes the cancellation on."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def later():
 
 
 def the_run(run, source=SOURCES["list"], *, fails=(), cleanup=0):
-    """Return what makes a run of five items, and what to demand of it."""
+    """Return a function that makes a run of five items and the check of its outcome."""
 
     def make():
         work = Work(raises={item: ValueError(item) for item in fails}, cleanup=cleanup)
@@ -113,7 +113,7 @@ def a_nested_run_is_cancelled_at_every_step(library, lane):
 
 @scenario("collect")
 def two_concurrent_runs_are_cancelled_at_every_step(library, lane):
-    """A group of the standard library around two runs, which is cancelled."""
+    """Two runs in a task group of the standard library, which is cancelled."""
 
     def make():
         work = Work()

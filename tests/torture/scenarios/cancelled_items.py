@@ -1,4 +1,4 @@
-"""That an item which ends cancelled by itself is an error or a result, and never a result that is missing."""
+"""Cancelled items: an item that ends cancelled by itself is an error or a result, and never a missing result."""
 
 from __future__ import annotations
 
@@ -83,14 +83,14 @@ async def a_caller_that_was_not_cancelled_is_not_marked_as_cancelled(library):
 
 @scenario("collect")
 async def in_a_task_group_a_cancelled_item_is_not_lost(library):
-    """The trap of a bare CancelledError: a group around the run takes it for a cancellation, and drops it."""
+    """A task group around the run would mistake a bare CancelledError for a cancellation and drop it."""
     work = Work(1, raises={4: asyncio.CancelledError("mine")})
     try:
         async with asyncio.TaskGroup() as group:
             task = group.create_task(main(library, work))
     except BaseException:
         return
-    assert not task.cancelled(), "the group ended without an error, and the run has no result"
+    assert not task.cancelled(), "the group ended without an error, but the run has no result"
     assert len(task.result()) == 9
 
 

@@ -1,4 +1,4 @@
-"""That a stream may be left, dropped, read slowly or read wrongly, and that all that it started ends."""
+"""Consumers: a stream may be left, dropped, read slowly or misused, and everything that it started ends."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STREAMS = ["ordered", "completed"]
 
 
 async def leave(stream, work, how, source=None):
-    """Read some results, then leave the block."""
+    """Read some results and leave the block."""
     async with stream(work.run, list(range(50)) if source is None else source, 3) as items:
         seen = []
         async for item in items:
@@ -170,7 +170,7 @@ async def a_stopped_consumer_holds_back_the_work(library, stream):
             await turns(2000)
             break
         started = len(work.started)
-    assert started < 200, f"{started} items were started for one result that was read, at a limit of 3"
+    assert started < 200, f"{started} items were started although only one result was read, at a limit of 3"
 
 
 @scenario(forms=STREAMS, raw=True)
@@ -228,7 +228,7 @@ async def without_async_with_a_break_ends_the_work_soon(library):
     started = len(work.started)
     work.settled()
     await nap(2000 if virtual() else 5)
-    assert len(work.started) == started, "the work went on"
+    assert len(work.started) == started, "items were started after the consumer had left"
 
 
 @scenario("plain")

@@ -1,4 +1,4 @@
-"""That items see the context variables of their caller, and none of each other's."""
+"""Contexts: items see the context variables of their caller, and none of other items."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""That an error arrives: the first one, itself, at once, when all else has ended; whatever kind of error it is."""
+"""Errors: the first error is raised unchanged, at once, after everything else has ended, whatever its kind."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ async def cleanup_that_takes_time_is_waited_for(library, run):
             cleaned.append(item)
 
     error = await caught(run(work, [0, 1, 2, 3, 4], 3))
-    assert set(cleaned) >= {0, 1, 2}, f"only {cleaned} came to the end of their cleanup"
+    assert set(cleaned) >= {0, 1, 2}, f"only {cleaned} completed their cleanup"
     are(error, ValueError)
 
 
@@ -101,7 +101,7 @@ async def an_error_is_not_held_back_by_a_slow_item_before_it(library, run):
     mine = ValueError("mine")
     work = Work(lambda item: 200 if item == 0 else 1, raises={1: mine})
     is_it(await caught(run(work.run, list(range(9)), 3)), mine)
-    assert 0 not in work.finished, "the error came after the slow item before it had ended"
+    assert 0 not in work.finished, "the error was delayed until an earlier slow item had ended"
 
 
 @scenario("stream")
@@ -163,7 +163,7 @@ def an_interrupt_is_raised_after_all_has_ended(library, lane, kind):
         notes = getattr(error, "__notes__", [])
         assert not any("left behind" in note for note in notes), notes
     else:
-        raise AssertionError("it was swallowed")
+        raise AssertionError("the exception was swallowed")
     work.settled()
 
 
@@ -278,7 +278,7 @@ async def an_item_that_ignores_its_cancellation_holds_the_error_until_it_ends(li
         return item
 
     is_it(await caught(run(work, list(range(6)), 3)), mine)
-    assert set(ended) >= {0, 1}, f"the error came when only {ended} had ended"
+    assert set(ended) >= {0, 1}, f"the error was raised when only {ended} had ended"
 
 
 @scenario("collect", cases={"Exception": KeyError, "BaseException": OwnBaseException})
@@ -296,7 +296,7 @@ async def an_error_in_the_cleanup_of_another_item_does_not_hide_the_first(librar
             raise others[-1]
 
     error = await caught(library.collect(work, list(range(6)), 3))
-    assert any(one is mine for one in leaves(error)), f"the first is not in {describe(error)}"
+    assert any(one is mine for one in leaves(error)), f"the first error is not in {describe(error)}"
     assert len(others) >= 2
 
 

@@ -1,4 +1,4 @@
-"""That runs go as well with eager tasks, on uvloop, in another thread, and on one loop after the other."""
+"""Platforms: runs also work with eager tasks, on uvloop, in another thread, and on one loop after another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""That a run takes the memory and the tasks of its limit, leaves the loop to others, and lets go of what has passed."""
+"""Resources: memory and tasks are bounded by the limit, the loop stays responsive, and finished items are freed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ scenario = AREA.scenario
 
 
 class Thing:
-    """Counts how many of its kind are alive."""
+    """An object that counts how many of its kind are alive."""
 
     alive = most = 0
 
@@ -57,7 +57,7 @@ async def ten_items_at_a_limit_of_a_billion_take_a_few_tasks(library, run):
         return item
 
     same(await run(work, list(range(10)), 10**9), range(10))
-    assert most < 50, f"{most} tasks"
+    assert most < 50, f"{most} tasks were alive at once"
 
 
 @scenario(forms=FORMS)
@@ -76,7 +76,7 @@ async def there_are_not_many_more_tasks_than_the_limit(library, run):
 
 @scenario(forms=FORMS)
 def items_that_never_suspend_do_not_block_the_loop(library, lane, run):
-    """By CPU time of this thread, which a busy machine does not stretch: a turn of the loop takes 0.03 s at most."""
+    """A turn of the loop takes at most 0.03 s of CPU time of this thread, which a busy machine does not prolong."""
     longest = 0.0
 
     async def busy(item):
@@ -126,7 +126,7 @@ async def an_error_that_was_handled_is_freed_at_once(library, run):
         alive = sum(reference() is not None for reference in kept)
     finally:
         gc.enable()
-    assert not alive, f"{alive} locals of items are kept alive by the error that was handled"
+    assert not alive, f"the handled error keeps {alive} locals of items alive"
 
 
 @scenario(forms=FORMS)
@@ -206,7 +206,7 @@ async def twenty_thousand_items_that_never_suspend_do_not_overflow_the_stack(lib
 
 @scenario("lazy", "stream")
 async def an_endless_source_and_items_that_never_suspend_can_be_timed_out(library):
-    """The timer is a callback of the loop: it has to get its turn."""
+    """The timer is a callback of the loop, so the items must let the loop run."""
 
     async def instant(item):
         return item
@@ -226,7 +226,7 @@ async def an_endless_source_and_items_that_never_suspend_can_be_timed_out(librar
 
 @scenario("collect")
 async def an_item_can_wait_for_a_later_concurrent_item(library):
-    """A slot is filled while the others wait: no batch has to be complete first."""
+    """A slot is refilled while other items still run, so no batch must complete first."""
     released = asyncio.Event()
 
     async def work(item):

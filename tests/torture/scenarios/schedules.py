@@ -1,4 +1,4 @@
-"""That nothing goes wrong in random schedules: a seed decides what takes how long, fails, cancels, and leaves."""
+"""Schedules: nothing goes wrong in random schedules. A seed decides durations, errors, cancellations and exits."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ SEEDS = 60
 
 
 class Chance:
-    """What a seed decides."""
+    """The decisions of a seed."""
 
     def __init__(self, seed):
-        self.random = random.Random(seed)  # noqa: S311 - a schedule, not a secret
+        self.random = random.Random(seed)  # noqa: S311 - repeatable, not secret
         self.count = self.random.randrange(1, 25)
         self.limit = self.random.randrange(1, 8)
         self.steps = [self.random.choice([0, 0, 1, 2, 5, 9]) for _ in range(self.count)]
@@ -43,7 +43,7 @@ class Chance:
 
 
 def with_seeds(lane, once):
-    """Run it with each of the seeds."""
+    """Run a function with each of the seeds."""
     points = Points()
     for seed in range(SEEDS):
         points.attempt(lambda seed=seed: lane.run(lambda: once(Chance(seed))), f"seed {seed}")
@@ -70,7 +70,7 @@ def of_random_errors_one_arrives_after_all_has_ended(library, lane, run):
         except (ValueError, ExceptionGroup) as error:
             found = leaves(error)
         else:
-            raise AssertionError("no error")
+            raise AssertionError("the run must raise an error, but returned")
         work.settled()
         assert all(one is errors[one.args[0]] for one in found)
 

@@ -1,4 +1,4 @@
-"""That a source that raises, idles or closes badly does no harm, and is closed by whoever owns it."""
+"""Sources: a source may raise, idle or fail when it is closed, and its owner closes it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.torture.tools import Work, caught, describe, ending, identity, is_it,
 AREA = Area("sources")
 scenario = AREA.scenario
 
-#: Items before the error: at the start, in the middle, after more than a buffer holds.
+#: The number of items before the error: none, some, and more than a buffer holds.
 AFTER = [0, 7, 20]
 
 
@@ -45,7 +45,7 @@ async def an_error_of_an_async_source_arrives(library, run):
 
 
 class Frozen(Exception):
-    """As an exception that is a frozen dataclass."""
+    """An exception without assignable attributes, like one that is a frozen dataclass."""
 
     def __setattr__(self, name, value):
         raise AttributeError(name)
@@ -191,7 +191,7 @@ async def a_result_is_not_held_back_by_an_idle_source(library):
 
     async def source():
         yield 1
-        await first.wait()  # of the consumer: a deadlock if the result waits for the next item
+        await first.wait()  # set by the consumer: a deadlock if the result waits for the next item
         yield 2
 
     async with library.stream(identity, source(), 3) as items:

@@ -1,4 +1,4 @@
-"""That a timeout ends a run when it is time, joins what it cancels, and is not mixed up with other ends."""
+"""Timeouts: a timeout ends a run on time, joins what it cancels, and is not confused with other ends."""
 
 from __future__ import annotations
 

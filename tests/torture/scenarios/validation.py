@@ -1,4 +1,4 @@
-"""That what makes no sense is refused with an error, before anything has started, and never hangs."""
+"""Validation: invalid arguments are refused with an error before anything starts, and never hang."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ERRORS = (TypeError, ValueError)
 
 
 async def refused_or_obeyed(library, limit, most):
-    """Demand an error before anything has started, or that no more run at once than the limit says."""
+    """Check that the limit is refused before anything has started, or is respected."""
     work = Work(1)
     try:
         results = await library.collect(work.run, list(range(9)), limit)
