@@ -59,7 +59,7 @@ def folder(request, tmp_path, monkeypatch):
 @pytest.fixture
 def virtual_time(monkeypatch):
     """Have the command run on virtual time: it stands still while this process waits for a processor."""
-    monkeypatch.setattr("paco._cli.map._loop_factory", lambda: testing.VirtualLoop)
+    monkeypatch.setattr("paco._cli.run._loop_factory", lambda: testing.VirtualLoop)
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from paco._cli import main
-from paco._cli.garbage import collected_seldom
+from paco._cli.run import collected_seldom
 
 FILES = {
     "jobs.py": """

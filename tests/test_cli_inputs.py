@@ -14,7 +14,7 @@ import pytest
 from paco._cli import chunks as _chunks
 from paco._cli.chunks import Splitter, read_live
 from paco._cli.errors import CommandError
-from paco._cli.inputs import Count, Input, Reader, find_inputs
+from paco._cli.inputs import Count, Input, ItemReader, find_inputs
 from paco._cli.stop import Stop
 from tests.patience import until
 
@@ -50,7 +50,7 @@ def written(folder, data, name="items.txt"):
 
 
 def reader_of(*paths, head=None, format_=None):
-    return Reader(find_inputs(paths, format_, stdin=0), Stop(), head)
+    return ItemReader(find_inputs(paths, format_, stdin=0), Stop(), head)
 
 
 async def values(reader):
@@ -221,7 +221,7 @@ def test_an_input_that_may_not_be_read_is_refused(tmp_path, monkeypatch):
 
 async def test_a_pipe_delivers_its_lines_while_its_writer_is_idle(pipe):
     out, into = pipe
-    reader = Reader([Input(out, "lines", regular=False)], Stop())
+    reader = ItemReader([Input(out, "lines", regular=False)], Stop())
     async with aclosing(reader.live_items()) as items:
         os.write(into, b"1\n2\n")
         assert [(await anext(items)).value for _ in range(2)] == ["1", "2"]
@@ -238,7 +238,7 @@ async def test_a_pipe_delivers_its_lines_while_its_writer_is_idle(pipe):
 
 async def test_a_stop_ends_the_wait_for_a_pipe(pipe):
     stop = Stop()
-    reader = Reader([Input(pipe[0], "lines", regular=False)], stop)
+    reader = ItemReader([Input(pipe[0], "lines", regular=False)], stop)
     async with aclosing(reader.live_items()) as items:
         waiting = asyncio.ensure_future(anext(items, None))
         await asyncio.sleep(0.01)
@@ -271,7 +271,7 @@ async def test_opening_a_named_pipe_does_not_block_the_loop(tmp_path):
     os.mkfifo(path)
     (found,) = find_inputs([path], None, stdin=0)
     assert not found.regular
-    reading = asyncio.ensure_future(values(Reader([found], Stop())))
+    reading = asyncio.ensure_future(values(ItemReader([found], Stop())))
     await asyncio.sleep(0.01)
     into = os.open(path, os.O_WRONLY)
     os.write(into, b"1\n")
@@ -280,7 +280,7 @@ async def test_opening_a_named_pipe_does_not_block_the_loop(tmp_path):
 
 
 async def test_a_pipe_that_fails_ends_the_items():
-    reader = Reader([Input(1_000_000, "lines", regular=False)], Stop())  # no such descriptor
+    reader = ItemReader([Input(1_000_000, "lines", regular=False)], Stop())  # no such descriptor
     assert await values(reader) == []
     assert isinstance(reader.error, OSError)
 

@@ -135,7 +135,10 @@ def test_a_full_disk_leaves_whole_records_and_the_run_resumes_when_there_is_spac
         pytest.skip("a small disk can be mounted by root only")
     try:
         process = start(tmp_path, output="disk/out.jsonl", stderr=subprocess.PIPE, text=True)
-        assert "cannot write the output, so the run was cancelled: No space left on device" in process.communicate()[1]
+        assert (
+            "cannot write the output, so the run was cancelled: disk/out.jsonl: No space left on device"
+            in process.communicate()[1]
+        )
         assert process.returncode == 1
         some = finals(tmp_path, "disk/out.jsonl")
         assert 0 < len(some) < ITEMS

@@ -22,10 +22,15 @@ from types import SimpleNamespace
 import pytest
 
 import paco
-from paco._base import system
-from paco._cli import main, writer
+from paco._cli import main
 from paco._cli import run as _run
-from paco._cli.stop import Interrupts
+from paco._cli.inputs import ItemReader
+from paco._cli.job import MapJob
+from paco._cli.options import parse_map
+from paco._cli.output import Earlier
+from paco._cli.stop import Interrupts, Stop
+from paco._records import group_commit
+from paco._records.file import RecordFile
 from paco._records.values import decode
 
 pytestmark = [pytest.mark.realtime, pytest.mark.usefixtures("folder")]
@@ -157,11 +162,14 @@ def test_records_are_appended_to_a_file_that_only_its_owner_reads(folder, capfd)
     assert capfd.readouterr().out == ""
 
 
-def test_a_partial_line_of_a_killed_run_does_not_damage_the_next_record(folder):
-    (folder / "out.jsonl").write_text('{"id":0}\n{"id":1,"ke')
+@pytest.mark.parametrize(("torn", "left"), [('{"id":1,"ke', ""), ("something else", "something else\n")])
+@pytest.mark.parametrize("size", [9, 200_000])
+def test_a_partial_line_of_a_killed_run_does_not_damage_the_next_record(folder, torn, left, size):
+    before = '{"id":0}\n' + "x" * (size - 9) + "\n" * (size > 9)
+    (folder / "out.jsonl").write_text(before + torn)
     assert paco_map("jobs:echo", "three.txt", "--head", 1, "-o", "out.jsonl") == 0
-    first, torn, new = (folder / "out.jsonl").read_text().splitlines()
-    assert (first, torn) == ('{"id":0}', '{"id":1,"ke')
+    whole, _, new = (folder / "out.jsonl").read_text()[:-1].rpartition("\n")
+    assert f"{whole}\n" == before + left
     assert json.loads(new)["input"] == "1"
 
 
@@ -361,10 +369,10 @@ def test_a_cancellation_from_outside_is_not_hidden(capfd):
 
 
 def test_a_cancellation_of_the_items_from_outside_is_not_hidden(monkeypatch, capfd):
-    async def each(*_, **__):
+    async def collect(*_):
         raise asyncio.CancelledError
 
-    monkeypatch.setattr(paco, "each", each)
+    monkeypatch.setattr(paco.Stream, "_collect", collect)
     with pytest.raises(asyncio.CancelledError):
         paco_map("jobs:echo", "three.txt")
     capfd.readouterr()
@@ -388,7 +396,7 @@ def test_items_wait_while_the_buffer_of_records_is_full(folder, monkeypatch, cap
     (folder / "rows.py").write_text(
         "from pathlib import Path\nasync def f(item):\n    return Path('out.jsonl').read_bytes().count(10)\n"
     )
-    monkeypatch.setattr(writer, "_FULL_BYTES", 0)
+    monkeypatch.setattr(group_commit, "_FULL_BYTES", 0)
     assert paco_map("rows:f", "three.txt", "--limit", "1", "--values", "-o", "out.jsonl", *order) == 0
     assert (folder / "out.jsonl").read_text() == "0\n1\n2\n"
     assert "3 items" in told(capfd)
@@ -398,7 +406,7 @@ def test_a_full_disk_ends_the_run_and_is_reported(monkeypatch, capfd):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(writer.Writer, "_write_whole", full)
+    monkeypatch.setattr(RecordFile, "append", full)
     assert paco_map("jobs:echo", "three.txt", "-o", "out.jsonl") == 1
     assert "paco: cannot write the output, so the run was cancelled: No space left on device\n" in told(capfd)
 
@@ -590,18 +598,10 @@ def test_python_m_paco_is_the_command(monkeypatch, capfd):
 
 def test_the_end_of_a_run_is_not_interrupted_by_a_cancellation(capfd):
     async def closing():
-        options = SimpleNamespace(halt=None, target="jobs:f", limit=1, rate=None)
-        reader, stop = SimpleNamespace(total=lambda: None), SimpleNamespace(want=int)
-        job = SimpleNamespace(
-            options=options,
-            console=None,
-            reader=reader,
-            mode=None,
-            stop=stop,
-            earlier=None,
-            retry_on=Exception,
-        )
-        run = _run._Run(job)
+        options = parse_map(["jobs:f"])
+        console = SimpleNamespace(say=str)
+        job = MapJob(options, None, "", None, Earlier(), ItemReader([], Stop()), Stop(), None, console, None, None)
+        run = _run._MapRun(job)
         run._closing = True
         run._cancel("")
         await asyncio.sleep(0)

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import pytest
 
 from paco._cli import main
+from paco._cli.options import rate
 from paco._cli.pace import limit_of, retry_on, too_many
 from paco._cli.tally import Tally, summary
-from paco._cli.words import rate
 
 pytestmark = pytest.mark.usefixtures("folder")
 

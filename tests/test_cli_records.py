@@ -14,7 +14,7 @@ import uuid
 import pytest
 
 from paco._base.worker_info import Slots
-from paco._cli.keys import Keys, Seen
+from paco._records.keys import Keys
 from paco._records.lines import Span, failure, line, opening, result
 from paco._records.values import NotJSONError, encode
 
@@ -75,7 +75,7 @@ def test_nan_and_infinity_become_null(number):
         (Span(1, 1, object(), 1), "object"),
         ({(1, 2): 3}, "tuple"),
         ([math.nan, object()], "object"),
-        (Keys(), "paco._cli.keys.Keys"),
+        (Keys(), "paco._records.keys.Keys"),
     ],
 )
 def test_a_value_without_a_json_form_is_an_error_that_names_its_type(value, named):
@@ -98,28 +98,6 @@ def test_printable_text_is_not_escaped():
 def test_a_record_has_no_control_characters(text):
     assert encode(text).isprintable()
     assert json.loads(encode(text)) == text
-
-
-def test_equal_items_have_different_keys():
-    keys = Keys()
-    first = [keys.key(value) for value in ("a", "b", "a", "a", {"x": 1, "y": 2})]
-    assert len(set(first)) == 5
-    assert all(len(key) == 16 and int(key, 16) >= 0 for key in first)
-
-
-def test_keys_depend_on_the_content_and_not_on_the_position_or_the_order_of_fields():
-    one, other = Keys(), Keys()
-    ours = {one.key(value) for value in ("a", "b", "a", {"x": 1, "y": 2})}
-    theirs = {other.key(value) for value in ({"y": 2, "x": 1}, "a", "a", "b")}
-    assert ours == theirs
-
-
-def test_seen_hashes_are_known_however_many_there_are():
-    seen = Seen()
-    hashes = [number * 0x9E3779B97F4A7C15 % 2**64 for number in range(20_000)]
-    assert not any(map(seen.add, hashes))
-    assert all(map(seen.add, hashes))
-    assert sum(map(len, seen._tables)) == len(hashes)
 
 
 def test_the_lowest_free_slot_is_taken():

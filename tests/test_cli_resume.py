@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import linecache
-import os
 import random
 import shlex
 import sys
@@ -16,8 +15,11 @@ import pytest
 import paco
 from paco._base import system
 from paco._cli import main
-from paco._cli.resume import Earlier, again
+from paco._cli.ending import again
+from paco._cli.target import find_target
+from paco._records.file import RecordFile
 from paco._records.function import Maker
+from paco._records.memory import Memory
 from paco.journal import JournalError
 
 pytestmark = [pytest.mark.realtime, pytest.mark.usefixtures("folder")]
@@ -119,14 +121,15 @@ def test_the_records_of_another_function_are_refused_as_by_the_journal_of_the_li
         code, _, err = run("jobs:slow", *WORDS[1:], option)
         assert code == 2
         assert err == (
-            "paco: cannot resume from out.jsonl: line 1 was made by work, and TARGET is slow; name another --output\n"
+            "paco: cannot resume: out.jsonl has the results of another function: line 1 was made by work, and this is "
+            "slow; name another file\n"
         )
     with pytest.raises(JournalError, match="line 1 was made by work, and this is other"):
         paco.run(paco.map(other, ["a"]).journal("out.jsonl"))
     assert (folder / "out.jsonl").read_text() == text
     paco.run(paco.map(other, ["a"]).journal("journal.jsonl"))
     code, _, err = run("jobs:work", "items.txt", "-o", "journal.jsonl", "--resume")
-    assert "line 1 was made by other, and TARGET is work" in err
+    assert "line 1 was made by other, and this is work" in err
 
 
 async def other(item):
@@ -168,6 +171,82 @@ def test_equal_items_are_distinguished(run, folder):
     run(*WORDS, "--resume")
     assert calls(folder) == ["a", "a"]
     assert len(final(folder)) == 4
+
+
+# ---- the command and the library have one journal
+
+
+def journal(items, **how):
+    """Run the function of the command through the library."""
+    return paco.run(paco.map(find_target("jobs:work"), items).journal("out.jsonl", **how))
+
+
+def test_a_file_of_the_command_is_resumed_in_the_library(run, folder):
+    items(folder, "a", "bad", "a", "c")
+    assert run(*WORDS)[0] == 1
+    assert calls(folder) == ["a", "a", "bad", "c"]
+    (folder / "mended").touch()
+    assert journal(["new", "c", "bad", "a", "a", "a"]) == ["done new", "done c", "done bad", *["done a"] * 3]
+    assert calls(folder) == ["a", "bad", "new"]
+    assert all(record["ok"] and len(record["key"]) == 32 for record in final(folder).values())
+    assert run(*WORDS, "--resume")[0] == 0
+    assert calls(folder) == []
+
+
+def test_a_file_of_the_library_is_resumed_by_the_command(run, folder):
+    assert journal(["a", "b", "a"]) == ["done a", "done b", "done a"]
+    calls(folder)
+    items(folder, "bad", "a", "a", "a", "b")
+    assert run(*WORDS, "--resume")[0] == 1
+    assert calls(folder) == ["a", "bad"]
+    assert run(*WORDS, "--retry-failed")[0] == 1
+    assert calls(folder) == ["bad"]
+
+
+def test_what_identifies_an_item_is_the_same_in_both(run, folder):
+    (folder / "rows.jsonl").write_text('{"id": 1, "seen": 1}\n{"id": 2, "seen": 1}\n')
+    assert run("jobs:row", "rows.jsonl", "-o", "out.jsonl", "--key", "id")[0] == 0
+    calls(folder)
+
+    rows = [{"id": 2, "seen": 2}, {"id": 3, "seen": 2}]
+    assert paco.run(paco.map(find_target("jobs:row"), rows).journal("out.jsonl", key="id")) == ["done 2", "done 3"]
+    assert calls(folder) == ["3"]
+    (folder / "rows.jsonl").write_text('{"id": 3}\n{"id": 4}\n')
+    assert run("jobs:row", "rows.jsonl", "-o", "out.jsonl", "--key", "id", "--resume")[0] == 0
+    assert calls(folder) == ["4"]
+
+
+def test_records_of_any_version_count_for_the_command(run, folder):
+    journal(["a"], version=2)
+    calls(folder)
+    items(folder, "a", "b")
+    assert run(*WORDS, "--resume")[0] == 0
+    assert calls(folder) == ["b"]
+
+
+OLD = """\
+{"id":0,"key":"167004e8304614a8","input":"a","ok":true,"result":"done a","attempts":1,"slot":0,\
+"start":"2026-11-22T12:04:10.115Z","ms":1.0,"function":"work"}
+{"id":1,"key":"a5e5a1bd4dbfef65","input":"bad","ok":false,"error":{"type":"ValueError","message":"bad"},"attempts":1,"slot":0,\
+"start":"2026-11-22T12:04:10.116Z","ms":1.0,"function":"work"}
+{"id":2,"key":"b525286afed22838","input":"a","ok":true,"result":"done a","attempts":1,"slot":0,\
+"start":"2026-11-22T12:04:10.117Z","ms":1.0,"function":"work"}
+"""
+
+
+@pytest.mark.parametrize("by", ["command", "library"])
+def test_a_file_with_keys_of_8_bytes_is_resumed_and_its_items_keep_their_keys(run, folder, by):
+    (folder / "out.jsonl").write_text(OLD)
+    (folder / "mended").touch()
+    if by == "command":
+        items(folder, "new", "bad", "a", "a", "a")
+        assert run(*WORDS, "--resume")[0] == 0
+    else:
+        assert journal(["new", "bad", "a", "a", "a"]) == ["done new", "done bad", *["done a"] * 3]
+    assert calls(folder) == ["a", "bad", "new"]
+    assert sorted(len(key) for key in final(folder)) == [16, 16, 16, 32, 32]
+    assert all(record["ok"] for record in final(folder).values())
+    assert main(["report", "out.jsonl"]) == 0
 
 
 def test_only_what_failed_is_run_again(run, folder):
@@ -260,7 +339,7 @@ def test_a_file_without_records_is_refused(run, folder, line):
     (folder / "out.jsonl").write_text(f"{line}\n")
     code, _, err = run(*WORDS, "--resume")
     assert code == 2
-    assert err.startswith("paco: cannot resume from out.jsonl: line 1 is not a record")
+    assert err.startswith("paco: cannot resume: out.jsonl is damaged: line 1 is not a record (")
     assert (folder / "out.jsonl").read_text() == f"{line}\n"
 
 
@@ -303,7 +382,7 @@ def test_an_output_that_cannot_be_read_is_not_resumed(run, folder, monkeypatch):
     def refuse(*_, **__):
         raise PermissionError(13, "Permission denied", "out.jsonl")
 
-    monkeypatch.setattr("pathlib.Path.open", refuse)
+    monkeypatch.setattr("io.FileIO", refuse)
     code, _, err = run(*WORDS, "--resume")
     assert code == 2
     assert err == "paco: cannot resume from out.jsonl: Permission denied\n"
@@ -316,21 +395,24 @@ def test_an_output_that_another_run_writes_is_refused(run, folder):
         fcntl.flock(file, fcntl.LOCK_EX)
         code, _, err = run(*WORDS)
     assert code == 2
-    assert err == "paco: out.jsonl is being written by another run; wait for it to end, or name another file\n"
+    assert err == "paco: out.jsonl is in use by another run; wait for that one to end, or name another file\n"
 
 
 @pytest.mark.slow
 def test_the_index_of_records_takes_little_memory(folder):
     with (folder / "out.jsonl").open("w") as file:
         for number in range(20_000):
-            file.write(f'{{"id":{number},"key":"{random.getrandbits(64):016x}","ok":true}}\n')
-    earlier = Earlier("out.jsonl", Maker("work", None), failed_only=False)
+            key = f"{random.getrandbits(128):032x}"
+            file.write(f'{{"id":{number},"key":"{key}","ok":true,"result":{number}}}\n')
+    file = RecordFile("out.jsonl", "out.jsonl")
+    file.open()
+    memory = Memory(file, Maker("work", None))
     tracemalloc.start()
-    earlier.load()
+    memory.load()
     size, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert earlier.records == 20_000
-    assert size / 20_000 < 40
+    file.close()
+    assert size / 20_000 < 50
 
 
 # ---- attempts
@@ -391,17 +473,8 @@ def test_the_rate_option_is_respected(run, folder, limit):
 
 @pytest.mark.parametrize(("rate", "count", "burst"), [("50/s", 50, 1), ("1000/s", 996, 5), ("60/m", 60, 1)])
 def test_a_fast_rate_compensates_late_timers_and_is_never_exceeded(rate, count, burst):
+    from paco._cli import options as _words
     from paco._cli import pace
-    from paco._cli import words as _words
 
     made = pace._rate(_words.rate(rate))
     assert (made.n, made._burst) == (count, burst)
-
-
-def test_a_closed_descriptor_is_not_a_regular_file():
-    from paco._cli.output import is_regular
-
-    out, into = os.pipe()
-    assert not is_regular(out)
-    os.close(out)
-    os.close(into)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
 import sys
@@ -11,10 +10,9 @@ import sys
 import pytest
 
 from paco._cli import main
-from paco._cli.halting import Halting
-from paco._cli.order import InOrder
+from paco._cli.options import Halt, duration, halt
+from paco._cli.run import Halting
 from paco._cli.tally import Tally
-from paco._cli.words import Halt, duration, halt
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -205,43 +203,7 @@ class TestHalting:
         assert "--max-time" not in err
 
 
-# ---- the order
-
-
-class Written:
-    def __init__(self):
-        self.lines = []
-
-    def add(self, line):
-        self.lines.append(line)
-
-    async def room(self):
-        pass
-
-
-async def test_ordered_output_holds_lines_until_their_turn():
-    writer = Written()
-    output = InOrder(writer)
-    for number, line in [(2, b"c"), (1, b""), (0, b"a"), (4, b"e")]:
-        output.add(number, line)
-    assert writer.lines == [b"a", b"", b"c"]
-    output.flush()  # 3 was cancelled
-    assert writer.lines[3:] == [b"e"]
-
-
-async def test_items_wait_while_too_many_records_wait_for_a_slow_one():
-    output = InOrder(Written())
-    output.add(1, b"x" * (8 << 20))
-    await output.room()
-    output.add(2, b"x")
-    waiting = [asyncio.ensure_future(output.room()) for _ in range(2)]
-    await asyncio.sleep(1)
-    assert not any(one.done() for one in waiting)
-    waiting[0].cancel()
-    await asyncio.sleep(1)
-    output.add(0, b"")
-    await waiting[1]
-    assert waiting[0].cancelled()
+# ---- the output
 
 
 @pytest.mark.realtime

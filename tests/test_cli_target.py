@@ -12,8 +12,7 @@ import pytest
 
 from paco._cli import target as _target
 from paco._cli.errors import ClosingError, CommandError
-from paco._cli.function import open_target
-from paco._cli.target import find_target
+from paco._cli.target import find_target, open_target
 
 pytestmark = pytest.mark.usefixtures("folder")
 

@@ -23,8 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import paco
-from paco._base import system
-from paco._records import group_commit, recorder, values
+from paco._records import delivery, group_commit, recorder, values
 from paco._records.file import RecordFile
 from paco._records.function import Maker
 from paco.events import ItemEnded
@@ -551,7 +550,7 @@ async def test_an_error_keeps_neither_the_run_nor_its_results_alive(path):
 @pytest.mark.parametrize("limit", [2, paco.Limit(2)], ids=["number", "object"])
 async def test_neither_a_run_that_has_ended_nor_its_records_are_kept_alive(path, limit, monkeypatch):
     made = []
-    for kind in (recorder.Memory, recorder.Keeper):
+    for kind in (recorder.Memory, recorder.GroupCommit, recorder.Delivery):
 
         def make(*args, kind=kind, **how):
             made.append(kind(*args, **how))
@@ -567,7 +566,7 @@ async def test_neither_a_run_that_has_ended_nor_its_records_are_kept_alive(path,
             del stream
             made.clear()
             await asyncio.sleep(0)
-            assert [one() for one in alive] == [None] * 3
+            assert [one() for one in alive] == [None] * 4
     finally:
         gc.enable()
 
@@ -1008,7 +1007,7 @@ async def test_a_slow_consumer_delays_new_items(path):
 
 
 async def test_many_results_are_delivered_in_several_turns(path, monkeypatch):
-    monkeypatch.setattr(group_commit, "_BATCH", 3)
+    monkeypatch.setattr(delivery, "_BATCH", 3)
     disk = SlowDisk(monkeypatch)
 
     async def fn(item):
@@ -1318,7 +1317,7 @@ async def test_a_cancellation_of_the_reading_task_ends_the_run(path, monkeypatch
     task = asyncio.ensure_future(collect(paco.map(same, range(9), limit=1).journal(path)))
     await asyncio.to_thread(reading.wait)
     for one in asyncio.all_tasks() - before - {task}:
-        if "Keeper" in "".join(describe([one])):
+        if "GroupCommit" in "".join(describe([one])):
             one.cancel()
     with pytest.raises(paco.ItemCancelled, match="the task that was reading the journal"):
         await task

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from paco._base.item_function import ItemFunction
+    from paco._base.worker_info import Ran
     from paco._engine.sinks import InOrder
     from paco.limits import Limiter
 
@@ -70,8 +71,15 @@ class Journal:
         )
 
     def begin(
-        self, name: str, fn: ItemFunction, sink: InOrder, limit: int | Limiter, *, catch: bool
+        self,
+        name: str,
+        fn: ItemFunction,
+        sink: InOrder,
+        limit: int | Limiter,
+        *,
+        catch: bool,
+        ran: Callable[[], Ran | None],
     ) -> tuple[Recorder, ItemFunction, int | Limiter]:
         """Return the recorder of a run, and the function and the limit that replace those of the run."""
-        recorder = Recorder(self._settings, name, fn, sink, catch=catch)
+        recorder = Recorder(self._settings, name, fn, sink, catch=catch, ran=ran)
         return recorder, *recorder.instead_of(fn, limit)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import io
 import os
 import signal
@@ -12,7 +14,7 @@ import paco
 from paco._base.system import reader_has_gone
 from paco._cli.errors import CommandError, suggest
 from paco._cli.stop import Interrupts
-from paco._view.console import safe_lines
+from paco._view.console import Console, has_rich, safe_lines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,9 +64,7 @@ def _answer(words: list[str], interrupts: Interrupts) -> int:
 def _dispatch(words: list[str], interrupts: Interrupts) -> int:
     first = words[0] if words else ""
     if first == "map":
-        from paco._cli.map import map_command
-
-        return map_command(words[1:], interrupts)
+        return _map(words[1:], interrupts)
     if first == "report":
         from paco._cli.report import report_command
 
@@ -78,3 +78,32 @@ def _dispatch(words: list[str], interrupts: Interrupts) -> int:
         what = f"there is no command {first}{hint}" if words else "which command?"
         raise CommandError(f"{what}\n\n{_USAGE.rstrip()}")
     return 0
+
+
+def _map(words: Sequence[str], interrupts: Interrupts) -> int:
+    """Run `paco map` with these words and return the exit code.
+
+    Raises:
+        CommandError: Nothing was run; the text says why.
+    """
+    from paco._cli.job import dry_run, find_parts, opened, standard_streams
+    from paco._cli.options import parse_map
+    from paco._cli.run import run
+
+    options = parse_map(words)
+    if isinstance(options, str):
+        print(options, end="")
+        return 0
+    console = Console(sys.stderr, os.environ, live=True if options.progress == "bar" else None)
+    if options.progress == "bar" and not has_rich():
+        raise CommandError("--progress bar needs rich, which repaints the lines: pip install paco[cli]")
+    standard = standard_streams()
+    with contextlib.redirect_stdout(sys.stderr), console.guarding():
+        parts = find_parts(options, standard, interrupts)
+        if not options.dry_run:
+            with opened(options, parts, console, interrupts) as job:
+                return run(job)
+        with interrupts.raising():
+            plan = asyncio.run(dry_run(options, parts.inputs))
+    print(plan.text)
+    return plan.code

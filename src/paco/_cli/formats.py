@@ -57,7 +57,7 @@ def _cut_short(raw: bytes, what: str) -> tuple[Any, Problem]:
     return shown, Problem("LineTooLong", f"{what} may have {LONGEST_LINE >> 20} MiB")
 
 
-class Lines:
+class LineFormat:
     """Lines, as text or as JSON."""
 
     def __init__(self, parse: Callable[[str], tuple[Any, Problem | None]]) -> None:
@@ -124,7 +124,7 @@ def _past(pattern: re.Pattern[bytes], chunk: bytes, place: int) -> int:
     return place if match is None else match.end()
 
 
-class Array:
+class ArrayFormat:
     """The elements of one JSON array, cut out as they come, each parsed by itself: a bad one is an error of its own.
 
     Of an element over the longest, one byte too many is kept, which tells it.
@@ -222,7 +222,7 @@ class Array:
         self._size += len(part)
 
 
-class Table:
+class TableFormat:
     """The rows below a header, as objects: CSV as in RFC 4180, and the same between tabs."""
 
     def __init__(self, delimiter: str) -> None:
@@ -321,11 +321,11 @@ class Table:
 _CLOSING: Final = re.compile(rb'(?:[^"]++|"")*+"')
 
 FORMATS: dict[str, Callable[[], Format]] = {
-    "lines": lambda: Lines(_as_text),
-    "jsonl": lambda: Lines(_as_json),
-    "json": Array,
-    "csv": lambda: Table(","),
-    "tsv": lambda: Table("\t"),
+    "lines": lambda: LineFormat(_as_text),
+    "jsonl": lambda: LineFormat(_as_json),
+    "json": ArrayFormat,
+    "csv": lambda: TableFormat(","),
+    "tsv": lambda: TableFormat("\t"),
 }
 #: Those whose items are objects.
 OBJECTS: Final = FORMATS.keys() - {"lines"}

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 from paco._cli.chunks import chunks_of, read_file, read_live
 from paco._cli.errors import CommandError
 from paco._cli.formats import FORMATS, Problem
-from paco._cli.keys import Keys
+from paco._cli.output import Earlier
+from paco._records.keys import canonical
 from paco._records.lines import opening
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 
     from paco._cli.formats import Format
     from paco._cli.stop import Stop
@@ -129,7 +130,7 @@ def _few_of(batch: Iterator[bytes]) -> Iterator[list[bytes]]:
         raise
 
 
-class Reader:
+class ItemReader:
     """Reads the items one after the other, in constant memory but for the keys.
 
     Args:
@@ -138,7 +139,7 @@ class Reader:
         head: Items at most; ``None`` for all.
         total: How many there are, where nobody can count them: it is believed until they have ended.
         key: The member that identifies an item; ``None`` for all of its content.
-        skips: Says by its key whether an item is not wanted.
+        earlier: What is known of the items from earlier runs.
     """
 
     def __init__(
@@ -147,16 +148,14 @@ class Reader:
         stop: Stop,
         head: int | None = None,
         total: int | None = None,
-        *,
         key: str | None = None,
-        skips: Callable[[str], bool] | None = None,
+        earlier: Earlier | None = None,
     ) -> None:
         self._inputs = inputs
         self._stop = stop
         self._head = head
-        self._keys = Keys()
+        self._earlier = earlier or Earlier()
         self._key = key
-        self._skips = skips
         self._read = 0
         self._said = total
         #: Whether all items have been read.
@@ -182,7 +181,7 @@ class Reader:
         Regular files are read in place: that takes a fifth of the time. All that may keep its reader waiting, and a
         resumed run, which may have to pass over millions of items, lets the loop go on.
         """
-        if self._count is not None and self._skips is None:
+        if self._count is not None and not self._earlier.skips_any:
             return self._items()
         return self.live_items()
 
@@ -253,8 +252,8 @@ class Reader:
                 identity = cast("dict[str, Any]", value)[self._key]
             else:
                 problem = Problem("KeyError", f"--key: the item is no object with a member {self._key!r}")
-        key = self._keys.key(identity)
-        if self._skips is not None and self._skips(key):
+        key, position = self._earlier.keys.next(canonical(identity))
+        if self._earlier.skips(position):
             return None
-        item: Item = _new(Item, (number, opening(number, key, value), value, problem))
+        item: Item = _new(Item, (number, opening(number, key.hex(), value), value, problem))
         return item

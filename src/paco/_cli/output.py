@@ -1,70 +1,119 @@
-"""Where the records go: standard output, or a file that one run has for itself."""
+"""Where the records go, and what earlier runs have left there."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import stat
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from paco._base.system import locked
-from paco._cli.errors import CommandError
-from paco._records.file import PRIVATE
+from paco._cli.errors import CommandError, describe
+from paco._records.errors import JournalError
+from paco._records.file import APPENDING, PRIVATE, RecordFile
+from paco._records.keys import NOWHERE, Keys
+from paco._records.memory import Memory
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
-    from paco._cli.inputs import Input
     from paco._cli.stop import Interrupts
+    from paco._records.function import Maker
 
-STDOUT = "-"
+STDOUT: Final = "-"
 
 
 @contextlib.contextmanager
-def open_output(name: str, stdout: int, inputs: Sequence[Input], interrupts: Interrupts) -> Generator[int]:
-    """Give the descriptor that the records go to.
+def open_output(name: str, stdout: int, inputs: Sequence[str], interrupts: Interrupts) -> Generator[RecordFile]:
+    """Give the file that the records go to, which is none of the regular files that are read.
 
     Raises:
         CommandError: It cannot be written, is an input too, or another run writes it.
     """
-    if name == STDOUT:
-        if stdout < 0:
-            raise CommandError("standard output is closed; name a file with --output")
-        _refuse_input(stdout, "standard output", inputs)
-        yield stdout
-        return
-    try:
-        # Appending never destroys earlier records. Only the owner may read them: they may hold what the items hold.
-        with interrupts.raising():  # a named pipe waits for its reader
-            output = os.open(name, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0), PRIVATE)
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise CommandError(f"cannot write {name}: {getattr(error, 'strerror', None) or error}") from None
-    try:
-        _refuse_input(output, name, inputs)
-        if is_regular(output) and not locked(output):
-            raise CommandError(f"{name} is being written by another run; wait for it to end, or name another file")
-        yield output
-    finally:
-        os.close(output)
+    file = RecordFile(name, name)
+    with contextlib.closing(file):
+        if name == STDOUT:
+            if stdout < 0:
+                raise CommandError("standard output is closed; name a file with --output")
+            _refuse_input(stdout, "standard output", inputs)
+            file.share(os.dup(stdout))
+        else:
+            try:
+                with interrupts.raising():  # a named pipe waits for its reader
+                    descriptor = os.open(name, APPENDING | os.O_WRONLY, PRIVATE)
+            except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+                raise CommandError(f"cannot write {name}: {getattr(error, 'strerror', None) or error}") from None
+            try:
+                file.take(descriptor)
+            except JournalError as error:
+                raise CommandError(str(error)) from None
+            _refuse_input(descriptor, name, inputs)
+        yield file
 
 
-def is_regular(descriptor: int) -> bool:
-    """Say whether this is a regular file, and no pipe, terminal or device."""
-    return stat.S_ISREG(os.fstat(descriptor).st_mode)
-
-
-def _refuse_input(output: int, name: str, inputs: Sequence[Input]) -> None:
+def _refuse_input(output: int, name: str, inputs: Sequence[str]) -> None:
     written = os.fstat(output)
-    for one in inputs:
-        if one.regular and os.path.samestat(written, Path(str(one.path)).stat()):
-            raise CommandError(f"{name} is both input and output: the run would read its own records")
+    if any(os.path.samestat(written, Path(one).stat()) for one in inputs):
+        raise CommandError(f"{name} is both input and output: the run would read its own records")
 
 
-def end_torn_line(name: str, output: int) -> None:
-    """Begin on a new line after a record that a killed run left torn."""
-    if is_regular(output) and os.fstat(output).st_size:
-        with contextlib.suppress(OSError), Path(name).open("rb") as file:
-            file.seek(-1, os.SEEK_END)
-            if file.read() != b"\n":
-                os.write(output, b"\n")
+class Earlier:
+    """What earlier runs have left, if this one goes on from there, and the keys of its items.
+
+    Args:
+        keys: The keys of the records.
+        skips: Whether an item is skipped: by whether it has no record, has one that failed, has one that is ok.
+        succeeded: Whether any item went well.
+        changed: Whether the last record was made by another source of the function.
+    """
+
+    def __init__(
+        self,
+        keys: Keys | None = None,
+        skips: tuple[bool, bool, bool] = (False, False, False),
+        *,
+        succeeded: bool = False,
+        changed: bool = False,
+    ) -> None:
+        #: Those of the items, too.
+        self.keys = keys or Keys()
+        self._skips = skips
+        self.succeeded = succeeded
+        self.changed = changed
+        #: The items that were not run for what is known of them.
+        self.skipped = 0
+
+    @property
+    def skips_any(self) -> bool:
+        """Whether any item may be skipped."""
+        return any(self._skips)
+
+    def skips(self, position: int) -> bool:
+        """Say whether an item whose record is at this position is not to be run, and count it then."""
+        unrecorded, failed, ok = self._skips
+        skipped = unrecorded if position == NOWHERE else ok if position % 2 else failed
+        self.skipped += skipped
+        return skipped
+
+
+def earlier(file: RecordFile, maker: Maker, interrupts: Interrupts, *, resume: bool, retry_failed: bool) -> Earlier:
+    """Return what earlier runs have left in the output, and have it end in a whole line.
+
+    Raises:
+        CommandError: The file cannot be read, or holds something else, or the results of another function.
+    """
+    if not (resume or retry_failed):
+        if file.regular and file.path != STDOUT:
+            file.mend()
+        return Earlier()
+    if not file.regular:
+        raise CommandError(f"cannot resume from {file.path}: it is no regular file")
+    memory = Memory(file, maker, strict=False)
+    try:
+        with interrupts.raising():
+            memory.load()
+    except JournalError as error:
+        raise CommandError(f"cannot resume: {error}") from None
+    except OSError as error:
+        raise CommandError(f"cannot resume from {describe(error)}") from None
+    skips = (retry_failed, False, True)
+    return Earlier(memory.keys, skips, succeeded=memory.succeeded, changed=memory.changed)

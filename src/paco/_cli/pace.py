@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import paco
 from paco._cli.errors import CommandError, suggest
+from paco._cli.options import AUTO
 from paco._cli.target import find_target
-from paco._cli.words import AUTO
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from paco._cli.function import Function
-    from paco._cli.options import MapOptions
-    from paco._cli.words import StartRate
+    from paco._cli.options import MapOptions, RateOption
+    from paco._cli.target import Function
 
     _Verdict: TypeAlias = Callable[[Exception], Any]
 
@@ -58,7 +57,7 @@ def _is_overload(error: Exception) -> bool:
     return False
 
 
-def _rate(rate: StartRate) -> paco.Rate:
+def _rate(rate: RateOption) -> paco.Rate:
     """Return a rate that never lets more start in any such time than was said, and comes near it."""
     burst = 1 + int(rate.starts / rate.seconds / _EACH_BURST)
     return paco.Rate(rate.starts - burst + 1, rate.seconds, burst)

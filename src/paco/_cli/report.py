@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 from paco._cli.errors import CommandError, describe
 from paco._cli.formats import Problem, recreated
 from paco._cli.options import parse_report
 from paco._cli.tally import Tally, summary
 from paco._records.keys import Index
-from paco._records.values import decode
+from paco._records.lines import parse
 from paco.events import WAITING, ItemEnded, Run, RunEnded
 
 if TYPE_CHECKING:
@@ -19,27 +18,13 @@ if TYPE_CHECKING:
 
     from paco._cli.options import ReportOptions
     from paco._pictures.record import ItemTable
+    from paco._records.lines import Record, Span
     from paco.events import Outcome
 
 _WIDTH = 120
 #: Items and slots that there can be, and the last second of the year 9999.
 _MOST = 1 << 32
 _LAST = 253_402_300_799
-
-
-class _Line(NamedTuple):
-    """What a record says."""
-
-    key: bytes
-    position: int
-    slot: int
-    item: Any
-    start: float
-    end: float
-    attempts: int
-    problem: Problem | None
-    function: str
-    worker: str | None
 
 
 def report_command(words: Sequence[str]) -> int:
@@ -63,15 +48,15 @@ def _report(options: ReportOptions) -> int:
     from paco._pictures.chrome import chrome
     from paco._pictures.page import page
 
-    record, tally = _read(options.file)
+    table, tally = _read(options.file)
     target = options.output or str(Path(options.file).with_suffix(".html"))
     if Path(target).exists() and Path(target).samefile(options.file):
         raise CommandError(f"{target} is the file of the records; name another one with --output")
-    Path(target).write_text(page([record]), "utf-8")
+    Path(target).write_text(page([table]), "utf-8")
     if options.trace:
         with Path(options.trace).open("w", encoding="utf-8") as file:
-            file.writelines(chrome([record]))
-    seconds = record.end() - record.run.start
+            file.writelines(chrome([table]))
+    seconds = table.end() - table.run.start
     first, *rest = summary(tally, None, seconds, width=_WIDTH)
     print("\n".join([f"{options.file} {first}", *rest, f"  pictures  {target}"]))
     return 1 if tally.failed else 0
@@ -82,59 +67,56 @@ def _read(path: str) -> tuple[ItemTable, Tally]:
     from paco._pictures.record import ItemTable
 
     index, first, last, slots, function = Index(), float("inf"), 0.0, 0, ""
-    for offset, line in _lines(path):
-        index.put(line.key, offset)
-        first, last, slots = min(first, line.start), max(last, line.end), max(slots, line.slot + 1)
-        function = line.function
+    for offset, record, span in _records(path):
+        index.put(record.key, offset)
+        first, last = min(first, span.start), max(last, span.start + span.ms / 1000)
+        slots = max(slots, (span.slot or 0) + 1)
+        function = str(record.fields.get("function", ""))
     if not last:
-        raise CommandError(f"{path} holds no records: expected what `paco map --output` writes")
+        raise CommandError(f"{path} holds no records: expected what `paco map --output` or a journal writes")
     run, tally = Run("map", function, slots, None, [0.0] * len(WAITING), fed=False), Tally()
     run.date = run.start = first
-    record = ItemTable(run)
-    for offset, line in _lines(path):
-        if index.get(line.key) == offset:
-            _count(line, record, tally)
+    table = ItemTable(run)
+    for offset, record, span in _records(path):
+        if index.get(record.key) == offset:
+            _count(record, span, table, tally)
     run.started = tally.done
     run.ok, run.failed = tally.ok, tally.failed
-    record.ended = RunEnded(run, last, "ok", None)
-    return record, tally
+    table.ended = RunEnded(run, last, "ok", None)
+    return table, tally
 
 
-def _count(line: _Line, record: ItemTable, tally: Tally) -> None:
-    problem = line.problem
+def _count(record: Record, span: Span, table: ItemTable, tally: Tally) -> None:
+    problem = None if record.ok else Problem(*record.error())
     error = None if problem is None else recreated(problem)
     outcome: Outcome = "ok" if problem is None else "failed"
-    attempts = max(line.attempts, 1)
-    what = record.run, line.position, line.slot, line.item, line.start, line.end
-    record.hear(ItemEnded(*what, attempts, outcome, error, line.worker))
-    record.run.retried += attempts > 1
+    attempts, seconds = max(span.attempts, 1), span.ms / 1000
+    what = record.fields["id"], span.slot or 0, record.fields.get("input"), span.start, span.start + seconds
+    table.hear(ItemEnded(table.run, *what, attempts, outcome, error, span.worker))
+    table.run.retried += attempts > 1
     tally.retried += attempts - 1
-    tally.took(line.end - line.start)
+    tally.took(seconds)
     if problem is None:
         tally.ok += 1
     else:
         tally.fail(problem)
 
 
-def _lines(path: str) -> Iterator[tuple[int, _Line]]:
-    """Yield the records, each with its offset; what is none is passed over."""
+def _records(path: str) -> Iterator[tuple[int, Record, Span]]:
+    """Yield the records that tell when their items ran, each with its offset; what is none is passed over."""
     offset = 0
     with Path(path).open("rb") as file:
         for text in file:
             try:
-                yield offset, _parsed(decode(text))
-            except (ValueError, TypeError, LookupError, OverflowError):
-                pass  # a line that a killed run has left torn
+                record = parse(text)
+            except ValueError:  # a line that a killed run has left torn
+                record = None
+            if record is not None and _is_possible(record, span := record.span()):
+                yield offset, record, span
             offset += len(text)
 
 
-def _parsed(fields: Any) -> _Line:
-    start = datetime.fromisoformat(fields["start"]).timestamp()
-    end = start + float(fields["ms"]) / 1000
-    problem = None if fields["ok"] else Problem(str(fields["error"]["type"]), str(fields["error"]["message"]))
-    position, slot, key = int(fields["id"]), int(fields["slot"] or 0), bytes.fromhex(fields["key"])
-    attempts, function = int(fields["attempts"]), str(fields.get("function", ""))
-    worker = str(fields["worker"]) if "worker" in fields else None
-    if not (0 <= position < _MOST and 0 <= slot < _MOST and 0 < start <= end < _LAST):
-        raise ValueError("a record that paco has not written")
-    return _Line(key, position, slot, fields["input"], start, end, attempts, problem, function, worker)
+def _is_possible(record: Record, span: Span) -> bool:
+    """Say whether paco may have written a record."""
+    position, slot, end = record.fields.get("id"), span.slot or 0, span.start + span.ms / 1000
+    return isinstance(position, int) and 0 <= position < _MOST and 0 <= slot < _MOST and 0 < span.start <= end < _LAST

@@ -1,79 +1,70 @@
-"""A run: the function over the items through the library, a record for each, and an end that loses none."""
+"""A run of the command: `paco.map` over the items, and what ends it early."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
-from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, NamedTuple
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any, Final
 
 import paco
-from paco._cli.elsewhere import elsewhere
-from paco._cli.errors import ClosingError, describe
-from paco._cli.garbage import collected_seldom
-from paco._cli.halting import Halting
-from paco._cli.order import AsFinished, InOrder
-from paco._cli.output import STDOUT, is_regular
+from paco._cli.ending import Ending
+from paco._cli.errors import ClosingError, CommandError
+from paco._cli.options import AUTO, Halt
 from paco._cli.pace import attempted, limit_of
 from paco._cli.progress import Progress
-from paco._cli.resume import RESUME, RETRY, again
 from paco._cli.tally import Tally
-from paco._cli.words import AUTO
 from paco._cli.work import Work
-from paco._cli.writer import Writer
-from paco._view.console import safe_lines
+from paco._stream.stream import recorded
+from paco._view.console import message, safe_lines
 from paco.events import RunStarted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from contextlib import AbstractAsyncContextManager
+    from collections.abc import Callable, Generator
 
-    from paco._cli.elsewhere import Place
-    from paco._cli.function import Function
-    from paco._cli.inputs import Reader
+    from paco._cli.job import MapJob
     from paco._cli.options import MapOptions
-    from paco._cli.order import Output
-    from paco._cli.progress import Mode
-    from paco._cli.resume import Earlier
-    from paco._cli.stop import Interrupts, Stop
-    from paco._view.console import Console
-    from paco.events import Worker
+    from paco._cli.target import Function
 
-_FAILED = 1
-_HALTED = 3
-_CLOSED_PIPE = 141  # what a shell shows for `yes | head`: 128 + SIGPIPE
+#: Items in flight in workers where no limit is given.
+_MOST: Final = 10_000
+#: New objects from one garbage collection to the next, at least. Python's own number is 700 to 2,000.
+_NEW: Final = 10_000
 
-
-class Job(NamedTuple):
-    """All that a run needs, opened and checked."""
-
-    words: Sequence[str]
-    options: MapOptions
-    target: AbstractAsyncContextManager[Function]
-    made_by: str
-    retry_on: Any
-    earlier: Earlier | None
-    reader: Reader
-    stop: Stop
-    output: int
-    console: Console
-    mode: Mode
-    interrupts: Interrupts
+#: Without a rule a run ends early only if nothing at all succeeds: a wrong URL, a password that has expired.
+_FIRST = 20
+_NEVER = Halt("never")
 
 
-async def run(job: Job) -> int:
-    """Run a job and return the exit code.
+def run(job: MapJob) -> int:
+    """Run a job in an event loop of its own and return the exit code.
 
     Raises:
         CommandError: The target could not be set up.
     """
-    return await _Run(job).run()
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(_run(job))
 
 
-class _Run:
-    def __init__(self, job: Job) -> None:
+async def _run(job: MapJob) -> int:
+    return await _MapRun(job).run()
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return what makes the event loop of uvloop, if that is installed: requests take less of the processor."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+class _MapRun:
+    def __init__(self, job: MapJob) -> None:
         self._job = job
         self._tally = Tally(job.earlier)
+        self._ending = Ending()
         options = job.options
         self._limit = limit_of(options, job.retry_on)
         self._progress = Progress(
@@ -85,82 +76,82 @@ class _Run:
             limit=self._limit,
             cap="" if options.rate is None else str(options.rate),
         )
-        self._halting = Halting(job.options.halt, self._tally, job.reader.total)
+        self._halting = Halting(options.halt, self._tally, job.reader.total)
+        self._work = Work(
+            options.target,
+            job.output,
+            self._tally,
+            self._progress,
+            self._item_failed,
+            made_by=job.made_by,
+            keep_order=options.keep_order,
+            values=options.values,
+            settled=options.retries > 0,
+        )
         self._task = asyncio.current_task()
-        self._work: Work | None = None
-        self._cancelling = False
-        self._closing = False
-        self._out_of_time = False
-        self._halted = ""
-        self._trace: paco.trace | None = None
-        self._workers: dict[str, Worker] | None = None
-        self._output_error: OSError | None = None
-        self._picture_error: OSError | None = None
-        self._closing_error: ClosingError | None = None
+        self._started = self._cancelling = self._closing = False
 
     async def run(self) -> int:
-        writer = Writer(self._job.output, self._output_failed)
-        with self._job.interrupts.attached(self._advance, writer.abandon):
-            await self._run_to_end(writer)
-        return self._end()
+        with self._job.interrupts.attached(self._advance, self._work.abandon):
+            await self._run_to_end()
+        ending = self._ending
+        ending.output_error = self._work.output_error
+        if self._halting.all_failed:
+            ending.first_error = self._work.first_error
+        if self._job.options.limit == AUTO and not isinstance(self._limit, int):
+            ending.found = self._limit.most
+        return ending.code(self._job, self._tally, self._progress)
 
-    async def _run_to_end(self, writer: Writer) -> None:
-        output = InOrder(writer) if self._job.options.keep_order else AsFinished(writer)
+    async def _run_to_end(self) -> None:
         self._progress.start()
         try:
             with ExitStack() as block:
                 self._block = block
                 self._listen()
-                await self._run_items(output)
+                async with self._job.target as target:
+                    await self._run_items(target)
         except asyncio.CancelledError:
             if not self._cancelling:
                 raise
         except ClosingError as error:
-            self._closing_error = error
+            self._ending.closing_error = error
         finally:
             self._closing = True
-            output.flush()
-            await writer.aclose()
             self._progress.stop()
 
-    async def _run_items(self, output: Output) -> None:
-        options = self._job.options
-        async with self._job.target as target:
-            function = attempted(target, options, self._job.retry_on)
-            async with elsewhere(function, self._limit, options) as place:
-                self._workers = place.workers
-                self._progress.place(place.workers)
-                with collected_seldom():
-                    await self._run_all(place, output)
-
-    async def _run_all(self, place: Place, output: Output) -> None:
-        options = self._job.options
-        self._work = Work(
-            place,
-            output,
-            self._tally,
-            self._progress,
-            self._item_failed,
-            title=options.target.rpartition(":")[2],
-            made_by=self._job.made_by,
-            values=options.values,
-            retried=options.retries > 0,
-        )
-        if options.max_time is not None:
-            self._later(options.max_time, self._time_over)
+    async def _run_items(self, target: Function) -> None:
+        job = self._job
+        function, limit = attempted(target, job.options, job.retry_on), self._limit
+        if _is_elsewhere(job.options) and isinstance(limit, int):
+            limit = paco.Limit(limit or _MOST)  # each item is sent when it may start, and not ahead
+        items = paco.map(function, job.reader.items(), limit, return_exceptions=True)
+        stream = recorded(_placed(items, function, job.options), self._work)
+        self._started = True
+        if job.options.max_time is not None:
+            self._later(job.options.max_time, self._time_over)
         try:
-            await paco.each(self._work, self._job.reader.items(), place.limit, return_exceptions=True)
+            with collected_seldom():
+                await stream
         except asyncio.CancelledError:
             if not self._cancelling or self._task is None:
                 raise
             self._task.uncancel()  # it was for the items: the target is closed as after any run
+        except Exception as error:  # no item raises: it is of the output, or of the place
+            if error is not self._work.output_error:
+                self._ending.place_error = f"{type(error).__name__}: {message(error)}"
+            job.stop.want()
 
     def _listen(self) -> None:
         """Listen to the run for what is shown of it; where nothing is, it is not even told."""
-        if self._progress.watches:
-            self._block.enter_context(paco.listening(self._progress.watch, RunStarted))
+        if self._progress.watches or _is_elsewhere(self._job.options):
+            self._block.enter_context(paco.listening(self._run_started, RunStarted))
         if self._job.options.report or self._job.options.trace:
-            self._trace = self._block.enter_context(paco.trace())
+            self._ending.trace = self._block.enter_context(paco.trace())
+
+    def _run_started(self, event: RunStarted) -> None:
+        self._progress.watch(event)
+        if _is_elsewhere(self._job.options):
+            self._progress.place(event.run.workers)
 
     def _later(self, seconds: float, call: Callable[[], None]) -> None:
         self._block.callback(asyncio.get_running_loop().call_later(seconds, call).cancel)
@@ -171,7 +162,7 @@ class _Run:
         """Go one step further towards the end, in the loop, for each signal."""
         interrupts = self._job.interrupts
         again = "Ctrl-C again" if interrupts.first == signal.SIGINT else "another signal"
-        if interrupts.count == 1 and self._work is not None:
+        if interrupts.count == 1 and self._started:
             self._drain(f"draining {self._running()}; {again} cancels them")
             if interrupts.first != signal.SIGINT:
                 self._later(self._job.options.grace, self._grace_over)
@@ -186,13 +177,13 @@ class _Run:
 
     def _time_over(self) -> None:
         if not self._job.stop.wanted:
-            self._out_of_time = True
+            self._ending.out_of_time = True
             self._drain(f"--max-time is over; draining {self._running()}")
 
     def _item_failed(self) -> None:
         if self._job.stop.wanted or not (reason := self._halting.reason()):
             return
-        self._halted = reason
+        self._ending.halted = reason
         if self._halting.now:
             self._cancel(f"halting: {reason}; cancelling {self._running()}")
         else:
@@ -200,86 +191,103 @@ class _Run:
 
     def _drain(self, what: str) -> None:
         self._job.stop.want()
-        self._progress.say_state("draining")
-        self._say(what)
-
-    def _say(self, what: str) -> None:
-        self._job.console.say(safe_lines(what))
-
-    def _output_failed(self, error: OSError) -> None:
-        self._output_error = error
-        self._cancel("")
+        self._tell("draining", what)
 
     def _cancel(self, what: str) -> None:
         self._job.stop.want()
-        if what:
-            self._progress.say_state("cancelling")
-            self._say(what)
+        self._tell("cancelling", what)
         if self._cancelling or self._closing or self._task is None:
             return
         self._cancelling = True
-        if self._work is not None:
-            self._work.cancelled = True
         self._task.cancel()
 
-    # ---- the end
+    def _tell(self, state: str, what: str) -> None:
+        self._progress.say_state(state)
+        self._job.console.say(safe_lines(what))
 
-    def _end(self) -> int:
-        first = self._job.interrupts.first
-        by_signal = 0 if first is None else 128 + first
-        if isinstance(self._output_error, BrokenPipeError):  # as quiet as other tools
-            return by_signal or _CLOSED_PIPE
-        self._save_pictures()
-        stopped = "halted" if self._halted else "stopped"
-        self._progress.summary(stopped if self._job.stop.wanted else "done", self._again(), self._found())
-        troubles = list(self._troubles())
-        for trouble in troubles:
-            self._say(f"paco: {trouble}")
-        if by_signal or self._halted:
-            return by_signal or _HALTED
-        return _FAILED if troubles or self._tally.failed else 0
 
-    def _save_pictures(self) -> None:
-        options, trace = self._job.options, self._trace
-        if trace is None:
-            return
-        for run in trace.runs:  # it is `each` that runs the items, which nobody has to know
-            run.name, run.function = "map", options.target
-            if self._workers is not None:
-                run.workers = self._workers
-        try:
-            if options.report:
-                trace.report(options.report)
-            if options.trace:
-                trace.save(options.trace)
-        except OSError as error:
-            self._picture_error = error
+class Halting:
+    """Judges after each failure.
 
-    def _found(self) -> int:
-        """Return the limit that ``--limit auto`` has come to; 0 where one was said."""
-        if self._job.options.limit != AUTO or isinstance(self._limit, int):
-            return 0
-        return self._limit.most
+    A share is one of all items, as GNU parallel means it, and not of those that have ended: 10 % of a million are
+    100,000 failures. While nobody knows how many items there are, it is not reached.
 
-    def _again(self) -> str:
-        """Return the command line that runs what is left, if there is such a thing."""
-        options = self._job.options
-        if options.values or options.output == STDOUT or not is_regular(self._job.output):
+    Args:
+        rule: ``--halt``; ``None`` for the one that holds by default.
+        tally: What has failed.
+        total: How many items there are, as far as that is known.
+    """
+
+    def __init__(self, rule: Halt | None, tally: Tally, total: Callable[[], int | None]) -> None:
+        # The items that failed in earlier runs come first in this one, and say nothing about the others.
+        proven = rule is None and tally.earlier is not None and tally.earlier.succeeded
+        self._rule = _NEVER if proven else rule
+        self._tally = tally
+        self._total = total
+        #: Whether what runs is to be cancelled too.
+        self.now = rule is not None and rule.when == "now"
+        #: Whether the first error is what has to be told.
+        self.all_failed = False
+
+    def reason(self) -> str:
+        """Return why the run is to end here, or nothing if it is not."""
+        rule, failed = self._rule, self._tally.failed
+        if rule is None:
+            self.all_failed = failed >= _FIRST and not self._tally.ok
+            return f"the first {failed} items all failed (--halt never: go on)" if self.all_failed else ""
+        if rule.when == "never" or failed < self._enough(rule):
             return ""
-        if self._job.stop.wanted:
-            return again(self._job.words, RESUME)
-        return again(self._job.words, RETRY) if self._tally.failed else ""
+        return f"{failed:,} item{' has' if failed == 1 else 's have'} failed (--halt {rule})"
 
-    def _troubles(self) -> Iterator[str]:
-        if self._output_error is not None:
-            yield f"cannot write the output, so the run was cancelled: {describe(self._output_error)}"
-        if self._picture_error is not None:
-            yield f"cannot write the pictures: {describe(self._picture_error)}"
-        if self._job.reader.error is not None:
-            yield f"cannot read on, so the items end here: {describe(self._job.reader.error)}"
-        if self._closing_error is not None:
-            yield str(self._closing_error)
-        if self._out_of_time and not self._job.reader.ended and self._tally.started != self._job.reader.total():
-            yield "the time of --max-time was over before all items were started"
-        if self._halting.all_failed and self._work is not None:
-            yield f"{self._halted}; the first error:\n{self._work.first_error}"
+    def _enough(self, rule: Halt) -> float:
+        """Return how many failures are enough."""
+        if not rule.share:
+            return rule.fail
+        total = self._total()
+        return float("inf") if total is None else max(rule.share * total, 1)
+
+
+def _is_elsewhere(options: MapOptions) -> bool:
+    return options.workers is not None or options.dask is not None
+
+
+def _placed(stream: paco.Stream[Any], function: Function, options: MapOptions) -> paco.Stream[Any]:
+    """Return the stream whose function runs where the options say.
+
+    Raises:
+        CommandError: The function cannot be sent there, or there is no such place.
+    """
+    engine = options.dask if options.workers is None else options.workers
+    if engine is None:
+        return stream
+    from paco.remote._pickles import dump_function
+
+    name = "map --workers" if options.dask is None else "map --dask"
+    try:
+        dump_function(name, function)
+        return stream.on(engine)
+    except (ImportError, TypeError, ValueError) as error:
+        stream.close()
+        raise CommandError(message(error).removeprefix("paco.").replace("map.on:", f"{name}:", 1)) from None
+
+
+@contextmanager
+def collected_seldom() -> Generator[None]:
+    """Spare a run some of the time that Python spends on garbage, amid HTTP requests a tenth of all.
+
+    Clients of HTTP make many cycles, so that all the modules that have been imported are searched again and again.
+    They are exempt within the block (`gc.freeze`), unless something is exempt already. A collection that is turned
+    off, or made rarer still, stays so.
+    """
+    thresholds = gc.get_threshold()
+    exempts = gc.get_freeze_count() == 0
+    if thresholds[0]:
+        gc.set_threshold(max(thresholds[0], _NEW), *thresholds[1:])
+    if exempts:
+        gc.freeze()
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
+        if exempts:
+            gc.unfreeze()

@@ -9,7 +9,7 @@ from paco._view.units import Sketch, duration, latency, per_second
 
 if TYPE_CHECKING:
     from paco._cli.formats import Problem
-    from paco._cli.resume import Earlier
+    from paco._cli.output import Earlier
 
 _KINDS = 8
 _FAILURES = "  failures  "

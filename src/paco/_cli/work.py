@@ -1,16 +1,20 @@
-"""What is done for one item: it is run, its record is handed on, its failure is shown."""
+"""What is done for one item: it runs, its record is written, its failure is shown. The run is one of `paco.map`."""
 
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
-from typing import TYPE_CHECKING, Any, Final
+import weakref
+from typing import TYPE_CHECKING, Any
 
 import paco
 from paco._base.worker_info import Slots
 from paco._cli.errors import explain
 from paco._cli.formats import Problem, recreated
-from paco._records.lines import Span, failure, line, success
+from paco._engine.sinks import FORGET
+from paco._records.group_commit import GroupCommit
+from paco._records.lines import Span, failure, line, span_of, success
 from paco._records.values import encode
 from paco._view.console import message
 from paco.events import clock, failed
@@ -18,124 +22,155 @@ from paco.events import clock, failed
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from paco._cli.elsewhere import Place
+    from paco._base.item_function import ItemFunction
+    from paco._base.worker_info import Ran
     from paco._cli.inputs import Item
-    from paco._cli.order import Output
     from paco._cli.progress import Progress
     from paco._cli.tally import Tally
-
-
-_new: Final[Any] = vars(tuple)["__new__"]  # a quarter of what the constructor of a named tuple takes
+    from paco._engine.run import Run
+    from paco._engine.sinks import InOrder
+    from paco._records.file import RecordFile
+    from paco.limits import Limiter
 
 
 class Work:
-    """Runs an item, when it is called. Raises what the item failed with, for a limit that learns from errors.
+    """Has a run of the command leave its records, as `paco.journal` does for one of the library.
 
     Args:
-        place: Where the items run; the function is the user's, settled if ``retried``.
-        output: Where the lines go.
+        title: What listeners call the function.
+        file: Where the lines go.
         tally: What is counted.
         progress: What is shown.
-        failed: Called after each failure.
-        title: What the function is called.
+        item_failed: Called after each failure.
         made_by: The part of a record that tells what has made it.
+        keep_order: Whether the lines are written in the order of the items.
         values: Whether a line is the result alone.
-        retried: Whether the function makes several attempts.
+        settled: Whether the function returns outcomes.
     """
 
     def __init__(
         self,
-        place: Place,
-        output: Output,
+        title: str,
+        file: RecordFile,
         tally: Tally,
         progress: Progress,
-        failed: Callable[[], None],
+        item_failed: Callable[[], None],
         *,
-        title: str,
         made_by: str,
+        keep_order: bool,
         values: bool,
-        retried: bool,
+        settled: bool,
     ) -> None:
-        self.__name__ = title  # by which the tasks are named that run it
-        self._function = place.function
-        self._last = place.last
-        self._retried = retried
-        self._output = output
+        self.role = "records"
+        self._title = title
         self._tally = tally
         self._progress = progress
-        self._failed = failed
+        self._item_failed = item_failed
         self._made_by = made_by
         self._values = values
-        self._slots = Slots()
-        self._now = clock()
-        #: Whether the run is being cancelled; a CancelledError before that is an item's own, and an error of that item.
-        self.cancelled = False
+        self._settled = settled
+        self._commit = GroupCommit(file, keep_order=keep_order)
+        #: Writes what is there before the process leaves at once.
+        self.abandon: Callable[[], None] = self._commit.abandon
+        #: Hears that all items have ended.
+        self.alone: Callable[[], None] = self._commit.alone
         #: The traceback of the first failure.
         self.first_error = ""
 
-    async def __call__(self, item: Item) -> None:
-        """Run ``item``. Its line is handed on before anything is awaited: a cancelled run loses none.
+    @property
+    def output_error(self) -> BaseException | None:
+        """Why the lines could not be written, if they could not."""
+        return self._commit.error
 
-        It is one coroutine, since each further one would take its time whenever the item goes on after it has waited.
+    # ---- what the run asks of a journal
+
+    def begin(
+        self,
+        name: str,
+        fn: ItemFunction,
+        sink: InOrder,
+        limit: int | Limiter,
+        *,
+        catch: bool,
+        ran: Callable[[], Ran | None],
+    ) -> tuple[Work, ItemFunction, int | Limiter]:
+        """Return this, the function that also leaves the records, and the limit; no results are kept."""
+        sink.store, sink.window = FORGET, sys.maxsize
+        return self, self._recorded(fn, ran), limit
+
+    def prepare(self, run: Run) -> None:
+        """Be called before the run has any tasks."""
+        self._run: Run = weakref.proxy(run)
+
+    async def keep(self) -> None:
+        """Write the lines: a task of the run, which outlives the others."""
+        await self._commit.keep(self._run)
+
+    # ---- an item
+
+    def _recorded(  # noqa: C901 - a call costs for each item
+        self, fn: ItemFunction, ran: Callable[[], Ran | None]
+    ) -> ItemFunction:
+        """Make the function that runs an item and adds its line before anything is awaited: a cancelled run loses none.
+
+        It raises what the item failed with, for a limit that learns from errors. It is one coroutine, since each
+        further one would take its time whenever the item goes on after it has waited.
         """
-        tally, number = self._tally, self._tally.started
-        tally.started = number + 1
-        error: BaseException | None = None
-        if item.problem is not None:
-            error = recreated(item.problem)
-            self._finish(item, number, "", error, Span(0, None, time.time(), 0.0))
-        else:
-            attempts, text, slot, start, began = 1, "", self._slots.take(), time.time(), self._now()
-            try:
-                value = await self._function(item.value)
-                if self._retried:
-                    attempts = value.attempts
-                    value = _result(value)
-                text = encode(value)
-            except asyncio.CancelledError as cancelled:
-                if self.cancelled:
-                    tally.cancelled += 1
-                    raise
-                error = cancelled
-            except (Exception, SystemExit) as raised:  # of the function, or because JSON cannot hold its result
-                error = raised
-            finally:
-                self._slots.give(slot)
-            self._finish(item, number, text, error, self._span(attempts, slot, start, began))
-        if self._output.full:
-            await self._output.room()
-        try:
-            if isinstance(error, Exception):
-                raise error
-        finally:
-            del error  # it leads back here
+        tally, commit, slots, settled = self._tally, self._commit, Slots(), self._settled
+        now, wall = clock(), time.time
 
-    def _span(self, attempts: int, slot: int, start: float, began: float) -> Span:
-        """Return when and where the item ran that has just ended, and count that."""
-        seconds, ran, worker = self._now() - began, self._last(), None
-        if ran is not None:
-            start, seconds, worker = start + (ran.start - began), ran.end - ran.start, ran.worker
-        self._tally.took(seconds)
-        self._tally.retried += attempts - 1
-        span: Span = _new(Span, (attempts, slot, start, 1000 * seconds, worker))
-        return span
+        async def recorded(item: Item) -> None:
+            number = tally.started
+            tally.started = number + 1
+            error: BaseException | None = None
+            if item.problem is not None:
+                error = recreated(item.problem)
+                self._finish(item, number, "", error, Span(0, None, wall(), 0.0))
+            else:
+                attempts, text, slot, start, began = 1, "", slots.take(), wall(), now()
+                try:
+                    value = await fn(item.value)
+                    if settled:
+                        attempts = value.attempts
+                        value = _result(value)
+                    text = encode(value)
+                except asyncio.CancelledError as cancelled:
+                    if self._run.ending() or self._run.was_let_go():
+                        tally.cancelled += 1
+                        raise
+                    error = cancelled
+                except (Exception, SystemExit) as raised:  # of the function, or because JSON cannot hold its result
+                    error = raised
+                finally:
+                    slots.give(slot)
+                span = span_of(attempts, slot, start, began, now(), ran())
+                tally.took(span.ms / 1000)
+                tally.retried += attempts - 1
+                self._finish(item, number, text, error, span)
+            if commit.full:
+                await commit.room()
+            try:
+                if isinstance(error, Exception):
+                    raise error
+            finally:
+                del error  # it leads back here
+
+        recorded.__name__ = recorded.__qualname__ = self._title
+        return recorded
 
     def _finish(self, item: Item, number: int, text: str, error: BaseException | None, span: Span) -> None:
         """Hand on the line of an item that has ended, with its result as JSON or with its error, and count it."""
         if error is None:
-            self._output.add(number, f"{text}\n".encode() if self._values else self._line(item, success(text), span))
+            whole = f"{text}\n".encode() if self._values else line(item.head, success(text), span, self._made_by)
+            self._commit.add(whole, number)
             self._tally.ok += 1
             return
         problem = item.problem or self._problem(error)
-        self._output.add(
-            number, b"" if self._values else self._line(item, failure(problem.type, problem.message), span)
-        )
+        outcome = failure(problem.type, problem.message)
+        self._commit.add(b"" if self._values else line(item.head, outcome, span, self._made_by), number)
         self._tally.fail(problem)
         self._progress.failure(item, problem, span.attempts)
-        self._failed()
-
-    def _line(self, item: Item, outcome: str, span: Span) -> bytes:
-        return line(item.head, outcome, span, self._made_by)
+        self._item_failed()
 
     def _problem(self, error: BaseException) -> Problem:
         if not self._tally.failed:

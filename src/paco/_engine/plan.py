@@ -15,6 +15,7 @@ from paco.events import ears
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from paco._base.worker_info import Ran
     from paco._engine.nursery import Keeper
     from paco.limits import Limiter
 
@@ -29,13 +30,28 @@ _LEAD_OF_CALLS = 1000
 ItemFunction: TypeAlias = "Callable[[Any], Awaitable[Any]]"
 
 
-class Journal(Protocol):
-    """What `Stream.journal` makes: see `paco.journal`, which is not imported before it is used."""
+def ran_here() -> Ran | None:
+    """Return nothing of an item that ran in this process."""
+    return None
+
+
+class Recording(Protocol):
+    """What leaves a record of each item: `paco.journal.Journal`, which is not imported before it is used."""
 
     def begin(
-        self, name: str, fn: ItemFunction, sink: InOrder, limit: int | Limiter, *, catch: bool
+        self,
+        name: str,
+        fn: ItemFunction,
+        sink: InOrder,
+        limit: int | Limiter,
+        *,
+        catch: bool,
+        ran: Callable[[], Ran | None],
     ) -> tuple[Keeper, ItemFunction, int | Limiter]:
-        """Return what keeps the journal of a run, and the function and the limit that the run is to have instead."""
+        """Return what keeps the records of a run, and the function and the limit that the run has instead.
+
+        ``ran`` returns where and when the item ran whose call has just returned, or ``None`` for this process.
+        """
         ...
 
 
@@ -54,7 +70,7 @@ class Plan:
     ordered: bool = True
     buffer: int | None = None
     max_errors: float | None = None
-    journal: Journal | None = None
+    journal: Recording | None = None
     engine: Callable[[], Any] | None = None  # opens what the items run on: see `paco.remote`
 
     def run(self, sink: Sink) -> Run:
@@ -62,10 +78,12 @@ class Plan:
         fn, limit, judged = self.fn, self.limit, None
         keepers: list[Keeper] = []
         one_by_one = self.engine is not None and (self.journal is not None or not isinstance(limit, int))
+        ran = ran_here
         if one_by_one:
-            fn, limit = self._called(keepers)
+            fn, limit, ran = self._called(keepers)
         if self.journal is not None:
-            keeper, fn, limit = self.journal.begin(self.name, fn, cast("InOrder", sink), limit, catch=self.catch)
+            begin, stream = self.journal.begin, cast("InOrder", sink)
+            keeper, fn, limit = begin(self.name, fn, stream, limit, catch=self.catch, ran=ran)
             keepers.append(keeper)
         if self.max_errors is not None:
             judged = sink.store = Judged(self.name, sink.store, self.max_errors, catch=self.catch)
@@ -75,14 +93,14 @@ class Plan:
             judged.ends(run)
         return run
 
-    def _called(self, keepers: list[Keeper]) -> tuple[ItemFunction, int | Limiter]:
-        """Return the function that has one item run elsewhere, and the limit for its calls."""
+    def _called(self, keepers: list[Keeper]) -> tuple[ItemFunction, int | Limiter, Callable[[], Ran | None]]:
+        """Return the function that has one item run elsewhere, the limit for its calls, and what tells where it ran."""
         from paco.remote._item_calls import Calls
 
-        engine, watched = cast("Callable[[], Any]", self.engine), bool(ears())
+        engine, watched = cast("Callable[[], Any]", self.engine), self.journal is not None or bool(ears())
         calls = Calls(self.name, self.fn, engine, self.limit, LEAD, _LEAD_OF_CALLS, watched=watched)
         keepers.append(calls)
-        return calls.function, calls.limit
+        return calls.function, calls.limit, lambda: calls.last
 
     def _run(self, fn: ItemFunction, sink: Sink, limit: int | Limiter, engine: Callable[[], Any] | None) -> Run:
         """Make one that tells about itself only if somebody listens."""

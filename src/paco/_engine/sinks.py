@@ -97,7 +97,8 @@ class _Forget:
     def __setitem__(self, index: int, result: Any, /) -> None: ...
 
 
-_FORGET: Final = _Forget()
+#: The store of a run whose results nobody wants.
+FORGET: Final = _Forget()
 
 
 class Drop:
@@ -106,7 +107,7 @@ class Drop:
     __slots__ = ("store",)
 
     def __init__(self) -> None:
-        self.store: Store = _FORGET
+        self.store: Store = FORGET
 
     def room(self, started: int) -> int:
         return sys.maxsize

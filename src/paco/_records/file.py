@@ -14,13 +14,15 @@ from weakref import WeakSet
 
 from paco._base import system
 from paco._records.errors import JournalError
+from paco._records.lines import is_torn
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
 
 #: Only the owner may read a new file: it holds what the items hold.
 PRIVATE: Final = 0o600
-_BINARY: Final[int] = getattr(os, "O_BINARY", 0)
+#: How a file is opened whose earlier records nothing may destroy.
+APPENDING: Final[int] = os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
 
 
 def write_whole(descriptor: int, group: bytes, *, regular: bool) -> None:
@@ -56,9 +58,11 @@ class RecordFile:
         power: Whether what has been appended is to survive a loss of power, and not only the end of the process.
     """
 
-    def __init__(self, path: str, title: str, *, power: bool) -> None:
+    def __init__(self, path: str, title: str, *, power: bool = False) -> None:
         self.path = path
         self.title = title
+        #: Whether it is a regular file, and no pipe, terminal or device.
+        self.regular: bool = False
         self._power = power
         self._descriptor = -1
         self._lines: BinaryIO | None = None
@@ -74,25 +78,62 @@ class RecordFile:
             OSError: It cannot be read and written.
             JournalError: It is no regular file, or another run has it.
         """
-        self._descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | _BINARY, PRIVATE)
-        _open.add(self)
-        if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
+        self.take(os.open(self.path, APPENDING | os.O_RDWR, PRIVATE))
+        if not self.regular:
             raise JournalError(f"{self.title} is not a regular file; name one, or one that is to be made")
-        if not system.locked(self._descriptor):
-            raise JournalError(f"{self.title} is in use by another run; wait for that one to end, or name another file")
-        self._lines = io.BufferedReader(io.FileIO(self.path), 1 << 16)
         if self._power:  # of the records that are there, too: they will be handed on
             system.sync(self._descriptor)
             _sync_folder(self.path)
 
+    def take(self, descriptor: int) -> None:
+        """Write to an open file, and lock it if it is a regular one.
+
+        Raises:
+            JournalError: Another run has it.
+        """
+        self.share(descriptor)
+        if self.regular and not system.locked(descriptor):
+            raise JournalError(f"{self.title} is in use by another run; wait for that one to end, or name another file")
+
+    def share(self, descriptor: int) -> None:
+        """Write to an open file that is not this run's alone."""
+        self._descriptor = descriptor
+        self.regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        _open.add(self)
+
+    def is_terminal(self) -> bool:
+        """Say whether somebody reads along."""
+        return os.isatty(self._descriptor)
+
     def read(self) -> Generator[tuple[int, bytes]]:
-        """Yield the offset and the text of each line, without its end. A last one without an end is given as it is."""
+        """Yield the offset and the text of each line, without its end. A last one without an end is given as it is.
+
+        Raises:
+            OSError: It cannot be read.
+        """
+        if self._descriptor >= 0:
+            self._lines = io.BufferedReader(io.FileIO(self.path), 1 << 16)
         offset = 0
         for line in self._lines or ():
             if self.stopped:
                 return
             yield offset, line
             offset += len(line)
+
+    def mend(self) -> None:
+        """Have the file end in a whole line: cut off a torn record, end any other line, if it is readable."""
+        with suppress(OSError), Path(self.path).open("rb") as file:
+            size, block = file.seek(0, os.SEEK_END), 1 << 16
+            while True:
+                file.seek(max(size - block, 0))
+                _, begins, last = file.read().rpartition(b"\n")
+                if begins or block >= size:
+                    break
+                block *= 4
+            if is_torn(last):
+                self.cut(size - len(last))
+            elif last:
+                self.append([b"\n"])
 
     def cut(self, offset: int) -> None:
         """Remove what is behind an offset."""
@@ -113,7 +154,7 @@ class RecordFile:
         """
         with self._busy:
             try:
-                write_whole(self._descriptor, b"".join(lines), regular=True)
+                write_whole(self._descriptor, b"".join(lines), regular=self.regular)
                 if self._power:
                     system.sync(self._descriptor)
             except OSError as error:

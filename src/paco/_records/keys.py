@@ -1,30 +1,35 @@
-"""What identifies an item, its content or what it is told to be known by; and where the record of a key is."""
+"""Keys: what identifies an item, and where the record of a key is."""
 
 from __future__ import annotations
 
 import json
 from array import array
+from bisect import bisect_left
+from collections import defaultdict
 from hashlib import blake2b
 from typing import Any, Final
 
 from paco._records.values import convert
 
-#: Always by the standard library: another encoder writes the same floats differently, and the keys would be others.
+#: Always the standard library: another encoder writes some floats differently, which would change their keys.
 _CANONICAL = json.JSONEncoder(ensure_ascii=True, sort_keys=True, separators=(",", ":"), default=convert).encode
-_SHARDS: Final = 256
-#: Of the places of a table this part is filled at most, and it grows by half.
-_FULL: Final = 0.75
-#: Stands for a record that there is not.
+#: Bytes of a key; a record has twice as many hex digits.
+KEY_SIZE: Final = 16
+#: Bytes of the keys that earlier versions of the command wrote. The index compares this many bytes.
+SHORT_KEY: Final = 8
+#: So many that an insertion into one of them moves 80 kB where there are ten million keys.
+_SHARDS: Final = 1024
+#: The position of a record that does not exist.
 NOWHERE: Final = -1
 
 
 def canonical(value: Any) -> bytes:
-    """Return the one form in JSON that equal values have, whatever the order of their fields.
+    """Return the one JSON form of a value: equal values have the same, whatever the order of their fields.
 
     Raises:
-        TypeError: It has none.
-        ValueError: It has none, since it holds itself.
-        RecursionError: It is nested too deeply.
+        TypeError: The value has no JSON form.
+        ValueError: The value holds itself.
+        RecursionError: The value is nested too deeply.
     """
     return _CANONICAL(value).encode()
 
@@ -41,71 +46,80 @@ def digest(content: bytes, occurrence: int, size: int) -> bytes:
 
 
 class Index:
-    """Where the record of each key is, and which keys have been asked for: 21 to 32 bytes for each.
+    """Maps keys to the positions of their records, and remembers which keys were asked for: 17 to 27 bytes for each.
 
-    Open addressing with linear probing in arrays: 64 bits of the key and 64 of the value. (A ``dict`` takes 200 bytes.)
-    That two of a million keys have the same 64 bits happens in one of 37 million journals. Then the record that is
-    found has another key, which whoever reads it sees. There are 256 tables so that growing one moves 1/256 of the keys
-    and holds the event loop up for milliseconds, not for seconds.
+    Sorted arrays, searched and moved in C: 64 bits of each key and 64 of its position. (A ``dict`` takes 200 bytes.)
+    Two of a million keys have the same 64 bits in one of 37 million files; the record at the position then has another
+    key. There are 1024 pairs of arrays, so that no insertion moves much.
     """
 
     def __init__(self) -> None:
-        self._numbers = [array("Q", bytes(8 * 8)) for _ in range(_SHARDS)]
-        self._values = [array("Q", bytes(8 * 8)) for _ in range(_SHARDS)]
-        self._filled = [0] * _SHARDS
+        self._shards: defaultdict[int, tuple[array[int], array[int]]] = defaultdict(lambda: (array("Q"), array("Q")))
 
-    def put(self, key: bytes, offset: int) -> None:
-        """Note where the record of a key is; the last one counts."""
-        shard, place = self._place(key)
-        self._values[shard][place] = 2 * (offset + 1)
+    def put(self, key: bytes, position: int) -> None:
+        """Note the position of the record of a key; the last one counts."""
+        values, place = self._place(key)
+        values[place] = 2 * (position + 1)
 
     def get(self, key: bytes) -> int:
-        """Return where the record of a key is, or `NOWHERE`."""
-        shard, place = self._place(key)
-        return self._values[shard][place] // 2 + NOWHERE
+        """Return the position of the record of a key, or `NOWHERE`."""
+        number = int.from_bytes(key[:SHORT_KEY])
+        numbers, values = self._shards[number % _SHARDS]
+        place = bisect_left(numbers, number)
+        found = place < len(numbers) and numbers[place] == number
+        return values[place] // 2 + NOWHERE if found else NOWHERE
 
     def ask(self, key: bytes) -> tuple[bool, int]:
-        """Return whether this has been asked before, and where the record of a key is, or `NOWHERE`."""
-        shard, place = self._place(key)
-        values = self._values[shard]
+        """Return whether this key was asked for before, and the position of its record, or `NOWHERE`."""
+        values, place = self._place(key)
         value = values[place]
-        if value % 2:
-            return True, value // 2 + NOWHERE
-        values[place] = value + 1
-        return False, value // 2 + NOWHERE
+        values[place] = value | 1
+        return value % 2 == 1, value // 2 + NOWHERE
 
-    def _place(self, key: bytes) -> tuple[int, int]:
-        """Return the table of a key and its place there, which is made if need be."""
-        number = int.from_bytes(key[:8], "big") or 1  # 0 marks a free place
-        shard = number % _SHARDS
-        numbers = self._numbers[shard]
-        place = _probe(numbers, number)
-        if numbers[place] != number:
-            self._filled[shard] += 1
-            if self._filled[shard] > _FULL * len(numbers):
-                self._grow(shard)
-                numbers = self._numbers[shard]
-                place = _probe(numbers, number)
-            numbers[place] = number
-        return shard, place
-
-    def _grow(self, shard: int) -> None:
-        numbers, values = self._numbers[shard], self._values[shard]
-        size = len(numbers) * 3 // 2
-        self._numbers[shard] = array("Q", bytes(8 * size))
-        self._values[shard] = array("Q", bytes(8 * size))
-        for number, value in zip(numbers, values, strict=True):
-            if number:
-                place = _probe(self._numbers[shard], number)
-                self._numbers[shard][place] = number
-                self._values[shard][place] = value
+    def _place(self, key: bytes) -> tuple[array[int], int]:
+        """Return the values of the shard of a key, and its place there, which is made if need be."""
+        number = int.from_bytes(key[:SHORT_KEY])
+        numbers, values = self._shards[number % _SHARDS]
+        place = bisect_left(numbers, number)
+        if place == len(numbers) or numbers[place] != number:
+            numbers.insert(place, number)
+            values.insert(place, 0)
+        return values, place
 
 
-def _probe(numbers: array[int], number: int) -> int:
-    """Return the place of a number, or the free one where it belongs."""
-    place = (number // _SHARDS) % len(numbers)
-    while (found := numbers[place]) != number and found:
-        place += 1
-        if place == len(numbers):
-            place = 0
-    return place
+class Keys:
+    """Gives each item its key, and finds the record that an earlier run has left of it.
+
+    Memory: 17 to 27 bytes for each record and each item, some 200 for an item that is equal to an earlier one.
+    """
+
+    def __init__(self) -> None:
+        self._index = Index()
+        self._repeats: dict[bytes, int] = {}
+        self._short = False  # whether there are keys of an earlier version
+
+    def put(self, key: bytes, position: int) -> None:
+        """Note the position of a record; the last one of a key counts."""
+        self._index.put(key, position)
+        self._short = self._short or len(key) == SHORT_KEY
+
+    def next(self, content: bytes) -> tuple[bytes, int]:
+        """Return the key of the next item, and the position of its record, or `NOWHERE`.
+
+        An item that is equal to an earlier one gets a key of its own. An item keeps a key that an earlier version gave
+        it, so that its records can be grouped by their key.
+
+        Args:
+            content: The canonical form of what identifies the item.
+        """
+        occurrence, key = 0, digest(content, 0, KEY_SIZE)
+        again, position = self._index.ask(key)
+        if again:
+            self._repeats[key] = occurrence = self._repeats.get(key, 0) + 1
+            key = digest(content, occurrence, KEY_SIZE)
+            position = self._index.get(key)
+        if self._short and position == NOWHERE:
+            older = digest(content, occurrence, SHORT_KEY)
+            if (position := self._index.get(older)) != NOWHERE:
+                return older, position
+        return key, position

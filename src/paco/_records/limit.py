@@ -10,7 +10,7 @@ from paco.limits._base import Limiter
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from paco._records.memory import Record
+    from paco._records.lines import Record
 
 #: The permit of an item that needs none.
 _FREE: Final = object()

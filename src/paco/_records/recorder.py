@@ -1,7 +1,7 @@
 """A run with a journal: recorded results are handed on again, the rest is run, and recorded.
 
 It stands on both sides of the engine. The function of the run becomes one that asks the journal first, and leaves a
-line there; what it returns is stored as ever, and its slot is free. The store is a `Keeper`, which holds the result
+line there; what it returns is stored as ever, and its slot is free. The store is a `Delivery`, which holds the result
 back until the line has been written.
 """
 
@@ -12,7 +12,6 @@ import time
 import warnings
 import weakref
 from dataclasses import replace
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, cast
 
 from paco._base.check import shorten
@@ -21,24 +20,27 @@ from paco._base.item_function import given, named_as
 from paco._base.worker_info import Slots
 from paco._engine.nursery import Worker
 from paco._engine.outcomes import Err, Ok, count_with, is_settled
+from paco._records.delivery import Delivery
 from paco._records.errors import RecordedError
 from paco._records.file import RecordFile
 from paco._records.function import made_by
-from paco._records.group_commit import Keeper
+from paco._records.group_commit import GroupCommit
 from paco._records.limit import Unrecorded
-from paco._records.lines import Span, failure, line, opening, success
+from paco._records.lines import Span, failure, line, opening, span_of, success
 from paco._records.memory import Memory
 from paco._records.values import NotJSONError, decode, encode
 from paco._view.console import message
+from paco.events import clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from paco._base.item_function import ItemFunction
+    from paco._base.worker_info import Ran
     from paco._engine.outcomes import Outcome
     from paco._engine.run import Run
     from paco._engine.sinks import InOrder
-    from paco._records.memory import Record
+    from paco._records.lines import Record
     from paco.limits import Limiter
 
 
@@ -91,6 +93,7 @@ class Recorder:
         fn: The function over the items.
         sink: Where the results go.
         catch: Whether an item's ``Exception`` is its result.
+        ran: Returns where and when the item ran whose call has just returned; ``None`` for this process.
     """
 
     def __init__(
@@ -101,21 +104,24 @@ class Recorder:
         sink: InOrder,
         *,
         catch: bool,
+        ran: Callable[[], Ran | None],
     ) -> None:
         self._title = f"paco.{name}: the journal {settings.path}"
         self._maker = maker = made_by(fn)
-        file = RecordFile(settings.path, self._title, power=settings.power)
-        self._memory = Memory(file, maker, key=settings.key, version=settings.version)
-        self._keeper = Keeper(file, self._memory.load, self._loaded, sink)
+        self._file = RecordFile(settings.path, self._title, power=settings.power)
+        self._memory = Memory(self._file, maker, key=settings.key, version=settings.version)
+        self._delivery = Delivery(sink)
+        self._commit = GroupCommit(self._file, self._load, self._loaded, self._delivery.hand_on)
         self._settings = settings
         self._catch = catch
+        self._ran = ran
         self._more = maker.fields(settings.version)
         self._slots = Slots()
         self._retries = Retries()
         self._items = 0
         self.role = "journal"
         #: Hears that all other tasks of the run have ended.
-        self.alone: Callable[[], None] = self._keeper.alone
+        self.alone: Callable[[], None] = self._commit.alone
 
     def instead_of(self, fn: ItemFunction, limit: int | Limiter) -> tuple[ItemFunction, int | Limiter]:
         """Return the function, and the limit, that the run is to have instead of those that were given."""
@@ -129,15 +135,24 @@ class Recorder:
         """Be called before the run has any tasks, in the context that they will have."""
         # Weakly, since the records of a million items are to go with their run, and not when the collector comes.
         self._run: Run = weakref.proxy(run)
+        self._delivery.begin(self._run, self._commit)
         self._retries.run = weakref.ref(run)
-        self._clock = asyncio.get_running_loop().time
+        self._clock = clock()
         count_with(self._retries)
 
     async def keep(self) -> None:
         """Do all that is done with the file: a task of the run, which outlives the others."""
-        await self._keeper.keep(self._run)
+        try:
+            await self._commit.keep(self._run)
+        finally:
+            self._delivery.end()
+
+    def _load(self) -> None:
+        self._file.open()
+        self._memory.load()
 
     def _loaded(self) -> None:
+        self._delivery.widen()
         if self._memory.changed:
             warnings.warn(
                 f"{self._title}: {self._maker.name} has changed since the last record was made; what is recorded is "
@@ -167,8 +182,8 @@ class Recorder:
                 outcome = _told(failed)
             finally:
                 give(slot)
-            span = Span(1 + self._retries.take(), slot, start, 1000 * (self._clock() - began))
-            self._keeper.add(line(head, outcome, span, self._more))
+            span = span_of(1 + self._retries.take(), slot, start, began, self._clock(), self._ran())
+            self._commit.add(line(head, outcome, span, self._more))
             if failed is None:
                 return value
             try:
@@ -199,8 +214,10 @@ class Recorder:
     def _add_outcome(self, head: str, text: str, outcome: Outcome[Any, Any], slot: int) -> None:
         if isinstance(outcome, Err) and self._run.ending():
             return  # it came because the run was ending
-        span = Span(outcome.attempts, slot, outcome.start, 1000 * outcome.elapsed)
-        self._keeper.add(line(head, text, span, self._more))
+        ran = self._ran()
+        worker = None if ran is None else ran.worker
+        span = Span(outcome.attempts, slot, outcome.start, 1000 * outcome.elapsed, worker)
+        self._commit.add(line(head, text, span, self._more))
 
     def _look_up(self, item: Any) -> tuple[str, Record | None]:
         """Return how the record of an item begins, or the one that it has, if that is to be handed on."""
@@ -233,7 +250,7 @@ class Recorder:
     def _replayed(self, record: Record) -> Any:
         if record.ok:
             return self._decoded(record.outcome)
-        raise RecordedError(str(record.outcome.get("type")), str(record.outcome.get("message")))
+        raise RecordedError(*record.error())
 
     def _settled(self, outcome: Outcome[Any, Any]) -> tuple[str, Outcome[Any, Any]]:
         """Return what the record says of an outcome, and the outcome as it will come back from the record."""
@@ -247,7 +264,8 @@ class Recorder:
         return _told(outcome.error), replace(outcome, error=self._as_recorded(outcome.error))
 
     def _replayed_outcome(self, item: Any, record: Record) -> Outcome[Any, Any]:
-        began = _number(record, "attempts", 1), _seconds(record), _number(record, "ms", 0) / 1000
+        span = record.span()
+        began = span.attempts, span.start, span.ms / 1000
         try:
             return Ok(item, self._replayed(record), *began)
         except Exception as error:
@@ -271,16 +289,3 @@ class Recorder:
 
 def _told(error: BaseException) -> str:
     return failure(type(error).__name__, message(error))
-
-
-def _number(record: Record, field: str, default: int) -> Any:
-    value = record.fields.get(field)
-    return value if isinstance(value, int | float) else default
-
-
-def _seconds(record: Record) -> float:
-    """Return when an item started, in seconds since 1970."""
-    try:
-        return datetime.fromisoformat(record.fields["start"]).timestamp()
-    except (KeyError, TypeError, ValueError):  # a record that somebody has written by hand
-        return 0.0

@@ -1,0 +1,215 @@
+"""Group commit: whole lines, in groups, whatever the file or the reader does."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from paco._records import file as _file
+from paco._records import group_commit
+from paco._records.file import RecordFile
+from paco._records.group_commit import GroupCommit
+
+pytestmark = pytest.mark.realtime
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "out.jsonl"
+
+
+@pytest.fixture
+def file(path):
+    file = RecordFile(str(path), "out.jsonl")
+    file.open()
+    yield file
+    file.close()
+
+
+@pytest.fixture
+def pipe():
+    """Give the end that is read, and a file of records that is the other end."""
+    out, into = os.pipe()
+    file = RecordFile("out", "out")
+    file.share(into)
+    yield out, file
+    file.close()
+    with contextlib.suppress(OSError):
+        os.close(out)
+
+
+class Run:
+    """Has lines written as a run does."""
+
+    def __init__(self, file, **how):
+        self.commit = GroupCommit(file, **how)
+        self.errors = []
+        run = SimpleNamespace(
+            fail=lambda error, _: self.errors.append(error), ending=lambda: False, release=lambda: None
+        )
+        self.task = asyncio.ensure_future(self.commit.keep(run))
+
+    async def end(self):
+        self.commit.alone()
+        await self.task
+
+
+def full(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+async def until(test):
+    while not test():
+        await asyncio.to_thread(time.sleep, 0.001)
+
+
+async def test_all_lines_are_written_at_the_end_in_order(file, path):
+    run = Run(file)
+    for number in range(1000):
+        run.commit.add(b"%d\n" % number)
+    await run.end()
+    assert path.read_bytes() == b"".join(b"%d\n" % number for number in range(1000))
+    assert run.errors == []
+
+
+async def test_a_line_is_written_soon_though_no_other_comes(file, path):
+    run = Run(file)
+    run.commit.add(b"1\n")
+    await until(path.read_bytes)
+    await run.end()
+
+
+async def test_lines_are_written_in_groups(file, monkeypatch):
+    sizes = []
+    write = os.write
+    monkeypatch.setattr(_file.os, "write", lambda to, data: sizes.append(len(data)) or write(to, data))
+    monkeypatch.setattr(group_commit, "_GROUP_SECONDS", 10)
+    run = Run(file)
+    for _ in range(100):
+        run.commit.add(b"1\n")
+    await run.end()
+    assert sizes == [200]
+
+
+async def test_a_large_group_does_not_wait(file, path, monkeypatch):
+    monkeypatch.setattr(group_commit, "_GROUP_SECONDS", 3600)
+    run = Run(file)
+    run.commit.add(b"1\n")
+    await until(path.read_bytes)
+    run.commit.add(b"x" * group_commit._GROUP_BYTES)
+    await until(lambda: path.stat().st_size > group_commit._GROUP_BYTES)
+    await run.end()
+
+
+async def test_items_wait_for_a_slow_reader(pipe, monkeypatch):
+    monkeypatch.setattr(group_commit, "_FULL_BYTES", 100_000)
+    out, file = pipe
+    run = Run(file)
+    await run.commit.room()
+    run.commit.add(b"x" * 200_000)
+    waiting = [asyncio.ensure_future(run.commit.room()) for _ in range(2)]
+    await asyncio.sleep(0.05)
+    assert not any(one.done() for one in waiting)
+    waiting.pop().cancel()
+    taken = 0
+    while taken < 200_000:
+        taken += len(await asyncio.to_thread(os.read, out, 65536))
+    await waiting[0]
+    await run.end()
+
+
+async def test_a_reader_that_has_gone_is_told_once(pipe):
+    out, file = pipe
+    os.close(out)
+    run = Run(file)
+    run.commit.add(b"1\n")
+    await until(lambda: run.errors)
+    run.commit.add(b"2\n")
+    await run.end()
+    assert [type(error) for error in run.errors] == [BrokenPipeError]
+    assert run.commit.error is run.errors[0]
+    await run.commit.room()
+
+
+async def test_a_full_disk_leaves_whole_lines(file, path, monkeypatch):
+    parts = iter([lambda to, data: os.pwrite(to, data[:5], 0), full])
+
+    def write(to, data):
+        return next(parts)(to, data)
+
+    monkeypatch.setattr(_file.os, "write", write)
+    monkeypatch.setattr(group_commit, "_GROUP_SECONDS", 10)
+    run = Run(file)
+    run.commit.add(b"1\n")
+    run.commit.add(b"23456\n")
+    await run.end()
+    assert path.read_bytes() == b"1\n"
+    assert (run.errors[0].errno, run.errors[0].filename) == (errno.ENOSPC, str(path))
+
+
+async def test_a_pipe_that_does_not_block_is_waited_for(pipe):
+    out, file = pipe
+    os.set_blocking(file._descriptor, False)
+    run = Run(file)
+    run.commit.add(b"x" * 300_000 + b"\n")
+    await asyncio.sleep(0.03)
+    data = b""
+    while not data.endswith(b"\n"):
+        data += await asyncio.to_thread(os.read, out, 65536)
+    await run.end()
+    assert len(data) == 300_001
+
+
+@pytest.mark.parametrize("begun", [True, False])
+async def test_leaving_at_once_writes_what_is_there(file, path, begun):
+    run = Run(file)
+    await asyncio.sleep(0.05 if begun else 0)
+    run.commit.add(b"1\n")
+    run.commit.abandon()
+    assert path.read_bytes() == b"1\n"
+    await run.end()
+    assert path.read_bytes() == b"1\n"
+
+
+async def test_leaving_at_once_does_not_wait_for_a_reader_that_never_reads(pipe):
+    out, file = pipe
+    run = Run(file)
+    run.commit.add(b"x" * 1_000_000)
+    began = time.monotonic()
+    run.commit.abandon()
+    assert time.monotonic() - began < 5
+    os.close(out)
+    await run.end()
+
+
+# ---- in order
+
+
+async def test_lines_wait_for_their_turn(file, path):
+    run = Run(file, keep_order=True)
+    for number, line in [(2, b"c\n"), (1, b""), (0, b"a\n"), (4, b"e\n")]:
+        run.commit.add(line, number)
+    await until(lambda: path.read_bytes() == b"a\nc\n")
+    await run.end()  # 3 was cancelled
+    assert path.read_bytes() == b"a\nc\ne\n"
+
+
+async def test_items_wait_while_too_much_waits_for_one_of_them(file, path, monkeypatch):
+    monkeypatch.setattr(group_commit, "_FULL_BYTES", 2)
+    run = Run(file, keep_order=True)
+    run.commit.add(b"b\n", 1)
+    await run.commit.room()
+    run.commit.add(b"c\n", 2)
+    waiting = asyncio.ensure_future(run.commit.room())
+    await asyncio.sleep(0.05)
+    assert not waiting.done()
+    run.commit.add(b"a\n", 0)
+    await waiting
+    assert path.read_bytes() == b"a\nb\nc\n"
+    await run.end()
