@@ -22,6 +22,7 @@ from types import SimpleNamespace
 import pytest
 
 import paco
+from paco._base import system
 from paco._cli import main
 from paco._cli import run as _run
 from paco._cli.inputs import ItemReader

@@ -23,6 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import paco
+from paco._base import system
 from paco._records import delivery, group_commit, recorder, values
 from paco._records.file import RecordFile
 from paco._records.function import Maker
