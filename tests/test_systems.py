@@ -181,7 +181,7 @@ def test_a_second_run_with_the_same_output_is_refused(start, folder):
     first = start(*words)
     until((folder / "started").exists)
     second = start(*words)
-    assert "is being written by another run" in second.communicate()[1]
+    assert "is in use by another run" in second.communicate()[1]
     assert second.returncode == 2
     (folder / "release").touch()
     first.communicate()
