@@ -319,6 +319,13 @@ async def test_a_log_gets_a_line_every_ten_seconds_and_one_at_the_end(log):
     ]
 
 
+async def test_on_a_dumb_terminal_the_line_is_wrapped_and_not_cut_off(terminal, monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    with paco.progress():
+        await paco.each(nap, [1] * 25, 1)
+    assert terminal.getvalue().count("waiting on limit 100%\n") == 2
+
+
 async def test_of_many_short_runs_only_ten_leave_a_line(log):
     with paco.progress():
         for _ in range(14):

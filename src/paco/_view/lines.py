@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 #: The longest bar, and the shortest that is drawn.
 _BAR, _SHORTEST_BAR = 30, 8
 _QUANTILES: Final = (50, 95, 99)
+#: The columns of a line that is not repainted.
+_WIDE: Final = 300
 #: Runs that are shown at once, and workers that have a line.
 _RUNS, _WORKERS = 4, 5
 
@@ -42,9 +44,9 @@ def live(meters: Sequence[Meter], width: int, *, unicode: bool = True) -> list[L
     return [line for line in shown if line]
 
 
-def plain(meter: Meter, width: int) -> Line:
-    """Return the same in one line."""
-    return joined([*_name(meter, width), *_progress(meter), *_pace(meter), *_times(meter)], width)
+def plain(meter: Meter) -> Line:
+    """Return the same in one line, which a narrow terminal wraps: the line stays, so nothing is cut off."""
+    return joined([*_name(meter, _WIDE), *_progress(meter), *_pace(meter), *_times(meter)], _WIDE)
 
 
 def ended(meter: Meter, width: int) -> Line:

@@ -54,7 +54,7 @@ class PlainLines(Display):
 
     def show(self, meters: Sequence[Meter]) -> None:
         for meter in meters:
-            self._console.say(self._console.styled(plain(meter, self._console.width() - 1)))
+            self._console.say(self._console.styled(plain(meter)))
 
     def end(self, meter: Meter) -> None:
         if meter.elapsed() < 1:
