@@ -405,6 +405,7 @@ async def work(item):
 '''
 
 
+@pytest.mark.posix
 @pytest.mark.slow
 def test_a_killed_program_with_a_journal_delivers_the_same_results_when_run_again(program, tmp_path):
     (tmp_path / "job.py").write_text(JOB)
