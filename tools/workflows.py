@@ -12,11 +12,19 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 WORKFLOWS = sorted(map(str, (ROOT / ".github" / "workflows").glob("*.yml")))
-SCHEMA = [sys.executable, "-m", "check_jsonschema", "--quiet", "--builtin-schema"]
+SCHEMA = [sys.executable, "-m", "check_jsonschema", "--builtin-schema"]
 COMMANDS = [
     [*SCHEMA, "vendor.github-workflows", *WORKFLOWS],
     [*SCHEMA, "vendor.dependabot", str(ROOT / ".github" / "dependabot.yml")],
-    [str(Path(sys.executable).with_name("zizmor")), "--offline", "--quiet", "--persona", "pedantic", str(ROOT)],
+    [
+        str(Path(sys.executable).with_name("zizmor")),
+        "--offline",
+        "--quiet",
+        "--strict-collection",
+        "--persona",
+        "pedantic",
+        str(ROOT),
+    ],
 ]
 
 
