@@ -78,7 +78,7 @@ def test_records_are_enough_for_a_page_a_trace_and_a_summary(run, folder):
     page = (folder / "out.html").read_text()
     assert "ValueError: &lt;b&gt;two&lt;/b&gt;" in page
     assert "map odd" in page
-    assert "It was not recorded what the items waited for." in page
+    assert "What the items waited for was not recorded." in page
     assert sorted(span["name"] for span in spans(folder / "t.json")) == ["failed #1", "ok #0", "ok #2"]
 
 

@@ -377,9 +377,9 @@ def test_the_report_has_a_section_of_the_timeline_and_a_row_for_each_worker():
     table = shown.texts[shown.texts.index("#") : shown.texts.index("In flight")]
     assert table[:6] == ["#", "worker", "items", "failed", "busy", "in flight"]
     assert table[6:] == [
-        *("1", "process 1 on a", "20", "0", "4.8s (98%)", "4.17", "lost; what it had was run again"),
+        *("1", "process 1 on a", "20", "0", "4.8s (98%)", "4.17", "lost; its items were run again"),
         *("2", "process 2 on b", "20", "0", "4.8s (98%)", "4.17"),
-        *("process 9 on c", "0", "0", "-", "-", "lost; what it had was run again"),
+        *("process 9 on c", "0", "0", "-", "-", "lost; its items were run again"),
     ]
     at = shown.texts.index("worker")
     assert shown.texts[at : at + 3] == ["worker", "1", "2"]
@@ -477,14 +477,14 @@ def test_a_report_without_runs_says_how_to_record_one(tmp_path):
     with paco.trace() as trace:
         pass
     assert (
-        "No run was recorded: a trace holds the runs that start inside of its block." in page_of(trace, tmp_path).texts
+        "No run was recorded: a trace records the runs that start inside its block." in page_of(trace, tmp_path).texts
     )
 
 
 def test_a_run_without_items_has_no_charts(tmp_path):
     shown = page_of(traced(lambda: paco.map(nap, [])), tmp_path)
     assert "svg" not in shown.tags
-    assert "There was nothing that took time." in shown.texts
+    assert "No item has ended." in shown.texts
     assert (shown.tile("items"), shown.tile("rate"), shown.tile("wall time")) == ("0", "-", "0s")
 
 
@@ -499,7 +499,7 @@ def test_items_that_take_no_time_are_shown(tmp_path):
 
 def test_a_run_without_finished_items_has_no_latencies(tmp_path):
     shown = page_of(traced(lambda: paco.map(nap, [9, 9], timeout=1)), tmp_path)
-    assert "No item came to its end." in shown.texts
+    assert "No item has finished." in shown.texts
     assert "failed with RunTimeout" in " ".join(shown.texts)
     assert shown.tile("items") == "2"
 
@@ -510,9 +510,9 @@ async def test_a_report_can_be_written_during_a_run(tmp_path):
         await asyncio.sleep(2)
         words = " ".join(page_of(trace, tmp_path).texts)
         await task
-    assert "had not ended" in words
+    assert "still running" in words
     assert "1 of 2" in words
-    assert "ran to its end" in " ".join(page_of(trace, tmp_path).texts)
+    assert "completed" in " ".join(page_of(trace, tmp_path).texts)
 
 
 async def test_an_abandoned_run_is_marked_as_such(tmp_path):
@@ -520,7 +520,7 @@ async def test_an_abandoned_run_is_marked_as_such(tmp_path):
         async with paco.map(nap, [1, 2, 3], limit=1) as results:
             async for _ in results:
                 break
-    assert "was left early" in " ".join(page_of(trace, tmp_path).texts)
+    assert "ended early" in " ".join(page_of(trace, tmp_path).texts)
 
 
 def test_several_runs_have_an_overview_with_pipelines_in_order_from_the_source(tmp_path):
@@ -548,7 +548,7 @@ def test_of_many_runs_the_longest_are_shown_and_nested_runs_last(tmp_path):
 
     shown = page_of(traced(main), tmp_path)
     assert shown.texts[0] == "paco: 16 runs"
-    assert "Shown are the 12 that took longest." in shown.texts
+    assert "Only the 12 longest runs are shown." in shown.texts
     assert shown.tags.count("section") == 12
     assert "map nap" not in shown.texts
     assert shown.texts.count("map outer") == 2
@@ -582,11 +582,11 @@ async def slow_consumer():
     [
         (lambda: paco.map(nap, [1] * 30, limit=3), "all 3 slots were busy: the function sets the pace"),
         (lambda: paco.map(nap, AsyncSource([1] * 3, delay=9), limit=3), "no items: the source sets the pace"),
-        (slow_first, "finished results waited for an earlier item to be handed on in order: buffer(n) lets more"),
-        (slow_consumer, "finished results waited for the consumer: it sets the pace"),
+        (slow_first, "finished results waited for an earlier item: buffer(n) lets more"),
+        (slow_consumer, "finished results waited for the consumer: the consumer sets the pace"),
         (lambda: paco.map(busy, [1] * 5, limit=3), "the event loop was busy"),
-        (lambda: paco.map(nap, [1, 9, 2]), "ran to their end; the slowest, #1, took 9s."),
-        (lambda: paco.each(nap, [2] * 2, timeout=1), "ran to their end."),
+        (lambda: paco.map(nap, [1, 9, 2]), "were still running; the slowest, #1, took 9s."),
+        (lambda: paco.each(nap, [2] * 2, timeout=1), "were still running."),
     ],
     ids=["limit", "input", "order", "output", "loop", "tail", "timeout"],
 )

@@ -1,11 +1,11 @@
-"""What a trace holds, and the pictures of it.
+"""The data of a trace, and its two outputs: the report and the file for Perfetto.
 
-The layers, each importing only from those above it::
+The modules, each importing only from those above it::
 
-    record     what a run did, item by item
-    rows       which items are on which row, and what each worker has done
-    numbers    quantiles, items in flight, distributions, ticks of axes
-    picture    pictures as SVG
-    page       the report: how it looks, where the time went in a sentence
-    chrome     the trace for Perfetto
+    record     the items of a run, as columns of numbers
+    rows       the row of each item on the timeline; the figures of each worker
+    numbers    quantiles, items in flight, histograms, ticks of axes
+    picture    charts as SVG
+    page       the report as HTML
+    chrome     the trace file for Perfetto
 """

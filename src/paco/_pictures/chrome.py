@@ -1,9 +1,9 @@
-"""A trace in the Trace Event Format, which Perfetto (https://ui.perfetto.dev) and chrome://tracing open.
+"""A trace in the Trace Event Format, for Perfetto (https://ui.perfetto.dev) and chrome://tracing.
 
-The format: https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU. Each run is a process, each
-slot a thread of it, each item a complete event ("X"); where items ran elsewhere, each worker is one too. Times are
-in microseconds, here with three decimals and exact, so that an item which starts when another of its slot ends does not
-overlap with it.
+The format is described in https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU. Each run is
+a process, each slot a thread, and each item a complete event ("X"). Each worker is a process too. Times are in
+microseconds, with three exact decimals, so that an item that starts when another item of its slot ends does not overlap
+with it.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
     from paco._pictures.record import ItemTable
 
-#: Names of the palette of chrome://tracing, by state; Perfetto colours by name.
+#: Color names of chrome://tracing, by state. Perfetto colors items by their names.
 _COLOURS: Final = ("good", "bad", "terrible", "grey")
-#: Points of the curve of items in flight, at most.
+#: The largest number of points of the curve of items in flight.
 _POINTS: Final = 2_000
 
 
 def chrome(records: Sequence[ItemTable]) -> Iterator[str]:
-    """Give the file in pieces."""
+    """Yield the file in pieces."""
     zero = min((record.run.start for record in records), default=0.0)
     processes = itertools.count(1)
     yield '{"traceEvents":[\n'
@@ -66,7 +66,7 @@ def _process(number: int, name: str) -> Iterator[str]:
 
 def _threads(process: int, count: int) -> Iterator[str]:
     for slot in range(count):
-        # Thread 0 is the idle one to Perfetto.
+        # Perfetto treats thread 0 as the idle thread.
         yield _about(process, slot + 1, "thread_name", name=f"slot {slot}")
         yield _about(process, slot + 1, "thread_sort_index", sort_index=slot)
 

@@ -1,4 +1,4 @@
-"""Numbers out of a record: quantiles, the items in flight over time, the distribution of latencies; ticks of axes."""
+"""Figures of a run: quantiles, items in flight over time, the histogram of latencies; and ticks of axes."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ if TYPE_CHECKING:
 
     from paco._pictures.record import ItemTable
 
-#: Bars of the histogram in a factor of ten.
+#: Bars of the histogram per factor of ten.
 _PER_DECADE: Final = 10
-#: Shorter latencies are counted as this, in seconds: clocks are not finer, and zero has no logarithm.
+#: The least latency in seconds; shorter ones count as this, because clocks are not finer and zero has no logarithm.
 _LEAST: Final = 1e-7
-#: Distances of ticks on an axis of seconds, below and above a minute.
+#: Distances between ticks on a time axis, in seconds, minutes or hours.
 _STEPS: Final = (1, 2, 5, 10, 15, 30)
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _TICKS: Final = 5
 
 
 def quantile(ordered: Sequence[float], share: float) -> float:
-    """Return the smallest value that at least so large a share of them does not exceed (the nearest rank)."""
+    """Return the smallest value that is not exceeded by at least this share of the values (nearest rank)."""
     return ordered[max(math.ceil(share * len(ordered)) - 1, 0)]
 
 
 def latencies(record: ItemTable) -> list[float]:
-    """Return how long items took, in order; those that were cancelled would have taken longer, and do not count."""
+    """Return the sorted latencies of the items in seconds, without cancelled items, which would have taken longer."""
     columns = zip(record.starts, record.ends, record.states, strict=True)
     return sorted(end - start for start, end, state in columns if state != CANCELLED)
 
 
 class Curve(NamedTuple):
-    """Items in flight, in columns of equal time: on average, and the most at once."""
+    """Items in flight in columns of equal time: the mean and the maximum of each."""
 
     start: float
     width: float
@@ -45,7 +45,7 @@ class Curve(NamedTuple):
     most: list[int]
 
     def points(self) -> Iterator[tuple[float, int]]:
-        """Give where the most at once changes, and 0 at the end."""
+        """Yield the time and value at each change of the maximum, and a 0 at the end."""
         before = -1
         for column, count in enumerate(self.most):
             if count != before:
@@ -71,7 +71,7 @@ def in_flight(record: ItemTable, columns: int) -> Curve:
 
 
 def peak_of(record: ItemTable) -> int:
-    """Return the most items that were in flight at once; elsewhere by clocks that agree to some milliseconds only."""
+    """Return the largest number of items in flight, at most the limit: clocks of workers differ by milliseconds."""
     if not is_elsewhere(record):
         return max(record.slots, default=-1) + 1
     peak = max((count for _, _, count in _steps(record)), default=1)
@@ -79,12 +79,12 @@ def peak_of(record: ItemTable) -> int:
 
 
 def _steps(record: ItemTable) -> Iterator[tuple[float, float, int]]:
-    """Give from when to when how many items were in flight; times at which it was none are left out."""
+    """Yield each interval with its number of items in flight, without the intervals with none."""
     starts, ends = sorted(record.starts), sorted(record.ends)
     started = 0
     for ended, (last, end) in enumerate(pairwise([-math.inf, *ends])):
         begin = last
-        while started < len(starts) and starts[started] < end:  # between two ends there are only starts
+        while started < len(starts) and starts[started] < end:  # only starts lie between two ends
             if started > ended and begin < starts[started]:
                 yield begin, starts[started], started - ended
             begin = max(begin, starts[started])
@@ -103,7 +103,7 @@ class HistogramBar(NamedTuple):
 
 
 def histogram(record: ItemTable) -> list[HistogramBar]:
-    """Return the distribution of the latencies, in bars of equal width on a logarithmic axis; none without items."""
+    """Return the histogram of the latencies, with bars of equal width on a logarithmic axis; empty without items."""
     counts: dict[tuple[int, bool], int] = {}
     for start, end, state in zip(record.starts, record.ends, record.states, strict=True):
         if state != CANCELLED:
@@ -112,7 +112,7 @@ def histogram(record: ItemTable) -> list[HistogramBar]:
     if not counts:
         return []
     bins = [number for number, _ in counts]
-    spare = max(_PER_DECADE - (max(bins) - min(bins)), 2)  # half a decade around what is all of a size
+    spare = max(_PER_DECADE - (max(bins) - min(bins)), 2)  # if all latencies are similar, half a decade on each side
     first, last = min(bins) - spare // 2, max(bins) + spare // 2
     return [
         HistogramBar(_edge(one), _edge(one + 1), counts.get((one, False), 0), counts.get((one, True), 0))
@@ -125,14 +125,14 @@ def _edge(number: int) -> float:
 
 
 class Tick(NamedTuple):
-    """A mark on an axis: where, as a share of its length, and what it says."""
+    """A tick of an axis: its place as a share of the length, and its label."""
 
     share: float
     label: str
 
 
 def time_ticks(seconds: float) -> list[Tick]:
-    """Return at most five ticks, and one at zero, for an axis that begins there."""
+    """Return at most five ticks for an axis from zero to ``seconds``, and one at zero."""
     if seconds <= 0:
         return [Tick(0.0, "0s")]
     step = _step(seconds / _TICKS)
@@ -141,7 +141,7 @@ def time_ticks(seconds: float) -> list[Tick]:
 
 
 def _step(least: float) -> float:
-    """Return the next round number of seconds."""
+    """Return the smallest round number of seconds that is at least ``least``."""
     for unit, most in ((1, _MINUTE), (_MINUTE, _HOUR), (_HOUR, _DAY)):
         if unit <= least * 2 and least <= most / 2:
             return next(step * unit for step in _STEPS if step * unit >= least)
@@ -149,22 +149,22 @@ def _step(least: float) -> float:
 
 
 def round_up(value: float) -> float:
-    """Return the next 1, 2 or 5 of a power of ten."""
+    """Return the smallest 1, 2 or 5 times a power of ten that is at least ``value``."""
     power = 10.0 ** math.floor(math.log10(value))
     return next(step * power for step in (1, 2, 5, 10) if step * power >= value * (1 - 1e-9))
 
 
 def log_ticks(bars: Sequence[HistogramBar]) -> list[Tick]:
-    """Return ticks on the axis of a histogram: the powers of ten, and 2 and 5 times those where they are few."""
+    """Return the ticks of a histogram: the powers of ten, and 2 and 5 times these if there are few."""
     low, high = bars[0].low, bars[-1].high
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    factors = (1, 2, 5) if high <= 101 * low else (1,)  # a phone has room for seven
+    factors = (1, 2, 5) if high <= 101 * low else (1,)  # seven ticks fit on a phone
     values = (math.pow(10, power) * factor for power in powers for factor in factors)
     inside = (value for value in values if low * (1 - 1e-9) <= value <= high * (1 + 1e-9))
     return [Tick(log_share(bars, value), latency(value)) for value in inside]
 
 
 def log_share(bars: Sequence[HistogramBar], seconds: float) -> float:
-    """Return where on the axis of a histogram a latency is."""
+    """Return the place of a latency on the axis of a histogram, as a share of the length."""
     low, high = math.log10(bars[0].low), math.log10(bars[-1].high)
     return (math.log10(max(seconds, _LEAST)) - low) / (high - low)

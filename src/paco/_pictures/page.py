@@ -1,4 +1,4 @@
-"""The report: one page of HTML that needs nothing else, no network and no script, light or dark, wide or narrow."""
+"""The report: one HTML page without network access or scripts, for light and dark, wide and narrow screens."""
 
 from __future__ import annotations
 
@@ -18,14 +18,13 @@ if TYPE_CHECKING:
     from paco._pictures.record import Detail, ItemTable
     from paco.events import Waiting
 
-#: Runs that get pictures, at most: those that took longest. Kinds of failures that get a row.
+#: The largest numbers of runs with charts, of kinds of failures, and of workers in the tables.
 _SHOWN: Final = 12
 _KINDS: Final = 20
-#: Workers that get a row, and what is said of one that is gone.
 _WORKERS: Final = 50
-_LOST: Final = '<b class="lost">lost; what it had was run again</b>'
+_LOST: Final = '<b class="lost">lost; its items were run again</b>'
 
-#: Nothing is loaded and nothing is run, whatever an item contains.
+#: The content security policy: the page loads and runs nothing, whatever an item contains.
 _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
 
 
@@ -43,9 +42,9 @@ def page(records: Sequence[ItemTable]) -> str:
 
 
 def fragment(records: Sequence[ItemTable]) -> str:
-    """Return what the page shows, to be shown inside another one."""
+    """Return the body of the page, to be embedded in another page."""
     if not records:
-        body = "<p>No run was recorded: a trace holds the runs that start inside of its block.</p>"
+        body = "<p>No run was recorded: a trace records the runs that start inside its block.</p>"
     else:
         shown = _to_show(records)
         body = _overview(shown, len(records)) if len(records) > 1 else ""
@@ -54,7 +53,7 @@ def fragment(records: Sequence[ItemTable]) -> str:
 
 
 def _to_show(records: Sequence[ItemTable]) -> list[ItemTable]:
-    """Return the runs to show, in order: those that took longest, and rather not those inside an item of another."""
+    """Return the runs to show, in order: the longest ones, and nested runs only if there is space left."""
     ranked = sorted(records, key=lambda one: (one.run.parent is not None, one.run.start - one.end()))
     return sorted(ranked[:_SHOWN], key=lambda one: one.run.order)
 
@@ -71,8 +70,8 @@ def _overview(shown: Sequence[ItemTable], count: int) -> str:
         )
         for one in shown
     )
-    rest = f"<p>Shown are the {len(shown)} that took longest.</p>" if len(shown) < count else ""
-    table = _table(("run", "items", "failed", "took", "rate", "mostly waited for"), rows)
+    rest = f"<p>Only the {len(shown)} longest runs are shown.</p>" if len(shown) < count else ""
+    table = _table(("run", "items", "failed", "took", "rate", "mostly waiting for"), rows)
     return f"<header><h1>{count:,} runs</h1></header>{table}{rest}"
 
 
@@ -92,7 +91,7 @@ def _section(record: ItemTable) -> str:
             f"<h2>Timeline{_legend(record)}</h2>",
             timeline(record),
             *_workers(record),
-            '<h2>In flight<small class="key"><s class="area"></s>on average <s class="line"></s>at most</small></h2>',
+            '<h2>In flight<small class="key"><s class="area"></s>average <s class="line"></s>maximum</small></h2>',
             curve(record),
             f"<h2>Latency{_quantiles(ordered)}</h2>",
             distribution(record, ordered),
@@ -105,8 +104,8 @@ def _section(record: ItemTable) -> str:
 def _ending(record: ItemTable) -> str:
     ended = record.ended
     if ended is None:
-        return "had not ended"
-    words = {"ok": "ran to its end", "cancelled": "was left early"}
+        return "still running"
+    words = {"ok": "completed", "cancelled": "ended early"}
     return words.get(ended.outcome) or f"failed with {type(ended.error).__name__}"
 
 
@@ -145,10 +144,10 @@ def _quantiles(ordered: Sequence[float]) -> str:
 
 
 def _workers(record: ItemTable) -> Iterable[str]:
-    """Give what each worker has done, by the number that it has on the timeline, and which of them were lost."""
+    """Yield the table of the workers, numbered as on the timeline, with the lost ones marked."""
     if not is_elsewhere(record):
         return
-    yield "<h2>Workers<small>busy: had items; in flight: on average, while it was</small></h2>"
+    yield "<h2>Workers<small>busy: time with items in flight; in flight: average while busy</small></h2>"
     lines = [*_busy(record), *_idle(record)]
     yield _table(("#", "worker", "items", "failed", "busy", "in flight", ""), lines[:_WORKERS])
     if len(lines) > _WORKERS:
@@ -171,7 +170,7 @@ def _busy(record: ItemTable) -> Iterable[Sequence[str]]:
 
 
 def _idle(record: ItemTable) -> Iterable[Sequence[str]]:
-    """Give those from which nothing has come back."""
+    """Yield the rows of the workers that have returned no item."""
     for worker in record.run.workers.values():
         if worker.name not in record.names:
             yield "", text(worker.name), "0", "0", "-", "-", _LOST if worker.lost else ""
@@ -183,7 +182,7 @@ def _failures(record: ItemTable) -> Iterable[str]:
     yield "<h2>Failures</h2>"
     ranked = sorted(record.kinds.items(), key=lambda kind: -kind[1].count)
     rows = ((f"{kind.count:,}", text(name), *_item(kind.first)) for name, kind in ranked[:_KINDS])
-    yield _table(("count", "error", "#", "the first item"), rows)
+    yield _table(("count", "error", "#", "first item"), rows)
     if len(ranked) > _KINDS:
         yield f"<p>And {len(ranked) - _KINDS:,} other kinds.</p>"
 
@@ -203,7 +202,7 @@ def _item(detail: Detail) -> tuple[str, str]:
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table of cells that are HTML already."""
+    """Return a table. The cells are HTML, already escaped."""
     head = "".join(f"<th>{one}</th>" for one in heads)
     body = "".join("<tr>{}</tr>".format("".join(f"<td>{cell}</td>" for cell in row)) for row in rows)
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
@@ -213,15 +212,15 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _where_the_time_went(record: ItemTable) -> str:
-    """Return what kept items from starting for the largest part of the time, and what can be done about it."""
+    """Return a sentence about what items waited for most of the time, with advice."""
     reason, percent = _most(record)
     if reason is None:
-        return "It was not recorded what the items waited for." if len(record) else "There was nothing that took time."
+        return "What the items waited for was not recorded." if len(record) else "No item has ended."
     return _SENTENCES[reason].format(share=percent, limit=f"{record.run.limit:,}", slowest=_slowest_item(record))
 
 
 def _pace(record: ItemTable) -> str:
-    """Return what it was in two words, and for how much of the time: ``a slot, 68%``."""
+    """Return what items waited for most of the time, and its share: ``a free slot, 68%``."""
     reason, percent = _most(record)
     return "-" if reason is None else f"{_WAITED_FOR[reason]}, {percent}"
 
@@ -240,22 +239,21 @@ def _slowest_item(record: ItemTable) -> str:
     return f"; the slowest, #{slowest[0].position:,}, took {latency(slowest[0].elapsed)}" if slowest else ""
 
 
-#: And in a sentence, with what can be done about it.
+#: What a run waits for, as a sentence with advice.
 _SENTENCES: Final[dict[Waiting, str]] = {
-    "limit": "For {share} of the time all {limit} slots were busy: the function sets the pace, and a higher limit is "
-    "faster if what it calls can take it.",
-    "rate": "For {share} of the time the limit let no more items start, though not all slots were busy: its rate sets "
-    "the pace.",
-    "input": "For {share} of the time there were free slots and no items: the source sets the pace.",
-    "output": "For {share} of the time there were free slots, and finished results waited for the consumer: it sets "
-    "the pace.",
-    "order": "For {share} of the time there were free slots, and finished results waited for an earlier item to be "
-    "handed on in order: buffer(n) lets more of them wait, as_completed() does without the order.",
-    "loop": "For {share} of the time items could have started, and the event loop was busy: the function, the source "
-    "or something beside them uses the processor, or blocks.",
-    "tail": "For {share} of the time no items were left to start, and the last ones ran to their end{slowest}.",
+    "limit": "For {share} of the time all {limit} slots were busy: the function sets the pace. A higher limit is "
+    "faster if the service that the function calls can handle it.",
+    "rate": "For {share} of the time slots were free, but the limit let no more items start: its rate sets the pace.",
+    "input": "For {share} of the time slots were free, but there were no items: the source sets the pace.",
+    "output": "For {share} of the time slots were free, but finished results waited for the consumer: the consumer "
+    "sets the pace.",
+    "order": "For {share} of the time slots were free, but finished results waited for an earlier item: buffer(n) lets "
+    "more results wait, as_completed() delivers them without order.",
+    "loop": "For {share} of the time items could have started, but the event loop was busy: the function, the source "
+    "or other code uses the CPU, or blocks.",
+    "tail": "For {share} of the time no items were left to start, and the last ones were still running{slowest}.",
 }
-#: What a run waits for, in a table.
+#: What a run waits for, as words in a table.
 _WAITED_FOR: Final[dict[Waiting, str]] = {
     "limit": "a free slot",
     "rate": "the rate",
@@ -266,9 +264,9 @@ _WAITED_FOR: Final[dict[Waiting, str]] = {
     "tail": "the last items",
 }
 
-# ---- how it looks
+# ---- style
 
-# Every rule begins with the class of the report, so that none touches the page around it.
+# Every rule begins with the class of the report, so that it does not affect a page around it.
 _STYLE: Final = """
 .paco-report{--bg:#fff;--fg:#1f2328;--dim:#59636e;--rule:#d8dee4;--tile:#f6f8fa;--grid:#e6eaee;
 --ok:#4c8dd6;--retried:#dc9a00;--failed:#d1242f;--cancelled:#a3abb4;--mark:#1f2328;

@@ -1,7 +1,7 @@
-"""Pictures of a record as SVG: a timeline, the items in flight, the distribution of latencies.
+"""Charts of a run as SVG: the timeline, the items in flight, the histogram of latencies.
 
-The drawings stretch to whatever width there is; their words are HTML beside them, so that they stay legible on a phone.
-There is no script in them: they look the same in a notebook, in a mail and on paper.
+A chart stretches to the available width. Its labels are HTML beside it, so that they stay legible on a phone. It has no
+script, so it looks the same in a notebook, in a mail and on paper.
 """
 
 from __future__ import annotations
@@ -31,35 +31,35 @@ if TYPE_CHECKING:
     from paco._pictures.record import ItemTable
     from paco._pictures.rows import Rows
 
-#: The drawing of a timeline has so many units in its width, and at most so many rows: about as many as pixels.
+#: The width of a timeline in units, and its largest number of rows: about one per pixel.
 _WIDTH: Final = 1600
 _ROWS: Final = 400
-#: Bars from here on are drawn one by one, with a gap behind; shorter ones that touch are drawn as one.
+#: Bars of at least this width are drawn separately, with a gap after them. Shorter bars that touch are merged.
 _LONG, _GAP = 16, 1
-#: The least width of a bar by its state: what went wrong is to be seen.
+#: The least width of a bar by its state, so that failures stay visible.
 _LEAST: Final = {OK: 1, RETRIED: 3, FAILED: 5, CANCELLED: 1}
 _QUANTILES: Final = (50, 95, 99)
 _COLUMNS: Final = 200
-_TOP: Final = 100  # the height of the other drawings, in units
+_TOP: Final = 100  # the height of the other charts, in units
 _ROW_PIXELS, _LOWEST, _HIGHEST = 12, 48, 380
 _SOME_ROWS = 60
-#: Numbers of workers beside a timeline, at most; and workers between which there are lines.
+#: The largest number of worker labels beside a timeline, and of workers that are separated by lines.
 _LABELS = 16
 
 
 def text(words: object) -> str:
-    """Return what comes from outside as text for a page: not printable characters and markup are escaped."""
+    """Return a user's text for a page, with markup and unprintable characters escaped."""
     return escape(safe(str(words)))
 
 
 def timeline(record: ItemTable) -> str:
-    """Draw a row for each slot, with a bar for each item; what ran elsewhere is grouped by worker."""
+    """Return the timeline: a row for each slot, a bar for each item, rows grouped by worker."""
     where = rows(record)
     slots = where.height
     drawn = min(slots, _ROWS)
     paths = [
         f'<path class="{STATES[state]}" d="{path}"/>'
-        for state in (OK, CANCELLED, RETRIED, FAILED)  # the last is on top
+        for state in (OK, CANCELLED, RETRIED, FAILED)  # later ones are drawn on top
         if (path := "".join(_bars(record, state, where, drawn)))
     ]
     thick = 0.8 if drawn <= _SOME_ROWS else 1
@@ -77,24 +77,24 @@ def timeline(record: ItemTable) -> str:
 
 
 def _lanes(where: Rows) -> list[Tick]:
-    """Return the numbers of the workers, each in the middle of its rows, as many as there is room for."""
+    """Return the labels of the workers, each in the middle of its rows, as many as fit."""
     every = -(-len(where.lanes) // _LABELS)
     middles = (1 - (lane.first + lane.rows / 2) / where.height for lane in where.lanes)
     return [Tick(at, str(number)) for number, at in enumerate(middles, 1) if (number - 1) % every == 0]
 
 
 def _bounds(where: Rows, drawn: int) -> Iterable[str]:
-    """Give the lines between the workers."""
+    """Yield the lines between the workers."""
     for lane in where.lanes[1:]:
         yield f'<path class="bound" d="M0 {_round(lane.first * drawn / where.height)}h{_WIDTH}"/>'
 
 
 def _bars(record: ItemTable, state: int, where: Rows, drawn: int) -> Iterable[str]:
-    """Give the bars of the items that ended in this way, as parts of an SVG path."""
+    """Yield the bars of the items with this state, as parts of an SVG path."""
     start = record.run.start
     scale = _WIDTH / ((record.end() - start) or 1.0)
     least = _LEAST[state]
-    waiting: dict[int, tuple[int, int]] = {}  # by row, short bars that the next one may touch
+    waiting: dict[int, tuple[int, int]] = {}  # by row, the last short bar, which the next one may touch
     slots = where.height
     for one, slot, begin, end in zip(record.states, where.row, record.starts, record.ends, strict=True):
         if one != state:
@@ -120,7 +120,7 @@ def _bar(row: int, bar: tuple[int, int]) -> str:
 
 
 def curve(record: ItemTable) -> str:
-    """Draw how many items were in flight, on average and at most, and the limit if it is near."""
+    """Return the chart of the items in flight: their mean and maximum, and the limit if it is near."""
     limit, flight = record.run.limit, in_flight(record, _COLUMNS)
     peak = peak_of(record)
     top = max(peak, limit if limit <= 2 * peak else 0)
@@ -139,10 +139,10 @@ def curve(record: ItemTable) -> str:
 
 
 def distribution(record: ItemTable, ordered: Sequence[float]) -> str:
-    """Draw how long the items took, on a logarithmic axis, with quantiles."""
+    """Return the histogram of the latencies on a logarithmic axis, with quantiles."""
     bars = histogram(record)
     if not bars:
-        return "<p>No item came to its end.</p>"
+        return "<p>No item has finished.</p>"
     top = round_up(max(bar.ok + bar.failed for bar in bars))
     scale = _TOP / top
     parts: list[str] = []
@@ -155,16 +155,16 @@ def distribution(record: ItemTable, ordered: Sequence[float]) -> str:
     marks = "".join(_mark(log_share(bars, value), f"p{percent}") for percent, value in quantiles(ordered))
     ys = [Tick(0, "0"), Tick(0.5, compact(top / 2)), Tick(1, compact(top))]
     name = f"Latencies of {len(ordered):,} items"
-    return _plot(name, (len(bars), _TOP), body, log_ticks(bars), ys, ("items", "time an item took"), 200, marks)
+    return _plot(name, (len(bars), _TOP), body, log_ticks(bars), ys, ("items", "latency"), 200, marks)
 
 
 def quantiles(ordered: Sequence[float]) -> list[tuple[int, float]]:
-    """Return the quantiles that are told of, in percent, with their values; none without any."""
+    """Return the percent and value of each quantile shown; empty without items."""
     return [(percent, quantile(ordered, percent / 100)) for percent in _QUANTILES] if ordered else []
 
 
 def _mark(share: float, label: str) -> str:
-    side = ' class="left"' if share > 0.9 else ""  # noqa: PLR2004 - where a label to the right would not fit
+    side = ' class="left"' if share > 0.9 else ""  # noqa: PLR2004 - beyond this a label on the right does not fit
     return f'<i style="left:{_percent(share)}"{side}><b>{text(label)}</b></i>'
 
 
@@ -178,7 +178,7 @@ def _plot(
     height: int,
     marks: str = "",
 ) -> str:
-    """Return a drawing with its axes."""
+    """Return a chart with its axes."""
     width, rows = size
     grid = "".join(f'<path class="grid" d="M{_round(tick.share * width)} 0v{rows}"/>' for tick in xs)
     svg = f'<svg viewBox="0 0 {width} {rows}" preserveAspectRatio="none" role="img" aria-label="{text(name)}">'

@@ -1,4 +1,4 @@
-"""What a run did: a row of numbers for each of its items, in columns."""
+"""The items of a run, as columns of numbers."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from paco._view.console import message
 if TYPE_CHECKING:
     from paco.events import ItemEnded, Run, RunEnded
 
-#: How an item ended, as a column holds it; and the words for it.
+#: The states of an item as stored in a column, and their names.
 OK, RETRIED, FAILED, CANCELLED = range(4)
 STATES: Final = ("ok", "retried", "failed", "cancelled")
 
-#: Of how many failed items the item and its error are kept, and of how many slow ones the item.
+#: The largest numbers of failed items and of slow items whose texts are kept.
 _MOST_TOLD: Final = 1_000
 SLOWEST: Final = 20
-#: Kinds of failures that are told apart by their message, at most; further ones are by their type.
+#: The largest number of kinds of failures that are grouped by message; further failures are grouped by type.
 _MOST_KINDS: Final = 100
 _LONGEST: Final = 200
 
 
 class Detail(NamedTuple):
-    """An item that is worth a word: it has failed, or it was slow. What comes from the user is not escaped yet."""
+    """The texts of a failed or slow item. They come from the user, and are not escaped."""
 
     elapsed: float
     position: int
@@ -35,7 +35,7 @@ class Detail(NamedTuple):
 
 
 class Kind:
-    """Failures with the same error: how many, and the first of them."""
+    """The failures with the same error: their number, and the first of them."""
 
     __slots__ = ("count", "first")
 
@@ -45,7 +45,7 @@ class Kind:
 
 
 class ItemTable:
-    """The items of a run, in the order in which they ended: 29 bytes each."""
+    """The items of a run in the order in which they ended, with 29 bytes for each."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
@@ -54,19 +54,19 @@ class ItemTable:
         self.positions = array("I")
         self.slots = array("I")
         self.states = array("B")
-        self.workers = array("I")  # by their number in the names
+        self.workers = array("I")  # numbers in `names`
         self.names: dict[str | None, int] = {}  # None for this process
         self.failures: dict[int, Detail] = {}  # by position
         self.kinds: dict[str, Kind] = {}
         self.ended: RunEnded | None = None
         self._slowest: list[Detail] = []  # a heap
-        self._quick = -1.0  # what takes no longer is none of the slowest
+        self._quick = -1.0  # items that take no longer are not among the slowest
 
     def __len__(self) -> int:
         return len(self.starts)
 
     def hear(self, event: ItemEnded) -> None:
-        """Add an item that has ended: the one thing that is done for each."""
+        """Add an item that has ended."""
         _, position, slot, _, start, end, attempts, _, error, worker = event
         self.starts.append(start)
         self.ends.append(end)
@@ -102,11 +102,11 @@ class ItemTable:
             self._quick = self._slowest[0].elapsed
 
     def slowest(self) -> list[Detail]:
-        """Return the items that took longest, the first the longest."""
+        """Return the slowest items, the longest first."""
         return sorted(self._slowest, reverse=True)
 
     def end(self) -> float:
-        """Return when the run ended, or its last item so far, in seconds on its clock."""
+        """Return when the run ended, or else when its last item so far ended, in seconds of its clock."""
         if self.ended is not None:
             return self.ended.time
         return max(self.ends, default=self.run.start)

@@ -1,4 +1,4 @@
-"""The rows of a timeline: the slots of a run or, where its items ran elsewhere, as many for each worker as it needs."""
+"""The rows of a timeline: the slots of a run or, if items ran on workers, as many rows per worker as it needs."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Lane(NamedTuple):
     """The rows of one worker.
 
     Attributes:
-        name: That of the worker; ``None`` for this process.
-        first: The first of its rows among all.
-        rows: How many it has.
-        items: Which items of the record ran there, in order of their starts.
+        name: The name of the worker; ``None`` for this process.
+        first: The number of its first row.
+        rows: The number of its rows.
+        items: The indexes of its items in the record, in order of their starts.
     """
 
     name: str | None
@@ -31,11 +31,11 @@ class Lane(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """Where on a timeline the items of a record are.
+    """The places of all items on a timeline.
 
     Attributes:
-        lanes: One for each worker; one for all if that is this process alone.
-        row: Of each item.
+        lanes: One for each worker, or a single one for this process.
+        row: The row of each item.
     """
 
     lanes: list[Lane]
@@ -43,19 +43,19 @@ class Rows(NamedTuple):
 
     @property
     def height(self) -> int:
-        """How many there are."""
+        """The number of rows."""
         return sum(lane.rows for lane in self.lanes)
 
 
 def is_elsewhere(record: ItemTable) -> bool:
-    """Say whether any of the items ran elsewhere."""
+    """Return whether any item ran on a worker."""
     return any(name is not None for name in record.names)
 
 
 def rows(record: ItemTable) -> Rows:
-    """Return the rows, on none of which two items overlap.
+    """Return the rows of a timeline, such that no two items of a row overlap.
 
-    Where items ran elsewhere their slots say nothing of which worker had them: each item takes the lowest row of its
+    If items ran on workers, their slots do not tell which worker had them. Then each item takes the lowest row of its
     worker that is free when it starts.
     """
     if not is_elsewhere(record):
@@ -71,7 +71,7 @@ def rows(record: ItemTable) -> Rows:
 
 
 def _fill(row: list[int], record: ItemTable, items: Iterable[int], first: int) -> int:
-    """Give each of the items, which are in order of their starts, a row, and return how many rows that takes."""
+    """Assign a row to each of the items, which are in order of their starts, and return the number of rows."""
     free, busy, made = list[int](), list[tuple[float, int]](), 0
     for item in items:
         while busy and busy[0][0] <= record.starts[item]:
@@ -83,13 +83,13 @@ def _fill(row: list[int], record: ItemTable, items: Iterable[int], first: int) -
 
 
 class Done(NamedTuple):
-    """What a worker has done.
+    """The figures of a worker.
 
     Attributes:
-        items: How many.
-        failed: How many of these failed.
-        busy: For how many seconds it had any.
-        seconds: How long the items took, together.
+        items: The number of items, without cancelled ones.
+        failed: The number of failed items.
+        busy: The seconds in which at least one item was in flight.
+        seconds: The sum of the durations of all items.
     """
 
     items: int
@@ -99,7 +99,7 @@ class Done(NamedTuple):
 
 
 def done(record: ItemTable, lane: Lane) -> Done:
-    """Return what a worker has done."""
+    """Return the figures of a worker."""
     times = [(record.starts[item], record.ends[item]) for item in lane.items]
     busy, last = 0.0, -math.inf
     for start, end in times:
