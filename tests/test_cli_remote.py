@@ -13,7 +13,7 @@ import pytest
 from paco._base.worker_info import Ran
 from paco._cli import main
 from paco.remote._host import called
-from paco.remote._item_calls import Calling, Calls
+from paco.remote._item_calls import Calls
 
 pytestmark = [pytest.mark.realtime, pytest.mark.usefixtures("folder")]
 
@@ -138,10 +138,6 @@ def test_options_that_cannot_work_with_workers_are_refused_before_anything_runs(
         assert told in capfd.readouterr().err
 
 
-async def quick(number):
-    return number
-
-
 class Refuses:
     slots = processes = apart = 1
     flag = ""
@@ -154,10 +150,10 @@ class Refuses:
         pass
 
 
-async def test_a_missing_engine_is_reported_by_every_call():
-    async with Calling("map", quick, Refuses, 2, 10, 2) as calls:
-        first = asyncio.ensure_future(calls.function(1))
-        for call in (first, calls.function(2)):
-            with pytest.raises(OSError, match="no such cluster"):
-                await call
-            await asyncio.sleep(0.1)
+def test_a_place_that_is_not_there_ends_the_run_and_is_told(folder, monkeypatch, capfd):
+    monkeypatch.setattr("paco.remote._engines.engine_of", lambda *_: Refuses)
+    assert main(["map", "distant_jobs:where", "in.txt", "--workers", "1", "--output", "out.jsonl"]) == 1
+    assert (folder / "out.jsonl").read_text() == ""
+    told = capfd.readouterr().err
+    assert "paco: the items cannot run there, so the run was cancelled: OSError: no such cluster\n" in told
+    assert "  again     paco map distant_jobs:where in.txt --workers 1 --output out.jsonl --resume\n" in told

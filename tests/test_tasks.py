@@ -13,9 +13,7 @@ import pytest
 
 import paco
 from paco._engine import nursery
-from paco.remote._engines import engine_of
 from paco.remote._host import Host
-from paco.remote._item_calls import Calling
 from paco.testing import AsyncSource
 
 knows_waiters = pytest.mark.skipif(sys.version_info < (3, 14), reason="asyncio knows who waits since 3.14")
@@ -110,16 +108,6 @@ async def test_the_writer_of_a_journal_and_the_sender_of_items_are_tasks_with_na
         task, tasks = await running(paco.map(fn, [1, 2], limit=1).journal(tmp_path / f"{name}.jsonl"))
         assert sorted(tasks) == [f"paco.map {name} journal", f"paco.map {name} worker 1"]
         await ended(task)
-
-
-@pytest.mark.realtime
-async def test_the_sender_of_separate_calls_has_a_name():
-    executor = InThread()
-    async with Calling("map", names_of_tasks, engine_of("map", executor, None), 1, 1, 0) as calls:
-        here = [task.get_name() for task in asyncio.all_tasks()]
-        await calls.function(1)
-    assert "paco.map names_of_tasks sender" in here
-    executor.host.close()
 
 
 @pytest.mark.realtime

@@ -15,7 +15,7 @@ from paco._cli.options import AUTO, Halt
 from paco._cli.pace import attempted, limit_of
 from paco._cli.progress import Progress
 from paco._cli.tally import Tally
-from paco._cli.work import Work
+from paco._cli.work import ItemWork
 from paco._stream.stream import recorded
 from paco._view.console import message, safe_lines
 from paco.events import RunStarted
@@ -77,7 +77,7 @@ class _MapRun:
             cap="" if options.rate is None else str(options.rate),
         )
         self._halting = Halting(options.halt, self._tally, job.reader.total)
-        self._work = Work(
+        self._work = ItemWork(
             options.target,
             job.output,
             self._tally,

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from paco.limits import Limiter
 
 
-class Work:
+class ItemWork:
     """Has a run of the command leave its records, as `paco.journal` does for one of the library.
 
     Args:
@@ -93,7 +93,7 @@ class Work:
         *,
         catch: bool,
         ran: Callable[[], Ran | None],
-    ) -> tuple[Work, ItemFunction, int | Limiter]:
+    ) -> tuple[ItemWork, ItemFunction, int | Limiter]:
         """Return this, the function that also leaves the records, and the limit; no results are kept."""
         sink.store, sink.window = FORGET, sys.maxsize
         return self, self._recorded(fn, ran), limit

@@ -14,10 +14,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from paco import events
-from paco._base import check
 from paco._base.errors import trim
 from paco._base.item_function import instead_of
-from paco._engine.nursery import background
 from paco._engine.outcomes import Err
 from paco._engine.watch import _Watched
 from paco.remote import _pickles
@@ -25,7 +23,6 @@ from paco.remote._dispatch import Dispatcher, Entry, Job
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from typing import Self
 
     from paco._base.worker_info import Ran, Worker
     from paco._engine.run import Run
@@ -42,7 +39,7 @@ class Calls:
         engine: Opens the engine.
         limit: Of the run.
         most: Items in flight at most where the limit does not say.
-        lead: Items that are handed over beside those in flight, where the limit is a number; 0 for what starts at once.
+        lead: Items that are handed over beside those in flight, where the limit is a number.
         watched: Whether it is wanted where and when the items run.
     """
 
@@ -59,7 +56,7 @@ class Calls:
     ) -> None:
         self._fn = fn
         self._engine = engine
-        number = limit if isinstance(limit, int) and lead else None
+        number = limit if isinstance(limit, int) else None
         self._job = Job(name, b"", number or most, most, catch=True, watched=watched, paced=number is None)
         self.role = "sender"
         #: Those who have had items, by their names.
@@ -70,14 +67,14 @@ class Calls:
         self._heard = any(events.ItemEnded in ear.kinds for ear in events.ears())
         #: What the run is to have for a function, and for a limit.
         self.function = instead_of(fn, self._call)
-        self.limit: int | Limiter = limit or most if number is None else self._job.limit + lead
+        self.limit: int | Limiter = limit if number is None else self._job.limit + lead
         self._calls: deque[Entry] = deque()
         self._late: dict[asyncio.Future[Any], BaseException] = {}  # of calls that were being cancelled
         self._waiter: asyncio.Future[None] | None = None
         self._alone = False
 
     async def _call(self, item: Any) -> Any:
-        ticket = self._new_ticket()
+        ticket: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._calls.append((ticket, item))
         self._wake()
         try:
@@ -106,9 +103,6 @@ class Calls:
             mention.retries += ran.attempts - 1
             if ran.failed and ticket.exception() is None and isinstance(ticket.result(), Err):
                 mention.error = ticket.result().error
-
-    def _new_ticket(self) -> asyncio.Future[Any]:
-        return asyncio.get_running_loop().create_future()
 
     # ---- the task, which begins before those of the items
 
@@ -189,41 +183,3 @@ class Calls:
 
     def landed(self) -> None:
         self._wake()
-
-
-class Calling(Calls):
-    """The same for calls that are made by hand, as long as a block lasts: ``async with Calling(...) as calls``.
-
-    Args:
-        given: As of `Calls`, like ``watched``.
-    """
-
-    _task: asyncio.Task[None]
-
-    def __init__(self, *given: Any, watched: bool = False) -> None:
-        super().__init__(*given, watched=watched)
-        self._tickets: set[asyncio.Future[Any]] = set()
-        self._error: BaseException | None = None
-
-    async def __aenter__(self) -> Self:
-        self._task = background(self.keep(), f"paco.{self._job.name} {check.title(self._fn)} {self.role}")
-        return self
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        self.alone()
-        await self._task
-
-    def _new_ticket(self) -> asyncio.Future[Any]:
-        if self._error is not None:
-            raise self._error
-        ticket = super()._new_ticket()
-        self._tickets.add(ticket)
-        ticket.add_done_callback(self._tickets.discard)
-        return ticket
-
-    def broken(self, error: BaseException) -> None:
-        """Have all calls raise it, those to come as well."""
-        self._error = error
-        for ticket in tuple(self._tickets):
-            with suppress(asyncio.InvalidStateError):
-                ticket.set_exception(error)
