@@ -84,11 +84,11 @@ def read(process: subprocess.Popen[str], verdicts: list[Verdict]) -> dict[str, A
     """Add the verdicts that the process prints, and return the scenario without an answer, if there is one."""
     asked: dict[str, Any] | None = None
     for line in patiently(process):
-        told = json.loads(line)
-        if "number" in told:
-            asked = told
+        message = json.loads(line)
+        if "number" in message:
+            asked = message
         elif asked is not None:
-            verdicts.append(Verdict(asked["area"], asked["name"], told["verdict"], told["reason"]))
+            verdicts.append(Verdict(asked["area"], asked["name"], message["verdict"], message["reason"]))
             asked = None
     return asked
 

@@ -35,14 +35,14 @@ def serving(serve: Serve) -> Iterator[int]:
         process.join()
 
 
-def echo(tell: Connection) -> None:
+def echo(parent: Connection) -> None:
     """Run a TCP server that echoes all data."""
-    asyncio.run(_echo(tell))
+    asyncio.run(_echo(parent))
 
 
-async def _echo(tell: Connection) -> None:
+async def _echo(parent: Connection) -> None:
     server = await asyncio.get_running_loop().create_server(_Echo, HOST, 0, backlog=1024)
-    tell.send(server.sockets[0].getsockname()[1])
+    parent.send(server.sockets[0].getsockname()[1])
     await server.serve_forever()
 
 
@@ -55,19 +55,19 @@ class _Echo(asyncio.Protocol):
         self._transport.write(data)
 
 
-def http(tell: Connection) -> None:
+def http(parent: Connection) -> None:
     """Run an HTTP server that answers ``GET /7`` with ``7``."""
-    asyncio.run(_http(tell))
+    asyncio.run(_http(parent))
 
 
 async def _answer(request: web.Request) -> web.Response:
     return web.Response(text=request.match_info["number"])
 
 
-async def _http(tell: Connection) -> None:
+async def _http(parent: Connection) -> None:
     app = web.Application()
     app.router.add_get("/{number}", _answer)
-    await _serve(app, tell)
+    await _serve(app, parent)
 
 
 class Busy:
@@ -141,18 +141,18 @@ class Busy:
             self._freed.notify(max(self._most - self._working, 0))
 
 
-def busy(tell: Connection) -> None:
+def busy(parent: Connection) -> None:
     """Run a `Busy` server."""
-    asyncio.run(_busy(tell))
+    asyncio.run(_busy(parent))
 
 
-async def _busy(tell: Connection) -> None:
-    await _serve(Busy().app(), tell)
+async def _busy(parent: Connection) -> None:
+    await _serve(Busy().app(), parent)
 
 
-async def _serve(app: web.Application, tell: Connection) -> None:
+async def _serve(app: web.Application, parent: Connection) -> None:
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, HOST, 0, backlog=1024).start()
-    tell.send(runner.addresses[0][1])
+    parent.send(runner.addresses[0][1])
     await asyncio.Event().wait()

@@ -231,7 +231,7 @@ def test_an_item_keeps_the_key_of_8_bytes_that_an_earlier_version_has_given_it()
     ]
 
 
-def test_no_later_occurrence_has_the_key_of_another_item():
+def test_keys_of_repeated_items_collide_with_no_other_item():
     contents = [canonical(value) for value in ("a", "a 1", 1, [1], "1 1", {"a": 1})]
     keys = {digest(content, occurrence, 16) for content in contents for occurrence in range(20)}
     assert len(keys) == 20 * len(contents)
@@ -534,7 +534,7 @@ def test_a_folder_that_cannot_be_synced_is_not_an_error():
 
 
 @pytest.mark.parametrize("name", ["fdatasync", "fsync"])
-def test_a_file_is_synced_without_its_times_where_the_system_can(name, monkeypatch):
+def test_a_sync_omits_file_times_if_the_system_supports_it(name, monkeypatch):
     synced = []
     monkeypatch.setattr(system, "_fcntl", None)
     monkeypatch.delattr(os, "fdatasync", raising=False)

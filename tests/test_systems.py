@@ -289,12 +289,12 @@ def test_escape_sequences_are_enabled_on_a_console(able, live, monkeypatch):
     assert kernel.modes == ([] if able == "none" else [(1099, 3 | 4)])
 
 
-def test_a_terminal_of_another_program_is_left_alone(msvcrt, monkeypatch):
+def test_a_terminal_controlled_by_another_program_is_left_alone(msvcrt, monkeypatch):
     monkeypatch.setattr(msvcrt, "get_osfhandle", os.fstat)
     assert Console(Screen(), {}).live
 
 
-def test_an_error_that_is_no_broken_pipe_is_told_as_it_is(pipe, monkeypatch):
+def test_an_error_other_than_a_broken_pipe_is_raised_unchanged(pipe, monkeypatch):
     def refuse(*_):
         raise OSError(errno.EIO, "Input/output error")
 

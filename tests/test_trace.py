@@ -78,7 +78,7 @@ def record_of(spans, *, limit=0, name="work", states=None, workers=(None,)):
         error = None if state == OK else ValueError("bad")
         run.started += 1
         setattr(run, outcome, getattr(run, outcome) + 1)
-        record.hear(
+        record.add(
             ItemEnded(run, position, slot, position, start, end, 1, outcome, error, workers[position % len(workers)])
         )
     return record

@@ -92,7 +92,7 @@ def _count(record: Record, span: Span, table: ItemTable, tally: Tally) -> None:
     outcome: Outcome = "ok" if problem is None else "failed"
     attempts, seconds = max(span.attempts, 1), span.ms / 1000
     what = record.fields["id"], span.slot or 0, record.fields.get("input"), span.start, span.start + seconds
-    table.hear(ItemEnded(table.run, *what, attempts, outcome, error, span.worker))
+    table.add(ItemEnded(table.run, *what, attempts, outcome, error, span.worker))
     table.run.retried += attempts > 1
     tally.retried += attempts - 1
     tally.took(seconds)

@@ -130,7 +130,7 @@ class trace:  # noqa: N801 - used as a function, like `listening`
         self._records[event.run] = ItemTable(event.run)
 
     def _item(self, event: ItemEnded) -> None:
-        self._records[event.run].hear(event)
+        self._records[event.run].add(event)
 
     def _ended(self, event: RunEnded) -> None:
         self._records[event.run].ended = event

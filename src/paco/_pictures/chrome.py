@@ -85,8 +85,8 @@ def _details(record: ItemTable, position: int) -> str:
     detail = record.failures.get(position)
     if detail is None:
         return ""
-    told = {"item": safe(detail.item), "error": safe(detail.error), "attempts": detail.attempts}
-    return f',"args":{json.dumps(told)}'
+    details = {"item": safe(detail.item), "error": safe(detail.error), "attempts": detail.attempts}
+    return f',"args":{json.dumps(details)}'
 
 
 def _about(process: int, thread: int, what: str, **facts: Any) -> str:

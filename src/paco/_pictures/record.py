@@ -65,7 +65,7 @@ class ItemTable:
     def __len__(self) -> int:
         return len(self.starts)
 
-    def hear(self, event: ItemEnded) -> None:
+    def add(self, event: ItemEnded) -> None:
         """Add an item that has ended."""
         _, position, slot, _, start, end, attempts, _, error, worker = event
         self.starts.append(start)

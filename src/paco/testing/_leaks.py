@@ -109,9 +109,9 @@ def collecting_from_loop(leaks: list[str]) -> Generator[None]:
 def collecting_reports(leaks: list[str]) -> Generator[None]:
     """Add to ``leaks`` what Python and asyncio report when an object is dropped."""
 
-    def unraisable(told: sys.UnraisableHookArgs) -> None:  # stores text only: a reference would revive the object
-        message = str(told.exc_value).partition("\n")[0]  # in debug mode a stack follows
-        leaks.append(f"{told.exc_type.__name__}: {message}; {told.err_msg or 'ignored in'} {told.object!r}")
+    def unraisable(args: sys.UnraisableHookArgs) -> None:  # stores text only: a reference would revive the object
+        message = str(args.exc_value).partition("\n")[0]  # in debug mode a stack follows
+        leaks.append(f"{args.exc_type.__name__}: {message}; {args.err_msg or 'ignored in'} {args.object!r}")
 
     def logged(record: logging.LogRecord) -> bool:
         if record.levelno >= logging.ERROR:

@@ -59,7 +59,7 @@ async def an_item_that_awaits_a_cancelled_task_is_never_a_missing_result(library
 async def a_task_that_is_cancelled_from_outside_is_never_a_missing_result(library):
     tasks, work = {}, Work(10)
 
-    async def tells(item):
+    async def reports(item):
         tasks[item] = asyncio.current_task()
         return await work.run(item)
 
@@ -68,7 +68,7 @@ async def a_task_that_is_cancelled_from_outside_is_never_a_missing_result(librar
         tasks[2].cancel()
 
     async with ending(asyncio.ensure_future(cancels())):
-        await complete_or_error(library.collect(tells, list(range(6)), 3), range(6))
+        await complete_or_error(library.collect(reports, list(range(6)), 3), range(6))
     work.settled()
 
 

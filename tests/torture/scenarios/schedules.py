@@ -91,7 +91,7 @@ def cleanup_of_random_length_completes(library, lane):
 def a_random_cancellation_among_random_errors_leaves_nothing(library, lane, run):
     async def once(chance):
         work, _ = chance.work(failing=chance.random.randrange(2))
-        asyncio.get_running_loop().set_exception_handler(lambda loop, told: None)
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
 
         async def main():
             return await run(work.run, chance.source(range(chance.count)), chance.limit)
