@@ -56,14 +56,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Stop writing bytecode: it is matched by whole seconds, and tests rewrite their modules within a second."""
+    """Stop writing bytecode: Python checks its age in whole seconds, and tests rewrite modules within a second."""
     sys.dont_write_bytecode = True
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Stop earlier coverage measurements, so that only the one that pytest-cov starts next measures a xdist process.
+    """Stop earlier coverage measurements, so that only the one that pytest-cov starts next measures an xdist process.
 
     At this point, coverage's patch for subprocesses and pytest-cov itself already measure the process. Each would trace
     every line once more, and would not pause for tests marked ``no_cover``. In the controlling process of pytest-xdist

@@ -78,7 +78,7 @@ def compare_all(found: Findings, options: argparse.Namespace) -> None:
                 runner.run(fill(table, peers, found, options))
 
 
-def weigh_all(found: Findings, options: argparse.Namespace) -> None:
+def measure_memory(found: Findings, options: argparse.Namespace) -> None:
     """Measure and print memory and timer delays of the selected subjects."""
     subjects = [one for one in memory.SUBJECTS if selected(options.only, ("memory", "timer", one.name))]
     if subjects and not options.quick:
@@ -103,7 +103,7 @@ def judge_all(found: Findings, options: argparse.Namespace) -> None:
         print(report.verdict(demand), flush=True)
 
 
-def keep_busy(found: Findings, options: argparse.Namespace) -> None:
+def measure_busy(found: Findings, options: argparse.Namespace) -> None:
     """Measure limits against a server with a capacity; only if selected by name, because it takes seven minutes."""
 
     def wanted(part: str) -> bool:
@@ -114,14 +114,14 @@ def keep_busy(found: Findings, options: argparse.Namespace) -> None:
             found.demands.append(demand)
 
 
-def run_command(found: Findings, options: argparse.Namespace) -> None:
+def measure_command(found: Findings, options: argparse.Namespace) -> None:
     """Measure the command against the library; only if selected by name, because it takes ten minutes."""
     if options.only and selected(options.only, ("command",)):
         for demand in command.measure(options.lines, options.rounds):
             found.demands.append(demand)
 
 
-def send_away(found: Findings, options: argparse.Namespace) -> None:
+def measure_remote(found: Findings, options: argparse.Namespace) -> None:
     """Measure items that run on workers; only if selected by name, because it takes four minutes."""
     if options.only and selected(options.only, ("remote",)):
         for demand in remote.measure():
@@ -145,10 +145,10 @@ def main() -> int:
     print(f"{options.rounds} rounds, more or fewer in some tables; limit {LIMIT} unless a table names another")
     try:
         compare_all(found, options)
-        weigh_all(found, options)
-        keep_busy(found, options)
-        run_command(found, options)
-        send_away(found, options)
+        measure_memory(found, options)
+        measure_busy(found, options)
+        measure_command(found, options)
+        measure_remote(found, options)
         judge_all(found, options)
     finally:
         write(found, options)  # also after Ctrl-C: write what has been measured

@@ -46,7 +46,7 @@ class Program:
         """Run the command, and record what it takes per item."""
         self.output.unlink(missing_ok=True)
         cpu, wall = _cpu(), time.perf_counter()
-        subprocess.run(self.command, cwd=ROOT, stderr=subprocess.DEVNULL, check=True)  # noqa: S603 - our own
+        subprocess.run(self.command, cwd=ROOT, stderr=subprocess.DEVNULL, check=True)  # noqa: S603 - own command
         self.runs.append(Spent((_cpu() - cpu) / lines, (time.perf_counter() - wall) / lines))
         with self.output.open("rb") as records:
             assert sum(1 for _ in records) == lines

@@ -122,15 +122,15 @@ SPEED = [
 def footprint_demands(count: int) -> Iterator[Demand]:
     """Measure memory and timer delays, each in a separate process, and judge them."""
     for name, fn in (("(a)", instant), ("(b)", sleep_0)):
-        allocated = memory.apart(memory.traced, memory.PACO_STREAM, fn, count) / 1e6
-        grown = memory.apart(memory.resident, memory.PACO_STREAM, fn, count)[0] / 1e6
+        allocated = memory.in_new_process(memory.traced, memory.PACO_STREAM, fn, count) / 1e6
+        grown = memory.in_new_process(memory.resident, memory.PACO_STREAM, fn, count)[0] / 1e6
         for does, megabytes in (("allocates", allocated), ("grows the process by", grown)):
             text = f"{name}: streaming {count:,} items {does} less than 2 MB"
             yield Demand(text, f"{megabytes:.2f} MB", megabytes < 2)
     subjects = (memory.PACO_EACH, memory.PACO_STREAM)
-    late = memory.apart(memory.lateness, subjects, instant, count) * 1e3
+    late = memory.in_new_process(memory.lateness, subjects, instant, count) * 1e3
     yield Demand(f"a 1 ms timer beside {count:,} instant items is at most 50 ms late", f"{late:.1f} ms", late <= 50)
-    tasks, allocated = memory.apart(memory.tasks_and_memory, 10**9, 10)
+    tasks, allocated = memory.in_new_process(memory.tasks_and_memory, 10**9, 10)
     text = "limit=10**9 over ten items: at most 20 tasks and 64 kB"
     yield Demand(text, f"{tasks} tasks, {allocated / 1e3:.0f} kB", tasks <= 20 and allocated < 64_000)
 

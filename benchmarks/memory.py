@@ -30,7 +30,7 @@ COUNTS = (10_000, 100_000, 1_000_000)
 HOLD_ALL = frozenset({GATHER.name, "TaskGroup + Semaphore", "aioitertools", "anyio + CapacityLimiter"})
 
 
-def apart(measure: Callable[..., T], *args: object) -> T:
+def in_new_process(measure: Callable[..., T], *args: object) -> T:
     """Call a function in a new process, and return its result."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(measure, *args).result()
@@ -60,7 +60,7 @@ class Subject:
 
 
 def _most(peer: Peer | Streamer) -> int:
-    """Return the largest number of items: fewer for a library that needs a minute for a million."""
+    """Return the largest number of items: fewer if a library holds all of them or needs a minute for a million."""
     return COUNTS[-1] if peer.name == "streamable" else COUNTS[1]
 
 
@@ -182,6 +182,6 @@ class Footprint:
 
 def footprint(subject: Subject, count: int) -> Footprint:
     """Measure a subject in three processes."""
-    grown, cpu = apart(resident, subject, sleep_0, count)
-    late = apart(lateness, (subject,), instant, count)
-    return Footprint(subject.name, count, apart(traced, subject, sleep_0, count), grown, cpu, late)
+    grown, cpu = in_new_process(resident, subject, sleep_0, count)
+    late = in_new_process(lateness, (subject,), instant, count)
+    return Footprint(subject.name, count, in_new_process(traced, subject, sleep_0, count), grown, cpu, late)

@@ -13,7 +13,7 @@ from benchmarks.workloads import LIMIT, Workload
 if TYPE_CHECKING:
     from benchmarks.shapes import Shape
 
-#: Items per run in the tables that are many.
+#: Items per run in the tables for other limits and loops, because there are many.
 FEW = 10_000
 
 

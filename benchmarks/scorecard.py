@@ -70,7 +70,7 @@ def measure(row: Row) -> list[Verdict]:
     while True:
         before = len(verdicts)
         command = row.command(before)
-        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - own command
             asked = read(process, verdicts)
         if asked is None and process.returncode == 0:
             return verdicts
@@ -124,7 +124,7 @@ def lanes(pythons: list[str]) -> list[Row]:
 
 def python_version(python: str) -> tuple[int, ...]:
     code = "import sys; print(*sys.version_info[:3])"
-    done = subprocess.run([python, "-c", code], stdout=subprocess.PIPE, text=True, check=True)  # noqa: S603 - our own
+    done = subprocess.run([python, "-c", code], stdout=subprocess.PIPE, text=True, check=True)  # noqa: S603 - own command
     return tuple(int(part) for part in done.stdout.split())
 
 

@@ -43,11 +43,11 @@ def perform(scenario: Scenario, subject: Library, on: Lane) -> tuple[str, str]:
     return "passed", ""
 
 
-def go_on_anew(options: argparse.Namespace, first: int) -> NoReturn:
+def continue_in_new_process(options: argparse.Namespace, first: int) -> NoReturn:
     """Replace this process by a new one that continues at the scenario of this number."""
     eager = ["--eager"] if options.eager else []
     here = [sys.executable, "-m", "benchmarks.torturer"]
-    os.execv(sys.executable, [*here, options.library, options.loop, *eager, "--first", str(first)])  # noqa: S606 - our own
+    os.execv(sys.executable, [*here, options.library, options.loop, *eager, "--first", str(first)])  # noqa: S606 - own command
 
 
 def main() -> None:
@@ -71,7 +71,7 @@ def main() -> None:
         print(json.dumps({"verdict": verdict, "reason": reason}), flush=True)
         gc.collect()  # so that the next scenario does not get the garbage of this one
         if MemoryError.__name__ in reason:  # Python does not return all of the memory
-            go_on_anew(options, number + 1)
+            continue_in_new_process(options, number + 1)
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def folder(request, tmp_path, monkeypatch):
 
 @pytest.fixture
 def virtual_time(monkeypatch):
-    """Have the command run on virtual time: it stands still while this process waits for a processor."""
+    """Run the command on virtual time, which stands still while this process waits for a CPU."""
     monkeypatch.setattr("paco._cli.run._loop_factory", lambda: testing.VirtualLoop)
 
 

@@ -1,7 +1,7 @@
-"""Waiting for what other processes and threads do, for as long as a busy machine takes.
+"""Waits for other processes and threads, for as long as a busy machine takes.
 
-A bound ends a test that fails; no test that passes depends on it. What blocks (a pipe, a process, a thread) has no
-bound of its own: pytest's is the last one.
+The bound only ends a failing test; no passing test depends on it. Blocking calls (on a pipe, a process, a thread) have
+no bound except pytest's timeout.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import asyncio
 import inspect
 import time
 
-#: Seconds until a condition counts as one that never comes true: less than pytest's timeout, so that the test says why.
+#: Seconds after which a condition counts as never true: less than pytest's timeout, so that the test says why it fails.
 PATIENCE = 120
 
 
 def wait_until(condition):
-    """Wait until ``condition()`` is true, and return what it is."""
+    """Wait until ``condition()`` is true, and return its value."""
     end = time.monotonic() + PATIENCE
     while not (found := condition()):
         assert time.monotonic() < end, never(condition)
@@ -24,7 +24,7 @@ def wait_until(condition):
 
 
 async def until(condition):
-    """Wait likewise on a real event loop, which goes on meanwhile."""
+    """Wait on a real event loop until ``condition()`` is true, and return its value."""
     end = time.monotonic() + PATIENCE
     while not (found := condition()):
         assert time.monotonic() < end, never(condition)

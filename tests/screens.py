@@ -1,4 +1,4 @@
-"""Terminals that remember what they were sent, and what was to be seen on them."""
+"""A fake terminal that records what it was sent, and functions that return what was visible on it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]|\r")
 
 
 class Terminal(io.StringIO):
-    """A terminal that remembers all it was sent."""
+    """A terminal that records everything it was sent."""
 
     def isatty(self):
         return True
@@ -19,13 +19,13 @@ class Terminal(io.StringIO):
 
 
 def painted(sent):
-    """Return all lines that were on the screen at some time."""
+    """Return all lines that were visible at any time."""
     sent = re.sub(r"\x1b\[[0-9;]*m", "", sent)
     return [line.rstrip() for line in ESCAPES.sub("\n", sent).split("\n") if line.strip()]
 
 
 def left(sent):
-    """Return the lines that are on the screen in the end."""
+    """Return the lines that are visible in the end."""
     screen, row = [""], 0
     for piece in re.findall(r"\x1b\[[0-9;?]*[a-zA-Z]|\r\n|.|\n", sent):
         if piece in {"\n", "\r\n"}:

@@ -1,12 +1,12 @@
-"""A Python that lacks what it lacks on Windows, and has what it has there: for processes of `test_systems.py`.
+"""Make Python look like Python on Windows: remove what Windows lacks and add what it has, for `test_systems.py`.
 
-It is no Windows. What it proves: nothing here is used that Windows does not have, and what is used there is used right.
+This is not Windows. It proves that paco uses nothing that Windows lacks, and uses correctly what only Windows has.
 """
 
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures.process  # noqa: F401 - the standard library itself asks on import which system this is
+import concurrent.futures.process  # noqa: F401 - the standard library checks the system on import
 import ctypes
 import errno
 import fcntl
@@ -28,12 +28,12 @@ FUNCTIONS = [
     *("register_at_fork", "sched_getaffinity", "setsid", "uname", "O_NONBLOCK"),
 ]
 SIGNALS = ["SIGALRM", "SIGCHLD", "SIGHUP", "SIGKILL", "SIGPIPE", "SIGQUIT", "SIGTSTP", "SIGUSR1", "SIGUSR2"]
-#: The number that Ctrl-Break has here.
+#: The number of the signal of Ctrl-Break in these tests.
 BREAK = signal.SIGUSR1
 
 
 class Loop(asyncio.SelectorEventLoop):
-    """A loop that has no more than `asyncio.ProactorEventLoop`, and is woken by signals as that one is."""
+    """An event loop with only the methods of `asyncio.ProactorEventLoop`, woken by signals like that one."""
 
     def __init__(self):
         super().__init__()
@@ -52,7 +52,7 @@ class Loop(asyncio.SelectorEventLoop):
 
 
 class Popen(subprocess.Popen):
-    """Hands down the handles of a `STARTUPINFO`, and nothing else."""
+    """A `subprocess.Popen` that passes on only the handles of a `STARTUPINFO`."""
 
     def __init__(self, args, *more, startupinfo=None, executable=None, **options):
         wrong = {"pass_fds", "preexec_fn", "start_new_session", "process_group"} & {*options}
@@ -60,7 +60,7 @@ class Popen(subprocess.Popen):
             raise ValueError(f"{wrong} is not supported on Windows platforms")
         handles = [] if startupinfo is None else startupinfo.lpAttributeList["handle_list"]
         assert all(map(os.get_inheritable, handles))
-        if executable is not None:  # not taken: here it would not find its packages
+        if executable is not None:  # ignored: that interpreter would not find its packages here
             assert (executable, options["env"].pop("__PYVENV_LAUNCHER__")) == (sys._base_executable, sys.executable)
         super().__init__(args, *more, pass_fds=handles, **options)
 
@@ -70,12 +70,12 @@ class Popen(subprocess.Popen):
 
 
 class STARTUPINFO:
-    def __init__(self, *, lpAttributeList):  # noqa: N803 - its name there
+    def __init__(self, *, lpAttributeList):  # noqa: N803 - its name on Windows
         self.lpAttributeList = lpAttributeList
 
 
 def locking(descriptor, mode, size):
-    """Lock bytes from the position on, which nobody else can read or write then."""
+    """Lock bytes from the position on, so that no other process can read or write them."""
     assert (mode, size) == (msvcrt.LK_NBLCK, 1)
     assert os.lseek(descriptor, 0, os.SEEK_CUR) > os.fstat(descriptor).st_size
     try:
@@ -91,14 +91,14 @@ msvcrt.get_osfhandle = lambda descriptor: os.fstat(descriptor) and descriptor
 
 
 class Kernel:
-    """A console that understands escapes."""
+    """A console that supports escape sequences."""
 
     @staticmethod
-    def GetConsoleMode(handle, mode):  # noqa: N802 - its name there
+    def GetConsoleMode(handle, mode):  # noqa: N802 - its name on Windows
         return os.isatty(handle)
 
     @staticmethod
-    def SetConsoleMode(handle, mode):  # noqa: N802 - its name there
+    def SetConsoleMode(handle, mode):  # noqa: N802 - its name on Windows
         return os.isatty(handle)
 
 

@@ -38,7 +38,7 @@ class _Flight:
 
 
 class Adaptive(Limiter):
-    """Find the best number of items in flight, and follow it when the capacity of the server changes.
+    """Find the best number of items in flight, and follow it as the capacity of the server changes.
 
     The limit measures how long items take and, if you name the errors that mean "too many", counts refusals. It grows
     while it is used and nothing shows overload. It shrinks when items become slow because too many are in flight, and
@@ -147,7 +147,7 @@ class Adaptive(Limiter):
         return self._count.free
 
     def idle(self) -> bool:
-        loop = asyncio._get_running_loop()  # the form that answers None where none runs
+        loop = asyncio._get_running_loop()  # returns None, instead of raising, if no loop runs
         return loop is not None and self._count.idle() and not 0 <= loop.time() - self._used_at < _STALE
 
     async def acquire(self, item: Any = None) -> _Flight:
@@ -203,7 +203,7 @@ class Adaptive(Limiter):
         return later and (self._proven or now >= self._cut_at + self._cooldown)
 
     def _carried(self, dropped: _Flight) -> int:
-        """Return how many items were in flight when this one began and were not dropped before it."""
+        """Return how many items the server carried: those in flight when this one began, without dropped ones."""
         older = sum(1 for _ in takewhile(lambda one: one is not dropped, self._flights))
         return older + self._succeeded - dropped.succeeded
 

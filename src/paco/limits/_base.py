@@ -70,10 +70,9 @@ class Limiter:
 
     @property
     def lookahead(self) -> int:
-        """How many items a run may take from its source that wait for this limit; 0 if the limit ignores the item.
+        """How many items a run may take from its source while they wait for this limit; 0 if it ignores the item.
 
-        With 0 the run still takes one item before it asks for a permit, so that no permit waits for an item that never
-        comes.
+        With 0 the run takes one item before it asks for a permit, so that it never holds a permit without an item.
         """
         return 0
 
@@ -104,7 +103,7 @@ class Limiter:
         """Record that the item that reserved this permit starts now."""
 
     def paused(self, permit: Any) -> float:
-        """Return the seconds for which the item that reserved this permit must still not begin; usually 0."""
+        """Return the seconds that the item that reserved this permit must still wait before it begins; usually 0."""
         return 0
 
     def release(self, permit: Any, error: BaseException | None = None) -> Awaitable[None] | None:

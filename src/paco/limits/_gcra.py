@@ -22,8 +22,8 @@ class Bucket:
 
     A start can be booked first and made later. Booked tokens do not leak, so the start fits however late it is made.
 
-    All numbers are whole: a token is divided into units so that a whole number of units leaks in a tick. Only a result
-    that is not a float is rounded, to a later time. (`fractions` does the same and takes ten times as long.)
+    All numbers are whole: a token is divided into units so that a whole number of units leaks in a tick. Only a time
+    that no float represents exactly is rounded, and that to a later time. (`fractions` would take ten times as long.)
     """
 
     __slots__ = ("_booked", "_burst", "_costs", "_last", "_leak", "_level", "_token")

@@ -34,14 +34,14 @@ class _Entry:
 class PerKey(Limiter):
     """Apply a separate limit to each key, such as each host of many URLs.
 
-    Items of a busy key do not delay items of other keys, up to `lookahead`: a run takes items from its source until
-    that many wait for the limits of their keys, and then takes the next item when one of them starts. If your source
-    has long blocks of items with the same key, make the look-ahead longer than a block. Items with the same key start
-    in source order.
+    Items of a busy key do not delay items of other keys: a run takes items from its source until `lookahead` of them
+    wait for the limits of their keys, and then takes the next item when one of them starts. If your source has long
+    blocks of items with the same key, make the look-ahead longer than a block. Items with the same key start in source
+    order.
 
     An unused key is forgotten as soon as a new limit would behave the same (`Limiter.idle`). A `Rate`, for example, is
     kept until its past starts no longer delay new ones. So memory is bounded by the keys in use and those that still
-    delay items. The limits of other libraries cannot tell, and are kept as long as this object.
+    delay items. Limits of other libraries do not report this state, so they are kept as long as this object.
 
     ``a & b`` asks this limit first, so that an item that waits for its key holds no permit of another limit.
 

@@ -38,9 +38,9 @@ class Rate(Limiter):
     lets unused starts accumulate and be made at once. The algorithm is GCRA, the generic cell rate algorithm of ITU-T
     I.371.
 
-    Real timers fire about 1 ms late. Without a burst this time is lost: about a tenth of 100 starts a second, and a
-    third of 1,000. A small burst makes up for it: ``Rate(996, burst=5)`` allows no more starts in any second than
-    ``Rate(1000)``, and comes near that rate.
+    Real timers fire about 1 ms late. Without a burst this time is lost, and with it a tenth of the starts at 100 starts
+    a second, and a third at 1,000. A small burst makes up for it: ``Rate(996, burst=5)`` allows no more starts in any
+    second than ``Rate(1000)``, and comes near that rate.
 
     You can set `n` and `per` while the limit is in use. The change applies at once, also to items that already wait. A
     window with a change in it sees no more starts than the highest of its rates allows. `pause` stops all starts for a
@@ -189,7 +189,7 @@ class Rate(Limiter):
             self._arm()
 
     def idle(self) -> bool:
-        loop = asyncio._get_running_loop()  # the form that answers None where none runs
+        loop = asyncio._get_running_loop()  # returns None, instead of raising, if no loop runs
         now = loop.time() if loop is not None and self._clock.is_of(loop) else -math.inf
         return not self._line and max(self._bucket.earliest(self._burst), self._held_until) <= now
 

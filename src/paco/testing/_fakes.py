@@ -36,7 +36,7 @@ class _Recorder(Generic[T]):
 
 
 class Source(_Recorder[T], Iterator[T]):
-    """Make an iterator that records how it is used. `generator` returns the same as a generator.
+    """An iterator that records how it is used. `generator` returns the same as a generator.
 
     Args:
         items: The items; read lazily, may be infinite.
@@ -73,7 +73,7 @@ class Source(_Recorder[T], Iterator[T]):
 
 
 class AsyncSource(_Recorder[T], AsyncIterator[T]):
-    """Make an async iterator that records how it is used, with the attributes of `Source`.
+    """An async iterator that records how it is used, with the attributes of `Source`.
 
     Like an async generator, it raises ``RuntimeError`` if two tasks request an item at the same time.
 
@@ -124,7 +124,7 @@ class AsyncSource(_Recorder[T], AsyncIterator[T]):
 
 
 class Probe(Generic[T, R]):
-    """Make an async function that waits, returns ``fn(item)``, and records when each item ran.
+    """An async function that waits, returns ``fn(item)``, and records when each item ran.
 
     Args:
         fn: A plain function, called after the wait. Its result or exception is that of the probe.

@@ -38,7 +38,7 @@ class _Selector(selectors.DefaultSelector):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """Make an event loop whose clock jumps to the next timer when no callback is ready.
+    """An event loop whose clock jumps to the next timer when no callback is ready.
 
     The clock starts at 0.0. A jump sets it to exactly the time of the timer, so nothing drifts: timers with equal times
     run in the same step, and timers with different times never do. If no callback is ready and there is no timer (or
