@@ -83,7 +83,7 @@ def test_an_argument_for_no_mutant_is_reported(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(sys, "argv", ["mutate", "_engine.run", "--list"])
     assert mutate.main() == 1
     shown = capsys.readouterr().out
-    assert "STALE in Run.grow: without gone: argued, but no mutant any more" in shown
+    assert "STALE in Run.grow: without gone: argued, but there is no such mutant" in shown
     assert "Run.grow: without ending" in shown
     assert "without idle" not in shown
     del reasons["Run.grow", "without gone"]

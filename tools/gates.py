@@ -220,7 +220,8 @@ def copy(to: Path) -> Path:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", to / ".venv"], check=True)
     python = to / ".venv" / "bin" / "python"
     packages = next((to / ".venv" / "lib").glob("python*")) / "site-packages"
-    # A path file shares the installed packages. Python reads no path files in that folder, so paco is the copy.
+    # A path file adds the installed packages to the path. Python reads no path files inside an added folder, so the
+    # editable install of the original has no effect, and paco is the copy.
     (packages / "gates.pth").write_text(f"{to / 'src'}\n{sysconfig.get_path('purelib')}\n", "utf-8")
     for script in ("paco", "ruff"):
         (to / ".venv" / "bin" / script).symlink_to(Path(sys.executable).parent / script)

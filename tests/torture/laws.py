@@ -16,7 +16,7 @@ Law = Callable[[Log], None]
 _ENDED: Final = (asyncio.CancelledError, GeneratorExit)
 
 
-def the_limit_is_kept(log: Log) -> None:
+def the_limit_is_never_exceeded(log: Log) -> None:
     for number, stage in enumerate(log.scenario.stages):
         running = 0
         for event in log.of("start", "end", stage=number):
@@ -24,7 +24,7 @@ def the_limit_is_kept(log: Log) -> None:
             assert not stage.most or running <= stage.most, f"{running} at once at {event.time}, not {stage.most}"
 
 
-def the_window_is_kept(log: Log) -> None:
+def the_window_is_never_exceeded(log: Log) -> None:
     """No item is started, or pulled from the source, beyond the window of the consumer."""
     window = log.scenario.window
     if window is None:
@@ -96,7 +96,7 @@ def _cancels_itself(log: Log, event: Event) -> bool:
     return item.ends == "cancels itself" or item.mark == "cancelling"
 
 
-def what_runs_when_the_call_ends_is_cancelled(log: Log) -> None:
+def items_running_at_the_end_of_a_call_are_cancelled(log: Log) -> None:
     """After the moment that ends the run no item starts, and each item still running has been cancelled once."""
     ended = ended_at(log)
     if ended is None:
@@ -215,15 +215,15 @@ def an_awaited_call_returns_at_once_when_all_has_ended(log: Log) -> None:
 
 
 ALWAYS: Final[list[Law]] = [
-    the_limit_is_kept,
-    the_window_is_kept,
+    the_limit_is_never_exceeded,
+    the_window_is_never_exceeded,
     nothing_is_pulled_without_a_free_slot,
     items_start_once_and_in_order,
     everything_has_ended_before_the_return,
     an_iterator_of_the_caller_is_not_closed,
     a_source_is_asked_for_one_item_at_a_time_and_not_after_its_end,
     no_item_is_cancelled_twice,
-    what_runs_when_the_call_ends_is_cancelled,
+    items_running_at_the_end_of_a_call_are_cancelled,
     no_item_sees_the_context_of_another,
     a_cancellation_is_never_swallowed,
     no_error_is_lost_or_reported_twice,

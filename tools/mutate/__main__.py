@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 HERE: Final = Path(__file__).resolve().parent
 ROOT: Final = HERE.parent.parent
 SOURCE: Final = ROOT / "src" / "paco"
-#: Where those are that may be argued.
+#: The packages whose mutants may be argued.
 ROOMS: Final = ("_engine", "_stream")
 MODULES: Final = ("_engine.workers", "_engine.run", "_engine.plan", "_stream.stream")
 #: The fast tests that check the engine most closely. A mutant survives if these pass, even if other tests would fail.
@@ -263,7 +263,7 @@ def main() -> int:
     reasons = argued()
     chosen, gone = choose(arguments, reasons), stale(reasons)
     for scope, fault in gone:
-        print(f"STALE in {scope}: {fault}: argued, but no mutant any more", flush=True)
+        print(f"STALE in {scope}: {fault}: argued, but there is no such mutant; update argued.toml", flush=True)
     if arguments.list:
         print("\n".join(map(str, chosen)))
         return int(bool(gone))
