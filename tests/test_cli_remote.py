@@ -150,7 +150,7 @@ class Refuses:
         pass
 
 
-def test_a_place_that_is_not_there_ends_the_run_and_is_told(folder, monkeypatch, capfd):
+def test_a_missing_engine_ends_the_run_and_is_reported(folder, monkeypatch, capfd):
     monkeypatch.setattr("paco.remote._engines.engine_of", lambda *_: Refuses)
     assert main(["map", "distant_jobs:where", "in.txt", "--workers", "1", "--output", "out.jsonl"]) == 1
     assert (folder / "out.jsonl").read_text() == ""

@@ -181,7 +181,7 @@ def journal(items, **how):
     return paco.run(paco.map(find_target("jobs:work"), items).journal("out.jsonl", **how))
 
 
-def test_a_file_of_the_command_is_resumed_in_the_library(run, folder):
+def test_the_library_resumes_a_file_of_the_command(run, folder):
     items(folder, "a", "bad", "a", "c")
     assert run(*WORDS)[0] == 1
     assert calls(folder) == ["a", "a", "bad", "c"]
@@ -193,7 +193,7 @@ def test_a_file_of_the_command_is_resumed_in_the_library(run, folder):
     assert calls(folder) == []
 
 
-def test_a_file_of_the_library_is_resumed_by_the_command(run, folder):
+def test_the_command_resumes_a_file_of_the_library(run, folder):
     assert journal(["a", "b", "a"]) == ["done a", "done b", "done a"]
     calls(folder)
     items(folder, "bad", "a", "a", "a", "b")
@@ -203,7 +203,7 @@ def test_a_file_of_the_library_is_resumed_by_the_command(run, folder):
     assert calls(folder) == ["bad"]
 
 
-def test_what_identifies_an_item_is_the_same_in_both(run, folder):
+def test_command_and_library_identify_items_alike(run, folder):
     (folder / "rows.jsonl").write_text('{"id": 1, "seen": 1}\n{"id": 2, "seen": 1}\n')
     assert run("jobs:row", "rows.jsonl", "-o", "out.jsonl", "--key", "id")[0] == 0
     calls(folder)
@@ -235,7 +235,7 @@ OLD = """\
 
 
 @pytest.mark.parametrize("by", ["command", "library"])
-def test_a_file_with_keys_of_8_bytes_is_resumed_and_its_items_keep_their_keys(run, folder, by):
+def test_a_file_with_8_byte_keys_is_resumed_and_its_items_keep_their_keys(run, folder, by):
     (folder / "out.jsonl").write_text(OLD)
     (folder / "mended").touch()
     if by == "command":

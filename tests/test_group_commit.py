@@ -78,7 +78,7 @@ async def test_all_lines_are_written_at_the_end_in_order(file, path):
     assert run.errors == []
 
 
-async def test_a_line_is_written_soon_though_no_other_comes(file, path):
+async def test_a_single_line_is_written_soon(file, path):
     run = Run(file)
     run.commit.add(b"1\n")
     await until(path.read_bytes)
@@ -124,7 +124,7 @@ async def test_items_wait_for_a_slow_reader(pipe, monkeypatch):
     await run.end()
 
 
-async def test_a_reader_that_has_gone_is_told_once(pipe):
+async def test_a_closed_pipe_is_reported_once(pipe):
     out, file = pipe
     os.close(out)
     run = Run(file)
@@ -153,7 +153,7 @@ async def test_a_full_disk_leaves_whole_lines(file, path, monkeypatch):
     assert (run.errors[0].errno, run.errors[0].filename) == (errno.ENOSPC, str(path))
 
 
-async def test_a_pipe_that_does_not_block_is_waited_for(pipe):
+async def test_a_non_blocking_pipe_is_waited_for(pipe):
     out, file = pipe
     os.set_blocking(file._descriptor, False)
     run = Run(file)
@@ -167,7 +167,7 @@ async def test_a_pipe_that_does_not_block_is_waited_for(pipe):
 
 
 @pytest.mark.parametrize("begun", [True, False])
-async def test_leaving_at_once_writes_what_is_there(file, path, begun):
+async def test_exiting_at_once_writes_the_buffered_lines(file, path, begun):
     run = Run(file)
     await asyncio.sleep(0.05 if begun else 0)
     run.commit.add(b"1\n")
@@ -177,7 +177,7 @@ async def test_leaving_at_once_writes_what_is_there(file, path, begun):
     assert path.read_bytes() == b"1\n"
 
 
-async def test_leaving_at_once_does_not_wait_for_a_reader_that_never_reads(pipe):
+async def test_exiting_at_once_does_not_wait_for_an_idle_reader(pipe):
     out, file = pipe
     run = Run(file)
     run.commit.add(b"x" * 1_000_000)
@@ -191,7 +191,7 @@ async def test_leaving_at_once_does_not_wait_for_a_reader_that_never_reads(pipe)
 # ---- in order
 
 
-async def test_lines_wait_for_their_turn(file, path):
+async def test_ordered_output_holds_lines_until_their_turn(file, path):
     run = Run(file, keep_order=True)
     for number, line in [(2, b"c\n"), (1, b""), (0, b"a\n"), (4, b"e\n")]:
         run.commit.add(line, number)
@@ -200,7 +200,7 @@ async def test_lines_wait_for_their_turn(file, path):
     assert path.read_bytes() == b"a\nc\ne\n"
 
 
-async def test_items_wait_while_too_much_waits_for_one_of_them(file, path, monkeypatch):
+async def test_items_wait_while_too_many_records_wait_for_a_slow_one(file, path, monkeypatch):
     monkeypatch.setattr(group_commit, "_FULL_BYTES", 2)
     run = Run(file, keep_order=True)
     run.commit.add(b"b\n", 1)

@@ -319,7 +319,7 @@ async def test_a_log_gets_a_line_every_ten_seconds_and_one_at_the_end(log):
     ]
 
 
-async def test_on_a_dumb_terminal_the_line_is_wrapped_and_not_cut_off(terminal, monkeypatch):
+async def test_on_a_dumb_terminal_a_line_is_wrapped_instead_of_cut(terminal, monkeypatch):
     monkeypatch.setenv("TERM", "dumb")
     with paco.progress():
         await paco.each(nap, [1] * 25, 1)

@@ -212,14 +212,14 @@ def keys_of(keys, *values):
     return [keys.next(canonical(value)) for value in values]
 
 
-def test_equal_items_have_keys_of_their_own_whatever_their_order():
+def test_equal_items_have_different_keys_in_any_order():
     first = [key for key, _ in keys_of(Keys(), "a", "b", "a", "a", {"x": 1, "y": 2})]
     assert {len(key) for key in first} == {16}
     assert len(set(first)) == 5
     assert set(first) == {key for key, _ in keys_of(Keys(), {"y": 2, "x": 1}, "a", "a", "b", "a")}
 
 
-def test_an_item_keeps_the_key_of_8_bytes_that_an_earlier_version_has_given_it():
+def test_an_item_keeps_its_8_byte_key_of_an_earlier_version():
     keys, older = Keys(), [digest(canonical("a"), occurrence, 8) for occurrence in range(2)]
     for position, key in enumerate(older):
         keys.put(key, position)
