@@ -7,7 +7,6 @@ import heapq
 import random
 import shutil
 import subprocess
-import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from test_trace import record_of
 
 from paco._pictures.page import page
 from paco._pictures.record import FAILED, OK
+from tests.patience import PATIENCE, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +26,6 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 pytestmark = [
     pytest.mark.realtime,
     pytest.mark.slow,
-    pytest.mark.timeout(180),
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium"),
 ]
 
@@ -41,9 +40,8 @@ FLAGS = [
     "--disable-sync",
     "--remote-debugging-port=0",
 ]
-#: Seconds from the navigation to the first thing that is seen, and to the event `load`.
-TIMES = """[performance.getEntriesByName('first-contentful-paint')[0]?.startTime / 1000,
-    performance.timing.loadEventEnd / 1000 - performance.timing.navigationStart / 1000]"""
+#: Whether something is seen.
+SEEN = "performance.getEntriesByName('first-contentful-paint').length > 0"
 #: What sticks out to the side, drawings that have no height or nothing in them, words that lie one over the other.
 FAULTS = """(() => {
     const faults = [];
@@ -83,7 +81,7 @@ class Browser:
         return await self._until(lambda told: told.get("id") == self._number)
 
     async def _until(self, wanted):
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             while True:
                 told = await self._socket.receive_json()
                 if told.get("method") in {"Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown"}:
@@ -99,12 +97,17 @@ class Browser:
     async def open(self, path):
         await self.call("Page.navigate", url=path.as_uri())
         await self._until(lambda told: told.get("method") == "Page.loadEventFired")
-        while (await self.ask(TIMES))[0] is None:  # noqa: ASYNC110 - the browser's state
+        while not await self.ask(SEEN):  # noqa: ASYNC110 - the browser's state
             await asyncio.sleep(0.01)
 
     async def ask(self, expression):
         answer = await self.call("Runtime.evaluate", expression=expression, returnByValue=True)
         return answer["result"]["value"]
+
+    async def worked(self):
+        """Return the seconds of CPU that the process of the page has taken so far."""
+        metrics = (await self.call("Performance.getMetrics"))["metrics"]
+        return next(one["value"] for one in metrics if one["name"] == "ProcessTime")
 
     async def window(self, width, scheme):
         await self.call(
@@ -121,10 +124,8 @@ def address(tmp_path_factory):
     silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     process = subprocess.Popen([CHROMIUM, *FLAGS, f"--user-data-dir={folder}", "about:blank"], **silent)
     try:
-        port, until = folder / "DevToolsActivePort", time.monotonic() + 60
-        while not (port.exists() and port.read_text("utf-8").count("\n")):
-            assert time.monotonic() < until
-            time.sleep(0.02)
+        port = folder / "DevToolsActivePort"
+        wait_until(lambda: port.exists() and port.read_text("utf-8").count("\n"))
         yield f"http://127.0.0.1:{port.read_text('utf-8').splitlines()[0]}"
     finally:
         process.terminate()
@@ -176,14 +177,13 @@ async def test_the_report_opens_without_console_messages_in_light_and_dark_and_o
 
 @pytest.mark.parametrize("limit", [50, 5_000])  # with some thousand slots there is most to be drawn
 async def test_the_report_of_100_000_items_opens_in_less_than_a_second(address, tmp_path, limit):
+    """By CPU time of the process that shows the page, which a busy machine does not stretch."""
     report(tmp_path / "report.html", 100_000, limit)
     async with browsing(address) as browser:
+        await browser.call("Performance.enable")
         await browser.open(tmp_path / "report.html")  # to have the browser itself warm
-        times = []
-        for _ in range(2):
-            began = time.perf_counter()
-            await browser.open(tmp_path / "report.html")
-            times.append((*await browser.ask(TIMES), time.perf_counter() - began))
+        before = await browser.worked()
+        await browser.open(tmp_path / "report.html")
+        assert 0 < await browser.worked() - before < 1
         assert await browser.ask(FAULTS) == []
         assert browser.troubles == []
-    assert min(max(one) for one in times) < 1
