@@ -12,7 +12,7 @@ import pytest
 
 import paco
 from paco import testing
-from paco.limits._base import holder
+from paco._base.item import inside
 from paco.testing import Probe, VirtualLoop, cancel_at_every_step, now
 
 
@@ -125,7 +125,7 @@ async def test_errors_and_cancellation_release_the_permit():
     with pytest.raises(TimeoutError):
         await paco.timeout(paco.limited(ten_seconds, limit), 1)()
     assert limit.in_flight == 0
-    assert holder.get() is None
+    assert inside.get() is None
 
 
 async def test_repr_and_attributes_show_its_state():
@@ -244,7 +244,7 @@ def test_cancelled_at_every_step_no_permit_is_lost_or_granted_twice(again):
                     asyncio.current_task().cancel()
             assert probe.peak <= 2
             assert (limit.in_flight, limit.waiting, probe.running) == (0, 0, 0)
-            assert not limit._holders
+            assert not limit._permits
 
     assert cancel_at_every_step(main, again=again) > 20
 
@@ -390,16 +390,16 @@ async def test_a_waiter_that_is_being_cancelled_does_not_count_for_a_deadlock():
 async def test_a_nested_slot_of_a_limit_of_one_raises_a_deadlock_error():
     limit = paco.Limit(1)
     async with limit.slot():
-        outer = holder.get()
+        outer = inside.get()
         with pytest.raises(RuntimeError, match=DEADLOCK.format(1)):
             async with limit.slot():
                 pass
-        assert holder.get() is outer
+        assert inside.get() is outer
         assert limit.in_flight == 1
     limit.limit = 2
     async with limit.slot(), limit.slot():
         assert limit.in_flight == 2
-    assert holder.get() is None
+    assert inside.get() is None
 
 
 # ---- &
@@ -618,3 +618,97 @@ async def test_an_error_of_a_limit_ends_the_run():
         with pytest.raises((ValueError, LookupError)) as caught:
             await paco.map(ten_seconds, range(3), limit=limit)
         assert caught.value.__notes__[0] == "paco.map: its limit"
+
+
+# ---- a permit that is there at once
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: paco.Limit(1),
+        lambda: paco.Adaptive(start=1, max=1),
+        lambda: paco.Rate(1, per=10),
+        lambda: paco.Rate(1, per=10) & paco.Limit(5),
+        lambda: paco.Limit(1) & paco.Rate(5, burst=5),
+    ],
+    ids=["count", "adaptive", "rate", "rate and count", "count and rate"],
+)
+async def test_a_permit_that_is_free_is_given_without_waiting_and_one_that_is_not_is_none(make):
+    limit = make()
+    permit = limit.try_acquire()
+    assert permit is not None
+    assert limit.try_acquire() is None
+    limit.release(permit)
+    await asyncio.sleep(10)
+    assert limit.try_acquire() is not None
+
+
+async def test_what_one_of_several_limits_has_given_is_given_back_when_another_has_nothing():
+    count, rate = paco.Limit(2), paco.Rate(1, per=10)
+    limit = count & rate
+    assert limit.try_acquire() is not None
+    assert limit.try_acquire() is None
+    assert count.in_flight == 1
+    paused = paco.Limit(1) & paco.Rate(1, per=10)
+    rate.pause(60)
+    await asyncio.sleep(20)
+    assert (count & rate).try_acquire() is None
+    assert paused.try_acquire() is not None
+
+
+@pytest.mark.parametrize(
+    "limit", [paco.Rate(5, cost=lambda _: 1), paco.PerKey(lambda _: 1, lambda: 1)], ids=["cost", "key"]
+)
+async def test_a_limit_that_looks_at_the_item_is_waited_for(limit):
+    assert limit.try_acquire(1) is None
+    assert await paco.map(Probe(lambda item: item), [1, 2], limit=limit) == [1, 2]
+
+
+async def test_a_limit_with_an_acquire_of_its_own_is_always_asked_by_that():
+    class Counted(paco.Limit):
+        asked = 0
+
+        async def acquire(self, item=None):
+            self.asked += 1
+            return await super().acquire(item)
+
+    class Tried(paco.Limiter):
+        tried = 0
+
+        def try_acquire(self, item=None):
+            self.tried += 1
+            return self
+
+    counted, tried = Counted(2), Tried()
+    await paco.map(Probe(lambda item: item), range(3), limit=counted)
+    await paco.map(Probe(lambda item: item), range(3), limit=tried)
+    assert (counted.asked, counted.try_acquire(), tried.tried) == (3, None, 3)
+
+
+async def test_a_permit_is_released_once_whoever_else_holds_one():
+    limit = paco.Limit(2)
+    first = await limit.acquire()
+    await limit.acquire()
+    limit.release(first)
+    with pytest.raises(RuntimeError, match="permit must be held"):
+        limit.release(first)
+    assert limit.in_flight == 1
+
+
+async def test_a_task_that_an_item_leaves_behind_is_not_taken_for_the_next_item_of_its_worker():
+    limit, left = paco.Limit(1), []
+
+    async def leaves(item):
+        if item == 0:
+
+            async def later():
+                await asyncio.sleep(2.5)  # until the same worker has another item
+                return await paco.map(Probe(lambda one: one), [7], limit=limit)
+
+            left.append(asyncio.ensure_future(later()))
+        await asyncio.sleep(1)
+        return item
+
+    assert await paco.map(leaves, range(3), limit=limit) == [0, 1, 2]
+    assert await left[0] == [7]

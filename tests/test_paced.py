@@ -11,6 +11,7 @@ import weakref
 import pytest
 
 import paco
+from paco._base.item import Item
 from paco._engine.plan import Plan
 from paco._engine.sinks import Drop
 from paco.limits import checked
@@ -364,15 +365,17 @@ async def test_a_worker_that_is_being_cancelled_is_not_woken():
     run.start()
     cancelled, waits = (asyncio.get_running_loop().create_future() for _ in range(2))
     cancelled.cancel()
-    run._off_duty = [waits, cancelled]
-    assert run._call_one()
+    admission = run.admission
+    admission._off_duty = [waits, cancelled]
+    assert admission._call_one()
     assert waits.done()
-    assert not run._call_one()
+    assert not admission._call_one()
     await run.join()
 
 
 def test_a_release_is_not_awaited_after_the_loop_is_gone():
     run = Plan("map", same, [1], checked("map", asyncio.BoundedSemaphore(1))).run(Drop())
-    run._loop = asyncio.new_event_loop()
-    run._loop.close()
-    assert run._give_back(None, GeneratorExit()) is None
+    run.loop = asyncio.new_event_loop()
+    run.loop.close()
+    run.admission.begin(run)
+    assert run.admission._give_back(Item(), GeneratorExit()) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import os
 import re
 import subprocess
@@ -92,6 +93,58 @@ def test_a_module_imports_only_from_modules_above_it_in_its_room(room):
         for there in {name for other, name, late in imports(path) if other == room and name in inside and not late}:
             assert inside.index(there) < inside.index(here), f"{here} imports {there}, below it"
     assert {name for name in inside if not (SOURCE / room / f"{name}.py").exists()} == set()
+
+
+def classes(path: Path) -> list[ast.ClassDef]:
+    return [node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.ClassDef)]
+
+
+def names_of(bases: list[ast.expr]) -> set[str]:
+    """Return what classes are derived from, by the last parts of their names: ``Limiter`` for ``limits.Limiter``."""
+    plain = [base.value if isinstance(base, ast.Subscript) else base for base in bases]
+    return {ast.unparse(base).rpartition(".")[2] for base in plain}
+
+
+ENGINE = [path for path in MODULES if place(path)[0] in {"_engine", "_stream", "limits", "remote", "_records"}]
+
+
+@functools.cache
+def bases_of_engine() -> dict[str, set[str]]:
+    return {node.name: names_of(node.bases) for path in ENGINE for node in classes(path)}
+
+
+@pytest.mark.parametrize("path", ENGINE, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_no_class_of_the_engine_is_more_than_one_level_below_a_base(path):
+    own = bases_of_engine()
+    for node in classes(path):
+        bases = names_of(node.bases) & own.keys()
+        assert not {one for base in bases for one in own[base] & own.keys()}, f"{node.name}: let it have a part instead"
+        assert len(bases) <= 1, f"{node.name} is mixed from {bases}: let it have them as parts"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_what_a_class_is_derived_from_does_not_depend_on_who_reads_it(path):
+    """A base that type checkers see, and Python does not, hides a mix-in."""
+    tree = ast.parse(path.read_text("utf-8"))
+    seen_by_checkers = [
+        node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+    ]
+    assigned = {
+        ast.unparse(target)
+        for branch in seen_by_checkers
+        for node in ast.walk(branch)
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+    }
+    chosen = {
+        ast.unparse(target)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and "TYPE_CHECKING" in ast.unparse(node.value)
+        for target in node.targets
+    }
+    for node in classes(path):
+        assert not names_of(node.bases) & (assigned | chosen), f"{node.name}: let it have a part instead"
+        assert not any("TYPE_CHECKING" in ast.unparse(base) for base in node.bases), node.name
 
 
 SCHEDULES = {"create_task", "ensure_future"}

@@ -73,7 +73,7 @@ class Process:
         dead, self.futures = self.futures, set()
         for run, chunks in list(self.bench._working.items()):
             for chunk in [chunk for chunk in chunks.values() if chunk.begun]:
-                chunk.cancel()
+                chunk.run.cancel()
             self.bench.cancel(run)
         for future in dead:
             future.set_exception(Died("it has died"))
@@ -745,7 +745,7 @@ async def test_the_death_of_workers_during_cancellation_ends_the_wait_for_them()
 async def cancels(number):
     await asyncio.sleep(0)
     for task in asyncio.all_tasks():
-        if task.get_coro().__qualname__ == "Run._work" and task is not asyncio.current_task():
+        if task.get_coro().__qualname__ == "Run.work" and task is not asyncio.current_task():
             task.cancel()
     await asyncio.sleep(1)
 

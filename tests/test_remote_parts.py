@@ -35,8 +35,8 @@ async def forever(number):
     await asyncio.sleep(10**6)
 
 
-def order(run="run", limit=2, flag="", number=0, after=0, own=0, catch=True, deadline=INFINITE, digest=b""):
-    return Order(run, "map", digest, limit, 100.0, catch, False, deadline, flag, number, after, own).dump()
+def order(run="run", limit=2, flag="", number=0, after=0, own=0, on_error="return", deadline=INFINITE, digest=b""):
+    return Order(run, "map", digest, limit, 100.0, on_error, False, deadline, flag, number, after, own).dump()
 
 
 def chunk(fn, items, **more):
@@ -132,7 +132,7 @@ async def test_a_bench_keeps_few_functions_and_few_cancelled_runs(monkeypatch):
     for number in range(4):
         bench.cancel(f"run {number}")
         data = Order(
-            "run", "map", bytes([number]), 1, 1.0, catch=True, watched=False, deadline=INFINITE, flag=""
+            "run", "map", bytes([number]), 1, 1.0, on_error="return", watched=False, deadline=INFINITE, flag=""
         ).dump()
         await bench.work(data, _pickles.dump_function("map", double), pickle.dumps([1]))
     assert list(bench._cancelled) == ["run 2", "run 3"]
@@ -296,8 +296,8 @@ async def test_a_waiting_chunk_is_not_started_if_its_run_is_cancelled():
 @pytest.mark.usefixtures("_nothing_copied")
 async def test_after_a_failing_chunk_the_next_is_not_started_and_ends_later():
     bench, times, ends = Bench(), Started(), []
-    first = begin(bench, times.fails, [1, 9, 9], limit=2, number=1, catch=False)
-    second = begin(bench, times.nap, [1, 1], number=2, after=1, catch=False)
+    first = begin(bench, times.fails, [1, 9, 9], limit=2, number=1, on_error="raise")
+    second = begin(bench, times.nap, [1, 1], number=2, after=1, on_error="raise")
     for one in (first, second):
         one.add_done_callback(lambda one: ends.append((one, now())))
     await asyncio.wait([first, second])

@@ -290,7 +290,7 @@ async def awaited(awaitable):
 
 def test_a_following_chunk_goes_to_the_process_of_the_chunk_before():
     chunk = (
-        Order("run", "map", b"", 1, 1.0, catch=True, watched=False, deadline=math.inf, flag="").dump(),
+        Order("run", "map", b"", 1, 1.0, on_error="return", watched=False, deadline=math.inf, flag="").dump(),
         _pickles.dump_function("map", quick),
         _pickles.dumps([1]),
     )

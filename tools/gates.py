@@ -145,6 +145,18 @@ GATES = [
         DEV.CHECKS["laws"], "asyncio.create_task",
     ),
     Gate(
+        "parts", "a run of another kind",
+        "src/paco/_engine/admission.py",
+        append("\n\nfrom paco._engine.run import Run\n\n\nclass Planted(Run):\n    pass\n"),
+        DEV.CHECKS["laws"], "Planted: let it have a part instead",
+    ),
+    Gate(
+        "mix-in", "a base that only type checkers see",
+        "src/paco/_engine/admission.py",
+        append("\n\n_Base = Admission if TYPE_CHECKING else object\n\n\nclass Planted(_Base):\n    pass\n"),
+        DEV.CHECKS["laws"], "Planted: let it have a part instead",
+    ),
+    Gate(
         "limit", "an engine that ignores the limit",
         "src/paco/_engine/run.py", replace(r"limit or sys\.maxsize", "sys.maxsize"),
         pytest("tests", "-k", "limit"), "FAILED",
@@ -157,7 +169,7 @@ GATES = [
     Gate(
         "law-join", "a sibling that is not awaited",
         "src/paco/_engine/nursery.py",
-        replace(r"(self\._tasks\.discard\(task\)\n +if )not self\._tasks:", r"\1len(self._tasks) < 2:"),
+        replace(r"(self\.tasks\.discard\(task\)\n +if )not self\.tasks:", r"\1len(self.tasks) < 2:"),
         LAWS, A_LAW,
     ),
     Gate(

@@ -25,12 +25,11 @@ import itertools
 import time
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias, TypeVar, get_args, overload
-from weakref import WeakKeyDictionary
 
 from paco._base import check
 from paco._base.clock import own_clock
-from paco._base.worker_info import Mention
-from paco._base.worker_info import Worker as Worker  # noqa: PLC0414 - type checkers require this form of a re-export
+from paco._base.item import item_here, tried
+from paco._base.worker_info import Worker as Worker  # noqa: PLC0414, TC001 - type checkers require this form of a re-export
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -82,7 +81,6 @@ class Run:
         "function",
         "id",
         "limit",
-        "mentions",
         "name",
         "ok",
         "parent",
@@ -113,8 +111,6 @@ class Run:
         self.retried: int = 0
         self.workers: dict[str, Worker] = {}
         self._waits: list[float] = waits
-        #: What `retried` and `failed` have reported, by the task that runs the item.
-        self.mentions: WeakKeyDictionary[asyncio.Task[Any], Mention] | None = None
 
     def __repr__(self) -> str:
         of = "" if self.total is None else f" of {self.total:,}"
@@ -348,17 +344,6 @@ def _demand_listener(listener: object) -> None:
         )
 
 
-def mention() -> Mention:
-    """Return the details of the item that runs in this task, for the caller to add to."""
-    run, loop = current.get(), asyncio._get_running_loop()  # returns None instead of raising when no loop runs
-    task = None if loop is None else asyncio.current_task(loop)
-    if run is None or task is None:
-        return Mention()  # no run with listeners: never read
-    if run.mentions is None:
-        run.mentions = WeakKeyDictionary()
-    return run.mentions.setdefault(task, Mention())
-
-
 def retried() -> None:
     """Count one more attempt at the item that runs in this task.
 
@@ -373,7 +358,7 @@ def retried() -> None:
         2
         [5]
     """
-    mention().retries += 1
+    tried()
 
 
 def failed(error: BaseException) -> None:
@@ -389,4 +374,6 @@ def failed(error: BaseException) -> None:
         failed
         [None]
     """
-    mention().error = error
+    item = None if current.get() is None else item_here()
+    if item is not None:
+        item.error = error

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from paco._base.item_function import ItemFunction
+    from paco._base.types import OnError
     from paco._base.worker_info import Ran
     from paco._engine.sinks import InOrder
     from paco.limits import Limiter
@@ -77,9 +78,9 @@ class Journal:
         sink: InOrder,
         limit: int | Limiter,
         *,
-        catch: bool,
+        on_error: OnError,
         ran: Callable[[], Ran | None],
     ) -> tuple[Recorder, ItemFunction, int | Limiter]:
         """Return the recorder of a run, and the function and the limit that replace those of the run."""
-        recorder = Recorder(self._settings, name, fn, sink, catch=catch, ran=ran)
+        recorder = Recorder(self._settings, name, fn, sink, on_error=on_error, ran=ran)
         return recorder, *recorder.instead_of(fn, limit)

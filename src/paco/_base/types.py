@@ -22,6 +22,9 @@ AnyCoroutineFunction: TypeAlias = Callable[..., Awaitable[Any]]
 #: The ``loop`` parameter of old signatures: checked, but otherwise unused.
 Loop: TypeAlias = AbstractEventLoop | None
 
+#: What becomes of an item's exception: it ends the run, it is the result of the item, or the sink collects it.
+OnError: TypeAlias = Literal["raise", "return", "collect"]
+
 
 class _Missing(Enum):
     """The type of `MISSING`. An enum, because type checkers can tell its only member from every other value."""

@@ -9,22 +9,23 @@ from typing import NamedTuple
 class Slots:
     """Assigns each item in flight the lowest free number, its slot. Items in one slot never overlap."""
 
-    __slots__ = ("_free", "_made")
+    __slots__ = ("_made", "free")
 
     def __init__(self) -> None:
-        self._free: list[int] = []  # a heap
+        #: The free slots, as a heap.
+        self.free: list[int] = []
         self._made = 0
 
     def take(self) -> int:
         """Take the lowest free slot and return its number."""
-        if self._free:
-            return heappop(self._free)
+        if self.free:
+            return heappop(self.free)
         self._made += 1
         return self._made - 1
 
     def give(self, slot: int) -> None:
         """Free a slot."""
-        heappush(self._free, slot)
+        heappush(self.free, slot)
 
 
 class Worker:
@@ -76,14 +77,3 @@ class Ran(NamedTuple):
     end: float
     attempts: int
     failed: bool
-
-
-class Mention:
-    """Details of an item reported while it ran: retries, an error, and where it ran."""
-
-    __slots__ = ("error", "ran", "retries")
-
-    def __init__(self) -> None:
-        self.retries: int = 0
-        self.error: BaseException | None = None
-        self.ran: Ran | None = None

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from paco._base.item_function import ItemFunction
+    from paco._base.types import OnError
     from paco._base.worker_info import Ran
     from paco._cli.inputs import Item
     from paco._cli.progress import Progress
@@ -91,7 +92,7 @@ class ItemWork:
         sink: InOrder,
         limit: int | Limiter,
         *,
-        catch: bool,
+        on_error: OnError,
         ran: Callable[[], Ran | None],
     ) -> tuple[ItemWork, ItemFunction, int | Limiter]:
         """Return this, the function that also leaves the records, and the limit; no results are kept."""

@@ -2,8 +2,8 @@
 
 The modules, each importing only from those above it::
 
-    outcomes                        what became of an item
-    time_slice  nursery  workers    how long runs may hold the loop; tasks that end together; workers and their slots
-    source  sinks  run              where items come from, where results go, and the scheduler between them
-    admission  watch  plan          the same under a limit object; the same with listeners; what a run will do
+    outcomes  source  time_slice    what became of an item; where items come from; how long runs may hold the loop
+    nursery  workers                tasks that end together; workers and their slots
+    sinks  watch                    where results go, and who is told of it
+    run  admission  plan            the scheduler of them; the same under a limit object; what a run will do
 """

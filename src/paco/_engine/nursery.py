@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from paco._base.deadline import within
 from paco._base.errors import Failure, ItemCancelled
+from paco._base.item import WorkerTask
 from paco._engine.outcomes import RunTimeout
 
 if TYPE_CHECKING:
@@ -35,14 +36,6 @@ def background(coro: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
     _alive.add(task)
     task.add_done_callback(_alive.discard)
     return task
-
-
-class Worker(asyncio.Task[None]):
-    """A task that knows for whom it works, until it is done."""
-
-    __slots__ = ("nursery",)
-
-    nursery: Nursery | None
 
 
 class Keeper(Protocol):
@@ -75,36 +68,42 @@ class Nursery:
     __slots__ = (
         "__weakref__",
         "_abandoned",
-        "_base",
-        "_downstream",
-        "_ending",
         "_failure",
         "_hear",
         "_keeping",
-        "_loop",
-        "_name",
         "_parent",
-        "_tasks",
         "_timeout",
         "_timer",
-        "_title",
         "_watchers",
+        "base",
         "done",
+        "downstream",
         "heeds_deadline",
+        "is_ending",
         "keepers",
+        "loop",
+        "name",
+        "tasks",
+        "title",
         "told",
     )
 
     def __init__(self, name: str, timeout: float | None) -> None:
-        self._name = name
-        self._title: str = f"paco.{name}"  # how the names of its tasks begin
+        #: The operation, for messages: ``map``.
+        self.name: str = name
+        #: How the names of its tasks begin.
+        self.title: str = f"paco.{name}"
         self._timeout = timeout
-        self._tasks: set[asyncio.Task[None]] = set()
+        #: What runs.
+        self.tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._watchers: list[asyncio.Future[None]] = []
-        self._downstream: Callable[[BaseException], None] | None = None
+        #: Called with a failure: the run that reads these results fails with it.
+        self.downstream: Callable[[BaseException], None] | None = None
         self._failure = Failure(name)
-        self._ending = self._abandoned = False
+        #: Whether nothing more will start.
+        self.is_ending: bool = False
+        self._abandoned = False
         #: Whether everything has ended.
         self.done: bool = False
         #: Whether somebody has been told how.
@@ -117,21 +116,21 @@ class Nursery:
 
     def enter(self) -> bool:
         """Belong to the running loop, with the caller's context; false when there is no time at all."""
-        self._loop = asyncio.get_running_loop()
-        self._base = contextvars.copy_context()
+        self.loop = asyncio.get_running_loop()
+        self.base = contextvars.copy_context()
         # Who waits for the tasks, where that is told.
-        self._parent = None if _add_waiter is None else asyncio.current_task(self._loop)
+        self._parent = None if _add_waiter is None else asyncio.current_task(self.loop)
         self._hear: Any = self._ended  # one for all tasks: each object more is work for the garbage collector
         seconds, deadline = within(self._timeout) if self.heeds_deadline else (self._timeout, "")
         if seconds == 0:
             self._expire(deadline)
             return False
         if seconds is not None:
-            self._timer = self._loop.call_later(seconds, self._expire, deadline, context=self._base)
+            self._timer = self.loop.call_later(seconds, self._expire, deadline, context=self.base)
         for keeper in self.keepers:
-            self._base.run(keeper.prepare, self)
+            self.base.run(keeper.prepare, self)
         self._keeping = frozenset(
-            self.start_task(keeper.keep(), self._base.copy(), f"{self._title} {keeper.role}") for keeper in self.keepers
+            self.start_task(keeper.keep(), self.base.copy(), f"{self.title} {keeper.role}") for keeper in self.keepers
         )
         return True
 
@@ -141,12 +140,12 @@ class Nursery:
         """Start a task that this nursery waits for, in a context of its own."""
         # Not loop.create_task: an eager task factory would run the first step of a task inside of the step that starts
         # it, so that workers which retire would nest into each other.
-        task = Worker(coro, loop=self._loop, name=name, context=context)
-        task.nursery = self
+        task = WorkerTask(coro, loop=self.loop, name=name, context=context)
+        task.nursery, task.item = self, None
         if self._parent is not None:
             _add_waiter(task, self._parent)
-        self._tasks.add(task)
-        task.add_done_callback(self._hear, context=self._base)
+        self.tasks.add(task)
+        task.add_done_callback(self._hear, context=self.base)
         return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
@@ -155,13 +154,13 @@ class Nursery:
         if error is not None:
             self._task_failed(task, error)
         worker: Any = task  # cast() would take 40 ns
-        worker.nursery = None  # whoever keeps the task does not keep the results
+        worker.nursery = worker.item = None  # whoever keeps the task does not keep the results
         if self._parent is not None:
             _discard_waiter(task, self._parent)
-        self._tasks.discard(task)
-        if not self._tasks:
+        self.tasks.discard(task)
+        if not self.tasks:
             self._finish()
-        elif self._tasks <= self._keeping:
+        elif self.tasks <= self._keeping:
             for keeper in self.keepers:
                 keeper.alone()
 
@@ -172,7 +171,7 @@ class Nursery:
 
     def _expire(self, deadline: str) -> None:
         end = deadline or f"its timeout of {self._timeout} s"
-        self.fail(RunTimeout(f"paco.{self._name}: not finished within {end}", self.outcomes()))
+        self.fail(RunTimeout(f"paco.{self.name}: not finished within {end}", self.outcomes()))
 
     def outcomes(self) -> tuple[Outcome[Any, Any], ...]:
         """Return what has been finished and nobody will be handed, as far as it has been settled."""
@@ -180,44 +179,44 @@ class Nursery:
 
     def fail(self, error: BaseException, note: str = "") -> None:
         """End with a first error; what still runs is cancelled, and waited for."""
-        if self._ending:
+        if self.is_ending:
             self._failure.late(error, note or "the stage before it")  # which has a note of its own on its error
             return
         if self._abandoned and isinstance(error, ItemCancelled):
             # That is how asyncio.run ends what is left over: nobody waits to be told, and tasks that it has cancelled
             # are not cancelled again, which would cut their cleanup short.
-            self._end([task for task in self._tasks if not task.cancelling()])
+            self._end([task for task in self.tasks if not task.cancelling()])
             return
         self._failure.first(error, note)
         self.stop()
-        if self._downstream is not None:
+        if self.downstream is not None:
             self._failure.handed_on = True
-            self._downstream(error)
+            self.downstream(error)
 
     def ending(self) -> bool:
         """Say whether nothing more will start."""
-        return self._ending
+        return self.is_ending
 
     def stop(self) -> None:
         """Start nothing more and cancel what runs, each once, but not the task that asks. Does not wait."""
-        current = asyncio.current_task(self._loop)
-        self._end([task for task in self._tasks if task is not current])
+        current = asyncio.current_task(self.loop)
+        self._end([task for task in self.tasks if task is not current])
 
     def cancel(self) -> None:
         """Stop, and cancel the task that asks as well, if it is one of these. Does not wait."""
-        self._end(list(self._tasks))
+        self._end(list(self.tasks))
 
     def _end(self, tasks: list[asyncio.Task[None]]) -> None:
-        if self._ending:
+        if self.is_ending:
             return
-        self._ending = True
+        self.is_ending = True
         self._stopping()
         _alive.add(self)
         self._disarm()
         for task in tasks:
             task.cancel()
-        if not self._tasks:
-            self._loop.call_soon(self._finish, context=self._base)
+        if not self.tasks:
+            self.loop.call_soon(self._finish, context=self.base)
 
     def _disarm(self) -> None:
         if self._timer is not None:
@@ -227,7 +226,7 @@ class Nursery:
         """Do what is to be done before the tasks are cancelled."""
 
     def _finish(self) -> None:
-        self.done = self._ending = True
+        self.done = self.is_ending = True
         self.keepers, self._keeping, self._hear = (), frozenset(), None  # they lead back here
         self._parent = None
         self._disarm()
@@ -237,7 +236,7 @@ class Nursery:
             self._failure.late(error, "closing its source")
         _alive.discard(self)
         if self._abandoned:
-            self._failure.report(self._loop)
+            self._failure.report(self.loop)
         for watcher in self._watchers:
             if not watcher.done():
                 watcher.set_result(None)
@@ -245,9 +244,9 @@ class Nursery:
     def _finishing(self) -> None:
         """Do what is to be done when all tasks have ended; errors are told."""
 
-    def watch(self) -> asyncio.Future[None]:
+    def until_done(self) -> asyncio.Future[None]:
         """Return a future that is resolved when everything has ended, if not before by someone else."""
-        watcher = self._loop.create_future()
+        watcher = self.loop.create_future()
         self._watchers.append(watcher)
         return watcher
 
@@ -259,7 +258,7 @@ class Nursery:
         """
         while not self.done:
             try:
-                await self.watch()
+                await self.until_done()
             except asyncio.CancelledError as error:
                 cancelled = cancelled or error
                 self.stop()
@@ -270,7 +269,7 @@ class Nursery:
         try:
             if cancelled is not None:
                 self._failure.throw_cancelled(cancelled)
-            self._failure.throw(self._loop)
+            self._failure.throw(self.loop)
         finally:
             del cancelled
 
@@ -278,7 +277,7 @@ class Nursery:
 
     def feeds(self, fail: Callable[[BaseException], None]) -> None:
         """Name the run that reads these results: it fails with this one at once, however busy it is."""
-        self._downstream = fail
+        self.downstream = fail
         self.heeds_deadline = False  # that run does, under the same one
 
     def let_go(self) -> None:
@@ -286,11 +285,11 @@ class Nursery:
         self._abandoned = True
         self._disarm()
         if self._parent is not None:
-            for task in self._tasks:
+            for task in self.tasks:
                 _discard_waiter(task, self._parent)
             self._parent = None
         if self.done:
-            self._failure.report(self._loop)
+            self._failure.report(self.loop)
         else:
             _alive.add(self)
 
@@ -305,15 +304,15 @@ class Nursery:
 
     def abandon_soon(self) -> None:
         """Abandon from anywhere: a stream can be collected in any thread, and when its loop is gone."""
-        if asyncio._get_running_loop() is self._loop:  # the form that answers None where none runs
+        if asyncio._get_running_loop() is self.loop:  # the form that answers None where none runs
             self.abandon()
-        elif not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self.abandon)
+        elif not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self.abandon)
 
     async def close(self) -> None:
         """Abandon, and wait until everything has ended."""
-        if asyncio.current_task(self._loop) in self._tasks:
+        if asyncio.current_task(self.loop) in self.tasks:
             message = "closed from inside one of its own items, which would wait for itself; break out of it instead"
-            raise RuntimeError(f"paco.{self._name}: {message}")
+            raise RuntimeError(f"paco.{self.name}: {message}")
         self.abandon()
         await self.join()

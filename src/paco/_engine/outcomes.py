@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from time import time
-from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, Protocol, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, TypeAlias, TypeVar, cast
 
 from paco._base import check
 from paco._base.decorator import keep
 from paco._base.errors import as_item_error, trim
+from paco._base.item import inside, settling
 from paco._base.types import P, T, T_co
 from paco.events import failed
 
@@ -117,43 +117,6 @@ class TooManyErrors(Unfinished):
     """
 
 
-class Counter(Protocol):
-    """Counts attempts."""
-
-    def more(self) -> None:
-        """Count one more."""
-        ...
-
-
-class Attempts:
-    """How many attempts are being made at an item; one that nobody has retried has one."""
-
-    __slots__ = ("count",)
-
-    def __init__(self) -> None:
-        self.count: int = 1
-
-    def more(self) -> None:
-        """Count one more."""
-        self.count += 1
-
-
-#: The attempts at the item that is being settled, or recorded, here.
-_attempts: Final[ContextVar[Counter | None]] = ContextVar("paco.attempts", default=None)
-
-
-def count_with(counter: Counter) -> None:
-    """Have all attempts in the present context counted."""
-    _attempts.set(counter)
-
-
-def count_attempt() -> None:
-    """Count one more attempt at what is being settled here, if anything is."""
-    attempts = _attempts.get()
-    if attempts is not None:
-        attempts.more()
-
-
 def settle(
     fn: Callable[Concatenate[Item, P], Awaitable[T]],
 ) -> Callable[Concatenate[Item, P], Coroutine[Any, Any, Ok[Item, T] | Err[Item]]]:
@@ -192,22 +155,22 @@ def settle(
     given: Callable[..., Awaitable[T]] = fn
 
     async def wrapper(item: Any, /, *args: Any, **kw: Any) -> Ok[Any, T] | Err[Any]:
-        attempts, now = Attempts(), asyncio.get_running_loop().time
+        call, now = settling(item), asyncio.get_running_loop().time
         start, began = time(), now()
-        token = _attempts.set(attempts)
+        token = inside.set(call)
         try:
             result = given(item, *args, **kw)
             if inspect.isawaitable(result):
                 value = await result
-                return Ok(item, value, attempts.count, start, now() - began)
+                return Ok(item, value, call.attempts, start, now() - began)
         except (Exception, asyncio.CancelledError) as error:
             if isinstance(error, asyncio.CancelledError) and _is_being_cancelled():
                 raise
             trim(error)  # and in no variable: the frames of an error that is kept lead back here
-            return _told(Err(item, cast("Exception", as_item_error(error)), attempts.count, start, now() - began))
+            return _told(Err(item, cast("Exception", as_item_error(error)), call.attempts, start, now() - began))
         finally:
             try:
-                _attempts.reset(token)
+                inside.reset(token)
             except ValueError:
                 pass  # a coroutine that is left over is closed in another context, where nothing is set
         return Ok(item, await check.awaitable("settle", fn, cast("Any", result)))  # it is none: says so

@@ -6,15 +6,16 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
-from paco._engine.admission import Paced
+from paco._engine.admission import Admission
 from paco._engine.run import Run
 from paco._engine.sinks import AsCompleted, Drop, InOrder, Judged, Keep, Sink
-from paco._engine.watch import WatchedPaced, WatchedRun
+from paco._engine.watch import Watch
 from paco.events import ears
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from paco._base.types import OnError
     from paco._base.worker_info import Ran
     from paco._engine.nursery import Keeper
     from paco.limits import Limiter
@@ -45,7 +46,7 @@ class Recording(Protocol):
         sink: InOrder,
         limit: int | Limiter,
         *,
-        catch: bool,
+        on_error: OnError,
         ran: Callable[[], Ran | None],
     ) -> tuple[Keeper, ItemFunction, int | Limiter]:
         """Return what keeps the records of a run, and the function and the limit that the run has instead.
@@ -53,6 +54,11 @@ class Recording(Protocol):
         ``ran`` returns where and when the item ran whose call has just returned, or ``None`` for this process.
         """
         ...
+
+
+def policy(return_exceptions: object) -> OnError:
+    """Return what becomes of an item's exception, by the argument that the functions over items have."""
+    return "return" if return_exceptions else "raise"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +70,7 @@ class Plan:
     source: Any
     limit: int | Limiter = 0
     timeout: float | None = None
-    catch: bool = False
+    on_error: OnError = "raise"
     head: tuple[Any, ...] = ()  # results that come before those of the items
     gaps: bool = False  # whether a result may be SKIP
     ordered: bool = True
@@ -83,10 +89,10 @@ class Plan:
             fn, limit, ran = self._called(keepers)
         if self.journal is not None:
             begin, stream = self.journal.begin, cast("InOrder", sink)
-            keeper, fn, limit = begin(self.name, fn, stream, limit, catch=self.catch, ran=ran)
+            keeper, fn, limit = begin(self.name, fn, stream, limit, on_error=self.on_error, ran=ran)
             keepers.append(keeper)
         if self.max_errors is not None:
-            judged = sink.store = Judged(self.name, sink.store, self.max_errors, catch=self.catch)
+            judged = sink.store = Judged(self.name, sink.store, self.max_errors, self.on_error)
         run = self._run(fn, sink, limit, None if one_by_one else self.engine)
         run.keepers = tuple(keepers)
         if judged is not None:
@@ -103,19 +109,23 @@ class Plan:
         return calls.function, calls.limit, lambda: calls.last
 
     def _run(self, fn: ItemFunction, sink: Sink, limit: int | Limiter, engine: Callable[[], Any] | None) -> Run:
-        """Make one that tells about itself only if somebody listens."""
-        how: dict[str, Any] = {"timeout": self.timeout, "catch": self.catch, "offset": len(self.head)}
+        """Make one that has a watch only if somebody listens, and an admission only where a number does not say it."""
+        how: dict[str, Any] = {"timeout": self.timeout, "on_error": self.on_error, "offset": len(self.head)}
+        watch = None
+        if ears():
+            most = limit if engine is None else limit or LEAD
+            how["watch"] = watch = Watch(self.name, fn, self.source, sink, most)
+            fn = fn if engine is not None else watch.around(fn)
         if not isinstance(limit, int):
-            paced = WatchedPaced if ears() else Paced
-            return paced(self.name, fn, self.source, sink, limit=limit, buffer=self.buffer, **how)
-        if engine is not None:
-            from paco.remote._chunked_run import RemoteRun, WatchedRemote
+            how["admission"] = Admission(limit, sink, self.buffer)
+            limit = 0
+        elif engine is not None:
+            from paco.remote._chunked_run import Chunks
 
-            remote = WatchedRemote if ears() else RemoteRun
-            how |= {"engine": engine, "lead": LEAD, "buffer": self.buffer}
-            return remote(self.name, fn, self.source, sink, limit=limit, **how)
-        counted = WatchedRun if ears() else Run
-        return counted(self.name, fn, self.source, sink, limit=limit, **how)
+            there: dict[str, Any] = {"engine": engine, "limit": limit, "lead": LEAD, "on_error": self.on_error}
+            how["admission"] = Chunks(self.name, self.source, sink, buffer=self.buffer, watch=watch, **there)
+            limit = 1
+        return Run(self.name, fn, self.source, sink, limit=limit, **how)
 
     async def collect(self) -> list[Any]:
         """Run, and return the results as a list."""

@@ -16,6 +16,7 @@ from paco._engine.outcomes import Err, TooManyErrors
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from paco._base.types import OnError
     from paco._engine.nursery import Nursery
 
 
@@ -58,6 +59,14 @@ class Sink(Protocol):
 
     def left(self) -> Iterable[Any]:
         """Return the results that nobody is handed if the run ends now, in their order, and fillers."""
+        ...
+
+
+class Collector(Protocol):
+    """Takes errors, where a run collects them."""
+
+    def failed(self, index: int, error: BaseException, /) -> bool:
+        """Keep the error of an item; true where the others go on."""
         ...
 
 
@@ -207,16 +216,16 @@ class Judged:
         name: The operation, for the message: ``map``.
         store: Where the results go.
         most: How many errors are borne: a count, or a fraction of the results, once there are `_ENOUGH` of them.
-        catch: Whether an exception among the results is an error.
+        on_error: What becomes of an item's exception: where it is the result, it counts.
     """
 
     __slots__ = ("_errors", "_kinds", "_last", "_most", "_name", "_results", "_run", "_store")
 
-    def __init__(self, name: str, store: Store, most: float, *, catch: bool) -> None:
+    def __init__(self, name: str, store: Store, most: float, on_error: OnError) -> None:
         self._name = name
         self._store = store
         self._most = most
-        self._kinds = (Err, Exception) if catch else (Err,)
+        self._kinds = (Err, Exception) if on_error == "return" else (Err,)
         self._results = self._errors = 0
         self._last: Any = None  # the last error
 

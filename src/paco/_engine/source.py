@@ -11,7 +11,7 @@ import inspect
 from abc import abstractmethod
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from paco._base.check import discard
 from paco._base.errors import trim
@@ -48,7 +48,7 @@ class Demand(Protocol):
     """What the reader asks of the run it reads for."""
 
     #: Items read ahead at most, however many are wanted (``limit=0`` has no end of them).
-    lead: ClassVar[int]
+    lead: int
 
     def ending(self) -> bool:
         """Say whether nothing more is to be read."""

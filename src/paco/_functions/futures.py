@@ -251,7 +251,7 @@ async def until(run: Run, jobs: Jobs, *, when: str, timeout: float | None = None
 
     A run that has not ended by then continues without a caller: see `Nursery.let_go`.
     """
-    decided = run.watch()
+    decided = run.until_done()
 
     def decide() -> None:
         if not decided.done():

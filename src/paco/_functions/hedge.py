@@ -82,7 +82,7 @@ def hedge(fn: Callable[..., Awaitable[Any]], delay: float, extra: int = 1) -> Ca
             return (await check.awaitable("hedge", fn, fn(*args, **kw)),)  # a result may be an exception, too
 
         attempt.__name__ = title
-        plan = Plan("hedge", attempt, due(), catch=True, ordered=False)
+        plan = Plan("hedge", attempt, due(), on_error="return", ordered=False)
         return await _first_to_succeed(plan, lambda: made)
 
     return keep(wrapper, fn)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Literal, cast, overload
 from paco._base import check
 from paco._base.item_function import bound
 from paco._base.types import MISSING, Loop, Missing, P, R, Source, T
-from paco._engine.plan import Plan
+from paco._engine.plan import Plan, policy
 from paco._functions.flatten import AsyncLeaves, leaves
 from paco._stream.coroutine import Answer
 from paco._stream.stage import Stage, build_or_stage
@@ -117,7 +117,7 @@ def map(
     """
 
     def build(source: Any, limit: int | Limiter, timeout: float | None) -> Stream[Any]:
-        return Stream(Plan("map", bound(coro, args, kw), source, limit, timeout, return_exceptions))
+        return Stream(Plan("map", bound(coro, args, kw), source, limit, timeout, policy(return_exceptions)))
 
     return build_or_stage("map", coro, iterable, build, limit=limit, timeout=timeout, loop=loop)
 
@@ -230,7 +230,7 @@ def each(
     """
 
     def build(source: Any, limit: int | Limiter, timeout: float | None) -> Coroutine[Any, Any, Any]:
-        plan = Plan("each", bound(coro, args, kw), source, limit, timeout, return_exceptions)
+        plan = Plan("each", bound(coro, args, kw), source, limit, timeout, policy(return_exceptions))
         return Stream[Any](plan) if collect else Answer("each", plan.drain(), source)
 
     return build_or_stage("each", coro, iterable, build, limit=limit, timeout=timeout, loop=loop)
@@ -327,7 +327,7 @@ def flat_map(
 
     def build(source: Any, limit: int | Limiter, timeout: float | None) -> Stream[Any]:
         flat = AsyncLeaves(source) if isinstance(source, AsyncIterable | Awaitable) else leaves(source)
-        return Stream(Plan("flat_map", bound(coro, args, kw), flat, limit, timeout, return_exceptions, head))
+        return Stream(Plan("flat_map", bound(coro, args, kw), flat, limit, timeout, policy(return_exceptions), head))
 
     return build_or_stage(
         "flat_map", coro, iterable, build, limit=limit, timeout=timeout, loop=loop, check_more=check_initializer

@@ -11,10 +11,9 @@ from paco._base import check
 from paco._base.deadline import remaining
 from paco._base.decorator import Decorator, decorator, keep
 from paco._base.errors import add_note
-from paco._engine.outcomes import count_attempt
+from paco._base.item import tried
 from paco._engine.workers import back_off
 from paco._functions.timing import limiting
-from paco.events import retried
 
 if TYPE_CHECKING:
     from paco._base.types import P, T
@@ -129,8 +128,7 @@ def retry(
             else:
                 return await check.awaitable("retry", fn, result)  # not awaitable: raises
             await pause
-            count_attempt()
-            retried()
+            tried()
 
     return keep(wrapper, fn)
 

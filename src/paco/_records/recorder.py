@@ -12,14 +12,13 @@ import time
 import warnings
 import weakref
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from paco._base.check import shorten
 from paco._base.errors import as_item_error, trim
 from paco._base.item_function import given, named_as
 from paco._base.worker_info import Slots
-from paco._engine.nursery import Worker
-from paco._engine.outcomes import Err, Ok, count_with, is_settled
+from paco._engine.outcomes import Err, Ok, is_settled
 from paco._records.delivery import Delivery
 from paco._records.errors import RecordedError
 from paco._records.file import RecordFile
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from paco._base.item_function import ItemFunction
+    from paco._base.types import OnError
     from paco._base.worker_info import Ran
     from paco._engine.outcomes import Outcome
     from paco._engine.run import Run
@@ -66,24 +66,6 @@ class Settings(NamedTuple):
     retry_errors: bool
 
 
-class Retries:
-    """How many further attempts at its item each worker of a run has made, as `retry` tells."""
-
-    def __init__(self) -> None:
-        self.run: Callable[[], Run | None] = lambda: None
-        self._made: dict[Worker, int] = {}
-
-    def more(self) -> None:
-        """Count one more attempt, if it is the worker itself that makes it: there may be runs within its item."""
-        task = asyncio.current_task()
-        if isinstance(task, Worker) and task.nursery is self.run():
-            self._made[task] = self._made.get(task, 0) + 1
-
-    def take(self) -> int:
-        """Return the count of the present worker, and begin anew."""
-        return self._made.pop(cast("Worker", asyncio.current_task()), 0) if self._made else 0
-
-
 class Recorder:
     """The journal of one run.
 
@@ -92,7 +74,7 @@ class Recorder:
         name: The operation, for messages: ``map``.
         fn: The function over the items.
         sink: Where the results go.
-        catch: Whether an item's ``Exception`` is its result.
+        on_error: What becomes of an item's ``Exception``.
         ran: Returns where and when the item ran whose call has just returned; ``None`` for this process.
     """
 
@@ -103,7 +85,7 @@ class Recorder:
         fn: ItemFunction,
         sink: InOrder,
         *,
-        catch: bool,
+        on_error: OnError,
         ran: Callable[[], Ran | None],
     ) -> None:
         self._title = f"paco.{name}: the journal {settings.path}"
@@ -113,11 +95,10 @@ class Recorder:
         self._delivery = Delivery(sink)
         self._commit = GroupCommit(self._file, self._load, self._loaded, self._delivery.hand_on)
         self._settings = settings
-        self._catch = catch
+        self._on_error = on_error
         self._ran = ran
         self._more = maker.fields(settings.version)
         self._slots = Slots()
-        self._retries = Retries()
         self._items = 0
         self.role = "journal"
         #: Hears that all other tasks of the run have ended.
@@ -129,16 +110,14 @@ class Recorder:
         if isinstance(limit, int):
             return named_as(fn, make(fn, self._look_up)), limit
         unrecorded = Unrecorded(limit, self._look_up)
-        return named_as(fn, unrecorded.around(make(fn, unrecorded.found))), unrecorded
+        return named_as(fn, make(fn, unrecorded.found)), unrecorded
 
     def prepare(self, run: Run) -> None:
         """Be called before the run has any tasks, in the context that they will have."""
         # Weakly, since the records of a million items are to go with their run, and not when the collector comes.
         self._run: Run = weakref.proxy(run)
         self._delivery.begin(self._run, self._commit)
-        self._retries.run = weakref.ref(run)
         self._clock = clock()
-        count_with(self._retries)
 
     async def keep(self) -> None:
         """Do all that is done with the file: a task of the run, which outlives the others."""
@@ -170,6 +149,8 @@ class Recorder:
             head, record = known(item)
             if record is not None:
                 return self._replayed(record)
+            worker: Any = asyncio.current_task()
+            tried = 0 if worker.item is None else worker.item.attempts - 1
             slot, start, began = take(), wall(), self._clock()
             failed: BaseException | None = None
             value = None
@@ -182,12 +163,13 @@ class Recorder:
                 outcome = _told(failed)
             finally:
                 give(slot)
-            span = span_of(1 + self._retries.take(), slot, start, began, self._clock(), self._ran())
+            attempts = 1 if worker.item is None else worker.item.attempts - tried
+            span = span_of(attempts, slot, start, began, self._clock(), self._ran())
             self._commit.add(line(head, outcome, span, self._more))
             if failed is None:
                 return value
             try:
-                raise self._as_recorded(failed) if self._catch else failed
+                raise self._as_recorded(failed) if self._on_error == "return" else failed
             finally:
                 del failed  # it leads back here
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections import deque
     from collections.abc import Callable
 
-    from paco.limits._base import Holder
     from paco.limits._controller import Decision
+    from paco.limits._queue import Permit
 
 DropOn: TypeAlias = "type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], object]"
 
@@ -26,12 +26,12 @@ _STALE: Final = 60.0
 
 
 class _Flight:
-    """A permit: its holder, when its item began, how many were in flight then, how many had succeeded before."""
+    """A permit: that of the count, when its item began, how many were in flight then, how many had succeeded before."""
 
-    __slots__ = ("began", "beside", "holder", "succeeded")
+    __slots__ = ("began", "beside", "count", "succeeded")
 
-    def __init__(self, holder: Holder | None) -> None:
-        self.holder: Holder | None = holder
+    def __init__(self, count: Permit) -> None:
+        self.count: Permit = count
         self.began: float = math.nan
         self.beside: int = 0
         self.succeeded: int = 0
@@ -150,10 +150,20 @@ class Adaptive(Limiter):
         loop = asyncio._get_running_loop()  # returns None, instead of raising, if no loop runs
         return loop is not None and self._count.idle() and not 0 <= loop.time() - self._used_at < _STALE
 
+    def try_acquire(self, item: Any = None) -> _Flight | None:
+        flight = self.try_reserve(item)
+        if flight is not None:
+            self.begin(flight)
+        return flight
+
     async def acquire(self, item: Any = None) -> _Flight:
         flight = await self.reserve(item)
         self.begin(flight)
         return flight
+
+    def try_reserve(self, item: Any = None) -> _Flight | None:
+        permit = self._count.try_acquire(item)
+        return None if permit is None else _Flight(permit)
 
     async def reserve(self, item: Any = None) -> _Flight:
         return _Flight(await self._count.acquire(item))
@@ -173,7 +183,7 @@ class Adaptive(Limiter):
                 self._learn_from(permit, error)
         finally:
             self._flights.pop(permit, None)
-            self._count.release(permit.holder)
+            self._count.release(permit.count)
 
     def _learn_from(self, flight: _Flight, error: BaseException | None) -> None:
         """Learn from how an item has ended, while it still counts as in flight."""

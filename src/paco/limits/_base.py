@@ -4,35 +4,16 @@ from __future__ import annotations
 
 import sys
 from contextlib import suppress
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from paco._base.item import Item, inside
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Iterator
+    from collections.abc import Awaitable
     from contextvars import Token
     from types import TracebackType
 
     from paco.limits._combine import AnyLimit
-
-
-class Holder:
-    """A running item or call that may hold permits. Its parent is the holder that it runs inside."""
-
-    __slots__ = ("parent",)
-
-    def __init__(self, parent: Holder | None) -> None:
-        self.parent: Holder | None = parent
-
-    def around(self) -> Iterator[Holder]:
-        """Yield the enclosing holders, innermost first. None of them can end before this one."""
-        one = self.parent
-        while one is not None:
-            yield one
-            one = one.parent
-
-
-#: The holder that runs in the current context. `paco.limits.Limit` detects deadlocks by it.
-holder: Final[ContextVar[Holder | None]] = ContextVar("paco.limits.holder", default=None)
 
 
 class Limiter:
@@ -58,6 +39,13 @@ class Limiter:
     #: libraries and your own (2), rates (3).
     _rank: ClassVar[int] = 2
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Have a class with its own `acquire`, `reserve` or `release`, and no `try_acquire`, always wait in its own."""
+        super().__init_subclass__(**options)
+        own = vars(cls).keys()
+        if own & {"acquire", "reserve", "release"} and not own & {"try_acquire", "try_reserve"}:
+            cls.try_acquire, cls.try_reserve = Limiter.try_acquire, Limiter.try_reserve  # type: ignore[method-assign]
+
     @property
     def most(self) -> int:
         """The largest number of items in flight; ``sys.maxsize`` if the limit does not count items."""
@@ -81,6 +69,15 @@ class Limiter:
         """The position at which ``a & b`` asks this limit. It never changes, so that two callers cannot deadlock."""
         return self._rank, 0
 
+    def try_acquire(self, item: Any = None) -> Any:
+        """Return a permit if there is one at once, without waiting, or else ``None``: then `acquire` is awaited.
+
+        The caller starts the item at once. A limit without its own `try_acquire` always has `acquire` awaited.
+
+        Args:
+            item: The item that is to start.
+        """
+
     async def acquire(self, item: Any = None) -> Any:
         """Wait until one more item may start, and return a permit that is later passed to `release`.
 
@@ -90,6 +87,10 @@ class Limiter:
             item: The item that is to start.
         """
         raise NotImplementedError
+
+    def try_reserve(self, item: Any = None) -> Any:
+        """Return a permit for an item that may start later, or ``None``: as `reserve`, without waiting."""
+        return self.try_acquire(item)
 
     async def reserve(self, item: Any = None) -> Any:
         """Wait for a permit for an item that may start later; `begin` marks its start.
@@ -147,9 +148,11 @@ class Slot:
         self._item = item
 
     async def __aenter__(self) -> None:
-        self._token: Token[Holder | None] = holder.set(Holder(holder.get()))
+        self._token: Token[Item | None] = inside.set(Item(self._item, parent=inside.get()))
         try:
-            self._permit: Any = await self._limit.acquire(self._item)
+            self._permit: Any = self._limit.try_acquire(self._item)
+            if self._permit is None:
+                self._permit = await self._limit.acquire(self._item)
         except BaseException:
             self._leave()
             raise
@@ -164,4 +167,4 @@ class Slot:
 
     def _leave(self) -> None:
         with suppress(ValueError):  # an abandoned coroutine is closed in another context, where the token is invalid
-            holder.reset(self._token)
+            inside.reset(self._token)

@@ -49,10 +49,12 @@ class Foreign(Limiter):
 class Both(Limiter):
     """Several limits that must all grant a permit. They are asked in a fixed order, so that callers cannot deadlock."""
 
-    __slots__ = ("_parts",)
+    __slots__ = ("_parts", "_takes_back")
 
     def __init__(self, parts: list[Limiter]) -> None:
         self._parts = tuple(sorted(dict.fromkeys(parts), key=_order))
+        # What others have made may want something awaited when it is released.
+        self._takes_back = all(type(part).__module__.startswith("paco.limits.") for part in self._parts)
 
     def __repr__(self) -> str:
         return " & ".join(map(repr, self._parts))
@@ -77,10 +79,30 @@ class Both(Limiter):
     def idle(self) -> bool:
         return all(part.idle() for part in self._parts)
 
+    def try_acquire(self, item: Any = None) -> list[Any] | None:
+        permits = self.try_reserve(item)
+        if permits is not None:
+            self.begin(permits)
+        return permits
+
     async def acquire(self, item: Any = None) -> list[Any]:
         permits = await self.reserve(item)
         self.begin(permits)
         return permits
+
+    def try_reserve(self, item: Any = None) -> list[Any] | None:
+        permits: list[Any] = []
+        if self._takes_back:
+            for part in self._parts:
+                permit = part.try_reserve(item)
+                if permit is None:
+                    break
+                permits.append(permit)
+            else:
+                if self.paused(permits) <= 0:
+                    return permits
+            self.release(permits)
+        return None
 
     async def reserve(self, item: Any = None) -> list[Any]:
         permits: list[Any] = []

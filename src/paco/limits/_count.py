@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any, ClassVar
 
 from paco._base import check
-from paco.limits._base import Holder, Limiter, holder
-from paco.limits._queue import Queue, Waiter
+from paco.limits._base import Limiter
+from paco.limits._queue import Permit, Queue, Waiter
 
 
 class Limit(Limiter):
@@ -36,18 +35,17 @@ class Limit(Limiter):
         [[2, 4, 6], [8, 10, 12]]
     """
 
-    __slots__ = ("_held", "_holders", "_limit", "_queue")
+    __slots__ = ("_limit", "_permits", "_queue")
 
     _rank: ClassVar[int] = 1
 
     def __init__(self, limit: int) -> None:
         self._limit = check.integer("Limit", "limit", limit, 1)
-        self._held = 0
-        self._holders: Counter[Holder | None] = Counter()
+        self._permits: set[Permit] = set()
         self._queue = Queue()
 
     def __repr__(self) -> str:
-        return f"<paco.{type(self).__name__} {self._limit}, {self._held} in flight>"
+        return f"<paco.{type(self).__name__} {self._limit}, {len(self._permits)} in flight>"
 
     @property
     def limit(self) -> int:
@@ -62,7 +60,7 @@ class Limit(Limiter):
     @property
     def in_flight(self) -> int:
         """The number of permits held."""
-        return self._held
+        return len(self._permits)
 
     @property
     def waiting(self) -> int:
@@ -75,46 +73,42 @@ class Limit(Limiter):
 
     @property
     def free(self) -> int:
-        return max(self._limit - self._held, 1)
+        return max(self._limit - len(self._permits), 1)
 
     def idle(self) -> bool:
-        return not self._held and not self._queue
+        return not self._permits and not self._queue
 
-    async def acquire(self, item: Any = None) -> Holder | None:
-        if self._held < self._limit and not self._queue:
-            one = holder.get()
-            self._take(one)
-            return one
+    def try_acquire(self, item: Any = None) -> Permit | None:
+        if len(self._permits) >= self._limit or self._queue:
+            return None
+        permit = Permit()
+        self._permits.add(permit)
+        return permit
+
+    async def acquire(self, item: Any = None) -> Permit:
+        permit = self.try_acquire(item)
+        if permit is not None:
+            return permit
         waiter = Waiter()
-        if self._held >= self._limit:
+        if len(self._permits) >= self._limit:
             self._refuse_deadlock(waiter)
         self._queue.join(waiter)
         self._admit()
-        await self._queue.wait(waiter, self._give_back)
-        return waiter.holder
+        await self._queue.wait(waiter, self.release)
+        return waiter
 
-    def release(self, permit: Holder | None, error: BaseException | None = None) -> None:
-        if permit not in self._holders:
+    def release(self, permit: Permit, error: BaseException | None = None) -> None:
+        if permit not in self._permits:
             raise RuntimeError(
                 f"paco.{type(self).__name__}: permit must be held when it is released, got one that is not; "
                 "release each permit once"
             )
-        self._held -= 1
-        self._holders[permit] -= 1
-        if not self._holders[permit]:
-            del self._holders[permit]
+        self._permits.remove(permit)
         self._admit()
 
-    def _take(self, one: Holder | None) -> None:
-        self._held += 1
-        self._holders[one] += 1
-
-    def _give_back(self, waiter: Waiter) -> None:
-        self.release(waiter.holder)
-
     def _admit(self) -> None:
-        while self._held < self._limit and (waiter := self._queue.admit()):
-            self._take(waiter.holder)
+        while len(self._permits) < self._limit and (waiter := self._queue.admit()):
+            self._permits.add(waiter)
 
     def _refuse_deadlock(self, newcomer: Waiter) -> None:
         """Raise ``RuntimeError`` if, with this caller, every holder of a permit waits for another one.
@@ -122,7 +116,10 @@ class Limit(Limiter):
         Only a caller inside a holder can complete a deadlock, so the last caller to wait detects it. A caller that is
         being cancelled does not count as waiting.
         """
-        if newcomer.holder is None or not any(one in self._holders for one in newcomer.holder.around()):
+        if newcomer.holder is None or newcomer.holder.parent is None:
+            return
+        holders = {permit.holder for permit in self._permits}
+        if not any(one in holders for one in newcomer.holder.around()):
             return
         blocked = {
             one
@@ -130,8 +127,8 @@ class Limit(Limiter):
             if waiter.holder and not waiter.future.done()
             for one in waiter.holder.around()
         }
-        if blocked >= self._holders.keys():
+        if blocked >= holders:
             raise RuntimeError(
-                f"paco.{type(self).__name__}: deadlock: every item in flight under this limit ({self._held}) waits for "
-                "another permit of it; give the inner call a limit of its own"
+                f"paco.{type(self).__name__}: deadlock: every item in flight under this limit ({self.in_flight}) waits "
+                "for another permit of it; give the inner call a limit of its own"
             )

@@ -6,20 +6,29 @@ import asyncio
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from paco.limits._base import Holder, holder
+from paco._base.item import Item, inside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
-class Waiter:
-    """A caller that waits, and the holder that it runs inside."""
+class Permit:
+    """A permit, and what it was acquired inside."""
 
-    __slots__ = ("future", "holder")
+    __slots__ = ("holder",)
 
     def __init__(self) -> None:
+        self.holder: Item | None = inside.get()
+
+
+class Waiter(Permit):
+    """A caller that waits, and has the permit when its future is resolved."""
+
+    __slots__ = ("future",)
+
+    def __init__(self) -> None:
+        self.holder = inside.get()
         self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.holder: Holder | None = holder.get()
 
 
 class Queue:

@@ -157,9 +157,26 @@ class Rate(Limiter):
         self._held_until = max(self._held_until, loop.time() + seconds)
         self._arm()
 
+    def try_acquire(self, item: Any = None) -> Booking | None:
+        booking = self.try_reserve(item)
+        if booking is not None:
+            self.begin(booking)
+        return booking
+
     async def acquire(self, item: Any = None) -> Booking:
         booking = await self.reserve(item)
         self.begin(booking)
+        return booking
+
+    def try_reserve(self, item: Any = None) -> Booking | None:
+        loop = asyncio.get_running_loop()
+        self._follow(loop)
+        if self._cost is not None or self._line:  # `cost` is asked once for each item
+            return None
+        booking = Booking(1)
+        if loop.time() < self._earliest(booking):
+            return None
+        self._book(booking)
         return booking
 
     async def reserve(self, item: Any = None) -> Booking:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import suppress
-from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
+from typing import TYPE_CHECKING, Any
 
 from paco import events
 from paco._base import check
@@ -14,7 +12,7 @@ from paco._base.deadline import deadline
 from paco._base.item_function import given
 from paco._engine.run import Run
 from paco._engine.sinks import Drop
-from paco._engine.watch import WatchedRun
+from paco._engine.watch import Watch
 from paco.events import Ear, ItemEnded
 from paco.remote import _pickles
 from paco.remote._errors import Failure
@@ -24,19 +22,17 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from typing import Self
 
+    from paco._base.types import OnError
     from paco._base.worker_info import Slots
+    from paco._engine.sinks import Store
     from paco.remote._messages import Order, Span
-
-    _Base = Run
-else:
-    _Base = object  # it is mixed into a run of either kind
 
 
 class _While:
     """The items of a chunk, as long as there is time."""
 
     def __init__(self, items: list[Any], seconds: float) -> None:
-        self._items = iter(items)
+        self.items = iter(items)
         self._seconds = seconds
         self._clock = events.clock()
         #: When there was nothing more to start.
@@ -49,72 +45,116 @@ class _While:
     def __next__(self) -> Any:
         now = self._clock()
         if now < self._end:
-            for item in self._items:
+            for item in self.items:
                 return item
         self.over = now
         raise StopIteration
 
 
 class _Results(Drop):
-    """The results by the numbers of the items: what was not finished has none."""
+    """The results and the errors by the numbers of the items: what was not finished has none."""
 
-    __slots__ = ("values",)
+    __slots__ = ("_frozen", "_goes_on", "errors", "late", "values")
 
-    def __init__(self) -> None:
-        self.store = self.values = dict[int, Any]()
+    def __init__(self, on_error: OnError) -> None:
+        self.values = dict[int, Any]()
+        self.store: Store = self.values
+        #: How items have failed.
+        self.errors: dict[int, BaseException] = {}
+        #: The same of items that were being cancelled.
+        self.late: dict[int, BaseException] = {}
+        self._goes_on = on_error == "return"
+        self._frozen = False
+
+    def freeze(self) -> None:
+        self._frozen = True
+
+    def failed(self, index: int, error: BaseException) -> bool:
+        """Keep the error of an item; true where the others go on."""
+        if not self._frozen:
+            self.errors[index] = error
+        elif not isinstance(error, asyncio.CancelledError | GeneratorExit):
+            self.late[index] = error
+        return self._goes_on and isinstance(error, Exception)
 
 
-class _Chunk(_Base):
-    """A run whose errors are kept by the numbers of their items; what else ends it has the number -1.
+class Chunk:
+    """A chunk that is run here, under its share of the limit.
 
     It can have the slots of another chunk, one by one as that has nothing more to start in them: so none of them is
     idle from the last items of a chunk to the first of the next.
+
+    Args:
+        order: How to run it.
+        where: In which process, for messages.
+        function: Called with each item.
+        items: What is started of it.
+        slots: The slots of the items of all chunks of the run.
     """
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
+    def __init__(
+        self, order: Order, where: str, function: Callable[[Any], Awaitable[Any]], items: list[Any], slots: Slots
+    ) -> None:
+        self.order = order
+        self._where = where
+        self._function = function
+        self._items = source = _While(items, order.seconds)
+        self._results = results = _Results(order.on_error)
+        self._came = events.clock()()
+        self._ended = list[ItemEnded]()
+        watch = None
+        if order.watched:
+            ears = (Ear(self._ended.append, (ItemEnded,)),)
+            watch = Watch(order.name, function, source, results, order.limit, ears=ears, slots=slots)
+            function = watch.around(function)
+        how: dict[str, Any] = {"limit": order.limit, "timeout": None, "on_error": "collect", "offset": 0}
+        #: The run of its items.
+        self.run: Run = Run(order.name, function, source, results, watch=watch, **how)
+        self.run.heeds_deadline = False  # the run that has sent it does, under the same one
         #: Whether it has started.
         self.begun = False
-        #: Whether it is not to start any more.
-        self.unwanted = False
-        self._most = self._limit
+        self._unwanted = False
+        self._most = order.limit
         self._own = 0  # slots that are not of another one
         self._go: asyncio.Future[None] | None = None  # resolved when it may start, or is unwanted
-        self._heir: _Chunk | None = None  # who has the slots that become free
-        self.errors: dict[int, BaseException] = {}
-        self.late: dict[int, BaseException] = {}  # of items that were being cancelled
-        self._at = -1
-        self.heeds_deadline = False  # the run that has sent it does, under the same one
+        self._heir: Chunk | None = None  # who has the slots that become free
+
+    @property
+    def unwanted(self) -> bool:
+        """Whether it is not to start, or to start no more items."""
+        return self._unwanted or self.run.stopped
 
     # ---- having the slots of another
 
-    async def comes_after(self, before: _Chunk, own: int) -> None:
+    async def comes_after(self, before: Chunk, own: int) -> None:
         """Wait until there is a slot: one's own, or one that another chunk needs no more. Or until it is `unwanted`."""
-        self._limit = self._own = own
+        self.run.crew.limit = self._own = own
         self._go = asyncio.get_running_loop().create_future()
         before.leaves_to(self)
         if not own:
             await self._go
 
-    def leaves_to(self, heir: _Chunk) -> None:
+    def leaves_to(self, heir: Chunk) -> None:
         """Leave the slots to another chunk; none if this one fails."""
         self._heir = heir
         self._hand_on()
 
     def _hand_on(self) -> None:
-        if self._heir is None:
+        heir, run = self._heir, self.run
+        if heir is None:
             return
         if self.unwanted:
-            if self.done:  # and not before: how this one has failed is to be known first
-                self._heir.stop()
-        elif self.exhausted:
-            self._heir.has(self._limit - len(self._tasks))
+            if run.done:  # and not before: how this one has failed is to be known first
+                heir.stop()
+        elif run.exhausted:
+            heir.has(run.crew.limit - len(run.tasks))
 
     def has(self, slots: int) -> None:
         """Have so many slots of the chunk before from now on."""
-        self._limit = min(self._own + slots, self._most)
+        self.run.crew.limit = min(self._own + slots, self._most)
         if self.begun:
-            self._grow_soon()
+            if not self.run.done:
+                self.run.crew.grow_soon()
             self._hand_on()
         elif slots > 0:
             self._may_go_on()
@@ -123,116 +163,39 @@ class _Chunk(_Base):
         if self._go is not None and not self._go.done():
             self._go.set_result(None)
 
-    def start(self) -> None:
-        self.begun = True
-        super().start()
-
     def stop(self) -> None:
+        """Cancel what runs of it, or have it not start."""
         if self.begun:
-            super().stop()
+            self.run.stop()
         else:
-            self.unwanted = True
+            self._unwanted = True
             self._may_go_on()
 
-    def _stopping(self) -> None:
-        self.unwanted = True
-        super()._stopping()
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        super()._ended(task)
-        self._hand_on()
-
-    # ---- failing
-
-    def _item_failed(self, error: BaseException, index: int, item: object) -> bool:
-        if self._ending and not isinstance(error, asyncio.CancelledError | GeneratorExit):
-            self.late[index] = error
-            return False
-        self._at = index
-        goes_on = super()._item_failed(error, index, item)
-        self._at = -1
-        if goes_on:
-            self.errors[index] = cast("_Results", self._sink).values.pop(index)
-        return goes_on
-
-    def fail(self, error: BaseException, note: str = "") -> None:
-        self.errors[self._at] = error
-        super().fail(error)  # the note is of the run that has sent it, which knows the position of the item
-
-
-class PlainChunk(_Chunk, Run):
-    """A chunk that nobody watches."""
-
-
-class WatchedChunk(_Chunk, WatchedRun):
-    """A chunk whose items' times are wanted; nobody hears of the runs inside of its items.
-
-    Its slots are those of all chunks of its run in this process: another one can have items in some of them.
-    """
-
-    def __init__(self, *args: Any, slots: Slots, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._slots = slots
-        self.ended = list[ItemEnded]()
-        self._ears = (Ear(self.ended.append, (ItemEnded,)),)
-        self._on_start, self._on_end = (), self._ears
-
-
-#: A chunk of either kind.
-Chunk: TypeAlias = PlainChunk | WatchedChunk
-
-
-class Work(NamedTuple):
-    """A chunk that is about to be run.
-
-    Attributes:
-        run: It.
-        items: What is started of it.
-        order: How.
-        where: In which process, for messages.
-        function: Called with each item.
-        results: Where the results go.
-        came: When it came here.
-    """
-
-    run: Chunk
-    items: _While
-    order: Order
-    where: str
-    function: Callable[[Any], Awaitable[Any]]
-    results: _Results
-    came: float
-
-    @classmethod
-    def of(
-        cls, order: Order, where: str, function: Callable[[Any], Awaitable[Any]], items: list[Any], slots: Slots
-    ) -> Work:
-        """Make one; to be called where it will run."""
-        results = _Results()
-        how: dict[str, Any] = {"limit": order.limit, "timeout": None, "catch": order.catch, "offset": 0}
-        kind = partial(WatchedChunk, slots=slots) if order.watched else PlainChunk
-        source = _While(items, order.seconds)
-        run: Chunk = kind(order.name, function, source, results, **how)
-        return cls(run, source, order, where, function, results, events.clock()())
+    # ---- running
 
     async def do(self) -> bytes:
         """Run it, and return the report."""
-        clock, run = events.clock(), self.run
+        clock, run, results = events.clock(), self.run, self._results
         began, used = clock(), time.thread_time()
-        with deadline(max(self.order.deadline - (began - self.came), 0)):
+        self.begun = True
+        run.freed = self._hand_on
+        with deadline(max(self.order.deadline - (began - self._came), 0)):
             run.start()
-        with suppress(BaseException):  # it is in its errors, and SystemExit is not to end this loop
+        try:
             await run.join()
+        except BaseException as error:  # also SystemExit, which is not to end this loop
+            if all(error is not one for one in results.errors.values()):
+                results.errors[-1] = error
+        run.freed = None  # it leads back here
         now, busy = clock(), time.thread_time() - used
-        tail = 0.0 if self.items.over is None else now - self.items.over
-        errors = {index: Failure.of(error) for index, error in run.errors.items()}
-        late = {index: Failure.of(error) for index, error in run.late.items()}
-        values = self._pickled(errors)
-        spans = _spans(run.ended) if isinstance(run, WatchedChunk) else []
-        return Report(self.where, run.started, now - began, busy, tail, values, errors, late, spans, now).dump()
+        tail = 0.0 if self._items.over is None else now - self._items.over
+        errors = {index: Failure.of(error) for index, error in results.errors.items()}
+        late = {index: Failure.of(error) for index, error in results.late.items()}
+        values, spans = self._pickled(errors), _spans(self._ended)
+        return Report(self._where, run.started, now - began, busy, tail, values, errors, late, spans, now).dump()
 
     def _pickled(self, errors: dict[int, Failure]) -> bytes:
-        values = self.results.values
+        values = self._results.values
         try:
             return _pickles.dumps(values)
         except Exception:
@@ -247,7 +210,7 @@ class Work(NamedTuple):
         try:
             _pickles.dumps(value)
         except Exception as error:
-            what = f"what {check.called(given(self.function))} returned, {check.shorten(value)},"
+            what = f"what {check.called(given(self._function))} returned, {check.shorten(value)},"
             return Failure.of(_pickles.unfit(self.order.name, what, error))
         return None
 

@@ -23,7 +23,7 @@ from paco.remote._worker_stats import Roster
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from paco._base.types import Future
+    from paco._base.types import Future, OnError
     from paco._base.worker_info import Ran, Worker
     from paco.remote._engines import Engine
     from paco.remote._errors import Failure
@@ -72,7 +72,7 @@ class Job(NamedTuple):
     function: bytes
     limit: int
     lead: int
-    catch: bool
+    on_error: OnError
     watched: bool
     paced: bool = False  # whether an item is to start as soon as it is there
 
@@ -198,7 +198,7 @@ class Dispatcher:
             self._digest,
             limit,
             shape.seconds,
-            job.catch,
+            job.on_error,
             job.watched,
             remaining(),
             self._engine.flag,
@@ -261,7 +261,7 @@ class Dispatcher:
             return
         if not self._stopped:
             self._deliver(flight, report)
-        elif not self._job.catch:
+        elif self._job.on_error == "raise":
             self._fail(flight, report, report.errors)
         self._fail(flight, report, report.late)
 

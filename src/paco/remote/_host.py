@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from paco._base.worker_info import Slots
 from paco.remote import _pickles
-from paco.remote._chunk import Work
+from paco.remote._chunk import Chunk
 from paco.remote._errors import Failure
 from paco.remote._messages import Order, Report
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from concurrent.futures import Future
 
-    from paco.remote._chunk import Chunk
 
 #: Functions that are kept, and runs of which is known that they have been cancelled.
 _FUNCTIONS: Final = 16
@@ -64,18 +63,18 @@ class Bench:
     async def work(self, order: bytes, function: bytes, items: bytes) -> bytes:
         """Run a chunk and return its report; whatever happens is in it."""
         try:
-            work = self._prepared(order, function, items)
+            chunk = self._prepared(order, function, items)
         except BaseException as error:
             return Report(self._where, refusal=Failure.of(error)).dump()
-        run, number = work.order.run, work.order.number
+        run, number = chunk.order.run, chunk.order.number
         chunks = self._working[run]
-        before, chunks[number] = chunks.get(work.order.after), work.run
-        self._look(work)
+        before, chunks[number] = chunks.get(chunk.order.after), chunk
+        self._look(chunk)
         try:
             if before is not None:
-                await work.run.comes_after(before, work.order.own)
+                await chunk.comes_after(before, chunk.order.own)
             del before  # with its results
-            return Report(self._where).dump() if run in self._cancelled or work.run.unwanted else await work.do()
+            return Report(self._where).dump() if run in self._cancelled or chunk.unwanted else await chunk.do()
         finally:
             del chunks[number]
             if not chunks:
@@ -94,26 +93,26 @@ class Bench:
         self.cancel(run)
         for chunk in tuple(self._working.get(run, {}).values()):
             if chunk.begun:
-                await chunk.watch()
+                await chunk.run.until_done()
 
-    def _prepared(self, data: bytes, function: bytes, items: bytes) -> Work:
+    def _prepared(self, data: bytes, function: bytes, items: bytes) -> Chunk:
         order = Order.load(data)
         fn = self._functions.get(order.digest) or _pickles.loads(function)
         self._functions[order.digest] = fn
         self._functions.move_to_end(order.digest)
         if len(self._functions) > _FUNCTIONS:
             self._functions.popitem(last=False)
-        return Work.of(order, self._where, fn, _pickles.loads(items), self._slots[order.run])
+        return Chunk(order, self._where, fn, _pickles.loads(items), self._slots[order.run])
 
-    def _look(self, work: Work) -> None:
+    def _look(self, chunk: Chunk) -> None:
         """Look for the flag of a run as long as it runs."""
-        flag = work.order.flag
-        if not flag or work.run.done:
+        flag = chunk.order.flag
+        if not flag or chunk.run.done:
             return
         if Path(flag).exists():
-            self.cancel(work.order.run)
+            self.cancel(chunk.order.run)
         else:
-            asyncio.get_running_loop().call_later(_LOOK, self._look, work)
+            asyncio.get_running_loop().call_later(_LOOK, self._look, chunk)
 
 
 class Host:

@@ -13,11 +13,10 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from paco import events
 from paco._base.errors import trim
+from paco._base.item import Item, item_here
 from paco._base.item_function import instead_of
 from paco._engine.outcomes import Err
-from paco._engine.watch import _Watched
 from paco.remote import _pickles
 from paco.remote._dispatch import Dispatcher, Entry, Job
 
@@ -57,52 +56,49 @@ class Calls:
         self._fn = fn
         self._engine = engine
         number = limit if isinstance(limit, int) else None
-        self._job = Job(name, b"", number or most, most, catch=True, watched=watched, paced=number is None)
+        self._job = Job(name, b"", number or most, most, "return", watched=watched, paced=number is None)
         self.role = "sender"
         #: Those who have had items, by their names.
         self.workers: dict[str, Worker] = {}
         #: Of the call that has just come back, until something is awaited: where and when its item ran.
         self.last: Ran | None = None
-        self._ran: dict[asyncio.Future[Any], Ran] = {}  # of calls that are about to come back
-        self._heard = any(events.ItemEnded in ear.kinds for ear in events.ears())
         #: What the run is to have for a function, and for a limit.
         self.function = instead_of(fn, self._call)
         self.limit: int | Limiter = limit if number is None else self._job.limit + lead
         self._calls: deque[Entry] = deque()
-        self._late: dict[asyncio.Future[Any], BaseException] = {}  # of calls that were being cancelled
         self._waiter: asyncio.Future[None] | None = None
         self._alone = False
 
-    async def _call(self, item: Any) -> Any:
-        ticket: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._calls.append((ticket, item))
+    async def _call(self, value: Any) -> Any:
+        item = Item(value)
+        item.answer = asyncio.get_running_loop().create_future()
+        self._calls.append((item, value))
         self._wake()
         try:
-            return await ticket
+            return await item.answer
         except asyncio.CancelledError:
             self._dispatcher.stop()
             await self._dispatcher.home()
-            late = self._late.pop(ticket, None)
+            late = item.error
             if late is None:
                 raise
         finally:
-            if self._job.watched:
-                self._tell(ticket)
-            del ticket  # its error leads back here
+            self._tell(item)
+            del item  # its error leads back here
         try:
             raise late
         finally:
             del late
 
-    def _tell(self, ticket: asyncio.Future[Any]) -> None:
-        """Have those who listen to the run hear where and when the item ran."""
-        self.last = ran = self._ran.pop(ticket, None)
-        if ran is not None and self._heard:
-            mention = events.mention()
-            mention.ran = ran
-            mention.retries += ran.attempts - 1
-            if ran.failed and ticket.exception() is None and isinstance(ticket.result(), Err):
-                mention.error = ticket.result().error
+    def _tell(self, item: Item) -> None:
+        """Note where and when the item ran, for those who listen to the run."""
+        self.last = ran = item.ran
+        here = None if ran is None else item_here()
+        if ran is not None and here is not None:
+            here.ran = ran
+            here.attempts += ran.attempts - 1
+            if ran.failed and item.answer.exception() is None and isinstance(item.answer.result(), Err):
+                here.error = item.answer.result().error
 
     # ---- the task, which begins before those of the items
 
@@ -111,8 +107,8 @@ class Calls:
     def prepare(self, run: Run) -> None:
         """Be called before the run has any tasks."""
         self._run: Run = weakref.proxy(run)
-        if isinstance(run, _Watched):
-            run.runs_elsewhere(self.workers, None if self._job.paced else self._job.limit)
+        if run.watch is not None:
+            run.watch.runs_elsewhere(self.workers, None if self._job.paced else self._job.limit)
 
     async def keep(self) -> None:
         """Send what is handed over, until the run is at its end."""
@@ -166,16 +162,17 @@ class Calls:
         return len(self._calls) if self._job.paced or self._run.exhausted else math.inf
 
     def arrived(self, entries: list[Entry], values: dict[int, Any], ran: dict[int, Ran]) -> None:
+        for number, one in ran.items():
+            entries[number][0].ran = one
         for number, value in values.items():
             with suppress(asyncio.InvalidStateError):  # somebody has cancelled its task, and nothing else
-                entries[number][0].set_result(value)
-        self._ran.update((entries[number][0], one) for number, one in ran.items())
+                entries[number][0].answer.set_result(value)
 
     def failed(self, entry: Entry, error: BaseException, ran: Ran | None = None) -> None:
         try:
-            entry[0].set_exception(error)
+            entry[0].answer.set_exception(error)
         except asyncio.InvalidStateError:
-            self._late[entry[0]] = error
+            entry[0].error = error  # it was being cancelled
 
     def broken(self, error: BaseException) -> None:
         trim(error)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 from paco._base import __version__
 
 if TYPE_CHECKING:
+    from paco._base.types import OnError
     from paco.remote._errors import Failure
 
 #: Without the same of all of these on both sides, nothing that follows can be read.
@@ -25,7 +26,7 @@ class Order(NamedTuple):
         digest: Of the bytes of the function.
         limit: Items in flight at most.
         seconds: After so many nothing new starts.
-        catch: Whether an item's error leaves the others alone.
+        on_error: Whether an item's error ends the chunk (raise) or leaves the others alone (return).
         watched: Whether the times of the items are wanted.
         deadline: The seconds that are left of the `paco.deadline` of the run, or infinity.
         flag: A path that comes into being when the run is cancelled; empty where the engine has another way.
@@ -39,7 +40,7 @@ class Order(NamedTuple):
     digest: bytes
     limit: int
     seconds: float
-    catch: bool
+    on_error: OnError
     watched: bool
     deadline: float
     flag: str

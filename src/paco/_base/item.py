@@ -1,0 +1,97 @@
+"""What is known of one item beyond its value: an `Item`, to which the worker that runs it leads."""
+
+from __future__ import annotations
+
+import asyncio
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from paco._base.worker_info import Ran
+
+
+class Item:
+    """The record of one item; of a call, where that has permits or counts its attempts itself.
+
+    The hot loop for a number makes none: a limit object does, and otherwise whatever has something to note, such as a
+    further attempt. Retries, limits, listeners and the journal read and write the same one.
+
+    Args:
+        value: The item itself.
+        index: Its number in the run.
+        parent: The item, or the call, that cannot end before this one has.
+    """
+
+    # No slots: a record is made for each item, and what is not set on it costs nothing.
+    #: What the limit has given for it, as long as it is `permitted`.
+    permit: Any = None
+    #: Whether it has its permit.
+    permitted: bool = False
+    #: How often it has been tried.
+    attempts: int = 1
+    #: How it has failed, where its function returns or runs elsewhere.
+    error: BaseException | None = None
+    #: Where and when it ran, if that was elsewhere; and what is resolved when it is back.
+    ran: Ran | None = None
+    answer: asyncio.Future[Any]
+    #: What a journal knows of it.
+    known: Any = None
+    #: Whether its attempts are counted for the outcome of a settled call.
+    settles: bool = False
+
+    def __init__(self, value: Any = None, index: int = -1, parent: Item | None = None) -> None:
+        self.value: Any = value
+        self.index: int = index
+        self.parent: Item | None = parent
+
+    def around(self) -> Iterator[Item]:
+        """Yield those that cannot end before this one has."""
+        one = self.parent
+        while one is not None:
+            yield one
+            one = one.parent
+
+
+#: The innermost item, or call, that holds permits or counts attempts here: also in the tasks that it has started.
+inside: Final[ContextVar[Item | None]] = ContextVar("paco.item", default=None)
+
+
+class WorkerTask(asyncio.Task[None]):
+    """A task that leads to the run that it works for, and to the record of the item that it runs, if there is one."""
+
+    __slots__ = ("item", "nursery")
+
+    item: Item | None
+    nursery: Any
+
+
+def settling(value: Any) -> Item:
+    """Return the record of a call whose outcome tells its attempts."""
+    call = Item(value, parent=inside.get())
+    call.settles = True
+    return call
+
+
+def item_here() -> Item | None:
+    """Return the record of the item that the present task runs, if it is a worker; it is made on demand."""
+    loop = asyncio._get_running_loop()  # the form that answers None where none runs
+    task = None if loop is None else asyncio.current_task(loop)
+    if not isinstance(task, WorkerTask):
+        return None
+    item = task.item
+    if item is None:
+        item = task.item = Item()
+    return item
+
+
+def tried() -> None:
+    """Count one more attempt at the item that the present task runs, and at the call that is being settled here."""
+    item, call = item_here(), inside.get()
+    if item is not None:
+        item.attempts += 1
+    while call is not None and not call.settles:
+        call = call.parent
+    if call is not None:
+        call.attempts += 1
