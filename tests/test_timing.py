@@ -511,11 +511,26 @@ def test_between_real_loops_the_window_is_kept():
     assert run(calls(0, "second")) == "first"
 
 
-def test_in_a_loop_with_another_clock_the_window_starts_anew(monkeypatch):
-    monkeypatch.setattr(time, "monotonic", lambda: 10**6)  # far from the virtual clock, also just after a boot
+def test_on_real_loops_the_window_holds_even_if_the_process_pauses(monkeypatch):
+    late, monotonic = itertools.count(step=10), time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: monotonic() + next(late))
+    calls = throttle(nap, 1, 10**6)
+    assert run(calls(0, "first")) == "first"
+    assert run(calls(0, "second")) == "first"
+
+
+def test_in_a_loop_with_another_clock_the_window_starts_anew():
     calls = throttle(nap, 1, 60)
     assert testing.run(calls(0, "first")) == "first"
     assert testing.run(calls(0, "second")) == "second"
+
+
+def test_a_loop_whose_method_was_replaced_has_a_clock_of_its_own():
+    calls = throttle(nap, 1, 60)
+    for word in ("first", "second"):
+        with contextlib.closing(asyncio.new_event_loop()) as loop:
+            loop.time = lambda: 5.0
+            assert loop.run_until_complete(calls(0, word)) == word
 
 
 @pytest.mark.parametrize(
