@@ -67,10 +67,13 @@ FILES = {"jobs.py": JOBS}
 
 @pytest.fixture
 def start(folder):
-    """Start `paco`; whatever is still running at the end of the test is killed."""
+    """Start `paco`; whatever is still running at the end of the test is killed.
+
+    Not with ``-X dev``: asyncio's debug mode reports each callback that takes 0.1 s, and a busy machine has many.
+    """
     with contextlib.ExitStack() as stack:
 
-        def run(*words, options=("-X", "dev", "-W", "error"), environ=(), **more):
+        def run(*words, options=("-X", "faulthandler", "-W", "error"), environ=(), **more):
             environment = {**os.environ, "PYTHONPATH": str(Path(paco.__file__).parents[1]), **dict(environ)}
             command = [sys.executable, *options, "-m", "paco", *map(str, words)]
             streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
