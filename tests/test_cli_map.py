@@ -163,7 +163,11 @@ def test_records_are_appended_to_a_file_that_only_its_owner_reads(folder, capfd)
     assert capfd.readouterr().out == ""
 
 
-@pytest.mark.parametrize(("torn", "left"), [('{"id":1,"ke', ""), ("something else", "something else\n")])
+@pytest.mark.parametrize(
+    ("torn", "left"),
+    [('{"id":1,"ke', ""), ('{"id":1,"key":"' + 100_000 * "k", ""), ("something else", "something else\n")],
+    ids=["short", "long", "else"],
+)
 @pytest.mark.parametrize("size", [9, 200_000])
 def test_a_partial_line_of_a_killed_run_does_not_damage_the_next_record(folder, torn, left, size):
     before = '{"id":0}\n' + "x" * (size - 9) + "\n" * (size > 9)
@@ -302,6 +306,15 @@ def test_a_second_ctrl_c_cancels_the_cleanup_of_the_target(capfd):
     out, err = capfd.readouterr()
     assert len(records(out)) == 3
     assert "cancelling 0 running items" in err
+
+
+def test_an_error_of_the_system_that_no_reader_caused_is_raised(monkeypatch):
+    def fail(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("paco._cli.command._dispatch", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        paco_map("jobs:echo", "three.txt")
 
 
 def test_ctrl_c_before_the_run_ends_the_command(folder, capfd):

@@ -131,8 +131,8 @@ class RecordFile:
                     break
                 block *= 4
             if is_torn(last):
-                self.cut(size - len(last))
-            elif last:
+                self.cut(size - len(last))  # of nothing, where the file ends in a whole line
+            else:
                 self.append([b"\n"])
 
     def cut(self, offset: int) -> None:
