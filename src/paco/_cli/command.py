@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import io
 import os
 import signal
 import sys
@@ -32,8 +31,8 @@ _CLOSED_PIPE = 141
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with the words of ``argv`` (default: of this process) and return its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
-    if argv is None and isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr has it: cp1252 of Windows lacks most characters
+    if argv is None and (reconfigure := getattr(sys.stdout, "reconfigure", None)):
+        reconfigure(errors="backslashreplace")  # as stderr has it: cp1252 of Windows lacks most characters
     interrupts = Interrupts()
     with interrupts.caught(for_good=argv is None):
         code = _answer(words, interrupts)
