@@ -13,10 +13,9 @@ from multiprocessing.connection import Connection
 
 import pytest
 
-from paco._base import system
 from paco._base.deadline import deadline, remaining
 from paco._engine.workers import back_off
-from paco.remote import _engines, _host, _pickles, _worker, _workers
+from paco.remote import _engines, _host, _pickles, _worker
 from paco.remote._host import Bench, Host, digest
 from paco.remote._line import Line
 from paco.remote._messages import Order, Report
@@ -419,17 +418,6 @@ def test_a_connection_drops_messages_that_the_other_side_does_not_read():
         line.send(bytes(1000))
     assert line.receive() is None
     line.close()
-
-
-@pytest.mark.realtime
-def test_a_worker_process_that_closes_its_socket_is_killed(monkeypatch):
-    monkeypatch.setattr(_workers, "_PATIENCE", 0.2)
-    monkeypatch.setattr(_workers, "_CODE", "import os, sys, time; os.close(int(sys.argv[1])); time.sleep(3600)")
-    ended = []
-    process = _workers._Process(lambda process, there: ended.append(there))
-    process.gone.result()
-    assert ended == [False]
-    assert system.how_ended(process.popen.returncode) == "by SIGKILL"
 
 
 def test_a_function_is_identified_by_its_pickled_bytes():

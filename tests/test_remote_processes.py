@@ -11,9 +11,11 @@ import multiprocessing
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
+import time
 from collections import Counter
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -23,7 +25,8 @@ import pytest
 
 import paco
 from paco.events import ItemEnded
-from paco.remote import WorkerLost, Workers, _pickles, _workers
+from paco.remote import WorkerLost, Workers, _pickles, _start, _workers
+from paco.remote._fork_server import Server
 from paco.remote._messages import Order, Report
 from tests.patience import until, wait_until
 
@@ -31,6 +34,24 @@ pytestmark = pytest.mark.realtime
 
 #: How often processes are killed: a few times in the suite, more often by PACO_KILLS=20.
 KILLS = int(os.environ.get("PACO_KILLS", "3"))
+
+
+STARTERS = {"forked": _start.ForkServer, "spawned": _start.Spawn}
+
+
+@pytest.fixture(params=STARTERS if _start.FORKS else ["spawned"])
+def starts(request, monkeypatch):
+    """Start workers in each way. Return a function that sets the code they run."""
+    monkeypatch.setattr(_start, "Starter", STARTERS[request.param])
+
+    def instead(code):
+        monkeypatch.setattr(_start, "_WORKER", code)
+        monkeypatch.setattr(_start, "_SERVER", code)
+
+    return instead
+
+
+forks = pytest.mark.skipif(not _start.FORKS, reason="processes are not forked here")
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +135,7 @@ async def test_items_run_in_worker_processes(workers):
     assert repr(workers) == "<paco.remote.Workers 2, 2 started>"
 
 
+@pytest.mark.usefixtures("starts")
 async def test_processes_of_one_run_end_with_it():
     pids = set(await paco.map(where, range(300), limit=10).on(2))
     assert len(pids) == 2
@@ -163,6 +185,7 @@ async def test_break_out_of_a_plain_loop_ends_the_items_in_processes_soon_after(
 
 
 @pytest.mark.posix
+@pytest.mark.usefixtures("starts")
 async def test_processes_killed_at_their_start_are_started_again():
     with Workers(1) as workers:
         task = asyncio.ensure_future(paco.map(quick, range(10)).on(workers))
@@ -239,12 +262,13 @@ async def test_an_item_that_kills_its_process_is_lost_and_no_other_item(workers)
     assert [*found[:50], *found[51:]] == [*range(50), *range(51, 100)]
 
 
-async def test_processes_that_never_connect_are_an_error(monkeypatch):
-    monkeypatch.setattr(_workers, "_CODE", "raise SystemExit(7)")
+async def test_processes_that_never_connect_are_an_error(starts):
+    starts("raise SystemExit(7)")
     with pytest.raises(RuntimeError, match="5 processes in a row have died as they started"):
         await paco.map(quick, range(10)).on(1)
 
 
+@pytest.mark.usefixtures("starts")
 def test_workers_are_started_when_needed_and_closed_once():
     workers = Workers()
     assert workers.count >= 1
@@ -305,27 +329,130 @@ def test_a_following_chunk_goes_to_the_process_of_the_chunk_before():
 @pytest.mark.parametrize("stream", [None, io.StringIO(), Elsewhere()], ids=["none", "text", "closed"])
 def test_workers_print_to_the_original_stdout_if_the_program_prints_to_no_file(stream, monkeypatch):
     monkeypatch.setattr(sys, "stdout", stream)
-    assert _workers._stdout() is None
+    assert _start._stdout() is None
 
 
-def test_a_process_that_does_not_end_is_killed(monkeypatch):
+async def blocks(number):
+    time.sleep(3600)  # noqa: ASYNC251 - what no cancellation ends
+
+
+@pytest.mark.usefixtures("starts")
+@pytest.mark.parametrize("kept", [True, False], ids=["kept", "of one run"])
+async def test_a_process_that_does_not_end_is_killed(monkeypatch, kept):
     monkeypatch.setattr(_workers, "_PATIENCE", 0.3)
-    monkeypatch.setattr(_workers, "_CODE", "import time; time.sleep(3600)")
-    workers = Workers(1)
-    workers.start()
+    engine = _workers.Own(1)
+    monkeypatch.setattr(_workers, "Own", lambda _: engine)
+    workers = engine._workers
+    run = asyncio.ensure_future(paco.map(blocks, [1]).on(workers if kept else 1))
+    await until(lambda: any(process.load for process in workers._processes))
     [pid] = workers.pids
-    workers.close()
+    run.cancel()
+    if kept:
+        await asyncio.to_thread(workers.close)
+    with pytest.raises((asyncio.CancelledError, RuntimeError)):
+        await run
     assert not is_alive(pid)
-    workers = Workers(1)
-    own = _workers.Own(1)
 
-    async def main():
-        await own.open()
-        [pid] = own._workers.pids
-        await own.close()
-        return pid
 
-    assert not is_alive(asyncio.run(main()))
+def test_a_process_that_hangs_while_it_starts_is_killed(monkeypatch, starts):
+    monkeypatch.setattr(_workers, "_PATIENCE", 0.3)
+    starts("import time; time.sleep(3600)")
+    workers = Workers(2)
+    [one, two] = workers.started()
+    workers.close()
+    assert one.gone.done()
+    assert two.gone.done()
+
+
+async def hangs_up(number):
+    for descriptor in range(3, 100):
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as line:
+            line.shutdown(socket.SHUT_RDWR)
+    time.sleep(3600)  # noqa: ASYNC251 - what no cancellation ends
+
+
+@pytest.mark.posix
+@pytest.mark.usefixtures("starts")
+async def test_a_process_that_closes_its_socket_is_killed(monkeypatch):
+    monkeypatch.setattr(_workers, "_PATIENCE", 0.2)
+    with Workers(1) as workers:
+        with pytest.raises(WorkerLost) as caught:
+            await paco.map(hangs_up, [1]).on(workers)
+        assert "by SIGKILL" in str(caught.value.__cause__)
+
+
+# ---- the fork server
+
+
+def server_of(workers):
+    """Return the fork server of some workers."""
+    return workers._starter._server.process
+
+
+async def parent(number):
+    return os.getppid()
+
+
+@forks
+async def test_the_fork_server_ends_with_its_workers():
+    with Workers(2) as workers:
+        assert set(await paco.map(parent, range(100), limit=10).on(workers)) == {server_of(workers).pid}
+        server = server_of(workers)
+        for pid in workers.pids:
+            os.kill(pid, signal.SIGKILL)
+        await until(lambda: not workers._processes)
+        assert server.poll() is None
+    assert server.poll() == 0
+
+
+@forks
+async def test_a_killed_fork_server_is_replaced_and_its_workers_continue():
+    with Workers(1) as workers:
+        [before] = await paco.map(where, [1]).on(workers)
+        server = server_of(workers)
+        server.kill()
+        server.wait()
+        assert await paco.map(where, [1]).on(workers) == [before]
+        os.kill(before, signal.SIGKILL)
+        await until(lambda: not workers._processes)
+        [after] = await paco.map(where, [1]).on(workers)
+        assert after != before
+        assert server_of(workers) is not server
+
+
+@forks
+async def test_a_worker_of_a_killed_fork_server_is_ended():
+    with Workers(1) as workers:
+        [pid] = await paco.map(where, [1]).on(workers)
+        server_of(workers).kill()
+    await until(lambda: not is_alive(pid))
+
+
+@forks
+async def test_a_fork_server_killed_at_its_start_is_started_again():
+    with Workers(1) as workers:
+        workers.start()
+        server_of(workers).kill()
+        assert await paco.map(quick, [1]).on(workers) == [1]
+
+
+@forks
+def test_a_worker_that_cannot_be_forked_has_exit_code_1(monkeypatch):
+    def refuse():
+        raise BlockingIOError
+
+    monkeypatch.setattr(os, "fork", refuse)
+    one, other = socket.socketpair()
+    worker, pipe, end = os.dup(one.fileno()), *os.pipe()
+    with one, other:
+        server = Server(one)
+        assert not server._fork(worker, end)
+        os.close(server._wake)
+        os.close(server._woken)
+    forked = _start.Forked(pipe, None)
+    assert (forked.pid, forked.pid) == (0, 0)
+    assert forked.wait() == 1
+    forked.kill()
 
 
 # ---- programs

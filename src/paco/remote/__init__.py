@@ -4,7 +4,8 @@
 
     _pickles  _errors  _messages    values as bytes; errors that travel; the form of an order and of a report
     _chunk  _host                   where the items run: a chunk of them, in the one event loop of a process
-    _line  _worker  _workers        processes of ours, and what they hear
+    _line  _worker                  processes of ours, and what they hear
+    _fork_server  _start  _workers  how they are started; those of this machine, each replaced when it dies
     _engines  _dask                 all that chunks can be given to
     _sizes  _worker_stats           how large chunks are; what each worker has done
     _in_flight  _dispatch           chunks in flight, and those that are lost

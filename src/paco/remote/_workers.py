@@ -9,17 +9,18 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import Future
-from contextlib import suppress
 from multiprocessing import Pipe
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from paco._base import check, system
+from paco.remote import _start
 from paco.remote._host import called
 from paco.remote._line import Line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from paco.remote._start import Child
 
 #: Chunks that a process works on at once at most: see `_sizes.py` for why there would be many.
 _AT_ONCE: Final = 64
@@ -27,11 +28,6 @@ _AT_ONCE: Final = 64
 _PATIENCE: Final = 5.0
 #: So many processes that die before they are there, one after the other: they never will be.
 _STILLBORN: Final = 5
-
-#: Not multiprocessing: that imports the program's ``__main__`` into each process, which then has to be written for it.
-_CODE: Final = (
-    "import sys; sys.path.insert(0, sys.argv[2]); from paco.remote._worker import main; main(int(sys.argv[1]))"
-)
 
 
 class Gone(Exception):
@@ -52,28 +48,26 @@ class _Sent(Future[bytes]):
 
     def __init__(self, process: _Process) -> None:
         super().__init__()
+        self.set_running_or_notify_cancel()  # it is not cancelled here, but where it runs
         self.process = process
-        self.worker = process.name
+        self.worker = called(process.pid)
 
 
 class _Process:
     """A process, and what it has to do.
 
     Args:
-        ended: Called when it is gone, in a thread, with whether it ever was there.
+        start: Starts it, with a handle that it is given.
+        ended: Called when it is gone, in a thread, with whether it ever was there, and its exit code.
     """
 
-    def __init__(self, ended: Callable[[_Process, bool], None]) -> None:
+    def __init__(self, start: Callable[[int], Child], ended: Callable[[_Process, bool, int], None]) -> None:
         ours, theirs = Pipe()
-        root = str(Path(__file__).parents[2])
         with theirs:
-            self.popen = subprocess.Popen(  # noqa: S603 - the interpreter that runs this
-                [sys.executable, "-P", "-c", _CODE, str(theirs.fileno()), root],
-                stdin=subprocess.DEVNULL,
-                stdout=_stdout(),
-                **system.handed_down(theirs.fileno()),
-            )
-        self.name = called(self.popen.pid)
+            self._child = start(theirs.fileno())
+        #: Resolved when its process ID is known.
+        self.known: Future[int] = Future()
+        self.known.set_running_or_notify_cancel()  # so that nobody can cancel it
         self._line = Line(ours)
         self._line.send(pickle.dumps((sys.path, _loops())))
         self._ended = ended
@@ -86,6 +80,11 @@ class _Process:
         threading.Thread(target=self._hear, name="paco-process", daemon=True).start()
 
     @property
+    def pid(self) -> int:
+        """The process ID, or 0 if it could not be started. Reading it waits until it is known, for milliseconds."""
+        return self.known.result()
+
+    @property
     def load(self) -> int:
         """How many chunks it has."""
         return len(self._pending)
@@ -93,7 +92,6 @@ class _Process:
     def submit(self, *chunk: bytes) -> _Sent:
         """Send a chunk."""
         future = _Sent(self)
-        future.set_running_or_notify_cancel()  # it is not cancelled here, but where it runs
         with self._lock:
             self._number += 1
             self._pending[self._number] = future
@@ -110,10 +108,11 @@ class _Process:
 
     def kill(self) -> None:
         """End it at once."""
-        self.popen.kill()
+        self._child.kill()
 
     def _hear(self) -> None:
-        there = False
+        there, child = False, self._child
+        self.known.set_result(child.pid)
         while (data := self._line.receive()) is not None:
             there = True
             if data:
@@ -122,30 +121,21 @@ class _Process:
                     future = self._pending.pop(number)
                 future.set_result(report)
         try:
-            self.popen.wait(_PATIENCE)
+            code = child.wait(_PATIENCE)
         except subprocess.TimeoutExpired:  # it has only closed the socket
-            self.popen.kill()
-            self.popen.wait()
-        self._ended(self, there)
+            child.kill()
+            code = child.wait()
+        self._ended(self, there, code)
         self._line.close()
-        self._fail(there=there)
+        self._fail(code, there=there)
         self.gone.set_result(None)
 
-    def _fail(self, *, there: bool) -> None:
+    def _fail(self, code: int, *, there: bool) -> None:
         with self._lock:
             pending, self._pending = self._pending, {}
         for future in pending.values():
-            message = f"process {self.popen.pid} has ended {system.how_ended(self.popen.returncode)}"
+            message = f"process {self.pid} has ended {system.how_ended(code)}"
             future.set_exception(Gone(message, there=there))
-
-
-def _stdout() -> int | None:
-    """Return where this program prints to, for processes to print there too; ``None`` if that is no descriptor."""
-    with suppress(AttributeError, OSError, ValueError):  # closed, or replaced by something else
-        descriptor = sys.stdout.fileno()
-        os.fstat(descriptor)
-        return descriptor
-    return None
 
 
 def _loops() -> str:
@@ -162,6 +152,8 @@ class Workers:
 
     They are started when they are first needed, which takes about 0.2 s, kept for any number of runs, and replaced when
     they die; they end with the block, or when the program is gone, however it ended. ``.on(4)`` has four for one run.
+    On systems with ``fork`` except macOS, a server process that has imported what they need forks them; on others, each
+    is a new process. The program itself is never forked, and its ``__main__`` is not imported.
 
     Each has one event loop, for as long as it lives: what a function keeps in its module (a session, a model) is made
     once in each. Where the program that starts them runs on uvloop, so do they. They talk to this process through
@@ -184,6 +176,7 @@ class Workers:
     def __init__(self, count: int | None = None) -> None:
         self.count: int = _processors() if count is None else check.integer("remote.Workers", "count", count, 1)
         self._lock = threading.RLock()
+        self._starter = _start.Starter()
         self._processes: list[_Process] = []
         self._stillborn = 0
         self._closed = False
@@ -201,15 +194,20 @@ class Workers:
     def pids(self) -> list[int]:
         """The numbers of the processes that are there."""
         with self._lock:
-            return [process.popen.pid for process in self._processes]
+            return [process.pid for process in self._processes if process.pid]
 
     def start(self) -> None:
         """Start the processes that are missing. Does not wait until they are there."""
+        self.started()
+
+    def started(self) -> list[_Process]:
+        """Start the processes that are missing, and return all."""
         with self._lock:
             if self._closed:
                 raise RuntimeError("paco.remote.Workers: closed; make new ones")
             while len(self._processes) < self.count:
-                self._processes.append(_Process(self._ended))
+                self._processes.append(_Process(self._starter.start, self._ended))
+            return self._processes.copy()
 
     def send(self, *chunk: bytes, after: Future[bytes] | None = None) -> Future[bytes]:
         """Have a chunk worked on by the process that has another one, or else by the one that has the fewest."""
@@ -221,8 +219,7 @@ class Workers:
                     f"paco.remote.Workers: {self._stillborn} processes in a row have died as they started; "
                     "what they have said is on stderr"
                 )
-            self.start()
-            return min(self._processes, key=lambda process: process.load).submit(*chunk)
+            return min(self.started(), key=lambda process: process.load).submit(*chunk)
 
     def cancel(self, run: str) -> None:
         """Cancel what the processes are doing for a run."""
@@ -230,13 +227,16 @@ class Workers:
             for process in self._processes:
                 process.cancel(run)
 
-    def _ended(self, process: _Process, there: bool) -> None:
+    def _ended(self, process: _Process, there: bool, code: int) -> None:
         with self._lock:
             self._processes.remove(process)
             if there:
                 self._stillborn = 0
-            elif not system.was_killed(process.popen.returncode):  # which says of others only that they may be killed
+            elif not system.was_killed(code):  # which says of others only that they may be killed
                 self._stillborn += 1
+            last = self._closed and not self._processes
+        if last:
+            self._starter.close()
 
     def close(self) -> None:
         """End the processes, and wait until they are gone; what they run is cancelled."""
@@ -254,6 +254,8 @@ class Workers:
             processes = self._processes.copy()
         for process in processes:
             process.close()
+        if not processes:
+            self._starter.close()
         return processes
 
 
@@ -270,7 +272,8 @@ class Lent:
         self._workers = workers
 
     async def open(self) -> None:
-        self._workers.start()
+        for process in self._workers.started():
+            await asyncio.wrap_future(process.known)
 
     @property
     def slots(self) -> int:
