@@ -465,7 +465,7 @@ def program():
 
         def run(code, *options):
             environment = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
-            environment["PYTHONPATH"] = str(Path(paco.__file__).parents[1])
+            environment |= {"PYTHONPATH": str(Path(paco.__file__).parents[1]), "PYTHON_THREAD_INHERIT_CONTEXT": "1"}
             command = [sys.executable, *options, "-c", textwrap.dedent(code)]
             streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
             process = stack.enter_context(subprocess.Popen(command, text=True, env=environment, **streams))
@@ -492,6 +492,31 @@ def test_a_script_needs_no_main_guard_and_its_functions_and_classes_can_be_sent(
     """)
     out, err = process.communicate()
     assert (out, err) == ("True\n[Point(x=2)]\n", "")
+
+
+def test_reports_do_not_arrive_in_the_context_of_the_run_that_started_the_worker(program):
+    """A thread inherits the context of its starter without a GIL, and with this flag of Python 3.14."""
+    process = program("""
+        import asyncio, contextvars, operator
+        import paco, paco.remote
+
+        VAR = contextvars.ContextVar("VAR", default="none")
+        told = set()
+
+        class Loop(asyncio.SelectorEventLoop):
+            def call_soon_threadsafe(self, callback, *args, context=None):
+                told.add(VAR.get())
+                return super().call_soon_threadsafe(callback, *args, context=context)
+
+        with paco.remote.Workers(1) as workers, asyncio.Runner(loop_factory=Loop) as runner:
+            VAR.set("a run of the past")
+            workers.start()
+            VAR.set("a run")
+            stream = paco.map(paco.wraps(operator.neg), [1]).on(workers)
+            print(runner.run(asyncio.wait_for(stream, None)), *sorted(told - {"a run"}))
+    """)
+    out, err = process.communicate()
+    assert (out, err) == ("[-1] none\n", "")
 
 
 @pytest.mark.parametrize("engine", ["2", "ProcessPoolExecutor(2, multiprocessing.get_context('spawn'))"])

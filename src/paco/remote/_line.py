@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from contextvars import Context
+from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
@@ -20,7 +22,9 @@ class Line:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._queue: SimpleQueue[bytes | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._send_all, name="paco-line", daemon=True)
+        # In a context of its own: without a GIL, a thread would keep that of whoever starts it for as long as it lives.
+        send = partial(Context().run, self._send_all)
+        self._thread = threading.Thread(target=send, name="paco-line", daemon=True)
         self._thread.start()
 
     def send(self, data: bytes) -> None:

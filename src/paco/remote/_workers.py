@@ -9,6 +9,8 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import Future
+from contextvars import Context
+from functools import partial
 from multiprocessing import Pipe
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -77,7 +79,9 @@ class _Process:
         self._saying_goodbye = False
         #: Resolved when it is gone, and everything about it is done.
         self.gone: Future[None] = Future()
-        threading.Thread(target=self._hear, name="paco-process", daemon=True).start()
+        # In a context of its own: without a GIL, a thread inherits that of whoever starts it, here of one run.
+        hear = partial(Context().run, self._hear)
+        threading.Thread(target=hear, name="paco-process", daemon=True).start()
 
     @property
     def pid(self) -> int:
