@@ -30,7 +30,7 @@ def imports(tree):
         elif isinstance(node, ast.ImportFrom) and not node.level:
             yield node.module.partition(".")[0]
         elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
-            yield from (one.value for one in node.args if isinstance(one, ast.Constant))
+            yield from (one.value.partition(".")[0] for one in node.args if isinstance(one, ast.Constant))
 
 
 def importers(*names):

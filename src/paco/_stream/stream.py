@@ -204,9 +204,9 @@ class Stream(
 
         Args:
             engine: One of: a number of processes to start on this machine for this run; `paco.remote.Workers`, which
-                serve several runs; an executor such as ``ProcessPoolExecutor``, or any object whose
-                ``submit(fn, *args)`` returns a future; a Dask client; an address, ``"dask://host:8786"``. Objects
-                that are passed in are not closed.
+                serve several runs; an executor such as ``ProcessPoolExecutor`` or, from Python 3.14 on,
+                ``InterpreterPoolExecutor``, or any object whose ``submit(fn, *args)`` returns a future; a Dask client;
+                an address, ``"dask://host:8786"``. Objects that are passed in are not closed.
             slots: The number of chunks that an executor or a cluster works on at once. By default, the number that it
                 reports. For a cluster that grows on demand, pass the number of threads that it can grow to.
 

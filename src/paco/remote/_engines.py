@@ -147,7 +147,10 @@ def _given(name: str, engine: Any, slots: int | None) -> Callable[[], Engine]:
 
         return dask_engine(name, engine, slots)
     if not isinstance(engine, type) and isinstance(engine, Executor):
-        return lambda: Called(engine, slots or _slots_of(engine))
+        from paco.remote._interpreters import Interpreters, is_pool
+
+        kind = Interpreters if is_pool(engine) else Called
+        return lambda: kind(engine, slots or _slots_of(engine))
     raise TypeError(
         f"paco.{name}: engine must be a number of processes, paco.remote.Workers, an executor (anything with submit), "
         f"a Dask client or an address such as 'dask://host:8786', got {check.shorten(engine)}"

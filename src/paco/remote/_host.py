@@ -115,6 +115,12 @@ class Bench:
             asyncio.get_running_loop().call_later(_LOOK, self._look, chunk)
 
 
+async def chunk_in(bench: Bench, *chunk: bytes) -> bytes:
+    """Have a bench run a chunk, in a task that is named after that."""
+    cast("asyncio.Task[bytes]", asyncio.current_task()).set_name("paco chunk")
+    return await bench.work(*chunk)
+
+
 class Host:
     """A bench in the loop of a thread.
 
@@ -144,12 +150,8 @@ class Host:
 
     def start(self, order: bytes, function: bytes, items: bytes) -> Future[bytes]:
         """Start a chunk, from any thread."""
-        work = self._work(order, function, items)
+        work = chunk_in(self.bench, order, function, items)
         return Context().run(asyncio.run_coroutine_threadsafe, work, self._loop)
-
-    async def _work(self, *chunk: bytes) -> bytes:
-        cast("asyncio.Task[bytes]", asyncio.current_task()).set_name("paco chunk")
-        return await self.bench.work(*chunk)
 
     def cancel(self, run: str) -> None:
         """Cancel what runs of a run, from any thread."""
