@@ -2,8 +2,8 @@
 
 The modules, each importing only from those above it::
 
-    outcomes  source  time_slice    what became of an item; where items come from; how long runs may hold the loop
+    outcomes  source  time_slice    the outcome of an item; the source of items; the time that runs may hold the loop
     nursery  workers                tasks that end together; workers and their slots
-    sinks  watch                    where results go, and who is told of it
-    run  admission  plan            the scheduler of them; the same under a limit object; what a run will do
+    sinks  watch                    where results go; how listeners are notified
+    run  admission  plan            the scheduler; its variant for limit objects; what a run will do
 """

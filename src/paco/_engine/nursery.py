@@ -1,7 +1,8 @@
-"""Tasks that end together: the first error cancels them all, each once, and nobody goes on before all have finished.
+"""Tasks that end together: the first error cancels each of the others once, and `Nursery.join` waits for all of them.
 
-The only module that creates tasks. Not `asyncio.TaskGroup`: it raises groups, takes a child that ended cancelled for
-one that went well, and on Python 3.11 and 3.12 leaves ``cancelling()`` of its parent wrong (gh-116720).
+This is the only module that creates tasks. It does not use `asyncio.TaskGroup`, which raises exception groups, counts a
+cancelled child as successful, and on Python 3.11 and 3.12 leaves the ``cancelling()`` count of its parent wrong
+(gh-116720).
 """
 
 from __future__ import annotations
@@ -21,17 +22,17 @@ if TYPE_CHECKING:
     from paco._base.types import T
     from paco._engine.outcomes import Outcome
 
-#: From Python 3.14 on asyncio is told who waits for a task: `asyncio.print_call_graph` and ``python -m asyncio pstree``
-#: show it. A `TaskGroup` does the same.
+#: Since Python 3.14, asyncio records which task awaits which, for `asyncio.print_call_graph` and
+#: ``python -m asyncio pstree``. A nursery reports this as a `TaskGroup` does.
 _add_waiter: Final[Any] = getattr(asyncio, "future_add_to_awaited_by", None)
 _discard_waiter: Final[Any] = getattr(asyncio, "future_discard_from_awaited_by", None)
 
-#: Tasks and nurseries that nobody else needs to hold: asyncio itself keeps weak references only (gh-88831).
+#: Strong references to tasks and nurseries that run unattended: asyncio keeps only weak ones (gh-88831).
 _alive: Final[set[object]] = set()
 
 
 def background(coro: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
-    """Start a task in the running loop that stays alive until it is done, whoever forgets it."""
+    """Start a task in the running loop and hold a reference to it until it is done."""
     task = asyncio.Task(coro, loop=asyncio.get_running_loop(), name=name)
     _alive.add(task)
     task.add_done_callback(_alive.discard)
@@ -39,30 +40,30 @@ def background(coro: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
 
 
 class Keeper(Protocol):
-    """Keeps something of what the other tasks of a nursery leave."""
+    """Work that must outlive the other tasks of a nursery, such as writing the journal or sending items to workers."""
 
     @property
     def role(self) -> str:
-        """What its task does, for the name of that."""
+        """What its task does, for the name of the task."""
         ...
 
     def prepare(self, run: Any, /) -> None:
-        """Be called before there are any tasks, in the context that they will have."""
+        """Set up before any task starts, in the context that the tasks copy."""
         ...
 
     def keep(self) -> Coroutine[Any, Any, None]:
-        """Run as a task, until it is told that it is alone."""
+        """Run as a task until `alone` has been called."""
         ...
 
     def alone(self) -> None:
-        """Hear that the other tasks have ended."""
+        """Finish: all other tasks have ended."""
         ...
 
 
 class Nursery:
-    """Starts tasks and outlives them: `enter`, then `start_task` …, then `join`.
+    """Starts tasks and waits until all have ended: call `enter`, then `start_task` for each task, then `join`.
 
-    A subclass says what is to be done when it stops (`_stopping`) and when all tasks have ended (`_finishing`).
+    A subclass overrides `_stopping`, called when it stops, and `_finishing`, called when all tasks have ended.
     """
 
     __slots__ = (
@@ -91,36 +92,35 @@ class Nursery:
     def __init__(self, name: str, timeout: float | None) -> None:
         #: The operation, for messages: ``map``.
         self.name: str = name
-        #: How the names of its tasks begin.
+        #: The prefix of the names of its tasks.
         self.title: str = f"paco.{name}"
         self._timeout = timeout
-        #: What runs.
+        #: The tasks that have not ended.
         self.tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._watchers: list[asyncio.Future[None]] = []
-        #: Called with a failure: the run that reads these results fails with it.
+        #: Called with the first error, so that the run that reads these results fails at once.
         self.downstream: Callable[[BaseException], None] | None = None
         self._failure = Failure(name)
-        #: Whether nothing more will start.
+        #: Whether it is ending: nothing more will start.
         self.is_ending: bool = False
         self._abandoned = False
-        #: Whether everything has ended.
+        #: Whether all tasks have ended.
         self.done: bool = False
-        #: Whether somebody has been told how.
+        #: Whether `join` has returned or raised.
         self.told: bool = False
-        #: Whether it ends with the `deadline` that it is started under.
+        #: Whether the `deadline` that is in effect at the start also ends this nursery.
         self.heeds_deadline: bool = True
-        #: What have tasks that outlive the others, if there is such a thing.
+        #: Work that outlives the other tasks.
         self.keepers: tuple[Keeper, ...] = ()
-        self._keeping: frozenset[asyncio.Task[None]] = frozenset()  # these tasks
+        self._keeping: frozenset[asyncio.Task[None]] = frozenset()  # the tasks of the keepers
 
     def enter(self) -> bool:
-        """Belong to the running loop, with the caller's context; false when there is no time at all."""
+        """Bind to the running loop and to a copy of the caller's context; return false if no time is left."""
         self.loop = asyncio.get_running_loop()
         self.base = contextvars.copy_context()
-        # Who waits for the tasks, where that is told.
         self._parent = None if _add_waiter is None else asyncio.current_task(self.loop)
-        self._hear: Any = self._ended  # one for all tasks: each object more is work for the garbage collector
+        self._hear: Any = self._ended  # one bound method for all tasks: fewer objects for the garbage collector
         seconds, deadline = within(self._timeout) if self.heeds_deadline else (self._timeout, "")
         if seconds == 0:
             self._expire(deadline)
@@ -137,9 +137,9 @@ class Nursery:
     def start_task(
         self, coro: Coroutine[Any, Any, None], context: contextvars.Context, name: str
     ) -> asyncio.Task[None]:
-        """Start a task that this nursery waits for, in a context of its own."""
-        # Not loop.create_task: an eager task factory would run the first step of a task inside of the step that starts
-        # it, so that workers which retire would nest into each other.
+        """Start a task in the given context; the nursery waits for it."""
+        # Not loop.create_task: an eager task factory would run the first step of the new task inside the step that
+        # starts it, so workers that retire would nest without bound.
         task = WorkerTask(coro, loop=self.loop, name=name, context=context)
         task.nursery, task.item = self, None
         if self._parent is not None:
@@ -149,12 +149,12 @@ class Nursery:
         return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """Hear that a task is done: by callback, since a task can be cancelled before its first step."""
+        """Account for a task that is done. This is a callback because a task can be cancelled before its first step."""
         error: BaseException | None = asyncio.CancelledError() if task.cancelled() else task.exception()
         if error is not None:
             self._task_failed(task, error)
         worker: Any = task  # cast() would take 40 ns
-        worker.nursery = worker.item = None  # whoever keeps the task does not keep the results
+        worker.nursery = worker.item = None  # so that a reference to the task does not keep the results alive
         if self._parent is not None:
             _discard_waiter(task, self._parent)
         self.tasks.discard(task)
@@ -165,7 +165,7 @@ class Nursery:
                 keeper.alone()
 
     def _task_failed(self, task: asyncio.Task[None], error: BaseException) -> None:
-        """Hear that a task ended cancelled, or with an error that it did not keep to itself."""
+        """Handle a task that was cancelled or that raised an error it did not handle."""
 
     # ---- ending
 
@@ -174,17 +174,17 @@ class Nursery:
         self.fail(RunTimeout(f"paco.{self.name}: not finished within {end}", self.outcomes()))
 
     def outcomes(self) -> tuple[Outcome[Any, Any], ...]:
-        """Return what has been finished and nobody will be handed, as far as it has been settled."""
+        """Return the `Ok` and `Err` results that were not delivered."""
         return ()
 
     def fail(self, error: BaseException, note: str = "") -> None:
-        """End with a first error; what still runs is cancelled, and waited for."""
+        """Record the first error and cancel the tasks that still run. A later error is added to the first as a note."""
         if self.is_ending:
-            self._failure.late(error, note or "the stage before it")  # which has a note of its own on its error
+            self._failure.late(error, note or "the stage before it")  # which has put its own note on its error
             return
         if self._abandoned and isinstance(error, ItemCancelled):
-            # That is how asyncio.run ends what is left over: nobody waits to be told, and tasks that it has cancelled
-            # are not cancelled again, which would cut their cleanup short.
+            # asyncio.run cancels remaining tasks at its end. Nobody awaits this nursery, so there is no error to raise.
+            # A second cancellation would interrupt the cleanup of the tasks.
             self._end([task for task in self.tasks if not task.cancelling()])
             return
         self._failure.first(error, note)
@@ -194,16 +194,16 @@ class Nursery:
             self.downstream(error)
 
     def ending(self) -> bool:
-        """Say whether nothing more will start."""
+        """Return whether nothing more will start."""
         return self.is_ending
 
     def stop(self) -> None:
-        """Start nothing more and cancel what runs, each once, but not the task that asks. Does not wait."""
+        """Start nothing more, and cancel each task once except the calling one. Does not wait."""
         current = asyncio.current_task(self.loop)
         self._end([task for task in self.tasks if task is not current])
 
     def cancel(self) -> None:
-        """Stop, and cancel the task that asks as well, if it is one of these. Does not wait."""
+        """Start nothing more, and cancel each task once, including the calling one. Does not wait."""
         self._end(list(self.tasks))
 
     def _end(self, tasks: list[asyncio.Task[None]]) -> None:
@@ -223,11 +223,11 @@ class Nursery:
             self._timer.cancel()
 
     def _stopping(self) -> None:
-        """Do what is to be done before the tasks are cancelled."""
+        """Run before the tasks are cancelled; for subclasses."""
 
     def _finish(self) -> None:
         self.done = self.is_ending = True
-        self.keepers, self._keeping, self._hear = (), frozenset(), None  # they lead back here
+        self.keepers, self._keeping, self._hear = (), frozenset(), None  # break reference cycles
         self._parent = None
         self._disarm()
         try:
@@ -242,19 +242,21 @@ class Nursery:
                 watcher.set_result(None)
 
     def _finishing(self) -> None:
-        """Do what is to be done when all tasks have ended; errors are told."""
+        """Run when all tasks have ended; for subclasses. An error that it raises is reported."""
 
     def until_done(self) -> asyncio.Future[None]:
-        """Return a future that is resolved when everything has ended, if not before by someone else."""
+        """Return a new future that is resolved when all tasks have ended. The caller may resolve it earlier."""
         watcher = self.loop.create_future()
         self._watchers.append(watcher)
         return watcher
 
     async def join(self, cancelled: asyncio.CancelledError | None = None) -> None:
-        """Wait until everything has ended, then raise the first error.
+        """Wait until all tasks have ended, then raise the first error.
 
-        A cancellation meanwhile stops everything, and is what is raised in the end; as is one that the caller has
-        caught and hands over.
+        If the wait is cancelled, all tasks are cancelled, and `join` raises the cancellation when they have ended.
+
+        Args:
+            cancelled: A cancellation that the caller has caught, to be raised when all tasks have ended.
         """
         while not self.done:
             try:
@@ -263,7 +265,7 @@ class Nursery:
                 cancelled = cancelled or error
                 self.stop()
             except GeneratorExit:
-                self.abandon_soon()  # the coroutine that waits is closed by hand
+                self.abandon_soon()  # the user has closed the waiting coroutine
                 raise
         self.told = True
         try:
@@ -273,15 +275,15 @@ class Nursery:
         finally:
             del cancelled
 
-    # ---- being left, and being read by another
+    # ---- abandonment, and the run that reads the results
 
     def feeds(self, fail: Callable[[BaseException], None]) -> None:
-        """Name the run that reads these results: it fails with this one at once, however busy it is."""
+        """Pass the first error to ``fail`` at once, so that the run that reads these results fails without delay."""
         self.downstream = fail
-        self.heeds_deadline = False  # that run does, under the same one
+        self.heeds_deadline = False  # that run already heeds the same deadline
 
     def let_go(self) -> None:
-        """Go on without anybody who waits: there is no timeout any more, and errors are reported to the event loop."""
+        """Continue although nothing awaits the result: drop the timeout, and report errors to the event loop."""
         self._abandoned = True
         self._disarm()
         if self._parent is not None:
@@ -294,23 +296,27 @@ class Nursery:
             _alive.add(self)
 
     def was_let_go(self) -> bool:
-        """Say whether nobody waits: a task that is cancelled then is cancelled by the end of the loop."""
+        """Return whether nothing awaits the result. A task cancelled then is cancelled by the end of the loop."""
         return self._abandoned
 
     def abandon(self) -> None:
-        """Stop, since nobody will ask for more. Does not wait."""
+        """Stop, and report errors to the event loop, because nothing awaits the result. Does not wait."""
         self.let_go()
         self.stop()
 
     def abandon_soon(self) -> None:
-        """Abandon from anywhere: a stream can be collected in any thread, and when its loop is gone."""
-        if asyncio._get_running_loop() is self.loop:  # the form that answers None where none runs
+        """Abandon from any thread: a stream can be garbage-collected anywhere, even after its loop has closed."""
+        if asyncio._get_running_loop() is self.loop:  # unlike get_running_loop, returns None if no loop runs
             self.abandon()
         elif not self.loop.is_closed():
             self.loop.call_soon_threadsafe(self.abandon)
 
     async def close(self) -> None:
-        """Abandon, and wait until everything has ended."""
+        """Abandon, and wait until all tasks have ended.
+
+        Raises:
+            RuntimeError: Called from one of its own tasks, which would wait for itself.
+        """
         if asyncio.current_task(self.loop) in self.tasks:
             message = "closed from inside one of its own items, which would wait for itself; break out of it instead"
             raise RuntimeError(f"paco.{self.name}: {message}")

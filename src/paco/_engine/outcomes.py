@@ -1,4 +1,4 @@
-"""What became of an item, as a value: `Ok` or `Err`; and the errors of runs that end early, which carry such values."""
+"""The outcome of an item as a value, `Ok` or `Err`, and the errors of runs that end early, which carry such values."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ Item_co = TypeVar("Item_co", covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class Ok(Generic[Item_co, T_co]):
-    """The result of an item, as `settle` gives it. Equal to another one by its item, its value and its attempts.
+    """The result of an item, as `settle` returns it. Two are equal if item, value and attempts are equal.
 
     Attributes:
-        item: What the function was called with.
-        value: What it returned.
-        attempts: One, and one for each that `retry` has made anew.
-        start: When it was called, in seconds since 1970 (the clock of the system: to compare with logs).
-        elapsed: Seconds that it took, back-off included, by the clock of the event loop.
+        item: The item.
+        value: The value that the function returned.
+        attempts: 1, plus 1 for each further attempt by `retry`.
+        start: When the call started, in seconds since 1970, by the system clock, so that you can compare it with logs.
+        elapsed: Seconds from start to end, back-off included, by the clock of the event loop.
 
     Examples:
         >>> match paco.Ok("a.html", 200):
@@ -49,14 +49,14 @@ class Ok(Generic[Item_co, T_co]):
 
 @dataclass(frozen=True, slots=True)
 class Err(Generic[Item_co]):
-    """The error of an item, as `settle` gives it. Equal to another one by its item, its error and its attempts.
+    """The error of an item, as `settle` returns it. Two are equal if item, error and attempts are equal.
 
     Attributes:
-        item: What the function was called with.
-        error: What it raised; after several attempts, the last one's.
-        attempts: As of `Ok`, like the others.
-        start: Seconds since 1970.
-        elapsed: Seconds.
+        item: The item.
+        error: The exception that the function raised; after several attempts, that of the last one.
+        attempts: 1, plus 1 for each further attempt by `retry`.
+        start: When the call started, in seconds since 1970, by the system clock.
+        elapsed: Seconds from start to end, back-off included, by the clock of the event loop.
     """
 
     item: Item_co
@@ -66,12 +66,12 @@ class Err(Generic[Item_co]):
     elapsed: float = field(default=0.0, compare=False)
 
 
-#: What `settle` makes of a result or an error.
+#: What a settled function returns.
 Outcome: TypeAlias = Ok[Item, T] | Err[Item]
 
 
 def settled(results: Iterable[Any]) -> tuple[Outcome[Any, Any], ...]:
-    """Return the outcomes among results."""
+    """Return those results that are `Ok` or `Err` values."""
     return tuple(filter(_is_outcome, results))
 
 
@@ -80,7 +80,7 @@ def _is_outcome(result: object) -> bool:
 
 
 class Unfinished(Exception):
-    """A run that ended before its items did: what `RunTimeout` and `TooManyErrors` have in common."""
+    """A run ended before all of its items had finished. The base class of `RunTimeout` and `TooManyErrors`."""
 
     def __init__(self, message: str, outcomes: tuple[Outcome[Any, Any], ...] = ()) -> None:
         super().__init__(message)
@@ -88,12 +88,12 @@ class Unfinished(Exception):
 
 
 class RunTimeout(Unfinished, TimeoutError):
-    """A run that was not finished within its timeout, or within a `deadline`: a ``TimeoutError`` with `outcomes`.
+    """A run did not finish within its timeout or `deadline`: a ``TimeoutError`` with `outcomes`.
 
     Attributes:
-        outcomes: The `Ok` and `Err` values of what had finished and has not been handed on, in the order of the input:
-            all of them where a list was awaited, what waited behind an unfinished item where a stream was iterated.
-            Empty when the function was not settled.
+        outcomes: The `Ok` and `Err` values that were finished but not delivered, in the order of the items. If a list
+            was awaited, these are all finished values. If a stream was iterated, these are the values that waited for
+            an earlier item. Empty unless the function was wrapped with `settle`.
 
     Examples:
         >>> async def fetch(seconds):
@@ -110,32 +110,33 @@ class RunTimeout(Unfinished, TimeoutError):
 
 
 class TooManyErrors(Unfinished):
-    """A run with more errors than its `Stream.max_errors` allows; the last of them is its ``__cause__``.
+    """A run had more errors than `Stream.max_errors` allows. The last error is its ``__cause__``.
 
     Attributes:
-        outcomes: As of `RunTimeout`.
+        outcomes: The values that were finished but not delivered, as for `RunTimeout`.
     """
 
 
 def settle(
     fn: Callable[Concatenate[Item, P], Awaitable[T]],
 ) -> Callable[Concatenate[Item, P], Coroutine[Any, Any, Ok[Item, T] | Err[Item]]]:
-    """Make an async function of an item return what became of it, an `Ok` or an `Err`, instead of raising.
+    """Wrap an async function so that it returns an `Ok` or an `Err` for each item instead of raising.
 
-    So ``await paco.map(paco.settle(fetch), urls)`` comes to its end whatever happens to single items, and each outcome
-    knows its item. Every ``Exception`` is settled, an item that ends cancelled by itself as an `ItemCancelled`. A
-    cancellation from outside, ``KeyboardInterrupt`` and ``SystemExit`` are not.
+    With ``await paco.map(paco.settle(fetch), urls)`` no failed item ends the run, and each outcome contains its item.
+    Every ``Exception`` becomes an `Err`. An item that cancels itself becomes an `Err` with an `ItemCancelled`. A
+    cancellation from outside, ``KeyboardInterrupt`` and ``SystemExit`` are raised.
 
-    Put it outermost, around `retry` and `timeout`. A run that is to end when too much fails has `Stream.max_errors`.
+    Apply it last, around `retry` and `timeout`. To end a run after too many errors, use `Stream.max_errors`.
 
     Args:
-        fn: Called with the item, the first argument, which has to be positional, and the others.
+        fn: Called with the item as first positional argument, followed by the other arguments.
 
     Returns:
         A coroutine function with the arguments of ``fn``.
 
     Raises:
-        TypeError: ``fn`` is not a coroutine function; at the call, or when it has returned something else.
+        TypeError: ``fn`` is not a coroutine function. Raised at the call if that is known, otherwise when ``fn`` returns
+            something that cannot be awaited.
 
     Examples:
         >>> async def invert(number):
@@ -166,31 +167,31 @@ def settle(
         except (Exception, asyncio.CancelledError) as error:
             if isinstance(error, asyncio.CancelledError) and _is_being_cancelled():
                 raise
-            trim(error)  # and in no variable: the frames of an error that is kept lead back here
+            trim(error)  # the Err is in no variable, because the frames of its error refer to this one
             return _told(Err(item, cast("Exception", as_item_error(error)), call.attempts, start, now() - began))
         finally:
             try:
                 inside.reset(token)
             except ValueError:
-                pass  # a coroutine that is left over is closed in another context, where nothing is set
-        return Ok(item, await check.awaitable("settle", fn, cast("Any", result)))  # it is none: says so
+                pass  # an abandoned coroutine is closed in another context, where the token is invalid
+        return Ok(item, await check.awaitable("settle", fn, cast("Any", result)))  # not awaitable: raises the TypeError
 
     _settling.add(wrapper.__code__)
     return keep(wrapper, fn)
 
 
 def _told(outcome: Err[Any]) -> Err[Any]:
-    """Tell listeners of an item that has failed though its function returns."""
+    """Report the item as failed to listeners, although its function returns."""
     failed(outcome.error)
     return outcome
 
 
-#: The code of the functions that `settle` makes: their attributes are copied by decorators that are not ours.
+#: The code objects of the functions that `settle` returns. An attribute would not do: other decorators copy attributes.
 _settling: Final[set[Any]] = set()
 
 
 def is_settled(fn: Any) -> bool:
-    """Say whether a function has been made by `settle`, so that all that it returns are outcomes."""
+    """Return whether `settle` made this function, so that it returns only outcomes."""
     return getattr(fn, "__code__", None) in _settling
 
 
@@ -200,10 +201,10 @@ def _is_being_cancelled() -> bool:
 
 
 def partition(outcomes: Iterable[Ok[Item, T] | Err[Item]]) -> tuple[list[Ok[Item, T]], list[Err[Item]]]:
-    """Part the outcomes that `settle` gives into those that went well and those that did not, each in their order.
+    """Split outcomes of `settle` into a list of `Ok` values and a list of `Err` values, each in the given order.
 
     Raises:
-        TypeError: Something else is among them.
+        TypeError: A value is neither an `Ok` nor an `Err`.
 
     Examples:
         >>> async def invert(number):

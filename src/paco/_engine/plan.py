@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     from paco._engine.nursery import Keeper
     from paco.limits import Limiter
 
-#: Finished results that wait for the consumer of a stream without a limit, at most (and about).
+#: The approximate maximum of finished results that wait for the consumer of a stream without a limit.
 _UNLIMITED_BUFFER = 1024
-#: Items that may be with the workers of an engine beside those in flight; and those in flight without a limit.
+#: The maximum number of items that wait at the workers of an engine, in addition to those in flight; also the maximum
+#: in flight without a limit.
 LEAD = 10_000
-#: The same where they are sent one by one, since each has a task here.
+#: The same if items are sent one by one. It is smaller because each such item has a task in this process.
 _LEAD_OF_CALLS = 1000
 
 
@@ -32,12 +33,12 @@ ItemFunction: TypeAlias = "Callable[[Any], Awaitable[Any]]"
 
 
 def ran_here() -> Ran | None:
-    """Return nothing of an item that ran in this process."""
+    """Return ``None``: the item ran in this process."""
     return None
 
 
 class Recording(Protocol):
-    """What leaves a record of each item: `paco.journal.Journal`, which is not imported before it is used."""
+    """Writes a record of each item. `paco.journal.Journal` implements it, and is imported only when used."""
 
     def begin(
         self,
@@ -49,21 +50,27 @@ class Recording(Protocol):
         on_error: OnError,
         ran: Callable[[], Ran | None],
     ) -> tuple[Keeper, ItemFunction, int | Limiter]:
-        """Return what keeps the records of a run, and the function and the limit that the run has instead.
+        """Return the keeper of the records, and the function and the limit that the run must use instead.
 
-        ``ran`` returns where and when the item ran whose call has just returned, or ``None`` for this process.
+        Args:
+            name: The operation, for messages.
+            fn: The function over the items.
+            sink: Where the results go.
+            limit: The limit of the run.
+            on_error: What happens with an item's exception.
+            ran: Returns where and when the item ran whose call has just returned; ``None`` for this process.
         """
         ...
 
 
 def policy(return_exceptions: object) -> OnError:
-    """Return what becomes of an item's exception, by the argument that the functions over items have."""
+    """Return the error policy that corresponds to a ``return_exceptions`` argument."""
     return "return" if return_exceptions else "raise"
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run will do, before it has started."""
+    """A run that has not started: its function, its source and its options."""
 
     name: str
     fn: ItemFunction
@@ -77,10 +84,10 @@ class Plan:
     buffer: int | None = None
     max_errors: float | None = None
     journal: Recording | None = None
-    engine: Callable[[], Any] | None = None  # opens what the items run on: see `paco.remote`
+    engine: Callable[[], Any] | None = None  # opens the engine on which the items run: see `paco.remote`
 
     def run(self, sink: Sink) -> Run:
-        """Make the run, not started yet."""
+        """Return the run, not yet started."""
         fn, limit, judged = self.fn, self.limit, None
         keepers: list[Keeper] = []
         one_by_one = self.engine is not None and (self.journal is not None or not isinstance(limit, int))
@@ -100,7 +107,7 @@ class Plan:
         return run
 
     def _called(self, keepers: list[Keeper]) -> tuple[ItemFunction, int | Limiter, Callable[[], Ran | None]]:
-        """Return the function that has one item run elsewhere, the limit for its calls, and what tells where it ran."""
+        """Return a function that sends one item to the engine, the limit of its calls, and the ``ran`` function."""
         from paco.remote._item_calls import Calls
 
         engine, watched = cast("Callable[[], Any]", self.engine), self.journal is not None or bool(ears())
@@ -109,7 +116,7 @@ class Plan:
         return calls.function, calls.limit, lambda: calls.last
 
     def _run(self, fn: ItemFunction, sink: Sink, limit: int | Limiter, engine: Callable[[], Any] | None) -> Run:
-        """Make one that has a watch only if somebody listens, and an admission only where a number does not say it."""
+        """Return a run with a `Watch` only if there are listeners, and an admission only if a number is not enough."""
         how: dict[str, Any] = {"timeout": self.timeout, "on_error": self.on_error, "offset": len(self.head)}
         watch = None
         if ears():
@@ -128,7 +135,7 @@ class Plan:
         return Run(self.name, fn, self.source, sink, limit=limit, **how)
 
     async def collect(self) -> list[Any]:
-        """Run, and return the results as a list."""
+        """Run all items, and return the results as a list."""
         keep = Keep(self.head, gaps=self.gaps)
         run = self.run(keep)
         run.start()
@@ -136,13 +143,13 @@ class Plan:
         return keep.results(run.started)
 
     async def drain(self) -> None:
-        """Run, and forget the results."""
+        """Run all items, and discard the results."""
         run = self.run(Drop())
         run.start()
         await run.join()
 
     def consumed(self) -> InOrder:
-        """Make the sink of a stream that is iterated."""
+        """Return the sink for a stream that is iterated."""
         kind = InOrder if self.ordered else AsCompleted
         if self.engine is not None and not self.limit:
             return kind(2 * LEAD, LEAD if self.buffer is None else max(self.buffer, 1), self.head)

@@ -1,7 +1,7 @@
-"""Where results go: a list, nowhere, or a stream that hands them on in input order or as they are completed.
+"""Sinks for results: a list, nothing, or a stream that delivers in input order or as items complete.
 
-A worker stores with ``sink.store[index] = result`` (for a list and a dict one bytecode, which is why it is not a
-method) and asks ``sink.room(started)`` below which index items may start. That one number is the backpressure.
+A worker stores a result with ``sink.store[index] = result``. It is not a method because a list and a dict take one
+bytecode for it. ``sink.room(started)`` returns the index below which items may start; that number is the backpressure.
 """
 
 from __future__ import annotations
@@ -21,57 +21,57 @@ if TYPE_CHECKING:
 
 
 class _Skip:
-    """The type of `SKIP`, which is the same object in every process."""
+    """The type of `SKIP`. It is pickled by name, so that `SKIP` is the same object in every process."""
 
     def __reduce__(self) -> str:
         return "SKIP"
 
 
-#: The result of an item that is passed over: ``filter`` gives it for an item that it drops.
+#: The result of an item that is left out of the results, such as one that ``filter`` drops.
 SKIP: Final = _Skip()
-#: What a stream's sink gives when the next result is not there yet.
+#: What the sink of a stream returns if the next result is not available yet.
 NOTHING: Final = object()
 
-#: A list grows by this many places at a time, filled in as results come, in whatever order.
+#: A list grows by this many places at a time. Results fill them in any order.
 _PLACES: Final = [None] * 64
-#: A fraction is judged from so many results on: of two results one error is nothing to go by.
+#: The number of results from which a fraction of errors is judged: one error in two results says nothing.
 _ENOUGH: Final = 20
 
 
 class Store(Protocol):
-    """Takes the result of the item with an index."""
+    """Stores the result of the item with an index."""
 
     def __setitem__(self, index: int, result: Any, /) -> None: ...
 
 
 class Sink(Protocol):
-    """What the engine asks of the place where results go."""
+    """Receives the results of a run."""
 
     store: Store
 
     def room(self, started: int) -> int:
-        """Return the index below which items may start, ``started`` being how many have."""
+        """Return the index below which items may start, given the number that have started."""
         ...
 
     def freeze(self) -> None:
-        """Hear that the run is ending early: what comes now comes after its outcome."""
+        """Ignore further results: the run is ending early."""
         ...
 
     def left(self) -> Iterable[Any]:
-        """Return the results that nobody is handed if the run ends now, in their order, and fillers."""
+        """Return the results that are not delivered if the run ends now, in input order; may include placeholders."""
         ...
 
 
 class Collector(Protocol):
-    """Takes errors, where a run collects them."""
+    """Receives the errors of a run with the error policy ``collect``."""
 
     def failed(self, index: int, error: BaseException, /) -> bool:
-        """Keep the error of an item; true where the others go on."""
+        """Store the error of an item, and return whether the other items continue."""
         ...
 
 
 class Keep:
-    """All results, as one list in the order of the input; with ``gaps`` where some may be `SKIP`."""
+    """Collects all results in one list, in input order; with ``gaps`` if some results may be `SKIP`."""
 
     __slots__ = ("_gaps", "_results", "store")
 
@@ -81,37 +81,37 @@ class Keep:
         self._gaps = gaps
 
     def room(self, started: int) -> int:
-        """Make places for the next items: a list has always room."""
+        """Extend the list for the next items, and return its length: a list always has room."""
         if started >= len(self._results):
             self._results.extend(_PLACES)
         return len(self._results)
 
     def freeze(self) -> None:
-        """Do nothing: an ended run has no list."""
+        """Do nothing: a run that ends early returns no list."""
 
     def left(self) -> Iterable[Any]:
         return self._results
 
     def results(self, started: int) -> list[Any]:
-        """Return the results of a run that has ended, ``started`` items and all."""
+        """Return the results of a run that has ended after ``started`` items."""
         del self._results[started:]
         return [result for result in self._results if result is not SKIP] if self._gaps else self._results
 
 
 class _Forget:
-    """Forgets every result."""
+    """Discards every result."""
 
     __slots__ = ()
 
     def __setitem__(self, index: int, result: Any, /) -> None: ...
 
 
-#: The store of a run whose results nobody wants.
+#: A store that discards every result.
 FORGET: Final = _Forget()
 
 
 class Drop:
-    """No results: a run for its effects, in constant memory."""
+    """Discards all results, for a run with side effects only, in constant memory."""
 
     __slots__ = ("store",)
 
@@ -122,19 +122,19 @@ class Drop:
         return sys.maxsize
 
     def freeze(self) -> None:
-        """Do nothing: there is nothing to keep apart."""
+        """Do nothing: no results are kept."""
 
     def left(self) -> Iterable[Any]:
         return ()
 
 
 class InOrder:
-    """Results for one consumer, in input order.
+    """Delivers results to one consumer, in input order.
 
     Args:
-        window: Items that may have been started and not been taken, at most.
-        most: Results that may wait, about: no item starts while there are as many.
-        head: Results that come first.
+        window: The maximum number of items that have started but whose results have not been taken.
+        most: The approximate maximum of waiting results: no item starts while that many wait.
+        head: Results that precede those of the items.
     """
 
     __slots__ = ("most", "results", "store", "taken", "window")
@@ -150,26 +150,26 @@ class InOrder:
         return started if self.waiting() >= self.most else self.taken + self.window
 
     def waiting(self) -> int:
-        """Return how many results wait for the consumer."""
+        """Return the number of results that wait for the consumer."""
         return len(self.results)
 
     def freeze(self) -> None:
-        """Keep what is there; the workers go on to fill a store that nobody reads."""
+        """Keep the present results; from now on workers write to a dict that nothing reads."""
         self.results = self.results.copy()
 
     def left(self) -> Iterable[Any]:
-        """Return what waits behind a result that is not there; those before it will be taken."""
+        """Return the results behind the first missing one; the consumer will still take those before it."""
         missing = self.taken
         while missing in self.results:
             missing += 1
         return [result for index, result in sorted(self.results.items()) if index > missing]
 
     def ready(self) -> bool:
-        """Say whether the next result is there."""
+        """Return whether the next result is available."""
         return self.taken in self.results
 
     def take(self) -> Any:
-        """Remove and return the next result, or `NOTHING` when it is not there yet."""
+        """Remove and return the next result, or return `NOTHING` if it is not available yet."""
         result = self.results.pop(self.taken, NOTHING)
         if result is not NOTHING:
             self.taken += 1
@@ -177,10 +177,10 @@ class InOrder:
 
 
 class AsCompleted(InOrder):
-    """Results for one consumer, in the order in which they were completed.
+    """Delivers results to one consumer, in the order in which items complete.
 
-    A dict keeps the order of insertion, but taking its first entry again and again is quadratic: what is there is moved
-    to a deque in one go, whenever that has run empty.
+    A dict keeps insertion order, but removing its first entry repeatedly takes quadratic time. Therefore all results
+    move to a deque at once whenever the deque is empty.
     """
 
     __slots__ = ("_batch",)
@@ -193,7 +193,7 @@ class AsCompleted(InOrder):
         return len(self.results) + len(self._batch)
 
     def left(self) -> Iterable[Any]:
-        return ()  # all that is there will be taken
+        return ()  # the consumer will take every result
 
     def ready(self) -> bool:
         return bool(self._batch or self.results)
@@ -210,13 +210,13 @@ class AsCompleted(InOrder):
 
 
 class Judged:
-    """A store that judges: too many errors among the results end the run.
+    """A store that ends the run if too many results are errors.
 
     Args:
         name: The operation, for the message: ``map``.
         store: Where the results go.
-        most: How many errors are borne: a count, or a fraction of the results, once there are `_ENOUGH` of them.
-        on_error: What becomes of an item's exception: where it is the result, it counts.
+        most: The maximum number of errors; or a float, the maximum fraction, judged from `_ENOUGH` results on.
+        on_error: What happens with an item's exception. With ``return``, returned exceptions count as errors.
     """
 
     __slots__ = ("_errors", "_kinds", "_last", "_most", "_name", "_results", "_run", "_store")
@@ -230,11 +230,11 @@ class Judged:
         self._last: Any = None  # the last error
 
     def ends(self, run: Nursery) -> None:
-        """Name the run that is to end, which leads to here: held strongly, it would be a cycle."""
+        """Set the run to end. The reference is weak, because the run refers to this store."""
         self._run = weakref.ref(run)
 
     def __setitem__(self, index: int, result: Any, /) -> None:
-        """Store the result first: what has been finished, when the run ends with it, holds it too."""
+        """Store the result, then end the run if there are too many errors. Its outcomes include this result."""
         self._store[index] = result
         self._results += 1
         if isinstance(result, self._kinds):

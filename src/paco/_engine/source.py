@@ -1,8 +1,8 @@
-"""Where items come from: one task that reads an async source, ahead of the workers by their free slots only.
+"""Sources of items. One task reads an async source, and reads no further ahead than there are free slots.
 
-A sync source needs nothing of this: the workers advance its iterator themselves. An async one is read, and closed, by
-a single task with a context of its own, because that is what async generators are written for: a timeout, a task group
-or a context variable inside one belongs to the task that entered it.
+Workers advance the iterator of a sync source themselves. An async source is read and closed by a single task with its
+own context, because async generators require it: a timeout, a task group or a context variable inside a generator
+belongs to the task that entered it.
 """
 
 from __future__ import annotations
@@ -24,53 +24,54 @@ if TYPE_CHECKING:
 
 
 class Upstream:
-    """A source that is a run itself: it is told at once where its failure goes, and is closed when it is left.
+    """A source that is a run itself: the previous stage of a pipeline.
 
-    A base class, not a protocol: to ask an object whether it has the methods took 28 % of a call of `paco.hedge`.
+    It is a base class and not a protocol, because the check for the methods took 28% of the time of a `paco.hedge` call.
     """
 
     __slots__ = ()
 
     @abstractmethod
     def feeds(self, fail: Callable[[BaseException], None]) -> None:
-        """Hear what is to be called with a failure, beside raising it."""
+        """Call ``fail`` with the first error at once, in addition to raising it."""
 
     @abstractmethod
     def abandon(self) -> None:
-        """Hear that nobody will ask for more."""
+        """Stop: nothing will read further results. Does not wait."""
 
     @abstractmethod
     async def aclose(self) -> None:
-        """End, and wait until everything has."""
+        """Stop, and wait until all tasks have ended."""
 
 
 class Demand(Protocol):
-    """What the reader asks of the run it reads for."""
+    """The run that a reader reads for."""
 
-    #: Items read ahead at most, however many are wanted (``limit=0`` has no end of them).
+    #: The maximum number of items to read ahead. It also holds for ``limit=0``, where `wanted` is unbounded.
     lead: int
 
     def ending(self) -> bool:
-        """Say whether nothing more is to be read."""
+        """Return whether the reader must stop."""
         ...
 
     def wanted(self) -> int:
-        """Return how many items could start now, those already read included."""
+        """Return the number of items that could start now, including those already read."""
         ...
 
     def rests(self) -> None:
-        """Hear that the reader waits to be woken when there is more room."""
+        """Ensure that the reader is woken when there is more room."""
         ...
 
     def supplied(self) -> None:
-        """Hear that one more item has been read."""
+        """Have a worker take what was read: one more item, or the end of the source."""
         ...
 
 
 class Reader:
-    """An iterator over what has been read of an async source: it stops when nothing is there *yet*.
+    """An iterator over the items read from an async source. It stops when no item is available *yet*.
 
-    ``ended`` tells a pause from the end. An error of the source is raised in its turn, after the items before it.
+    ``ended`` distinguishes the end of the source from a pause. An error of the source is raised after the items that
+    precede it.
     """
 
     __slots__ = ("_error", "_items", "_loop", "_parked", "_run", "_source", "ended")
@@ -91,7 +92,7 @@ class Reader:
         if self._items:
             item = self._items.popleft()
             if not self._items:
-                self.wake()  # there may be more room by now than when the reader went to rest
+                self.wake()  # there may be more room now than when the reader paused
             return item
         error, self._error = self._error, None
         if error is not None:
@@ -99,32 +100,32 @@ class Reader:
         raise StopIteration
 
     def ready(self) -> bool:
-        """Say whether a worker would get an answer: an item, the error or the end."""
+        """Return whether the next step returns an item, raises the error, or reaches the end, without waiting."""
         return bool(self._items) or self.ended
 
     def over(self) -> bool:
-        """Say whether the source has ended and all of its items have been taken."""
+        """Return whether the source has ended and all of its items have been taken."""
         return self.ended and not self._items
 
     def waiting(self) -> int:
-        """Return how many items have been read and not been taken; an error counts, it wants to be raised."""
+        """Return the number of items read but not taken. An error counts as one, because a worker must raise it."""
         return len(self._items) + (self._error is not None)
 
     def wake(self) -> None:
-        """Hear that a slot is free."""
+        """Continue to read if the reader has paused: a slot may be free."""
         if self._parked is not None and not self._parked.done():
             self._parked.set_result(None)
 
     async def read(self) -> None:
-        """Read the source to its end, never more than is wanted, and close it when told to stop."""
+        """Read the source to its end, never further than wanted, and close it. If the run ends, close it early."""
         try:
             await self._read_all()
-        except BaseException as error:  # whatever it is, a worker raises it in its turn
+        except BaseException as error:  # a worker raises it after the items before it
             trim(error)
             self._error = error
         self.ended = True
         self._source = None
-        if not self._loop.is_closed():  # it is when this coroutine is being collected
+        if not self._loop.is_closed():  # it is closed if this coroutine is being garbage-collected
             self._run.supplied()
 
     async def _read_all(self) -> None:
@@ -132,7 +133,7 @@ class Reader:
         async with opened(self._source) as source:
             async for item in source:
                 if run.ending():
-                    return  # the source has swallowed its one cancellation, as wait_for does on 3.11 (gh-86296)
+                    return  # the source has swallowed its only cancellation, as wait_for does on 3.11 (gh-86296)
                 items.append(item)
                 run.supplied()
                 while len(items) >= min(run.wanted(), run.lead):
@@ -141,7 +142,7 @@ class Reader:
                     await self._parked
 
     def close(self) -> BaseException | None:
-        """Let go of a source that was never read, and return the error that no worker has raised."""
+        """Close a source that was never read, and return the error that no worker has raised."""
         close(self._source)
         discard(*self._items)
         error, self._error = self._error, None
@@ -149,7 +150,7 @@ class Reader:
 
 
 class opened:  # noqa: N801 - used as a function; contextlib's form assigns to the error, which a frozen one refuses
-    """Iterate any source as an async one, awaited if need be, and close it in the end."""
+    """Return an ``async with`` block that iterates any source as an async one, awaits it if needed, and closes it."""
 
     def __init__(self, source: Any) -> None:
         self._source: Any = source
@@ -172,7 +173,7 @@ class opened:  # noqa: N801 - used as a function; contextlib's form assigns to t
 
 
 async def _each(iterable: Iterable[T]) -> AsyncGenerator[T]:
-    """Iterate a sync iterable that came out of an awaitable."""
+    """Iterate a sync iterable that an awaitable returned."""
     iterator = iter(iterable)
     try:
         for item in iterator:
@@ -182,17 +183,18 @@ async def _each(iterable: Iterable[T]) -> AsyncGenerator[T]:
 
 
 class Calls(list[Any]):
-    """Coroutine functions, coroutine objects and futures, to be awaited by a run."""
+    """A list of coroutine functions, coroutine objects and futures that a run awaits."""
 
     def discard(self) -> None:
-        """Let go of those that the run has not come to: no coroutine is reported as never awaited."""
+        """Close the coroutines that the run did not start, so that Python does not warn that they were never awaited."""
         discard(*self)
 
 
 def close(source: object) -> None:
-    """Close a source that is left early, as far as that needs no waiting.
+    """Close a source that is not read to its end, if that is possible without waiting.
 
-    That is a generator, and a coroutine or a stream that was not started; not what merely has a ``close``, like a file.
+    This closes a generator, and a coroutine or a stream that was not started. It does not close other objects with a
+    ``close`` method, such as a file.
     """
     if inspect.isgenerator(source):
         source.close()

@@ -1,4 +1,4 @@
-"""How long runs may hold the event loop: they share the time of each of its turns."""
+"""Time slices: how long runs may hold the event loop. They share the time of each turn of the loop."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from collections.abc import Generator
 
-#: Items between two looks at the clock, at most: 16 us of items that take 0.25 us.
+#: The maximum number of items between two readings of the clock: 16 µs if an item takes 0.25 µs.
 _STRIDE: Final = 64
-#: Seconds that an item holds the loop, at least, to be a slow one.
+#: An item is slow if it holds the loop for more than this many seconds.
 _SLOW: Final = 25e-6
-#: Runs use at most this much of a turn, in seconds, before they let the loop go round.
+#: The seconds of a turn that all runs together may use before they yield to the loop.
 SLICE: Final = 0.001
 
 
 @types.coroutine
 def give_way() -> Generator[None, None, None]:
-    """Go on in the next turn of the loop: ``asyncio.sleep(0)`` with one frame less."""
+    """Continue in the next turn of the loop: ``asyncio.sleep(0)`` with one frame less."""
     yield
 
 
 class Turn:
-    """The present turn of an event loop, begun by the first run that looks at the clock in it."""
+    """The current turn of an event loop. The first run that reads the clock in a turn begins it."""
 
     __slots__ = ("_count", "_runs", "now", "share")
 
     def __init__(self) -> None:
-        #: The number of the present turn, or 0 unless it has begun.
+        #: The number of the current turn; 0 if it has not begun.
         self.now: int = 0
-        #: Seconds of it that each run may use.
+        #: The seconds of the turn that each run may use.
         self.share: float = SLICE
         self._count = self._runs = 0
 
     def begin(self, loop: AbstractEventLoop) -> int:
-        """Begin the present turn of the loop: as many runs as took part in the last one share its time."""
+        """Begin the current turn and return its number. Its time is divided by the number of runs in the last turn."""
         self._count += 1
         self.now = self._count
         self.share = SLICE / max(self._runs, 1)
@@ -49,7 +49,7 @@ class Turn:
         return self.now
 
     def join(self) -> None:
-        """Take part in the present turn."""
+        """Count one more run in the current turn."""
         self._runs += 1
 
     def _over(self) -> None:
@@ -60,10 +60,10 @@ _turns: Final[weakref.WeakKeyDictionary[AbstractEventLoop, Turn]] = weakref.Weak
 
 
 class Pace:
-    """How long the items of one run hold the loop, and when its workers are to look at the clock again.
+    """Measures how long the items of one run hold the loop, and decides how often its workers read the clock.
 
     Args:
-        started: How many items count as started when the run begins.
+        started: The number of items that count as started when the run begins.
     """
 
     __slots__ = ("_counted", "_looked", "_loop", "_since", "batches", "seen", "stride", "turn", "used")
@@ -71,28 +71,29 @@ class Pace:
     turn: Turn
     #: Whether slow items are started in batches.
     batches: bool
-    _looked: float  # the time of the last look at the clock
-    _since: float  # when the present turn began for this run
+    _looked: float  # the time of the last reading of the clock
+    _since: float  # when the current turn began for this run
 
     def __init__(self, started: int) -> None:
-        #: Items between two looks at the clock: 1 where they have turned out to be slow.
+        #: The number of items between two readings of the clock; 1 if items are slow.
         self.stride: int = 2
-        #: The turn of the last look at the clock.
+        #: The turn of the last reading of the clock.
         self.seen: int = 0
-        #: Seconds of the present turn that the run has used.
+        #: The seconds of the current turn that the run has used.
         self.used: float = 0.0
-        self._counted = started  # how many items had been started at the last look at the clock
+        self._counted = started  # the number of items started at the last reading of the clock
 
     def begin(self, loop: AbstractEventLoop, *, batches: bool) -> None:
-        """Begin in a loop. On a clock of its own, order must not depend on real time: there are no batches."""
+        """Begin in a loop. If the loop has its own clock, use no batches: order must not depend on real time."""
         self._loop = loop
         self.turn = _turns.setdefault(loop, Turn())
         self.batches = batches and not own_clock(loop)
 
     def look(self, started: int) -> None:
-        """Look at the clock: from one look to the next in a turn, it tells how long an item holds the loop.
+        """Read the clock, and adapt the stride to the time that an item holds the loop.
 
-        From one turn to the next it tells how long at most: the loop may have waited.
+        Within a turn, the difference of two readings is that time. From one turn to the next it is only an upper bound,
+        because the loop may have waited.
         """
         now = perf_counter()
         number = self.turn.now or self.turn.begin(self._loop)
