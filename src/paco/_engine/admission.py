@@ -1,9 +1,9 @@
-"""Who may start next under a limit object: an item is taken, gets a permit, runs, and gives the permit back.
+"""Admission under a limit object: a worker takes an item, waits for a permit, runs the item, and releases the permit.
 
-The hot loop of `run.py` knows nothing of it: a number stays as fast as it is. Workers are recycled here too, but one
-of them at a time stands at the *gate*: it waits for room, takes an item, and waits for the limit to let that start;
-then the next one may. So one item is taken ahead, no permit is asked for an item that does not come, and first come is
-first served. Under a limit that looks at items, some more may wait for their permits, outside of the gate.
+This is separate from the hot loop in `run.py`, so that a plain number as limit costs nothing more. Workers are recycled
+here too, but only one at a time is at the *gate*: it waits for room, takes an item, and waits for its permit. Then the
+next worker enters. So only one item is taken ahead, a permit is requested only for an item that exists, and items start
+in order. Under a limit that depends on the item, more items may wait for their permits outside the gate.
 """
 
 from __future__ import annotations
@@ -25,21 +25,22 @@ if TYPE_CHECKING:
     from paco._engine.sinks import Sink
     from paco.limits import Limiter
 
-#: Workers that are woken for one turn of the loop at most, when each of those before has found an item and a permit.
+#: The maximum number of workers to wake in one turn of the loop.
 _BURST: Final = 64
-#: Items of an async source that are read ahead, at most, however many the limit looks at.
+#: The maximum number of items to read ahead of an async source, whatever the lookahead of the limit.
 _LEAD: Final = 64
-#: So many items may rest before nothing more starts, under a limit that does not count.
+#: The maximum number of items in back-off, under a limit that does not count items.
 _RESTING: Final = 1000
 
 
 class Admission:
-    """Lets the items of a run start when a limit object does.
+    """Starts the items of a run when a limit object grants them permits.
 
     Args:
         limit: The limit.
         sink: Where the results go.
-        buffer: Finished results that may wait for a consumer; ``None`` for as many as have been in flight at once.
+        buffer: The maximum of finished results that wait for a consumer; ``None`` for the highest number of items that
+            were in flight at once.
     """
 
     __slots__ = (
@@ -66,20 +67,20 @@ class Admission:
         self.lead: int = _LEAD
         self.role: str = "worker"
         self._waiting = sink if isinstance(sink, InOrder) and buffer is None else None
-        self._store = sink.store  # what is stored in it when the run has ended early, nobody sees
-        self._running = 0  # items that have their permits
-        self._peak = 0  # items that have been in flight at once
-        self._at_gate = False
+        self._store = sink.store  # after the run has ended early, nothing reads it
+        self._running = 0  # items that hold permits
+        self._peak = 0  # the highest number of items in flight at once
+        self._at_gate = False  # whether a worker is at the gate
         self._burst = 1
-        self._could_run = 0  # how many could run at once, at most, while the present ones went to rest
-        self._off_duty: list[asyncio.Future[None]] = []  # workers that wait for the gate; the last is next
-        self._run: Any = None  # while there is one: it leads to here
+        self._could_run = 0  # the largest limit since the items now in back-off began to rest
+        self._off_duty: list[asyncio.Future[None]] = []  # workers that wait for the gate; the last one is next
+        self._run: Any = None  # set only during the run, because the run refers to this object
 
     def begin(self, run: Run) -> None:
         self._run = run
 
     def stop(self) -> None:
-        """Do nothing: the workers are cancelled, and wait for their permits no longer."""
+        """Do nothing: cancelling the workers ends their waits for permits."""
 
     def end(self) -> None:
         self._run = None
@@ -87,7 +88,7 @@ class Admission:
     # ---- growing
 
     def grow(self) -> None:
-        """Send workers to the gate, unless one is there: twice as many as the last time, if those have all got on."""
+        """Send workers to the gate if it is free: twice as many as the last time if all of those have passed it."""
         run: Run = self._run
         if self._at_gate:
             self._burst = 1
@@ -111,7 +112,7 @@ class Admission:
         return self._ahead - self.held
 
     def exhausted(self) -> None:
-        """Have each worker that waits for the gate end."""
+        """End every worker that waits for the gate."""
         while self._call_one():
             pass
 
@@ -129,10 +130,10 @@ class Admission:
                 base = context.copy()
                 if not await self._run_one(run, item):
                     return
-                task.item = item.value = None  # the item is not kept alive while this worker waits
+                task.item = item.value = None  # so that the item is not kept alive while this worker waits
                 try:
                     marked = context != base or task.cancelling() or task.get_name() is not name
-                except Exception:  # values that cannot be compared have been set
+                except Exception:  # an item has set a value that cannot be compared
                     marked = True
                 if marked:
                     run.retire(task)
@@ -143,7 +144,7 @@ class Admission:
             del self, run
 
     async def _run_one(self, run: Run, item: Item) -> bool:
-        """Run an item; true when its worker may go on."""
+        """Run an item; return whether its worker may continue."""
         failed: BaseException | None = None
         try:
             await self._permit(item)
@@ -157,15 +158,15 @@ class Admission:
                     if released is not None:
                         await self._heard(released)
                 except Exception:
-                    released = None  # it has been told; what has become of the item is to be told as well
+                    released = None  # already reported; the outcome of the item must be reported too
             return failed is None or run.item_failed(failed, item.index, item.value)
         finally:
-            del self, run, failed, item  # the frames of an error that is kept lead back here
+            del self, run, failed, item  # a kept error refers to this frame
 
     async def _permit(self, item: Item) -> None:
-        """Wait for the permit of an item that has been taken, if there is none at once.
+        """Get the permit of an item, waiting for it if necessary, and mark the start of the item.
 
-        What a limit says that looks at the item is an error of that item; another limit fails for all.
+        If a limit that depends on the item raises, that item fails. If another limit raises, the run fails.
         """
         try:
             permit = self._limiter.try_reserve(item.value)
@@ -188,7 +189,7 @@ class Admission:
         self._running += 1
 
     def _give_back(self, item: Item, error: BaseException | None) -> Awaitable[None] | None:
-        """Tell the limit how an item has ended; what it returns is to be awaited."""
+        """Release the permit of an item that has ended; the caller must await the result unless it is ``None``."""
         permit, item.permit, item.permitted = item.permit, None, False
         self._running -= 1
         try:
@@ -197,7 +198,7 @@ class Admission:
             self._limit_failed(failed)
             raise
         if isinstance(error, GeneratorExit) and asyncio.current_task(self._run.loop) is None:
-            discard(released)  # the loop is gone: there is nobody to wait
+            discard(released)  # the loop is gone, so the release cannot be awaited
             return None
         return released
 
@@ -215,11 +216,11 @@ class Admission:
     # ---- the gate
 
     async def _admit(self, turn: int) -> Item | None:
-        """Wait for this worker's turn at the gate, and there for an item that may start, if there is one."""
+        """Wait for the gate, then for the next item, and take it; return ``None`` if this worker must end."""
         run: Run = self._run
         run.notify()
         if run.crew.resting:
-            run.unpark(1)  # whoever is at the gate may have waited for this item to end
+            run.unpark(1)  # the worker at the gate may have waited for this item to end
         while self._at_gate and not (run.exhausted or run.is_ending):
             await run.crew.idling(self._wait_for_turn())
         if run.is_ending or run.exhausted:
@@ -230,16 +231,16 @@ class Admission:
             item = await self._next(run, turn)
         finally:
             if item is None or self._ahead > 1:
-                self._leave_gate()  # else it waits there for its permit
+                self._leave_gate()  # otherwise the worker waits at the gate for the permit
         return item
 
     def _leave_gate(self) -> None:
         self._at_gate = False
-        if not self._run.loop.is_closed():  # it is when this coroutine is being collected
+        if not self._run.loop.is_closed():  # it is closed if this coroutine is being garbage-collected
             self._run.crew.grow_soon()
 
     async def _next(self, run: Run, turn: int) -> Item | None:
-        """Wait for room and for an item, and take it."""
+        """Wait for room and for an item, and take it; return ``None`` if this worker must end."""
         while turn := await run.ready(turn):
             if self.held >= self._ahead or (run.crew.resting and self._too_many_rest()):
                 await run.crew.idling(run.park())
@@ -258,7 +259,7 @@ class Admission:
             run.started += 1
             self.held += 1
             if self._waiting is not None:
-                # As many results wait for a slow consumer as items have been in flight at once.
+                # At most as many results wait for a slow consumer as items were in flight at once.
                 self._waiting.most = self._peak = max(self._peak, self._running + 1)
             if run.watch is not None:
                 run.watch.took()
@@ -266,7 +267,7 @@ class Admission:
         run.out_of_items()
         return None
 
-    # ---- giving the permit away, and taking one again
+    # ---- back-off without a permit
 
     async def rest(self, task: WorkerTask, seconds: float, error: BaseException) -> None:
         item = task.item
@@ -286,13 +287,13 @@ class Admission:
         finally:
             run.crew.resting -= 1
             run.unpark(1)
-            del error  # its frames may lead back here
+            del error  # it may refer to this frame
 
     def _too_many_rest(self) -> bool:
-        """Say whether nothing new may start: all who rest come back, so that memory is bounded by their number.
+        """Return whether too many items are in back-off to start another one.
 
-        They have no permit, so that every attempt takes a new one; as many may rest as run, or could have run when they
-        began to rest, and no more begin.
+        An item in back-off holds no permit, because every attempt takes a new one. It still uses memory, so the number
+        of items in back-off is bounded by the largest limit since they began to rest.
         """
         most = min(max(self._limiter.most, self._could_run), _RESTING)
         resting: int = self._run.crew.resting

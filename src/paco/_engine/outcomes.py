@@ -135,7 +135,7 @@ def settle(
         A coroutine function with the arguments of ``fn``.
 
     Raises:
-        TypeError: ``fn`` is not a coroutine function. Raised at the call if that is known, otherwise when ``fn`` returns
+        TypeError: ``fn`` is not a coroutine function: at the call, or if that is unknown, when ``fn`` has returned
             something that cannot be awaited.
 
     Examples:

@@ -1,4 +1,4 @@
-"""What a run will do, before it has started."""
+"""A plan describes a run that has not started: its function, its source and its options."""
 
 from __future__ import annotations
 

@@ -1,11 +1,12 @@
-"""THE scheduler: recycled workers run an async function over a source, under a limit.
+"""The only scheduler: recycled worker tasks run an async function over a source, under a limit.
 
-A run has at most ``limit`` worker tasks. A worker takes the next item, awaits the function, stores the result and goes
-on: no semaphore, no queue, no task per item. An item cannot tell a recycled worker from a fresh task, because a worker
-whose item has left a mark (a context variable, a cancellation, another name) retires and a fresh one takes its slot.
+A run has at most ``limit`` workers. A worker takes the next item, awaits the function, stores the result and continues:
+there is no semaphore, no queue, and no task per item. An item cannot distinguish a recycled worker from a new task: if
+an item leaves a trace on its worker (a context variable, a cancellation, a task name), that worker retires and a new
+one takes its slot.
 
-`Run.work` is the hot path. All that is not the running of an item (yielding to the loop, backpressure, waiting for an
-async source, waking the consumer) is behind one comparison, ``started >= attention``, in `Run.ready`.
+`Run.work` is the hot path. Everything else (yielding to the loop, backpressure, waiting for an async source, waking the
+consumer) happens in `Run.ready`, behind a single comparison: ``started >= attention``.
 """
 
 from __future__ import annotations
@@ -35,25 +36,25 @@ if TYPE_CHECKING:
     from paco._engine.watch import Watch
     from paco._engine.workers import Admitting
 
-#: Items of an async source that are read ahead, at most: without a limit as many are wanted as there are.
+#: The maximum number of items to read ahead of an async source: without a limit, `Run.wanted` is unbounded.
 _LEAD: Final = 64
 _UNWATCHED: Final = nullcontext()
 
 
 class Run(Nursery):
-    """One run of a function over a source: `start`, then `join`, or `next` for each result of a stream.
+    """One run of a function over a source: call `start`, then `join`, or `next` for each result of a stream.
 
     Args:
         name: The operation, for messages: ``map``.
-        fn: Called with each item; what it returns is awaited.
+        fn: Called with each item; its result is awaited.
         source: A checked source of items.
         sink: Where the results go.
-        limit: Items in flight at most, 0 for no limit.
-        timeout: Seconds for the whole run, or ``None``.
-        on_error: What becomes of an item's ``Exception``.
-        offset: How many results the sink holds already.
-        watch: Tells listeners; ``None`` where nobody listens.
-        admission: Says who may start next; ``None`` where the limit is a number.
+        limit: The maximum number of items in flight; 0 for no limit.
+        timeout: Seconds for the whole run; ``None`` for no limit.
+        on_error: What happens with an item's ``Exception``.
+        offset: The number of results that the sink already holds.
+        watch: Notifies listeners; ``None`` if there are none.
+        admission: Decides when items start; ``None`` if the limit is a number.
     """
 
     __slots__ = (
@@ -98,45 +99,45 @@ class Run(Nursery):
             self.title += f" {title(fn)}"
         #: The workers, and their slots.
         self.crew: Crew = Crew(limit or sys.maxsize)
-        #: Says who may start next, where that is not a matter of slots.
+        #: Decides when items start; ``None`` if every free slot may start one.
         self.admission: Admitting | None = admission
-        #: Who is told what happens, if anybody listens.
+        #: Notifies listeners; ``None`` if there are none.
         self.watch: Watch | None = watch
         #: Called with each item.
         self.fn: Any = fn
         self._source: Any = source
         #: An iterator over the items.
         self.items: Any = None
-        #: What reads the source, if it is an async one.
+        #: Reads the source if it is async.
         self.reader: Reader | None = None
         #: Where the results go.
         self.sink: Sink = sink
         self._on_error = on_error
-        #: How many results came before the first item.
+        #: The number of results that precede those of the items.
         self.offset: int = offset
         #: The index of the next item.
         self.started: int = offset
-        #: When as many items have been started, a worker asks before it takes another.
+        #: The index from which on a worker calls `ready` before it takes an item.
         self.attention: int = -1
-        #: Whether there are no more items.
+        #: Whether the source has no more items.
         self.exhausted: bool = False
-        #: Whether it ended before its items did.
+        #: Whether the run is ending before all items have run.
         self.stopped: bool = False
-        #: Items of an async source that are read ahead, at most.
+        #: The maximum number of items to read ahead of an async source.
         self.lead: int = _LEAD if admission is None else admission.lead
-        #: Called when a worker has ended.
+        #: Called when a task of the run has ended.
         self.freed: Callable[[], None] | None = None
         #: How long the items hold the loop.
         self.pace: Pace = Pace(offset)
         self._consumer: asyncio.Future[None] | None = None
-        self._parked: deque[asyncio.Future[None]] = deque()  # the workers that wait for room or for an item
-        #: Whether a consumer that takes a result shall call `release`, for workers that wait for room.
+        self._parked: deque[asyncio.Future[None]] = deque()  # workers that wait for room or for an item
+        #: Whether the consumer must call `release` after it takes a result, because workers wait for room.
         self.hungry: bool = False
 
     # ---- starting
 
     def start(self) -> None:
-        """Start in the running loop: one worker, and more as they turn out to be useful."""
+        """Start in the running loop with one worker; more start as they become useful."""
         with _UNWATCHED if self.watch is None else self.watch.starting(self):
             source = self._source
             read = isinstance(source, AsyncIterable | Awaitable)
@@ -159,7 +160,7 @@ class Run(Nursery):
     # ---- working
 
     async def work(self, context: contextvars.Context) -> None:  # noqa: C901 - a call costs for each item
-        """Run items until there are no more: the hot path. See the module's docstring before you change it."""
+        """Run items until none are left. This is the hot path: read the module's docstring before you change it."""
         task: Any = asyncio.current_task(self.loop)
         cancelling, get_name, name = task.cancelling, task.get_name, task.get_name()
         fn, items, store, base, pace = self.fn, self.items, self.sink.store, self.base, self.pace
@@ -175,9 +176,9 @@ class Run(Nursery):
                         if not self.item_failed(error, index, item):
                             return
                     try:
-                        # Contexts compare by pointer while nothing has been set: tens of ns.
+                        # Contexts that nothing was set in compare by pointer, in tens of nanoseconds.
                         marked = context != base or cancelling() or get_name() is not name
-                    except Exception:  # values that cannot be compared have been set
+                    except Exception:  # an item has set a value that cannot be compared
                         marked = True
                     if marked:
                         self.retire(task)
@@ -186,20 +187,21 @@ class Run(Nursery):
                         break
                 else:
                     self.out_of_items()
-                item = None  # not kept alive while this worker waits
+                item = None  # so that the item is not kept alive while this worker waits
         except BaseException as error:
             self.source_failed(error)
         finally:
-            # The frames of a kept error lead back here: without this, it and the list that it is in would be a cycle.
+            # A kept error refers to this frame, so that the store that holds the error would be in a reference cycle.
             del self, store
 
     async def ready(self, last: int) -> int:
-        """Wait until this worker may take an item: the number of the turn, 0 when there is no more work for it.
+        """Wait until this worker may take an item; return the number of the turn, or 0 if the worker must end.
 
-        A worker gives way to the loop when its run's share of the turn is used up, unless its item was suspended since
-        the turn was its ``last``: a worker that was resumed in this turn always gets on a little, so none starves.
-        Where items are slow, it does so in the next turn, when all that has come in has been dealt with: in batches
-        both cost less, 7 % of the CPU of an HTTP request. Then one look at the clock is enough for a batch.
+        A worker yields to the loop when its run has used up its share of the turn. A worker whose ``last`` turn was an
+        earlier one does not yield at once: a resumed worker always runs one more item, so none starves.
+
+        If items are slow, a worker starts its next item in the next turn, after all results that have arrived were
+        handled. Such batches save 7% of the CPU time of an HTTP request, and need only one reading of the clock each.
         """
         reader, pace = self.reader, self.pace
         turn = pace.turn
@@ -237,7 +239,7 @@ class Run(Nursery):
                 count -= 1
 
     def retire(self, task: asyncio.Task[None]) -> None:
-        """Give the slot of a worker that its item has left a mark on to a fresh task."""
+        """Give the slot of a worker on which an item has left a trace to a new task."""
         self.crew.vacate(task)
         self.notify()
         if not (self.exhausted or self.is_ending):
@@ -253,20 +255,20 @@ class Run(Nursery):
             if self.admission is not None:
                 self.admission.exhausted()
 
-    # ---- what the reader of an async source asks, and tells
+    # ---- for the reader of an async source
 
     def wanted(self) -> int:
-        """Return how many items could start now: the free slots, as far as the sink has room."""
+        """Return the number of items that could start now: the free slots, but no more than the sink has room for."""
         crew, room = self.crew, self.sink.room(self.started) - self.started
         free = crew.limit - len(crew.workers) + crew.idle if self.admission is None else self.admission.wanted()
         return min(free, room)
 
     def rests(self) -> None:
-        """Have the consumer's next taking wake the reader: there may be no worker that waits for room."""
+        """Have the consumer wake the reader when it takes a result: maybe no worker waits for room and would do so."""
         self.hungry = True
 
     def supplied(self) -> None:
-        """Have a worker take what was read, or hear of the end and tell the others."""
+        """Have a worker take the item that was read, or handle the end of the source."""
         if self._parked:
             self.unpark(1)
         else:
@@ -275,7 +277,7 @@ class Run(Nursery):
     # ---- failing and ending
 
     def item_failed(self, error: BaseException, index: int, item: object) -> bool:
-        """Sort out how an item ended; true when its worker may go on."""
+        """Apply the error policy to the error of an item; return whether its worker may continue."""
         where = trim(error)
         if where is not None and isinstance(error, TypeError):
             error = not_awaitable(error, where, self.name, self.fn)
@@ -294,15 +296,15 @@ class Run(Nursery):
         return False
 
     def _collected(self, error: BaseException, index: int) -> bool:
-        """Hand an error to the sink; true when its worker may go on."""
+        """Pass an error to the sink; return whether its worker may continue."""
         self._leave_if_collected(error)
         goes_on = cast("Collector", self.sink).failed(index, error if self.is_ending else as_item_error(error))
         if not (goes_on or self.is_ending):
-            self.fail(as_item_error(error))  # whoever collects errors knows what to say of the item
+            self.fail(as_item_error(error))  # without a note: the collector describes the item
         return goes_on and not self.is_ending
 
     def source_failed(self, error: BaseException) -> None:
-        """End the run because the source raised, or because someone else cancelled a worker that waited."""
+        """End the run because its source raised, or because a waiting worker was cancelled from outside."""
         trim(error)
         if self.is_ending:
             self._failure.late(error, "the source")
@@ -311,7 +313,7 @@ class Run(Nursery):
         self.fail(as_item_error(error), f"its source, after {self.started - self.offset} items")
 
     def _leave_if_collected(self, error: BaseException) -> None:
-        """Let a GeneratorExit pass that is not an item's: the loop is gone and this coroutine is being collected."""
+        """Re-raise a GeneratorExit that no item raised: the loop is gone, and this coroutine is garbage-collected."""
         if isinstance(error, GeneratorExit) and asyncio.current_task(self.loop) is None:
             raise error
 
@@ -349,15 +351,16 @@ class Run(Nursery):
                 self._failure.late(self.reader.close(), "closing its source")
             close(self._source)
             close(self.items)
-        # Each of them leads back here: the results would live on in a cycle until the collector runs.
+        # Each of these refers back to the run. The cycle would keep the results alive until garbage collection.
         self.fn = self._source = self.items = self.reader = None
         self.crew.end()
         if self.admission is not None:
             self.admission.end()
 
-    # ---- what the consumer of a stream asks
+    # ---- for the consumer of a stream
 
     def notify(self) -> None:
+        """Wake the consumer if the next result is available."""
         consumer = self._consumer
         if consumer is not None and cast("InOrder", self.sink).ready():
             self._consumer = None
@@ -365,7 +368,12 @@ class Run(Nursery):
                 consumer.set_result(None)
 
     async def next(self, sink: InOrder) -> bool:
-        """Wait until the next result is there; false at the end. An error is raised when what came before is taken."""
+        """Wait until the next result is available; return false at the end.
+
+        Raises:
+            Exception: The error that ended the run, after the consumer has taken all results that precede it.
+            RuntimeError: Another task waits for the next result.
+        """
         if self._consumer is not None:
             raise RuntimeError(f"paco.{self.name}: another task waits for the next result; a stream has one consumer")
         while not sink.ready():
@@ -373,7 +381,7 @@ class Run(Nursery):
                 await self.join()
                 return False
             if self._parked:
-                self._release()  # nothing is left to take before they go on
+                self._release()  # the consumer has taken everything, so there is room
             self._consumer = self.loop.create_future()
             self.attention = -1
             try:
@@ -386,7 +394,7 @@ class Run(Nursery):
         return True
 
     def release(self) -> None:
-        """Let workers that wait for room, or a consumer that waits for a result, look again in the next turn."""
+        """In the next turn, wake the workers that wait for room, and a consumer whose result is available."""
         self.hungry = False
         self.loop.call_soon(self._release, context=self.base)
 

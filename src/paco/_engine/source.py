@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class Upstream:
     """A source that is a run itself: the previous stage of a pipeline.
 
-    It is a base class and not a protocol, because the check for the methods took 28% of the time of a `paco.hedge` call.
+    It is a base class and not a protocol: the check for the methods took 28% of the time of a `paco.hedge` call.
     """
 
     __slots__ = ()
@@ -186,7 +186,7 @@ class Calls(list[Any]):
     """A list of coroutine functions, coroutine objects and futures that a run awaits."""
 
     def discard(self) -> None:
-        """Close the coroutines that the run did not start, so that Python does not warn that they were never awaited."""
+        """Close coroutines that the run did not start, so that Python does not warn that they were never awaited."""
         discard(*self)
 
 

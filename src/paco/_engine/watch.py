@@ -1,6 +1,6 @@
-"""What tells listeners about a run: a `Watch`, which the run holds where somebody listens.
+"""Notification of listeners: a run that has listeners holds a `Watch`, which sends them events.
 
-Where nobody does, a run holds none, its function is not wrapped, and nothing in here is paid for.
+A run without listeners has no `Watch`, and its function is not wrapped, so that listeners cost it nothing.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ if TYPE_CHECKING:
     from paco.limits import Limiter
 
 _LIMIT, _RATE, _INPUT, _OUTPUT, _ORDER, _LOOP, _TAIL = range(len(events.WAITING))
-#: What is known of an item when it starts: its position, its slot, the time.
+#: The position, the slot and the start time of an item.
 _Begun = tuple[int, int, float]
-_new: Final[Any] = vars(tuple)["__new__"]  # half of what the constructor of a named tuple takes
+_new: Final[Any] = vars(tuple)["__new__"]  # takes half the time of a named tuple's constructor
 
 
 class Holding(Protocol):
-    """What a `Watch` asks of what says who may start next."""
+    """What a `Watch` needs of an admission: the number of items that wait for their permits."""
 
     held: int
 
 
 class Watched(Protocol):
-    """What a `Watch` asks of its run."""
+    """What a `Watch` needs of its run."""
 
     downstream: Callable[[BaseException], None] | None
     exhausted: bool
@@ -57,21 +57,21 @@ class Watched(Protocol):
 
     @property
     def admission(self) -> Holding | None:
-        """Says who may start next, where that is not a matter of slots."""
+        """Decides when items start; ``None`` if every free slot may start one."""
         ...
 
 
 class Watch:
-    """Tells listeners what happens in one run.
+    """Sends the events of one run to its listeners.
 
     Args:
         name: The operation: ``map``.
         fn: The function over the items.
         source: A checked source of items.
         sink: Where the results go.
-        limit: Items in flight at most, 0 for no limit; or the limit object.
-        ears: Who listens; ``None`` for those who do where this is made.
-        slots: The slots of the items, where several runs share them.
+        limit: The maximum number of items in flight, 0 for no limit; or the limit object.
+        ears: The listeners; ``None`` for those of the current context.
+        slots: The slots of the items, if several runs share them.
     """
 
     __slots__ = (
@@ -99,7 +99,7 @@ class Watch:
     _clock: Callable[[], float]
     _last: float  # the time of the last event
     _reader: Reader | None
-    _reason: int  # what has kept the next item from starting since then
+    _reason: int  # what has kept the next item from starting since the last event
 
     def __init__(
         self,
@@ -113,9 +113,9 @@ class Watch:
         slots: Slots | None = None,
     ) -> None:
         self._limiter = None if isinstance(limit, int) else limit
-        #: Items that may be in flight at once at this moment.
+        #: The current maximum number of items in flight.
         self._top = (limit or sys.maxsize) if isinstance(limit, int) else limit.most
-        #: What keeps an item from starting when there is a slot, room and an item.
+        #: The reason why no item starts although there is a slot, room and an item.
         self._held_back_by = _LOOP if self._limiter is None else _RATE
         self._waits = [0.0] * len(events.WAITING)
         fed, function = isinstance(source, Upstream), "" if isinstance(source, Calls) else check.title(fn)
@@ -124,7 +124,7 @@ class Watch:
         self._ears = events.ears() if ears is None else ears
         self._on_start = self._hearing(events.ItemStarted)
         self._on_end = self._hearing(events.ItemEnded)
-        self._stream = sink if isinstance(sink, InOrder) else None  # other sinks have always room
+        self._stream = sink if isinstance(sink, InOrder) else None  # other sinks always have room
         self._slots = Slots() if slots is None else slots
         self._running = 0
         self._run: Any = None
@@ -137,27 +137,27 @@ class Watch:
         return tuple(ear for ear in self._ears if kind in ear.kinds)
 
     def runs_elsewhere(self, workers: dict[str, Worker], limit: int | None) -> None:
-        """Show the workers that run the items, and their limit if it is not the one here."""
+        """Record that items run on workers, and the workers' limit if it differs."""
         self.view.workers = workers
         if limit is not None:
             self.view.limit = limit
 
     @contextmanager
     def starting(self, run: Watched) -> Generator[None]:
-        """Watch a run that starts in the block, whose items start runs within it."""
+        """Return a block in which a run starts. Runs that its items start become its children."""
         self._run, self._admission = run, run.admission
         view, around = self.view, events.current.get()
-        view.feeds = around if run.downstream is not None else None  # whose task starts this one, to read from it
+        view.feeds = around if run.downstream is not None else None  # the run whose reader starts this one
         view.parent = around if view.feeds is None else view.feeds.parent
         self._clock = events.clock()
         view.date, view.start = time.time(), self._clock()
         self._last = view.start
         self._reader, self._reason = None, self._held_back_by
-        token = events.current.set(view)  # for the context in which the items run, and with them what they start
+        token = events.current.set(view)  # the items inherit this context, and so do the runs that they start
         try:
             yield
         except BaseException:
-            self._run = self._admission = None  # it leads back here
+            self._run = self._admission = None  # break the reference cycle
             raise
         finally:
             events.current.reset(token)
@@ -168,17 +168,17 @@ class Watch:
     # ---- items
 
     def around(self, fn: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Awaitable[Any]]:
-        """Wrap the function over the items."""
+        """Return the function over the items, wrapped to send an event when an item starts and when it ends."""
         begins, ends, recorded = self._item_begins, self._item_ends, self._limiter is not None
 
         async def watched(item: Any) -> Any:
             worker: Any = current_task()
             if not recorded:
-                worker.item = None  # the record is of another item, if there is one
+                worker.item = None  # a record left there belongs to an earlier item
             begun = begins(item)
             try:
                 result = await fn(item)
-            except StopIteration as error:  # Python would make another error of it when it leaves this coroutine
+            except StopIteration as error:  # Python would turn it into a RuntimeError when it leaves this coroutine
                 ends(worker, begun, item, error)
                 raise as_item_error(error) from error
             except BaseException as error:
@@ -188,7 +188,7 @@ class Watch:
             return result
 
         watched.__name__ = check.title(fn)
-        watched.__qualname__ = getattr(fn, "__qualname__", None) or check.shorten(fn)  # it is named in messages
+        watched.__qualname__ = getattr(fn, "__qualname__", None) or check.shorten(fn)  # error messages contain it
         return watched
 
     def _item_begins(self, item: Any) -> _Begun:
@@ -214,7 +214,7 @@ class Watch:
         if error is None:
             view.ok += 1
         elif isinstance(error, GeneratorExit) and current_task(run.loop) is None:
-            return  # the loop is gone, and this coroutine is being collected
+            return  # the loop is gone, and this coroutine is being garbage-collected
         elif isinstance(error, CancelledError) and run.is_ending:
             outcome = "cancelled"
             view.cancelled += 1
@@ -231,14 +231,14 @@ class Watch:
     def _noted(
         self, record: Item, error: BaseException | None, start: float, end: float
     ) -> tuple[BaseException | None, int, float, float, str | None]:
-        """Return the error of an item, its attempts, its times and its worker, with what its record says of them."""
+        """Return the error, attempts, start, end and worker of an item, completed from its record."""
         error, record.error = record.error if error is None else error, None
         ran, attempts = record.ran, record.attempts
         self.view.retried += attempts > 1
         return (error, attempts, start, end, None) if ran is None else (error, attempts, ran.start, ran.end, ran.worker)
 
     def ran(self, position: int, item: Any, ran: Ran | None, error: BaseException | None) -> None:
-        """Tell of an item that ran elsewhere and is back; without its times where they are not known."""
+        """Send the events of an item that ran elsewhere. If its times are unknown, both are the current time."""
         view = self.view
         worker, slot, start, end, attempts, failed = ran or ("", 0, now := self._clock(), now, 1, True)
         if failed:
@@ -254,7 +254,7 @@ class Watch:
             events.tell(self._on_end, events.ItemEnded(*what))
 
     def elsewhere(self, in_flight: int) -> None:
-        """Count the items that are with workers."""
+        """Record the number of items that are in flight elsewhere."""
         self._running = in_flight
         self.view.started = self.view.done + in_flight
         self._count(self._clock())
@@ -262,13 +262,13 @@ class Watch:
     # ---- what keeps items from starting
 
     def _count(self, now: float, ended: int = -1) -> None:
-        """Count the time since the last event for what has kept an item from starting, and see what does from now on.
+        """Add the time since the last event to the current waiting reason, and determine the reason from now on.
 
-        Nothing that this depends on changes before the next event: when it does, an item starts at once. What may be in
-        between, an item that is held or the end of the source, counts as an event here.
+        The reason does not change between two events: if an obstacle disappears, an item starts at once. Two further
+        changes count as events here: an item that waits for its permit, and the end of the source.
         """
         run, stream, reader, reason = self._run, self._stream, self._reader, self._reason
-        if self._limiter is not None:  # it may have changed
+        if self._limiter is not None:  # a limit object can change during the run
             self._top = self._limiter.most
             self.view.limit = self._shown()
         if reason == self._held_back_by and (run.exhausted or (reader is not None and reader.over())):
@@ -285,41 +285,41 @@ class Watch:
             self._reason = self._held_back_by if reader is None or reader.ready() else _INPUT
 
     def took(self) -> None:
-        """Count an item of an async source that has been taken and waits for its permit."""
+        """Update the waiting reason: an item of an async source was taken and waits for its permit."""
         if self._reader is not None:
             self._count(self._clock())
 
     def out_of_items(self) -> None:
-        """Count the end of the source, or that it has no item yet."""
+        """Update the waiting reason: the source has ended, or has no item yet."""
         self._count(self._clock())
 
     # ---- ending
 
     def failed(self, error: BaseException) -> None:
-        """Note the error that ends the run."""
+        """Record the error that ends the run."""
         self._error = error
 
     @contextmanager
     def ending(self) -> Generator[None]:
-        """Tell of the end of the run, which is in the block."""
+        """Return a block in which the run ends; send `RunEnded` after it."""
         now, stopped = self._clock(), self._run.stopped
         self._count(now)
         try:
             yield
         finally:
-            self._run = self._admission = self._reader = None  # they lead back here
+            self._run = self._admission = self._reader = None  # break reference cycles
             error, self._error = self._error, None
             outcome: events.Outcome = "failed" if error is not None else "cancelled" if stopped else "ok"
             events.tell(self._hearing(events.RunEnded), events.RunEnded(self.view, now, outcome, error))
 
 
 def _is_next(stream: InOrder, index: int) -> bool:
-    """Say whether the consumer can have the result of an item that is just ending, which is not stored yet."""
+    """Return whether the consumer can take the result of the item that is just ending, which is not stored yet."""
     return index >= 0 and (isinstance(stream, AsCompleted) or index == stream.taken)
 
 
 def length(source: Any) -> int | None:
-    """Return how many items a source says to have; it may say anything."""
+    """Return the length hint of a source, which may be wrong, or ``None``."""
     try:
         hint = length_hint(source, -1)
     except Exception:

@@ -1,4 +1,4 @@
-"""The workers of a run and their slots: how they become more, and how an item that rests lends its slot to another."""
+"""The workers of a run and their slots. Workers start on demand, and an item in back-off lends its slot to another."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
 
     from paco._engine.source import Reader
 
-#: New workers in one turn of the loop, at most: to start as many takes 0.4 ms.
+#: The maximum number of workers to start in one turn of the loop: starting that many takes 0.4 ms.
 _AT_ONCE: Final = 128
 
 
 class Admitting(Protocol):
-    """Says who may start next: what a run holds where that is not a matter of slots, and the hot loop does not run."""
+    """Decides when items start, in place of the hot loop: `Admission` for a limit object, `Chunks` for an engine."""
 
-    #: Items of an async source that are read ahead, at most.
+    #: The maximum number of items to read ahead of an async source.
     lead: int
-    #: Items that have been taken and may not start yet.
+    #: The number of items that have been taken but may not start yet.
     held: int
-    #: What its workers are called.
+    #: The word for its workers in task names.
     role: str
 
     def begin(self, run: Any, /) -> None:
-        """Say it for a run that starts."""
+        """Begin to admit the items of a run."""
         ...
 
     def work(self, context: contextvars.Context, /) -> Coroutine[Any, Any, None]:
@@ -39,32 +39,32 @@ class Admitting(Protocol):
         ...
 
     def grow(self) -> None:
-        """Start more workers, if they are useful."""
+        """Start more workers if they are useful."""
         ...
 
     def wanted(self) -> int:
-        """Return how many more items may be taken now, if there is room for them."""
+        """Return the number of items that may be taken now, if the sink has room for them."""
         ...
 
     def exhausted(self) -> None:
-        """End what waits for an item: there are no more."""
+        """End the workers that wait for an item: none are left."""
         ...
 
     async def rest(self, task: WorkerTask, seconds: float, error: BaseException) -> None:
-        """Sleep inside of an item, which gives its permit to another one meanwhile."""
+        """Sleep inside an item, which releases its permit meanwhile."""
         ...
 
     def stop(self) -> None:
-        """Start nothing more: the run ends before its items do."""
+        """Start nothing more: the run is ending early."""
         ...
 
     def end(self) -> None:
-        """Let go of the run, which leads to here and has ended."""
+        """Drop the reference to the run, which has ended, to break the reference cycle."""
         ...
 
 
 class Employer(Protocol):
-    """What a `Crew` asks of its run."""
+    """What a `Crew` needs of its run."""
 
     admission: Admitting | None
     attention: int
@@ -88,36 +88,35 @@ class Employer(Protocol):
 
 
 class Crew:
-    """Workers, at most ``limit`` of which have a slot.
+    """The workers of a run; at most ``limit`` of them have a slot.
 
     Args:
-        limit: How many slots there are.
+        limit: The number of slots.
     """
 
     __slots__ = ("_growing", "_returning", "_run", "_spawned", "idle", "limit", "resting", "workers")
 
     def __init__(self, limit: int) -> None:
-        #: How many slots there are.
+        #: The number of slots.
         self.limit: int = limit
         #: The tasks that have a slot.
         self.workers: set[asyncio.Task[None]] = set()
-        #: How many of them are not in an item.
+        #: The number of workers that wait and run no item.
         self.idle: int = 0
-        #: How many tasks have given their slot away for a while.
+        #: The number of tasks that have lent their slot while they rest.
         self.resting: int = 0
-        self._spawned = 0  # how many workers there have been
+        self._spawned = 0  # workers started so far
         self._growing = False
-        self._returning: deque[tuple[asyncio.Task[None], asyncio.Future[None]]] = (
-            deque()
-        )  # those that want a slot again
+        #: Tasks that wait to get a slot back, each with the future that grants it.
+        self._returning: deque[tuple[asyncio.Task[None], asyncio.Future[None]]] = deque()
         self._run: Any = None
 
     def begin(self, run: Employer) -> None:
-        """Work for a run."""
+        """Set the run to work for."""
         self._run = run
 
     def end(self) -> None:
-        """Let go of the run, which leads to here."""
+        """Drop the reference to the run, to break the reference cycle."""
         self._run = None
 
     # ---- growing on demand
@@ -131,7 +130,7 @@ class Crew:
         self.workers.add(run.start_task(work(context), context, f"{run.title} {role} {number}"))
 
     def grow_soon(self) -> None:
-        """Grow in the next turn of the loop, when each worker has been seen suspended in an item."""
+        """Start more workers in the next turn of the loop, if by then every worker is suspended in an item."""
         run: Employer = self._run
         if not (self._growing or run.exhausted or run.is_ending) and len(self.workers) < self.limit:
             self._growing = True
@@ -144,7 +143,7 @@ class Crew:
             return
         if run.admission is not None:
             run.admission.grow()
-        elif not self.idle:  # whoever ends its idling asks again
+        elif not self.idle:  # an idle worker calls grow_soon when its wait ends
             count = min(self._useful(run), self.limit - len(self.workers), _AT_ONCE)
             for _ in range(count):
                 self.spawn()
@@ -152,16 +151,16 @@ class Crew:
                 self.grow_soon()
 
     def _useful(self, run: Employer) -> int:
-        """Return how many more workers would find an item; where nobody can tell, as many as there are."""
+        """Return the number of workers to add: the items left if known, otherwise as many as there are workers."""
         if run.reader is not None:
             run.reader.wake()
             return run.reader.waiting()
-        # What a list and the like tell is true; others may say anything.
+        # Length hints of built-in iterators are reliable; others may be wrong.
         items, workers = run.items, len(self.workers)
         return max(length_hint(items, workers) if type(items).__module__ == "builtins" else workers, 1)
 
     async def idling(self, wait: Awaitable[None]) -> None:
-        """Wait for something, without an item."""
+        """Await something as an idle worker, one that runs no item."""
         self.idle += 1
         try:
             await wait
@@ -169,15 +168,17 @@ class Crew:
             self.idle -= 1
         self.grow_soon()
 
-    # ---- giving a slot away, and taking it again
+    # ---- lending a slot, and getting it back
 
     async def rest(self, task: WorkerTask, seconds: float, error: BaseException) -> None:
-        """Sleep inside of an item while another one has its slot; at most ``limit`` do so at once.
+        """Sleep inside an item while another item uses its slot.
+
+        At most ``limit`` items lend their slots at once. Others keep their slots while they sleep.
 
         Args:
-            task: The worker, which is the present task.
-            seconds: How long.
-            error: How the attempt before the rest has ended.
+            task: The worker that runs the item: the current task.
+            seconds: The seconds to sleep.
+            error: The error of the previous attempt.
         """
         if self.limit == sys.maxsize or self.resting >= self.limit:
             await asyncio.sleep(seconds)
@@ -190,23 +191,23 @@ class Crew:
             if len(self.workers) - self.idle >= self.limit:
                 waiter = run.loop.create_future()
                 self._returning.append((task, waiter))
-                run.attention = -1  # a worker that comes to `Run.ready` now ends, and leaves its slot
+                run.attention = -1  # the next worker that calls `Run.ready` ends, and frees its slot
                 await waiter
         finally:
-            # Cancelled, it runs to its end beside as many others as are allowed; one worker too many then ends.
+            # If it was cancelled, it finishes without waiting for a slot. The surplus worker then ends in `Run.ready`.
             self.resting -= 1
             self.workers.add(task)
             run.attention = -1
 
     def one_too_many(self) -> bool:
-        """Say whether the worker that asks has to end, for an item that wants its slot again."""
+        """Return whether the calling worker must end, so that a resting item gets its slot back."""
         if self._returning or len(self.workers) > self.limit:
             self.vacate(cast("WorkerTask", asyncio.current_task(self._run.loop)))
             return True
         return False
 
     def vacate(self, task: asyncio.Task[None]) -> None:
-        """Leave a slot to an item that comes back from its rest, or else to a new worker."""
+        """Free the slot of a task for an item that returns from its rest, or otherwise for a new worker."""
         self.workers.discard(task)
         while self._returning and len(self.workers) - self.idle < self.limit:
             returning, waiter = self._returning.popleft()
@@ -217,11 +218,11 @@ class Crew:
 
 
 async def back_off(seconds: float, error: BaseException) -> None:
-    """Sleep between two attempts at something; inside of an item another one has its slot and its permits meanwhile.
+    """Sleep between two attempts. Inside an item, other items use its slot and its permits meanwhile.
 
     Args:
-        seconds: How long.
-        error: How the attempt has ended.
+        seconds: The seconds to sleep.
+        error: The error of the previous attempt.
     """
     task = asyncio.current_task()
     run: Any = task.nursery if isinstance(task, WorkerTask) else None
