@@ -86,7 +86,7 @@ def test_a_value_without_a_json_form_is_an_error_that_names_its_type(value, name
 def test_a_value_that_contains_itself_is_an_error():
     loop = []
     loop.append(loop)
-    with pytest.raises(NotJSONError, match="holds itself"):
+    with pytest.raises(NotJSONError, match="contains itself"):
         encode(loop)
 
 

@@ -122,7 +122,7 @@ def test_the_records_of_another_function_are_refused_as_by_the_journal_of_the_li
         assert code == 2
         assert err == (
             "paco: cannot resume: out.jsonl has the results of another function: line 1 was made by work, and this is "
-            "slow; name another file\n"
+            "slow; use another file\n"
         )
     with pytest.raises(JournalError, match="line 1 was made by work, and this is other"):
         paco.run(paco.map(other, ["a"]).journal("out.jsonl"))
@@ -395,7 +395,7 @@ def test_an_output_that_another_run_writes_is_refused(run, folder):
         fcntl.flock(file, fcntl.LOCK_EX)
         code, _, err = run(*WORDS)
     assert code == 2
-    assert err == "paco: out.jsonl is in use by another run; wait for that one to end, or name another file\n"
+    assert err == "paco: out.jsonl is in use by another run; wait until that run ends, or use another file\n"
 
 
 @pytest.mark.slow

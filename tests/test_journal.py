@@ -311,7 +311,7 @@ LOOP.append(LOOP)
 async def test_an_item_without_a_json_form_or_a_key_ends_the_run_with_an_error_that_says_what_to_do(path, item, catch):
     fn = Probe(lambda _: 1)
     with pytest.raises(
-        TypeError, match=r"^paco\.map: the journal .*run\.jsonl has to know .* has no JSON form .*key='id'"
+        TypeError, match=r"^paco\.map: the journal .*run\.jsonl must recognize .* has no JSON form .*key='id'"
     ) as told:
         await paco.map(fn, ["a", item], limit=1, return_exceptions=catch).journal(path)
     assert any(note.startswith("paco.map: item 1: ") for note in told.value.__notes__)
@@ -801,7 +801,7 @@ async def test_a_changed_function_resumes_with_one_warning(path, monkeypatch):
     await paco.map(fn, [1]).journal(path)
     made_by(monkeypatch, "new")
     with pytest.warns(
-        UserWarning, match=r"^paco\.map: the journal .*: fetch has changed since the last record was made"
+        UserWarning, match=r"^paco\.map: the journal .*: fetch has changed since the last record was written"
     ) as told:
         assert await paco.map(fn, [1, 2]).journal(path) == [2, 4]
     assert len(told) == 1
@@ -890,7 +890,7 @@ async def test_a_record_that_another_program_changes_during_the_run_ends_it(path
         path.write_bytes(b"{}\n" * 500)
 
     spoil.__wrapped__ = same
-    with pytest.raises(JournalError, match="has been changed by someone else"):
+    with pytest.raises(JournalError, match="was changed by another program"):
         await paco.map(spoil, [*range(10, 20), 1], limit=1, return_exceptions=True).journal(path)
 
 

@@ -460,7 +460,7 @@ def test_a_file_that_changes_during_the_run_is_reported(path):
     path.write_bytes(a_record("a") + a_record("b"))
     memory = opened(path)
     path.write_bytes(b"x" * 400)
-    with pytest.raises(JournalError, match="has been changed by someone else while this run uses it"):
+    with pytest.raises(JournalError, match="was changed by another program during this run"):
         memory.recall("b")
     close(memory)
 
@@ -489,7 +489,7 @@ def test_a_file_that_is_not_regular_is_refused():
 def test_a_second_open_is_refused_until_the_first_is_closed(path):
     first, second = (RecordFile(str(path), "paco.map: the journal x", power=False) for _ in range(2))
     first.open()
-    with pytest.raises(JournalError, match="the journal x is in use by another run; wait for that one to end"):
+    with pytest.raises(JournalError, match="the journal x is in use by another run; wait until that run ends"):
         second.open()
     second.close()
     path.read_bytes()  # whoever reads it does not unlock it

@@ -1,16 +1,16 @@
-"""Records: what is remembered of each item, one line of JSON each. The journal and the command have them in common.
+"""Records of finished items, one line of JSON each. Journals and the command share this format.
 
-The layers, each importing only from those above it::
+The modules, each importing only from those above it::
 
-    errors         what goes wrong with records, and errors of an earlier run
-    values         values as JSON, and back
-    keys           what identifies an item, and where its record is
-    lines          the record of an item, as a line, and back
-    file           the file: locked, read, appended to
-    function       what has made the results: the name of a function, and its source
-    memory         what is known of the items: the key of each, and the record of an earlier run
-    group_commit   lines written in groups by a thread
-    delivery       results that wait for their records
-    limit          a limit object, for those items that are not recorded
-    recorder       a run with a journal
+    errors         errors of a journal, and errors of items as an earlier run recorded them
+    values         values to JSON and back
+    keys           the key of an item, and an index from keys to records
+    lines          the record of an item to a line and back
+    file           the file of the records: lock it, read it, append to it
+    function       the name and the source of the function that made the results
+    memory         the keys of the items, and the records of earlier runs
+    group_commit   a thread that writes lines in groups
+    delivery       results that wait until their records are written
+    limit          a limit that applies only to items without a record
+    recorder       the journal of a run
 """

@@ -1,4 +1,4 @@
-"""Results that wait for their records: each is handed on when the lines that were there when it came are written."""
+"""Results that wait for their records: each is delivered once every line that was added before it is written."""
 
 from __future__ import annotations
 
@@ -10,32 +10,33 @@ if TYPE_CHECKING:
     from paco._engine.sinks import InOrder
     from paco._records.group_commit import GroupCommit
 
-#: Results that are handed on in one turn of the loop, at most: a millisecond of work, and what the consumer does.
+#: The most results that are delivered in one turn of the loop: a millisecond of work, besides that of the consumer.
 _BATCH: Final = 1000
 
 
 class Delivery:
-    """The store of a run with a journal.
+    """The store of a run with a journal. It holds a result back until its record is written.
 
     Args:
-        sink: Where a result goes when its record is written.
+        sink: The sink of the run, whose store this becomes. It gets each result once its record is written.
     """
 
     def __init__(self, sink: InOrder) -> None:
         self._sink = sink
-        self._window, sink.window = sink.window, 0  # nothing starts before the journal has been read
+        self._window, sink.window = sink.window, 0  # nothing starts before the journal is read
         sink.store = self
-        self._held: deque[tuple[int, int, Any]] = deque()  # results, each with its index, after the lines it waits for
+        #: For each waiting result: how many lines must be written first, its index, and the result.
+        self._held: deque[tuple[int, int, Any]] = deque()
 
     def begin(self, run: Run, commit: GroupCommit) -> None:
-        """Be for a run, whose lines go there."""
+        """Set the run, and the group commit that writes its lines."""
         self._run = run
         self._commit = commit
 
     def __setitem__(self, index: int, result: Any, /) -> None:
-        """Take a result; it is handed on when all lines that there are now have been written."""
+        """Store a result. It is delivered when every line that was added until now is written."""
         if self._run.ending():
-            return  # it comes after the outcome of the run
+            return  # the outcome of the run is already decided
         if self._commit.written == self._commit.added and not self._held:
             self._sink.results[index] = result
         else:
@@ -43,11 +44,14 @@ class Delivery:
             self.widen()
 
     def widen(self) -> None:
-        """Do not count what waits for its record as what waits for the consumer, unless too much does."""
+        """Widen the window of the run by the results that wait for their records; close it while too much waits.
+
+        These results do not wait for the consumer, so they must not hold back the items that start next.
+        """
         self._sink.window = 0 if self._commit.full else self._window + len(self._held)
 
-    def hand_on(self) -> bool:
-        """Hand on what was waiting for the lines that are written; true if there is more than a turn should do."""
+    def deliver(self) -> bool:
+        """Deliver the results whose lines are written; return whether some are left for the next turn of the loop."""
         held, written = self._held, self._commit.written
         for _ in range(min(_BATCH, len(held))):
             if held[0][0] > written:
@@ -59,5 +63,5 @@ class Delivery:
         return bool(held) and held[0][0] <= written
 
     def end(self) -> None:
-        """Let go of the run."""
+        """Have the sink store results itself again, which releases the run."""
         self._sink.store = self._sink.results

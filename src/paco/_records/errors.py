@@ -1,21 +1,21 @@
-"""What goes wrong with a journal."""
+"""The errors of a journal, and the errors of items as an earlier run recorded them."""
 
 from __future__ import annotations
 
 
 class JournalError(RuntimeError):
-    """A journal that cannot be used: another run has it, it is damaged, or its results are those of another function.
+    """Raised if a journal cannot be used: it is in use, is damaged, or holds the results of another function.
 
-    The message says what to do. No item has been run.
+    The message says what to do. No item has run, unless the file was changed during the run.
     """
 
 
 class RecordedError(Exception):
-    """The error that an item had, as its record tells it: the exception itself is not remembered, only its words.
+    """Raised for an item that failed in an earlier run. A record holds only the name and the message of an exception.
 
     Attributes:
-        type: The name of the exception's type: ``HTTPError``.
-        message: Its text.
+        type: The name of the exception's type, such as ``HTTPError``.
+        message: The message of the exception.
     """
 
     def __init__(self, type: str, message: str) -> None:

@@ -1,4 +1,4 @@
-"""The file that the records are in: locked, read, appended to in whole lines."""
+"""The file of the records: locked, read, and appended to in whole lines."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from paco._records.lines import is_torn
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
 
-#: Only the owner may read a new file: it holds what the items hold.
+#: The mode of a new file. Only its owner may read it, since records contain the items.
 PRIVATE: Final = 0o600
-#: How a file is opened whose earlier records nothing may destroy.
+#: The flags for opening a file so that no write can overwrite earlier records.
 APPENDING: Final[int] = os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
 
 
 def write_whole(descriptor: int, group: bytes, *, regular: bool) -> None:
-    """Write whole lines. After an error a regular file holds no torn one, as far as the system lets it be taken back.
+    """Write all lines of ``group``. If that fails, truncate a regular file to its last whole line.
 
     Raises:
-        OSError: A full disk, or a pipe whose reader has gone.
+        OSError: The disk is full, or the reader of the pipe is gone; or the truncation failed.
     """
     done = 0
     try:
         while done < len(group):
             try:
                 done += system.write(descriptor, memoryview(group)[done:])
-            except BlockingIOError:  # another process has made the shared pipe non-blocking
+            except BlockingIOError:  # another process made the shared pipe non-blocking
                 system.wait(descriptor, to_write=True)
     except OSError as error:
         if regular:
@@ -48,68 +48,68 @@ def write_whole(descriptor: int, group: bytes, *, regular: bool) -> None:
 
 
 class RecordFile:
-    """A file of records that one run has for itself.
+    """A file of records, locked for one run.
 
-    `open`, then `read` to the end, then `append` from one thread and `line` from another.
+    Call `open`, then `read` to the end. After that, one thread may call `append` while another one calls `line`.
 
     Args:
-        path: The file; a new one is made if it is not there.
-        title: What messages call it.
-        power: Whether what has been appended is to survive a loss of power, and not only the end of the process.
+        path: The file. It is created if it does not exist.
+        title: The name of the file in messages.
+        power: Whether appended lines must survive a power failure, not only the end of the process.
     """
 
     def __init__(self, path: str, title: str, *, power: bool = False) -> None:
         self.path = path
         self.title = title
-        #: Whether it is a regular file, and no pipe, terminal or device.
+        #: Whether this is a regular file: not a pipe, a terminal or a device.
         self.regular: bool = False
         self._power = power
         self._descriptor = -1
         self._lines: BinaryIO | None = None
-        # Reentrant: the collector may end a run, and close its file, in the very thread that is writing to it.
+        # Reentrant: the garbage collector may end a run, and so close its file, in the thread that writes to it.
         self._busy = threading.RLock()
-        #: Set from another thread to have `read` end early.
+        #: Set from another thread to make `read` end early.
         self.stopped: bool = False
 
     def open(self) -> None:
         """Open the file and lock it.
 
         Raises:
-            OSError: It cannot be read and written.
-            JournalError: It is no regular file, or another run has it.
+            OSError: The file cannot be opened for reading and writing.
+            JournalError: It is not a regular file, or another run uses it.
         """
         self.take(os.open(self.path, APPENDING | os.O_RDWR, PRIVATE))
         if not self.regular:
-            raise JournalError(f"{self.title} is not a regular file; name one, or one that is to be made")
-        if self._power:  # of the records that are there, too: they will be handed on
+            raise JournalError(f"{self.title} is not a regular file; give the path of one, or of a new file")
+        if self._power:  # sync the earlier records too: their results are about to be delivered
             system.sync(self._descriptor)
             _sync_folder(self.path)
 
     def take(self, descriptor: int) -> None:
-        """Write to an open file, and lock it if it is a regular one.
+        """Use a file that is open for writing, and lock it if it is a regular file.
 
         Raises:
-            JournalError: Another run has it.
+            JournalError: Another run uses it.
         """
         self.share(descriptor)
         if self.regular and not system.locked(descriptor):
-            raise JournalError(f"{self.title} is in use by another run; wait for that one to end, or name another file")
+            raise JournalError(f"{self.title} is in use by another run; wait until that run ends, or use another file")
 
     def share(self, descriptor: int) -> None:
-        """Write to an open file that is not this run's alone."""
+        """Use a file that is open for writing, without a lock: others may write to it too."""
         self._descriptor = descriptor
         self.regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
         _open.add(self)
 
     def is_terminal(self) -> bool:
-        """Say whether somebody reads along."""
+        """Return whether the records go to a terminal."""
         return os.isatty(self._descriptor)
 
     def read(self) -> Generator[tuple[int, bytes]]:
-        """Yield the offset and the text of each line, without its end. A last one without an end is given as it is.
+        """Yield the offset and the bytes of each line, with its line end. The last line may lack one.
 
         Raises:
-            OSError: It cannot be read.
+            OSError: The file cannot be read.
         """
         if self._descriptor >= 0:
             self._lines = io.BufferedReader(io.FileIO(self.path), 1 << 16)
@@ -121,7 +121,10 @@ class RecordFile:
             offset += len(line)
 
     def mend(self) -> None:
-        """Have the file end in a whole line: cut off a torn record, end any other line, if it is readable."""
+        """Make the file end in a whole line: cut off a torn record, or add a missing line end.
+
+        Do nothing if the file cannot be read.
+        """
         with suppress(OSError), Path(self.path).open("rb") as file:
             size, block = file.seek(0, os.SEEK_END), 1 << 16
             while True:
@@ -136,21 +139,21 @@ class RecordFile:
                 self.append([b"\n"])
 
     def cut(self, offset: int) -> None:
-        """Remove what is behind an offset."""
+        """Remove everything from ``offset`` on."""
         os.ftruncate(self._descriptor, offset)
 
     def line(self, offset: int) -> bytes:
-        """Return the line that begins at an offset."""
+        """Return the line that begins at ``offset``, or nothing if the file was never read."""
         if self._lines is None:
             return b""
         self._lines.seek(offset)
         return self._lines.readline()
 
     def append(self, lines: Iterable[bytes]) -> None:
-        """Write lines; when this returns they survive as long as was asked for.
+        """Write lines. When this returns, they survive the end of the process, and with ``power`` a power failure.
 
         Raises:
-            OSError: They have not been written, or not all of them. The file ends in a whole line if possible.
+            OSError: Not all lines were written. The file ends in a whole line if possible.
         """
         with self._busy:
             try:
@@ -162,12 +165,12 @@ class RecordFile:
                 raise
 
     def close(self) -> None:
-        """Close the file, which unlocks it; waits for what is being written."""
+        """Wait for a write in progress, then close the file, which unlocks it."""
         with self._busy:
             self.leave()
 
     def leave(self) -> None:
-        """Close the file, whatever is going on."""
+        """Close the file without waiting for a write in progress."""
         descriptor, self._descriptor = self._descriptor, -1
         lines, self._lines = self._lines, None
         if lines is not None:
@@ -177,7 +180,7 @@ class RecordFile:
 
 
 def _sync_folder(path: str) -> None:
-    """Have the name of a new file survive as well; a system that cannot do that for a folder does it by itself."""
+    """Make the name of a new file survive a power failure. A system that cannot sync a folder does that by itself."""
     with suppress(OSError):
         descriptor = os.open(Path(path).parent, os.O_RDONLY)
         try:
@@ -194,7 +197,7 @@ def _leave_all() -> None:
         file.leave()
 
 
-# A child that is forked (a worker of a process pool) shares the lock, and may outlive a parent that is killed: then the
-# file would be in use for as long as the child lives.
+# A forked child, such as a worker of a process pool, shares the lock. A child that outlives a killed parent would keep
+# the file in use.
 _on_fork: Any = getattr(os, "register_at_fork", dict)  # Windows does not fork
 _on_fork(after_in_child=_leave_all)

@@ -1,4 +1,4 @@
-"""What has made the results in a journal: the name of a function, and whether its source is still the same."""
+"""The function that made the results: its name, and a hash of its source that shows whether it has changed."""
 
 from __future__ import annotations
 
@@ -16,30 +16,35 @@ _LAMBDA = "<lambda>"
 
 
 class Maker(NamedTuple):
-    """The name of a function, without its module, and 16 hex digits of its source, or ``None`` where there is none."""
+    """The identity of a function that makes results.
+
+    Attributes:
+        name: The qualified name, without the module.
+        source: A hash of the source, 16 hex digits; ``None`` if the source is unknown.
+    """
 
     name: str
     source: str | None
 
     def fields(self, version: int | str | None = None) -> str:
-        """Return the part of a record that tells who has made it, after a comma."""
-        told = {"function": self.name, "source": self.source, "version": version}
-        return "".join(f',"{name}":{encode(value)}' for name, value in told.items() if value is not None)
+        """Return the fields of a record that name the function, as JSON with a leading comma."""
+        known = {"function": self.name, "source": self.source, "version": version}
+        return "".join(f',"{name}":{encode(value)}' for name, value in known.items() if value is not None)
 
     def has_made(self, record: Mapping[str, Any]) -> bool:
-        """Say whether a record is of the same function, or of none that it names."""
-        return record.get("function") in (None, self.name)  # no set: anything may stand there
+        """Return whether a record names the same function, or none."""
+        return record.get("function") in (None, self.name)  # not a set: the field may hold any JSON, even a list
 
     def has_changed(self, source: str | None) -> bool:
-        """Say whether this is another source than the one that a record tells."""
+        """Return whether ``source``, the hash in a record, differs from this one. An unknown source does not differ."""
         return None not in (source, self.source) and source != self.source
 
 
 def made_by(fn: Any) -> Maker:
-    """Return what a function is known by: the innermost one, below decorators and `functools.partial` objects.
+    """Return the identity of the innermost function, inside decorators and `functools.partial` objects.
 
-    The module is left out: a script is ``__main__`` when it is run, and has its name when it is imported. Of a lambda
-    the source is not looked at: there is no telling where in its line it ends.
+    The module is left out, since a script is named ``__main__`` when it is run but not when it is imported. The source
+    of a lambda counts as unknown, since `inspect` returns the whole line that contains it.
     """
     while True:
         if isinstance(fn, partial):

@@ -1,7 +1,7 @@
-"""Group commit: lines are written in groups by a thread, and what waits for them is told.
+"""Group commit: a thread writes lines in groups, and a callback runs after each group.
 
-What comes while a group is being written, and in the 20 ms after it, is the next group. So the cost of a write, and of
-a sync, is shared by as many lines as there are, and the event loop never waits for a disk or for a slow reader.
+Lines that arrive while a group is written, or within 20 ms after that, form the next group. So many lines share the
+cost of one write and one sync, and the event loop never waits for a disk or a slow reader.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Seconds from one group to the next; a line that comes after a longer pause is written at once.
+#: Seconds from one group to the next. A line that arrives after a longer pause is written at once.
 _GROUP_SECONDS: Final = 0.02
-#: Bytes at which a group is written without delay, and at which nothing more starts until some have been written.
+#: The bytes at which a group is written without delay, and those above which no item starts until some are written.
 _GROUP_BYTES: Final = 1 << 20
 _FULL_BYTES: Final = 4 << 20
-#: Seconds for what is left to be written when the process leaves at once: its reader may never read on.
+#: Seconds that a process that exits at once allows for the last write: the reader may have stopped reading.
 _LAST_SECONDS: Final = 0.5
 
 
@@ -37,19 +37,19 @@ def _nothing() -> None:
 
 
 def _nothing_left() -> bool:
-    """Say that nothing is left to do."""
+    """Return that no work is left."""
     return False
 
 
 class GroupCommit:
-    """Writes the records of a run, from a task that outlives the run's other tasks.
+    """Writes the records of a run, in a task that ends after the other tasks of the run.
 
     Args:
-        file: Where the lines go; it is closed at the end.
-        load: Called in the thread before anything is written: opens the file, and reads what is there.
-        loaded: Called in the loop when that is done.
-        committed: Called in the loop after each group, and again in the next turn as long as it returns true.
-        keep_order: Whether lines are written in the order of their numbers, as far as these come without a gap.
+        file: Receives the lines. It is closed at the end.
+        load: Called in the thread before the first write, to open the file and read the records in it.
+        loaded: Called in the loop when ``load`` has returned.
+        committed: Called in the loop after each group. While it returns true, it is called again in the next turn.
+        keep_order: Whether lines are written in the order of their numbers. A line waits for those with lower numbers.
     """
 
     def __init__(
@@ -66,25 +66,32 @@ class GroupCommit:
         self._loaded = loaded
         self._committed = committed
         self._lines: list[bytes] = []
-        self._busy = threading.RLock()  # while lines are taken from the list and written
-        #: Lines that were added and written, since the beginning.
+        self._busy = threading.RLock()  # held while lines are taken from the list and written
+        #: How many lines were added, and how many were written.
         self.added: int = 0
         self.written: int = 0
         self._bytes = self._written_bytes = self._held_bytes = 0
-        self._held: dict[int, bytes] | None = {} if keep_order else None  # lines whose turn has not come
-        self._next = 0  # whose turn it is
+        self._held: dict[int, bytes] | None = {} if keep_order else None  # lines that wait for lower numbers
+        self._next = 0  # the number of the next line to write
         self._waiter: asyncio.Future[None] | None = None
         self._enough: float = math.inf  # bytes that end the wait
         self._room: list[asyncio.Future[None]] = []
         self._alone = False
-        #: Why lines cannot be written, if they cannot.
+        #: The error that stopped writing, if there was one.
         self.error: BaseException | None = None
         self._last = -math.inf
 
-    # ---- what the items leave
+    # ---- lines
 
     def add(self, line: bytes, number: int = 0) -> None:
-        """Take a line; it is written within about 20 ms, in order or not. An empty one passes its turn."""
+        """Add a line, which is written about 20 ms later at most, unless it waits for lower numbers.
+
+        After an error the line is dropped.
+
+        Args:
+            line: The line with its end. With ``keep_order``, an item that has no line adds an empty one.
+            number: With ``keep_order``, the position of the line: each number from 0 on is added once.
+        """
         if self.error is not None:
             return
         if self._held is None:
@@ -107,50 +114,53 @@ class GroupCommit:
 
     @property
     def full(self) -> bool:
-        """Whether so much waits to be written, or for its turn, that nothing more should start."""
+        """Whether so many bytes wait, to be written or for lower numbers, that no more items should start."""
         return self._bytes - self._written_bytes + self._held_bytes > _FULL_BYTES
 
     async def room(self) -> None:
-        """Wait while it is full."""
+        """Wait while `full` is true. After an error, return at once."""
         while self.full and self.error is None:
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._room.append(future)
             await future
 
     def abandon(self) -> None:
-        """Write what is there, from a signal handler: nothing is done after it."""
+        """Write the lines that are left, for at most 0.5 s. A signal handler calls this before the process exits."""
 
         def write() -> None:
-            with suppress(OSError):  # nobody is left to be told
+            with suppress(OSError):  # the process exits: there is no way left to report an error
                 self._write(len(self._lines))
 
-        thread = threading.Thread(target=write, daemon=True)  # its reader may never read on
+        thread = threading.Thread(target=write, daemon=True)  # the write may block, and must not keep the process
         thread.start()
         thread.join(_LAST_SECONDS)
 
     # ---- the task
 
     async def keep(self, run: Run) -> None:
-        """Do all that is done with the file. It ends when all that the other tasks of the run have left is written."""
+        """Load the file, write all lines, and close it. Return when all lines of the run's other tasks are written.
+
+        If that fails, the run fails with the error.
+        """
         self._run, self._loop = run, asyncio.get_running_loop()
-        self._thread = ThreadPoolExecutor(1, "paco-journal")  # its own: the loop's may be busy with what items wait for
+        self._thread = ThreadPoolExecutor(1, "paco-journal")  # not the loop's executor, which the items may keep busy
         wait = True
         try:
             await self._keep(run)
-        except GeneratorExit:  # the loop is gone, and this coroutine is being collected
+        except GeneratorExit:  # the loop was closed, and this coroutine is being garbage-collected
             wait = False
             raise
         except BaseException as error:
             self.error = error
             trim(error)
             if isinstance(error, OSError):
-                error.__traceback__ = None  # its frames in the thread lead back here
+                error.__traceback__ = None  # its frames in the thread refer to this object: a cycle
             run.fail(error, "its journal")
         finally:
             self._file.stopped = True
             self._thread.shutdown(wait=wait)
             self._file.close()
-            # They lead back here.
+            # The callbacks refer to this object: break the cycle.
             self._load, self._loaded = None, _nothing
             self._committed = _nothing_left
 
@@ -160,18 +170,18 @@ class GroupCommit:
         await self._job(self._file.close)
 
     async def _has_loaded(self, load: Callable[[], None], run: Run) -> bool:
-        """Read what is there, and say whether that came to its end."""
+        """Load the file; return whether loading was completed, and not stopped early because the run ends."""
         await self._job(load)
         if not self._file.stopped:
             self._loaded()
             run.release()
             return True
         if not run.ending():
-            raise ItemCancelled("somebody has cancelled the task that was reading the journal, and not the run")
+            raise ItemCancelled("the task that was reading the journal was cancelled, but the run was not")
         return False
 
     def alone(self) -> None:
-        """Hear that the other tasks of the run have ended: lines that wait for a gap have it behind them."""
+        """Record that the other tasks of the run have ended: no missing line will come, so write all that wait."""
         for _, line in sorted((self._held or {}).items()):
             self._take(line)
         self._held, self._alone = None, True
@@ -196,14 +206,14 @@ class GroupCommit:
                 await self._pause(0)
 
     def _write(self, count: int) -> None:
-        """Write so many lines, or as many as are left. They stay in the list until then, for `abandon`."""
+        """Write the first ``count`` lines that are left. They are taken only now, so that `abandon` can write them."""
         with self._busy:
             group = self._lines[:count]
-            del self._lines[:count]  # the list stays the same: a line may be added meanwhile
+            del self._lines[:count]  # in place, since the loop may add a line meanwhile
             self._file.append(group)
 
     async def _gather(self) -> None:
-        """Wait for more lines, until 20 ms have passed since the last group, or there is no more to come."""
+        """Wait for more lines until 20 ms after the last group, until the group is large, or until the run ends."""
         while self._bytes - self._written_bytes < _GROUP_BYTES and not (self._alone or self._run.ending()):
             seconds = self._last + _GROUP_SECONDS - self._loop.time()
             if seconds <= 0:
@@ -219,7 +229,7 @@ class GroupCommit:
                 future.set_result(None)
 
     async def _job(self, do: Callable[..., T], *arguments: object) -> T:
-        """Have something done in the thread, and wait for it."""
+        """Call ``do`` in the thread and return its result."""
         job = self._loop.run_in_executor(self._thread, do, *arguments)
         job.add_done_callback(lambda _: self._wake())
         while not job.done():
@@ -227,16 +237,16 @@ class GroupCommit:
         return job.result()
 
     async def _pause(self, seconds: float | None = None) -> None:
-        """Wait to be woken, or for some seconds.
+        """Wait until `_wake` is called, or for some seconds.
 
-        A cancellation only ends the wait: it is for the items, and nothing that they have finished may be lost.
+        A cancellation only ends the wait. It is meant for the items, and no finished item may be lost.
         """
         self._waiter = waiter = self._loop.create_future()
         timer = None if seconds is None else self._loop.call_later(seconds, self._wake)
         try:
             await waiter
         except asyncio.CancelledError:
-            self._file.stopped = True  # if it is still being read
+            self._file.stopped = True  # ends `read`, if the file is still being read
         finally:
             self._waiter = None
             if timer is not None:

@@ -1,4 +1,4 @@
-"""Keys: what identifies an item, and where the record of a key is."""
+"""Keys, which identify items, and an index from keys to the positions of their records."""
 
 from __future__ import annotations
 
@@ -11,34 +11,37 @@ from typing import Any, Final
 
 from paco._records.values import convert
 
-#: Always the standard library: another encoder writes some floats differently, which would change their keys.
+#: Always the encoder of the standard library: others write some floats differently, which would change the keys.
 _CANONICAL = json.JSONEncoder(ensure_ascii=True, sort_keys=True, separators=(",", ":"), default=convert).encode
-#: Bytes of a key; a record has twice as many hex digits.
+#: The bytes of a key. A record shows it as twice as many hex digits.
 KEY_SIZE: Final = 16
-#: Bytes of the keys that earlier versions of the command wrote. The index compares this many bytes.
+#: The bytes of a key that earlier versions of the command wrote. The index compares only this many bytes.
 SHORT_KEY: Final = 8
-#: So many that an insertion into one of them moves 80 kB where there are ten million keys.
+#: With ten million keys in this many shards, an insertion into an array moves 80 kB.
 _SHARDS: Final = 1024
 #: The position of a record that does not exist.
 NOWHERE: Final = -1
 
 
 def canonical(value: Any) -> bytes:
-    """Return the one JSON form of a value: equal values have the same, whatever the order of their fields.
+    """Return the canonical JSON form of a value: equal values have the same form, in whatever order their fields are.
 
     Raises:
         TypeError: The value has no JSON form.
-        ValueError: The value holds itself.
+        ValueError: The value contains itself.
         RecursionError: The value is nested too deeply.
     """
     return _CANONICAL(value).encode()
 
 
 def digest(content: bytes, occurrence: int, size: int) -> bytes:
-    """Return ``size`` bytes of BLAKE2b (RFC 7693) over what identifies an item.
+    """Return the key of an item: ``size`` bytes of BLAKE2b (RFC 7693).
 
-    The occurrence tells equal items apart: 0 for the first. No canonical form ends in a blank and a number, so what
-    is hashed for a later one is not that of another item.
+    Args:
+        content: The canonical form of what identifies the item.
+        occurrence: How many equal items came before. From 1 on, a space and this number are hashed too. No canonical
+            form ends like that, so the hashed bytes never equal those of another item.
+        size: The bytes of the key.
     """
     if occurrence:
         content = b"%b %d" % (content, occurrence)
@@ -48,15 +51,15 @@ def digest(content: bytes, occurrence: int, size: int) -> bytes:
 class Seen:
     """A set of 64-bit numbers that only grows.
 
-    It takes 9 to 14 bytes for each, where a ``set`` of ints takes 60 to 100: sorted arrays, searched and moved in C,
-    and so many that no insertion moves much.
+    Memory: 9 to 14 bytes for each number, where a ``set`` of ints takes 60 to 100. The numbers are in sorted arrays,
+    which are searched and moved in C. There are 1024 arrays, so an insertion moves little.
     """
 
     def __init__(self) -> None:
         self._shards = [array("Q") for _ in range(_SHARDS)]
 
     def add(self, number: int) -> bool:
-        """Add a number and return whether it was there before."""
+        """Add a number; return whether it was in the set before."""
         shard = self._shards[number % _SHARDS]
         place = bisect_left(shard, number)
         if place < len(shard) and shard[place] == number:
@@ -68,16 +71,16 @@ class Seen:
 class Index:
     """Maps keys to the positions of their records.
 
-    It takes 17 to 27 bytes for each, where a ``dict`` takes 200: sorted arrays, as in `Seen`, of 64 bits of each key
-    and 64 of its position. Two of a million keys have the same 64 bits in one of 37 million files; the record at the
-    position then has another key.
+    Memory: 17 to 27 bytes for each key, where a ``dict`` takes 200. Sorted arrays, as in `Seen`, hold 64 bits of each
+    key and 64 bits for its position. In one of 37 million files of a million keys, two keys share their 64 bits; the
+    record at the position then has another key.
     """
 
     def __init__(self) -> None:
         self._shards: defaultdict[int, tuple[array[int], array[int]]] = defaultdict(lambda: (array("Q"), array("Q")))
 
     def put(self, key: bytes, position: int) -> None:
-        """Note the position of the record of a key; the last one counts."""
+        """Store the position of the record of a key, in place of an earlier position."""
         number = int.from_bytes(key[:SHORT_KEY])
         numbers, positions = self._shards[number % _SHARDS]
         place = bisect_left(numbers, number)
@@ -96,28 +99,28 @@ class Index:
 
 
 class Keys:
-    """Gives each item its key, and finds the record that an earlier run has left of it.
+    """Assigns each item its key, and finds the record of that key from an earlier run.
 
-    Memory: 9 to 14 bytes for each item, some 200 for one that is equal to an earlier one, 17 to 27 for each record.
+    Memory: 9 to 14 bytes for each item, about 200 for one that equals an earlier one, and 17 to 27 for each record.
     """
 
     def __init__(self) -> None:
         self._seen = Seen()
         self._index = Index()
         self._repeats: dict[bytes, int] = {}
-        self._any = self._short = False  # whether there are records, and keys of an earlier version
+        self._any = self._short = False  # whether there are records, and some with short keys
 
     def put(self, key: bytes, position: int) -> None:
-        """Note the position of a record; the last one of a key counts."""
+        """Store the position of the record of a key, in place of an earlier position."""
         self._index.put(key, position)
         self._any = True
         self._short = self._short or len(key) == SHORT_KEY
 
     def next(self, content: bytes) -> tuple[bytes, int]:
-        """Return the key of the next item, and the position of its record, or `NOWHERE`.
+        """Return the key of the next item, and the position of its record or `NOWHERE`.
 
-        An item that is equal to an earlier one gets a key of its own. An item keeps a key that an earlier version gave
-        it, so that its records can be grouped by their key.
+        An item that equals an earlier one gets a key of its own. An item that has a record with a short key keeps that
+        key, so that all its records share one key.
 
         Args:
             content: The canonical form of what identifies the item.

@@ -1,4 +1,4 @@
-"""A limit object under a journal: what is recorded neither waits for it nor counts for it."""
+"""A limit object in a run with a journal: recorded items neither wait for it nor count towards it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _FREE: Final = object()
 
 
 class Unrecorded(Limiter):
-    """A limit for those items that are not recorded: each is looked up before the limit that was given is asked.
+    """A limit that applies only to items without a record. It looks each item up before it asks the limit of the run.
 
     Args:
-        limit: The limit that was given.
-        look_up: Called once with each item, in their order; the second of what it returns is the record, or ``None``.
+        limit: The limit of the run.
+        look_up: Called once for each item, in their order; returns a pair whose second part is the record or ``None``.
     """
 
     __slots__ = ("_limit", "_look_up")
@@ -45,7 +45,7 @@ class Unrecorded(Limiter):
 
     def try_acquire(self, item: Any = None) -> Any:
         here = cast("Item", item_here())
-        if here.known is None:  # else it makes another attempt
+        if here.known is None:  # otherwise this is a further attempt
             here.known = self._look_up(item)
         return self._limit.try_acquire(item) if here.known[1] is None else _FREE
 
@@ -56,6 +56,6 @@ class Unrecorded(Limiter):
         return None if permit is _FREE else self._limit.release(permit, error)
 
     def found(self, _: Any) -> tuple[str, Record | None]:
-        """Return what was found for the item of the worker that asks."""
+        """Return what ``look_up`` returned for the item that the calling worker runs."""
         known: tuple[str, Record | None] = cast("Item", item_here()).known
         return known

@@ -1,4 +1,4 @@
-"""The record of an item: one line of JSON that says what went in, what came out, and when; written and read."""
+"""Write and read the record of an item: one line of JSON with the item, its outcome, and when and where it ran."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from paco._records.values import decode, encode
 if TYPE_CHECKING:
     from paco._base.worker_info import Ran
 
-_new: Final[Any] = vars(tuple)["__new__"]  # a quarter of what the constructor of a named tuple takes
-#: How every record begins.
+_new: Final[Any] = vars(tuple)["__new__"]  # takes a quarter of the time of the constructor of a named tuple
+#: The bytes with which every record begins.
 BEGINNING: Final = b'{"id":'
 
 
@@ -23,11 +23,11 @@ class Span(NamedTuple):
     """When and where an item ran.
 
     Attributes:
-        attempts: How often the function was called.
-        slot: Its slot; ``None`` if it has not been run.
-        start: The time of day, in seconds since 1970; 0 if that is not known.
-        ms: How long it took, in milliseconds.
-        worker: The name of the worker that it ran in; ``None`` for this process.
+        attempts: The number of calls of the function.
+        slot: The slot of the item; ``None`` if it did not run.
+        start: The start, in seconds since 1970 (UTC); 0 if unknown.
+        ms: The duration in milliseconds, pauses between attempts included.
+        worker: The name of the worker that ran it; ``None`` for this process.
     """
 
     attempts: int
@@ -38,7 +38,16 @@ class Span(NamedTuple):
 
 
 def span_of(attempts: int, slot: int, date: float, began: float, ended: float, ran: Ran | None) -> Span:
-    """Return the span of an item that began at a time of day; ``ran`` says when and where that really was."""
+    """Return the span of an item that has just ended.
+
+    Args:
+        attempts: The number of calls of the function.
+        slot: The slot of the item.
+        date: When the item began, in seconds since 1970.
+        began: The same moment on the clock of the run, in seconds.
+        ended: When it ended, on the clock of the run.
+        ran: If a worker ran the item, when and where it did; this replaces the times above.
+    """
     if ran is None:
         span: Span = _new(Span, (attempts, slot, date, 1000 * (ended - began), None))
         return span
@@ -48,37 +57,37 @@ def span_of(attempts: int, slot: int, date: float, began: float, ended: float, r
 # ---- writing
 
 
-@functools.lru_cache(64)  # a moment takes 2 us, and where that matters, many items start in the same second
+@functools.lru_cache(64)  # formatting takes 2 us; when that matters, many items start in the same second
 def _second(number: int) -> str:
     return f"{datetime.fromtimestamp(number, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 def opening(position: int, key: str, value: Any) -> str:
-    """Return the part of the record that is known before the item runs, which may change its value."""
+    """Return the start of a record. Call it before the item runs, since the function may change the value."""
     return f'{{"id":{position},"key":"{key}","input":{encode(value)}'
 
 
 def result(value: Any) -> str:
-    """Return the part of the record that holds a result.
+    """Return the part of a record that holds a result.
 
     Raises:
-        NotJSONError: JSON cannot hold it.
+        NotJSONError: JSON cannot hold the result.
     """
     return success(encode(value))
 
 
 def success(text: str) -> str:
-    """Return the part of the record that holds a result, which has been encoded already."""
+    """Return the part of a record that holds a result, given as JSON."""
     return f'"ok":true,"result":{text}'
 
 
 def failure(kind: str, text: str) -> str:
-    """Return the part of the record that holds an error: the name of its type, and its message."""
+    """Return the part of a record that holds an error: the name of its type, and its message."""
     return f'"ok":false,"error":{{"type":{encode(kind)},"message":{encode(text)}}}'
 
 
 def line(opening: str, outcome: str, span: Span, more: str = "") -> bytes:
-    """Return the record as a line; ``more`` are further fields, after a comma."""
+    """Return a record as a line; ``more`` holds further fields, with a leading comma."""
     attempts, slot, start, ms, worker = span
     second, fraction = divmod(round(start * 1e6), 1_000_000)
     where = "" if worker is None else _where(worker)
@@ -97,7 +106,14 @@ def _where(worker: str) -> str:
 
 
 class Record(NamedTuple):
-    """A record that was read: its key, the outcome (the result, or the fields of the error), and all its fields."""
+    """A record that was read from a line.
+
+    Attributes:
+        key: The key of the item.
+        ok: Whether the item succeeded.
+        outcome: The result, or the error as a dict with ``type`` and ``message``.
+        fields: All fields of the record.
+    """
 
     key: bytes
     ok: bool
@@ -105,7 +121,7 @@ class Record(NamedTuple):
     fields: dict[str, Any]
 
     def span(self) -> Span:
-        """Return when and where the item ran; the record may lack any of it, if it was written by hand."""
+        """Return when and where the item ran. Fields that are missing, as in a line written by hand, get defaults."""
         worker = self.fields.get("worker")
         try:
             start = datetime.fromisoformat(self.fields["start"]).timestamp()
@@ -120,7 +136,7 @@ class Record(NamedTuple):
         )
 
     def error(self) -> tuple[str, str]:
-        """Return the type of the error, and its message."""
+        """Return the name of the error's type, and its message."""
         return str(self.outcome.get("type")), str(self.outcome.get("message"))
 
     def _number(self, field: str, default: float) -> float:
@@ -129,14 +145,14 @@ class Record(NamedTuple):
 
 
 def parse(line: bytes) -> Record:
-    """Return what a line tells.
+    """Return the record in a line.
 
     Raises:
-        ValueError: It is not a record.
+        ValueError: The line is not a record; the message says why.
     """
     value: object = decode(line)
     if not isinstance(value, dict):
-        raise ValueError("it is not an object")  # noqa: TRY004 - of JSON; readers of lines catch one kind
+        raise ValueError("it is not an object")  # noqa: TRY004 - the callers catch one type of error
     fields = cast("dict[str, Any]", value)
     digits, ok = fields.get("key"), fields.get("ok")
     key = bytes.fromhex(digits) if isinstance(digits, str) else b""
@@ -152,11 +168,11 @@ def parse(line: bytes) -> Record:
 
 
 def is_torn(line: bytes) -> bool:
-    """Say whether a line is the beginning of a record, in whose middle the process or the machine has ended.
+    """Return whether a line is the beginning of a record that a killed process or a crashed machine left incomplete.
 
-    What else has no end of line is left alone: it may be the only line of some other file.
+    Any other line without a line end is not torn: it may be the only line of an unrelated file.
     """
-    begun = line.rstrip(b"\0")  # which is what a file system may leave of what it had not written yet
+    begun = line.rstrip(b"\0")  # a file system may fill the part that it had not written yet with zeros
     if line.endswith(b"\n") or not (begun.startswith(BEGINNING) or BEGINNING.startswith(begun)):
         return False
     try:

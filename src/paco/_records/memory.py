@@ -1,4 +1,4 @@
-"""What is known of the items of a run: the key of each, and the record that an earlier run has left of it."""
+"""The memory of a run with records: the key of each item, and its record from an earlier run."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     from paco._records.function import Maker
     from paco._records.lines import Record
 
-#: Stands for a version that is not looked at.
+#: Passed as a version, accepts records of every version.
 ANY_VERSION: Final = object()
 
 
 class Memory:
-    """The records of earlier runs, and the keys of this one's items: see `Keys` for what it takes.
+    """Finds the records of earlier runs by the keys of this run's items. `Keys` says how much memory that takes.
 
     Args:
         file: The file of the records.
-        maker: The function that runs; the records of another one are refused.
-        key: What an item is known by, if not by its content: the name of a field, or a function.
-        version: Records of another version do not count.
-        strict: Whether a line that was torn once, and has others after it, is refused; otherwise it is passed over.
+        maker: The function of the run. Records of another function are refused.
+        key: What identifies an item, if not its content: the name of a field, or a function of the item.
+        version: Records of another version are ignored.
+        strict: Whether a torn record in the middle of the file is refused. If not, it is skipped.
     """
 
     def __init__(
@@ -46,19 +46,19 @@ class Memory:
         self._known_by = _field(key) if isinstance(key, str) else key
         self._version = version
         self._strict = strict
-        #: Those of the items, and of the records; the position of a record is twice its offset, and 1 if it is ok.
+        #: The keys of the items and the records. A position is twice the offset of the record, plus 1 if it is ok.
         self.keys = Keys()
-        #: Whether the last record was made by another source of the function.
+        #: Whether the source of the function has changed since the last record.
         self.changed: bool = False
-        #: Whether any record is ok.
+        #: Whether any record has a result.
         self.succeeded: bool = False
 
     def load(self) -> None:
-        """Read the file, which is open, in any thread; cut off a last line that is torn.
+        """Read the open file. Cut off a torn last line, or add its missing line end. Any thread may call this.
 
         Raises:
-            OSError: It cannot be read or written.
-            JournalError: It cannot be used; the message says what to do.
+            OSError: The file cannot be read or written.
+            JournalError: The file cannot be used; the message says what to do.
         """
         source = None
         for number, (offset, line) in enumerate(self._file.read(), 1):
@@ -70,7 +70,7 @@ class Memory:
             if not self._maker.has_made(record.fields):
                 raise JournalError(
                     f"{self._file.title} has the results of another function: line {number} was made by "
-                    f"{record.fields['function']}, and this is {self._maker.name}; name another file"
+                    f"{record.fields['function']}, and this is {self._maker.name}; use another file"
                 )
             source = record.fields.get("source")
             if self._version is ANY_VERSION or record.fields.get("version") == self._version:
@@ -88,25 +88,25 @@ class Memory:
             elif self._strict or not line.startswith(BEGINNING):
                 file = self._file
                 raise JournalError(
-                    f"{file.title} is damaged: line {number} is not a record ({error}); delete that line, and its item "
-                    f"runs again (sed -i.bak {number}d {quote(file.path)}), or move the file away to begin anew"
+                    f"{file.title} is damaged: line {number} is not a record ({error}); delete that line to run its "
+                    f"item again (sed -i.bak {number}d {quote(file.path)}), or move the file away to start afresh"
                 ) from None
             return None
 
     def recall(self, item: Any) -> tuple[bytes, Record | None]:
-        """Return the key of the next item, and the last record of that key, if there is one.
+        """Return the key of the next item, and the last record with that key, if there is one.
 
         Raises:
-            TypeError: The item, or what it is known by, has no JSON form.
-            JournalError: The file is no longer what was read in the beginning.
+            TypeError: What identifies the item has no JSON form.
+            JournalError: The file was changed after `load` read it.
         """
         known_by = item if self._known_by is None else self._known_by(item)
         try:
             content = canonical(known_by)
         except (TypeError, ValueError, RecursionError) as error:
             raise TypeError(
-                f"{self._file.title} has to know {shorten(item)} again, but {shorten(known_by)} has no JSON form "
-                f"({error}); say what to know an item by: key='id', or key=lambda item: item.id"
+                f"{self._file.title} must recognize {shorten(item)} on a later run, but {shorten(known_by)} has no "
+                f"JSON form ({error}); say what identifies an item: key='id', or key=lambda item: item.id"
             ) from None
         key, position = self.keys.next(content)
         if position == NOWHERE:
@@ -115,14 +115,14 @@ class Memory:
             record = parse(self._file.line(position // 2))
         except ValueError as error:
             raise JournalError(
-                f"{self._file.title} has been changed by someone else while this run uses it: no record is at byte "
-                f"{position // 2} any more ({error}); run it again"
+                f"{self._file.title} was changed by another program during this run: the record at byte "
+                f"{position // 2} is gone ({error}); start the run again"
             ) from None
         return key, record if record.key == key else None
 
 
 def _field(name: str) -> Callable[[Any], object]:
-    """Return a function that gives a field of an item: the value of a mapping, or an attribute."""
+    """Return a function that returns a field of an item: a value of a mapping, or an attribute."""
     attribute = attrgetter(name)
 
     def field(item: Any) -> object:

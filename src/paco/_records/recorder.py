@@ -1,8 +1,8 @@
-"""A run with a journal: recorded results are handed on again, the rest is run, and recorded.
+"""The journal of a run: it delivers recorded results again, runs the other items, and records them.
 
-It stands on both sides of the engine. The function of the run becomes one that asks the journal first, and leaves a
-line there; what it returns is stored as ever, and its slot is free. The store is a `Delivery`, which holds the result
-back until the line has been written.
+The recorder wraps the function of the run: the wrapper returns the recorded result, or calls the function and adds a
+line to the file. Its result is stored as in any run, which frees the slot. The store is a `Delivery`, which holds the
+result back until the line is written.
 """
 
 from __future__ import annotations
@@ -44,18 +44,18 @@ if TYPE_CHECKING:
     from paco.limits import Limiter
 
 
-#: Types whose values come back from JSON as they were. (A float may be NaN, which comes back as None.)
+#: Types whose values JSON returns unchanged. Not float: NaN comes back as None.
 _SAME: Final = frozenset({str, int, bool, type(None)})
-#: How a lone surrogate begins in JSON: two of them come back as one character.
+#: The beginning of a lone surrogate in JSON: two lone surrogates in a row come back as one character.
 _SURROGATE: Final = "\\ud"
 
 
-#: How the record of an item begins, or the one that it has.
+#: Returns the start of a new record for an item, or the record that the item has.
 _Known: TypeAlias = "Callable[[Any], tuple[str, Record | None]]"
 
 
 class Settings(NamedTuple):
-    """What `Stream.journal` was given."""
+    """The arguments of `Stream.journal`; ``power`` is true for ``durable="power"``."""
 
     path: str
     key: Callable[[Any], object] | str | None
@@ -70,12 +70,12 @@ class Recorder:
     """The journal of one run.
 
     Args:
-        settings: How it is kept.
-        name: The operation, for messages: ``map``.
-        fn: The function over the items.
-        sink: Where the results go.
-        on_error: What becomes of an item's ``Exception``.
-        ran: Returns where and when the item ran whose call has just returned; ``None`` for this process.
+        settings: The arguments of `Stream.journal`.
+        name: The operation, for messages, such as ``map``.
+        fn: The function of the run.
+        sink: Receives the results.
+        on_error: Whether an item's ``Exception`` is raised or returned.
+        ran: Returns when and where the item ran whose call has just returned; ``None`` for this process.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Recorder:
         self._file = RecordFile(settings.path, self._title, power=settings.power)
         self._memory = Memory(self._file, maker, key=settings.key, version=settings.version)
         self._delivery = Delivery(sink)
-        self._commit = GroupCommit(self._file, self._load, self._loaded, self._delivery.hand_on)
+        self._commit = GroupCommit(self._file, self._load, self._loaded, self._delivery.deliver)
         self._settings = settings
         self._on_error = on_error
         self._ran = ran
@@ -101,11 +101,11 @@ class Recorder:
         self._slots = Slots()
         self._items = 0
         self.role = "journal"
-        #: Hears that all other tasks of the run have ended.
+        #: Called when all other tasks of the run have ended.
         self.alone: Callable[[], None] = self._commit.alone
 
     def instead_of(self, fn: ItemFunction, limit: int | Limiter) -> tuple[ItemFunction, int | Limiter]:
-        """Return the function, and the limit, that the run is to have instead of those that were given."""
+        """Return the function and the limit that replace those of the run."""
         make = self._recorded_outcomes if is_settled(given(fn)) else self._recorded
         if isinstance(limit, int):
             return named_as(fn, make(fn, self._look_up)), limit
@@ -113,14 +113,14 @@ class Recorder:
         return named_as(fn, make(fn, unrecorded.found)), unrecorded
 
     def prepare(self, run: Run) -> None:
-        """Be called before the run has any tasks, in the context that they will have."""
-        # Weakly, since the records of a million items are to go with their run, and not when the collector comes.
+        """Prepare for a run. It calls this before it creates tasks, in the context that they will have."""
+        # A weak reference, so that the keys of a million items are freed with the run, not by a later collection.
         self._run: Run = weakref.proxy(run)
         self._delivery.begin(self._run, self._commit)
         self._clock = clock()
 
     async def keep(self) -> None:
-        """Do all that is done with the file: a task of the run, which outlives the others."""
+        """Read and write the file. This is the task of the run that ends last."""
         try:
             await self._commit.keep(self._run)
         finally:
@@ -134,15 +134,15 @@ class Recorder:
         self._delivery.widen()
         if self._memory.changed:
             warnings.warn(
-                f"{self._title}: {self._maker.name} has changed since the last record was made; what is recorded is "
-                "handed on as it is, the rest runs as it is now (to run all of it again, give a new version=)",
+                f"{self._title}: {self._maker.name} has changed since the last record was written; recorded results "
+                "stay as they are, and the other items run with the new code (to run all items again, change version=)",
                 stacklevel=2,
             )
 
     # ---- an item
 
     def _recorded(self, fn: ItemFunction, known: _Known) -> ItemFunction:
-        """Make the function that asks the journal first, and leaves a record there."""
+        """Return a function that returns the recorded result of an item, or calls ``fn`` and records what it does."""
         take, give, wall = self._slots.take, self._slots.give, time.time
 
         async def recorded(item: Any) -> Any:
@@ -171,12 +171,12 @@ class Recorder:
             try:
                 raise self._as_recorded(failed) if self._on_error == "return" else failed
             finally:
-                del failed  # it leads back here
+                del failed  # its traceback refers to this frame: break the cycle
 
         return recorded
 
     def _recorded_outcomes(self, fn: ItemFunction, known: _Known) -> ItemFunction:
-        """Do the same for a function that is settled: the record says what its outcome does."""
+        """Return such a function for a settled one: the record is made from the outcome."""
         take, give = self._slots.take, self._slots.give
 
         async def recorded(item: Any) -> Outcome[Any, Any]:
@@ -195,14 +195,14 @@ class Recorder:
 
     def _add_outcome(self, head: str, text: str, outcome: Outcome[Any, Any], slot: int) -> None:
         if isinstance(outcome, Err) and self._run.ending():
-            return  # it came because the run was ending
+            return  # the item failed because the run is ending
         ran = self._ran()
         worker = None if ran is None else ran.worker
         span = Span(outcome.attempts, slot, outcome.start, 1000 * outcome.elapsed, worker)
         self._commit.add(line(head, text, span, self._more))
 
     def _look_up(self, item: Any) -> tuple[str, Record | None]:
-        """Return how the record of an item begins, or the one that it has, if that is to be handed on."""
+        """Return the start of a new record for an item; or the record that it has, if that is used again."""
         position = self._items
         self._items += 1
         try:
@@ -215,11 +215,11 @@ class Recorder:
             return "", record
         try:
             return opening(position, key.hex(), item), None
-        except NotJSONError:  # it is known by something else, or it would have been refused
+        except NotJSONError:  # the item has a key; without one, recall() would have raised
             return opening(position, key.hex(), shorten(item)), None
 
     def _succeeded(self, value: Any) -> tuple[str, Any]:
-        """Return what the record says of a result, and the result as it will come back from the record."""
+        """Return the part of a record for a result, and the result as reading the record will return it."""
         if self._settings.encode is not None:
             value = self._settings.encode(value)
         text = encode(value)
@@ -235,7 +235,7 @@ class Recorder:
         raise RecordedError(*record.error())
 
     def _settled(self, outcome: Outcome[Any, Any]) -> tuple[str, Outcome[Any, Any]]:
-        """Return what the record says of an outcome, and the outcome as it will come back from the record."""
+        """Return the part of a record for an outcome, and the outcome as reading the record will return it."""
         if isinstance(outcome, Ok):
             try:
                 text, value = self._succeeded(outcome.value)
@@ -255,12 +255,12 @@ class Recorder:
             return Err(item, error, *began)
 
     def _is_of_the_item(self, error: BaseException) -> bool:
-        """Say whether an error is one to remember: not one that came because the run was ending."""
+        """Return whether to record an error: not if it came because the run is ending."""
         own = isinstance(error, Exception | asyncio.CancelledError)
         return own and not (self._run.ending() or self._run.was_let_go())
 
     def _as_recorded(self, error: Any) -> Any:
-        """Return the error as it is handed on: if its record will be handed on later, in the same words as then."""
+        """Return the error to deliver: with ``retry_errors=False``, what later runs will deliver from the record."""
         if self._settings.retry_errors:
             return error
         trim(error)
