@@ -60,7 +60,7 @@ def test_a_permanent_line_is_printed_above_the_repainted_one():
 
 
 @pytest.mark.parametrize(
-    ("environ", "live", "colour"),
+    ("environ", "live", "color"),
     [
         ({"TERM": "xterm"}, True, True),
         ({"TERM": "dumb"}, False, False),
@@ -69,16 +69,16 @@ def test_a_permanent_line_is_printed_above_the_repainted_one():
         ({"NO_COLOR": "1"}, True, False),
     ],
 )
-def test_environment_variables_say_what_a_terminal_supports(environ, live, colour):
+def test_environment_variables_say_what_a_terminal_supports(environ, live, color):
     console = Console(Terminal(), environ)
-    assert (console.live, console.colour) == (live, colour)
-    assert console.style("x", "red") == ("\x1b[31mx\x1b[0m" if colour else "x")
+    assert (console.live, console.color) == (live, color)
+    assert console.style("x", "red") == ("\x1b[31mx\x1b[0m" if color else "x")
 
 
 def test_without_a_terminal_output_is_neither_live_nor_colored():
     console = Console(io.StringIO(), {"TERM": "xterm"})
     assert not console.live
-    assert not console.colour
+    assert not console.color
     assert console.width() == 500
 
 

@@ -392,7 +392,7 @@ async def test_five_workers_are_all_shown():
 async def test_a_lost_worker_is_marked_for_ten_seconds_and_then_only_counted():
     screen, tally, progress, workers = crew("process 1 on here", "process 2 on here", "process 3 on here")
     tally.failed = 1
-    screen.colour = True
+    screen.color = True
     await asyncio.sleep(0.1)
     workers["process 1 on here"].lost = True
     await asyncio.sleep(0.1)

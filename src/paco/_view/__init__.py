@@ -1,8 +1,8 @@
-"""What people are shown of a run.
+"""The progress of runs, shown to people.
 
 The modules, each importing only from those above it::
 
-    console  units                  text that a terminal can show, and the terminal; quantiles, numbers in words
-    meter  lines                    what is measured of a run, and lines that tell it
+    console  units                  the terminal, and text that is safe to print; quantiles and numbers as text
+    meter  lines                    measurements of a run, and the lines that show them
     progress                        where and when these lines are shown
 """

@@ -1,4 +1,4 @@
-"""The console for people: lines that stay, above lines that are repainted. Nothing it writes can disturb a terminal."""
+"""The console: lines that stay, above lines that are repainted. Text is escaped so that it cannot disturb a terminal."""
 
 from __future__ import annotations
 
@@ -17,37 +17,37 @@ from paco._base.system import understands_escapes
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
 
-#: Words, and the name of their style.
+#: A text, and the name of its style.
 Part: TypeAlias = tuple[str, str]
-#: Parts that are shown one after the other.
+#: The parts of a line, from left to right.
 Line: TypeAlias = list[Part]
 
-#: The size of a stream that is no terminal, and of a terminal that does not tell its size.
+#: The size of a stream that is not a terminal, and of a terminal that does not report its size.
 _WIDE, _USUAL = os.terminal_size((500, 24)), os.terminal_size((80, 24))
 _STYLES = {"red": "31", "green": "32", "bold": "1", "dim": "2"}
 
 
 def safe(text: str) -> str:
-    """Return ``text`` with everything escaped that is not printable: the one boundary before any print."""
+    """Return ``text`` with every character that is not printable escaped. All foreign text is passed through this."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def safe_lines(text: str) -> str:
-    """Return ``text`` made safe, its line ends kept."""
+    """Return ``text`` made safe as by `safe`, but with its line ends."""
     return "\n".join(map(safe, text.split("\n")))
 
 
 def message(error: BaseException) -> str:
-    """Return the text of ``error``; one whose ``__str__`` fails is named instead."""
+    """Return ``str(error)``; if that raises, return a text that names the type."""
     with contextlib.suppress(Exception):
         return str(error)
     return f"<{type(error).__name__} whose str() failed>"
 
 
 def columns(text: str) -> int:
-    """Return the columns that ``text`` takes; East Asian wide characters take two."""
+    """Return the width of ``text`` in columns. East Asian wide characters take two."""
     return len(text) if text.isascii() else sum(2 if east_asian_width(char) in "WF" else 1 for char in text)
 
 
@@ -63,28 +63,33 @@ def fit(text: str, width: int) -> str:
 
 
 def has_rich() -> bool:
-    """Return whether rich is installed, which repaints lines."""
+    """Return whether rich is installed, which is needed to repaint lines."""
     return find_spec("rich") is not None
 
 
 class Console:
-    """Writes to the stream for people, which is stderr; data goes elsewhere.
+    """Writes messages and progress to a stream, usually stderr.
+
+    Args:
+        stream: The stream; ``None`` to write nothing.
+        environ: The environment variables. ``CI``, ``TERM``, ``NO_COLOR`` and ``FORCE_COLOR`` count.
+        live: Whether to repaint lines; ``None`` to repaint on a terminal, unless ``CI`` is set.
 
     Attributes:
-        live: Whether lines can be repainted. That needs rich.
-        colour: Whether styles are shown.
+        live: Whether lines are repainted. That needs rich, and a terminal that is not dumb.
+        color: Whether styles are shown.
         unicode: Whether the stream can show more than ASCII.
     """
 
     def __init__(self, stream: TextIO | None, environ: Mapping[str, str], *, live: bool | None = None) -> None:
         self._stream = stream
-        # Reentrant: the handler of a third Ctrl-C may speak while the main thread is inside say().
+        # Reentrant: a signal handler may call say() while the main thread is inside say().
         self._lock = threading.RLock()
         self._terminal = stream is not None and stream.isatty()
         escapes = stream is not None and self._terminal and understands_escapes(stream)
         able = escapes and not environ.get("CI") if live is None else live
         self.live = stream is not None and able and environ.get("TERM") != "dumb" and has_rich()
-        self.colour = not environ.get("NO_COLOR") and (self.live or bool(environ.get("FORCE_COLOR")))
+        self.color = not environ.get("NO_COLOR") and (self.live or bool(environ.get("FORCE_COLOR")))
         self._encoding: str = getattr(stream, "encoding", None) or "utf-8"
         self.unicode = "utf" in self._encoding.lower()
         self._lines: Sequence[Line] = ()
@@ -93,24 +98,24 @@ class Console:
             self._prepare()
 
     def size(self) -> os.terminal_size:
-        """Return the columns and lines, which change when the window is resized."""
+        """Return the present columns and lines; they change when the window is resized."""
         if self._stream is None or not self._terminal:
             return _WIDE
         with contextlib.suppress(OSError, ValueError):
             size = os.get_terminal_size(self._stream.fileno())
-            return size if size.columns else _USUAL  # a pseudo-terminal without a size says 0
+            return size if size.columns else _USUAL  # a pseudo-terminal without a size reports 0
         return _USUAL
 
     def width(self) -> int:
-        """Return the columns of a line."""
+        """Return the present number of columns."""
         return self.size().columns
 
     def style(self, text: str, name: str) -> str:
         """Return ``text`` in a style, or unchanged if colors are off."""
-        return f"\x1b[{_STYLES[name]}m{text}\x1b[0m" if self.colour and name else text
+        return f"\x1b[{_STYLES[name]}m{text}\x1b[0m" if self.color and name else text
 
     def styled(self, line: Line) -> str:
-        """Return a line as text with styles."""
+        """Return a line as styled text."""
         return "".join(self.style(text, name) for text, name in line)
 
     def say(self, text: str) -> None:
@@ -122,7 +127,7 @@ class Console:
                 self._painter.out(text, highlight=False)
 
     def paint(self, lines: Sequence[Line]) -> None:
-        """Replace the repainted lines by ``lines``; remove them if there are none."""
+        """Repaint with ``lines``; if there are none, remove the repainted lines."""
         with self._lock:
             self._lines = lines
             if lines:
@@ -134,13 +139,13 @@ class Console:
                 self._painting = None
 
     def _prepare(self) -> None:
-        """Import rich before anything runs: that takes some 30 ms, which would hold up the event loop."""
+        """Import rich before the run starts: the import takes about 30 ms, which would block the event loop."""
         from rich.console import Console as Painter
         from rich.live import Live
 
         file = cast("TextIO", _InPlaceOf(cast("TextIO", self._stream), self._write))
-        painter: Any = Painter(file=file, force_terminal=True, color_system="auto" if self.colour else None)
-        painter.show_cursor = lambda _=True: False  # a process that is killed could not show it again
+        painter: Any = Painter(file=file, force_terminal=True, color_system="auto" if self.color else None)
+        painter.show_cursor = lambda _=True: False  # a hidden cursor would stay hidden after a kill
         self._painter = painter
         self._new_painting: Callable[[], Any] = partial(
             Live,
@@ -153,7 +158,7 @@ class Console:
         )
 
     def _started(self) -> Any:
-        """Return a new live display: an old one, started again, would overwrite the lines written since."""
+        """Start and return a new live display. A display that is restarted would overwrite the lines written since."""
         painting = self._new_painting()
         painting.start()
         return painting
@@ -170,12 +175,15 @@ class Console:
                 self._stream.write(text.encode(self._encoding, "backslashreplace").decode(self._encoding))
                 self._stream.flush()
             except (OSError, ValueError):
-                # Nobody reads it any more (`2>&1 | head`): the run goes on, its records matter more.
+                # The reader is gone (`2>&1 | head`). The run goes on, since its records matter more.
                 self._stream = None
 
     @contextlib.contextmanager
     def guarding(self) -> Generator[None]:
-        """Write what is printed inside the block above the repainted lines, if stderr or stdout is the terminal."""
+        """While lines are repainted, write what the block prints above them.
+
+        That holds for stderr, and for stdout if it is a terminal or the same stream. Without repainting, do nothing.
+        """
         if not self.live:
             yield
             return
@@ -196,12 +204,12 @@ class Console:
             try:
                 yield
             finally:
-                if rest:  # without a line end
+                if rest:  # the last line has no line end
                     write("\n")
 
 
 class _InPlaceOf(io.TextIOBase):
-    """A text stream that passes what is written to a function, and everything else to another stream."""
+    """A text stream that passes written text to a function, and everything else to another stream."""
 
     def __init__(self, stream: TextIO, write: Callable[[str], None]) -> None:
         self._stream = stream

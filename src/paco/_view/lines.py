@@ -1,4 +1,4 @@
-"""The lines that show the progress of a run: three that are repainted, or one every 10 s that stays."""
+"""The lines that show the progress of a run: three lines to repaint, or one line to write every 10 s."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from paco._view.meter import Meter
     from paco.events import Worker
 
-#: The longest bar, and the shortest that is drawn.
+#: The columns of the longest bar, and of the shortest that is drawn.
 _BAR, _SHORTEST_BAR = 30, 8
 _QUANTILES: Final = (50, 95, 99)
-#: The columns of a line that is not repainted.
+#: The most columns of a line that is not repainted.
 _WIDE: Final = 300
-#: Runs that are shown at once, and workers that have a line.
+#: The most runs that are shown at once, and the most lines for workers.
 _RUNS, _WORKERS = 4, 5
 
 
 def live(meters: Sequence[Meter], width: int, *, unicode: bool = True) -> list[Line]:
-    """Return the lines to repaint: three for each run, and one for each worker if there is only one run.
+    """Return the lines to repaint: three for each of the first runs, and if there is only one, a line for each worker.
 
     Args:
         meters: The meters of the runs.
@@ -45,12 +45,12 @@ def live(meters: Sequence[Meter], width: int, *, unicode: bool = True) -> list[L
 
 
 def plain(meter: Meter) -> Line:
-    """Return the same in one line, which a narrow terminal wraps: the line stays, so nothing is cut off."""
+    """Return the progress of a run as one line. A narrow terminal wraps it; only repainted lines are cut off."""
     return joined([*_name(meter, _WIDE), *_progress(meter), *_pace(meter), *_times(meter)], _WIDE)
 
 
 def ended(meter: Meter, width: int) -> Line:
-    """Return the summary of a run that has ended, in one line."""
+    """Return the summary of an ended run as one line."""
     now, seconds = meter.now, meter.elapsed()
     counted = f"{now.done:,}" if now.total in {None, now.done} else f"{now.done:,} of {now.total:,}"
     items = "item" if counted == "1" else "items"
@@ -61,7 +61,14 @@ def ended(meter: Meter, width: int) -> Line:
 
 
 def joined(parts: Iterable[Part], width: int, gap: str = "  ", start: str = "") -> Line:
-    """Return the non-empty parts that fit the width, the first ones first, with a gap between them."""
+    """Return a line of the non-empty parts, up to the first that does not fit.
+
+    Args:
+        parts: The parts.
+        width: The columns of the line.
+        gap: The text between two parts.
+        start: The text before the first part.
+    """
     line: Line = []
     for text, style in parts:
         if text:
@@ -141,7 +148,7 @@ def _rare(meter: Meter) -> Line:
 
 
 def count_of_workers(workers: Iterable[Worker]) -> str:
-    """Return ``2 workers, 1 lost``; nothing before there are any."""
+    """Return a count such as ``2 workers, 1 lost``; an empty text if there are no workers."""
     lost = [worker.lost for worker in workers]
     count = len(lost) - sum(lost)
     words = f"{count:,} worker{'' if count == 1 else 's'}{f', {sum(lost):,} lost' if any(lost) else ''}"
@@ -149,7 +156,10 @@ def count_of_workers(workers: Iterable[Worker]) -> str:
 
 
 def _worker_rows(meter: Meter, width: int) -> list[Line]:
-    """Return a line for each of the first workers, then the workers that were lost lately, and one for the rest."""
+    """Return a line for each worker that runs or was lost in the last ten seconds, and one line that counts the others.
+
+    If that is too many lines, show the first workers that run, and count all others.
+    """
     workers, before = meter.now.workers, meter.before.workers
     there = [worker for worker in workers.values() if not worker.lost]
     gone = [worker for name, worker in workers.items() if worker.lost and not (name in before and before[name].lost)]
@@ -171,7 +181,7 @@ def _worker_words(meter: Meter, worker: Worker) -> list[str]:
 
 
 def _short(names: Sequence[str]) -> list[str]:
-    """Return the names without the machine if all are on the same one."""
+    """Return the names of workers, without their machine if all are on the same one."""
     machines = {name.partition(" on ")[2] for name in names}
     return [name.partition(" on ")[0] for name in names] if len(machines) == 1 else list(names)
 

@@ -1,4 +1,4 @@
-"""Measures a run while it goes on: its rate, its latencies, what it waits for, and the time that is left."""
+"""Measures a run in progress: its rate, its latencies, what it waits for, and the time left."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from paco._view.units import Sketch
     from paco.events import Run, Waiting, Worker
 
-#: Seconds over which rates are measured, so that they and the eta follow a change.
+#: The seconds over which rates are measured. A short window lets the rate and the eta follow changes.
 _WINDOW: Final = 10.0
-#: Readings that make a rate.
+#: The fewest readings that are kept: a rate needs two.
 _PAIR: Final = 2
 
 
@@ -22,15 +22,15 @@ class Reading(NamedTuple):
     """The counts of a run at one moment.
 
     Attributes:
-        time: When, in seconds.
-        ok: Items that went well.
+        time: The moment, in seconds on the clock of the run.
+        ok: Items that succeeded.
         failed: Items that failed.
         cancelled: Items that were cancelled because the run was ending.
-        retried: Items that took more than one attempt; in the command, the attempts after the first.
-        in_flight: Items that run now.
+        retried: Items that took more than one attempt; in the command, the number of further attempts.
+        in_flight: Items in flight.
         limit: The most items that may be in flight; 0 for no limit.
-        total: The number of items, if it is known.
-        waited: The seconds for which each `Waiting` has kept the next item from starting.
+        total: The number of items, if known.
+        waited: For each reason, the seconds for which it has kept the next item from starting.
         workers: A copy of each worker, by its name.
         skipped: Items that an earlier run has finished.
     """
@@ -49,12 +49,12 @@ class Reading(NamedTuple):
 
     @property
     def done(self) -> int:
-        """Items that went well or failed."""
+        """Items that succeeded or failed."""
         return self.ok + self.failed
 
     @property
     def left(self) -> int | None:
-        """Items that are not done yet, if the total is known."""
+        """Items that are neither done nor skipped, if the total is known."""
         return None if self.total is None else max(self.total - self.done - self.skipped, 0)
 
 
@@ -64,12 +64,12 @@ def copies(workers: Mapping[str, Worker]) -> dict[str, Worker]:
 
 
 def reading_of(run: Run, now: float, total: int | None = None) -> Reading:
-    """Return the counts of a run now.
+    """Return the present counts of a run.
 
     Args:
         run: The run.
-        now: The time.
-        total: The number of items, for a run that neither knows it nor reads the results of another run.
+        now: The time, in seconds on the clock of the run.
+        total: The number of items, used if the run does not know it and does not read the results of another run.
     """
     return Reading(
         now,
@@ -86,14 +86,14 @@ def reading_of(run: Run, now: float, total: int | None = None) -> Reading:
 
 
 class Meter:
-    """Measures a run by reading its counts now and then.
+    """Measures a run from readings of its counts. Call `look` regularly.
 
     Args:
         title: The title of the run.
-        read: Returns the counts of the run now.
-        latencies: The durations of the items; the caller adds them.
-        cap: The highest rate, in the words of the user.
-        fed: Whether the run reads the results of another one.
+        read: Returns the present counts of the run.
+        latencies: The durations of the items, which the caller adds.
+        cap: The maximum rate as the user wrote it.
+        fed: Whether the run reads the results of another run.
     """
 
     def __init__(
@@ -103,14 +103,14 @@ class Meter:
         self.latencies = latencies
         self.cap = cap
         self.fed = fed
-        #: A word that is shown first, such as ``draining``.
+        #: A word to show before the title, such as ``draining``.
         self.state = ""
         self._read = read
         self._start = read()
         self._readings: deque[Reading] = deque([self._start])
 
     def look(self) -> None:
-        """Read the counts. All figures are those of the last reading."""
+        """Take a reading. All figures are computed from the last one."""
         readings = self._readings
         readings.append(self._read())
         while len(readings) > _PAIR and readings[1].time <= readings[-1].time - _WINDOW:
@@ -123,7 +123,7 @@ class Meter:
 
     @property
     def before(self) -> Reading:
-        """The reading to compare the last one with, about ten seconds older."""
+        """The reading from about ten seconds before the last one."""
         return self._readings[0]
 
     def elapsed(self) -> float:
@@ -131,11 +131,11 @@ class Meter:
         return self.now.time - self._start.time
 
     def rate(self) -> float:
-        """Return the items per second in the last ten seconds."""
+        """Return the items done per second over the last ten seconds."""
         return self._per_second(self.now.done - self.before.done)
 
     def rate_of(self, worker: Worker) -> float:
-        """Return the items per second of a worker in the last ten seconds."""
+        """Return the items that a worker has done per second over the last ten seconds."""
         before = self.before.workers.get(worker.name)
         return self._per_second(worker.done - (0 if before is None else before.done))
 
@@ -144,17 +144,22 @@ class Meter:
         return items / seconds if seconds > 0 else 0.0
 
     def eta(self) -> float | None:
-        """Return the seconds until all items are done at the present rate, if that is known."""
+        """Return the seconds until all items are done at the present rate; ``None`` if that is unknown."""
         left, rate = self.now.left, self.rate()
         return left / rate if left is not None and rate else None
 
     def part(self) -> float | None:
-        """Return the share of items that are done, if the total is known."""
+        """Return the fraction of all items that are done or skipped; ``None`` if the total is unknown."""
         now = self.now
         return min((now.done + now.skipped) / now.total, 1.0) if now.total else None
 
     def waiting(self) -> tuple[Waiting, float] | None:
-        """Return what kept the next item from starting most of the last ten seconds, and its share of that time."""
+        """Return what the run mostly waited for in the last ten seconds.
+
+        Returns:
+            The reason that kept the next item from starting for the longest time, and its share of all waiting; or
+            ``None`` if nothing waited.
+        """
         before = self.before.waited
         waited = self.now.waited.items()
         spent: dict[Waiting, float] = {reason: seconds - before.get(reason, 0.0) for reason, seconds in waited}

@@ -1,4 +1,4 @@
-"""Shows the progress of runs: repainted lines on a terminal, a line every 10 s elsewhere, or the bar of the user."""
+"""Shows the progress of runs: repainted lines on a terminal, a line every 10 s elsewhere, or the user's own bar."""
 
 from __future__ import annotations
 
@@ -21,12 +21,16 @@ if TYPE_CHECKING:
     from paco._view.meter import Reading
     from paco.events import ItemEnded, Run, RunEnded, RunStarted
 
-#: Of the runs that take less than a second, this many leave a line.
+#: The most lines for runs that take less than a second. The others are only counted.
 _SHORT: Final = 10
 
 
 class Display:
-    """Shows the progress of runs, every so many seconds. This one shows nothing."""
+    """The base of the displays, which shows nothing.
+
+    Attributes:
+        every: The seconds between two calls of `show`.
+    """
 
     every: float = 0.1
 
@@ -34,17 +38,17 @@ class Display:
         """Show the progress of the runs."""
 
     def end(self, meter: Meter) -> None:
-        """Show that a run has ended; others may go on."""
+        """Show that a run has ended; other runs may still be running."""
 
     def rest(self) -> None:
-        """Remove what is repainted: no run goes on."""
+        """Remove the repainted lines, since no run is running."""
 
     def close(self) -> None:
-        """Finish: nothing more will be shown."""
+        """End the display; nothing is shown after this."""
 
 
 class PlainLines(Display):
-    """Lines that stay: one for each run every 10 s, and one when it has ended."""
+    """Lines that stay: one for each run every 10 s, and one at its end."""
 
     every = 10.0
 
@@ -69,7 +73,7 @@ class PlainLines(Display):
 
 
 class LiveLines(PlainLines):
-    """Repainted lines; a run that has ended leaves a line above."""
+    """Repainted lines. A run leaves a line above them at its end."""
 
     every = 0.1
 
@@ -95,7 +99,7 @@ class LiveLines(PlainLines):
 
 
 class FedBar(Display):
-    """A bar of the user: ``update(n)`` gets the number of newly finished items."""
+    """The user's own bar, such as one of tqdm: ``update(n)`` is called with the number of newly done items."""
 
     def __init__(self, bar: Any) -> None:
         self._bar = bar
@@ -104,7 +108,7 @@ class FedBar(Display):
     def show(self, meters: Sequence[Meter]) -> None:
         for meter in meters:
             more = meter.now.done - self._told.get(meter, 0)
-            if more and not meter.fed:  # in a pipeline the first stage counts
+            if more and not meter.fed:  # in a pipeline only the first stage counts
                 self._told[meter] = meter.now.done
                 self.advance(meter, more)
 
@@ -113,12 +117,12 @@ class FedBar(Display):
         self._told.pop(meter, None)
 
     def advance(self, meter: Meter, more: int) -> None:
-        """Advance the bar."""
+        """Advance the bar by the items that were newly done."""
         self._bar.update(more)
 
 
 class FedTasks(FedBar):
-    """A ``rich.progress.Progress`` with a task for each run."""
+    """The user's own ``rich.progress.Progress``, with a task for each run."""
 
     def __init__(self, bar: Any) -> None:
         super().__init__(bar)
@@ -126,7 +130,7 @@ class FedTasks(FedBar):
 
     def advance(self, meter: Meter, more: int) -> None:
         if meter not in self._tasks:
-            title = safe(meter.title).replace("[", r"\[")  # or it would be markup
+            title = safe(meter.title).replace("[", r"\[")  # rich would read it as markup
             self._tasks[meter] = self._bar.add_task(title, total=meter.now.total)
         self._bar.advance(self._tasks[meter], more)
 
@@ -141,14 +145,19 @@ def display_on(console: Console) -> Display:
 
 
 def display_for(bar: Any) -> Display:
-    """Return the display for a bar, or for stderr if there is none."""
+    """Return the display for the user's own bar, or for stderr if ``bar`` is ``None``."""
     if bar is not None:
         return FedTasks(bar) if hasattr(bar, "add_task") else FedBar(bar)
     return display_on(Console(sys.stderr, os.environ))
 
 
 class Board:
-    """Follows runs that do not start inside an item of another run, and shows them while any of them goes on."""
+    """Shows all runs that do not start inside an item of another run, for as long as any of them runs.
+
+    Args:
+        display: The display.
+        total: The number of items, for runs that do not know it; or ``None``.
+    """
 
     def __init__(self, display: Display, total: int | None) -> None:
         self._display = display
@@ -157,7 +166,7 @@ class Board:
         self._timers: dict[asyncio.AbstractEventLoop, asyncio.TimerHandle] = {}
 
     def started(self, event: RunStarted) -> None:
-        """Follow a run that starts."""
+        """Measure and show a run from its start."""
         run = event.run
         if run.parent is not None:
             return
@@ -199,7 +208,7 @@ class Board:
         self._timers.clear()
 
     def close(self) -> None:
-        """Show nothing more."""
+        """Show the runs that are still running as ended, and end the display."""
         self._stop()
         for meter in self._meters.values():
             self._end(meter)

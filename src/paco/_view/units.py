@@ -1,4 +1,4 @@
-"""Figures for people: quantiles of times, and rates, times and shares in words."""
+"""Numbers for people: quantiles of durations, and rates, durations and shares as text."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ import math
 from collections import Counter
 from typing import Final
 
-#: Times to count in one batch, which takes half as long as counting each one when it comes.
+#: The durations that are counted in one batch. That takes half the time of counting each one at once.
 _TIMES: Final = 256
-#: Items per second from which no decimals are shown.
+#: The rate, in items per second, from which no decimals are shown.
 _MANY = 100
 
 
 def per_second(rate: float) -> str:
-    """Return ``497/s``, ``2.5/s``."""
+    """Return a rate such as ``497/s`` or ``2.5/s``."""
     return f"{rate:,.0f}/s" if rate >= _MANY or not rate else f"{rate:.3g}/s"
 
 
 def clock(seconds: float) -> str:
-    """Return a remaining time as on a clock: ``1:18``, ``2:03:20``."""
+    """Return a remaining time such as ``1:18`` or ``2:03:20``."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def duration(seconds: float) -> str:
-    """Return how long a run took: ``9.4s``, ``3m 22s``, ``1h 05m``."""
+    """Return the duration of a run, such as ``9.4s``, ``3m 22s`` or ``1h 05m``."""
     minutes, rest = divmod(round(seconds), 60)
     if not minutes:
         return f"{seconds:.1f}s"
@@ -34,8 +34,8 @@ def duration(seconds: float) -> str:
 
 
 def latency(seconds: float) -> str:
-    """Return the duration of an item with at most three digits: ``85us``, ``181ms``, ``1.2s``, ``3m 22s``."""
-    if seconds >= 99.5:  # noqa: PLR2004 - where three digits of seconds would begin
+    """Return the duration of an item, such as ``85us``, ``181ms``, ``1.2s`` or ``3m 22s``."""
+    if seconds >= 99.5:  # noqa: PLR2004 - it would round to three digits of seconds
         return duration(seconds)
     for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
         if seconds >= 0.9995 * size:
@@ -44,15 +44,15 @@ def latency(seconds: float) -> str:
 
 
 def share(part: float, whole: float) -> str:
-    """Return a share such as ``61%``, below 1% ``0.4%`` or ``<0.1%``; ``0%`` if the whole is 0."""
+    """Return a share such as ``61%``, or below 1% such as ``0.4%`` or ``<0.1%``; ``0%`` if the whole is 0."""
     percent = 100 * part / whole if whole else 0.0
-    if 0 < percent < 0.05:  # noqa: PLR2004 - what rounds to nothing
+    if 0 < percent < 0.05:  # noqa: PLR2004 - it would round to 0.0%
         return "<0.1%"
-    return f"{percent:.1f}%" if 0 < percent < 0.95 else f"{percent:.0f}%"  # noqa: PLR2004 - what rounds to a whole one
+    return f"{percent:.1f}%" if 0 < percent < 0.95 else f"{percent:.0f}%"  # noqa: PLR2004 - from there it rounds to 1%
 
 
 def compact(count: float) -> str:
-    """Return a count for an axis: ``500``, ``2.5k``, ``10M``."""
+    """Return a count for an axis, such as ``500``, ``2.5k`` or ``10M``."""
     for unit, size in (("M", 1e6), ("k", 1e3)):
         if count >= size:
             return f"{count / size:g}{unit}"
@@ -60,15 +60,15 @@ def compact(count: float) -> str:
 
 
 class Sketch:
-    """Quantiles of times in constant memory, between the exact value and 1% more.
+    """Quantiles of durations, in constant memory. Each is at least the exact quantile, and at most 1% larger.
 
-    Times are counted in buckets whose bounds grow by 1%, as in DDSketch (https://arxiv.org/abs/1908.10693).
+    Durations are counted in buckets whose bounds grow by 1%, as in DDSketch (https://arxiv.org/abs/1908.10693).
     """
 
     __slots__ = ("_counts", "_longest", "_times", "_total")
 
     _LOG = math.log(1.01)
-    _SHORTEST = 1e-9  # shorter times count as this
+    _SHORTEST = 1e-9  # shorter durations count as this one
     _LEAST = math.ceil(math.log(_SHORTEST) / _LOG)
 
     def __init__(self) -> None:
@@ -78,7 +78,7 @@ class Sketch:
         self._times: list[float] = []  # not counted yet
 
     def add(self, seconds: float) -> None:
-        """Count a time."""
+        """Add a duration, in seconds."""
         self._times.append(seconds)
         if len(self._times) == _TIMES:
             self._count()
@@ -91,12 +91,12 @@ class Sketch:
         self._times.clear()
 
     def longest(self) -> float:
-        """Return the longest time; 0 if there are none."""
+        """Return the longest duration; 0 if there are none."""
         self._count()
         return self._longest
 
     def quantile(self, share: float) -> float:
-        """Return the time that this share of all times does not exceed; 0 if there are none."""
+        """Return the duration that this share of all durations does not exceed; 0 if there are none."""
         self._count()
         rank, bucket = share * self._total, self._LEAST
         for bucket in sorted(self._counts):
