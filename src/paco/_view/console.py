@@ -1,4 +1,4 @@
-"""The console: lines that stay, above lines that are repainted. Text is escaped so that it cannot disturb a terminal."""
+"""The console: lines that stay, above repainted lines. Text is escaped so that it cannot disturb a terminal."""
 
 from __future__ import annotations
 
