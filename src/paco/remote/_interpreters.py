@@ -23,7 +23,7 @@ from paco.remote._messages import Order
 
 if TYPE_CHECKING:
     from paco._base.types import Future
-    from paco.remote._chunk import Work
+    from paco.remote._chunk import Chunk
 
 _INSTEAD: Final = "give processes instead, such as .on(4)"
 _FIND: Final = f"install paco or set PYTHONPATH, or {_INSTEAD}"
@@ -50,7 +50,7 @@ def is_pool(executor: Any) -> bool:
 class _Bench(Bench):
     """A bench whose import errors say what to do."""
 
-    def _prepared(self, data: bytes, function: bytes, items: bytes) -> Work:
+    def _prepared(self, data: bytes, function: bytes, items: bytes) -> Chunk:
         try:
             return super()._prepared(data, function, items)
         except ImportError as error:
