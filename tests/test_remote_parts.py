@@ -34,8 +34,8 @@ async def forever(number):
     await asyncio.sleep(10**6)
 
 
-def order(run="run", limit=2, flag="", number=0, after=0, own=0, on_error="return", deadline=INFINITE, digest=b""):
-    return Order(run, "map", digest, limit, 100.0, on_error, False, deadline, flag, number, after, own).dump()
+def order(run="run", limit=2, flag="", number=0, after=0, on_error="return", deadline=INFINITE, digest=b""):
+    return Order(run, "map", digest, limit, 100.0, on_error, False, deadline, flag, number, after).dump()
 
 
 def chunk(fn, items, **more):
@@ -206,7 +206,7 @@ async def test_a_following_chunk_gets_the_slots_that_the_one_before_no_longer_ne
     bench, times = Bench(), [Started(), Started(), Started()]
     first = begin(bench, times[0].nap, [1, 2, 1, 4], limit=2, number=1)  # from 0, 0, 1 and 2 on
     second = begin(bench, times[1].nap, [1, 1, 1, 1, 1], limit=2, number=2, after=1)
-    third = begin(bench, times[2].nap, [1, 1, 1], limit=3, number=3, after=2)
+    third = begin(bench, times[2].nap, [1, 1, 1], limit=2, number=3, after=2)
     await asyncio.wait([first, second, third])
     assert [one.times for one in times] == [[0, 0, 1, 2], [2, 3, 4, 5, 6], [6, 7, 7]]
     assert [started(one) for one in (first, second, third)] == [4, 5, 3]
@@ -230,7 +230,7 @@ async def test_a_chunk_starts_at_once_if_the_one_before_has_ended():
 async def test_a_following_chunk_can_have_slots_of_its_own():
     bench, times = Bench(), Started()
     first = begin(bench, times.nap, [2, 2], limit=2, number=1)
-    second = begin(bench, times.nap, [1] * 9, limit=3, own=1, number=2, after=1)
+    second = begin(bench, times.nap, [1] * 9, limit=3, number=2, after=1)
     await asyncio.wait([first, second])
     assert times.times == [0, 0, 0, 1, 2, 2, 2, 3, 3, 3, 4]
 
@@ -313,9 +313,9 @@ async def test_the_time_that_a_chunk_waits_counts_for_its_deadline():
 
     bench, times, left = Bench(), Started(), []
     begin(bench, times.nap, [3], limit=1, number=1)
-    await begin(bench, tells, [1, 2], number=2, after=1, deadline=5)
+    await begin(bench, tells, [1, 2], limit=1, number=2, after=1, deadline=5)
     begin(bench, times.nap, [9], limit=1, number=3)
-    await begin(bench, tells, [1], number=4, after=3, deadline=5)
+    await begin(bench, tells, [1], limit=1, number=4, after=3, deadline=5)
     assert left == [2, 2, 0]
 
 

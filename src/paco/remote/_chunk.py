@@ -126,12 +126,12 @@ class Chunk:
 
     # ---- having the slots of another
 
-    async def comes_after(self, before: Chunk, own: int) -> None:
+    async def comes_after(self, before: Chunk) -> None:
         """Wait until there is a slot: one's own, or one that another chunk needs no more. Or until it is `unwanted`."""
-        self.run.crew.limit = self._own = own
+        self.run.crew.limit = self._own = max(self._most - before._most, 0)
         self._go = asyncio.get_running_loop().create_future()
         before.leaves_to(self)
-        if not own:
+        if not self._own:
             await self._go
 
     def leaves_to(self, heir: Chunk) -> None:

@@ -204,14 +204,13 @@ class Dispatcher:
             self._engine.flag,
             flight.number,
             0 if before is None else before.number,
-            limit if before is None else max(limit - before.shape.limit, 0),
         )
         try:
             future = self._submitted(before, order.dump(), job.function, items)
         except Exception as error:
             self._owner.broken(error)
             return
-        self._flights.add(flight, future, order.own, before)
+        self._flights.add(flight, future, before)
         future.add_done_callback(lambda future: self._done(flight, future))
 
     def _submitted(self, before: Flight | None, *chunk: bytes) -> Future:

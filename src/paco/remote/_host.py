@@ -72,7 +72,7 @@ class Bench:
         self._look(chunk)
         try:
             if before is not None:
-                await chunk.comes_after(before, chunk.order.own)
+                await chunk.comes_after(before)
             del before  # with its results
             return Report(self._where).dump() if run in self._cancelled or chunk.unwanted else await chunk.do()
         finally:

@@ -94,19 +94,20 @@ class Flights:
         """How much of the limit is not used."""
         return self._limit - self.used
 
-    def add(self, flight: Flight, future: Future, own: int, before: Flight | None) -> None:
-        """Have one more in flight, which has so much of the limit, and waits for that of another one."""
+    def add(self, flight: Flight, future: Future, before: Flight | None) -> None:
+        """Have one more in flight, which has its limit at once, or waits for that of another one."""
         flight.future = future
         flight.worker = getattr(future, "worker", "")
         flight.single = not self._all
         for other in self._all:
             other.single = False
+        self._all[flight] = None
         if before is None:
             self.running += 1
+            self._use(flight, flight.shape.limit)
         else:
             flight.waits, before.heir = True, flight
-        self._all[flight] = None
-        self._use(flight, own)
+            self._use(flight, max(flight.shape.limit - before.shape.limit, 0))
 
     def remove(self, flight: Flight) -> None:
         """Have one less: its part of the limit is for the one that has waited for it, or free."""

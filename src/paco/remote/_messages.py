@@ -31,8 +31,8 @@ class Order(NamedTuple):
         deadline: The seconds that are left of the `paco.deadline` of the run, or infinity.
         flag: A path that comes into being when the run is cancelled; empty where the engine has another way.
         number: Of the chunk, in its run.
-        after: The number of the chunk in the same process whose slots it has, as they become free; 0 for none.
-        own: How many of its slots it has at once, if there is such a chunk.
+        after: The number of the chunk in the same process whose slots it has, as they become free; 0 for none. What
+            its limit is beyond that of the other, it has at once.
     """
 
     run: str
@@ -46,7 +46,6 @@ class Order(NamedTuple):
     flag: str
     number: int = 0
     after: int = 0
-    own: int = 0
 
     def dump(self) -> bytes:
         """Make bytes of it, after what is needed to read them."""
