@@ -7,8 +7,7 @@ Pass a limit as ``limit=`` to any function that runs items. You can share a limi
 from __future__ import annotations
 
 from paco.limits._adaptive import Adaptive
-from paco.limits._base import Limiter
-from paco.limits._combine import AnyLimit, checked
+from paco.limits._base import AnyLimit, Limiter, checked
 from paco.limits._controller import Decision
 from paco.limits._count import Limit
 from paco.limits._keys import PerKey

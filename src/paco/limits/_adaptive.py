@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from paco.limits._controller import Decision
-    from paco.limits._queue import Permit
+    from paco.limits._count import Permit
 
 DropOn: TypeAlias = "type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], object]"
 

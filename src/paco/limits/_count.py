@@ -1,12 +1,89 @@
-"""A limit on the number of items in flight."""
+"""A limit on the number of items in flight, and its queue of callers that wait for a permit."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+import asyncio
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from paco._base import check
+from paco._base.item import Item, inside
 from paco.limits._base import Limiter
-from paco.limits._queue import Permit, Queue, Waiter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+class Permit:
+    """A permit, and what it was acquired inside."""
+
+    __slots__ = ("holder",)
+
+    def __init__(self) -> None:
+        self.holder: Item | None = inside.get()
+
+
+class Waiter(Permit):
+    """A caller that waits, and has the permit when its future is resolved."""
+
+    __slots__ = ("future",)
+
+    def __init__(self) -> None:
+        self.holder = inside.get()
+        self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+
+class Queue:
+    """A queue for permits: a caller calls `join`, then `wait`; `admit` grants the permit to the first in the queue.
+
+    Admitted callers resume in the order of their admission, in the next turn of the event loop. Until then the queue
+    is not empty, so that no newcomer overtakes them.
+    """
+
+    __slots__ = ("_admitted", "_waiters")
+
+    def __init__(self) -> None:
+        self._waiters: OrderedDict[Waiter, None] = OrderedDict()
+        self._admitted: set[Waiter] = set()  # admitted, but not resumed yet
+
+    def __bool__(self) -> bool:
+        return bool(self._waiters or self._admitted)
+
+    def __iter__(self) -> Iterator[Waiter]:
+        return iter(self._waiters)
+
+    def join(self, waiter: Waiter) -> None:
+        """Add a caller at the end."""
+        self._waiters[waiter] = None
+
+    async def wait(self, waiter: Waiter, give_back: Callable[[Waiter], object]) -> None:
+        """Wait to be admitted.
+
+        Args:
+            waiter: A caller that has joined.
+            give_back: Called when the caller was cancelled after it was admitted; it must pass the permit on.
+        """
+        try:
+            if waiter.future.done():
+                await asyncio.sleep(0)  # callers that were admitted earlier resume first
+            await waiter.future
+        except BaseException:
+            if waiter in self._admitted:
+                give_back(waiter)
+            self._waiters.pop(waiter, None)
+            raise
+        finally:
+            self._admitted.discard(waiter)
+
+    def admit(self) -> Waiter | None:
+        """Admit and return the first caller that can resume; skip cancelled callers and those whose loop is closed."""
+        while self._waiters:
+            waiter, _ = self._waiters.popitem(last=False)
+            if not (waiter.future.done() or waiter.future.get_loop().is_closed()):
+                waiter.future.set_result(None)
+                self._admitted.add(waiter)
+                return waiter
+        return None
 
 
 class Limit(Limiter):
@@ -132,3 +209,6 @@ class Limit(Limiter):
                 f"paco.{type(self).__name__}: deadlock: every item in flight under this limit ({self.in_flight}) waits "
                 "for another permit of it; give the inner call a limit of its own"
             )
+
+
+Limiter._of_number = Limit  # noqa: SLF001 - a base class cannot import its own subclass

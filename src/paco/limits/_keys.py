@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from paco._base import check
 from paco._base.errors import add_note
-from paco.limits._base import Limiter
-from paco.limits._combine import AnyLimit, checked
+from paco.limits._base import AnyLimit, Limiter, checked
 from paco.limits._count import Limit
 
 if TYPE_CHECKING:
