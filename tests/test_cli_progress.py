@@ -11,7 +11,7 @@ import pytest
 
 import paco
 from paco._cli.formats import Problem
-from paco._cli.inputs import Item
+from paco._cli.inputs import InputItem
 from paco._cli.progress import Mode, Progress
 from paco._cli.tally import Tally
 from paco._view.console import Console
@@ -49,7 +49,7 @@ class Watched:
 
 
 def item(number=0, value="https://example.org/"):
-    return Item(number, "", value, None)
+    return InputItem(number, "", value, None)
 
 
 async def test_the_lines_are_repainted_ten_times_a_second():

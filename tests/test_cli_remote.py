@@ -13,7 +13,7 @@ import pytest
 from paco._base.worker_info import Ran
 from paco._cli import main
 from paco.remote._host import called
-from paco.remote._item_calls import Calls
+from paco.remote._item_calls import ItemCalls
 
 pytestmark = [pytest.mark.realtime, pytest.mark.usefixtures("folder")]
 
@@ -105,7 +105,7 @@ def test_the_times_of_a_record_are_those_of_the_worker(folder, monkeypatch):
         now = time.perf_counter()
         calls.last = Ran("process 5 on there", 0, now - 50, now - 30, 1, failed=False)
 
-    monkeypatch.setattr(Calls, "_tell", tell)
+    monkeypatch.setattr(ItemCalls, "_tell", tell)
     began = datetime.now(UTC)
     assert main(["map", "distant_jobs:where", "in.txt", "--workers", "1", "--head", "1", "--output", "out.jsonl"]) == 0
     ended, record = datetime.now(UTC), json.loads((folder / "out.jsonl").read_text())

@@ -28,7 +28,7 @@ from paco._base.worker_info import Ran
 from paco._engine.plan import LEAD, Plan
 from paco.events import ItemEnded
 from paco.remote import RemoteError, WorkerLost, _pickles
-from paco.remote._errors import Failure
+from paco.remote._errors import PackedError
 from paco.remote._host import Bench
 from paco.remote._messages import Order, Report
 from paco.remote._worker_stats import Roster
@@ -573,7 +573,7 @@ async def test_an_error_that_cannot_be_pickled_is_raised_as_text(engine):
 
 
 def test_an_error_whose_class_is_missing_here_is_raised_as_text():
-    failure = Failure.of(ValueError(5))._replace(data=b"cos\nno_such_name\n.")
+    failure = PackedError.of(ValueError(5))._replace(data=b"cos\nno_such_name\n.")
     assert str(failure.error("there")).startswith("ValueError: 5 (it cannot be unpickled here: ")
 
 
@@ -583,7 +583,7 @@ def test_causes_are_sent_up_to_a_limit():
         error.__cause__ = ValueError(number)
         error = error.__cause__
     error.__cause__ = first
-    error, numbers = Failure.of(first).error("there"), []
+    error, numbers = PackedError.of(first).error("there"), []
     while error is not None:
         numbers.append(error.args[0])
         error = error.__cause__
@@ -745,7 +745,7 @@ async def test_the_death_of_workers_during_cancellation_ends_the_wait_for_them()
 async def cancels(number):
     await asyncio.sleep(0)
     for task in asyncio.all_tasks():
-        if task.get_coro().__qualname__ == "Run.work" and task is not asyncio.current_task():
+        if task.get_coro().__qualname__ == "Scheduler.work" and task is not asyncio.current_task():
             task.cancel()
     await asyncio.sleep(1)
 

@@ -16,7 +16,7 @@ import pytest
 
 import paco
 from paco.events import ItemEnded
-from paco.remote import _interpreters
+from paco.remote import _engines
 from paco.remote._host import called
 from tests.patience import until
 
@@ -90,10 +90,10 @@ def fake(monkeypatch):
     interpreters.get_current = lambda: SimpleNamespace(id=1)
     monkeypatch.setitem(sys.modules, "concurrent.futures.interpreter", pools)
     monkeypatch.setitem(sys.modules, "concurrent.interpreters", interpreters)
-    monkeypatch.setattr(_interpreters, "_worker", None)
+    monkeypatch.setattr(_engines, "_worker", None)
     with Fake() as pool:
         yield pool
-        worker = _interpreters._worker
+        worker = _engines._worker
         if worker is not None:
             atexit.unregister(worker._runner.close)
             pool.submit(worker._runner.close).result()
@@ -231,6 +231,6 @@ def test_interpreters_that_cannot_import_paco_are_an_error_with_the_remedy():
 @pytest.mark.parametrize(("kind", "told"), [("NotShareableError", "not on the sys.path"), ("ValueError", "")])
 def test_only_an_error_of_sharing_gets_a_note(fake, kind, told):
     error = type(kind, (Exception,), {})("args not shareable")
-    assert _interpreters.Interpreters(fake, 1).lost(error) is None
+    assert _engines.Interpreters(fake, 1).lost(error) is None
     assert told in "".join(notes := getattr(error, "__notes__", []))
     assert bool(notes) == bool(told)

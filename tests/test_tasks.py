@@ -177,7 +177,7 @@ async def test_the_call_graph_of_asyncio_leads_from_the_caller_to_the_items():
 
     task, tasks = await running(main())
     graph = asyncio.capture_call_graph(tasks["paco.map nap worker 1"])
-    assert [entry.frame.f_code.co_qualname for entry in graph.call_stack] == ["sleep", "nap", "Run.work"]
+    assert [entry.frame.f_code.co_qualname for entry in graph.call_stack] == ["sleep", "nap", "Scheduler.work"]
     (reader,) = graph.awaited_by
     assert reader.future.get_name() == "paco.map Fetch reader"
     (whole,) = reader.awaited_by
@@ -232,6 +232,6 @@ def test_pstree_of_asyncio_shows_a_run_of_another_process(capfd):
     out = capfd.readouterr().out
     tree, table = out.split("tid", 1)
     lines = [re.sub(r"^\W*(T\) )?(.*?)( (<|/).*)?$", r"\2", line) for line in tree.splitlines()]
-    frames = ["Run.work", "fetch", "answer", "sleep"]
+    frames = ["Scheduler.work", "fetch", "answer", "sleep"]
     assert lines == ["Task-1", "main", "paco.map fetch worker 1", *frames, "paco.map fetch worker 2", *frames]
     assert "sleep -> answer -> fetch -> Run.work" in table

@@ -147,7 +147,7 @@ GATES = [
     Gate(
         "parts", "a run of another kind",
         "src/paco/_engine/admission.py",
-        append("\n\nfrom paco._engine.run import Run\n\n\nclass Planted(Run):\n    pass\n"),
+        append("\n\nfrom paco._engine.run import Scheduler\n\n\nclass Planted(Scheduler):\n    pass\n"),
         DEV.CHECKS["laws"], "Planted: let it have a part instead",
     ),
     Gate(
@@ -215,8 +215,9 @@ GATES = [
     ),
     Gate(
         "argued", "an argument for no mutant",
-        "tools/mutate/argued.toml", append('\n[[mutant]]\nin = "Run.planted"\nfaults = ["drop it"]\nreason = "none"\n'),
-        ["tools.mutate", "--list"], r"STALE in Run\.planted: drop it",
+        "tools/mutate/argued.toml",
+        append('\n[[mutant]]\nin = "Scheduler.planted"\nfaults = ["drop it"]\nreason = "none"\n'),
+        ["tools.mutate", "--list"], r"STALE in Scheduler\.planted: drop it",
     ),
     Gate(
         "coverage", "a line that no test runs",

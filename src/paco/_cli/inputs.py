@@ -34,7 +34,7 @@ _FEW = 32
 _new: Final[Any] = vars(tuple)["__new__"]  # a quarter of what the constructor of a named tuple takes
 
 
-class Item(NamedTuple):
+class InputItem(NamedTuple):
     """An item: its 0-based position, how its record begins, its value, and what is wrong with it."""
 
     id: int
@@ -175,7 +175,7 @@ class ItemReader:
             return None
         return max(self._read, known if self._head is None else min(known, self._head))
 
-    def items(self) -> Iterator[Item] | AsyncGenerator[Item]:
+    def items(self) -> Iterator[InputItem] | AsyncGenerator[InputItem]:
         """Return the items, until the inputs end, ``head`` is reached, or a stop is wanted.
 
         Regular files are read in place: that takes a fifth of the time. All that may keep its reader waiting, and a
@@ -185,7 +185,7 @@ class ItemReader:
             return self._items()
         return self.live_items()
 
-    def _items(self) -> Iterator[Item]:
+    def _items(self) -> Iterator[InputItem]:
         for one in self._inputs:
             cutter = FORMATS[one.format]()
             try:
@@ -199,7 +199,7 @@ class ItemReader:
                 return
         self.ended = not self._stop.wanted
 
-    async def live_items(self) -> AsyncGenerator[Item]:
+    async def live_items(self) -> AsyncGenerator[InputItem]:
         """Yield the items, while the loop goes on."""
         for one in self._inputs:
             cutter = FORMATS[one.format]()
@@ -231,7 +231,7 @@ class ItemReader:
         if not self._stop.wanted:  # else the end is none
             yield cutter.last()
 
-    def _pick(self, cutter: Format, batch: Iterable[bytes]) -> Iterator[Item]:
+    def _pick(self, cutter: Format, batch: Iterable[bytes]) -> Iterator[InputItem]:
         """Yield the items of a batch that are wanted."""
         left = None if self._head is None else self._head - self._read
         for few in _few_of(islice(batch, left)):  # which does not look for one more: it may never come
@@ -243,7 +243,7 @@ class ItemReader:
                     yield item
         self.ended = self._read == self._head
 
-    def _item(self, cutter: Format, number: int, raw: bytes) -> Item | None:
+    def _item(self, cutter: Format, number: int, raw: bytes) -> InputItem | None:
         """Return an item, or ``None`` if it is not wanted."""
         value, problem = cutter.parse(raw)
         identity = value
@@ -255,5 +255,5 @@ class ItemReader:
         key, position = self._earlier.keys.next(canonical(identity))
         if self._earlier.skips(position):
             return None
-        item: Item = _new(Item, (number, opening(number, key.hex(), value), value, problem))
+        item: InputItem = _new(InputItem, (number, opening(number, key.hex(), value), value, problem))
         return item

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from typing import TextIO
 
-    from paco._cli.inputs import Item
+    from paco._cli.inputs import InputItem
     from paco._cli.options import MapOptions
     from paco._cli.output import Earlier
     from paco._cli.stop import Interrupts
@@ -174,8 +174,8 @@ async def dry_run(options: MapOptions, inputs: Sequence[Input]) -> DryRun:
         CommandError: An input cannot be read to its end.
     """
     reader = ItemReader(inputs, Stop(), options.head)
-    first: Item | None = None
-    first_bad: Item | None = None
+    first: InputItem | None = None
+    first_bad: InputItem | None = None
     count = bad = 0
     async with aclosing(reader.live_items()) as items:
         async for item in items:

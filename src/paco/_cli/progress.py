@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import paco
     from paco import events
     from paco._cli.formats import Problem
-    from paco._cli.inputs import Item
+    from paco._cli.inputs import InputItem
     from paco._cli.tally import Tally
 
 MODES = ("auto", "bar", "plain", "json", "off")
@@ -185,7 +185,7 @@ class Progress:
         if self._display is not None:
             self._display.rest()
 
-    def failure(self, item: Item, problem: Problem, attempts: int = 1) -> None:
+    def failure(self, item: InputItem, problem: Problem, attempts: int = 1) -> None:
         """Show that an item failed; of many at once, only the first few."""
         if not self.watches:
             return

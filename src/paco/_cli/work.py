@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from paco._base.item_function import ItemFunction
     from paco._base.types import OnError
     from paco._base.worker_info import Ran
-    from paco._cli.inputs import Item
+    from paco._cli.inputs import InputItem
     from paco._cli.progress import Progress
     from paco._cli.tally import Tally
-    from paco._engine.run import Run
+    from paco._engine.run import Scheduler
     from paco._engine.sinks import InOrder
     from paco._records.file import RecordFile
     from paco.limits import Limiter
@@ -99,9 +99,9 @@ class ItemWork:
         sink.store, sink.window = FORGET, sys.maxsize
         return self, self._recorded(fn, ran), limit
 
-    def prepare(self, run: Run) -> None:
+    def prepare(self, run: Scheduler) -> None:
         """Be called before the run has any tasks."""
-        self._run: Run = weakref.proxy(run)
+        self._run: Scheduler = weakref.proxy(run)
 
     async def keep(self) -> None:
         """Write the lines: a task of the run, which outlives the others."""
@@ -120,7 +120,7 @@ class ItemWork:
         tally, commit, slots, settled = self._tally, self._commit, Slots(), self._settled
         now, wall = clock(), time.time
 
-        async def recorded(item: Item) -> None:
+        async def recorded(item: InputItem) -> None:
             number = tally.started
             tally.started = number + 1
             error: BaseException | None = None
@@ -159,7 +159,7 @@ class ItemWork:
         recorded.__name__ = recorded.__qualname__ = self._title
         return recorded
 
-    def _finish(self, item: Item, number: int, text: str, error: BaseException | None, span: Span) -> None:
+    def _finish(self, item: InputItem, number: int, text: str, error: BaseException | None, span: Span) -> None:
         """Hand on the line of an item that has ended, with its result as JSON or with its error, and count it."""
         if error is None:
             whole = f"{text}\n".encode() if self._values else line(item.head, success(text), span, self._made_by)

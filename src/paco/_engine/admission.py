@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from paco._base.item import WorkerTask
-    from paco._engine.run import Run
+    from paco._engine.run import Scheduler
     from paco._engine.sinks import Sink
     from paco.limits import Limiter
 
@@ -76,7 +76,7 @@ class Admission:
         self._off_duty: list[asyncio.Future[None]] = []  # workers that wait for the gate; the last one is next
         self._run: Any = None  # set only during the run, because the run refers to this object
 
-    def begin(self, run: Run) -> None:
+    def begin(self, run: Scheduler) -> None:
         self._run = run
 
     def stop(self) -> None:
@@ -89,7 +89,7 @@ class Admission:
 
     def grow(self) -> None:
         """Send workers to the gate if it is free: twice as many as the last time if all of those have passed it."""
-        run: Run = self._run
+        run: Scheduler = self._run
         if self._at_gate:
             self._burst = 1
             return
@@ -119,7 +119,7 @@ class Admission:
     # ---- working
 
     async def work(self, context: contextvars.Context) -> None:
-        run: Run = self._run
+        run: Scheduler = self._run
         task: Any = asyncio.current_task(run.loop)
         name, around, turn = task.get_name(), inside.get(), 0
         try:
@@ -143,7 +143,7 @@ class Admission:
         finally:
             del self, run
 
-    async def _run_one(self, run: Run, item: Item) -> bool:
+    async def _run_one(self, run: Scheduler, item: Item) -> bool:
         """Run an item; return whether its worker may continue."""
         failed: BaseException | None = None
         try:
@@ -217,7 +217,7 @@ class Admission:
 
     async def _admit(self, turn: int) -> Item | None:
         """Wait for the gate, then for the next item, and take it; return ``None`` if this worker must end."""
-        run: Run = self._run
+        run: Scheduler = self._run
         run.notify()
         if run.crew.resting:
             run.unpark(1)  # the worker at the gate may have waited for this item to end
@@ -239,7 +239,7 @@ class Admission:
         if not self._run.loop.is_closed():  # it is closed if this coroutine is being garbage-collected
             self._run.crew.grow_soon()
 
-    async def _next(self, run: Run, turn: int) -> Item | None:
+    async def _next(self, run: Scheduler, turn: int) -> Item | None:
         """Wait for room and for an item, and take it; return ``None`` if this worker must end."""
         while turn := await run.ready(turn):
             if self.held >= self._ahead or (run.crew.resting and self._too_many_rest()):
@@ -253,7 +253,7 @@ class Admission:
         self._off_duty.append(waiter)
         await waiter
 
-    def _take(self, run: Run) -> Item | None:
+    def _take(self, run: Scheduler) -> Item | None:
         for value in run.items:
             item = Item(value, run.started)
             run.started += 1
@@ -274,7 +274,7 @@ class Admission:
         if item is None or not item.permitted:
             await asyncio.sleep(seconds)
             return
-        run: Run = self._run
+        run: Scheduler = self._run
         self._could_run = max(self._limiter.most, self._could_run if run.crew.resting else 0)
         run.crew.resting += 1
         try:

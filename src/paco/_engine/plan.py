@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 from paco._engine.admission import Admission
-from paco._engine.run import Run
+from paco._engine.run import Scheduler
 from paco._engine.sinks import AsCompleted, Drop, InOrder, Judged, Keep, Sink
 from paco._engine.watch import Watch
 from paco.events import ears
@@ -86,7 +86,7 @@ class Plan:
     journal: Recording | None = None
     engine: Callable[[], Any] | None = None  # opens the engine on which the items run: see `paco.remote`
 
-    def run(self, sink: Sink) -> Run:
+    def run(self, sink: Sink) -> Scheduler:
         """Return the run, not yet started."""
         fn, limit, judged = self.fn, self.limit, None
         keepers: list[Keeper] = []
@@ -108,14 +108,14 @@ class Plan:
 
     def _called(self, keepers: list[Keeper]) -> tuple[ItemFunction, int | Limiter, Callable[[], Ran | None]]:
         """Return a function that sends one item to the engine, the limit of its calls, and the ``ran`` function."""
-        from paco.remote._item_calls import Calls
+        from paco.remote._item_calls import ItemCalls
 
         engine, watched = cast("Callable[[], Any]", self.engine), self.journal is not None or bool(ears())
-        calls = Calls(self.name, self.fn, engine, self.limit, LEAD, _LEAD_OF_CALLS, watched=watched)
+        calls = ItemCalls(self.name, self.fn, engine, self.limit, LEAD, _LEAD_OF_CALLS, watched=watched)
         keepers.append(calls)
         return calls.function, calls.limit, lambda: calls.last
 
-    def _run(self, fn: ItemFunction, sink: Sink, limit: int | Limiter, engine: Callable[[], Any] | None) -> Run:
+    def _run(self, fn: ItemFunction, sink: Sink, limit: int | Limiter, engine: Callable[[], Any] | None) -> Scheduler:
         """Return a run with a `Watch` only if there are listeners, and an admission only if a number is not enough."""
         how: dict[str, Any] = {"timeout": self.timeout, "on_error": self.on_error, "offset": len(self.head)}
         watch = None
@@ -132,7 +132,7 @@ class Plan:
             there: dict[str, Any] = {"engine": engine, "limit": limit, "lead": LEAD, "on_error": self.on_error}
             how["admission"] = Chunks(self.name, self.source, sink, buffer=self.buffer, watch=watch, **there)
             limit = 1
-        return Run(self.name, fn, self.source, sink, limit=limit, **how)
+        return Scheduler(self.name, fn, self.source, sink, limit=limit, **how)
 
     async def collect(self) -> list[Any]:
         """Run all items, and return the results as a list."""

@@ -5,8 +5,8 @@ there is no semaphore, no queue, and no task per item. An item cannot distinguis
 an item leaves a trace on its worker (a context variable, a cancellation, a task name), that worker retires and a new
 one takes its slot.
 
-`Run.work` is the hot path. Everything else (yielding to the loop, backpressure, waiting for an async source, waking the
-consumer) happens in `Run.ready`, behind a single comparison: ``started >= attention``.
+`Scheduler.work` is the hot path. Everything else (yielding to the loop, backpressure, waiting for an async source,
+waking the consumer) happens in `Scheduler.ready`, behind a single comparison: ``started >= attention``.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ if TYPE_CHECKING:
     from paco._engine.watch import Watch
     from paco._engine.workers import Admitting
 
-#: The maximum number of items to read ahead of an async source: without a limit, `Run.wanted` is unbounded.
+#: The maximum number of items to read ahead of an async source: without a limit, `Scheduler.wanted` is unbounded.
 _LEAD: Final = 64
 _UNWATCHED: Final = nullcontext()
 
 
-class Run(Nursery):
+class Scheduler(Nursery):
     """One run of a function over a source: call `start`, then `join`, or `next` for each result of a stream.
 
     Args:

@@ -191,10 +191,10 @@ class Crew:
             if len(self.workers) - self.idle >= self.limit:
                 waiter = run.loop.create_future()
                 self._returning.append((task, waiter))
-                run.attention = -1  # the next worker that calls `Run.ready` ends, and frees its slot
+                run.attention = -1  # the next worker that calls `Scheduler.ready` ends, and frees its slot
                 await waiter
         finally:
-            # If it was cancelled, it finishes without waiting for a slot. The surplus worker then ends in `Run.ready`.
+            # If it was cancelled, it finishes without a slot. The surplus worker then ends in `Scheduler.ready`.
             self.resting -= 1
             self.workers.add(task)
             run.attention = -1

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from paco._base.types import Loop, P, T
-    from paco._engine.run import Run
+    from paco._engine.run import Scheduler
     from paco.limits import AnyLimit, Limiter
 
 Futures: TypeAlias = set[asyncio.Future[Any]]
@@ -71,7 +71,7 @@ class ConcurrentExecutor:
         #: The exceptions of coroutines in the latest run, in order of occurrence.
         self.errors: list[Exception] = []
         self._listeners: dict[str, list[Listener]] = {}
-        self._run: Run | None = None  # the latest, once its `start` listeners have been called
+        self._run: Scheduler | None = None  # the latest, once its `start` listeners have been called
         self._cancelled = False  # whether `cancel` was called since the latest run began
         self._returned = asyncio.Event()  # set when the latest call of `run` has returned
         self._returned.set()
@@ -223,7 +223,7 @@ class ConcurrentExecutor:
             job.discard()
             return
         await self._tell("task.start", job)
-        run = cast("Run", self._run)
+        run = cast("Scheduler", self._run)
         if run.ending():
             return
         result, error = await job.run(run, _NAME, catch=catch)

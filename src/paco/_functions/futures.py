@@ -17,7 +17,7 @@ from paco._engine.source import Calls
 if TYPE_CHECKING:
     from contextvars import Context
 
-    from paco._engine.run import Run
+    from paco._engine.run import Scheduler
 
 _WHEN: Final = (asyncio.ALL_COMPLETED, asyncio.FIRST_COMPLETED, asyncio.FIRST_EXCEPTION)
 
@@ -134,7 +134,7 @@ class Job:
         """Return whether there is nothing to run. A future that was passed in and is done still has to be awaited."""
         return self.future.cancelled() if self._own is None else self._own.done()
 
-    async def run(self, run: Run, name: str, *, catch: bool) -> tuple[Any, Exception | None]:
+    async def run(self, run: Scheduler, name: str, *, catch: bool) -> tuple[Any, Exception | None]:
         """Await the call, set its outcome on the future, and return the result and the error, if any.
 
         With ``catch``, an error is set as the result of the future. A call whose future was cancelled has no error; a
@@ -233,7 +233,7 @@ class Jobs(Calls):
 
 
 @asynccontextmanager
-async def owned(run: Run) -> AsyncGenerator[None]:
+async def owned(run: Scheduler) -> AsyncGenerator[None]:
     """If the block raises or is cancelled, stop the run and wait until it has ended before raising."""
     try:
         yield
@@ -246,7 +246,7 @@ async def owned(run: Run) -> AsyncGenerator[None]:
         raise
 
 
-async def until(run: Run, jobs: Jobs, *, when: str, timeout: float | None = None) -> None:
+async def until(run: Scheduler, jobs: Jobs, *, when: str, timeout: float | None = None) -> None:
     """Wait until the run has ended, ``when`` holds, or ``timeout`` seconds have passed.
 
     A run that has not ended by then continues without a caller: see `Nursery.let_go`.

@@ -6,7 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from paco._engine.run import Run
+    from paco._engine.run import Scheduler
     from paco._engine.sinks import InOrder
     from paco._records.group_commit import GroupCommit
 
@@ -28,7 +28,7 @@ class Delivery:
         #: For each waiting result: how many lines must be written first, its index, and the result.
         self._held: deque[tuple[int, int, Any]] = deque()
 
-    def begin(self, run: Run, commit: GroupCommit) -> None:
+    def begin(self, run: Scheduler, commit: GroupCommit) -> None:
         """Set the run, and the group commit that writes its lines."""
         self._run = run
         self._commit = commit

@@ -18,7 +18,7 @@ from paco._base.errors import ItemCancelled, trim
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from paco._engine.run import Run
+    from paco._engine.run import Scheduler
     from paco._records.file import RecordFile
 
 T = TypeVar("T")
@@ -137,7 +137,7 @@ class GroupCommit:
 
     # ---- the task
 
-    async def keep(self, run: Run) -> None:
+    async def keep(self, run: Scheduler) -> None:
         """Load the file, write all lines, and close it. Return when all lines of the run's other tasks are written.
 
         If that fails, the run fails with the error.
@@ -164,12 +164,12 @@ class GroupCommit:
             self._load, self._loaded = None, _nothing
             self._committed = _nothing_left
 
-    async def _keep(self, run: Run) -> None:
+    async def _keep(self, run: Scheduler) -> None:
         if self._load is None or await self._has_loaded(self._load, run):
             await self._write_all()
         await self._job(self._file.close)
 
-    async def _has_loaded(self, load: Callable[[], None], run: Run) -> bool:
+    async def _has_loaded(self, load: Callable[[], None], run: Scheduler) -> bool:
         """Load the file; return whether loading was completed, and not stopped early because the run ends."""
         await self._job(load)
         if not self._file.stopped:

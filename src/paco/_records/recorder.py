@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from paco._base.types import OnError
     from paco._base.worker_info import Ran
     from paco._engine.outcomes import Outcome
-    from paco._engine.run import Run
+    from paco._engine.run import Scheduler
     from paco._engine.sinks import InOrder
     from paco._records.lines import Record
     from paco.limits import Limiter
@@ -112,10 +112,10 @@ class Recorder:
         unrecorded = Unrecorded(limit, self._look_up)
         return named_as(fn, make(fn, unrecorded.found)), unrecorded
 
-    def prepare(self, run: Run) -> None:
+    def prepare(self, run: Scheduler) -> None:
         """Prepare for a run. It calls this before it creates tasks, in the context that they will have."""
         # A weak reference, so that the keys of a million items are freed with the run, not by a later collection.
-        self._run: Run = weakref.proxy(run)
+        self._run: Scheduler = weakref.proxy(run)
         self._delivery.begin(self._run, self._commit)
         self._clock = clock()
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from paco._base.types import Executor, Pool
     from paco._engine.plan import Plan, Recording
-    from paco._engine.run import Run
+    from paco._engine.run import Scheduler
 
 
 # T may be covariant, although a list is not: `await` returns a new list, which nothing else refers to.
@@ -66,7 +66,7 @@ class Stream(
         self._use = ""
         self._plan = plan
         self.__name__: str = f"paco.{plan.name}"  # the name that asyncio shows for a task
-        self._run: Run | None = None
+        self._run: Scheduler | None = None
         self._sink: InOrder | None = None
         self._coro: Answer[list[T_co]] | None = None
         self._downstream: Callable[[BaseException], None] | None = None
@@ -330,7 +330,7 @@ class Stream(
             if result is not SKIP:
                 return result
 
-    def _start(self) -> tuple[Run, InOrder]:
+    def _start(self) -> tuple[Scheduler, InOrder]:
         if self._use != "iterated":
             self._claim("iterated")
         sink = self._plan.consumed()

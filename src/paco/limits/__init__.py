@@ -2,6 +2,12 @@
 
 Pass a limit as ``limit=`` to any function that runs items. You can share a limit between calls, combine limits with
 ``&``, and change a limit while it is in use. `paco.limited` puts a limit on a single function.
+
+The modules, each importing only from those above it::
+
+    _base  _count  _rate            the base of all limits, and those combined; items in flight; starts per period
+    _controller  _adaptive          how a limit follows what a server can do; a limit that does
+    _keys                           a limit for each key
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@
     _chunk  _host                   where the items run: a chunk of them, in the one event loop of a process
     _line  _worker                  processes of ours, and what they hear
     _fork_server  _start  _workers  how they are started; those of this machine, each replaced when it dies
-    _engines  _interpreters  _dask  all that chunks can be given to
+    _engines  _dask                 all that chunks can be given to
     _sizes  _worker_stats           how large chunks are; what each worker has done
     _in_flight  _dispatch           chunks in flight, and those that are lost
     _chunked_run  _item_calls       a run whose items travel in chunks; items that are handed over one by one

@@ -10,12 +10,12 @@ from paco import events
 from paco._base import check
 from paco._base.deadline import deadline
 from paco._base.item_function import given
-from paco._engine.run import Run
+from paco._engine.run import Scheduler
 from paco._engine.sinks import Drop
 from paco._engine.watch import Watch
 from paco.events import Ear, ItemEnded
 from paco.remote import _pickles
-from paco.remote._errors import Failure
+from paco.remote._errors import PackedError
 from paco.remote._messages import Report
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class Chunk:
             function = watch.around(function)
         how: dict[str, Any] = {"limit": order.limit, "timeout": None, "on_error": "collect", "offset": 0}
         #: The run of its items.
-        self.run: Run = Run(order.name, function, source, results, watch=watch, **how)
+        self.run: Scheduler = Scheduler(order.name, function, source, results, watch=watch, **how)
         self.run.heeds_deadline = False  # the run that has sent it does, under the same one
         #: Whether it has started.
         self.begun = False
@@ -189,12 +189,12 @@ class Chunk:
         run.freed = None  # it leads back here
         now, busy = clock(), time.thread_time() - used
         tail = 0.0 if self._items.over is None else now - self._items.over
-        errors = {index: Failure.of(error) for index, error in results.errors.items()}
-        late = {index: Failure.of(error) for index, error in results.late.items()}
+        errors = {index: PackedError.of(error) for index, error in results.errors.items()}
+        late = {index: PackedError.of(error) for index, error in results.late.items()}
         values, spans = self._pickled(errors), _spans(self._ended)
         return Report(self._where, run.started, now - began, busy, tail, values, errors, late, spans, now).dump()
 
-    def _pickled(self, errors: dict[int, Failure]) -> bytes:
+    def _pickled(self, errors: dict[int, PackedError]) -> bytes:
         values = self._results.values
         try:
             return _pickles.dumps(values)
@@ -205,13 +205,13 @@ class Chunk:
                     del values[index]
         return _pickles.dumps(values)
 
-    def _unfit(self, value: Any) -> Failure | None:
+    def _unfit(self, value: Any) -> PackedError | None:
         """Return why a result cannot travel, if it cannot."""
         try:
             _pickles.dumps(value)
         except Exception as error:
             what = f"what {check.called(given(self._function))} returned, {check.shorten(value)},"
-            return Failure.of(_pickles.unfit(self.order.name, what, error))
+            return PackedError.of(_pickles.unfit(self.order.name, what, error))
         return None
 
 

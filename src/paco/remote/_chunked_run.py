@@ -17,7 +17,7 @@ from paco._engine.sinks import InOrder
 from paco._engine.time_slice import SLICE
 from paco._engine.watch import length
 from paco.remote import _pickles
-from paco.remote._dispatch import Dispatcher, Entry, Job
+from paco.remote._dispatch import Dispatcher, Entry, RunOptions
 
 if TYPE_CHECKING:
     import contextvars
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from paco._base.item import WorkerTask
     from paco._base.types import OnError
     from paco._base.worker_info import Ran, Worker
-    from paco._engine.run import Run
+    from paco._engine.run import Scheduler
     from paco._engine.sinks import Sink
     from paco._engine.watch import Watch
     from paco.remote._engines import Engine
@@ -83,7 +83,7 @@ class Chunks:
         self.role: str = "sender"
         self.lead: int = 10_000  # what is read is wanted for one chunk
         self._engine = engine
-        self._job = Job(name, b"", limit or lead, lead, on_error, watched=watch is not None)
+        self._job = RunOptions(name, b"", limit or lead, lead, on_error, watched=watch is not None)
         self._dispatcher: Dispatcher | None = None
         self._there: dict[str, Worker] = {} if watch is None else watch.view.workers
         self._wanted = 1
@@ -91,7 +91,7 @@ class Chunks:
         self._stream = sink if isinstance(sink, InOrder) and buffer is None else None
         self._run: Any = None
 
-    def begin(self, run: Run) -> None:
+    def begin(self, run: Scheduler) -> None:
         self._run = run
 
     def grow(self) -> None:
@@ -114,7 +114,7 @@ class Chunks:
     # ---- the one worker
 
     async def work(self, context: contextvars.Context) -> None:
-        run: Run = self._run
+        run: Scheduler = self._run
         try:
             job = self._job._replace(function=_pickles.dump_function(self._job.name, run.fn))
             self._dispatcher = dispatcher = Dispatcher(self._engine(), job, self, self._there)
@@ -138,7 +138,7 @@ class Chunks:
         except Exception as error:
             self.broken(error)
 
-    async def _send_all(self, run: Run, dispatcher: Dispatcher) -> None:
+    async def _send_all(self, run: Scheduler, dispatcher: Dispatcher) -> None:
         while True:
             while dispatcher.send(self._take):
                 self._sent()
@@ -158,7 +158,7 @@ class Chunks:
 
     def _take(self, count: int) -> list[Entry]:
         """Take so many items at most, and not for long."""
-        run: Run = self._run
+        run: Scheduler = self._run
         entries = list[Entry]()
         end = perf_counter() + SLICE
         while not run.exhausted and (room := self._room(count - len(entries))) > 0:
@@ -176,7 +176,7 @@ class Chunks:
         return entries
 
     def _room(self, count: int) -> int:
-        run: Run = self._run
+        run: Scheduler = self._run
         return min(run.sink.room(run.started) - run.started, count, _STRIDE)
 
     def wanted(self) -> int:
@@ -185,14 +185,14 @@ class Chunks:
 
     def left(self) -> float:
         """Return how many items are to come, if the source tells, and does not tell too few."""
-        run: Run = self._run
+        run: Scheduler = self._run
         left = -1 if self._total is None else self._total + run.offset - run.started
         return math.inf if left < 0 else left
 
     # ---- what the dispatcher tells
 
     def arrived(self, entries: list[Entry], values: dict[int, Any], ran: dict[int, Ran]) -> None:
-        run: Run = self._run
+        run: Scheduler = self._run
         if run.watch is not None:
             for number, one in ran.items():
                 if number in values:
@@ -204,7 +204,7 @@ class Chunks:
             store[entries[number][0]] = value
 
     def failed(self, entry: Entry, error: BaseException, ran: Ran | None = None) -> None:
-        run: Run = self._run
+        run: Scheduler = self._run
         if run.watch is not None:
             run.watch.ran(entry[0] - run.offset, entry[1], ran, error)
         run.item_failed(error, *entry)
@@ -214,7 +214,7 @@ class Chunks:
         self._run.fail(error, "its workers")
 
     def landed(self) -> None:
-        run: Run = self._run
+        run: Scheduler = self._run
         if self._dispatcher is not None and self._stream is not None:
             dispatcher = self._dispatcher
             ahead = dispatcher.sizes.ahead(dispatcher.spread())

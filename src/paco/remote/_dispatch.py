@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from paco._base.types import Future, OnError
     from paco._base.worker_info import Ran, Worker
     from paco.remote._engines import Engine
-    from paco.remote._errors import Failure
+    from paco.remote._errors import PackedError
 
 #: So many times the worker of an item dies until that is its error; in all, and with nothing else in it.
 _DEATHS: Final = 3
@@ -65,7 +65,7 @@ class Owner(Protocol):
         ...
 
 
-class Job(NamedTuple):
+class RunOptions(NamedTuple):
     """What is the same for all chunks of a run."""
 
     name: str
@@ -87,7 +87,7 @@ class Dispatcher:
         workers: Where those are to be found who have had chunks, by their names.
     """
 
-    def __init__(self, engine: Engine, job: Job, owner: Owner, workers: dict[str, Worker]) -> None:
+    def __init__(self, engine: Engine, job: RunOptions, owner: Owner, workers: dict[str, Worker]) -> None:
         self._engine = engine
         self._job = job
         self._owner = owner
@@ -283,7 +283,7 @@ class Dispatcher:
         owner.arrived(entries, values, flight.ran)
         self._fail(flight, report, report.errors)
 
-    def _fail(self, flight: Flight, report: Report, errors: dict[int, Failure] | None) -> None:
+    def _fail(self, flight: Flight, report: Report, errors: dict[int, PackedError] | None) -> None:
         if not errors:
             return
         for number, failure in errors.items():

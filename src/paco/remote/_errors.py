@@ -29,14 +29,14 @@ class RemoteError(RuntimeError):
     """An item's error, or what became of its result, that could not come back as it was; the text tells what it was."""
 
 
-class Failure(NamedTuple):
+class PackedError(NamedTuple):
     """An error that travels: as itself, if it survives that, and in words."""
 
     kind: str
     text: str
     traceback: str
     data: bytes | None
-    cause: Failure | None
+    cause: PackedError | None
 
     @classmethod
     def of(cls, error: BaseException, depth: int = 0) -> Self:
@@ -44,7 +44,7 @@ class Failure(NamedTuple):
         trim(error)
         shown = "".join(traceback.format_exception(error)) if not depth else ""
         cause = error.__cause__
-        packed = None if cause is None or depth >= _CAUSES else Failure.of(cause, depth + 1)
+        packed = None if cause is None or depth >= _CAUSES else PackedError.of(cause, depth + 1)
         return cls(type(error).__name__, message(error), shown[-_TEXT:], _pickled(error), packed)
 
     def error(self, where: str) -> BaseException:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from paco._base.worker_info import Slots
 from paco.remote import _pickles
 from paco.remote._chunk import Chunk
-from paco.remote._errors import Failure
+from paco.remote._errors import PackedError
 from paco.remote._messages import Order, Report
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Bench:
         try:
             chunk = self._prepared(order, function, items)
         except BaseException as error:
-            return Report(self._where, refusal=Failure.of(error)).dump()
+            return Report(self._where, refusal=PackedError.of(error)).dump()
         run, number = chunk.order.run, chunk.order.number
         chunks = self._working[run]
         before, chunks[number] = chunks.get(chunk.order.after), chunk

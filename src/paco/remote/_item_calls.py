@@ -18,18 +18,18 @@ from paco._base.item import Item, item_here
 from paco._base.item_function import instead_of
 from paco._engine.outcomes import Err
 from paco.remote import _pickles
-from paco.remote._dispatch import Dispatcher, Entry, Job
+from paco.remote._dispatch import Dispatcher, Entry, RunOptions
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from paco._base.worker_info import Ran, Worker
-    from paco._engine.run import Run
+    from paco._engine.run import Scheduler
     from paco.limits import Limiter
     from paco.remote._engines import Engine
 
 
-class Calls:
+class ItemCalls:
     """The calls of one run.
 
     Args:
@@ -56,7 +56,7 @@ class Calls:
         self._fn = fn
         self._engine = engine
         number = limit if isinstance(limit, int) else None
-        self._job = Job(name, b"", number or most, most, "return", watched=watched, paced=number is None)
+        self._job = RunOptions(name, b"", number or most, most, "return", watched=watched, paced=number is None)
         self.role = "sender"
         #: Those who have had items, by their names.
         self.workers: dict[str, Worker] = {}
@@ -104,9 +104,9 @@ class Calls:
 
     _dispatcher: Dispatcher
 
-    def prepare(self, run: Run) -> None:
+    def prepare(self, run: Scheduler) -> None:
         """Be called before the run has any tasks."""
-        self._run: Run = weakref.proxy(run)
+        self._run: Scheduler = weakref.proxy(run)
         if run.watch is not None:
             run.watch.runs_elsewhere(self.workers, None if self._job.paced else self._job.limit)
 

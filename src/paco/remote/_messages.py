@@ -11,7 +11,7 @@ from paco._base import __version__
 
 if TYPE_CHECKING:
     from paco._base.types import OnError
-    from paco.remote._errors import Failure
+    from paco.remote._errors import PackedError
 
 #: Without the same of all of these on both sides, nothing that follows can be read.
 _VERSIONS: Final = (sys.implementation.name, *sys.version_info[:2], __version__)
@@ -98,11 +98,11 @@ class Report(NamedTuple):
     busy: float = 0.0
     tail: float = 0.0
     values: bytes = b""
-    errors: dict[int, Failure] | None = None
-    late: dict[int, Failure] | None = None
+    errors: dict[int, PackedError] | None = None
+    late: dict[int, PackedError] | None = None
     spans: list[Span] | None = None
     now: float = 0.0
-    refusal: Failure | None = None
+    refusal: PackedError | None = None
 
     def dump(self) -> bytes:
         """Make bytes of it."""

@@ -79,7 +79,7 @@ class Spawn:
         """Do nothing: the workers have no server."""
 
 
-class Server(NamedTuple):
+class ServerProcess(NamedTuple):
     """A fork server, and the socket for requests to it."""
 
     process: subprocess.Popen[Any]
@@ -90,7 +90,7 @@ class ForkServer:
     """Starts workers through a fork server, which starts with the first of them."""
 
     def __init__(self) -> None:
-        self._server: Server | None = None
+        self._server: ServerProcess | None = None
 
     def start(self, handle: int) -> Child:
         """Start a worker that is given a handle."""
@@ -99,7 +99,7 @@ class ForkServer:
             self.close()
             ours, theirs = socket.socketpair()
             with theirs:
-                self._server = server = Server(_run(_SERVER, theirs.fileno()), ours)
+                self._server = server = ServerProcess(_run(_SERVER, theirs.fileno()), ours)
         pipe, end = os.pipe()
         with suppress(BrokenPipeError, ConnectionResetError):  # the server was just killed: the pipe ends
             socket.send_fds(server.requests, [b"f"], [handle, end])

@@ -13,15 +13,14 @@ check. Two environment variables select variants: ``PACO_TEST_EAGER=1`` uses eag
 leaves tests marked ``asyncio``, ``anyio`` or ``trio`` to those plugins. Async fixtures are not supported, because a
 fixture would run on another loop than its test.
 
+The modules, each importing only from those above it::
+
+    _loop  _leaks                   VirtualLoop, now, Deadlock; check_leaks, Leak
+    _runs  _fakes                   run, cancel_at_every_step; Source, AsyncSource, Probe
+    _plugin                         the hooks of pytest
+
 (PYTEST_DONT_REWRITE: this word prevents a warning if this module is imported before pytest registers the plugin.)
 """
-
-# The modules; each imports only from those above it:
-#   _loop     VirtualLoop, now, Deadlock
-#   _leaks    check_leaks, Leak
-#   _runs     run, cancel_at_every_step
-#   _fakes    Source, AsyncSource, Probe
-#   _plugin   the hooks of pytest
 
 from __future__ import annotations
 
