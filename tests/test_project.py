@@ -8,38 +8,33 @@ import os
 import re
 import subprocess
 import sys
-from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 import paco
+from tools import rooms
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "paco"
 MODULES = sorted(SOURCE.rglob("*.py"))
 
 
-def listed(text: str) -> list[str]:
-    """Return the names that a docstring lists: names, then what they are for, with two or more spaces between."""
-    rows = [line.strip() for line in text.splitlines() if line[:4] == "    "]
-    return [name for row in rows for name in re.split(r" {2,}", row)[:-1]]
+def listed(package: Path) -> list[str]:
+    """Return the names that the docstring of a package lists."""
+    return [name for names, _ in rooms.rows(package) for name in names]
 
 
 #: The rooms: modules and packages, from the bottom up.
-ROOMS = listed(paco.__doc__)
+ROOMS = listed(SOURCE)
 #: What `import paco` brings; `paco` is `__init__.py`, the table of contents.
 CORE = [*ROOMS[: ROOMS.index("_functions") + 1], "paco"]
 #: Imported on use, inside a function, so that importing paco does not pay for them.
 OPTIONAL = [*ROOMS[ROOMS.index("_functions") + 1 :], "__main__"]
 LAYERS = [*CORE, *OPTIONAL]
-#: The modules of each room, from the bottom up; the docstrings of the others are for those who use them.
-INSIDE = {
-    room: listed(str(import_module(f"paco.{room}").__doc__))
-    for room in ROOMS
-    if (SOURCE / room).is_dir() and room not in {"limits", "testing"}
-}
+#: The modules of each room, from the bottom up.
+INSIDE = {room: listed(SOURCE / room) for room in ROOMS if (SOURCE / room).is_dir()}
 #: Of the standard library, and left out of `sys.stdlib_module_names`: since Python 3.15 traceback imports it.
 UNLISTED = {"_missing_stdlib_info"}
 
@@ -92,7 +87,70 @@ def test_a_module_imports_only_from_modules_above_it_in_its_room(room):
         assert here in inside, f"{here} has no place in {room}: give it one in the docstring of that package"
         for there in {name for other, name, late in imports(path) if other == room and name in inside and not late}:
             assert inside.index(there) < inside.index(here), f"{here} imports {there}, below it"
-    assert {name for name in inside if not (SOURCE / room / f"{name}.py").exists()} == set()
+
+
+def test_every_room_and_every_module_is_listed_once_and_every_listed_one_exists():
+    assert sorted(ROOMS) == sorted({place(path)[0] for path in MODULES} - {"paco", "__main__"})
+    for room, inside in INSIDE.items():
+        there = {path.stem for path in (SOURCE / room).rglob("*.py")} - {"__init__"}
+        assert sorted(inside) == sorted(there), f"the docstring of {room} must list each of its modules once"
+
+
+def test_the_page_about_the_design_has_the_list_of_rooms_and_modules():
+    page = rooms.PAGE.read_text("utf-8")
+    assert rooms.rooms() in page, "run python -m tools.rooms"
+
+
+def modules_imported(path: Path) -> set[Path]:
+    """Return the files of paco that a file imports, in functions too, but not those that only type checkers read."""
+    tree = ast.parse(path.read_text("utf-8"))
+    unread = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for branch in node.body
+        for inner in ast.walk(branch)
+    }
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import) and id(node) not in unread:
+            names = {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and id(node) not in unread:
+            assert not node.level, f"line {node.lineno}: import by the whole name"
+            # What is no module is a name in one.
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            names = {name if file_of(name) else str(node.module) for name in names}
+        else:
+            continue
+        found |= {file for name in names if (file := file_of(name)) is not None}
+    return found - {path}
+
+
+def file_of(module: str) -> Path | None:
+    """Return the file of a module of paco; ``None`` for anything else."""
+    base = SOURCE.parent.joinpath(*module.split("."))
+    files = (base.with_suffix(".py"), base / "__init__.py")
+    return next((file for file in files if file in MODULES), None)
+
+
+def test_no_import_leads_back_to_where_it_came_from():
+    """A circle of imports, also of those inside of functions, makes one module of several files."""
+    graph = {path: modules_imported(path) for path in MODULES}
+    while ends := [path for path, imported in graph.items() if not imported & graph.keys()]:
+        for path in ends:
+            del graph[path]
+    while starts := [path for path in graph if not any(path in imported for imported in graph.values())]:
+        for path in starts:
+            del graph[path]
+    assert [str(path.relative_to(SOURCE)) for path in graph] == [], "these import each other: cut or merge them"
+
+
+def test_no_two_classes_have_one_name():
+    where: dict[str, list[str]] = {}
+    for path in MODULES:
+        for node in classes(path):
+            where.setdefault(node.name, []).append(str(path.relative_to(SOURCE)))
+    assert {name: files for name, files in where.items() if len(files) > 1} == {}
 
 
 def classes(path: Path) -> list[ast.ClassDef]:

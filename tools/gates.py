@@ -140,6 +140,36 @@ GATES = [
         DEV.CHECKS["laws"], "_base imports _engine",
     ),
     Gate(
+        "circle", "an import of what imports it",
+        "src/paco/_engine/source.py", append("\n\ndef planted() -> None:\n    from paco._engine import run\n"),
+        DEV.CHECKS["laws"], "these import each other",
+    ),
+    Gate(
+        "names", "a second class of one name",
+        "src/paco/_base/item.py", append("\n\nclass Limit:\n    pass\n"),
+        DEV.CHECKS["laws"], r"'Limit': \['_base/item\.py', 'limits/_count\.py'\]",
+    ),
+    Gate(
+        "inside", "an upward import in a room",
+        "src/paco/limits/_base.py", append("\n\nfrom paco.limits._rate import Rate\n"),
+        DEV.CHECKS["laws"], "_base imports _rate, below it",
+    ),
+    Gate(
+        "listed", "a module that no list has",
+        "src/paco/testing/_planted.py", append('"""Planted."""\n'),
+        pytest("tests/test_project.py", "-k", "listed"), "the docstring of testing must list each",
+    ),
+    Gate(
+        "absent", "a listed module that is not there",
+        "src/paco/_stream/__init__.py", replace("coroutine  stream  stage ", "coroutine  stream  planted"),
+        DEV.CHECKS["laws"], "the docstring of _stream must list each",
+    ),
+    Gate(
+        "rooms", "a room that the page tells otherwise",
+        "docs/design.md", replace(r"^_engine .*$", "_engine           planted"),
+        DEV.CHECKS["laws"], r"run python -m tools\.rooms",
+    ),
+    Gate(
         "engine", "a second scheduler",
         "src/paco/_functions/map.py", append("\n\ndef planted(coro):\n    return asyncio.create_task(coro)\n"),
         DEV.CHECKS["laws"], "asyncio.create_task",

@@ -97,20 +97,13 @@ class Scheduler(Nursery):
         super().__init__(name, timeout)
         if not isinstance(source, Calls):
             self.title += f" {title(fn)}"
-        #: The workers, and their slots.
         self.crew: Crew = Crew(limit or sys.maxsize)
-        #: Decides when items start; ``None`` if every free slot may start one.
         self.admission: Admitting | None = admission
-        #: Notifies listeners; ``None`` if there are none.
         self.watch: Watch | None = watch
-        #: Called with each item.
         self.fn: Any = fn
         self._source: Any = source
-        #: An iterator over the items.
         self.items: Any = None
-        #: Reads the source if it is async.
         self.reader: Reader | None = None
-        #: Where the results go.
         self.sink: Sink = sink
         self._on_error = on_error
         #: The number of results that precede those of the items.
@@ -127,7 +120,6 @@ class Scheduler(Nursery):
         self.lead: int = _LEAD if admission is None else admission.lead
         #: Called when a task of the run has ended.
         self.freed: Callable[[], None] | None = None
-        #: How long the items hold the loop.
         self.pace: Pace = Pace(offset)
         self._consumer: asyncio.Future[None] | None = None
         self._parked: deque[asyncio.Future[None]] = deque()  # workers that wait for room or for an item
