@@ -634,7 +634,7 @@ async def test_an_error_of_a_limit_ends_the_run():
     ],
     ids=["count", "adaptive", "rate", "rate and count", "count and rate"],
 )
-async def test_a_permit_that_is_free_is_given_without_waiting_and_one_that_is_not_is_none(make):
+async def test_try_acquire_returns_a_free_permit_or_none(make):
     limit = make()
     permit = limit.try_acquire()
     assert permit is not None
@@ -644,7 +644,7 @@ async def test_a_permit_that_is_free_is_given_without_waiting_and_one_that_is_no
     assert limit.try_acquire() is not None
 
 
-async def test_what_one_of_several_limits_has_given_is_given_back_when_another_has_nothing():
+async def test_try_acquire_of_a_combination_releases_permits_if_a_part_has_none():
     count, rate = paco.Limit(2), paco.Rate(1, per=10)
     limit = count & rate
     assert limit.try_acquire() is not None
@@ -660,12 +660,12 @@ async def test_what_one_of_several_limits_has_given_is_given_back_when_another_h
 @pytest.mark.parametrize(
     "limit", [paco.Rate(5, cost=lambda _: 1), paco.PerKey(lambda _: 1, lambda: 1)], ids=["cost", "key"]
 )
-async def test_a_limit_that_looks_at_the_item_is_waited_for(limit):
+async def test_a_limit_that_looks_at_the_item_is_always_awaited(limit):
     assert limit.try_acquire(1) is None
     assert await paco.map(Probe(lambda item: item), [1, 2], limit=limit) == [1, 2]
 
 
-async def test_a_limit_with_an_acquire_of_its_own_is_always_asked_by_that():
+async def test_a_limit_that_overrides_acquire_is_always_asked_by_acquire():
     class Counted(paco.Limit):
         asked = 0
 
@@ -686,7 +686,7 @@ async def test_a_limit_with_an_acquire_of_its_own_is_always_asked_by_that():
     assert (counted.asked, counted.try_acquire(), tried.tried) == (3, None, 3)
 
 
-async def test_a_permit_is_released_once_whoever_else_holds_one():
+async def test_a_permit_can_be_released_only_once_even_if_others_are_held():
     limit = paco.Limit(2)
     first = await limit.acquire()
     await limit.acquire()
@@ -696,7 +696,7 @@ async def test_a_permit_is_released_once_whoever_else_holds_one():
     assert limit.in_flight == 1
 
 
-async def test_a_task_that_an_item_leaves_behind_is_not_taken_for_the_next_item_of_its_worker():
+async def test_a_task_left_by_an_item_is_not_mistaken_for_the_next_item_of_its_worker():
     limit, left = paco.Limit(1), []
 
     async def leaves(item):

@@ -248,7 +248,7 @@ def test_an_index_agrees_with_a_dict(pairs):
     assert index.get(b"\1" * 16) == model.get(b"\1" * 16, NOWHERE)
 
 
-def test_numbers_that_were_seen_are_known_however_many_there_are():
+def test_seen_numbers_are_found_however_many_there_are():
     seen = Seen()
     numbers = [number * 0x9E3779B97F4A7C15 % 2**64 for number in range(20_000)]
     assert not any(map(seen.add, numbers))

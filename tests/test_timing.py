@@ -525,7 +525,7 @@ def test_in_a_loop_with_another_clock_the_window_starts_anew():
     assert testing.run(calls(0, "second")) == "second"
 
 
-def test_a_loop_whose_method_was_replaced_has_a_clock_of_its_own():
+def test_a_loop_with_a_replaced_time_method_has_its_own_clock():
     calls = throttle(nap, 1, 60)
     for word in ("first", "second"):
         with contextlib.closing(asyncio.new_event_loop()) as loop:

@@ -26,7 +26,7 @@ _STALE: Final = 60.0
 
 
 class _Flight:
-    """A permit: that of the count, when its item began, how many were in flight then, how many had succeeded before."""
+    """A permit of the count, when its item began, how many were in flight then, and how many had succeeded before."""
 
     __slots__ = ("began", "beside", "count", "succeeded")
 

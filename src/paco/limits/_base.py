@@ -42,7 +42,7 @@ class Limiter:
     _of_number: ClassVar[Callable[[int], Limiter]]
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Have a class with its own `acquire`, `reserve` or `release`, and no `try_acquire`, always wait in its own."""
+        """Make a subclass that overrides `acquire`, `reserve` or `release`, but not `try_acquire`, use only its own."""
         super().__init_subclass__(**options)
         own = vars(cls).keys()
         if own & {"acquire", "reserve", "release"} and not own & {"try_acquire", "try_reserve"}:
@@ -72,9 +72,9 @@ class Limiter:
         return self._rank, 0
 
     def try_acquire(self, item: Any = None) -> Any:
-        """Return a permit if there is one at once, without waiting, or else ``None``: then `acquire` is awaited.
+        """Return a permit if one is free now, or ``None``; the caller then awaits `acquire`.
 
-        The caller starts the item at once. A limit without its own `try_acquire` always has `acquire` awaited.
+        The caller starts the item at once. The default returns ``None``, so that `acquire` is always awaited.
 
         Args:
             item: The item that is to start.
@@ -91,7 +91,7 @@ class Limiter:
         raise NotImplementedError
 
     def try_reserve(self, item: Any = None) -> Any:
-        """Return a permit for an item that may start later, or ``None``: as `reserve`, without waiting."""
+        """Return a permit for an item that may start later if one is free now, or ``None``; see `reserve`."""
         return self.try_acquire(item)
 
     async def reserve(self, item: Any = None) -> Any:
@@ -206,12 +206,12 @@ class Foreign(Limiter):
 class Both(Limiter):
     """Several limits that must all grant a permit. They are asked in a fixed order, so that callers cannot deadlock."""
 
-    __slots__ = ("_parts", "_takes_back")
+    __slots__ = ("_parts", "_releases_at_once")
 
     def __init__(self, parts: list[Limiter]) -> None:
         self._parts = tuple(sorted(dict.fromkeys(parts), key=_order))
-        # What others have made may want something awaited when it is released.
-        self._takes_back = all(type(part).__module__.startswith("paco.limits.") for part in self._parts)
+        # A limit from elsewhere may return an awaitable from `release`, which `try_reserve` cannot await.
+        self._releases_at_once = all(type(part).__module__.startswith("paco.limits.") for part in self._parts)
 
     def __repr__(self) -> str:
         return " & ".join(map(repr, self._parts))
@@ -249,7 +249,7 @@ class Both(Limiter):
 
     def try_reserve(self, item: Any = None) -> list[Any] | None:
         permits: list[Any] = []
-        if self._takes_back:
+        if self._releases_at_once:
             for part in self._parts:
                 permit = part.try_reserve(item)
                 if permit is None:

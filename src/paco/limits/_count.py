@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Permit:
-    """A permit, and what it was acquired inside."""
+    """A permit, and the item inside which it was acquired."""
 
     __slots__ = ("holder",)
 
@@ -24,7 +24,7 @@ class Permit:
 
 
 class Waiter(Permit):
-    """A caller that waits, and has the permit when its future is resolved."""
+    """A caller that waits; it holds the permit once its future is resolved."""
 
     __slots__ = ("future",)
 

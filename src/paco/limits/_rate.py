@@ -256,7 +256,7 @@ class Rate(Limiter):
     def try_reserve(self, item: Any = None) -> Booking | None:
         loop = asyncio.get_running_loop()
         self._follow(loop)
-        if self._cost is not None or self._line:  # `cost` is asked once for each item
+        if self._cost is not None or self._line:  # `reserve` calls `cost`, which must be called once per item
             return None
         booking = Booking(1)
         if loop.time() < self._earliest(booking):
