@@ -887,8 +887,8 @@ def test_the_plugin_works_in_a_real_run_of_pytest(tmp_path, enable):
     (tmp_path / "conftest.py").write_text("" if enable != "conftest" else 'pytest_plugins = ["paco.testing"]')
     options = enable.split() if enable != "conftest" else []
     ended = subprocess.run(
-        [sys.executable, "-m", "pytest", "-rA", "-p", "no:cacheprovider", "-p", "no:randomly", *options, str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        [sys.executable, "-m", "pytest", "-rA", "-p", "no:cacheprovider", *options, str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         capture_output=True,
         text=True,
         check=False,
