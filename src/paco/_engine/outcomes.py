@@ -96,16 +96,17 @@ class RunTimeout(Unfinished, TimeoutError):
             an earlier item. Empty unless the function was wrapped with `settle`.
 
     Examples:
+        >>> from paco.testing import run  # on virtual time
         >>> async def fetch(seconds):
         ...     await asyncio.sleep(seconds)
         ...     return "page"
         >>> async def main():
         ...     try:
-        ...         return await paco.map(paco.settle(fetch), [0, 60, 0], timeout=0.05)
+        ...         return await paco.map(paco.settle(fetch), [1, 60, 2], timeout=10)
         ...     except paco.RunTimeout as error:
         ...         return [(one.item, one.value) for one in error.outcomes]
-        >>> paco.run(main())
-        [(0, 'page'), (0, 'page')]
+        >>> run(main())
+        [(1, 'page'), (2, 'page')]
     """
 
 
