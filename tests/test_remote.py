@@ -600,7 +600,7 @@ async def test_an_item_that_cannot_be_pickled_is_an_error_of_that_item(engine):
 async def test_a_result_that_cannot_be_pickled_is_an_error_of_its_item(engine):
     found = await on(paco.map(gives_lock, [1, 2, 3], return_exceptions=True), engine)
     assert found[::2] == [1, 3]
-    assert str(found[1]).startswith("paco.map: what gives_lock returned, <unlocked _thread.lock")
+    assert str(found[1]).startswith("paco.map: the result of gives_lock, <unlocked _thread.lock")
 
 
 async def gives_lock(number):
@@ -635,7 +635,7 @@ async def test_an_object_that_cannot_be_unpickled_ends_the_run(engine):
     with pytest.raises(OSError, match="not here") as caught:
         await on(paco.map(double, [Vanishing()]), engine)
     assert caught.value.__notes__[-1] == "paco.map: its workers"
-    with pytest.raises(TypeError, match=r"what came back from process \d+ on .* not here"):
+    with pytest.raises(TypeError, match=r"the results from process \d+ on .* not here"):
         await on(paco.map(vanishes, [1]), Engine())
 
 
@@ -1229,10 +1229,10 @@ async def test_without_cloudpickle_importable_functions_work_and_others_say_what
         return number
 
     install = r"pip install paco\[workers\]"
-    with pytest.raises(TypeError, match=rf"closure cannot be imported by its name; .* {install}"):
+    with pytest.raises(TypeError, match=rf"closure cannot be imported by name; .* {install}"):
         await on(paco.map(closure, [1]), Engine())
     main = type("Main", (), {"__module__": "__main__", "__call__": closure})
-    with pytest.raises(TypeError, match=f"Main is of __main__; .* {install}"):
+    with pytest.raises(TypeError, match=f"Main is defined in __main__; .* {install}"):
         await on(paco.map(main(), [1]), Engine())
     with pytest.raises(TypeError, match="the item <function"):
         await on(paco.map(double, [closure]), Engine())
@@ -1245,7 +1245,7 @@ async def test_a_limit_inside_the_function_is_refused():
         async with rate.slot():
             return number
 
-    message = r"polite cannot be sent to other processes: its rate is <paco\.Rate 5 .* give it to the call, as limit="
+    message = r"polite cannot be sent to other processes: its rate is <paco\.Rate 5 .* pass it to the call, as limit="
     with pytest.raises(TypeError, match=message):
         await on(paco.map(polite, [1]), Engine())
 
@@ -1288,7 +1288,7 @@ async def test_a_large_function_gives_a_warning():
     async def large(number):
         return len(data)
 
-    with pytest.warns(UserWarning, match=r"paco\.map: large takes 2\.0 MB, which go with every chunk"):
+    with pytest.warns(UserWarning, match=r"paco\.map: large takes 2\.0 MB, which are sent with every chunk"):
         assert await on(paco.map(large, [1]), Engine()) == [2_000_000]
 
 

@@ -178,7 +178,7 @@ def test_an_invalid_address_or_client_is_refused(client, monkeypatch):
         ValueError, match=r"paco\.map\.on: engine must be an address such as 'dask://host:8786', got 'tcp"
     ):
         stream.on("tcp://127.0.0.1:1")
-    with pytest.raises(TypeError, match=r"paco\.map\.on: engine must be a client of dask, got <Future"):
+    with pytest.raises(TypeError, match=r"paco\.map\.on: engine must be a Dask client, got <Future"):
         stream.on(client.submit(len, ()))
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(ImportError, match=r"pip install paco\[dask\]"):

@@ -156,7 +156,7 @@ async def test_an_error_is_raised_as_itself_with_its_interpreter_in_a_note(jobs,
 @pytest.mark.parametrize("refused", ["function", "item"])
 async def test_a_module_that_interpreters_cannot_import_is_named_with_the_remedy(jobs, pool, refused):
     function, item = (jobs.Refused(), 1) if refused == "function" else (jobs.double, jobs.Refused())
-    told = "executor: module numbers does not support loading in subinterpreters; give processes instead, such as"
+    told = "executor: module numbers does not support loading in subinterpreters; use processes instead, as in"
     with pytest.raises(ImportError, match=told.replace("executor", r"paco\.map: .* of InterpreterPoolExecutor")):
         await paco.map(function, [item]).on(pool)
 

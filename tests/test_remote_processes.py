@@ -264,7 +264,7 @@ async def test_an_item_that_kills_its_process_is_lost_and_no_other_item(workers)
 
 async def test_processes_that_never_connect_are_an_error(starts):
     starts("raise SystemExit(7)")
-    with pytest.raises(RuntimeError, match="5 processes in a row have died as they started"):
+    with pytest.raises(RuntimeError, match="5 processes in a row died as they started"):
         await paco.map(quick, range(10)).on(1)
 
 
@@ -278,7 +278,7 @@ def test_workers_are_started_when_needed_and_closed_once():
     workers.close()
     workers.close()
     assert not any(map(is_alive, pids))
-    with pytest.raises(RuntimeError, match="closed; make new ones"):
+    with pytest.raises(RuntimeError, match="closed; create new workers"):
         workers.start()
     with pytest.raises(ValueError, match=r"paco\.remote\.Workers: count must be an int of 1 or more, got 0"):
         Workers(0)
@@ -625,7 +625,7 @@ async def test_an_executor_that_breaks_ends_the_run_and_the_error_says_what_to_d
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         with pytest.raises(BrokenProcessPool) as caught:
             await paco.map(kills, [50]).on(pool)
-        assert "give a number of processes instead" in caught.value.__notes__[0]
+        assert "pass a number of processes instead" in caught.value.__notes__[0]
 
 
 async def test_anything_with_submit_is_an_engine():

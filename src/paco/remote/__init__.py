@@ -1,15 +1,16 @@
-"""Runs whose items run elsewhere: in processes of this machine, in an executor, in a Dask cluster.
+"""Runs whose items run elsewhere: in processes of this machine, in an executor, or in a Dask cluster.
 
-`Stream.on` is how it is used; `Workers` are processes that are kept for several runs. From the bottom up:
+Use `Stream.on` to run items elsewhere, and `Workers` to keep processes for several runs. The modules, from the bottom
+up:
 
-    _pickles  _errors  _messages    values as bytes; errors that travel; the form of an order and of a report
-    _chunk  _host                   where the items run: a chunk of them, in the one event loop of a process
-    _line  _worker                  processes of ours, and what they hear
-    _fork_server  _start  _workers  how they are started; those of this machine, each replaced when it dies
-    _engines  _dask                 all that chunks can be given to
-    _sizes  _worker_stats           how large chunks are; what each worker has done
-    _in_flight  _dispatch           chunks in flight, and those that are lost
-    _chunked_run  _item_calls       a run whose items travel in chunks; items that are handed over one by one
+    _pickles  _errors  _messages    pickled values; pickled errors; the format of orders and reports
+    _chunk  _host                   how a worker runs chunks of items, in one event loop per process
+    _line  _worker                  the connection to a worker process; the code that runs in it
+    _fork_server  _start  _workers  how worker processes start; the workers of this machine, replaced when they die
+    _engines  _dask                 the engines that accept chunks
+    _sizes  _worker_stats           the sizes of chunks; the statistics of each worker
+    _in_flight  _dispatch           the chunks in flight, and the recovery of lost ones
+    _chunked_run  _item_calls       a run that sends its items in chunks; a run that sends items one by one
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A chunk of items, run in a worker by the engine itself: for a while, under its share of the limit."""
+"""A chunk of items in a worker. A `paco._engine.run.Run` runs it for a limited time, under its share of the limit."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
 
 class _While:
-    """The items of a chunk, as long as there is time."""
+    """An iterator over the items of a chunk that stops when the time is up."""
 
     def __init__(self, items: list[Any], seconds: float) -> None:
         self.items = iter(items)
         self._seconds = seconds
         self._clock = events.clock()
-        #: When there was nothing more to start.
+        #: The time from which on no further item could start.
         self.over: float | None = None
 
     def __iter__(self) -> Self:
@@ -52,16 +52,16 @@ class _While:
 
 
 class _Results(Drop):
-    """The results and the errors by the numbers of the items: what was not finished has none."""
+    """Collects results and errors by the number of the item. Unfinished items have neither."""
 
     __slots__ = ("_frozen", "_goes_on", "errors", "late", "values")
 
     def __init__(self, on_error: OnError) -> None:
         self.values = dict[int, Any]()
         self.store: Store = self.values
-        #: How items have failed.
+        #: The errors that items raised.
         self.errors: dict[int, BaseException] = {}
-        #: The same of items that were being cancelled.
+        #: The errors that items raised while they were cancelled.
         self.late: dict[int, BaseException] = {}
         self._goes_on = on_error == "return"
         self._frozen = False
@@ -70,7 +70,7 @@ class _Results(Drop):
         self._frozen = True
 
     def failed(self, index: int, error: BaseException) -> bool:
-        """Keep the error of an item; true where the others go on."""
+        """Store the error of an item, and return whether the other items continue."""
         if not self._frozen:
             self.errors[index] = error
         elif not isinstance(error, asyncio.CancelledError | GeneratorExit):
@@ -79,16 +79,16 @@ class _Results(Drop):
 
 
 class Chunk:
-    """A chunk that is run here, under its share of the limit.
+    """A chunk that runs in this process, under its share of the limit.
 
-    It can have the slots of another chunk, one by one as that has nothing more to start in them: so none of them is
-    idle from the last items of a chunk to the first of the next.
+    It can take over the slots of another chunk, each as soon as that chunk has no item left for it. So no slot is idle
+    between the last items of one chunk and the first items of the next.
 
     Args:
         order: How to run it.
-        where: In which process, for messages.
-        function: Called with each item.
-        items: What is started of it.
+        where: The name of this process, for messages.
+        function: Called with each item; its result is awaited.
+        items: Its items.
         slots: The slots of the items of all chunks of the run.
     """
 
@@ -110,24 +110,30 @@ class Chunk:
         how: dict[str, Any] = {"limit": order.limit, "timeout": None, "on_error": "collect", "offset": 0}
         #: The run of its items.
         self.run: Scheduler = Scheduler(order.name, function, source, results, watch=watch, **how)
-        self.run.heeds_deadline = False  # the run that has sent it does, under the same one
+        self.run.heeds_deadline = False  # the run that sent it already heeds the same deadline
         #: Whether it has started.
         self.begun = False
         self._unwanted = False
         self._most = order.limit
-        self._own = 0  # slots that are not of another one
+        self._own = 0  # the slots that it has without those of another chunk
         self._go: asyncio.Future[None] | None = None  # resolved when it may start, or is unwanted
-        self._heir: Chunk | None = None  # who has the slots that become free
+        self._heir: Chunk | None = None  # the chunk that takes over slots as they become free
 
     @property
     def unwanted(self) -> bool:
-        """Whether it is not to start, or to start no more items."""
+        """Whether it must start no more items, or must not start at all."""
         return self._unwanted or self.run.stopped
 
-    # ---- having the slots of another
+    # ---- taking over the slots of another chunk
 
     async def comes_after(self, before: Chunk) -> None:
-        """Wait until there is a slot: one's own, or one that another chunk needs no more. Or until it is `unwanted`."""
+        """Wait for a slot, or until it is `unwanted`.
+
+        It has the slots by which its limit exceeds that of the other chunk at once.
+
+        Args:
+            before: The chunk whose slots it takes over as they become free.
+        """
         self.run.crew.limit = self._own = max(self._most - before._most, 0)
         self._go = asyncio.get_running_loop().create_future()
         before.leaves_to(self)
@@ -135,7 +141,7 @@ class Chunk:
             await self._go
 
     def leaves_to(self, heir: Chunk) -> None:
-        """Leave the slots to another chunk; none if this one fails."""
+        """Pass the slots of this chunk on as they become free. If this chunk fails, stop the other one instead."""
         self._heir = heir
         self._hand_on()
 
@@ -144,13 +150,13 @@ class Chunk:
         if heir is None:
             return
         if self.unwanted:
-            if run.done:  # and not before: how this one has failed is to be known first
+            if run.done:  # not earlier: this chunk must report its error first
                 heir.stop()
         elif run.exhausted:
             heir.has(run.crew.limit - len(run.tasks))
 
     def has(self, slots: int) -> None:
-        """Have so many slots of the chunk before from now on."""
+        """Set the number of slots taken over from the previous chunk."""
         self.run.crew.limit = min(self._own + slots, self._most)
         if self.begun:
             if not self.run.done:
@@ -164,7 +170,7 @@ class Chunk:
             self._go.set_result(None)
 
     def stop(self) -> None:
-        """Cancel what runs of it, or have it not start."""
+        """Cancel its items that run, or prevent its start."""
         if self.begun:
             self.run.stop()
         else:
@@ -174,7 +180,7 @@ class Chunk:
     # ---- running
 
     async def do(self) -> bytes:
-        """Run it, and return the report."""
+        """Run it, and return the report as bytes."""
         clock, run, results = events.clock(), self.run, self._results
         began, used = clock(), time.thread_time()
         self.begun = True
@@ -183,10 +189,10 @@ class Chunk:
             run.start()
         try:
             await run.join()
-        except BaseException as error:  # also SystemExit, which is not to end this loop
+        except BaseException as error:  # includes SystemExit, which must not end this loop
             if all(error is not one for one in results.errors.values()):
                 results.errors[-1] = error
-        run.freed = None  # it leads back here
+        run.freed = None  # break the reference cycle
         now, busy = clock(), time.thread_time() - used
         tail = 0.0 if self._items.over is None else now - self._items.over
         errors = {index: PackedError.of(error) for index, error in results.errors.items()}
@@ -206,11 +212,11 @@ class Chunk:
         return _pickles.dumps(values)
 
     def _unfit(self, value: Any) -> PackedError | None:
-        """Return why a result cannot travel, if it cannot."""
+        """Return the error if a result cannot be pickled; otherwise ``None``."""
         try:
             _pickles.dumps(value)
         except Exception as error:
-            what = f"what {check.called(given(self._function))} returned, {check.shorten(value)},"
+            what = f"the result of {check.called(given(self._function))}, {check.shorten(value)},"
             return PackedError.of(_pickles.unfit(self.order.name, what, error))
         return None
 

@@ -1,7 +1,7 @@
-"""The same run with its items elsewhere: it takes them from the source in chunks, and stores the results of chunks.
+"""Admission for a run whose items run elsewhere: it sends them in chunks, and stores the results of chunks.
 
-Its run has one worker, which fills chunks and sends them. All else is as ever: where items come from, where results go,
-their order, room, errors, the consumer, and the end.
+The run has one worker task, which fills chunks and sends them. The run handles everything else as usual: the source,
+the sink, order, backpressure, errors, the consumer, and the end.
 """
 
 from __future__ import annotations
@@ -31,25 +31,23 @@ if TYPE_CHECKING:
     from paco._engine.watch import Watch
     from paco.remote._engines import Engine
 
-#: Items from one look at the clock to the next, while a chunk is filled.
+#: The number of items between two readings of the clock while a chunk is filled.
 _STRIDE: Final = 64
-#: Slices of a turn in which a chunk is filled, at most: then it goes as it is.
-_SLICES: Final = 8
 
 
 class Chunks:
-    """Lets the items of a run start elsewhere: in the workers of an engine.
+    """Sends the items of a run to the workers of an engine.
 
     Args:
         name: The operation, for messages: ``map``.
         source: A checked source of items.
         sink: Where the results go.
         engine: Opens the engine.
-        limit: Items in flight at most, in all workers together; 0 for ``lead``.
-        lead: Items that may be with the workers, and wait there, beside those in flight.
-        buffer: Results that may wait for a consumer; ``None`` for what a few chunks have.
-        on_error: What becomes of an item's ``Exception``.
-        watch: Tells listeners; ``None`` where nobody listens.
+        limit: The maximum number of items in flight, in all workers together; 0 for ``lead``.
+        lead: The maximum number of items that wait at the workers, in addition to those in flight.
+        buffer: The maximum number of results that wait for a consumer; ``None`` for those of a few chunks.
+        on_error: What happens with an item's ``Exception``.
+        watch: Notifies listeners; ``None`` if there are none.
     """
 
     __slots__ = (
@@ -81,7 +79,7 @@ class Chunks:
     ) -> None:
         self.held: int = 0
         self.role: str = "sender"
-        self.lead: int = 10_000  # what is read is wanted for one chunk
+        self.lead: int = 10_000  # `wanted` is a tighter bound: the items of one chunk
         self._engine = engine
         self._job = RunOptions(name, b"", limit or lead, lead, on_error, watched=watch is not None)
         self._dispatcher: Dispatcher | None = None
@@ -95,13 +93,13 @@ class Chunks:
         self._run = run
 
     def grow(self) -> None:
-        """Do nothing: one worker fills all chunks."""
+        """Do nothing: a single worker fills all chunks."""
 
     def exhausted(self) -> None:
-        """Do nothing: the one worker sees it."""
+        """Do nothing: the single worker notices the end of the source."""
 
     async def rest(self, task: WorkerTask, seconds: float, error: BaseException) -> None:
-        """Sleep: no item runs here."""
+        """Sleep: no item runs here, so there is no slot to lend."""
         await asyncio.sleep(seconds)
 
     def stop(self) -> None:
@@ -111,7 +109,7 @@ class Chunks:
     def end(self) -> None:
         self._run = self._dispatcher = None
 
-    # ---- the one worker
+    # ---- the single worker
 
     async def work(self, context: contextvars.Context) -> None:
         run: Scheduler = self._run
@@ -127,7 +125,7 @@ class Chunks:
         except BaseException as error:
             run.source_failed(error)
         finally:
-            if not run.loop.is_closed():  # it is when this coroutine is being collected
+            if not run.loop.is_closed():  # it is closed if this coroutine is being garbage-collected
                 await dispatcher.close()
             run.exhausted = True
             del self, run, dispatcher
@@ -146,18 +144,18 @@ class Chunks:
             if run.is_ending or (run.exhausted and dispatcher.quiet):
                 return
             if run.reader is not None:
-                self._wanted = dispatcher.wanted()  # once for all that are read until the next chunk
+                self._wanted = dispatcher.wanted()  # once for all items that are read until the next chunk
                 run.reader.wake()
             run.notify()
             await run.park()
 
     def _sent(self) -> None:
-        """Count the items in flight, after a chunk has gone or come back."""
+        """Report the items in flight to the watch, after a chunk was sent or came back."""
         if self._run.watch is not None:
             self._run.watch.elsewhere(0 if self._dispatcher is None else self._dispatcher.in_flight)
 
     def _take(self, count: int) -> list[Entry]:
-        """Take so many items at most, and not for long."""
+        """Take at most ``count`` items, for at most one time slice."""
         run: Scheduler = self._run
         entries = list[Entry]()
         end = perf_counter() + SLICE
@@ -180,16 +178,16 @@ class Chunks:
         return min(run.sink.room(run.started) - run.started, count, _STRIDE)
 
     def wanted(self) -> int:
-        """Return how many items the reader may have read: as many as the next chunk will have."""
+        """Return the number of items that the reader may read ahead: those of the next chunk."""
         return self._wanted
 
     def left(self) -> float:
-        """Return how many items are to come, if the source tells, and does not tell too few."""
+        """Return the number of items left; infinity if the source does not know, or reported too few."""
         run: Scheduler = self._run
         left = -1 if self._total is None else self._total + run.offset - run.started
         return math.inf if left < 0 else left
 
-    # ---- what the dispatcher tells
+    # ---- for the dispatcher
 
     def arrived(self, entries: list[Entry], values: dict[int, Any], ran: dict[int, Ran]) -> None:
         run: Scheduler = self._run

@@ -17,48 +17,48 @@ if TYPE_CHECKING:
 
     from paco.remote._engines import Engine
 
-#: Seconds from one look at which workers there are to the next.
+#: Seconds between two queries for the workers of the cluster.
 _LOOK: Final = 1.0
 _SCHEME: Final = "dask://"
 
 
 def dask_engine(name: str, engine: Any, slots: int | None) -> Callable[[], Engine]:
-    """Return what opens a cluster, when a run starts.
+    """Return a function that opens the cluster when a run starts.
 
     Args:
-        name: What was called, for messages.
-        engine: A client, or an address.
-        slots: Chunks at once at most, if the cluster is to grow to more workers than it has.
+        name: The operation, for messages.
+        engine: A Dask client, or an address such as ``dask://host:8786``.
+        slots: The maximum number of chunks at once, for a cluster that grows; ``None`` for its number of threads.
 
     Raises:
-        ImportError: There is no dask.
-        TypeError: Something else of dask.
-        ValueError: Another kind of address.
+        ImportError: ``distributed`` is not installed.
+        TypeError: ``engine`` is another object of Dask.
+        ValueError: ``engine`` is another kind of address.
     """
     if isinstance(engine, str) and not engine.startswith(_SCHEME):
         raise ValueError(f"paco.{name}: engine must be an address such as 'dask://host:8786', got {engine!r}")
     try:
         distributed = importlib.import_module("distributed")
     except ImportError as error:
-        raise ImportError(f"paco.{name}: a Dask cluster needs its client; pip install paco[dask]") from error
+        raise ImportError(f"paco.{name}: a Dask cluster needs the Dask client; pip install paco[dask]") from error
     if isinstance(engine, str):
         address = "tcp://" + engine.removeprefix(_SCHEME)
         return lambda: Cluster(None, address, slots)
     if not isinstance(engine, distributed.Client):
-        raise TypeError(f"paco.{name}: engine must be a client of dask, got {check.shorten(engine)}")
+        raise TypeError(f"paco.{name}: engine must be a Dask client, got {check.shorten(engine)}")
     return lambda: Cluster(engine, "", slots)
 
 
 class Cluster:
-    """A cluster, for one run.
+    """A Dask cluster as the engine of one run.
 
     Args:
-        client: Its client, which is left open; or ``None``.
-        address: Or else the address of its scheduler.
-        slots: Chunks at once, if somebody knows better.
+        client: Its client, which is left open; or ``None`` to connect to ``address``.
+        address: The address of its scheduler, if there is no client.
+        slots: The maximum number of chunks at once; ``None`` for its number of threads.
     """
 
-    apart = 1  # two may wait for the same worker, and be lost with it
+    apart = 1  # two chunks can wait for the same worker, and be lost with it
     flag = ""
 
     def __init__(self, client: Any, address: str, slots: int | None) -> None:
@@ -67,7 +67,7 @@ class Cluster:
         self._own = client is None
         self._slots = slots
         self._threads: dict[str, int] = {}
-        self._sent: dict[Future[bytes], Any] = {}  # of the standard library, and of dask
+        self._sent: dict[Future[bytes], Any] = {}  # futures of the standard library, with those of Dask
         self._looking: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -86,14 +86,14 @@ class Cluster:
         return self._slots or len(self._threads) or 1
 
     def submit(self, order: bytes, function: bytes, items: bytes) -> Future[bytes]:
-        sent = self._client.submit(work, order, function, items, pure=False)  # else equal chunks are run once
+        sent = self._client.submit(work, order, function, items, pure=False)  # pure would run equal chunks only once
         future: Future[bytes] = Future()
         self._sent[future] = sent
         self._client.loop.add_callback(self._follow, future, sent)
         return future
 
     async def _follow(self, future: Future[bytes], sent: Any) -> None:
-        """Have a future of the standard library do as dask's does. Its client's executor can do so, but not cancel."""
+        """Copy the outcome of a Dask future to a standard one. Dask's own executor does so too, but cannot cancel."""
         try:
             report: bytes = await sent
         except BaseException as error:
@@ -101,7 +101,7 @@ class Cluster:
         else:
             future.set_result(report)
         finally:
-            del self._sent[future], sent, future  # the cluster keeps the result as long as somebody has the future
+            del self._sent[future], sent, future  # the cluster keeps the result as long as the Dask future exists
 
     def lost(self, error: BaseException) -> int | None:
         if isinstance(error, importlib.import_module("distributed").scheduler.KilledWorker):
@@ -112,9 +112,9 @@ class Cluster:
         self._client.loop.add_callback(self._cancel, run, futures)
 
     async def _cancel(self, run: str, futures: list[Any]) -> None:
-        """Cancel in each worker, wait until that is done, and then what has not begun: the order in which none is left.
+        """Cancel the run in each worker, wait until its items have ended, then cancel the chunks that have not begun.
 
-        To cancel a future first would have it look as if it were done, while its items run on.
+        The order matters: a Dask future that is cancelled first counts as done while its items still run.
         """
         await self._client.run(end, run, on_error="ignore")
         await self._client.cancel([self._sent[future] for future in futures if future in self._sent], force=True)
@@ -133,7 +133,7 @@ class Cluster:
             await self._look()
 
     async def _look(self) -> None:
-        """Look which workers there are; in the client's loop, which may be another one, in another thread."""
+        """Query the workers of the cluster, in the loop of the client, which may run in another thread."""
         loop = self._client.loop.asyncio_loop
         self._threads = await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._count(), loop))
 

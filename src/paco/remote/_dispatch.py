@@ -1,4 +1,4 @@
-"""Chunks in flight: what is sent, what comes back, and what is sent again because its worker is gone."""
+"""The dispatcher of a run: it sends chunks, takes in their reports, and resends the items of lost workers."""
 
 from __future__ import annotations
 
@@ -28,45 +28,45 @@ if TYPE_CHECKING:
     from paco.remote._engines import Engine
     from paco.remote._errors import PackedError
 
-#: So many times the worker of an item dies until that is its error; in all, and with nothing else in it.
+#: An item fails if its worker has died this often, at least so often of that with no other item in the worker.
 _DEATHS: Final = 3
 _DEATHS_ALONE: Final = 2
-#: Into so many pieces is cut what was lost, to find the item that kills.
+#: A lost chunk is divided into this many pieces, to find the item that kills its worker.
 _PIECES: Final = 8
 
-#: Chunks that may be lost before they have begun, one after the other: then there is nobody who ever will.
+#: The run fails if more than this many chunks in a row are lost before they begin: no worker will ever begin one.
 _FUTILE: Final = 100
 
-#: An item, after what its owner knows it by.
+#: An item, preceded by the key by which its owner identifies it.
 Entry: TypeAlias = tuple[Any, Any]
 
 
 class Owner(Protocol):
-    """Who sends the items, and gets what becomes of them; all in the event loop."""
+    """Provides the items, and receives their outcomes, in the event loop of the dispatcher."""
 
     def left(self) -> float:
-        """Return how many items are still to be taken, as far as that is known; infinity else."""
+        """Return the number of items not yet taken; infinity if unknown."""
         ...
 
     def arrived(self, entries: list[Entry], values: dict[int, Any], ran: dict[int, Ran]) -> None:
-        """Get the results of a chunk by the numbers in it, and where and when the items ran if that is known."""
+        """Take the results of a chunk, by number, and where and when its items ran, if known."""
         ...
 
     def failed(self, entry: Entry, error: BaseException, ran: Ran | None = None) -> None:
-        """Get the error of an item."""
+        """Take the error of an item."""
         ...
 
     def broken(self, error: BaseException) -> None:
-        """Hear that nothing can be sent at all."""
+        """Fail the run: no items can be sent."""
         ...
 
     def landed(self) -> None:
-        """Hear that one more chunk has come back, and been dealt with: there may be room for another."""
+        """Send more if there is room: a chunk has come back, and its outcomes were taken."""
         ...
 
 
 class RunOptions(NamedTuple):
-    """What is the same for all chunks of a run."""
+    """The settings that all chunks of a run share."""
 
     name: str
     function: bytes
@@ -74,17 +74,17 @@ class RunOptions(NamedTuple):
     lead: int
     on_error: OnError
     watched: bool
-    paced: bool = False  # whether an item is to start as soon as it is there
+    paced: bool = False  # whether each item must start as soon as it is available
 
 
 class Dispatcher:
-    """Sends the items of one run to an engine. It belongs to the loop in which it is made.
+    """Sends the items of one run to an engine. Use it in the loop in which it was created.
 
     Args:
-        engine: Where the chunks go.
-        job: What is to be done.
-        owner: Who has the items.
-        workers: Where those are to be found who have had chunks, by their names.
+        engine: The engine, which `close` closes.
+        job: The settings of the run.
+        owner: Provides the items, and receives their outcomes.
+        workers: The workers that have received chunks, by name; the dispatcher adds them.
     """
 
     def __init__(self, engine: Engine, job: RunOptions, owner: Owner, workers: dict[str, Worker]) -> None:
@@ -98,18 +98,18 @@ class Dispatcher:
         self.sizes = Sizes(job.limit, job.lead, paced=job.paced, follow=self._following is not None)
         self._roster = Roster(workers, here=isinstance(engine, Following))
         self._flights = Flights(job.limit, self._roster)
-        self._again: deque[Entry] = deque()  # what workers have given back
-        self._pieces: deque[list[Entry]] = deque()  # what was lost
-        self._suspects: deque[Entry] = deque()  # what was lost by itself, and is to be alone in its process
-        self._deaths: Counter[Any] = Counter()  # of the workers of an item; in all, and with nothing else in them
-        self._deaths_alone: Counter[Any] = Counter()
-        self._futile = 0  # chunks that were lost before they had begun, one after the other
+        self._again: deque[Entry] = deque()  # items that workers returned without starting them
+        self._pieces: deque[list[Entry]] = deque()  # pieces of lost chunks
+        self._suspects: deque[Entry] = deque()  # items lost as the only item of a chunk; they need a process each
+        self._deaths: Counter[Any] = Counter()  # how often the worker of an item has died, by key
+        self._deaths_alone: Counter[Any] = Counter()  # the same with no other item in the worker
+        self._futile = 0  # how many chunks in a row were lost before they began
         self._stopped = False
         self._home: asyncio.Future[None] | None = None
 
     @property
     def in_flight(self) -> int:
-        """How many items run, at most: workers hold more, which wait there."""
+        """The maximum number of items that run now. Workers hold further items, which wait there."""
         return self._flights.used
 
     @property
@@ -118,7 +118,7 @@ class Dispatcher:
         return not (self._flights or self._again or self._pieces or self._suspects)
 
     def spread(self) -> int:
-        """Return how many chunks are to be in flight."""
+        """Return the number of chunks that should be in flight."""
         return self.sizes.spread(self._engine.slots, self._engine.processes)
 
     async def open(self) -> None:
@@ -128,10 +128,10 @@ class Dispatcher:
     # ---- sending
 
     def send(self, take: Callable[[int], list[Entry]]) -> bool:
-        """Send one more chunk, if there can be one now; true if there was.
+        """Send one more chunk if possible now, and return whether one was sent.
 
         Args:
-            take: Returns so many new items at most.
+            take: Returns at most the given number of new items.
         """
         if self._stopped:
             return False
@@ -152,7 +152,10 @@ class Dispatcher:
         return bool(entries)
 
     def _part(self, spread: int) -> tuple[int, Flight | None]:
-        """Return how much of the limit the next chunk can have, and who has some of it until then; 0 for no chunk."""
+        """Return the share of the limit for the next chunk, and the chunk that uses part of it now, if there is one.
+
+        A share of 0 means that no chunk can be sent.
+        """
         running, free = self._flights.running, self._flights.free
         if not free or running >= spread:
             left = self._owner.left()
@@ -164,7 +167,7 @@ class Dispatcher:
         return 0, None
 
     def wanted(self) -> int:
-        """Return how many new items the next chunk would have."""
+        """Return the number of new items that the next chunk would have."""
         spread = self.spread()
         limit, _ = self._part(spread)
         return self.sizes.shape(spread, limit or max(self._flights.free, 1)).items
@@ -177,7 +180,7 @@ class Dispatcher:
         return take(count)
 
     def _send_suspect(self) -> bool:
-        """Send an item that may kill: where every chunk has a process of its own, as many at once as there are."""
+        """Send a suspect: an item that may kill its worker. Each needs a process in which no other item runs."""
         alone = [flight.alone for flight in self._flights]
         if not all(alone) or len(alone) >= min(self._engine.apart, self._job.limit):
             return False
@@ -219,7 +222,7 @@ class Dispatcher:
         return self._following.submit_after(before.future, *chunk)
 
     def _pickled(self, entries: list[Entry]) -> tuple[bytes, list[Entry]]:
-        """Return the items as bytes, and the entries without those that cannot be: these have failed."""
+        """Return the pickled items, and their entries. Items that cannot be pickled fail and are left out."""
         try:
             return _pickles.dumps([item for _, item in entries]), entries
         except Exception:
@@ -238,7 +241,7 @@ class Dispatcher:
     # ---- coming back
 
     def _done(self, flight: Flight, future: Future) -> None:
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with suppress(RuntimeError):  # the loop is closed, so nothing waits for the chunk
             self.loop.call_soon_threadsafe(self._land, flight, future)
 
     def _land(self, flight: Flight, future: Future) -> None:
@@ -273,7 +276,7 @@ class Dispatcher:
         try:
             values: dict[int, Any] = _pickles.loads(report.values)
         except Exception as error:
-            owner.broken(_pickles.unfit(self._job.name, f"what came back from {report.where}", error))
+            owner.broken(_pickles.unfit(self._job.name, f"the results from {report.where}", error))
             return
         started = max(report.started, 1)
         size = max(flight.size * started // len(entries), len(report.values))
@@ -294,7 +297,7 @@ class Dispatcher:
                 self._owner.failed(flight.entries[number], raised, flight.ran.get(number))
 
     def _lose(self, flight: Flight, error: BaseException) -> None:
-        """Have everything sent again that was in a chunk whose worker is gone, in smaller pieces."""
+        """Queue the items of a lost chunk to be sent again, in smaller pieces if their worker died with them."""
         deaths = self._engine.lost(error)
         if deaths is None:
             self._owner.broken(error)
@@ -318,7 +321,7 @@ class Dispatcher:
             self._lose_one(entries[0], error)
 
     def _lose_one(self, entry: Entry, error: BaseException) -> None:
-        """Sort out whether it was the item by itself; what was with it in a process may have died of another."""
+        """Queue a lost item again, or fail it. If other items were in its worker, one of them may have killed it."""
         deaths = self._deaths[entry[0]]
         if deaths == 1:
             self._pieces.append([entry])
@@ -332,7 +335,7 @@ class Dispatcher:
     # ---- ending
 
     def stop(self) -> None:
-        """Cancel what is in flight, and send nothing more. Results that come now are dropped. Does not wait."""
+        """Send nothing more, and cancel the chunks in flight; their results are dropped. Does not wait."""
         if self._stopped:
             return
         self._stopped = True
@@ -340,15 +343,15 @@ class Dispatcher:
             self._engine.cancel(self._run, [flight.future for flight in self._flights if flight.future is not None])
 
     async def home(self) -> None:
-        """Wait until nothing is in flight, through all cancellations."""
+        """Wait until no chunk is in flight. Cancellations do not end the wait."""
         while self._flights:
             if self._home is None or self._home.done():
-                self._home = self.loop.create_future()  # for all who wait; if one is cancelled, all look again
+                self._home = self.loop.create_future()  # shared by all waiters; if one is cancelled, all check again
             with suppress(asyncio.CancelledError):
                 await self._home
 
     async def close(self) -> None:
-        """End it, and let go of the engine, through all cancellations."""
+        """Stop, wait until no chunk is in flight, and close the engine. Cancellations do not end the wait."""
         self.stop()
         await self.home()
         closing = background(self._engine.close(), "paco.remote.close")

@@ -1,4 +1,4 @@
-"""What chunks can be given to: a pool of ours, an executor, a Dask cluster. `engine_of` tells which one is meant."""
+"""Engines, which run chunks: worker processes, an executor, or a Dask cluster. `engine_of` chooses one."""
 
 from __future__ import annotations
 
@@ -31,59 +31,59 @@ if TYPE_CHECKING:
 
 
 class Engine(Protocol):
-    """What a run asks of the engine that it has chosen."""
+    """Runs the chunks of one run."""
 
     async def open(self) -> None:
-        """Be there, when the run begins."""
+        """Prepare to run chunks; called when the run begins."""
         ...
 
     @property
     def slots(self) -> int:
-        """How many chunks can be worked on at once."""
+        """The maximum number of chunks at once."""
         ...
 
     @property
     def processes(self) -> int:
-        """In how many processes, as far as that is known."""
+        """The number of processes, as far as known."""
         ...
 
     @property
     def apart(self) -> int:
-        """How many chunks, if there are no others, each have a process of their own for sure."""
+        """The number of chunks that are sure to have a process each, if there are no other chunks."""
         ...
 
     @property
     def flag(self) -> str:
-        """A path that comes into being with `cancel`; empty where that is not how it works."""
+        """A path that `cancel` creates to tell the workers; empty if the engine cancels in another way."""
         ...
 
     def submit(self, order: bytes, function: bytes, items: bytes) -> Future:
-        """Have a chunk worked on. The future has the report, or an error."""
+        """Start a chunk, and return a future of its report."""
         ...
 
     def lost(self, error: BaseException) -> int | None:
-        """Say whether an error only means that a worker is gone, and another one may do the same.
+        """Classify an error of a chunk: was its worker lost, so that another worker can run the chunk?
 
         Returns:
-            ``None`` for an error of another kind, 1 if the worker has died with the chunk, 0 if that had not begun.
+            ``None`` if not, 1 if the worker died with the chunk, 0 if the chunk had not begun.
         """
         ...
 
     def cancel(self, run: str, futures: list[Future]) -> None:
-        """Cancel what the workers do for a run, and what they have not begun. The futures tell when that is done."""
+        """Cancel the chunks of a run, whether begun or not. Their futures are done when the items have ended."""
         ...
 
     async def close(self) -> None:
-        """Let go of it, at the end of the run."""
+        """Release resources; called when the run ends."""
         ...
 
 
 @runtime_checkable
 class Following(Protocol):
-    """What an engine of processes of this machine has: a chunk can be given to the one that works on another one."""
+    """An engine of processes on this machine, which can send a chunk to the process that runs another chunk."""
 
     def submit_after(self, before: Future, order: bytes, function: bytes, items: bytes) -> Future:
-        """Have a chunk worked on by who has another one, or by anybody if that worker is gone."""
+        """Start a chunk in the process that has the chunk ``before``, or in any process if that one is gone."""
         ...
 
 
@@ -91,8 +91,8 @@ class Called:
     """Any executor as an engine.
 
     Args:
-        executor: It; it is left open.
-        slots: How many calls it makes at once.
+        executor: The executor, which is left open.
+        slots: The number of calls that it makes at once.
     """
 
     def __init__(self, executor: Executor, slots: int) -> None:
@@ -103,15 +103,15 @@ class Called:
         self.flag: str = str(Path(tempfile.gettempdir(), f"paco-{uuid.uuid4().hex}"))
 
     async def open(self) -> None:
-        """Do nothing: an executor is there."""
+        """Do nothing: the executor is open."""
 
     def submit(self, order: bytes, function: bytes, items: bytes) -> Future:
         return self._executor.submit(work, order, function, items)
 
     def lost(self, error: BaseException) -> int | None:
         if isinstance(error, BrokenExecutor):
-            why = "an executor is broken for good when one of its workers dies"
-            add_note(error, f"{why}; give a number of processes instead, .on(4), which are replaced")
+            why = "an executor cannot be used after one of its workers has died"
+            add_note(error, f"{why}; pass a number of processes instead, as in .on(4): these are replaced")
         return None
 
     def cancel(self, run: str, futures: list[Future]) -> None:
@@ -121,20 +121,20 @@ class Called:
 
     async def close(self) -> None:
         with suppress(FileNotFoundError):
-            os.unlink(self.flag)  # noqa: PTH108 - in no thread: it takes microseconds
+            os.unlink(self.flag)  # noqa: PTH108 - not in a thread, because it takes microseconds
 
 
 def engine_of(name: str, engine: Any, slots: int | None) -> Callable[[], Engine]:
-    """Return what opens an engine, when a run starts.
+    """Return a function that opens the engine when a run starts.
 
     Args:
-        name: What was called, for messages.
-        engine: As of `Stream.on`.
-        slots: Chunks at once at most, if somebody knows better than the engine.
+        name: The operation, for messages.
+        engine: The ``engine`` argument of `Stream.on`.
+        slots: The maximum number of chunks at once; ``None`` for what the engine reports.
 
     Raises:
-        TypeError: It is none.
-        ValueError: A number of processes below 1, or an address of another kind.
+        TypeError: ``engine`` is not an engine.
+        ValueError: The number of processes is below 1, or the address is of an unknown kind.
     """
     if slots is not None:
         slots = check.integer(name, "slots", slots, 1)
@@ -165,7 +165,10 @@ def _given(name: str, engine: Any, slots: int | None) -> Callable[[], Engine]:
 
 
 def _slots_of(executor: Executor) -> int:
-    """Return how many calls an executor makes at once: what those of the standard library, loky and MPI tell."""
+    """Return how many calls an executor makes at once, from the attributes of the standard library, loky and MPI.
+
+    Without such an attribute, this is the number of processors.
+    """
     for name in ("slots", "_max_workers", "num_workers"):
         if isinstance(count := getattr(executor, name, None), int) and count > 0:
             return count

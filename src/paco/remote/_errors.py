@@ -1,4 +1,4 @@
-"""Errors that come from other processes, and those about such processes."""
+"""Errors of items that ran in other processes, and errors about those processes."""
 
 from __future__ import annotations
 
@@ -12,25 +12,28 @@ from paco.remote import _pickles
 if TYPE_CHECKING:
     from typing import Self
 
-#: Characters of a traceback that travel; causes that do, one of the other.
+#: The maximum number of characters of a traceback to send, and the maximum depth of the chain of causes.
 _TEXT: Final = 20_000
 _CAUSES: Final = 5
 _CAUSE: Final = vars(BaseException)["__cause__"]
 
 
 class WorkerLost(RuntimeError):
-    """An item whose worker has died each time that it ran, three times at least, the last two with nothing else in it.
+    """An item's worker died each time that the item ran: at least three times, at least twice with no other item in it.
 
-    A worker that dies for another reason has its items run again elsewhere, and nobody hears of it.
+    If a worker dies for another reason, its items run again on another worker, without an error.
     """
 
 
 class RemoteError(RuntimeError):
-    """An item's error, or what became of its result, that could not come back as it was; the text tells what it was."""
+    """Replaces an error that the worker could not pickle or this process could not unpickle.
+
+    Its message contains the type and the message of the original error.
+    """
 
 
 class PackedError(NamedTuple):
-    """An error that travels: as itself, if it survives that, and in words."""
+    """An error in a form that can be sent: pickled if possible, and as text."""
 
     kind: str
     text: str
@@ -40,7 +43,7 @@ class PackedError(NamedTuple):
 
     @classmethod
     def of(cls, error: BaseException, depth: int = 0) -> Self:
-        """Pack an error: it is pickled, and unpickled to see that this works."""
+        """Return the failure for an error, which is pickled, and unpickled to verify that this works."""
         trim(error)
         shown = "".join(traceback.format_exception(error)) if not depth else ""
         cause = error.__cause__
@@ -48,10 +51,14 @@ class PackedError(NamedTuple):
         return cls(type(error).__name__, message(error), shown[-_TEXT:], _pickled(error), packed)
 
     def error(self, where: str) -> BaseException:
-        """Return the error, with a note that has the traceback from where it was raised."""
+        """Return the original error or a `RemoteError`, with a note that contains the traceback from the worker.
+
+        Args:
+            where: The name of the worker; empty for no note.
+        """
         error = self._itself()
         cause = None if self.cause is None else self.cause.error("")
-        _CAUSE.__set__(error, cause)  # not by assignment: a frozen exception refuses that
+        _CAUSE.__set__(error, cause)  # not by assignment, which a frozen exception refuses
         if where:
             add_note(error, f"in {where}:\n{self.traceback.rstrip()}")
         return error

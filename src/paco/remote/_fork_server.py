@@ -1,7 +1,7 @@
-"""A process that imports what all workers need, once, and forks each worker.
+"""The fork server: a process that imports once what all workers need, and forks each worker.
 
-It has one thread, no event loop and nothing of the program in it, so it can be forked safely. The program itself may
-have threads and is never forked.
+It can be forked safely because it has one thread, no event loop, and no state of the program. The program itself is
+never forked, because it may have threads.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ class Server:
     """The loop that forks workers and reaps them.
 
     Args:
-        requests: Receives the requests: one byte each, with two descriptors, the socket of the worker and its pipe.
+        requests: The socket that receives requests. A request is one byte with two descriptors: the socket of the
+            worker, and the pipe for its numbers.
     """
 
     def __init__(self, requests: socket.socket) -> None:
@@ -42,11 +43,11 @@ class Server:
         self._wake, self._woken = os.pipe()
 
     def serve(self) -> int | None:
-        """Serve all requests. Return the descriptor of its socket in each worker, and ``None`` in the server."""
-        gc.freeze()  # else the last collection of each worker would copy every page: 40 of 60 ms
+        """Serve all requests. In each worker, return the descriptor of its socket; in the server, return ``None``."""
+        gc.freeze()  # otherwise the last collection of each worker copies every page, which takes 40 of 60 ms
         os.set_blocking(self._woken, False)
         for key in KEYS:
-            signal.signal(key, signal.SIG_IGN)  # Ctrl-C is for the program
+            signal.signal(key, signal.SIG_IGN)  # the program handles Ctrl-C
         signal.signal(signal.SIGCHLD, _wake_up)
         signal.set_wakeup_fd(self._woken, warn_on_full_buffer=False)
         sources: list[socket.socket | int] = [self._wake, self._requests]
@@ -64,10 +65,10 @@ class Server:
         return None
 
     def _fork(self, worker: int, pipe: int) -> bool:
-        """Fork, and return true in the new process."""
+        """Fork, and return whether this is the new process."""
         try:
             child = os.fork()
-        except OSError:  # out of memory, or too many processes: report a worker that has failed
+        except OSError:  # out of memory, or too many processes: report that the worker has failed
             self._write(pipe, 0)
             self._write(pipe, 1)
             os.close(pipe)
@@ -99,4 +100,4 @@ class Server:
 
 
 def _wake_up(number: int, frame: object) -> None:
-    """Do nothing: a signal without a handler would not wake the server."""
+    """Do nothing. The handler must exist, because a signal without one does not wake the server."""

@@ -1,7 +1,8 @@
-"""The side of the workers: one event loop in a thread of its own for each process, in which chunks run.
+"""The worker side: each process runs its chunks in one event loop, in a separate thread.
 
-One loop for all of them, for ever: what a function keeps from one item to the next, such as a session, belongs to a
-loop. A thread of its own: what blocks it shall not stop the thread of the engine, with its heartbeats.
+All chunks share one loop for the life of the process, because what a function keeps between items, such as a session,
+belongs to a loop. The thread is separate so that a blocking item does not block the engine's thread, which sends
+heartbeats.
 """
 
 from __future__ import annotations
@@ -29,39 +30,39 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
 
-#: Functions that are kept, and runs of which is known that they have been cancelled.
+#: The number of functions to cache, and of cancelled runs to remember.
 _FUNCTIONS: Final = 16
 _CANCELLED: Final = 1000
-#: Seconds from one look for a flag to the next.
+#: Seconds between two checks for a flag.
 _LOOK: Final = 0.05
 
 
 def called(pid: int) -> str:
-    """Return what a process of this machine is called."""
+    """Return the name of a process of this machine, as messages and events show it."""
     return f"process {pid} on {platform.node()}"
 
 
 def digest(function: bytes) -> bytes:
-    """Return what the bytes of a function are known by."""
+    """Return a digest that identifies a pickled function."""
     return blake2b(function, digest_size=16).digest()
 
 
 class Bench:
-    """Where the chunks of a process run. It is used in the loop in which they do.
+    """Runs the chunks of a process, in the loop of the caller.
 
     Args:
-        where: What the process is called.
+        where: The name of the process; empty for the default name.
     """
 
     def __init__(self, where: str = "") -> None:
         self._where = where or called(os.getpid())
         self._functions: OrderedDict[bytes, Callable[[Any], Awaitable[Any]]] = OrderedDict()
         self._cancelled: OrderedDict[str, None] = OrderedDict()
-        self._working: defaultdict[str, dict[int, Chunk]] = defaultdict(dict)  # by their numbers, for each run
-        self._slots = defaultdict[str, Slots](Slots)  # of the items of each run
+        self._working: defaultdict[str, dict[int, Chunk]] = defaultdict(dict)  # by run, then by number
+        self._slots = defaultdict[str, Slots](Slots)  # by run
 
     async def work(self, order: bytes, function: bytes, items: bytes) -> bytes:
-        """Run a chunk and return its report; whatever happens is in it."""
+        """Run a chunk and return its report, which also contains any error."""
         try:
             chunk = self._prepared(order, function, items)
         except BaseException as error:
@@ -73,7 +74,7 @@ class Bench:
         try:
             if before is not None:
                 await chunk.comes_after(before)
-            del before  # with its results
+            del before  # frees its results
             return Report(self._where).dump() if run in self._cancelled or chunk.unwanted else await chunk.do()
         finally:
             del chunks[number]
@@ -81,7 +82,7 @@ class Bench:
                 del self._working[run], self._slots[run]
 
     def cancel(self, run: str) -> None:
-        """Cancel all that runs of a run, and all that comes of it later."""
+        """Cancel the chunks of a run, including those that arrive later. Does not wait."""
         self._cancelled[run] = None
         if len(self._cancelled) > _CANCELLED:
             self._cancelled.popitem(last=False)
@@ -89,7 +90,7 @@ class Bench:
             chunk.stop()
 
     async def end(self, run: str) -> None:
-        """Cancel all that runs of a run, and wait until it has ended."""
+        """Cancel the chunks of a run, and wait until they have ended."""
         self.cancel(run)
         for chunk in tuple(self._working.get(run, {}).values()):
             if chunk.begun:
@@ -105,7 +106,7 @@ class Bench:
         return Chunk(order, self._where, fn, _pickles.loads(items), self._slots[order.run])
 
     def _look(self, chunk: Chunk) -> None:
-        """Look for the flag of a run as long as it runs."""
+        """Cancel the run when its flag appears; check repeatedly until the chunk is done."""
         flag = chunk.order.flag
         if not flag or chunk.run.done:
             return
@@ -116,23 +117,23 @@ class Bench:
 
 
 async def chunk_in(bench: Bench, *chunk: bytes) -> bytes:
-    """Have a bench run a chunk, in a task that is named after that."""
+    """Run a chunk in a bench, and return its report. Names the current task for debuggers."""
     cast("asyncio.Task[bytes]", asyncio.current_task()).set_name("paco chunk")
     return await bench.work(*chunk)
 
 
 class Host:
-    """A bench in the loop of a thread.
+    """A thread with an event loop that runs the chunks of this process.
 
     Args:
-        new_loop: What makes that loop; ``None`` for asyncio's own.
+        new_loop: Creates the loop; ``None`` for asyncio's default.
     """
 
     def __init__(self, new_loop: Callable[[], asyncio.AbstractEventLoop] | None = None) -> None:
         self.process = os.getpid()
         self.bench = Bench()
         started = threading.Event()
-        # In contexts of their own: without a GIL, a thread inherits that of whoever starts it, here a run of the past.
+        # In an empty context: without the GIL, a thread inherits the context of its starter, here that of an old run.
         run = partial(Context().run, self._run, started, new_loop)
         self._thread = threading.Thread(target=run, name="paco-worker", daemon=True)
         self._thread.start()
@@ -149,20 +150,20 @@ class Host:
         await self._end
 
     def start(self, order: bytes, function: bytes, items: bytes) -> Future[bytes]:
-        """Start a chunk, from any thread."""
+        """Start a chunk, from any thread, and return a future of its report."""
         work = chunk_in(self.bench, order, function, items)
         return Context().run(asyncio.run_coroutine_threadsafe, work, self._loop)
 
     def cancel(self, run: str) -> None:
-        """Cancel what runs of a run, from any thread."""
+        """Cancel the chunks of a run, from any thread. Does not wait."""
         self._loop.call_soon_threadsafe(self.bench.cancel, run)
 
     def end(self, run: str) -> Future[None]:
-        """Cancel what runs of a run, from any thread; the future tells when it has ended."""
+        """Cancel the chunks of a run, from any thread; the future is done when they have ended."""
         return asyncio.run_coroutine_threadsafe(self.bench.end(run), self._loop)
 
     def close(self) -> None:
-        """Cancel whatever runs, and wait until it has ended."""
+        """Cancel all chunks, and wait until they have ended."""
         self._loop.call_soon_threadsafe(self._end.set_result, None)
         self._thread.join()
 
@@ -172,8 +173,8 @@ _lock = threading.Lock()
 
 
 def host() -> Host:
-    """Return the host of this process, which is made when it is first wanted: after a fork, of the child."""
-    global _host  # noqa: PLW0603 - one for each process is what it is for
+    """Return the host of this process, which is created on first use. A forked child creates its own."""
+    global _host  # noqa: PLW0603 - there is one for each process
     with _lock:
         if _host is None or _host.process != os.getpid():
             _host = Host()
@@ -182,17 +183,17 @@ def host() -> Host:
 
 
 def work(order: bytes, function: bytes, items: bytes) -> bytes:
-    """Run a chunk in this process, and wait for its report: what engines are given to call."""
+    """Run a chunk in this process, and return its report. Engines call this in their workers."""
     return host().start(order, function, items).result()
 
 
 async def end(run: str) -> None:
-    """Cancel what runs of a run in this process, and wait until it has ended; in any loop."""
+    """Cancel the chunks of a run in this process, and wait until they have ended. Callable in any loop."""
     await asyncio.wrap_future(host().end(run))
 
 
 def _follow_parent() -> None:
-    """End with the parent, if this process is one of multiprocessing: its pools outlive it (cpython#111873)."""
+    """Exit when the parent does, if multiprocessing started this process: its pools outlive it (cpython#111873)."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_after, args=(parent.join,), name="paco-parent", daemon=True).start()

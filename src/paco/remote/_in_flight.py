@@ -1,8 +1,8 @@
-"""What is in flight, and how much of the limit it uses: a chunk, and the one that waits for its slots.
+"""The chunks in flight and their shares of the limit, including chunks that wait for the slots of another chunk.
 
-A chunk that follows another has only what nobody else has of the limit. In its process it starts items in the slots
-that the other one needs no more; here it gets that part when the other one is back. So the limit holds at every
-moment, and no slot is idle while a report travels back and the next chunk is made.
+A chunk that follows another one first gets only the unused part of the limit. In the worker process it starts items in
+the slots that the earlier chunk no longer needs. In this process it gets the share of the earlier chunk when that one
+is back. So the limit always holds, and no slot is idle while a report travels back and the next chunk is made.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _numbers: Final = itertools.count(1)
 
 
 class Flight:
-    """A chunk that is with a worker.
+    """A chunk that a worker has.
 
     Args:
         entries: Its items.
         shape: Its shape.
-        size: The bytes of the items.
-        alone: Whether it is in its process alone, because that was made sure of.
+        size: The pickled size of the items in bytes.
+        alone: Whether it was sent so that no other chunk is in its process.
     """
 
     __slots__ = (
@@ -52,35 +52,35 @@ class Flight:
         self.shape = shape
         self.size = size
         self.alone = alone
-        self.single = False  # whether it has been the only one in flight
-        self.used = 0  # of the limit
-        self.waits = False  # for the slots of another one
-        self.heir: Flight | None = None  # which waits for those of this one
+        self.single = False  # whether it was the only chunk in flight all the time
+        self.used = 0  # its share of the limit
+        self.waits = False  # whether it waits for the slots of another chunk
+        self.heir: Flight | None = None  # the chunk that waits for the slots of this one
         self.future: Future | None = None
-        self.worker = ""  # which has it, if that is known
-        self.ran: dict[int, Ran] = {}  # where and when its items ran, if that was wanted
+        self.worker = ""  # the name of its worker, if known
+        self.ran: dict[int, Ran] = {}  # where and when its items ran, if requested
 
     @property
     def can_lead(self) -> bool:
-        """Whether another one could wait for its slots."""
+        """Whether another chunk may wait for its slots."""
         return not self.waits and self.heir is None
 
 
 class Flights:
-    """The chunks that are in flight.
+    """The chunks in flight of one run.
 
     Args:
-        limit: Of the run.
-        roster: Of the workers.
+        limit: The limit of the run.
+        roster: The statistics of its workers.
     """
 
     def __init__(self, limit: int, roster: Roster) -> None:
         self._limit = limit
         self._roster = roster
         self._all: dict[Flight, None] = {}  # in the order in which they were sent
-        #: How much of the limit is used.
+        #: The used part of the limit.
         self.used: int = 0
-        #: How many chunks use it.
+        #: The number of chunks in flight that do not wait for another chunk.
         self.running: int = 0
 
     def __len__(self) -> int:
@@ -91,11 +91,17 @@ class Flights:
 
     @property
     def free(self) -> int:
-        """How much of the limit is not used."""
+        """The unused part of the limit."""
         return self._limit - self.used
 
     def add(self, flight: Flight, future: Future, before: Flight | None) -> None:
-        """Have one more in flight, which has its limit at once, or waits for that of another one."""
+        """Add a chunk that was sent.
+
+        Args:
+            flight: The chunk.
+            future: Its future report.
+            before: The chunk for whose slots it waits, or ``None``.
+        """
         flight.future = future
         flight.worker = getattr(future, "worker", "")
         flight.single = not self._all
@@ -110,11 +116,11 @@ class Flights:
             self._use(flight, max(flight.shape.limit - before.shape.limit, 0))
 
     def remove(self, flight: Flight) -> None:
-        """Have one less: its part of the limit is for the one that has waited for it, or free."""
+        """Remove a chunk that is back. Its share of the limit goes to the chunk that waits for it, or becomes free."""
         del self._all[flight]
-        flight.future = None  # it leads back here, and a cluster keeps the result for as long as it lives
+        flight.future = None  # it is in a reference cycle, and a cluster keeps the result as long as it exists
         self._use(flight, 0)
-        if flight.waits:  # back before the one whose slots it had, which another can have now
+        if flight.waits:  # it is back before the chunk whose slots it used; another chunk can wait for those now
             leader = next(other for other in self._all if other.heir is flight)
             leader.heir = None
             return

@@ -1,7 +1,7 @@
-"""Items that are sent one by one: where each has to wait for its permit, or leaves a record in a journal.
+"""Items that are sent one by one, because each must wait for a permit or be recorded in a journal.
 
-The run stays the one that it is without workers, so that the limit and the journal see each item; its function is one
-that hands the item over and waits for its result. What is handed over in one turn of the loop travels together.
+The run is the same as without workers, so that the limit and the journal handle each item. Its function sends the item
+and waits for the result. Items that are sent in the same turn of the loop travel in one chunk.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ if TYPE_CHECKING:
 
 
 class ItemCalls:
-    """The calls of one run.
+    """Sends the items of one run one by one, and returns their results.
 
     Args:
         name: The operation, for messages.
         fn: The function over the items.
         engine: Opens the engine.
-        limit: Of the run.
-        most: Items in flight at most where the limit does not say.
-        lead: Items that are handed over beside those in flight, where the limit is a number.
-        watched: Whether it is wanted where and when the items run.
+        limit: The limit of the run.
+        most: The maximum number of items in flight if the limit sets none.
+        lead: The number of items to send in addition to those in flight, if the limit is a number.
+        watched: Whether to record where and when the items run.
     """
 
     def __init__(
@@ -58,11 +58,11 @@ class ItemCalls:
         number = limit if isinstance(limit, int) else None
         self._job = RunOptions(name, b"", number or most, most, "return", watched=watched, paced=number is None)
         self.role = "sender"
-        #: Those who have had items, by their names.
+        #: The workers that have received items, by name.
         self.workers: dict[str, Worker] = {}
-        #: Of the call that has just come back, until something is awaited: where and when its item ran.
+        #: Where and when the item of the call that has just returned ran. Valid until the next await.
         self.last: Ran | None = None
-        #: What the run is to have for a function, and for a limit.
+        #: The function and the limit that the run must use.
         self.function = instead_of(fn, self._call)
         self.limit: int | Limiter = limit if number is None else self._job.limit + lead
         self._calls: deque[Entry] = deque()
@@ -84,14 +84,14 @@ class ItemCalls:
                 raise
         finally:
             self._tell(item)
-            del item  # its error leads back here
+            del item  # its error refers to this frame
         try:
             raise late
         finally:
             del late
 
     def _tell(self, item: Item) -> None:
-        """Note where and when the item ran, for those who listen to the run."""
+        """Record where and when the item ran, for listeners and the journal."""
         self.last = ran = item.ran
         here = None if ran is None else item_here()
         if ran is not None and here is not None:
@@ -100,18 +100,18 @@ class ItemCalls:
             if ran.failed and item.answer.exception() is None and isinstance(item.answer.result(), Err):
                 here.error = item.answer.result().error
 
-    # ---- the task, which begins before those of the items
+    # ---- the task that sends; it starts before those of the items
 
     _dispatcher: Dispatcher
 
     def prepare(self, run: Scheduler) -> None:
-        """Be called before the run has any tasks."""
+        """Set up for a run, before it has any tasks."""
         self._run: Scheduler = weakref.proxy(run)
         if run.watch is not None:
             run.watch.runs_elsewhere(self.workers, None if self._job.paced else self._job.limit)
 
     async def keep(self) -> None:
-        """Send what is handed over, until the run is at its end."""
+        """Send items as they arrive, until all other tasks of the run have ended."""
         dispatcher: Dispatcher | None = None
         try:
             job = self._job._replace(function=_pickles.dump_function(self._job.name, self._fn))
@@ -124,25 +124,24 @@ class ItemCalls:
         except Exception as error:
             self.broken(error)
         finally:
-            if (
-                dispatcher is not None and not dispatcher.loop.is_closed()
-            ):  # it is when this coroutine is being collected
+            # The loop is closed if this coroutine is being garbage-collected.
+            if dispatcher is not None and not dispatcher.loop.is_closed():
                 await dispatcher.close()
 
     async def _pause(self) -> None:
-        """Wait to be woken; a cancellation is for the items, and only ends what they do."""
+        """Wait to be woken. A cancellation does not end this task: it only cancels the items."""
         self._waiter = asyncio.get_running_loop().create_future()
         try:
             await self._waiter
             if self._job.paced:
-                await asyncio.sleep(0)  # a turn more, and a third more of what has come back together goes together
+                await asyncio.sleep(0)  # one more turn, so that a third more items travel together
         except asyncio.CancelledError:
             self._dispatcher.stop()
         finally:
             self._waiter = None
 
     def alone(self) -> None:
-        """Hear that all other tasks of the run have ended."""
+        """End the sending task: all other tasks of the run have ended."""
         self._alone = True
         self._wake()
 
@@ -156,7 +155,7 @@ class ItemCalls:
             entries.append(self._calls.popleft())
         return entries
 
-    # ---- what the dispatcher tells
+    # ---- for the dispatcher
 
     def left(self) -> float:
         return len(self._calls) if self._job.paced or self._run.exhausted else math.inf
@@ -165,14 +164,14 @@ class ItemCalls:
         for number, one in ran.items():
             entries[number][0].ran = one
         for number, value in values.items():
-            with suppress(asyncio.InvalidStateError):  # somebody has cancelled its task, and nothing else
+            with suppress(asyncio.InvalidStateError):  # only this item's task was cancelled
                 entries[number][0].answer.set_result(value)
 
     def failed(self, entry: Entry, error: BaseException, ran: Ran | None = None) -> None:
         try:
             entry[0].answer.set_exception(error)
         except asyncio.InvalidStateError:
-            entry[0].error = error  # it was being cancelled
+            entry[0].error = error  # the item was being cancelled
 
     def broken(self, error: BaseException) -> None:
         trim(error)

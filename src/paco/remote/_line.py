@@ -1,4 +1,4 @@
-"""A connection that can be sent to from any thread without waiting: a thread of its own does."""
+"""A connection to another process. Any thread can send without waiting, because a separate thread writes."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ if TYPE_CHECKING:
 
 
 class Line:
-    """Messages to and from another process, each some bytes.
+    """Sends messages of bytes to another process, and receives them.
 
     Args:
-        connection: Which is this one's from now on.
+        connection: The connection, which `close` closes.
     """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._queue: SimpleQueue[bytes | None] = SimpleQueue()
-        # In a context of its own: without a GIL, a thread would keep that of whoever starts it for as long as it lives.
+        # In an empty context: without the GIL, a thread would keep the context of its starter as long as it lives.
         send = partial(Context().run, self._send_all)
         self._thread = threading.Thread(target=send, name="paco-line", daemon=True)
         self._thread.start()
 
     def send(self, data: bytes) -> None:
-        """Send when it is its turn; what the other side does not take any more is dropped."""
+        """Queue a message. It is dropped if the other side is gone."""
         self._queue.put(data)
 
     def receive(self) -> bytes | None:
-        """Wait for the next message: ``None`` when the other side is gone."""
+        """Wait for the next message; return ``None`` if the other side is gone."""
         try:
             return self._connection.recv_bytes()
         except (EOFError, OSError):
             return None
 
     def close(self) -> None:
-        """Send what there is, and close."""
+        """Send all queued messages, then close the connection."""
         self._queue.put(None)
         self._thread.join()
         self._connection.close()

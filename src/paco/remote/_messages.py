@@ -1,4 +1,4 @@
-"""The form of what goes to a worker, and of what comes back. Both are bytes: any engine can carry them."""
+"""The format of orders to workers and of their reports. Both are bytes, so that any engine can carry them."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ if TYPE_CHECKING:
     from paco._base.types import OnError
     from paco.remote._errors import PackedError
 
-#: Without the same of all of these on both sides, nothing that follows can be read.
+#: The versions that must be equal on both sides, because the format depends on them.
 _VERSIONS: Final = (sys.implementation.name, *sys.version_info[:2], __version__)
 
 
 class Order(NamedTuple):
-    """What is to be done with a chunk of items.
+    """How a worker must run a chunk of items.
 
     Attributes:
-        run: For which run: what `cancel` is told.
+        run: The id of the run, with which `Engine.cancel` cancels it.
         name: The operation, for messages.
-        digest: Of the bytes of the function.
-        limit: Items in flight at most.
-        seconds: After so many nothing new starts.
-        on_error: Whether an item's error ends the chunk (raise) or leaves the others alone (return).
-        watched: Whether the times of the items are wanted.
-        deadline: The seconds that are left of the `paco.deadline` of the run, or infinity.
-        flag: A path that comes into being when the run is cancelled; empty where the engine has another way.
-        number: Of the chunk, in its run.
-        after: The number of the chunk in the same process whose slots it has, as they become free; 0 for none. What
-            its limit is beyond that of the other, it has at once.
+        digest: The digest of the pickled function.
+        limit: The maximum number of items in flight.
+        seconds: The seconds after which no further item starts.
+        on_error: Whether an item's error ends the chunk (raise) or not (return).
+        watched: Whether to report the times of the items.
+        deadline: The seconds left of the run's `paco.deadline`; infinity for none.
+        flag: A path that is created when the run is cancelled; empty if the engine cancels in another way.
+        number: The number of the chunk, unique in the sending process.
+        after: The number of the chunk in the same worker whose slots it takes over as they become free; 0 for none.
+            What its limit is beyond that of the other, it has at once.
     """
 
     run: str
@@ -48,48 +48,48 @@ class Order(NamedTuple):
     after: int = 0
 
     def dump(self) -> bytes:
-        """Make bytes of it, after what is needed to read them."""
+        """Return the order as bytes, with the versions needed to read it."""
         return pickle.dumps((_VERSIONS, *self))
 
     @classmethod
     def load(cls, data: bytes) -> Order:
-        """Read it.
+        """Return the order from its bytes.
 
         Raises:
-            RuntimeError: The other side has another Python or another paco.
+            RuntimeError: The sender has another version of Python or of paco.
         """
-        versions, *fields = pickle.loads(data)  # noqa: S301 - of a connection that this program has opened
+        versions, *fields = pickle.loads(data)  # noqa: S301 - from a connection that this program opened
         if versions != _VERSIONS:
             there, here = (
                 f"{name} {major}.{minor} with paco {paco}" for name, major, minor, paco in (versions, _VERSIONS)
             )
             raise RuntimeError(
-                f"a worker on {platform.node()} runs {here}, and the program that has sent it items runs {there}; "
-                "install the same Python x.y and the same paco on both"
+                f"a worker on {platform.node()} runs {here}, but the program that sent it items runs {there}; "
+                "install the same versions of Python (x.y) and paco on both"
             )
         return cls(*fields)
 
 
-#: When an item of a chunk ran: its number, its slot in that process, from when to when by the clock of the worker, its
-#: attempts, whether it failed. A plain tuple: others take five times as long to pickle.
+#: When an item of a chunk ran: its number, its slot in the worker, its start and end on the clock of the worker, its
+#: attempts, and whether it failed. It is a plain tuple because other types take five times as long to pickle.
 Span: TypeAlias = "tuple[int, int, float, float, int, bool]"
 
 
 class Report(NamedTuple):
-    """What became of a chunk.
+    """The outcome of a chunk.
 
     Attributes:
-        where: Which process that was.
-        started: How many of the items were started. The others have not been touched.
-        seconds: How long it took.
-        busy: How many of these the thread of the event loop had something to do.
-        tail: How many of these nothing more was to be started.
-        values: The results, by the numbers of the items in the chunk, as bytes.
-        errors: What items have raised, in the same way.
-        late: What items have raised that were being cancelled, likewise.
-        spans: When they ran, if that was wanted.
-        now: What the clock of the worker says, by which they are timed.
-        refusal: Why nothing was done at all.
+        where: The name of the process that ran it.
+        started: The number of items that were started, from the first one on.
+        seconds: The seconds that the chunk took.
+        busy: The CPU time of the thread of the event loop during that time, in seconds.
+        tail: The seconds at the end during which no further item could start.
+        values: The pickled results, by the numbers of the items in the chunk.
+        errors: The errors that items raised, by number.
+        late: The errors that items raised while they were cancelled, by number.
+        spans: When the items ran, if requested.
+        now: The time on the worker's clock when the report was made.
+        refusal: Why the chunk was not run at all.
     """
 
     where: str
@@ -105,11 +105,11 @@ class Report(NamedTuple):
     refusal: PackedError | None = None
 
     def dump(self) -> bytes:
-        """Make bytes of it."""
+        """Return the report as bytes."""
         return pickle.dumps(tuple(self))
 
     @classmethod
     def load(cls, data: bytes) -> Report:
-        """Read it."""
-        fields: tuple[Any, ...] = pickle.loads(data)  # noqa: S301 - of a connection that this program has opened
+        """Return the report from its bytes."""
+        fields: tuple[Any, ...] = pickle.loads(data)  # noqa: S301 - from a connection that this program opened
         return cls(*fields)

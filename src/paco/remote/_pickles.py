@@ -1,8 +1,9 @@
-"""What travels between processes, as bytes: items and results by pickle, functions by cloudpickle.
+"""Pickling of what is sent between processes: items and results with pickle, functions with cloudpickle.
 
-`pickle` knows a function by its name, which does for one that can be imported where it arrives. For one of
-``__main__``, a closure or a lambda, cloudpickle sends the code. The functions that paco makes, such as `settle` does,
-are closures over the user's; since paco is there on the other side, only their code and cells go, by either of them.
+`pickle` sends a function by name, which suffices if the other side can import it. For a function of ``__main__``, a
+closure or a lambda, cloudpickle sends the code. The functions that paco returns, for example from `settle`, are
+closures over the user's function. Because paco is installed on the other side, either pickler sends only their code and
+their cells.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from paco._base.item_function import given
 from paco._view.console import message
 from paco.limits import Limiter
 
-#: Bytes of a function from which on there is a warning.
+#: The size of a pickled function, in bytes, above which a warning is given.
 _LARGE: Final = 1_000_000
 _MAIN: Final = "__main__"
 _OURS: Final = __name__.partition(".")[0] + "."
 _INSTALL: Final = "to send functions of __main__, closures and lambdas, pip install paco[workers]"
 
-#: Make a value of bytes. They come from the other side of a connection that this program has opened.
+#: Return the value of pickled bytes. They must come from a connection that this program opened.
 loads = pickle.loads
 
 
@@ -40,7 +41,7 @@ def _cloudpickle() -> Any:
 
 
 def dumps(value: object) -> bytes:
-    """Make bytes of a value: what only this program's ``__main__`` knows goes by value, where cloudpickle is there."""
+    """Return a value as bytes. If cloudpickle is installed, definitions in ``__main__`` are sent by value."""
     try:
         data = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
     except Exception:
@@ -48,18 +49,18 @@ def dumps(value: object) -> bytes:
     cloudpickle = _cloudpickle() if not data or _MAIN.encode() in data else None
     if cloudpickle is not None:
         data = cloudpickle.dumps(value)
-    return data or pickle.dumps(value)  # which raises again
+    return data or pickle.dumps(value)  # raises the error again
 
 
 def dump_function(name: str, fn: Any) -> bytes:
-    """Make bytes of the function of a run.
+    """Return the function of a run as bytes.
 
     Args:
         name: The operation, for messages.
         fn: The function.
 
     Raises:
-        TypeError: It cannot be sent; the text says what in it.
+        TypeError: The function cannot be pickled; the message names the culprit.
     """
     try:
         data = _dump(fn)
@@ -67,24 +68,24 @@ def dump_function(name: str, fn: Any) -> bytes:
         called = check.called(given(fn))
         raise TypeError(
             f"paco.{name}: {called} cannot be sent to other processes: {_culprit(fn)}{message(error)}; "
-            "make what it needs inside of it, or hand it over with the items"
+            "create what it needs inside the function, or pass it with the items"
         ) from error
     if len(data) > _LARGE:
         warnings.warn(
-            f"paco.{name}: {check.called(given(fn))} takes {len(data) / 1e6:.1f} MB, which go with every chunk of "
-            "items; let it load large data where it runs",
+            f"paco.{name}: {check.called(given(fn))} takes {len(data) / 1e6:.1f} MB, which are sent with every chunk "
+            "of items; let it load large data in the worker",
             stacklevel=2,
         )
     return data
 
 
 def unfit(name: str, what: str, error: Exception) -> TypeError:
-    """Return the error that says what cannot travel, with the reason as its cause.
+    """Return an error that says what cannot be sent, with the error of pickle as its cause.
 
     Args:
         name: The operation, for messages.
-        what: It, in words.
-        error: What pickle says.
+        what: A description of the value.
+        error: The error that pickle raised.
     """
     refused = TypeError(f"paco.{name}: {what} cannot be sent to another process: {message(error)}")
     refused.__cause__ = error
@@ -92,7 +93,7 @@ def unfit(name: str, what: str, error: Exception) -> TypeError:
 
 
 def dump_error(error: BaseException) -> bytes:
-    """Make bytes of an error, without its traceback and its cause, whoever has taught pickle to add them, as tblib."""
+    """Return an error as bytes, without traceback and cause, even if a library such as tblib makes pickle add them."""
     return _dump(error, plain_errors=True)
 
 
@@ -112,23 +113,26 @@ def _is_error(kind: object) -> bool:
 
 
 def _pickler(base: Any) -> Any:
-    """Return a pickler that knows our functions and limits; where there is only pickle, it knows what that cannot."""
+    """Return a pickler class that handles paco's functions and refuses limits.
+
+    Without cloudpickle, it also refuses functions that pickle cannot send, with advice.
+    """
 
     class Pickler(base):  # type: ignore[misc]
         def reducer_override(self, obj: Any) -> Any:
             if isinstance(obj, Limiter):
                 raise TypeError(
-                    f"{check.shorten(obj)} inside of the function would be another one in each process; "
-                    "give it to the call, as limit="
+                    f"{check.shorten(obj)} inside the function would be a separate limit in each process; "
+                    "pass it to the call, as limit="
                 )
             if isinstance(obj, FunctionType) and _is_ours(obj):
                 return _reduced(obj)
             if base is not pickle.Pickler:
                 return base.reducer_override(self, obj)
             if isinstance(obj, FunctionType | type) and obj.__module__ == _MAIN:
-                raise TypeError(f"{obj.__qualname__} is of __main__; {_INSTALL}")
+                raise TypeError(f"{obj.__qualname__} is defined in __main__; {_INSTALL}")
             if isinstance(obj, FunctionType) and "<" in obj.__qualname__:
-                raise TypeError(f"{obj.__qualname__} cannot be imported by its name; {_INSTALL}")
+                raise TypeError(f"{obj.__qualname__} cannot be imported by name; {_INSTALL}")
             return NotImplemented
 
     return Pickler
@@ -147,7 +151,7 @@ def _reduced(fn: FunctionType) -> tuple[Any, ...]:
 
 
 def _empty(module: str, code: bytes, cells: int) -> FunctionType:
-    """Make a function whose cells are filled later: one of them may lead back to it."""
+    """Return a function with empty cells. They are filled later, because a cell may refer to the function itself."""
     scope = vars(importlib.import_module(module))
     return FunctionType(marshal.loads(code), scope, closure=tuple(CellType() for _ in range(cells)))  # noqa: S302 - see `loads`
 
@@ -161,11 +165,11 @@ def _fill(fn: FunctionType, state: tuple[dict[str, Any], list[Any]]) -> None:
 
 
 def _culprit(fn: Any) -> str:
-    """Return what in a function cannot be sent, by its name, if that can be told."""
+    """Return the name of a value in a function that cannot be pickled, with the value; empty if unknown."""
     fn = inspect.unwrap(check.innermost(fn))
     try:
         used = inspect.getclosurevars(fn)
-    except TypeError:  # an object that can be called
+    except TypeError:  # a callable object
         used = None
     names = {} if used is None else {**used.globals, **used.nonlocals}
     for name, value in names.items():

@@ -1,10 +1,10 @@
-"""How large the next chunk is: by what the last ones took, so that each is about a quarter of a second of work.
+"""The sizes of chunks: adapted to the previous chunks, so that each takes about a quarter of a second.
 
-The one invariant: the limits of all chunks in flight are together at most the limit of the run. A chunk has its part
-of that from its start to its end, whose last items leave much of it unused. Two shapes keep this small. Where items
-are fast, or busy, there are as many chunks as processes, each many times its limit. Where they are slow, there are as
-many chunks as the engine takes, each with a small limit, down to 1, where nothing is left unused. And where the
-engine can have a chunk follow another one, it does (see `_in_flight.py`): then the last items leave nothing unused
+The invariant: the limits of all chunks in flight add up to at most the limit of the run. A chunk holds its share of the
+limit from its start to its end, although its last items use only part of it. Two shapes keep this waste small. If items
+are fast or keep the CPU busy, there are as many chunks as processes, each with many more items than its limit. If items
+are slow, there are as many chunks as the engine accepts, each with a small limit, down to 1, which wastes nothing. And
+if the engine supports it, a chunk takes over the slots of an earlier one (see `_in_flight.py`), which wastes nothing
 either.
 """
 
@@ -13,34 +13,34 @@ from __future__ import annotations
 import math
 from typing import Final, NamedTuple
 
-#: Seconds that a chunk is to take.
+#: The target duration of a chunk, in seconds.
 SECONDS: Final = 0.25
-#: Items that fit so often into a chunk, one after the other, are fast.
+#: Items are fast if this many fit into `SECONDS`, one after another.
 _FAST: Final = 16
-#: The least rounds of a chunk where it cannot have a limit of 1: see `Sizes.rounds`.
+#: The minimum number of rounds in a chunk that cannot have a limit of 1: see `Sizes._rounds`.
 _ROUNDS: Final = 4
-#: At the end of a run a chunk is no smaller than this part of what it would be: each has its cost.
+#: At the end of a run, a chunk shrinks to no less than 1/8 of its normal size, because each chunk has a cost.
 _LEAST_PART: Final = 8
-#: A chunk is at most so many times the last.
+#: A chunk is at most this many times as large as the largest one so far.
 _GROWTH: Final = 16
-#: Chunks that are sent in a second, about and at most, where each item is to start at once.
+#: The approximate maximum of chunks per second if each item must start at once.
 _PER_SECOND: Final = 1000
-#: Bytes of a chunk, and of its results, about and at most.
+#: The approximate maximum size of a chunk, and of its results, in bytes.
 _BYTES: Final = 1_000_000
-#: The part of its time that a loop is busy from which on more items at once get no more done.
+#: The fraction of busy time of a loop above which a larger limit does not increase throughput.
 _BUSY: Final = 0.7
-#: The part of its time that a chunk may only wait for its last items. Beyond it, there are some that take much longer
-#: than the others: from then on all travel as slow ones do.
+#: The fraction of its time that a chunk may wait for its last items. Above it, some items take much longer than others,
+#: and from then on all items are sent like slow ones.
 _WASTE: Final = 0.5
 
 
 class Shape(NamedTuple):
-    """What the next chunk is to be.
+    """The shape of a chunk.
 
     Attributes:
-        items: So many.
-        limit: Those in flight at most.
-        seconds: After which nothing new starts.
+        items: The number of items.
+        limit: The maximum number of items in flight.
+        seconds: The seconds after which no further item starts.
     """
 
     items: int
@@ -49,14 +49,14 @@ class Shape(NamedTuple):
 
 
 class Sizes:
-    """What is known of the items of a run.
+    """Measures the items of a run, and sets the shapes of its chunks.
 
     Args:
-        limit: Of the run.
-        lead: Items that may be with the workers beside those in flight, about.
-        paced: Whether each item is to start as soon as it is there. Then the items that are there travel in as many
-            chunks as there can be, so that few wait for another to come back, and every worker has its part.
-        follow: Whether a chunk can wait where another one is, for the slots that become free there.
+        limit: The limit of the run.
+        lead: The approximate maximum of items that wait at the workers, in addition to those in flight.
+        paced: Whether each item must start as soon as it is available. Available items are then sent in as many chunks
+            as possible, so that few items wait for another one to come back, and every worker gets its share.
+        follow: Whether a chunk can wait in a process for the slots of another chunk.
     """
 
     def __init__(self, limit: int, lead: int, *, paced: bool = False, follow: bool = False) -> None:
@@ -64,55 +64,55 @@ class Sizes:
         self._follow = follow
         self._limit = limit
         self._lead = lead
-        self._count = 0  # items of the largest chunk so far
-        self._each = 0.0  # seconds of an item, the time that it shares with others divided by their number
-        self._latency = 0.0  # seconds from its start to its end
+        self._count = 0  # started items of the largest chunk so far
+        self._each = 0.0  # seconds of a chunk per item
+        self._latency = 0.0  # seconds from the start of an item to its end
         self._busy = False
-        self._bytes = 0.0  # of an item or its result, whichever is more
-        self._waste = 0.0  # the part of its time that a chunk has only waited for its last items
+        self._bytes = 0.0  # the size of an item or of its result, whichever is larger
+        self._waste = 0.0  # the fraction of its time that a chunk only waited for its last items
 
     def spread(self, slots: int, processes: int) -> int:
-        """Return how many chunks are to be in flight."""
+        """Return the number of chunks that should be in flight."""
         fast = self._busy or (self._latency * _FAST <= SECONDS and self._waste < _WASTE)
         fast = fast and self._count > 0 and not self._paced
         return max(min(processes if fast else slots, slots, self._limit), 1)
 
     def is_full(self, spread: int, flights: int, free: int) -> bool:
-        """Say whether there is no room for one more chunk.
+        """Return whether there is no room for one more chunk.
 
-        A few chunks that wait for their last items do not hold up the others, but what a chunk has given back of the
-        limit is not cut into ever smaller pieces either.
+        Chunks that wait for their last items do not delay others: more than ``spread`` chunks may be in flight. But
+        then a new chunk must get at least half a regular share, so that the limit is not split into ever smaller parts.
 
         Args:
-            spread: How many are to be in flight.
-            flights: How many are.
-            free: What is left of the limit.
+            spread: The number of chunks that should be in flight.
+            flights: The number of chunks in flight.
+            free: The unused part of the limit.
         """
         return not free or (flights >= spread and 2 * free < self._limit // spread)
 
     def leads(self, shape: Shape, items: int, left: float, spread: int) -> bool:
-        """Say whether another chunk may wait for the slots of one, which has several rounds in them.
+        """Return whether another chunk may wait for the slots of this one, which has more items than slots.
 
-        Not at the end of a run: what waits for one worker is kept from those that are done before it.
+        It may not near the end of a run: items that wait for one worker could not go to a worker that is done earlier.
 
         Args:
-            shape: Its shape.
-            items: How many it has.
-            left: Items that are left.
-            spread: How many chunks are to be in flight.
+            shape: The shape of the chunk.
+            items: The number of its items.
+            left: The number of items left.
+            spread: The number of chunks that should be in flight.
         """
         return self._follow and items > shape.limit and left >= 2 * spread * items
 
     def ahead(self, spread: int) -> int:
-        """Return how many items may wait for the consumer, beside the limit: what a few chunks have."""
+        """Return how many items may wait for the consumer, in addition to the limit: those of a few chunks."""
         return min(max(self._limit, 2 * spread * self._most(spread)), self._lead)
 
     def shape(self, spread: int, free: int) -> Shape:
         """Return the shape of the next chunk.
 
         Args:
-            spread: How many are to be in flight.
-            free: What is left of the limit.
+            spread: The number of chunks that should be in flight.
+            free: The unused part of the limit.
         """
         limit = min(-(-self._limit // spread), free)
         if self._paced:
@@ -125,17 +125,17 @@ class Sizes:
         return Shape(max(int(min(count, most)), 1), limit, max(2 * SECONDS, rounds * self._latency))
 
     def fair(self, shape: Shape, left: float, chunks: int, used: int) -> int:
-        """Return how many items a chunk of this shape is to have: its part of those that are left.
+        """Return the number of items for a chunk of this shape: its share of the items left.
 
-        So the last chunks are small, and end at about the same time. It is guided self-scheduling (Polychronopoulos and
-        Kuck, 1987), with the limits of the chunks in the place of the processors. What is to start at once is divided
-        evenly, but not into more than a thousand chunks a second.
+        So the last chunks are small, and end at about the same time. This is guided self-scheduling (Polychronopoulos
+        and Kuck, 1987), with the limits of the chunks in place of processors. Items that must start at once are divided
+        evenly, but into at most about a thousand chunks per second.
 
         Args:
-            shape: What it would be.
-            left: Items that are left, those of this chunk among them.
-            chunks: How many more can be sent now, with this one.
-            used: How many items are in flight.
+            shape: The shape of the chunk.
+            left: The number of items left, including those of this chunk.
+            chunks: The number of chunks that can be sent now, including this one.
+            used: The number of items in flight.
         """
         if self._paced:
             part = max(left / chunks, self._flow(used + left) / _PER_SECOND, 1)
@@ -144,13 +144,13 @@ class Sizes:
         return math.ceil(min(part, shape.items))
 
     def _flow(self, items: float) -> float:
-        """Return how many of so many items at once end in a second; 0 before any has."""
+        """Return how many items end per second if this many are in flight; 0 before any has ended."""
         if not self._count:
             return 0
         return items / self._latency if self._latency else math.inf
 
     def _rounds(self, spread: int) -> float:
-        """Return how many items are to run one after the other in a chunk."""
+        """Return the number of rounds of a chunk: how many items run one after another in each slot."""
         if not self._latency:
             return self._lead
         least = _ROUNDS if spread < self._limit and not self._busy else 1
@@ -161,19 +161,19 @@ class Sizes:
         return max(min(most, int(_BYTES / self._bytes)), 1) if self._bytes else most
 
     def learn(self, shape: Shape, started: int, seconds: float, busy: float, tail: float, size: int) -> None:
-        """Learn of a chunk.
+        """Adapt to the measurements of a finished chunk.
 
         Args:
             shape: Its shape.
-            started: How many items were started.
-            seconds: How long it took.
-            busy: How many of these it had something to do.
-            tail: How many it has only waited for its last items.
-            size: The bytes of its items or of its results, whichever are more.
+            started: The number of items that were started.
+            seconds: The seconds that it took.
+            busy: The CPU time that it used, in seconds.
+            tail: The seconds during which it only waited for its last items.
+            size: The size of its items or of its results in bytes, whichever is larger.
         """
         each = seconds / started
         latency = each * min(shape.limit, started)
-        share = started / (started + self._limit) if self._count else 1  # an average over as many as are in flight
+        share = started / (started + self._limit) if self._count else 1  # a moving average over about `limit` items
         self._each += share * (each - self._each)
         self._latency += share * (latency - self._latency)
         self._bytes = max(size / started, self._bytes * 0.9)

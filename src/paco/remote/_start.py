@@ -1,8 +1,8 @@
-"""How worker processes start: a server forks them, or each starts anew.
+"""The start of worker processes: a fork server forks them, or each is a new process.
 
-What a worker imports takes 0.2 s of CPU. To fork a worker from a server that has imported it, and to end that worker,
-takes 20 ms. Neither way imports the program's ``__main__``. `multiprocessing` does, so that programs have to guard it,
-and its fork server listens at an address.
+The imports of a worker take 0.2 s of CPU time. Forking a worker from a server that has done these imports, and ending
+it, takes 20 ms. Neither way imports the program's ``__main__``. `multiprocessing` does, so programs must guard it, and
+its fork server listens at an address to which other programs could connect.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from paco._base import system
 from paco.remote._fork_server import NUMBER
 
-#: Whether workers are forked. On macOS, system libraries may start threads in a process that merely imports modules.
+#: Whether workers are forked. On macOS they are not: its libraries may start threads in a process that only imports.
 FORKS: Final = hasattr(os, "fork") and sys.platform != "darwin"
 
 _CODE: Final = "import sys; sys.path.insert(0, sys.argv[2]); from paco.remote.{} import main; main(int(sys.argv[1]))"
@@ -29,7 +29,7 @@ _SERVER: Final = _CODE.format("_fork_server")
 
 
 class Child(Protocol):
-    """A worker process: the part of `subprocess.Popen` that is used."""
+    """A worker process, with the methods of `subprocess.Popen` that paco uses."""
 
     @property
     def pid(self) -> int:
@@ -60,8 +60,8 @@ def _run(code: str, handle: int) -> subprocess.Popen[Any]:
 
 
 def _stdout() -> int | None:
-    """Return the descriptor that this program prints to, or ``None`` if it prints to no file."""
-    with suppress(AttributeError, OSError, ValueError):  # closed, or replaced by something else
+    """Return the file descriptor of this program's stdout, for the workers to print to; ``None`` if it has none."""
+    with suppress(AttributeError, OSError, ValueError):  # stdout is closed or was replaced
         descriptor = sys.stdout.fileno()
         os.fstat(descriptor)
         return descriptor
@@ -72,42 +72,42 @@ class Spawn:
     """Starts each worker as a new process."""
 
     def start(self, handle: int) -> Child:
-        """Start a worker that is given a handle."""
+        """Start a worker that inherits a handle."""
         return _run(_WORKER, handle)
 
     def close(self) -> None:
-        """Do nothing: the workers have no server."""
+        """Do nothing: there is no server."""
 
 
 class ServerProcess(NamedTuple):
-    """A fork server, and the socket for requests to it."""
+    """A fork server process, and the socket for requests to it."""
 
     process: subprocess.Popen[Any]
     requests: socket.socket
 
 
 class ForkServer:
-    """Starts workers through a fork server, which starts with the first of them."""
+    """Starts workers through a fork server, which it starts with the first worker."""
 
     def __init__(self) -> None:
         self._server: ServerProcess | None = None
 
     def start(self, handle: int) -> Child:
-        """Start a worker that is given a handle."""
+        """Start a worker that inherits a handle."""
         server = self._server
-        if server is None or server.process.poll() is not None:  # none yet, or it was killed
+        if server is None or server.process.poll() is not None:  # there is none yet, or it was killed
             self.close()
             ours, theirs = socket.socketpair()
             with theirs:
                 self._server = server = ServerProcess(_run(_SERVER, theirs.fileno()), ours)
         pipe, end = os.pipe()
-        with suppress(BrokenPipeError, ConnectionResetError):  # the server was just killed: the pipe ends
+        with suppress(BrokenPipeError, ConnectionResetError):  # the server was just killed, which closes the pipe
             socket.send_fds(server.requests, [b"f"], [handle, end])
         os.close(end)
         return Forked(pipe, server.process)
 
     def close(self) -> None:
-        """End the server, and wait until it has ended, which it does after its workers."""
+        """End the server, and wait until it has ended. It ends after its workers."""
         server, self._server = self._server, None
         if server is not None:
             server.requests.close()
@@ -115,11 +115,11 @@ class ForkServer:
 
 
 class Forked:
-    """A worker that a server has forked.
+    """A worker that the fork server forked.
 
     Args:
-        pipe: Where the server writes the process ID, then the exit code.
-        server: The server.
+        pipe: The pipe to which the server writes the process ID, then the exit code.
+        server: The server process.
     """
 
     def __init__(self, pipe: int, server: subprocess.Popen[Any]) -> None:
@@ -144,7 +144,7 @@ class Forked:
         if not poll.poll(None if timeout is None else 1000 * timeout):
             raise subprocess.TimeoutExpired("a worker", timeout or 0)
         code = self._read()
-        if code is None:  # the server was killed, so nobody writes the exit code
+        if code is None:  # the server was killed, so it cannot report the exit code
             self.kill()
             code = self._server.wait()
         self._code = code
@@ -159,5 +159,5 @@ class Forked:
                 os.kill(self._pid, signal.SIGKILL)
 
 
-#: The way that workers start on this system.
+#: How workers start on this system.
 Starter: Final = ForkServer if FORKS else Spawn

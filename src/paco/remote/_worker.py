@@ -1,4 +1,4 @@
-"""A process of `paco.remote.Workers`: it gets chunks through a socket and sends back reports, until that is closed."""
+"""A process of `paco.remote.Workers`: it receives chunks through a socket and sends reports until the socket closes."""
 
 from __future__ import annotations
 
@@ -23,20 +23,24 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
-#: What a pipe is in this process; it is another class on Windows.
+#: The class of connections in this process, which is another one on Windows.
 _Connection: Final[Any] = getattr(connection, "PipeConnection", connection.Connection)
-#: Seconds in which items can end when the program that has sent them is gone.
+#: The seconds that items have to end after the program that sent them is gone.
 _GRACE: Final = 1.0
 
 
 def main(descriptor: int) -> None:
-    """Work until the other side says that this is all, or is gone."""
+    """Run chunks until the program closes the connection or is gone.
+
+    Args:
+        descriptor: The file descriptor (on Windows, the handle) of the connection to the program.
+    """
     for key in KEYS:
-        signal.signal(key, signal.SIG_IGN)  # Ctrl-C is for the program, which then cancels what runs here
+        signal.signal(key, signal.SIG_IGN)  # the program handles Ctrl-C, and then cancels the items here
     line = Line(_Connection(descriptor))
-    sys.path[:], loops = pickle.loads(line.receive() or b"")  # noqa: S301 - of the program that has started this one
+    sys.path[:], loops = pickle.loads(line.receive() or b"")  # noqa: S301 - from the program that started this process
     host = Host(_maker(loops))
-    line.send(b"")  # it is there
+    line.send(b"")  # tells the program that this process is ready
     if not serve(line, host):
         leave = threading.Timer(_GRACE, os._exit, [1])
         leave.daemon = True
@@ -46,23 +50,23 @@ def main(descriptor: int) -> None:
 
 
 def _maker(package: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Return what a package makes event loops by; ``None`` where it is not here, or cannot."""
+    """Return the ``new_event_loop`` function of a package; ``None`` if the package or the function is missing."""
     with suppress(ImportError):
         return getattr(import_module(package), "new_event_loop", None)
     return None
 
 
 def serve(line: Line, host: Host) -> bool:
-    """Do what comes through the line; true when the other side has said goodbye, false when it is gone."""
+    """Run the chunks that arrive; return true after the closing message, false if the other side is gone."""
 
     def report(number: int, done: Future[bytes]) -> None:
-        with suppress(CancelledError):  # before it began, because this process ends
+        with suppress(CancelledError):  # this process ended before the chunk began
             line.send(pickle.dumps((number, done.result())))
 
     while (data := line.receive()) is not None:
         if not data:
             return True
-        number, *rest = pickle.loads(data)  # noqa: S301 - of the program that has started this one
+        number, *rest = pickle.loads(data)  # noqa: S301 - from the program that started this process
         if number is None:
             host.cancel(*rest)
         else:

@@ -1,4 +1,4 @@
-"""The workers that have had chunks of a run: what each has done, and when, by the clock of the run."""
+"""Statistics of the workers of a run: what each has done and when, on the clock of the run."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ if TYPE_CHECKING:
     from paco.remote._messages import Report
 
 
-_new: Final[Any] = vars(tuple)["__new__"]  # a quarter of what the constructor of a named tuple takes
+_new: Final[Any] = vars(tuple)["__new__"]  # takes a quarter of the time of a named tuple's constructor
 
 
 class Roster:
-    """What is known of the workers. It belongs to the loop in which it is made.
+    """Keeps the statistics of the workers of a run. Use it in the loop in which it was created.
 
-    All processes of a machine read one clock. Those of two machines may have nothing to do with each other. That a
-    report is here after it was made bounds the difference from one side: the report that was quickest, of those so far,
-    is what the times of a worker are moved by. So they are never too early, never in the future, and late by what the
-    quickest report took.
+    All processes of a machine share one clock; the clocks of two machines can differ by any amount. A report arrives
+    after it was made, which bounds the difference from one side. The times of a worker are shifted by the smallest
+    difference seen so far. So they are never too early, never in the future, and late by the travel time of the fastest
+    report.
 
     Args:
-        workers: Where they are to be found, by their names.
-        here: Whether they are processes of this machine.
+        workers: The workers by name; it adds new ones.
+        here: Whether the workers are processes of this machine.
     """
 
     def __init__(self, workers: dict[str, Worker], *, here: bool = False) -> None:
         self._workers = workers
         self._clock = events.clock()
-        self._one_clock = here and self._clock is time.perf_counter  # and not that of a loop in virtual time
-        self._ahead: dict[str, float] = {}  # of the clock here, by the names
+        self._one_clock = here and self._clock is time.perf_counter  # false for a loop in virtual time
+        self._ahead: dict[str, float] = {}  # the seconds to add to the times of each worker, by name
 
     def _worker(self, name: str) -> Worker:
         worker = self._workers.get(name)
@@ -42,27 +42,34 @@ class Roster:
         return worker
 
     def sent(self, name: str, items: int) -> None:
-        """Hear that a worker has a chunk that runs so many items at once, or, below zero, has it no longer.
+        """Add to the number of items in flight on a worker.
 
         Args:
-            name: Empty where the engine does not tell which.
-            items: So many.
+            name: The worker; empty if unknown.
+            items: The maximum in flight of a chunk that was sent; negative if the chunk is back.
         """
         if name:
             worker = self._worker(name)
             worker.in_flight = (worker.in_flight or 0) + items
 
     def lost(self, name: str) -> None:
-        """Hear that a worker is gone which had a chunk."""
+        """Record that a worker was lost.
+
+        Args:
+            name: The worker; empty if unknown.
+        """
         if name:
             self._worker(name).lost = True
 
     def back(self, report: Report, done: int) -> dict[int, Ran]:
-        """Count what a worker has done, and return when it did, by the numbers of the items; empty if nobody asked.
+        """Count the finished items of a report, and return where and when each ran, by its number in the chunk.
 
         Args:
-            report: What came back.
-            done: Of how many items.
+            report: The report of a chunk.
+            done: The number of items that finished.
+
+        Returns:
+            An empty dict if the order did not request times.
         """
         worker = self._worker(report.where)
         spans = report.spans or ()

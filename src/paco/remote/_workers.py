@@ -1,4 +1,4 @@
-"""Processes of ours on this machine, each replaced when it dies."""
+"""Worker processes on this machine. A process that dies is replaced."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
 
     from paco.remote._start import Child
 
-#: Chunks that a process works on at once at most: see `_sizes.py` for why there would be many.
+#: The maximum number of chunks at once in a process: `_sizes.py` explains why there can be many.
 _AT_ONCE: Final = 64
-#: Seconds that a process has to end, after what it runs has been cancelled.
+#: The seconds that a process has to end after its items were cancelled.
 _PATIENCE: Final = 5.0
-#: So many processes that die before they are there, one after the other: they never will be.
+#: If this many processes in a row die before they are ready, no more are started.
 _STILLBORN: Final = 5
 
 
 class Gone(Exception):
-    """A process that died while it had chunks.
+    """A process died while it had chunks.
 
     Args:
-        message: How.
-        there: Whether it had begun with them.
+        message: How it ended.
+        there: Whether it was ready, so that it can have begun the chunks.
     """
 
     def __init__(self, message: str, *, there: bool) -> None:
@@ -46,21 +46,21 @@ class Gone(Exception):
 
 
 class _Sent(Future[bytes]):
-    """What comes of a chunk, which knows the worker that has it."""
+    """The future report of a chunk, with the process that has the chunk."""
 
     def __init__(self, process: _Process) -> None:
         super().__init__()
-        self.set_running_or_notify_cancel()  # it is not cancelled here, but where it runs
+        self.set_running_or_notify_cancel()  # the chunk is cancelled in its process, not here
         self.process = process
         self.worker = called(process.pid)
 
 
 class _Process:
-    """A process, and what it has to do.
+    """A worker process and its chunks.
 
     Args:
-        start: Starts it, with a handle that it is given.
-        ended: Called when it is gone, in a thread, with whether it ever was there, and its exit code.
+        start: Starts the process, which inherits the given handle.
+        ended: Called in a thread when the process has ended, with whether it was ever ready, and its exit code.
     """
 
     def __init__(self, start: Callable[[int], Child], ended: Callable[[_Process, bool, int], None]) -> None:
@@ -69,7 +69,7 @@ class _Process:
             self._child = start(theirs.fileno())
         #: Resolved when its process ID is known.
         self.known: Future[int] = Future()
-        self.known.set_running_or_notify_cancel()  # so that nobody can cancel it
+        self.known.set_running_or_notify_cancel()  # so that it cannot be cancelled
         self._line = Line(ours)
         self._line.send(pickle.dumps((sys.path, _loops())))
         self._ended = ended
@@ -77,9 +77,9 @@ class _Process:
         self._pending: dict[int, Future[bytes]] = {}
         self._number = 0
         self._saying_goodbye = False
-        #: Resolved when it is gone, and everything about it is done.
+        #: Resolved when the process has ended and its chunks have failed.
         self.gone: Future[None] = Future()
-        # In a context of its own: without a GIL, a thread inherits that of whoever starts it, here of one run.
+        # In an empty context: without the GIL, a thread inherits the context of its starter, here that of one run.
         hear = partial(Context().run, self._hear)
         threading.Thread(target=hear, name="paco-process", daemon=True).start()
 
@@ -90,11 +90,11 @@ class _Process:
 
     @property
     def load(self) -> int:
-        """How many chunks it has."""
+        """The number of its chunks."""
         return len(self._pending)
 
     def submit(self, *chunk: bytes) -> _Sent:
-        """Send a chunk."""
+        """Send a chunk, and return a future of its report."""
         future = _Sent(self)
         with self._lock:
             self._number += 1
@@ -103,15 +103,15 @@ class _Process:
         return future
 
     def cancel(self, run: str) -> None:
-        """Tell it that a run is cancelled."""
+        """Cancel the chunks of a run. Does not wait."""
         self._line.send(pickle.dumps((None, run)))
 
     def close(self) -> None:
-        """Tell it to end. Does not wait."""
+        """Cancel its chunks and end it. Does not wait."""
         self._line.send(b"")
 
     def kill(self) -> None:
-        """End it at once."""
+        """Kill it."""
         self._child.kill()
 
     def _hear(self) -> None:
@@ -120,13 +120,13 @@ class _Process:
         while (data := self._line.receive()) is not None:
             there = True
             if data:
-                number, report = pickle.loads(data)  # noqa: S301 - of a process that this one has started
+                number, report = pickle.loads(data)  # noqa: S301 - from a process that this one started
                 with self._lock:
                     future = self._pending.pop(number)
                 future.set_result(report)
         try:
             code = child.wait(_PATIENCE)
-        except subprocess.TimeoutExpired:  # it has only closed the socket
+        except subprocess.TimeoutExpired:  # it closed the socket but still runs
             child.kill()
             code = child.wait()
         self._ended(self, there, code)
@@ -143,7 +143,7 @@ class _Process:
 
 
 def _loops() -> str:
-    """Return the name of the package that the running event loop is of: processes get theirs from there, too."""
+    """Return the package of the running event loop, such as ``uvloop``, from which processes create theirs too."""
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
@@ -154,21 +154,21 @@ def _loops() -> str:
 class Workers:
     """Processes on this machine that run async functions over items: ``paco.map(fetch, urls).on(workers)``.
 
-    They are started when they are first needed, which takes about 0.2 s, kept for any number of runs, and replaced when
-    they die; they end with the block, or when the program is gone, however it ended. ``.on(4)`` has four for one run.
-    On systems with ``fork`` except macOS, a server process that has imported what they need forks them; on others, each
-    is a new process. The program itself is never forked, and its ``__main__`` is not imported.
+    The processes start on first use, which takes about 0.2 s. They are kept for any number of runs, and replaced when
+    they die. They end when the block ends, or when the program ends in any way. ``.on(4)`` starts four for one run. On
+    systems with ``fork`` except macOS, they are forked from a server process that has imported what they need; on other
+    systems, each is a new process. The program itself is never forked, and its ``__main__`` is not imported.
 
-    Each has one event loop, for as long as it lives: what a function keeps in its module (a session, a model) is made
-    once in each. Where the program that starts them runs on uvloop, so do they. They talk to this process through
-    pairs of sockets (on Windows, pipes) that nothing else can connect to.
+    Each process has one event loop for its whole life, so what a function keeps in its module (a session, a model) is
+    created once per process. If the program runs on uvloop, so do the processes. They communicate with the program
+    through pairs of sockets (on Windows, pipes) to which nothing else can connect.
 
     Args:
-        count: How many; ``None`` for as many as there are processors for this program.
+        count: The number of processes; ``None`` for the number of processors available to this program.
 
     Raises:
-        TypeError: Not an ``int``.
-        ValueError: Less than 1.
+        TypeError: ``count`` is not an ``int``.
+        ValueError: ``count`` is less than 1.
 
     Examples:
         >>> import operator
@@ -196,37 +196,49 @@ class Workers:
 
     @property
     def pids(self) -> list[int]:
-        """The numbers of the processes that are there."""
+        """The process ids of the processes that run."""
         with self._lock:
             return [process.pid for process in self._processes if process.pid]
 
     def start(self) -> None:
-        """Start the processes that are missing. Does not wait until they are there."""
+        """Start the processes that are missing. Does not wait until they are ready.
+
+        Raises:
+            RuntimeError: The workers are closed.
+        """
         self.started()
 
     def started(self) -> list[_Process]:
-        """Start the processes that are missing, and return all."""
+        """Start the processes that are missing, and return all processes."""
         with self._lock:
             if self._closed:
-                raise RuntimeError("paco.remote.Workers: closed; make new ones")
+                raise RuntimeError("paco.remote.Workers: closed; create new workers")
             while len(self._processes) < self.count:
                 self._processes.append(_Process(self._starter.start, self._ended))
             return self._processes.copy()
 
     def send(self, *chunk: bytes, after: Future[bytes] | None = None) -> Future[bytes]:
-        """Have a chunk worked on by the process that has another one, or else by the one that has the fewest."""
+        """Send a chunk to the process with the fewest chunks, and return a future of its report.
+
+        Args:
+            *chunk: The order, the function and the items.
+            after: The future of another chunk, whose process gets this one if it still runs.
+
+        Raises:
+            RuntimeError: The workers are closed, or several processes in a row died as they started.
+        """
         with self._lock:
             if isinstance(after, _Sent) and after.process in self._processes:
                 return after.process.submit(*chunk)
             if self._stillborn >= _STILLBORN:
                 raise RuntimeError(
-                    f"paco.remote.Workers: {self._stillborn} processes in a row have died as they started; "
-                    "what they have said is on stderr"
+                    f"paco.remote.Workers: {self._stillborn} processes in a row died as they started; "
+                    "their messages are on stderr"
                 )
             return min(self.started(), key=lambda process: process.load).submit(*chunk)
 
     def cancel(self, run: str) -> None:
-        """Cancel what the processes are doing for a run."""
+        """Cancel the chunks of a run in all processes. Does not wait."""
         with self._lock:
             for process in self._processes:
                 process.cancel(run)
@@ -236,14 +248,14 @@ class Workers:
             self._processes.remove(process)
             if there:
                 self._stillborn = 0
-            elif not system.was_killed(code):  # which says of others only that they may be killed
+            elif not system.was_killed(code):  # a killed process does not show that none can start
                 self._stillborn += 1
             last = self._closed and not self._processes
         if last:
             self._starter.close()
 
     def close(self) -> None:
-        """End the processes, and wait until they are gone; what they run is cancelled."""
+        """Cancel the items of the processes, and wait until the processes have ended; after 5 s each is killed."""
         for process in self.leave():
             try:
                 process.gone.result(_PATIENCE)
@@ -252,7 +264,7 @@ class Workers:
                 process.gone.result()
 
     def leave(self) -> list[_Process]:
-        """Tell the processes to end, and return them."""
+        """Tell the processes to end, and return them. Does not wait."""
         with self._lock:
             self._closed = True
             processes = self._processes.copy()
@@ -268,7 +280,7 @@ def _processors() -> int:
 
 
 class Lent:
-    """Workers as the engine of a run, which are left open."""
+    """Workers of the user as the engine of a run; `close` leaves them open."""
 
     flag = ""
 
@@ -304,11 +316,11 @@ class Lent:
         self._workers.cancel(run)
 
     async def close(self) -> None:
-        """Leave them open."""
+        """Do nothing: the user closes the workers."""
 
 
 class Own(Lent):
-    """Workers for one run."""
+    """Workers for one run, as the engine of that run."""
 
     def __init__(self, count: int) -> None:
         super().__init__(Workers(count))
