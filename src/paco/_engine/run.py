@@ -1,9 +1,8 @@
 """The only scheduler: recycled worker tasks run an async function over a source, under a limit.
 
 A run has at most ``limit`` workers. A worker takes the next item, awaits the function, stores the result and continues:
-there is no semaphore, no queue, and no task per item. An item cannot distinguish a recycled worker from a new task: if
-an item leaves a trace on its worker (a context variable, a cancellation, a task name), that worker retires and a new
-one takes its slot.
+there is no semaphore, no queue, and no task per item. If an item leaves a trace on its worker (a context variable, a
+cancellation, a task name), a new worker takes its slot, so that no item can tell a recycled worker from a new task.
 
 `Scheduler.work` is the hot path. Everything else (yielding to the loop, backpressure, waiting for an async source,
 waking the consumer) happens in `Scheduler.ready`, behind a single comparison: ``started >= attention``.
@@ -189,11 +188,9 @@ class Scheduler(Nursery):
     async def ready(self, last: int) -> int:
         """Wait until this worker may take an item; return the number of the turn, or 0 if the worker must end.
 
-        A worker yields to the loop when its run has used up its share of the turn. A worker whose ``last`` turn was an
-        earlier one does not yield at once: a resumed worker always runs one more item, so none starves.
-
-        If items are slow, a worker starts its next item in the next turn, after all results that have arrived were
-        handled. Such batches save 7% of the CPU time of an HTTP request, and need only one reading of the clock each.
+        A worker yields to the loop when its run has used up its share of the turn, unless its ``last`` turn was an
+        earlier one: a resumed worker always runs one more item, so none starves. If items are slow, it takes the next
+        item in the next turn, after all arrived results were handled: such batches save 7% of the CPU of an HTTP request.
         """
         reader, pace = self.reader, self.pace
         turn = pace.turn
@@ -360,12 +357,7 @@ class Scheduler(Nursery):
                 consumer.set_result(None)
 
     async def next(self, sink: InOrder) -> bool:
-        """Wait until the next result is available; return false at the end.
-
-        Raises:
-            Exception: The error that ended the run, after the consumer has taken all results that precede it.
-            RuntimeError: Another task waits for the next result.
-        """
+        """Wait until a result is available; return false at the end. Raise the run's error after all results."""
         if self._consumer is not None:
             raise RuntimeError(f"paco.{self.name}: another task waits for the next result; a stream has one consumer")
         while not sink.ready():
