@@ -340,8 +340,8 @@ async def blocks(number):
 @pytest.mark.parametrize("kept", [True, False], ids=["kept", "of one run"])
 async def test_a_process_that_does_not_end_is_killed(monkeypatch, kept):
     monkeypatch.setattr(_workers, "_PATIENCE", 0.3)
-    engine = _workers.Own(1)
-    monkeypatch.setattr(_workers, "Own", lambda _: engine)
+    engine = _workers.PrivateWorkers(1)
+    monkeypatch.setattr(_workers, "PrivateWorkers", lambda _: engine)
     workers = engine._workers
     run = asyncio.ensure_future(paco.map(blocks, [1]).on(workers if kept else 1))
     await until(lambda: any(process.load for process in workers._processes))

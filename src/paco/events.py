@@ -233,19 +233,19 @@ def _ignore(_: Any) -> None:
     """Replace a listener that is no longer called."""
 
 
-class Ear:
-    """A listener, as runs hold it. ``tell`` calls the listener until its block ends or it raises."""
+class Subscription:
+    """A listener, as runs hold it. ``call`` calls the listener until its block ends or it raises."""
 
-    __slots__ = ("_listener", "kinds", "tell")
+    __slots__ = ("_listener", "call", "kinds")
 
     def __init__(self, listener: Callable[[Any], object], kinds: Iterable[type]) -> None:
         self._listener = listener
         self.kinds: frozenset[type] = frozenset(kinds)
-        self.tell: Callable[[Any], object] = listener
+        self.call: Callable[[Any], object] = listener
 
     def close(self) -> None:
         """Stop calling the listener."""
-        self.tell = _ignore
+        self.call = _ignore
 
     def fail(self, error: BaseException) -> None:
         """Report an error of the listener to the event loop, and stop calling the listener."""
@@ -254,23 +254,23 @@ class Ear:
         asyncio.get_running_loop().call_exception_handler({"message": message, "exception": error})
 
 
-_ears: ContextVar[tuple[Ear, ...]] = ContextVar("paco.listeners", default=())
+_subscriptions: ContextVar[tuple[Subscription, ...]] = ContextVar("paco.listeners", default=())
 #: The run whose item or source is executing.
 current: ContextVar[Run | None] = ContextVar("paco.run", default=None)
 
 
-def ears() -> tuple[Ear, ...]:
+def subscriptions() -> tuple[Subscription, ...]:
     """Return the listeners for a run that starts here."""
-    return _ears.get()
+    return _subscriptions.get()
 
 
-def tell(ears: Iterable[Ear], event: Event) -> None:
+def publish(subscriptions: Iterable[Subscription], event: Event) -> None:
     """Call listeners with an event. One that raises does not affect the run, and is not called again."""
-    for ear in ears:
+    for subscription in subscriptions:
         try:
-            ear.tell(event)
+            subscription.call(event)
         except (Exception, asyncio.CancelledError) as error:
-            ear.fail(error)
+            subscription.fail(error)
 
 
 def clock() -> Callable[[], float]:
@@ -318,19 +318,19 @@ class listening:  # noqa: N801 - used as a function; a generator would check its
             raise TypeError(f"paco.listening: kind must be one of {names}, or None, got {check.shorten(kind)}")
         self._listener = listener
         self._kinds = EVENTS if kind is None else (kind,)
-        self._entered: list[tuple[Ear, Token[tuple[Ear, ...]]]] = []
+        self._entered: list[tuple[Subscription, Token[tuple[Subscription, ...]]]] = []
 
     def __enter__(self) -> None:
-        ear = Ear(self._listener, self._kinds)
-        self._entered.append((ear, _ears.set((*_ears.get(), ear))))
+        subscription = Subscription(self._listener, self._kinds)
+        self._entered.append((subscription, _subscriptions.set((*_subscriptions.get(), subscription))))
 
     def __exit__(self, *exc_info: object) -> None:
-        ear, token = self._entered.pop()
-        ear.close()
+        subscription, token = self._entered.pop()
+        subscription.close()
         try:
-            _ears.reset(token)
+            _subscriptions.reset(token)
         except ValueError:  # exited in another context than entered, as in a pytest fixture
-            _ears.set(tuple(one for one in _ears.get() if one is not ear))
+            _subscriptions.set(tuple(one for one in _subscriptions.get() if one is not subscription))
 
 
 def _demand_listener(listener: object) -> None:

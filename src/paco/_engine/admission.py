@@ -97,7 +97,7 @@ class Admission:
             run.reader.wake()
         for _ in range(min(self._burst, self._limiter.free)):
             if not self._call_one():
-                run.crew.spawn()
+                run.pool.spawn()
         self._burst = min(2 * self._burst, _BURST)
 
     def _call_one(self) -> bool:
@@ -219,10 +219,10 @@ class Admission:
         """Wait for the gate, then for the next item, and take it; return ``None`` if this worker must end."""
         run: Scheduler = self._run
         run.notify()
-        if run.crew.resting:
+        if run.pool.resting:
             run.unpark(1)  # the worker at the gate may have waited for this item to end
         while self._at_gate and not (run.exhausted or run.is_ending):
-            await run.crew.idling(self._wait_for_turn())
+            await run.pool.idling(self._wait_for_turn())
         if run.is_ending or run.exhausted:
             return None
         self._at_gate = True
@@ -237,13 +237,13 @@ class Admission:
     def _leave_gate(self) -> None:
         self._at_gate = False
         if not self._run.loop.is_closed():  # it is closed if this coroutine is being garbage-collected
-            self._run.crew.grow_soon()
+            self._run.pool.grow_soon()
 
     async def _next(self, run: Scheduler, turn: int) -> Item | None:
         """Wait for room and for an item, and take it; return ``None`` if this worker must end."""
         while turn := await run.ready(turn):
-            if self.held >= self._ahead or (run.crew.resting and self._too_many_rest()):
-                await run.crew.idling(run.park())
+            if self.held >= self._ahead or (run.pool.resting and self._too_many_rest()):
+                await run.pool.idling(run.park())
             elif item := self._take(run):
                 return item
         return None
@@ -275,8 +275,8 @@ class Admission:
             await asyncio.sleep(seconds)
             return
         run: Scheduler = self._run
-        self._could_run = max(self._limiter.most, self._could_run if run.crew.resting else 0)
-        run.crew.resting += 1
+        self._could_run = max(self._limiter.most, self._could_run if run.pool.resting else 0)
+        run.pool.resting += 1
         try:
             released = self._give_back(item, error)
             if released is not None:
@@ -285,7 +285,7 @@ class Admission:
             permit = self._limiter.try_acquire(item.value)
             self._hold(item, await self._limiter.acquire(item.value) if permit is None else permit)
         finally:
-            run.crew.resting -= 1
+            run.pool.resting -= 1
             run.unpark(1)
             del error  # it may refer to this frame
 
@@ -296,5 +296,5 @@ class Admission:
         of items in back-off is bounded by the largest limit since they began to rest.
         """
         most = min(max(self._limiter.most, self._could_run), _RESTING)
-        resting: int = self._run.crew.resting
+        resting: int = self._run.pool.resting
         return resting >= most and resting + self._running >= 2 * most

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 from paco._engine.admission import Admission
 from paco._engine.run import Scheduler
-from paco._engine.sinks import AsCompleted, Drop, InOrder, Judged, Keep, Sink
+from paco._engine.sinks import AsCompleted, Drop, ErrorBudget, InOrder, Keep, Sink
 from paco._engine.watch import Watch
-from paco.events import ears
+from paco.events import subscriptions
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -99,7 +99,7 @@ class Plan:
             keeper, fn, limit = begin(self.name, fn, stream, limit, on_error=self.on_error, ran=ran)
             keepers.append(keeper)
         if self.max_errors is not None:
-            judged = sink.store = Judged(self.name, sink.store, self.max_errors, self.on_error)
+            judged = sink.store = ErrorBudget(self.name, sink.store, self.max_errors, self.on_error)
         run = self._run(fn, sink, limit, None if one_by_one else self.engine)
         run.keepers = tuple(keepers)
         if judged is not None:
@@ -110,7 +110,7 @@ class Plan:
         """Return a function that sends one item to the engine, the limit of its calls, and the ``ran`` function."""
         from paco.remote._item_calls import ItemCalls
 
-        engine, watched = cast("Callable[[], Any]", self.engine), self.journal is not None or bool(ears())
+        engine, watched = cast("Callable[[], Any]", self.engine), self.journal is not None or bool(subscriptions())
         calls = ItemCalls(self.name, self.fn, engine, self.limit, LEAD, _LEAD_OF_CALLS, watched=watched)
         keepers.append(calls)
         return calls.function, calls.limit, lambda: calls.last
@@ -119,7 +119,7 @@ class Plan:
         """Return a run with a `Watch` only if there are listeners, and an admission only if a number is not enough."""
         how: dict[str, Any] = {"timeout": self.timeout, "on_error": self.on_error, "offset": len(self.head)}
         watch = None
-        if ears():
+        if subscriptions():
             most = limit if engine is None else limit or LEAD
             how["watch"] = watch = Watch(self.name, fn, self.source, sink, most)
             fn = fn if engine is not None else watch.around(fn)

@@ -209,7 +209,7 @@ class AsCompleted(InOrder):
         return batch.popleft()
 
 
-class Judged:
+class ErrorBudget:
     """A store that ends the run if too many results are errors.
 
     Args:

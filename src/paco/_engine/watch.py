@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from paco._base.worker_info import Ran, Worker
     from paco._engine.sinks import Sink
     from paco._engine.source import Reader
-    from paco.events import Ear
+    from paco.events import Subscription
     from paco.limits import Limiter
 
 _LIMIT, _RATE, _INPUT, _OUTPUT, _ORDER, _LOOP, _TAIL = range(len(events.WAITING))
@@ -70,14 +70,13 @@ class Watch:
         source: A checked source of items.
         sink: Where the results go.
         limit: The maximum number of items in flight, 0 for no limit; or the limit object.
-        ears: The listeners; ``None`` for those of the current context.
+        subscriptions: The listeners; ``None`` for those of the current context.
         slots: The slots of the items, if several runs share them.
     """
 
     __slots__ = (
         "_admission",
         "_clock",
-        "_ears",
         "_error",
         "_held_back_by",
         "_last",
@@ -90,6 +89,7 @@ class Watch:
         "_running",
         "_slots",
         "_stream",
+        "_subscriptions",
         "_top",
         "_waits",
         "view",
@@ -109,7 +109,7 @@ class Watch:
         sink: Sink,
         limit: int | Limiter,
         *,
-        ears: tuple[Ear, ...] | None = None,
+        subscriptions: tuple[Subscription, ...] | None = None,
         slots: Slots | None = None,
     ) -> None:
         self._limiter = None if isinstance(limit, int) else limit
@@ -121,9 +121,9 @@ class Watch:
         fed, function = isinstance(source, Upstream), "" if isinstance(source, Calls) else check.title(fn)
         #: The run as listeners see it.
         self.view = events.Run(name, function, self._shown(), length(source), self._waits, fed=fed)
-        self._ears = events.ears() if ears is None else ears
-        self._on_start = self._hearing(events.ItemStarted)
-        self._on_end = self._hearing(events.ItemEnded)
+        self._subscriptions = events.subscriptions() if subscriptions is None else subscriptions
+        self._on_start = self._subscribed(events.ItemStarted)
+        self._on_end = self._subscribed(events.ItemEnded)
         self._stream = sink if isinstance(sink, InOrder) else None  # other sinks always have room
         self._slots = Slots() if slots is None else slots
         self._running = 0
@@ -133,8 +133,8 @@ class Watch:
     def _shown(self) -> int:
         return 0 if self._top == sys.maxsize else self._top
 
-    def _hearing(self, kind: type[events.Event]) -> tuple[Ear, ...]:
-        return tuple(ear for ear in self._ears if kind in ear.kinds)
+    def _subscribed(self, kind: type[events.Event]) -> tuple[Subscription, ...]:
+        return tuple(subscription for subscription in self._subscriptions if kind in subscription.kinds)
 
     def runs_elsewhere(self, workers: dict[str, Worker], limit: int | None) -> None:
         """Record that items run on workers, and the workers' limit if it differs."""
@@ -163,7 +163,7 @@ class Watch:
             events.current.reset(token)
         if run.reader is not None:
             self._reader, self._reason = run.reader, _INPUT
-        events.tell(self._hearing(events.RunStarted), events.RunStarted(view, view.start))
+        events.publish(self._subscribed(events.RunStarted), events.RunStarted(view, view.start))
 
     # ---- items
 
@@ -201,7 +201,7 @@ class Watch:
         now = self._clock()
         self._count(now)
         if self._on_start:
-            events.tell(self._on_start, _new(events.ItemStarted, (view, position, slot, item, now)))
+            events.publish(self._on_start, _new(events.ItemStarted, (view, position, slot, item, now)))
         return position, slot, now
 
     def _item_ends(self, worker: WorkerTask, begun: _Begun, item: Any, error: BaseException | None = None) -> None:
@@ -226,7 +226,7 @@ class Watch:
         self._count(now, position + run.offset)
         if self._on_end:
             ended = _new(events.ItemEnded, (view, position, slot, item, start, end, attempts, outcome, error, where))
-            events.tell(self._on_end, ended)
+            events.publish(self._on_end, ended)
 
     def _noted(
         self, record: Item, error: BaseException | None, start: float, end: float
@@ -247,11 +247,11 @@ class Watch:
             view.ok += 1
         view.retried += attempts > 1
         if self._on_start:
-            events.tell(self._on_start, events.ItemStarted(view, position, slot, item, start))
+            events.publish(self._on_start, events.ItemStarted(view, position, slot, item, start))
         if self._on_end:
             outcome: events.Outcome = "failed" if failed else "ok"
             what = view, position, slot, item, start, end, attempts, outcome, error, worker or None
-            events.tell(self._on_end, events.ItemEnded(*what))
+            events.publish(self._on_end, events.ItemEnded(*what))
 
     def elsewhere(self, in_flight: int) -> None:
         """Record the number of items that are in flight elsewhere."""
@@ -310,7 +310,7 @@ class Watch:
             self._run = self._admission = self._reader = None  # break reference cycles
             error, self._error = self._error, None
             outcome: events.Outcome = "failed" if error is not None else "cancelled" if stopped else "ok"
-            events.tell(self._hearing(events.RunEnded), events.RunEnded(self.view, now, outcome, error))
+            events.publish(self._subscribed(events.RunEnded), events.RunEnded(self.view, now, outcome, error))
 
 
 def _is_next(stream: InOrder, index: int) -> bool:

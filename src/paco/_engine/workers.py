@@ -63,8 +63,8 @@ class Admitting(Protocol):
         ...
 
 
-class Employer(Protocol):
-    """What a `Crew` needs of its run."""
+class PooledRun(Protocol):
+    """What a `WorkerPool` needs of its run."""
 
     admission: Admitting | None
     attention: int
@@ -87,7 +87,7 @@ class Employer(Protocol):
         ...
 
 
-class Crew:
+class WorkerPool:
     """The workers of a run; at most ``limit`` of them have a slot.
 
     Args:
@@ -111,7 +111,7 @@ class Crew:
         self._returning: deque[tuple[asyncio.Task[None], asyncio.Future[None]]] = deque()
         self._run: Any = None
 
-    def begin(self, run: Employer) -> None:
+    def begin(self, run: PooledRun) -> None:
         """Set the run to work for."""
         self._run = run
 
@@ -123,7 +123,7 @@ class Crew:
 
     def spawn(self) -> None:
         """Start a worker."""
-        run: Employer = self._run
+        run: PooledRun = self._run
         context = run.base.copy()
         work, role = (run.work, "worker") if run.admission is None else (run.admission.work, run.admission.role)
         self._spawned = number = self._spawned + 1
@@ -131,14 +131,14 @@ class Crew:
 
     def grow_soon(self) -> None:
         """Start more workers in the next turn of the loop, if by then every worker is suspended in an item."""
-        run: Employer = self._run
+        run: PooledRun = self._run
         if not (self._growing or run.exhausted or run.is_ending) and len(self.workers) < self.limit:
             self._growing = True
             run.loop.call_soon(self._grow, context=run.base)
 
     def _grow(self) -> None:
         self._growing = False
-        run: Employer | None = self._run
+        run: PooledRun | None = self._run
         if run is None or run.exhausted or run.is_ending:
             return
         if run.admission is not None:
@@ -150,7 +150,7 @@ class Crew:
             if count > 0:
                 self.grow_soon()
 
-    def _useful(self, run: Employer) -> int:
+    def _useful(self, run: PooledRun) -> int:
         """Return the number of workers to add: the items left if known, otherwise as many as there are workers."""
         if run.reader is not None:
             run.reader.wake()
@@ -183,7 +183,7 @@ class Crew:
         if self.limit == sys.maxsize or self.resting >= self.limit:
             await asyncio.sleep(seconds)
             return
-        run: Employer = self._run
+        run: PooledRun = self._run
         self.resting += 1
         self.vacate(task)
         try:
@@ -226,7 +226,7 @@ async def back_off(seconds: float, error: BaseException) -> None:
     """
     task = asyncio.current_task()
     run: Any = task.nursery if isinstance(task, WorkerTask) else None
-    if run is not None and task in run.crew.workers:
-        await (run.crew if run.admission is None else run.admission).rest(task, seconds, error)
+    if run is not None and task in run.pool.workers:
+        await (run.pool if run.admission is None else run.admission).rest(task, seconds, error)
     else:
         await asyncio.sleep(seconds)

@@ -13,7 +13,7 @@ from paco._base.item_function import given
 from paco._engine.run import Scheduler
 from paco._engine.sinks import Drop
 from paco._engine.watch import Watch
-from paco.events import Ear, ItemEnded
+from paco.events import ItemEnded, Subscription
 from paco.remote import _pickles
 from paco.remote._errors import PackedError
 from paco.remote._messages import Report
@@ -104,8 +104,8 @@ class Chunk:
         self._ended = list[ItemEnded]()
         watch = None
         if order.watched:
-            ears = (Ear(self._ended.append, (ItemEnded,)),)
-            watch = Watch(order.name, function, source, results, order.limit, ears=ears, slots=slots)
+            subscriptions = (Subscription(self._ended.append, (ItemEnded,)),)
+            watch = Watch(order.name, function, source, results, order.limit, subscriptions=subscriptions, slots=slots)
             function = watch.around(function)
         how: dict[str, Any] = {"limit": order.limit, "timeout": None, "on_error": "collect", "offset": 0}
         #: The run of its items.
@@ -117,7 +117,7 @@ class Chunk:
         self._most = order.limit
         self._own = 0  # the slots that it has without those of another chunk
         self._go: asyncio.Future[None] | None = None  # resolved when it may start, or is unwanted
-        self._heir: Chunk | None = None  # the chunk that takes over slots as they become free
+        self._follower: Chunk | None = None  # the chunk that takes over slots as they become free
 
     @property
     def unwanted(self) -> bool:
@@ -134,33 +134,33 @@ class Chunk:
         Args:
             before: The chunk whose slots it takes over as they become free.
         """
-        self.run.crew.limit = self._own = max(self._most - before._most, 0)
+        self.run.pool.limit = self._own = max(self._most - before._most, 0)
         self._go = asyncio.get_running_loop().create_future()
-        before.leaves_to(self)
+        before.pass_slots_to(self)
         if not self._own:
             await self._go
 
-    def leaves_to(self, heir: Chunk) -> None:
+    def pass_slots_to(self, follower: Chunk) -> None:
         """Pass the slots of this chunk on as they become free. If this chunk fails, stop the other one instead."""
-        self._heir = heir
+        self._follower = follower
         self._hand_on()
 
     def _hand_on(self) -> None:
-        heir, run = self._heir, self.run
-        if heir is None:
+        follower, run = self._follower, self.run
+        if follower is None:
             return
         if self.unwanted:
             if run.done:  # not earlier: this chunk must report its error first
-                heir.stop()
+                follower.stop()
         elif run.exhausted:
-            heir.has(run.crew.limit - len(run.tasks))
+            follower.take_slots(run.pool.limit - len(run.tasks))
 
-    def has(self, slots: int) -> None:
+    def take_slots(self, slots: int) -> None:
         """Set the number of slots taken over from the previous chunk."""
-        self.run.crew.limit = min(self._own + slots, self._most)
+        self.run.pool.limit = min(self._own + slots, self._most)
         if self.begun:
             if not self.run.done:
-                self.run.crew.grow_soon()
+                self.run.pool.grow_soon()
             self._hand_on()
         elif slots > 0:
             self._may_go_on()

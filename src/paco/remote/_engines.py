@@ -87,7 +87,7 @@ class Following(Protocol):
         ...
 
 
-class Called:
+class ExecutorEngine:
     """Any executor as an engine.
 
     Args:
@@ -139,24 +139,24 @@ def engine_of(name: str, engine: Any, slots: int | None) -> Callable[[], Engine]
     if slots is not None:
         slots = check.integer(name, "slots", slots, 1)
     if isinstance(engine, int):
-        from paco.remote._workers import Own
+        from paco.remote._workers import PrivateWorkers
 
         count = check.integer(name, "engine", engine, 1)
-        return lambda: Own(count)
+        return lambda: PrivateWorkers(count)
     return _given(name, engine, slots)
 
 
 def _given(name: str, engine: Any, slots: int | None) -> Callable[[], Engine]:
-    from paco.remote._workers import Lent, Workers
+    from paco.remote._workers import SharedWorkers, Workers
 
     if isinstance(engine, Workers):
-        return lambda: Lent(engine)
+        return lambda: SharedWorkers(engine)
     if isinstance(engine, str) or type(engine).__module__.partition(".")[0] == "distributed":
         from paco.remote._dask import dask_engine
 
         return dask_engine(name, engine, slots)
     if not isinstance(engine, type) and isinstance(engine, Executor):
-        kind = Interpreters if is_pool(engine) else Called
+        kind = Interpreters if is_pool(engine) else ExecutorEngine
         return lambda: kind(engine, slots or _slots_of(engine))
     raise TypeError(
         f"paco.{name}: engine must be a number of processes, paco.remote.Workers, an executor (anything with submit), "
@@ -179,7 +179,7 @@ _INSTEAD: Final = "give processes instead, such as .on(4)"
 _FIND: Final = f"install paco or set PYTHONPATH, or {_INSTEAD}"
 
 
-class Interpreters(Called):
+class Interpreters(ExecutorEngine):
     """The interpreters of an ``InterpreterPoolExecutor``, from Python 3.14 on, as an engine.
 
     Each has its own GIL, so they compute at the same time. Each has one thread, which works on one chunk at a time, and

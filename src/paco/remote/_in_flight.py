@@ -34,8 +34,8 @@ class Flight:
     __slots__ = (
         "alone",
         "entries",
+        "follower",
         "future",
-        "heir",
         "number",
         "ran",
         "shape",
@@ -55,7 +55,7 @@ class Flight:
         self.single = False  # whether it was the only chunk in flight all the time
         self.used = 0  # its share of the limit
         self.waits = False  # whether it waits for the slots of another chunk
-        self.heir: Flight | None = None  # the chunk that waits for the slots of this one
+        self.follower: Flight | None = None  # the chunk that waits for the slots of this one
         self.future: Future | None = None
         self.worker = ""  # the name of its worker, if known
         self.ran: dict[int, Ran] = {}  # where and when its items ran, if requested
@@ -63,7 +63,7 @@ class Flight:
     @property
     def can_lead(self) -> bool:
         """Whether another chunk may wait for its slots."""
-        return not self.waits and self.heir is None
+        return not self.waits and self.follower is None
 
 
 class Flights:
@@ -112,7 +112,7 @@ class Flights:
             self.running += 1
             self._use(flight, flight.shape.limit)
         else:
-            flight.waits, before.heir = True, flight
+            flight.waits, before.follower = True, flight
             self._use(flight, max(flight.shape.limit - before.shape.limit, 0))
 
     def remove(self, flight: Flight) -> None:
@@ -121,15 +121,15 @@ class Flights:
         flight.future = None  # it is in a reference cycle, and a cluster keeps the result as long as it exists
         self._use(flight, 0)
         if flight.waits:  # it is back before the chunk whose slots it used; another chunk can wait for those now
-            leader = next(other for other in self._all if other.heir is flight)
-            leader.heir = None
+            leader = next(other for other in self._all if other.follower is flight)
+            leader.follower = None
             return
-        heir, flight.heir = flight.heir, None
-        if heir is None:
+        follower, flight.follower = flight.follower, None
+        if follower is None:
             self.running -= 1
         else:
-            heir.waits = False
-            self._use(heir, heir.shape.limit)
+            follower.waits = False
+            self._use(follower, follower.shape.limit)
 
     def _use(self, flight: Flight, limit: int) -> None:
         more, flight.used = limit - flight.used, limit

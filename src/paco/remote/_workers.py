@@ -32,7 +32,7 @@ _PATIENCE: Final = 5.0
 _STILLBORN: Final = 5
 
 
-class Gone(Exception):
+class ProcessDied(Exception):
     """A process died while it had chunks.
 
     Args:
@@ -139,7 +139,7 @@ class _Process:
             pending, self._pending = self._pending, {}
         for future in pending.values():
             message = f"process {self.pid} has ended {system.how_ended(code)}"
-            future.set_exception(Gone(message, there=there))
+            future.set_exception(ProcessDied(message, there=there))
 
 
 def _loops() -> str:
@@ -279,7 +279,7 @@ def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class Lent:
+class SharedWorkers:
     """Workers of the user as the engine of a run; `close` leaves them open."""
 
     flag = ""
@@ -310,7 +310,7 @@ class Lent:
         return self._workers.send(order, function, items, after=before)
 
     def lost(self, error: BaseException) -> int | None:
-        return int(error.there) if isinstance(error, Gone) else None
+        return int(error.there) if isinstance(error, ProcessDied) else None
 
     def cancel(self, run: str, futures: list[Any]) -> None:
         self._workers.cancel(run)
@@ -319,7 +319,7 @@ class Lent:
         """Do nothing: the user closes the workers."""
 
 
-class Own(Lent):
+class PrivateWorkers(SharedWorkers):
     """Workers for one run, as the engine of that run."""
 
     def __init__(self, count: int) -> None:
