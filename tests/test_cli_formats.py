@@ -71,7 +71,7 @@ def test_a_bad_element_is_an_error_of_that_item_and_the_rest_goes_on():
     nan, twice, missing, mixed, last = read("json", b'[{"a":NaN},{"a":1,"b":2,"a":3},,{"a":1],"ok"]')
     assert nan[1].message == "the element is not JSON: NaN is not JSON"
     assert twice[0] == '{"a":1,"b":2,"a":3}'
-    assert twice[1].message == 'the element is not JSON: the key "a" comes twice in an object'
+    assert twice[1].message == 'the element is not JSON: an object has the key "a" twice'
     assert missing[1].type == mixed[1].type == "JSONDecodeError"
     assert last == ("ok", None)
 
@@ -79,10 +79,10 @@ def test_a_bad_element_is_an_error_of_that_item_and_the_rest_goes_on():
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (b'{"a": [1]}', "it holds a JSON object; expected an array"),
-        (b"1\n2\n", "it holds no JSON array"),
-        (b"[1, 2", "it is cut off: the JSON array has no end"),
-        (b'["1', "it is cut off"),
+        (b'{"a": [1]}', r"expected a JSON array: \[\.\.\.\], got a JSON object"),
+        (b"1\n2\n", r"expected a JSON array: \[\.\.\.\], got something else"),
+        (b"[1, 2", "the file is cut off: the JSON array has no end"),
+        (b'["1', "the file is cut off"),
         (b"[1] [2]", "something follows the end of the JSON array"),
         (b"[1}, 2]", "something follows"),
     ],
@@ -96,7 +96,7 @@ def test_an_input_that_is_not_an_array_is_reported(data, said, size):
 @pytest.mark.usefixtures("short")
 def test_an_element_above_the_size_limit_does_not_fill_the_memory():
     long, last = read("json", b'["' + b"x" * 300_000 + b'",2]', 100)
-    assert long == ('"' + 199 * "x" + "...", ("LineTooLong", "an element may have 0 MiB"))
+    assert long == ('"' + 199 * "x" + "...", ("LineTooLong", "an element must not exceed 0 MiB"))
     assert last == (2, None)
 
 
@@ -110,9 +110,9 @@ def test_a_byte_order_mark_bad_utf_8_and_nul_are_handled_as_in_lines():
 
 def test_a_row_with_too_few_or_too_many_fields_is_an_error_of_that_item():
     assert read("tsv", b"a\tb\n1\n1\t2\n1\t2\t3") == [
-        ("1", ("CSVError", "the row has 1 fields, the header 2")),
+        ("1", ("CSVError", "the row has 1 fields, but the header has 2")),
         ({"a": "1", "b": "2"}, None),
-        ("1\t2\t3", ("CSVError", "the row has 3 fields, the header 2")),
+        ("1\t2\t3", ("CSVError", "the row has 3 fields, but the header has 2")),
     ]
 
 
@@ -126,24 +126,24 @@ def test_a_quote_inside_a_field_is_text_and_text_after_a_closing_quote_is_an_err
 def test_an_unclosed_quote_is_an_error_of_its_own_line_only():
     first, open_, *rest = read("csv", b'a,b\n"1\n""1",2\nx,"oops\n3,4\n\n5,""\n6,7')
     assert first == ({"a": '1\n"1', "b": "2"}, None)
-    assert open_ == ('x,"oops', ("CSVError", "a quote is opened and not closed"))
+    assert open_ == ('x,"oops', ("CSVError", "a quote is never closed"))
     assert rest == good([{"a": "3", "b": "4"}, {"a": "5", "b": ""}, {"a": "6", "b": "7"}])
 
 
 @pytest.mark.usefixtures("short")
 def test_an_unclosed_quote_neither_fills_the_memory_nor_loses_lines():
     long, *rest = read("csv", b"a,b\n" + b"y" * 2000 + b'\nx,"oops\n' + b"3,4\n" * 1000)
-    assert long == ("y" * 200 + "...", ("LineTooLong", "a row may have 0 MiB"))
-    assert rest[0][1].message == "a quote is opened and not closed"
+    assert long == ("y" * 200 + "...", ("LineTooLong", "a row must not exceed 0 MiB"))
+    assert rest[0][1].message == "a quote is never closed"
     assert rest[1:] == good([{"a": "3", "b": "4"}] * 1000)
 
 
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (b"a,b,a\n", "its header names 'a' twice"),
-        (b'a,"b\n1', "its header cannot be read: unexpected end of data"),
-        ("a,b\n".encode("utf-16"), "it is UTF-16; expected UTF-8"),
+        (b"a,b,a\n", "the header has 'a' twice"),
+        (b'a,"b\n1', "the header cannot be read: unexpected end of data"),
+        ("a,b\n".encode("utf-16"), "expected UTF-8, got UTF-16"),
     ],
 )
 def test_an_invalid_header_is_reported(data, said):
@@ -179,11 +179,11 @@ def read_as_a_pipe(path):
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (b"plain text", "damaged, or not gzip"),
-        (gzip.compress(b"abc", mtime=0)[:10] + b"\xff" * 20, "damaged, or not gzip"),
-        (gzip.compress(b"abc", mtime=0)[:-8] + b"\0" * 8, "damaged, or not gzip"),
-        (gzip.compress(b"abc", mtime=0) + b"more", "damaged, or not gzip"),
-        (gzip.compress(b"abc", mtime=0)[:-3], "it is cut off: the gzip data has no end"),
+        (b"plain text", "damaged, or is not gzip"),
+        (gzip.compress(b"abc", mtime=0)[:10] + b"\xff" * 20, "damaged, or is not gzip"),
+        (gzip.compress(b"abc", mtime=0)[:-8] + b"\0" * 8, "damaged, or is not gzip"),
+        (gzip.compress(b"abc", mtime=0) + b"more", "damaged, or is not gzip"),
+        (gzip.compress(b"abc", mtime=0)[:-3], "the file is cut off: the gzip data has no end"),
     ],
 )
 def test_invalid_or_truncated_gzip_is_reported(tmp_path, reading, data, said):
@@ -217,7 +217,7 @@ def test_a_truncated_gzip_file_never_ends_silently(tmp_path):
     reader = ItemReader(find_inputs([str(tmp_path / "a.txt.gz")], None, stdin=0), Stop())
     values = [item.value for item in reader.items()]
     assert values == [str(number) for number in range(len(values))]
-    assert reader.error.strerror == "it is cut off: the gzip data has no end"
+    assert reader.error.strerror == "the file is cut off: the gzip data has no end"
     assert not reader.ended
 
 
@@ -260,5 +260,5 @@ async def test_an_input_that_fails_while_it_is_read_is_named_and_nothing_already
     assert [item.value for item in reader.items()] == [1, 2]  # 3 may be the beginning of 35
     assert (reader.error.filename, reader.error.strerror) == (
         str(tmp_path / "a.json"),
-        "it is cut off: the JSON array has no end",
+        "the file is cut off: the JSON array has no end",
     )

@@ -235,7 +235,7 @@ def test_an_item_that_cancels_its_own_task_fails_alone(capfd):
 def test_repainted_lines_need_rich(capfd, monkeypatch):
     monkeypatch.setitem(sys.modules, "rich", None)
     assert paco_map("jobs:echo", "three.txt", "-o", "out.jsonl", "--progress", "bar") == 2
-    assert "--progress bar needs rich, which repaints the lines: pip install paco[cli]" in capfd.readouterr().err
+    assert "--progress bar needs rich to repaint lines: pip install paco[cli]" in capfd.readouterr().err
     assert not Path("out.jsonl").exists()
 
 
@@ -434,7 +434,7 @@ def test_a_failing_input_is_reported_and_the_items_read_before_are_run(monkeypat
     assert paco_map("jobs:echo", "three.txt") == 1
     out, err = capfd.readouterr()
     assert len(records(out)) == 2
-    assert "paco: cannot read on, so the items end here: three.txt: Input/output error\n" in err
+    assert "paco: cannot read further, so the later items are missing: three.txt: Input/output error\n" in err
 
 
 def test_stdin_is_read_without_an_input_argument(monkeypatch, capfd, folder):
@@ -455,7 +455,7 @@ def test_reading_from_a_terminal_is_announced(monkeypatch, capfd):
         assert paco_map("jobs:echo") == 0
     os.close(master)
     out, err = capfd.readouterr()
-    assert err.startswith("paco: reading items from the terminal, one a line; end with Ctrl-D\n")
+    assert err.startswith("paco: reading items from the terminal, one per line; end with Ctrl-D\n")
     assert [record["input"] for record in records(out)] == ["typed"]
 
 
@@ -578,7 +578,7 @@ def test_paco_alone_has_a_version_a_help_and_known_subcommands(capfd, monkeypatc
     assert capfd.readouterr().out.startswith(f"paco {paco.__version__}\nusage: paco map")
     assert main([]) == 2
     assert main(["mpa"]) == 2
-    assert "there is no command mpa; did you mean map?" in told(capfd)
+    assert "unknown command mpa; did you mean map?" in told(capfd)
 
 
 def test_help_into_a_closed_pipe_is_not_an_error(monkeypatch):

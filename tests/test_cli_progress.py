@@ -255,7 +255,7 @@ async def test_of_many_simultaneous_failures_only_the_first_are_printed():
     progress.failure(item(25), Problem("E", ""))
     progress.stop()
     assert len(screen.said) == 12
-    assert screen.said[10] == "  and 15 more failures: see the records"
+    assert screen.said[10] == "  and 15 more failures; see the records"
 
 
 async def test_a_log_has_at_most_twenty_failures():
@@ -267,7 +267,7 @@ async def test_a_log_has_at_most_twenty_failures():
     progress.failure(item(25), Problem("E", ""))
     progress.stop()
     assert len([text for text in screen.said if "✗" in text]) == 20
-    assert screen.said[-1] == "  and 6 more failures: see the records"
+    assert screen.said[-1] == "  and 6 more failures; see the records"
 
 
 @pytest.mark.parametrize("mode", [Mode.SUMMARY, Mode.OFF])
@@ -328,7 +328,7 @@ async def test_failures_are_counted_by_kind():
 def crew(*names, **how):
     screen, tally, progress = made(**how)
     workers = {name: Worker(name) for name in names}
-    progress.place(workers)
+    progress.show_workers(workers)
     progress.start()
     return screen, tally, progress, workers
 

@@ -131,7 +131,10 @@ def test_options_that_cannot_work_with_workers_are_refused_before_anything_runs(
             ["distant_jobs:where", "--dask", "tcp://host"],
             "map --dask: engine must be an address such as 'dask://host:8786'",
         ),
-        (["distant_jobs:where", "--dask", "dask://a:1", "--workers", "2"], "--dask on a cluster; give one of them"),
+        (
+            ["distant_jobs:where", "--dask", "dask://a:1", "--workers", "2"],
+            "--dask on a cluster; give only one of them",
+        ),
         (["distant_jobs:where", "--workers", "0"], "must be a whole number of 1 or more"),
     ):
         assert main(["map", *words, "in.txt"]) == 2
@@ -155,5 +158,5 @@ def test_a_missing_engine_ends_the_run_and_is_reported(folder, monkeypatch, capf
     assert main(["map", "distant_jobs:where", "in.txt", "--workers", "1", "--output", "out.jsonl"]) == 1
     assert (folder / "out.jsonl").read_text() == ""
     told = capfd.readouterr().err
-    assert "paco: the items cannot run there, so the run was cancelled: OSError: no such cluster\n" in told
+    assert "paco: the workers cannot run the items, so the run was cancelled: OSError: no such cluster\n" in told
     assert "  again     paco map distant_jobs:where in.txt --workers 1 --output out.jsonl --resume\n" in told

@@ -127,10 +127,10 @@ def test_the_report_counts_retried_items(run, folder):
     [
         ([], "FILE is missing"),
         (["none.jsonl"], "none.jsonl: No such file or directory"),
-        (["items.txt"], "items.txt holds no records"),
+        (["items.txt"], "items.txt has no records"),
         (["out.jsonl", "-o", "out.jsonl"], "out.jsonl is the file of the records"),
         (["out.jsonl", "-o", "none/a.html"], "none/a.html: No such file or directory"),
-        (["out.jsonl", "two.jsonl"], "one FILE too many: two.jsonl"),
+        (["out.jsonl", "two.jsonl"], "unexpected argument two.jsonl"),
         (["out.jsonl", "--outptu", "x"], "unknown option --outptu; did you mean --output?"),
     ],
 )
@@ -146,4 +146,4 @@ def test_help_describes_the_command(run):
     code, out, _ = run("report", "--help")
     assert code == 0
     assert out.startswith("usage: paco report [options] FILE.jsonl")
-    assert "Write a page with pictures" in out
+    assert "Write an HTML page with pictures" in out

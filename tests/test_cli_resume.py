@@ -139,7 +139,7 @@ async def other(item):
 def test_a_changed_function_resumes_with_a_warning(run, folder):
     items(folder, "a", "bad", "c")
     run(*WORDS)
-    changed = "paco: work has changed since the last record of out.jsonl was made; what is recorded stays, "
+    changed = "paco: work has changed since the last record of out.jsonl was written; recorded results stay as "
     assert changed not in run(*WORDS, "--resume")[2]
     (folder / "jobs.py").write_text("async def work(item):\n    return 'mended'\n")
     sys.modules.pop("jobs")
@@ -353,18 +353,18 @@ def test_a_last_line_that_is_no_partial_record_is_not_cut_off(run, folder):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--resume"], "name their file with --output"),
+        (["--resume"], "give their file with --output"),
         (["--resume", "--retry-failed", "-o", "out.jsonl"], "give either --resume or --retry-failed"),
         (["--resume", "-o", "out.jsonl", "--values"], "--values writes no records to resume from"),
-        (["--resume", "-o", "/dev/null"], "cannot resume from /dev/null: it is no regular file"),
-        (["--key", "id"], "--key needs items that are JSON objects, and items.txt is read as lines"),
+        (["--resume", "-o", "/dev/null"], "cannot resume from /dev/null: it is not a regular file"),
+        (["--key", "id"], "--key needs items that are JSON objects, but items.txt is read as lines"),
         (["--rate", "50"], "must be N/s, N/m or N/h"),
         (["--rate", "0/s"], "N above 0"),
         (["--retry-on", "TimeotError"], "there is no such exception; did you mean TimeoutError?"),
         (["--retry-on", "Nonsense"], "as in aiohttp.ClientError"),
         (["--retry-on", "asyncio.Nonsense"], "--retry-on asyncio.Nonsense: there is no such exception"),
-        (["--retry-on", "jobs:number"], "expected a kind of Exception, or a function of an error"),
-        (["--retry-on", "KeyboardInterrupt"], "expected a kind of Exception"),
+        (["--retry-on", "jobs:number"], "expected a subclass of Exception, or a function of an error"),
+        (["--retry-on", "KeyboardInterrupt"], "expected a subclass of Exception"),
         (["--retries", "-1"], "must be a whole number of 0 or more"),
     ],
 )

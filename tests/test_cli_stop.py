@@ -132,7 +132,7 @@ def test_a_halt_percentage_refers_to_all_items_and_needs_a_known_total():
     total = 1000
     assert not halting.reason()
     tally.failed = 100
-    assert halting.reason() == "100 items have failed (--halt soon,fail=10%)"
+    assert halting.reason() == "100 items failed (--halt soon,fail=10%)"
 
 
 @pytest.mark.realtime
@@ -141,7 +141,7 @@ class TestHalting:
         code, out, err = run("jobs:fail", "items.txt", "-l", 1)
         assert code == 3
         assert ids(out) == list(range(20))
-        assert "halting: the first 20 items all failed (--halt never: go on); draining 0 running items\n" in err
+        assert "halting: the first 20 items all failed (to go on: --halt never); draining 0 running items\n" in err
         assert "halted in " in err
         assert "the first error:\nTraceback (most recent call last):\n" in err
         assert err.endswith("ValueError: 1\n")
@@ -157,7 +157,7 @@ class TestHalting:
     def test_halt_soon_lets_running_items_end(self, run):
         code, out, err = run("jobs:odd", "items.txt", "--halt=soon,fail=3", "--limit", 10)
         assert code == 3
-        assert "halting: 3 items have failed (--halt soon,fail=3); draining " in err
+        assert "halting: 3 items failed (--halt soon,fail=3); draining " in err
         found = [json.loads(line) for line in out.splitlines()]
         assert 5 <= len(found) < 100
         assert sorted(record["id"] for record in found) == list(range(len(found)))  # each that was started has ended
@@ -166,7 +166,7 @@ class TestHalting:
         code, out, err = run("jobs:first_waits", "three.txt", "--fail-fast", "-l", 2)
         assert code == 3
         assert ids(out) == [1]
-        assert "halting: 1 item has failed (--halt now,fail=1); cancelling 1 running item\n" in err
+        assert "halting: 1 item failed (--halt now,fail=1); cancelling 1 running item\n" in err
 
     def test_a_halt_percentage_ends_the_run(self, run):
         code, out, _ = run("jobs:odd", "items.txt", "--halt", "soon,fail=30%", "-l", 1, "--total", 100)
@@ -179,7 +179,7 @@ class TestHalting:
         assert code == 1
         assert ids(out) == [0, 1, 2, 3]
         assert "--max-time is over; draining 1 running item\n" in err
-        assert err.endswith("paco: the time of --max-time was over before all items were started\n")
+        assert err.endswith("paco: the time of --max-time ran out before all items had started\n")
 
     def test_max_time_does_not_change_a_run_that_ends_earlier(self, run):
         assert run("jobs:tick", "three.txt", "--max-time", "1h")[0] == 0
@@ -236,7 +236,7 @@ class TestOutput:
     def test_lines_of_text_cannot_be_unpacked(self, run):
         code, _, err = run("jobs:add", "three.txt", "--unpack")
         assert code == 2
-        assert "--unpack needs items that are JSON objects, and three.txt is read as lines; say its --format" in err
+        assert "--unpack needs items that are JSON objects, but three.txt is read as lines; give its --format" in err
 
     def test_a_dry_run_prints_what_would_run(self, run, folder):
         code, out, err = run("jobs:fail", "three.txt", "--head", 2, "-o", "out.jsonl", "--dry-run")
@@ -264,7 +264,7 @@ class TestOutput:
         (folder / "a.json").write_text("{}")
         code, _, err = run("jobs:fail", "a.json", "-n")
         assert code == 2
-        assert err.startswith("paco: cannot read a.json: it holds a JSON object; expected an array")
+        assert err.startswith("paco: cannot read a.json: expected a JSON array: [...], got a JSON object")
 
     def test_the_total_of_a_pipe_can_be_given(self, run, monkeypatch):
         out, into = os.pipe()
@@ -274,7 +274,7 @@ class TestOutput:
             monkeypatch.setattr(sys, "stdin", stdin)
             code, _, err = run("jobs:fail", "--total", 50, "--halt", "soon,fail=10%", "-l", 1)
         assert code == 3
-        assert "5 items have failed" in err
+        assert "5 items failed" in err
 
     @pytest.mark.parametrize(
         ("words", "said"),

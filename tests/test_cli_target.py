@@ -194,7 +194,7 @@ async def test_a_class_or_an_object_that_is_a_context_manager_is_entered():
 
     assert await called(Pool, 7) == 7
     assert await called(Pool(), 7) == 7
-    assert "is made already" in refused_function(Pool(), {"a": "1"})
+    assert "so it takes no --arg" in refused_function(Pool(), {"a": "1"})
 
 
 @asynccontextmanager
@@ -246,9 +246,9 @@ async def two(session, item): ...
         (functools.partial(print), "paco.wraps(function)"),
         (["a"], "jobs:it is of type list"),
         (generator, "@contextlib.asynccontextmanager"),
-        (two, "jobs:it(session, item): missing a required argument: 'item'"),
+        (two, "jobs:it(session, item) cannot be called with one item: missing a required argument: 'item'"),
         (Caller, "jobs:it is not an async function"),
-        (asynccontextmanager(generator), "must be able to be called with --arg alone"),
+        (asynccontextmanager(generator), "cannot be called with --arg alone"),
     ],
 )
 def test_a_target_that_cannot_run_is_refused_with_advice(found, told):

@@ -1,24 +1,24 @@
 """The command `paco`.
 
-The layers, each importing only from those above it::
+The modules, each importing only from those above it::
 
-    errors     the error that ends the command, how an error of the user's code is shown
-    stop       signals, and the wish that nothing more is read
-    chunks     bytes of files, pipes and terminals
-    formats    bytes cut into items, and parsed
-    output     where the records go, and what earlier runs have left there
-    inputs     items
-    target     TARGET found, imported and checked
-    tally      what is counted, and the summary of it
-    progress   how it goes, for people and programs
-    options    the words of the command line
-    pace       limits, rates and attempts
-    job        all that a run needs, checked and opened
-    work       what is done for one item
-    ending     how a run has ended, and the exit code
-    run        a run: `paco.map` over the items, and what ends it early
+    errors     the error that ends the command, and errors of the user's code as text
+    stop       signals, and the request to read no more items
+    chunks     read bytes from files, pipes and terminals
+    formats    split bytes into items, and parse them
+    output     the file of the records, and the records of earlier runs in it
+    inputs     find the inputs and read the items
+    target     find, import and check TARGET
+    tally      the counts of a run, and its summary
+    progress   the progress of a run, for people and programs
+    options    parse the command line
+    pace       limits, rates and retries
+    job        check and open everything that a run needs
+    work       run one item and write its record
+    ending     what is reported after a run, and the exit code
+    run        run `paco.map` over the items, and end it early
     report     `paco report`
-    command    which of them
+    command    the entry point, which calls one of them
 """
 
 from paco._cli.command import main

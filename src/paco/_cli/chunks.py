@@ -1,4 +1,4 @@
-"""Bytes of an input: straight from a file, or by way of a thread from what may keep us waiting."""
+"""Read the bytes of an input: a regular file directly, and a pipe, a terminal or a device in a thread."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
     from paco._cli.stop import Stop
 
 _CHUNK = 1 << 16
-#: A line may have this many bytes: more is an error of that item, and never a machine without memory.
+#: The most bytes of an item. A longer one fails, so that no input can exhaust the memory.
 LONGEST_LINE = 16 << 20
 
 
 class BrokenInputError(OSError):
-    """An input that cannot be read on: the text says why."""
+    """Raised if an input cannot be read any further. The text says why."""
 
     def __init__(self, text: str) -> None:
         super().__init__(errno.EINVAL, text)
 
 
 class Splitter:
-    r"""Cuts chunks into lines at ``\n``; of a line over the longest, one byte too many is kept, which tells it."""
+    r"""Splits chunks into lines at ``\n``. A line that is too long is cut to one byte above `LONGEST_LINE`."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
@@ -42,7 +42,7 @@ class Splitter:
         self._first = True
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        """Return the lines that ``chunk`` ends."""
+        """Return the lines that end in ``chunk``."""
         *lines, tail = chunk.split(b"\n")
         if lines:
             self._keep(lines[0])
@@ -51,7 +51,7 @@ class Splitter:
         return lines
 
     def end(self) -> list[bytes]:
-        """Return the last line if it came without a line end."""
+        """Return the last line, if the input does not end in a line end."""
         return [self._take()] if self._size else []
 
     def _keep(self, part: bytes) -> None:
@@ -65,27 +65,27 @@ class Splitter:
         self._size = 0
         if self._first:
             self._first = False
-            line = line.removeprefix(b"\xef\xbb\xbf")  # the byte order mark that some Windows editors put there
+            line = line.removeprefix(b"\xef\xbb\xbf")  # the byte order mark of some Windows editors
         return line
 
 
 async def read_file(path: str, *, gzip: bool) -> AsyncGenerator[bytes]:
-    """Yield the chunks of a regular file, read in place: the system reads ahead, a thread would only cost."""
+    """Yield the chunks of a regular file. No thread reads it, since the system reads ahead."""
     with contextlib.closing(chunks_of(path, gzip=gzip)) as chunks:
         for chunk in chunks:
             yield chunk
-            await asyncio.sleep(0)  # of millions of items that are passed over, none lets the loop go on
+            await asyncio.sleep(0)  # millions of skipped items, none of which awaits, must not block the loop
 
 
 async def read_live(path: str | int, stop: Stop, *, gzip: bool) -> AsyncGenerator[bytes]:
-    """Yield the chunks of a pipe, a terminal or a device as they come; the loop runs on while none comes."""
+    """Yield the chunks of a pipe, a terminal or a device as they arrive. Waiting does not block the loop."""
     loop = asyncio.get_running_loop()
     wanted: SimpleQueue[asyncio.Future[bytes] | None] = SimpleQueue()
-    # A daemon, and os.read instead of a file object: a blocked read must keep neither the process nor a lock at exit.
+    # A daemon thread that calls os.read, not a file object: at exit, a blocked read must hold neither process nor lock.
     threading.Thread(target=_serve, args=(path, gzip, wanted, loop), name="paco-reader", daemon=True).start()
     try:
         while True:
-            # One chunk is read when one is asked for, so a slow run holds the pipe's writer back.
+            # Read one chunk at a time, on request, so that a slow run holds back the writer of the pipe.
             future: asyncio.Future[bytes] = loop.create_future()
             wanted.put(future)
             chunk = await stop.ends(future)
@@ -104,13 +104,13 @@ def _serve(
     while (future := wanted.get()) is not None:
         answer: bytes | OSError
         try:
-            if descriptor < 0:  # a named pipe: opening it waits for its writer
+            if descriptor < 0:  # here, since opening a named pipe waits for its writer
                 descriptor = path if isinstance(path, int) else os.open(path, os.O_RDONLY)
                 read = _reading(_Descriptor(descriptor), gzip=gzip)
             answer = read()
         except OSError as error:
             answer = error
-        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
             loop.call_soon_threadsafe(_settle, future, answer)
     if descriptor >= 0 and descriptor != path:
         os.close(descriptor)
@@ -126,42 +126,42 @@ def _settle(future: asyncio.Future[bytes], answer: bytes | OSError) -> None:
 
 
 class _Descriptor:
-    """A file by its descriptor, read without a buffer or a lock."""
+    """A file object for a descriptor, without a buffer or a lock."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
 
     def read(self, size: int) -> bytes:
-        """Return what there is, at most so many bytes; wait for the first of them."""
+        """Wait for data, and return at most ``size`` bytes; nothing at the end of the file."""
         while True:
             try:
                 return system.read(self._descriptor, size)
-            except BlockingIOError:  # another process has made the shared pipe non-blocking
+            except BlockingIOError:  # another process made the shared pipe non-blocking
                 system.wait(self._descriptor)
 
 
 def _reading(file: Any, *, gzip: bool) -> Callable[[], bytes]:
-    """Return a function that reads the next chunk of a file, unpacked if it is gzip; none at the end."""
+    """Return a function that returns the next chunk of a file, decompressed if ``gzip``; nothing at the end."""
     if not gzip:
         return partial(file.read, _CHUNK)
     unpacked = GzipFile(fileobj=file, mode="rb")
 
     def read() -> bytes:
         try:
-            return unpacked.read1(_CHUNK)  # a small file that holds gigabytes fills no memory
+            return unpacked.read1(_CHUNK)  # limited, since a small file may decompress to gigabytes
         except EOFError:
-            raise BrokenInputError("it is cut off: the gzip data has no end") from None
+            raise BrokenInputError("the file is cut off: the gzip data has no end") from None
         except (BadGzipFile, zlib.error):
-            raise BrokenInputError("it is damaged, or not gzip") from None
+            raise BrokenInputError("the file is damaged, or is not gzip") from None
 
     return read
 
 
 def chunks_of(path: str, *, gzip: bool) -> Generator[bytes]:
-    """Yield the chunks of a regular file, unpacked if it is gzip.
+    """Yield the chunks of a regular file, decompressed if ``gzip``.
 
     Raises:
-        BrokenInputError: It is not gzip, damaged, or cut off.
+        BrokenInputError: With ``gzip``, the file is not gzip, is damaged, or is cut off.
     """
     with Path(path).open("rb", buffering=0) as file:
         yield from iter(_reading(file, gzip=gzip), b"")

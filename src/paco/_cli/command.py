@@ -1,4 +1,4 @@
-"""The first word of the command line, and the exit code."""
+"""The entry point of the command: call `paco map` or `paco report`, and return the exit code."""
 
 from __future__ import annotations
 
@@ -19,20 +19,24 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _USAGE = """\
-usage: paco map [options] TARGET [INPUT ...]    an async function over a file
-       paco report FILE.jsonl                   pictures and a summary of what it has done
-       paco map --help                          examples and options
-       paco --version
+usage: paco map [options] TARGET [INPUT ...]    run an async function over the items of files
+       paco report FILE.jsonl                   write a report of a finished run from its records
+       paco map --help                          show examples and options
+       paco --version                           show the version
 """
 _WRONG_USE = 2
 _CLOSED_PIPE = 141
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command with the words of ``argv`` (default: of this process) and return its exit code."""
+    """Run the command and return its exit code.
+
+    Args:
+        argv: The arguments of the command; ``None`` for those of this process.
+    """
     words = list(sys.argv[1:] if argv is None else argv)
     if argv is None and (reconfigure := getattr(sys.stdout, "reconfigure", None)):
-        reconfigure(errors="backslashreplace")  # as stderr has it: cp1252 of Windows lacks most characters
+        reconfigure(errors="backslashreplace")  # as on stderr: cp1252, on Windows, lacks most characters
     interrupts = Interrupts()
     with interrupts.caught(for_good=argv is None):
         code = _answer(words, interrupts)
@@ -43,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _answer(words: list[str], interrupts: Interrupts) -> int:
     try:
         code = _dispatch(words, interrupts)
-        if sys.stdout is not None:  # None: it was closed before we began
+        if sys.stdout is not None:  # None if it was closed when the process started
             sys.stdout.flush()
     except CommandError as error:
         print(safe_lines(f"paco: {error}"), file=sys.stderr)
@@ -54,7 +58,7 @@ def _answer(words: list[str], interrupts: Interrupts) -> int:
     except OSError as error:
         if not reader_has_gone(error):
             raise
-        # `paco --help | true`: what is left is flushed into nothing, or Python complains at exit.
+        # `paco --help | true`: discard what is left in the buffer, or Python reports an error at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return _CLOSED_PIPE
     return code
@@ -74,16 +78,16 @@ def _dispatch(words: list[str], interrupts: Interrupts) -> int:
         print(_USAGE, end="")
     else:
         hint = suggest(first, ["map", "report", "--version", "--help"])
-        what = f"there is no command {first}{hint}" if words else "which command?"
+        what = f"unknown command {first}{hint}" if words else "the command is missing"
         raise CommandError(f"{what}\n\n{_USAGE.rstrip()}")
     return 0
 
 
 def _map(words: Sequence[str], interrupts: Interrupts) -> int:
-    """Run `paco map` with these words and return the exit code.
+    """Run `paco map` with these arguments and return the exit code.
 
     Raises:
-        CommandError: Nothing was run; the text says why.
+        CommandError: Nothing was run. The text says why.
     """
     from paco._cli.job import dry_run, find_parts, opened, standard_streams
     from paco._cli.options import parse_map
@@ -95,7 +99,7 @@ def _map(words: Sequence[str], interrupts: Interrupts) -> int:
         return 0
     console = Console(sys.stderr, os.environ, live=True if options.progress == "bar" else None)
     if options.progress == "bar" and not has_rich():
-        raise CommandError("--progress bar needs rich, which repaints the lines: pip install paco[cli]")
+        raise CommandError("--progress bar needs rich to repaint lines: pip install paco[cli]")
     standard = standard_streams()
     with contextlib.redirect_stdout(sys.stderr), console.guarding():
         parts = find_parts(options, standard, interrupts)

@@ -1,4 +1,4 @@
-"""How a run of the command has ended: pictures, summary, what went wrong, and the exit code."""
+"""The end of a run of the command: write the pictures, the summary and what went wrong, and return the exit code."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ RESUME: Final = "--resume"
 RETRY: Final = "--retry-failed"
 _FAILED = 1
 _HALTED = 3
-_CLOSED_PIPE = 141  # what a shell shows for `yes | head`: 128 + SIGPIPE
+_CLOSED_PIPE = 141  # 128 + SIGPIPE, which a shell reports for `yes` in `yes | head`
 
 
 @dataclass
 class Ending:
-    """What has to be told of a run beside what was counted.
+    """What to report at the end of a run, besides its counts.
 
     Attributes:
-        halted: Why it was halted, if it was.
+        halted: Why the run was halted, if it was.
         first_error: The traceback of the first failure, if all items failed.
-        out_of_time: Whether the longest time was over.
-        output_error: Why the output could not be written.
-        place_error: Why the items could not be run where they should.
-        closing_error: Why the user's context manager could not be closed.
-        found: The limit that was found, if one was.
-        trace: What was recorded for pictures, if any are wanted.
+        out_of_time: Whether the time of ``--max-time`` ran out.
+        output_error: The error that ended the output, if there was one.
+        place_error: Why the items could not run in the workers or the cluster, if they could not.
+        closing_error: The error with which the user's context manager exited, if there was one.
+        found: The last limit of ``--limit auto``; otherwise 0.
+        trace: The trace for ``--report`` and ``--trace``, if one is wanted.
     """
 
     halted: str = ""
@@ -52,10 +52,10 @@ class Ending:
     trace: paco.trace | None = None
 
     def code(self, job: MapJob, tally: Tally, progress: Progress) -> int:
-        """Write the pictures, say how it went, and return the exit code."""
+        """Write the pictures, the summary and what went wrong; return the exit code."""
         first = job.interrupts.first
         by_signal = 0 if first is None else 128 + first
-        if isinstance(self.output_error, BrokenPipeError):  # as quiet as other tools
+        if isinstance(self.output_error, BrokenPipeError):  # quiet, as other tools in a pipe are
             return by_signal or _CLOSED_PIPE
         picture_error = self._save_pictures(job.options)
         stopped = "halted" if self.halted else "stopped"
@@ -82,21 +82,21 @@ class Ending:
         if isinstance(self.output_error, OSError):
             yield f"cannot write the output, so the run was cancelled: {describe(self.output_error)}"
         if self.place_error:
-            yield f"the items cannot run there, so the run was cancelled: {self.place_error}"
+            yield f"the workers cannot run the items, so the run was cancelled: {self.place_error}"
         if picture_error is not None:
             yield f"cannot write the pictures: {describe(picture_error)}"
         if job.reader.error is not None:
-            yield f"cannot read on, so the items end here: {describe(job.reader.error)}"
+            yield f"cannot read further, so the later items are missing: {describe(job.reader.error)}"
         if self.closing_error is not None:
             yield str(self.closing_error)
         if self.out_of_time and not job.reader.ended and tally.started != job.reader.total():
-            yield "the time of --max-time was over before all items were started"
+            yield "the time of --max-time ran out before all items had started"
         if self.first_error:
             yield f"{self.halted}; the first error:\n{self.first_error}"
 
 
 def _left(job: MapJob, tally: Tally) -> str:
-    """Return the command line that runs what is left, or nothing."""
+    """Return the command line that runs the items left, or an empty text if there is none."""
     options = job.options
     if options.values or options.output == STDOUT or not job.output.regular:
         return ""
@@ -106,7 +106,7 @@ def _left(job: MapJob, tally: Tally) -> str:
 
 
 def again(words: Sequence[str], option: str) -> str:
-    """Return the command line that runs what is left: with ``option``, and without what it replaces."""
+    """Return the command line that runs the items left: the same words, with ``option`` instead of a similar one."""
     kept = [word for word in words if word not in {RESUME, RETRY}]
     place = kept.index("--") if "--" in kept else len(kept)
     return command_line(["paco", "map", *kept[:place], option, *kept[place:]])

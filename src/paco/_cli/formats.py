@@ -1,7 +1,7 @@
-"""Formats: how the bytes of an input are cut into items, and what the value of each is.
+"""Formats: split the bytes of an input into items, and parse each item.
 
-A format has ``split`` and ``last``, which give the raw items of a chunk and of the end, blank ones left out, and
-``parse``, which gives the value of a raw item. They are apart so that items can be counted without being parsed.
+The methods ``split`` and ``last`` of a format return the bytes of each item, without blank ones; ``parse`` returns the
+value of an item. They are separate, so that items can be counted without being parsed.
 """
 
 from __future__ import annotations
@@ -20,31 +20,31 @@ _SHOWN = 200
 
 
 class Problem(NamedTuple):
-    """Why an item cannot be run: the ``error`` of its record."""
+    """The error of an item, as its record has it: the name of a type, and a message."""
 
     type: str
     message: str
 
 
 def recreated(problem: Problem) -> Exception:
-    """Return an exception that looks as ``problem`` says: for listeners, which know errors by their type."""
+    """Return an exception with the type name and message of ``problem``, for listeners, which receive exceptions."""
     kind: type[Exception] = type(problem.type, (Exception,), {})
     return kind(problem.message)
 
 
 class Format(Protocol):
-    """Cuts one input into items."""
+    """Splits one input into items and parses them."""
 
     def split(self, chunk: bytes, /) -> Iterable[bytes]:
-        """Give the raw items that ``chunk`` ends."""
+        """Return the bytes of the items that end in ``chunk``."""
         ...
 
     def last(self) -> Iterable[bytes]:
-        """Give the raw items that the end of the input ends."""
+        """Return the bytes of the items that end at the end of the input."""
         ...
 
     def parse(self, raw: bytes, /) -> tuple[Any, Problem | None]:
-        """Return the value of a raw item, or its text and what is wrong with it."""
+        """Return the value of an item, or its text and the problem with it."""
         ...
 
 
@@ -54,7 +54,7 @@ def _text(raw: bytes) -> str:
 
 def _cut_short(raw: bytes, what: str) -> tuple[Any, Problem]:
     shown = _text(raw[:_SHOWN]) + "..."
-    return shown, Problem("LineTooLong", f"{what} may have {LONGEST_LINE >> 20} MiB")
+    return shown, Problem("LineTooLong", f"{what} must not exceed {LONGEST_LINE >> 20} MiB")
 
 
 class LineFormat:
@@ -65,15 +65,15 @@ class LineFormat:
         self._parse = parse
 
     def split(self, chunk: bytes) -> Iterable[bytes]:
-        """Give the lines that ``chunk`` ends."""
+        """Return the lines that end in ``chunk``."""
         return filter(bytes.strip, self._splitter.feed(chunk))
 
     def last(self) -> Iterable[bytes]:
-        """Give the last line, if it came without a line end."""
+        """Return the last line, if the input does not end in a line end."""
         return filter(bytes.strip, self._splitter.end())
 
     def parse(self, raw: bytes) -> tuple[Any, Problem | None]:
-        """Return the value of a line."""
+        """Return the value of a line, or its text and the problem with it."""
         return self._parse(_text(raw)) if len(raw) <= LONGEST_LINE else _cut_short(raw, "a line")
 
 
@@ -86,7 +86,7 @@ def _as_json(text: str, what: str = "the line") -> tuple[Any, Problem | None]:
         return _DECODER.decode(text), None
     except json.JSONDecodeError as error:
         reason = f"{error.msg} at column {error.colno}"
-    except ValueError as error:  # NaN, a key that comes twice, or a number of thousands of digits
+    except ValueError as error:  # NaN, a duplicate key, or a number with thousands of digits
         reason = str(error)
     except RecursionError:
         reason = "it is nested too deeply"
@@ -98,18 +98,19 @@ def _refuse(constant: str) -> NoReturn:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object; of a key that comes twice, one value would be lost without a word."""
+    """Return an object. Refuse a duplicate key, since one of its values would be lost silently."""
     found = dict(pairs)
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {json.dumps(twice)} comes twice in an object")
+        raise ValueError(f"an object has the key {json.dumps(twice)} twice")
     return found
 
 
 _DECODER = json.JSONDecoder(parse_constant=_refuse, object_pairs_hook=_object)
 _STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
-#: All up to the next sign that nests or, where there is nothing to nest out of, divides; or to an unclosed string.
+#: Matches up to the next bracket (`_DEEP`), or the next bracket or comma (`_FLAT`), outside strings; or up to a string
+#: that does not end in this chunk.
 _DEEP: Final = re.compile(rb'(?:[^"\[\]{}]++|' + _STRING + rb")*+", re.DOTALL)
 _FLAT: Final = re.compile(rb'(?:[^"\[\]{},]++|' + _STRING + rb")*+", re.DOTALL)
 _COMMA = ord(",")
@@ -119,15 +120,16 @@ _BOM = b"\xef\xbb\xbf"
 
 
 def _past(pattern: re.Pattern[bytes], chunk: bytes, place: int) -> int:
-    """Return where the match of a pattern ends that matches everywhere, if only nothing."""
+    """Return where the match of ``pattern`` at ``place`` ends."""
     match = pattern.match(chunk, place)
     return place if match is None else match.end()
 
 
 class ArrayFormat:
-    """The elements of one JSON array, cut out as they come, each parsed by itself: a bad one is an error of its own.
+    """The elements of one JSON array.
 
-    Of an element over the longest, one byte too many is kept, which tells it.
+    The array is split while it is read, and each element is parsed by itself, so a bad element fails alone. An element
+    that is too long is cut to one byte above `LONGEST_LINE`.
     """
 
     def __init__(self) -> None:
@@ -140,7 +142,11 @@ class ArrayFormat:
         self._several = False
 
     def split(self, chunk: bytes) -> Iterable[bytes]:
-        """Give the elements that ``chunk`` ends."""
+        """Return the elements that end in ``chunk``.
+
+        Raises:
+            BrokenInputError: The input does not begin with an array, or something follows it.
+        """
         if self._depth == 0:
             chunk = self._opened(chunk)
         kept, place = 0, self._after_string(chunk, 0)
@@ -157,30 +163,30 @@ class ArrayFormat:
         self._keep(chunk[kept:])
 
     def _skip(self, chunk: bytes, place: int) -> int:
-        """Return where the next sign of structure is, if it is in this chunk."""
+        """Return the place of the next bracket or comma that matters, or the end of the chunk."""
         pattern = _FLAT if self._depth == 1 else _DEEP
         place = _past(pattern, chunk, place)
         if chunk[place : place + 1] != b'"':
             return place
-        self._in_string = True  # it goes on in the next chunk
+        self._in_string = True  # the string continues in the next chunk
         return self._after_string(chunk, place + 1)
 
     def last(self) -> Iterable[bytes]:
-        """Hear of the end.
+        """Return no elements, since each ends before the end of the array.
 
         Raises:
-            BrokenInputError: The array has none.
+            BrokenInputError: The array has no end.
         """
         if self._depth:
-            raise BrokenInputError("it is cut off: the JSON array has no end")
+            raise BrokenInputError("the file is cut off: the JSON array has no end")
         return ()
 
     def parse(self, raw: bytes) -> tuple[Any, Problem | None]:
-        """Return the value of an element."""
+        """Return the value of an element, or its text and the problem with it."""
         return _as_json(_text(raw), "the element") if len(raw) <= LONGEST_LINE else _cut_short(raw, "an element")
 
     def _opened(self, chunk: bytes) -> bytes:
-        """Return what stands behind the bracket that opens the array."""
+        """Return what follows the opening bracket of the array."""
         if self._ended:
             self._end(chunk)
             return b""
@@ -190,18 +196,18 @@ class ArrayFormat:
             self._parts = [chunk]
             return b""
         if chunk[:1] != b"[":
-            what = "a JSON object" if chunk[:1] == b"{" else "no JSON array"
-            raise BrokenInputError(f"it holds {what}; expected an array: [...] (for one value a line: --format jsonl)")
+            found = "a JSON object" if chunk[:1] == b"{" else "something else"
+            raise BrokenInputError(f"expected a JSON array: [...], got {found} (one value per line: --format jsonl)")
         self._depth = 1
         return chunk[1:]
 
     def _end(self, rest: bytes) -> None:
         self._ended = True
         if rest.strip():
-            raise BrokenInputError("something follows the end of the JSON array (for one value a line: --format jsonl)")
+            raise BrokenInputError("something follows the end of the JSON array (one value per line: --format jsonl)")
 
     def _after_string(self, chunk: bytes, place: int) -> int:
-        """Return where the string that ``place`` is in ends, and remember if it goes on."""
+        """Return the end of the string that ``place`` is inside of; remember whether it continues in the next chunk."""
         if not self._in_string:
             return place
         end = _past(_IN_STRING, chunk, place + self._escaped)
@@ -212,7 +218,7 @@ class ArrayFormat:
     def _element(self, *, last: bool) -> Iterable[bytes]:
         element = b"".join(self._parts).strip()
         self._parts, self._size = [], 0
-        if element or self._several or not last:  # not for []
+        if element or self._several or not last:  # [] has no element
             yield element
         self._several = True
 
@@ -223,7 +229,7 @@ class ArrayFormat:
 
 
 class TableFormat:
-    """The rows below a header, as objects: CSV as in RFC 4180, and the same between tabs."""
+    """The rows below a header, as objects: CSV as in RFC 4180, or the same with tabs."""
 
     def __init__(self, delimiter: str) -> None:
         csv.field_size_limit(max(csv.field_size_limit(), LONGEST_LINE))
@@ -236,18 +242,22 @@ class TableFormat:
         self._open = False
 
     def split(self, chunk: bytes) -> Iterable[bytes]:
-        """Give the rows that ``chunk`` ends."""
+        """Return the rows that end in ``chunk``.
+
+        Raises:
+            BrokenInputError: The header cannot be read, or has a name twice.
+        """
         for line in self._splitter.feed(chunk):
             yield from self._add(line)
 
     def last(self) -> Iterable[bytes]:
-        """Give the last row."""
+        """Return the last row; or, from a quote that is never closed on, each line as a row."""
         for line in self._splitter.end():
             yield from self._add(line)
         yield from self._give_up()
 
     def parse(self, raw: bytes) -> tuple[Any, Problem | None]:
-        """Return a row as an object, all its values text."""
+        """Return a row as an object with text values, or its text and the problem with it."""
         if len(raw) > LONGEST_LINE:
             return _cut_short(raw, "a row")
         text, header = _text(raw), self._header or []
@@ -255,16 +265,16 @@ class TableFormat:
             fields = self._fields(text)
         except csv.Error as error:
             unclosed = "unexpected end" in str(error)
-            return text, Problem("CSVError", "a quote is opened and not closed" if unclosed else str(error))
+            return text, Problem("CSVError", "a quote is never closed" if unclosed else str(error))
         if len(fields) != len(header):
-            return text, Problem("CSVError", f"the row has {len(fields)} fields, the header {len(header)}")
+            return text, Problem("CSVError", f"the row has {len(fields)} fields, but the header has {len(header)}")
         return dict(zip(header, fields, strict=True)), None
 
     def _fields(self, text: str) -> list[str]:
         return next(csv.reader([text], delimiter=self._delimiter, strict=True))
 
     def _add(self, line: bytes) -> Iterable[bytes]:
-        """Take a line; a row goes on in the next while a quote is open."""
+        """Add a line, and return the row that it ends. While a quote is open, the row continues in the next line."""
         if self._open or line.strip():
             self._lines.append(line)
             self._size += len(line) + 1
@@ -276,13 +286,13 @@ class TableFormat:
                 yield from self._give_up()
 
     def _give_up(self) -> Iterable[bytes]:
-        """Give the lines behind a quote that is never closed one by one: none of them has a quote that could be one."""
+        """Return the lines from an unclosed quote on, each as a row: no quote in them can close it."""
         lines, self._lines, self._size, self._open = self._lines, [], 0, False
         for line in filter(bytes.strip, lines):
             yield from self._row(line)
 
     def _is_open(self, line: bytes) -> bool:
-        """Say whether a quoted field goes on behind ``line``; a quote counts at the beginning of a field only."""
+        """Return whether a quoted field continues after ``line``. A quote opens a field only at its beginning."""
         inside, place = self._open, 0
         if b'"' not in line:
             return inside
@@ -307,14 +317,14 @@ class TableFormat:
 
     def _read_header(self, raw: bytes) -> list[str]:
         if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-            raise BrokenInputError("it is UTF-16; expected UTF-8 (iconv -f UTF-16 -t UTF-8)")
+            raise BrokenInputError("expected UTF-8, got UTF-16; convert the file with: iconv -f UTF-16 -t UTF-8")
         try:
             header = self._fields(_text(raw))
         except csv.Error as error:
-            raise BrokenInputError(f"its header cannot be read: {error}") from None
+            raise BrokenInputError(f"the header cannot be read: {error}") from None
         twice = next((name for name in header if header.count(name) > 1), None)
         if twice is not None:
-            raise BrokenInputError(f"its header names {twice!r} twice: one of the two values would be lost")
+            raise BrokenInputError(f"the header has {twice!r} twice, so one of the two values would be lost")
         return header
 
 
@@ -327,5 +337,5 @@ FORMATS: dict[str, Callable[[], Format]] = {
     "csv": lambda: TableFormat(","),
     "tsv": lambda: TableFormat("\t"),
 }
-#: Those whose items are objects.
+#: The formats whose items may be objects; those of ``lines`` are text.
 OBJECTS: Final = FORMATS.keys() - {"lines"}

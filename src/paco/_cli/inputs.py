@@ -1,4 +1,4 @@
-"""The items: inputs checked before anything starts, then read as they are needed."""
+"""Find and check the inputs before the run, then read their items as they are needed."""
 
 from __future__ import annotations
 
@@ -29,13 +29,20 @@ _ZIPPED = ".gz"
 _BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv"}
 
 
-#: Items that are made at once: one after the other they take half of what each takes amid something else.
+#: The items that are made in one go, which takes half the time of making each when it is needed.
 _FEW = 32
-_new: Final[Any] = vars(tuple)["__new__"]  # a quarter of what the constructor of a named tuple takes
+_new: Final[Any] = vars(tuple)["__new__"]  # takes a quarter of the time of the constructor of a named tuple
 
 
 class InputItem(NamedTuple):
-    """An item: its 0-based position, how its record begins, its value, and what is wrong with it."""
+    """An item of the command.
+
+    Attributes:
+        id: Its position in the input, from 0.
+        head: The start of its record.
+        value: What TARGET is called with.
+        problem: Why it cannot run; ``None`` if it can.
+    """
 
     id: int
     head: str
@@ -43,11 +50,18 @@ class InputItem(NamedTuple):
     problem: Problem | None
 
     def __repr__(self) -> str:
-        return repr(self.value)  # what messages and pictures show of it
+        return repr(self.value)  # messages and pictures show this
 
 
 class Input(NamedTuple):
-    """One INPUT: a regular file, or one that may keep its reader waiting (a pipe, a terminal, a device)."""
+    """One INPUT. If ``regular`` is false (a pipe, a terminal, a device), reading it may wait for data.
+
+    Attributes:
+        path: The path, or the descriptor of standard input.
+        format: The name of the format, without ``.gz``.
+        regular: Whether it is a regular file.
+        gzip: Whether it is compressed.
+    """
 
     path: str | int
     format: str
@@ -56,18 +70,23 @@ class Input(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What to call it."""
+        """The name for messages."""
         return self.path if isinstance(self.path, str) else "standard input"
 
 
 def find_inputs(names: Sequence[str], format_: str | None, *, stdin: int) -> list[Input]:
-    """Return the inputs by these names; ``stdin`` is the descriptor that ``-`` stands for.
+    """Return the inputs with these names.
+
+    Args:
+        names: Paths, or ``-`` for standard input.
+        format_: The format of all of them; ``None`` to take it from each name.
+        stdin: The descriptor of standard input.
 
     Raises:
-        CommandError: One of them cannot be read, or standard input is named twice.
+        CommandError: An input cannot be read, or standard input is named twice.
     """
     if names.count(STDIN) > 1:
-        raise CommandError("INPUT - (standard input) is given twice; it can be read once")
+        raise CommandError("INPUT - (standard input) is given twice, but it can be read only once")
     return [
         _made(stdin, "", format_ or "lines", regular=False) if name == STDIN else _find_file(name, format_)
         for name in names
@@ -75,7 +94,7 @@ def find_inputs(names: Sequence[str], format_: str | None, *, stdin: int) -> lis
 
 
 def _made(path: str | int, name: str, format_: str | None, *, regular: bool) -> Input:
-    """Return an input whose format is said, or else told by its name."""
+    """Return an input with the given format, or with that of its name."""
     zipped = name.lower().endswith(_ZIPPED) or (format_ or "").endswith(_ZIPPED)
     plain = name[: -len(_ZIPPED)] if name.lower().endswith(_ZIPPED) else name
     told = _BY_SUFFIX.get(Path(plain).suffix.lower(), "lines")
@@ -88,14 +107,18 @@ def _find_file(name: str, format_: str | None) -> Input:
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise CommandError(f"cannot read {name}: {getattr(error, 'strerror', None) or error}") from None
     if stat.S_ISDIR(mode):
-        raise CommandError(f"cannot read {name}: it is a folder; name the files in it, for example {name}/*")
+        raise CommandError(f"cannot read {name}: it is a folder; give the files in it, for example {name}/*")
     if not os.access(name, os.R_OK):
         raise CommandError(f"cannot read {name}: permission denied")
     return _made(name, name, format_, regular=stat.S_ISREG(mode))
 
 
 class Count:
-    """Counts the items of regular files in a thread while the run goes on; ``total`` is None until that is done."""
+    """Counts the items of regular files in a thread, during the run.
+
+    Attributes:
+        total: The number of items; ``None`` until they are counted, or if a file cannot be read.
+    """
 
     def __init__(self, inputs: Iterable[Input]) -> None:
         self.total: int | None = None
@@ -103,7 +126,7 @@ class Count:
         threading.Thread(target=self._count, name="paco-counter", daemon=True).start()
 
     def _count(self) -> None:
-        with contextlib.suppress(OSError):  # the run will say what is wrong with the file
+        with contextlib.suppress(OSError):  # the run reads the file too, and reports the error
             self.total = sum(map(_count_items, self._inputs))
 
 
@@ -116,12 +139,12 @@ def _count_items(one: Input) -> int:
 
 
 def _few_of(batch: Iterator[bytes]) -> Iterator[list[bytes]]:
-    """Yield a few raw items at a time; those before an error before it."""
+    """Yield the raw items of a batch in groups of `_FEW`. Before an error, yield the items that came before it."""
     few: list[bytes] = []
     try:
         while True:
             few = []
-            few.extend(islice(batch, _FEW))  # `list` would lose what comes before an error
+            few.extend(islice(batch, _FEW))  # list() would lose the items before an error
             if not few:
                 return
             yield few
@@ -131,15 +154,15 @@ def _few_of(batch: Iterator[bytes]) -> Iterator[list[bytes]]:
 
 
 class ItemReader:
-    """Reads the items one after the other, in constant memory but for the keys.
+    """Reads the items one by one, in constant memory except for their keys.
 
     Args:
-        inputs: Where from.
-        stop: Ends the items early.
-        head: Items at most; ``None`` for all.
-        total: How many there are, where nobody can count them: it is believed until they have ended.
-        key: The member that identifies an item; ``None`` for all of its content.
-        earlier: What is known of the items from earlier runs.
+        inputs: The inputs, in the order in which they are read.
+        stop: Ends the items early when a stop is wanted.
+        head: The maximum number of items; ``None`` for all.
+        total: The number of items as the user gave it, used if the inputs cannot be counted.
+        key: The member that identifies an item; ``None`` for its whole content.
+        earlier: The keys, and the records of earlier runs.
     """
 
     def __init__(
@@ -160,13 +183,13 @@ class ItemReader:
         self._said = total
         #: Whether all items have been read.
         self.ended = False
-        #: An input that broke in the middle; what was read before is run to its end.
+        #: The error that ended the items, if there was one. The items before it still run.
         self.error: OSError | None = None
         regular = all(one.regular for one in inputs)
         self._count = Count(inputs) if regular else None
 
     def total(self) -> int | None:
-        """Return how many items there are, as far as that is known already."""
+        """Return the number of items; ``None`` while it is unknown."""
         if self.ended:
             return self._read
         counted = None if self._count is None else self._count.total
@@ -176,10 +199,10 @@ class ItemReader:
         return max(self._read, known if self._head is None else min(known, self._head))
 
     def items(self) -> Iterator[InputItem] | AsyncGenerator[InputItem]:
-        """Return the items, until the inputs end, ``head`` is reached, or a stop is wanted.
+        """Return the items up to the end of the inputs, ``head`` items, or a stop.
 
-        Regular files are read in place: that takes a fifth of the time. All that may keep its reader waiting, and a
-        resumed run, which may have to pass over millions of items, lets the loop go on.
+        For regular files this is a plain iterator, which takes a fifth of the time. Other inputs may wait for data, and
+        a resumed run may skip millions of items, so for these it is an async generator, which lets the loop run.
         """
         if self._count is not None and not self._earlier.skips_any:
             return self._items()
@@ -200,7 +223,7 @@ class ItemReader:
         self.ended = not self._stop.wanted
 
     async def live_items(self) -> AsyncGenerator[InputItem]:
-        """Yield the items, while the loop goes on."""
+        """Yield the same items as `items`, and let the loop run in between."""
         for one in self._inputs:
             cutter = FORMATS[one.format]()
             try:
@@ -220,7 +243,7 @@ class ItemReader:
         self.error = error
 
     async def _batches(self, one: Input, cutter: Format) -> AsyncGenerator[Iterable[bytes]]:
-        """Yield the raw items of each chunk, and of the end."""
+        """Yield the raw items of each chunk, then those of the end of the input."""
         if one.regular:
             chunks = read_file(str(one.path), gzip=one.gzip)
         else:
@@ -228,13 +251,13 @@ class ItemReader:
         async with aclosing(chunks):
             async for chunk in chunks:
                 yield cutter.split(chunk)
-        if not self._stop.wanted:  # else the end is none
+        if not self._stop.wanted:  # otherwise this is not the end of the input
             yield cutter.last()
 
     def _pick(self, cutter: Format, batch: Iterable[bytes]) -> Iterator[InputItem]:
-        """Yield the items of a batch that are wanted."""
+        """Yield the items of a batch that run, until ``head`` is reached or a stop is wanted."""
         left = None if self._head is None else self._head - self._read
-        for few in _few_of(islice(batch, left)):  # which does not look for one more: it may never come
+        for few in _few_of(islice(batch, left)):  # does not ask for another item, which may never come
             for item in [self._item(cutter, number, raw) for number, raw in enumerate(few, self._read)]:
                 if self._stop.wanted:
                     return
@@ -244,14 +267,14 @@ class ItemReader:
         self.ended = self._read == self._head
 
     def _item(self, cutter: Format, number: int, raw: bytes) -> InputItem | None:
-        """Return an item, or ``None`` if it is not wanted."""
+        """Return an item, or ``None`` if it is skipped."""
         value, problem = cutter.parse(raw)
         identity = value
         if self._key is not None and problem is None:
             if isinstance(value, dict) and self._key in value:
                 identity = cast("dict[str, Any]", value)[self._key]
             else:
-                problem = Problem("KeyError", f"--key: the item is no object with a member {self._key!r}")
+                problem = Problem("KeyError", f"--key: the item is not an object with a member {self._key!r}")
         key, position = self._earlier.keys.next(canonical(identity))
         if self._earlier.skips(position):
             return None

@@ -1,4 +1,4 @@
-"""All that a run of the command needs, checked and opened in an order that wastes no run; or what it would be."""
+"""Check and open everything that a run of the command needs, before anything runs; or show it, for ``--dry-run``."""
 
 from __future__ import annotations
 
@@ -32,13 +32,16 @@ if TYPE_CHECKING:
     from paco._records.file import RecordFile
     from paco._view.console import Console
 
-_CHANGED = "{} has changed since the last record of {} was made; what is recorded stays, the rest runs as it is now"
+_CHANGED = (
+    "{} has changed since the last record of {} was written; recorded results stay as they are, and the other items "
+    "run with the new code"
+)
 _SHOWN = 100
 _NOTHING = "nothing was run (--dry-run)"
 
 
 class MapJob(NamedTuple):
-    """All that a run needs, opened and checked."""
+    """Everything that a run needs, checked and opened."""
 
     options: MapOptions
     target: AbstractAsyncContextManager[Function]
@@ -54,19 +57,19 @@ class MapJob(NamedTuple):
 
 
 class Standard(NamedTuple):
-    """The descriptors of the standard streams, before they are guarded; -1 for one that is closed."""
+    """The descriptors of stdin and stdout, before stdout is redirected; -1 for a closed stream."""
 
     input: int
     output: int
 
 
 def standard_streams() -> Standard:
-    """Return where this process reads from and writes to."""
+    """Return the descriptors of stdin and stdout of this process."""
     return Standard(_descriptor(sys.stdin), _descriptor(sys.stdout))
 
 
 class Parts(NamedTuple):
-    """What is checked before the output is touched: the inputs, what TARGET stands for, what is tried again."""
+    """Everything that is checked before the output is opened: the inputs, TARGET, and the errors to retry."""
 
     standard: Standard
     inputs: list[Input]
@@ -76,10 +79,10 @@ class Parts(NamedTuple):
 
 
 def find_parts(options: MapOptions, standard: Standard, interrupts: Interrupts) -> Parts:
-    """Find all that the options name.
+    """Return the inputs, TARGET and errors to retry that the options name.
 
     Raises:
-        CommandError: It is not there, or not what it should be.
+        CommandError: One of them does not exist, or is of the wrong kind.
     """
     inputs = _find_inputs(options, standard.input)
     with interrupts.raising():  # an import may take long
@@ -90,7 +93,7 @@ def find_parts(options: MapOptions, standard: Standard, interrupts: Interrupts) 
 
 @contextmanager
 def opened(options: MapOptions, parts: Parts, console: Console, interrupts: Interrupts) -> Generator[MapJob]:
-    """Open the output, read what earlier runs have left there, and give the job.
+    """Open the output, read the records of earlier runs in it, and yield the job.
 
     Raises:
         CommandError: The output cannot be used.
@@ -131,23 +134,23 @@ def _descriptor(stream: TextIO | None) -> int:
 def _find_inputs(options: MapOptions, stdin: int) -> list[Input]:
     inputs = find_inputs(options.inputs or [STDIN], options.format, stdin=stdin)
     if stdin < 0 and any(one.path == stdin for one in inputs):
-        raise CommandError("standard input is closed; name a file as INPUT")
+        raise CommandError("standard input is closed; give a file as INPUT")
     needs = "--unpack" if options.unpack else "--key" if options.key is not None else ""
     if needs and (text := next((one.name for one in inputs if one.format not in OBJECTS), None)):
-        raise CommandError(f"{needs} needs items that are JSON objects, and {text} is read as lines; say its --format")
+        raise CommandError(f"{needs} needs items that are JSON objects, but {text} is read as lines; give its --format")
     return inputs
 
 
 def _announce(inputs: Sequence[Input], console: Console) -> bool:
-    """Return whether items are typed, after having said that they are waited for."""
+    """Return whether items are typed at a terminal, and say so there."""
     if not any(isinstance(one.path, int) and os.isatty(one.path) for one in inputs):
         return False
-    console.say(f"paco: reading items from the terminal, one a line; end with {END_OF_INPUT}")
+    console.say(f"paco: reading items from the terminal, one per line; end with {END_OF_INPUT}")
     return True
 
 
 def _mode(wanted: str, console: Console, output: RecordFile, *, typing: bool) -> Mode:
-    """Return what is shown: no line is repainted where records or what is typed would run into it."""
+    """Return what to show. Repaint no lines on a terminal that also shows the records or what the user types."""
     if wanted in _SAID:
         return _SAID[wanted]
     if wanted == "bar" and console.live:
@@ -161,14 +164,14 @@ def _mode(wanted: str, console: Console, output: RecordFile, *, typing: bool) ->
 
 
 class DryRun(NamedTuple):
-    """What would be done, and the exit code: 1 if an item is bad."""
+    """What a run would do, and the exit code: 1 if an item is bad."""
 
     text: str
     code: int
 
 
 async def dry_run(options: MapOptions, inputs: Sequence[Input]) -> DryRun:
-    """Read and count the items, and return what would be done with them.
+    """Read and count the items, and return what a run would do.
 
     Raises:
         CommandError: An input cannot be read to its end.

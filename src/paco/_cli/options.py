@@ -1,4 +1,4 @@
-"""The options of the command, and errors that say what was meant."""
+"""Parse the command line, with errors that suggest what was meant."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from paco._cli.progress import MODES
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-# ---- the words behind the options
+# ---- the values of the options
 
 AUTO: Final = "auto"
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -23,7 +23,7 @@ _WHENS = ("now", "soon", "never")
 
 
 def whole_number(least: int) -> Callable[[str], int]:
-    """Return a function that reads a whole number of ``least`` or more."""
+    """Return a function that parses a whole number of ``least`` or more."""
 
     def parse(text: str) -> int:
         if not re.fullmatch(r"[0-9]{1,18}", text, re.ASCII) or int(text) < least:
@@ -34,7 +34,7 @@ def whole_number(least: int) -> Callable[[str], int]:
 
 
 def limit(text: str) -> int | Literal["auto"]:
-    """Return a number of items, or the word for one that is to be found."""
+    """Parse ``--limit``: a number of items, or ``auto``."""
     if text == AUTO:
         return AUTO
     if not re.fullmatch(r"[0-9]{1,18}", text, re.ASCII):
@@ -44,7 +44,7 @@ def limit(text: str) -> int | Literal["auto"]:
 
 
 def pair(text: str) -> tuple[str, str]:
-    """Return the two sides of ``NAME=VALUE``."""
+    """Parse ``NAME=VALUE`` and return both sides."""
     name, equals, value = text.partition("=")
     if not (equals and name.isidentifier()):
         raise argparse.ArgumentTypeError(f"must be NAME=VALUE, got {text!r}")
@@ -52,7 +52,7 @@ def pair(text: str) -> tuple[str, str]:
 
 
 def duration(text: str) -> float:
-    """Return the seconds of ``30s``, ``2m``, ``1h30m`` or ``500ms``; a number alone is seconds."""
+    """Parse a duration such as ``30s``, ``2m``, ``1h30m`` or ``500ms`` and return seconds. A bare number is seconds."""
     parts: list[tuple[str, str]] = _DURATION.findall(text)
     if parts and "".join(map("".join, parts)) == text:
         return sum(float(number) * _UNITS[unit] for number, unit in parts)
@@ -62,7 +62,7 @@ def duration(text: str) -> float:
 
 
 class RateOption(NamedTuple):
-    """So many starts in so many seconds."""
+    """The value of ``--rate``: at most ``starts`` starts in any ``seconds``."""
 
     starts: float
     seconds: float
@@ -75,15 +75,21 @@ _PER = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def rate(text: str) -> RateOption:
-    """Return what ``50/s`` or ``1000/h`` say."""
+    """Parse a rate such as ``50/s`` or ``1000/h``."""
     match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)/(s|m|h)", text, re.ASCII)
     if match is None or not float(match[1]):
-        raise argparse.ArgumentTypeError(f"must be N/s, N/m or N/h, N above 0, such as 50/s, got {text!r}")
+        raise argparse.ArgumentTypeError(f"must be N/s, N/m or N/h with N above 0, such as 50/s, got {text!r}")
     return RateOption(float(match[1]), _PER[match[2]])
 
 
 class Halt(NamedTuple):
-    """When a run is to end early: after so many failures, or (``share``) such a share of all items."""
+    """The value of ``--halt``.
+
+    Attributes:
+        when: ``soon`` to start nothing more, ``now`` to cancel the running items too, or ``never``.
+        fail: The number of failures that halts the run; 0 if ``share`` is used.
+        share: The share of all items whose failure halts the run; 0 if ``fail`` is used.
+    """
 
     when: str
     fail: int = 0
@@ -94,7 +100,7 @@ class Halt(NamedTuple):
 
 
 def halt(text: str) -> Halt:
-    """Return what ``soon,fail=3``, ``now,fail=10%`` or ``never`` say, as GNU parallel means them."""
+    """Parse ``soon,fail=3``, ``now,fail=10%`` or ``never``, which mean the same as in GNU parallel."""
     when, comma, why = text.partition(",")
     if when not in _WHENS or bool(comma) == (when == "never"):
         expected = "soon,fail=N, now,fail=N, N% instead of N, or never"
@@ -103,14 +109,14 @@ def halt(text: str) -> Halt:
         return Halt(when)
     match = re.fullmatch(r"fail=0*([1-9][0-9]{0,17})(%?)", why, re.ASCII)
     if match is None or (match[2] and int(match[1]) > 100):  # noqa: PLR2004 - percent
-        raise argparse.ArgumentTypeError(f"must say fail=N or fail=N% behind the comma, N from 1 on, got {text!r}")
+        raise argparse.ArgumentTypeError(f"must have fail=N or fail=N% after the comma, N from 1, got {text!r}")
     return Halt(when, share=int(match[1]) / 100) if match[2] else Halt(when, int(match[1]))
 
 
 # ---- the options
 
 _EXAMPLES = """\
-Run an async function over every item of a file: one JSON record each.
+Run an async function over every item of a file, and write a JSON record for each.
 
 examples:
   paco map jobs.py:fetch urls.txt --output out.jsonl
@@ -119,17 +125,17 @@ examples:
 """
 _EPILOG = """\
 exit codes:
-  0    all ok
-  1    some items failed or were left out, or an input or the output broke
-  2    wrong use, or TARGET could not be set up: nothing was run
-  3    halted by a failure rule
-  130  ended by Ctrl-C (143: by SIGTERM)
-  141  the reader of the output has gone
+  0    every item succeeded
+  1    items failed, --max-time left some out, or an input or the output failed
+  2    wrong use, or TARGET could not be set up; nothing was run
+  3    the failures halted the run
+  130  Ctrl-C ended the run (143: SIGTERM)
+  141  the reader of the output is gone
 """
 
 
 class MapOptions(NamedTuple):
-    """What `paco map` was asked for, and the words that said it."""
+    """The options of `paco map`; ``words`` are the arguments that they were parsed from."""
 
     words: tuple[str, ...]
     target: str
@@ -162,7 +168,7 @@ class MapOptions(NamedTuple):
 
 
 class _Parser(argparse.ArgumentParser):
-    """Raises instead of leaving the process, and looks for what was meant."""
+    """A parser that raises `CommandError` on wrong use, instead of ending the process."""
 
     def error(self, message: str) -> NoReturn:
         raise CommandError(f"{message}\ntry: {self.prog} --help")
@@ -194,81 +200,83 @@ def _map_parser() -> _Parser:
 
 def _add_what(parser: _Parser) -> None:
     group = parser.add_argument_group("what")
-    target = "module:function or path.py:function; an async def f(item), or an async context manager that yields one"
+    target = "module:function or path.py:function: an async def f(item), or an async context manager that yields one"
     group.add_argument("target", metavar="TARGET", nargs="?", help=target)
-    inputs = "files of lines, .jsonl, .json (an array), .csv, .tsv, .gz of each; - for stdin (default)"
+    inputs = "files of lines, .jsonl, .json (an array), .csv or .tsv, or .gz of these; - for stdin (default)"
     group.add_argument("inputs", metavar="INPUT", nargs="*", help=inputs)
 
 
 def _add_pace(parser: _Parser) -> None:
     group = parser.add_argument_group("pace")
-    at_once = "items in flight at once; 0: no limit; auto: as many as turn out to be good (default: 32)"
+    at_once = "items in flight at once; 0: no limit; auto: adapt to latency and errors (default: 32)"
     group.add_argument("-l", "--limit", type=limit, default=32, metavar="N", help=at_once)
-    group.add_argument("-r", "--rate", type=rate, metavar="N/UNIT", help="starts per s, m or h at most, e.g. 50/s")
-    group.add_argument("-t", "--timeout", type=duration, metavar="DUR", help="for each attempt, e.g. 30s")
+    group.add_argument("-r", "--rate", type=rate, metavar="N/UNIT", help="maximum starts per s, m or h, e.g. 50/s")
+    group.add_argument("-t", "--timeout", type=duration, metavar="DUR", help="the timeout of each attempt, e.g. 30s")
     retries = "further attempts, after exponential back-off with full jitter (default: 0)"
     group.add_argument("--retries", type=whole_number(0), default=0, metavar="N", help=retries)
-    on = "exception to retry (module.Name), or module:predicate; may be given again (default: any Exception)"
+    on = "an exception to retry (module.Name), or module:predicate; repeatable (default: any Exception)"
     group.add_argument("--retry-on", action="append", default=[], metavar="NAME", help=on)
 
 
 def _add_where(parser: _Parser) -> None:
     group = parser.add_argument_group("where")
-    workers = "run TARGET in N processes of this machine; --limit holds for all of them together"
+    workers = "run TARGET in N processes on this machine; --limit applies to all of them together"
     group.add_argument("--workers", type=whole_number(1), metavar="N", help=workers)
-    dask = "run TARGET in a Dask cluster: the address of its scheduler, dask://host:8786"
+    dask = "run TARGET in a Dask cluster, given the address of its scheduler, e.g. dask://host:8786"
     group.add_argument("--dask", metavar="ADDRESS", help=dask)
 
 
 def _add_output(parser: _Parser) -> None:
     group = parser.add_argument_group("output")
-    output = "append the records to FILE as items finish, a line of JSON each; - for stdout (default)"
+    output = "append a record to FILE as each item finishes, one line of JSON; - for stdout (default)"
     group.add_argument("-o", "--output", default="-", metavar="FILE", help=output)
-    group.add_argument("-k", "--keep-order", action="store_true", help="write in the order of the input")
-    group.add_argument("--values", action="store_true", help="only the results, a line of JSON each")
+    group.add_argument("-k", "--keep-order", action="store_true", help="write records in the order of the input")
+    group.add_argument("--values", action="store_true", help="write only the results, one line of JSON each")
 
 
 def _add_resume(parser: _Parser) -> None:
     group = parser.add_argument_group("resume")
-    resume = "skip the items that FILE has results of; those that failed or are missing run"
+    resume = "skip items that have a result in FILE; run those that failed or are missing"
     group.add_argument("--resume", action="store_true", help=resume)
     group.add_argument("--retry-failed", action="store_true", help="run only the items that failed in FILE")
-    key = "the member that identifies an item that is an object (default: its content)"
+    key = "the member of a JSON object that identifies an item (default: its whole content)"
     group.add_argument("--key", metavar="FIELD", help=key)
 
 
 def _add_stop(parser: _Parser) -> None:
     group = parser.add_argument_group("stop")
-    when = "soon (start nothing more) or now (cancel too), after N failures or N%% of all items: soon,fail=10%%"
-    default = " (default: soon, if the first 20 items all fail; never: not even then)"
+    when = "after N failures, or N%% of all items, start no more items (soon), or cancel the running ones too (now); "
+    default = "never: do not halt (default: soon, if the first 20 items all fail)"
     group.add_argument("--halt", type=halt, metavar="WHEN,fail=N", help=when + default)
-    group.add_argument("--fail-fast", action="store_const", const=Halt("now", 1), dest="halt", help="--halt now,fail=1")
-    group.add_argument("--max-time", type=duration, metavar="DUR", help="start nothing after this, e.g. 90s, 8h")
-    grace = "on SIGTERM, wait this long for running items (default: 10s)"
+    group.add_argument(
+        "--fail-fast", action="store_const", const=Halt("now", 1), dest="halt", help="the same as --halt now,fail=1"
+    )
+    group.add_argument("--max-time", type=duration, metavar="DUR", help="start no items after this time, e.g. 90s, 8h")
+    grace = "on SIGTERM, the time that running items get to finish (default: 10s)"
     group.add_argument("--grace", type=duration, default=10.0, metavar="DUR", help=grace)
 
 
 def _add_look(parser: _Parser) -> None:
     group = parser.add_argument_group("look")
-    dry = "import TARGET, check its parameters, count the items; run nothing"
+    dry = "import TARGET, check its parameters, count the items, and run nothing"
     group.add_argument("-n", "--dry-run", action="store_true", help=dry)
-    progress = "auto: live lines on a terminal (bar: anywhere), else plain: a line each 10 s; json: each second; off"
+    progress = "bar: repainted lines; plain: a line every 10 s; json: an object every second; off; auto: bar or plain"
     group.add_argument("--progress", type=_mode, default="auto", metavar="MODE", help=progress)
-    group.add_argument("--report", metavar="FILE", help="write a page of HTML with pictures of the run")
+    group.add_argument("--report", metavar="FILE", help="write an HTML page with pictures of the run")
     group.add_argument("--trace", metavar="FILE", help="write a trace for https://ui.perfetto.dev")
     group.add_argument("-h", "--help", action="store_true", help="show this")
 
 
 def _add_input(parser: _Parser) -> None:
     group = parser.add_argument_group("input")
-    formats = f"{', '.join(FORMATS)}, or one with .gz (default: by the name of INPUT)"
+    formats = f"{', '.join(FORMATS)}, or one of these with .gz (default: from the name of INPUT)"
     group.add_argument("--format", metavar="FORMAT", type=_format, help=formats)
-    total = "how many items there are, for the progress of a pipe"
+    total = "the number of items, for progress and --halt when INPUT is a pipe"
     group.add_argument("--total", type=whole_number(0), metavar="N", help=total)
-    group.add_argument("--head", type=whole_number(1), metavar="N", help="only the first N items")
-    unpack = "call TARGET with the members of a JSON object as keyword arguments"
+    group.add_argument("--head", type=whole_number(1), metavar="N", help="run only the first N items")
+    unpack = "call TARGET with the members of each JSON object as keyword arguments"
     group.add_argument("--unpack", action="store_true", help=unpack)
-    argument = "a keyword argument for TARGET; may be given again"
+    argument = "a keyword argument for TARGET; repeatable"
     group.add_argument(
         "--arg", type=pair, action="append", default=[], dest="arguments", metavar="NAME=VALUE", help=argument
     )
@@ -288,7 +296,7 @@ def _format(text: str) -> str:
 
 
 def _check_options(parser: _Parser, words: Sequence[str]) -> None:
-    """Refuse an unknown option before argparse takes its value for something else."""
+    """Refuse an unknown option, before argparse takes its value for an INPUT."""
     known = re.findall(r"--[a-z-]+", parser.format_help())
     for word in words:
         name = word.partition("=")[0]
@@ -297,35 +305,35 @@ def _check_options(parser: _Parser, words: Sequence[str]) -> None:
 
 
 def _parsed(parser: _Parser, argv: Sequence[str]) -> argparse.Namespace | str:
-    """Return what the words say, or the help if they ask for it."""
+    """Return the parsed arguments, or the help text if they ask for it."""
     words = list(itertools.takewhile("--".__ne__, argv))
     _check_options(parser, words)
     if "-h" in words or "--help" in words:
         return parser.format_help()
     given, rest = parser.parse_known_intermixed_args(list(argv))
     if rest:
-        parser.error(f"unknown option {rest[0]}" if rest[0].startswith("-") else f"one FILE too many: {rest[0]}")
+        parser.error(f"unknown option {rest[0]}" if rest[0].startswith("-") else f"unexpected argument {rest[0]}")
     return given
 
 
 def _check_together(parser: _Parser, options: MapOptions) -> None:
-    """Refuse options that make no sense together."""
+    """Refuse options that contradict each other."""
     resumes = options.resume or options.retry_failed
     if options.workers is not None and options.dask is not None:
-        parser.error("--workers runs TARGET on this machine, --dask on a cluster; give one of them")
+        parser.error("--workers runs TARGET on this machine, --dask on a cluster; give only one of them")
     if options.resume and options.retry_failed:
-        parser.error("--resume runs the items that failed as well; give either --resume or --retry-failed")
+        parser.error("--resume runs failed items too; give either --resume or --retry-failed")
     if resumes and options.output == "-":
-        parser.error("--resume and --retry-failed read the records of earlier runs: name their file with --output")
+        parser.error("--resume and --retry-failed read the records of earlier runs; give their file with --output")
     if resumes and options.values:
-        parser.error("--values writes no records to resume from; leave it away, and take the results with: jq .result")
+        parser.error("--values writes no records to resume from; omit it, and extract the results with: jq .result")
 
 
 def parse_map(argv: Sequence[str]) -> MapOptions | str:
-    """Return what was asked for, or the help to print.
+    """Return the options of `paco map`, or the help text to print.
 
     Raises:
-        CommandError: The words make no sense; the text says which and why.
+        CommandError: An argument is wrong. The text says which one, and why.
     """
     parser = _map_parser()
     given = _parsed(parser, argv)
@@ -340,7 +348,7 @@ def parse_map(argv: Sequence[str]) -> MapOptions | str:
 
 
 class ReportOptions(NamedTuple):
-    """What `paco report` was asked for."""
+    """The options of `paco report`."""
 
     file: str
     output: str | None
@@ -348,22 +356,20 @@ class ReportOptions(NamedTuple):
 
 
 def parse_report(argv: Sequence[str]) -> ReportOptions | str:
-    """Return what was asked for, or the help to print.
+    """Return the options of `paco report`, or the help text to print.
 
     Raises:
-        CommandError: The words make no sense; the text says which and why.
+        CommandError: An argument is wrong. The text says which one, and why.
     """
     parser = _new_parser("paco report", "paco report [options] FILE.jsonl")
-    parser.description = (
-        "Write a page with pictures of a run, from the records that it has left, and print its summary."
-    )
-    parser.add_argument("file", metavar="FILE", nargs="?", help="what `paco map --output` has written")
-    parser.add_argument("-o", "--output", metavar="HTML", help="the page (default: FILE with .html for its suffix)")
-    parser.add_argument("--trace", metavar="FILE", help="write a trace for https://ui.perfetto.dev as well")
+    parser.description = "Write an HTML page with pictures of a finished run, and print its summary."
+    parser.add_argument("file", metavar="FILE", nargs="?", help="the records: a file that `paco map --output` wrote")
+    parser.add_argument("-o", "--output", metavar="HTML", help="the page (default: FILE with the suffix .html)")
+    parser.add_argument("--trace", metavar="FILE", help="also write a trace for https://ui.perfetto.dev")
     parser.add_argument("-h", "--help", action="store_true", help="show this")
     given = _parsed(parser, argv)
     if isinstance(given, str):
         return given
     if given.file is None:
-        parser.error("FILE is missing: what `paco map --output` has written")
+        parser.error("FILE is missing: a file that `paco map --output` wrote")
     return ReportOptions(given.file, given.output, given.trace)

@@ -1,4 +1,4 @@
-"""Where the records go, and what earlier runs have left there."""
+"""The file that the records go to, and the records of earlier runs in it."""
 
 from __future__ import annotations
 
@@ -24,21 +24,27 @@ STDOUT: Final = "-"
 
 @contextlib.contextmanager
 def open_output(name: str, stdout: int, inputs: Sequence[str], interrupts: Interrupts) -> Generator[RecordFile]:
-    """Give the file that the records go to, which is none of the regular files that are read.
+    """Open the file that the records go to, and close it after the block.
+
+    Args:
+        name: The file, or ``-`` for standard output.
+        stdout: The descriptor of standard output; -1 if it is closed.
+        inputs: The regular files that the run reads, none of which may be the output.
+        interrupts: Lets a signal end the wait for the reader of a named pipe.
 
     Raises:
-        CommandError: It cannot be written, is an input too, or another run writes it.
+        CommandError: The file cannot be written, is an input too, or is in use by another run.
     """
     file = RecordFile(name, name)
     with contextlib.closing(file):
         if name == STDOUT:
             if stdout < 0:
-                raise CommandError("standard output is closed; name a file with --output")
+                raise CommandError("standard output is closed; give a file with --output")
             _refuse_input(stdout, "standard output", inputs)
             file.share(os.dup(stdout))
         else:
             try:
-                with interrupts.raising():  # a named pipe waits for its reader
+                with interrupts.raising():  # opening a named pipe waits for its reader
                     descriptor = os.open(name, APPENDING | os.O_WRONLY, PRIVATE)
             except (OSError, ValueError) as error:  # ValueError: a NUL in the name
                 raise CommandError(f"cannot write {name}: {getattr(error, 'strerror', None) or error}") from None
@@ -57,13 +63,13 @@ def _refuse_input(output: int, name: str, inputs: Sequence[str]) -> None:
 
 
 class Earlier:
-    """What earlier runs have left, if this one goes on from there, and the keys of its items.
+    """The records of earlier runs, which decide which items a resumed run skips, and the keys of its items.
 
     Args:
         keys: The keys of the records.
-        skips: Whether an item is skipped: by whether it has no record, has one that failed, has one that is ok.
-        succeeded: Whether any item went well.
-        changed: Whether the last record was made by another source of the function.
+        skips: Whether items are skipped that have no record; whose last record is a failure; whose last record is ok.
+        succeeded: Whether any record is ok.
+        changed: Whether the source of the function has changed since the last record.
     """
 
     def __init__(
@@ -74,12 +80,12 @@ class Earlier:
         succeeded: bool = False,
         changed: bool = False,
     ) -> None:
-        #: Those of the items, too.
+        #: The keys of the records, and of this run's items.
         self.keys = keys or Keys()
         self._skips = skips
         self.succeeded = succeeded
         self.changed = changed
-        #: The items that were not run for what is known of them.
+        #: The number of items skipped so far.
         self.skipped = 0
 
     @property
@@ -88,7 +94,7 @@ class Earlier:
         return any(self._skips)
 
     def skips(self, position: int) -> bool:
-        """Say whether an item whose record is at this position is not to be run, and count it then."""
+        """Return whether to skip an item with its record at this position, and count it if so."""
         unrecorded, failed, ok = self._skips
         skipped = unrecorded if position == NOWHERE else ok if position % 2 else failed
         self.skipped += skipped
@@ -96,17 +102,17 @@ class Earlier:
 
 
 def earlier(file: RecordFile, maker: Maker, interrupts: Interrupts, *, resume: bool, retry_failed: bool) -> Earlier:
-    """Return what earlier runs have left in the output, and have it end in a whole line.
+    """Return the records of earlier runs if this run resumes; and make the file end in a whole line.
 
     Raises:
-        CommandError: The file cannot be read, or holds something else, or the results of another function.
+        CommandError: The file cannot be read, is not a file of records, or holds the results of another function.
     """
     if not (resume or retry_failed):
         if file.regular and file.path != STDOUT:
             file.mend()
         return Earlier()
     if not file.regular:
-        raise CommandError(f"cannot resume from {file.path}: it is no regular file")
+        raise CommandError(f"cannot resume from {file.path}: it is not a regular file")
     memory = Memory(file, maker, strict=False)
     try:
         with interrupts.raising():

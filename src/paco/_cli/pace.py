@@ -1,4 +1,4 @@
-"""How fast items start, and how often each is tried: the options, as the library's own limits and wrappers."""
+"""Turn the options for limits, rates, timeouts and retries into the limits and wrappers of the library."""
 
 from __future__ import annotations
 
@@ -21,36 +21,39 @@ if TYPE_CHECKING:
 
     _Verdict: TypeAlias = Callable[[Exception], Any]
 
-#: What means that too much was in flight, where nobody says what does; and the statuses of HTTP that do.
+#: The errors, and the HTTP statuses, that mean overload to ``--limit auto`` without ``--retry-on``.
 _OVERLOADS = (TimeoutError, ConnectionError)
 _BUSY = {429, 503}  # Too Many Requests, Service Unavailable: RFC 6585, section 4; RFC 9110, section 15.6.4
-#: Starts a second for each further one that may be made up for at once, since real timers are late by a millisecond.
+#: A rate gets a burst of one more for each this many starts per second, since real timers are a millisecond late.
 _EACH_BURST = 250
 
 
 def limit_of(options: MapOptions, on: _Verdict | type[Exception]) -> int | paco.Limiter:
-    """Return what ``--limit`` and ``--rate`` say, where ``on`` says which errors are to be retried."""
+    """Return the limit of ``--limit`` and ``--rate``; ``on`` says which errors are retried."""
     limit = paco.Adaptive(drop_on=too_many(on)) if options.limit == AUTO else options.limit
     return limit if options.rate is None else _rate(options.rate) & limit
 
 
 def too_many(on: _Verdict | type[Exception]) -> Callable[[Exception], bool]:
-    """Return which errors mean that too much was in flight: what ``--retry-on`` names, else the signs of overload."""
+    """Return a function that says whether an error means overload.
+
+    These are the errors of ``--retry-on``; without it, timeouts, connection errors, and HTTP statuses 429 and 503.
+    """
     return _is_overload if isinstance(on, type) else partial(_is_wanted, on)
 
 
 def _is_wanted(on: _Verdict, error: Exception) -> bool:
     try:
         return on(error) is not False
-    except Exception:  # of the user's, and told where it is asked about a retry
+    except Exception:  # the user's function failed; the retry calls it too, and reports that
         return False
 
 
 def _is_overload(error: Exception) -> bool:
-    """Say whether an error is a timeout, a refused connection, or tells a status of HTTP that says "too many"."""
+    """Return whether an error is a timeout, a connection error, or has the HTTP status 429 or 503."""
     if isinstance(error, _OVERLOADS):
         return True
-    with suppress(Exception):  # what attributes do is up to their class
+    with suppress(Exception):  # an attribute of a foreign class may raise anything
         # aiohttp: error.status; httpx and requests: error.response.status_code
         told: Any = getattr(error, "response", error)
         return getattr(told, "status", getattr(told, "status_code", None)) in _BUSY
@@ -58,23 +61,23 @@ def _is_overload(error: Exception) -> bool:
 
 
 def _rate(rate: RateOption) -> paco.Rate:
-    """Return a rate that never lets more start in any such time than was said, and comes near it."""
+    """Return a rate that allows at most ``rate.starts`` starts in any ``rate.seconds``, and nearly as many."""
     burst = 1 + int(rate.starts / rate.seconds / _EACH_BURST)
     return paco.Rate(rate.starts - burst + 1, rate.seconds, burst)
 
 
 def attempted(function: Function, options: MapOptions, on: _Verdict | type[Exception]) -> Function:
-    """Return the function with ``--timeout`` and ``--retries`` around each call; settled, if there are retries."""
-    if options.retries:  # which `settle` counts, for 3 us
+    """Return the function with ``--timeout`` and ``--retries`` applied. With retries it is settled."""
+    if options.retries:  # settle() counts the attempts, which takes 3 us
         return paco.settle(paco.retry(function, options.retries + 1, on, timeout=options.timeout))
     return function if options.timeout is None else paco.timeout(function, options.timeout)
 
 
 def retry_on(names: Sequence[str]) -> _Verdict | type[Exception]:
-    """Return which errors are to be retried.
+    """Return the errors to retry: a function of an error, or ``Exception`` if there are no names.
 
     Raises:
-        CommandError: A name stands for nothing that can tell.
+        CommandError: A name is neither an exception nor a function.
     """
     verdicts = [_verdict(name) for name in names]
 
@@ -97,7 +100,7 @@ def _verdict(name: str) -> _Verdict | type[Exception]:
         verdict: _Verdict = found
         return verdict
     raise CommandError(
-        f"--retry-on {name}: expected a kind of Exception, or a function of an error that returns whether to retry, "
+        f"--retry-on {name}: expected a subclass of Exception, or a function of an error that says whether to retry, "
         f"got {found!r}"
     )
 
@@ -108,5 +111,5 @@ def _exception(name: str) -> Any:
     try:
         return getattr(importlib.import_module(module) if dot else builtins, attribute)
     except (ImportError, AttributeError):
-        hint = suggest(name, known) or "; name it with its module, as in aiohttp.ClientError"
+        hint = suggest(name, known) or "; give its module too, as in aiohttp.ClientError"
         raise CommandError(f"--retry-on {name}: there is no such exception{hint}") from None

@@ -1,4 +1,4 @@
-"""Shows the run: the lines of `paco.progress`, failures above them, and a summary at the end; or JSON."""
+"""Shows a run: the lines of `paco.progress`, failures above them, and a summary at the end; or JSON for programs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MODES = ("auto", "bar", "plain", "json", "off")
 
 
 class Mode(enum.Enum):
-    """What is shown: repainted lines, a line every 10 s, JSON every second, the summary alone, or nothing."""
+    """What to show: repainted lines, a line every 10 s, JSON every second, only the summary, or nothing."""
 
     LIVE = enum.auto()
     PLAIN = enum.auto()
@@ -35,14 +35,14 @@ class Mode(enum.Enum):
     OFF = enum.auto()
 
 
-#: Failures shown between two repaints, and in all where nothing is repainted: a log is no place for 100,000 lines.
+#: The most failures shown between two repaints; and in all where nothing is repainted, since a log keeps every line.
 _FAILURES_PER_TICK = 10
 _FAILURES_PLAIN = 20
 _QUANTILES = (50, 95, 99)
 
 
 class JSONLines(Display):
-    """A JSON object every second, for a program."""
+    """A JSON object for each run every second."""
 
     every = 1.0
 
@@ -62,7 +62,7 @@ _DISPLAYS: dict[Mode, Callable[[Console], Display]] = {
 
 
 def _facts(meter: Meter) -> dict[str, Any]:
-    """Return the figures as JSON has them."""
+    """Return the fields of a JSON object of progress; times are in seconds."""
     now, eta, times = meter.now, meter.eta(), meter.latencies
     facts: dict[str, Any] = {
         "done": now.done,
@@ -96,13 +96,13 @@ class Progress:
     """Shows the counts of a run.
 
     Args:
-        console: Where to write.
+        console: The console to write to.
         tally: The counts.
-        total: Returns the number of items, if it is known.
+        total: Returns the number of items; ``None`` while it is unknown.
         mode: What to show.
         title: The title of the run.
         limit: The limit of the run.
-        cap: The highest rate, in the words of the user.
+        cap: The maximum rate as the user wrote it.
     """
 
     def __init__(
@@ -148,15 +148,15 @@ class Progress:
         )
 
     def say_state(self, state: str) -> None:
-        """Show a word in front of the lines, such as ``draining``."""
+        """Show a word before the title, such as ``draining``."""
         self._meter.state = state
 
-    def place(self, workers: Mapping[str, events.Worker] | None) -> None:
+    def show_workers(self, workers: Mapping[str, events.Worker] | None) -> None:
         """Show these workers too; ``None`` if the items run in this process."""
         self._workers = workers
 
     def watch(self, event: events.RunStarted) -> None:
-        """Show what the run waits for."""
+        """Show what this run waits for."""
         self._run = event.run
 
     @property
@@ -165,7 +165,7 @@ class Progress:
         return self._mode in {Mode.LIVE, Mode.PLAIN}
 
     def start(self) -> None:
-        """Start to show the run."""
+        """Start showing the run."""
         if self._display is not None:
             self._timer = self._loop.call_later(self._display.every, self._tick, self._display)
 
@@ -178,7 +178,7 @@ class Progress:
         display.show([self._meter])
 
     def stop(self) -> None:
-        """Remove the repainted lines."""
+        """Stop showing the run, and remove the repainted lines."""
         if self._timer is not None:
             self._timer.cancel()
         self._tell_unshown()
@@ -186,7 +186,7 @@ class Progress:
             self._display.rest()
 
     def failure(self, item: InputItem, problem: Problem, attempts: int = 1) -> None:
-        """Show that an item failed; of many at once, only the first few."""
+        """Show a failed item. If many fail, show the first ones and count the others."""
         if not self.watches:
             return
         if self._shown >= (_FAILURES_PER_TICK if self._mode is Mode.LIVE else _FAILURES_PLAIN):
@@ -203,11 +203,17 @@ class Progress:
 
     def _tell_unshown(self) -> None:
         if self._unshown:
-            self._console.say(f"  and {self._unshown:,} more failures: see the records")
+            self._console.say(f"  and {self._unshown:,} more failures; see the records")
         self._unshown = 0
 
     def summary(self, ended: str = "done", again: str = "", found: int = 0) -> None:
-        """Write the summary: counts, latencies, the limit found, failures by kind, and the command for what is left."""
+        """Write the summary.
+
+        Args:
+            ended: How the run ended: ``done``, ``stopped`` or ``halted``.
+            again: The command line that runs the items left, if there are any.
+            found: The last limit of ``--limit auto``; otherwise 0.
+        """
         self._meter.look()
         seconds, width = self._meter.elapsed(), self._console.width()
         if self._mode is Mode.JSON:

@@ -1,4 +1,4 @@
-"""`paco report`: pictures and a summary of a run, afterwards, from the records that it has left."""
+"""`paco report`: write pictures of a finished run, and print its summary, from its records."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
     from paco.events import Outcome
 
 _WIDTH = 120
-#: Items and slots that there can be, and the last second of the year 9999.
+#: The bound of items and slots in a plausible record, and the end of the year 9999 in seconds since 1970.
 _MOST = 1 << 32
 _LAST = 253_402_300_799
 
 
 def report_command(words: Sequence[str]) -> int:
-    """Run `paco report` with these words and return the exit code: 1 if an item has failed.
+    """Run `paco report` with these arguments and return the exit code: 1 if an item failed, otherwise 0.
 
     Raises:
-        CommandError: The file holds no records, or the pictures cannot be written.
+        CommandError: The file cannot be read or has no records, or the pictures cannot be written.
     """
     options = parse_report(words)
     if isinstance(options, str):
@@ -51,7 +51,7 @@ def _report(options: ReportOptions) -> int:
     table, tally = _read(options.file)
     target = options.output or str(Path(options.file).with_suffix(".html"))
     if Path(target).exists() and Path(target).samefile(options.file):
-        raise CommandError(f"{target} is the file of the records; name another one with --output")
+        raise CommandError(f"{target} is the file of the records; give another file with --output")
     Path(target).write_text(page([table]), "utf-8")
     if options.trace:
         with Path(options.trace).open("w", encoding="utf-8") as file:
@@ -63,7 +63,7 @@ def _report(options: ReportOptions) -> int:
 
 
 def _read(path: str) -> tuple[ItemTable, Tally]:
-    """Return what the last record of each item says, as it would have been recorded."""
+    """Return the last record of each item, as a trace of the run would have it, and their counts."""
     from paco._pictures.record import ItemTable
 
     index, first, last, slots, function = Index(), float("inf"), 0.0, 0, ""
@@ -73,7 +73,7 @@ def _read(path: str) -> tuple[ItemTable, Tally]:
         slots = max(slots, (span.slot or 0) + 1)
         function = str(record.fields.get("function", ""))
     if not last:
-        raise CommandError(f"{path} holds no records: expected what `paco map --output` or a journal writes")
+        raise CommandError(f"{path} has no records; expected a file that `paco map --output` or a journal wrote")
     run, tally = Run("map", function, slots, None, [0.0] * len(WAITING), fed=False), Tally()
     run.date = run.start = first
     table = ItemTable(run)
@@ -103,13 +103,13 @@ def _count(record: Record, span: Span, table: ItemTable, tally: Tally) -> None:
 
 
 def _records(path: str) -> Iterator[tuple[int, Record, Span]]:
-    """Yield the records that tell when their items ran, each with its offset; what is none is passed over."""
+    """Yield the offset, the record and the span of each line. Skip lines that paco cannot have written."""
     offset = 0
     with Path(path).open("rb") as file:
         for text in file:
             try:
                 record = parse(text)
-            except ValueError:  # a line that a killed run has left torn
+            except ValueError:  # such as a line that a killed run left torn
                 record = None
             if record is not None and _is_possible(record, span := record.span()):
                 yield offset, record, span
@@ -117,6 +117,6 @@ def _records(path: str) -> Iterator[tuple[int, Record, Span]]:
 
 
 def _is_possible(record: Record, span: Span) -> bool:
-    """Say whether paco may have written a record."""
+    """Return whether the position, slot and times of a record are possible."""
     position, slot, end = record.fields.get("id"), span.slot or 0, span.start + span.ms / 1000
     return isinstance(position, int) and 0 <= position < _MOST and 0 <= slot < _MOST and 0 < span.start <= end < _LAST

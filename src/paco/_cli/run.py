@@ -1,4 +1,4 @@
-"""A run of the command: `paco.map` over the items, and what ends it early."""
+"""A run of the command: run `paco.map` over the items, and end it early on signals, failures or time."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ if TYPE_CHECKING:
     from paco._cli.options import MapOptions
     from paco._cli.target import Function
 
-#: Items in flight in workers where no limit is given.
+#: The most items in flight in workers with ``--limit 0``.
 _MOST: Final = 10_000
-#: New objects from one garbage collection to the next, at least. Python's own number is 700 to 2,000.
+#: The fewest new objects between two garbage collections. Python's default is 700 to 2,000.
 _NEW: Final = 10_000
 
-#: Without a rule a run ends early only if nothing at all succeeds: a wrong URL, a password that has expired.
+#: Without ``--halt``, a run is halted only if its first items all fail, as with a wrong URL or an expired password.
 _FIRST = 20
 _NEVER = Halt("never")
 
 
 def run(job: MapJob) -> int:
-    """Run a job in an event loop of its own and return the exit code.
+    """Run a job in a new event loop and return the exit code.
 
     Raises:
-        CommandError: The target could not be set up.
+        CommandError: TARGET could not be set up, or cannot be sent to the workers.
     """
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(_run(job))
@@ -52,7 +52,7 @@ async def _run(job: MapJob) -> int:
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Return what makes the event loop of uvloop, if that is installed: requests take less of the processor."""
+    """Return the function that creates a loop of uvloop, if it is installed, since requests take less CPU there."""
     try:
         import uvloop
     except ImportError:
@@ -123,7 +123,7 @@ class _MapRun:
         job = self._job
         function, limit = attempted(target, job.options, job.retry_on), self._limit
         if _is_elsewhere(job.options) and isinstance(limit, int):
-            limit = paco.Limit(limit or _MOST)  # each item is sent when it may start, and not ahead
+            limit = paco.Limit(limit or _MOST)  # a limit object sends each item when it may start, not ahead of time
         items = paco.map(function, job.reader.items(), limit, return_exceptions=True)
         stream = recorded(_placed(items, function, job.options), self._work)
         self._started = True
@@ -135,14 +135,14 @@ class _MapRun:
         except asyncio.CancelledError:
             if not self._cancelling or self._task is None:
                 raise
-            self._task.uncancel()  # it was for the items: the target is closed as after any run
-        except Exception as error:  # no item raises: it is of the output, or of the place
+            self._task.uncancel()  # the cancellation was meant for the items; TARGET is closed as after any run
+        except Exception as error:  # items do not raise here: the output failed, or the workers did
             if error is not self._work.output_error:
                 self._ending.place_error = f"{type(error).__name__}: {message(error)}"
             job.stop.want()
 
     def _listen(self) -> None:
-        """Listen to the run for what is shown of it; where nothing is, it is not even told."""
+        """Listen to the run, if progress or pictures need its events. Without listeners the run has no extra cost."""
         if self._progress.watches or _is_elsewhere(self._job.options):
             self._block.enter_context(paco.listening(self._run_started, RunStarted))
         if self._job.options.report or self._job.options.trace:
@@ -151,7 +151,7 @@ class _MapRun:
     def _run_started(self, event: RunStarted) -> None:
         self._progress.watch(event)
         if _is_elsewhere(self._job.options):
-            self._progress.place(event.run.workers)
+            self._progress.show_workers(event.run.workers)
 
     def _later(self, seconds: float, call: Callable[[], None]) -> None:
         self._block.callback(asyncio.get_running_loop().call_later(seconds, call).cancel)
@@ -159,7 +159,7 @@ class _MapRun:
     # ---- an early end
 
     def _advance(self) -> None:
-        """Go one step further towards the end, in the loop, for each signal."""
+        """Take the next step towards the end: drain on the first signal, cancel on the second. Called in the loop."""
         interrupts = self._job.interrupts
         again = "Ctrl-C again" if interrupts.first == signal.SIGINT else "another signal"
         if interrupts.count == 1 and self._started:
@@ -207,40 +207,40 @@ class _MapRun:
 
 
 class Halting:
-    """Judges after each failure.
+    """Decides after each failure whether the run is halted.
 
-    A share is one of all items, as GNU parallel means it, and not of those that have ended: 10 % of a million are
-    100,000 failures. While nobody knows how many items there are, it is not reached.
+    As in GNU parallel, a share is one of all items, not of those that have ended: 10% of a million items are 100,000
+    failures. While the number of items is unknown, no share is reached.
 
     Args:
-        rule: ``--halt``; ``None`` for the one that holds by default.
-        tally: What has failed.
-        total: How many items there are, as far as that is known.
+        rule: The value of ``--halt``; ``None`` for the default rule.
+        tally: The counts of the run.
+        total: Returns the number of items; ``None`` while it is unknown.
     """
 
     def __init__(self, rule: Halt | None, tally: Tally, total: Callable[[], int | None]) -> None:
-        # The items that failed in earlier runs come first in this one, and say nothing about the others.
+        # A resumed run starts with items that failed before. If others succeeded then, those failures prove nothing.
         proven = rule is None and tally.earlier is not None and tally.earlier.succeeded
         self._rule = _NEVER if proven else rule
         self._tally = tally
         self._total = total
-        #: Whether what runs is to be cancelled too.
+        #: Whether to cancel the running items too.
         self.now = rule is not None and rule.when == "now"
-        #: Whether the first error is what has to be told.
+        #: Whether the default rule halted the run, so that the first error should be shown.
         self.all_failed = False
 
     def reason(self) -> str:
-        """Return why the run is to end here, or nothing if it is not."""
+        """Return why the run must be halted now, or an empty text if it goes on."""
         rule, failed = self._rule, self._tally.failed
         if rule is None:
             self.all_failed = failed >= _FIRST and not self._tally.ok
-            return f"the first {failed} items all failed (--halt never: go on)" if self.all_failed else ""
+            return f"the first {failed} items all failed (to go on: --halt never)" if self.all_failed else ""
         if rule.when == "never" or failed < self._enough(rule):
             return ""
-        return f"{failed:,} item{' has' if failed == 1 else 's have'} failed (--halt {rule})"
+        return f"{failed:,} item{'' if failed == 1 else 's'} failed (--halt {rule})"
 
     def _enough(self, rule: Halt) -> float:
-        """Return how many failures are enough."""
+        """Return the number of failures that halts the run."""
         if not rule.share:
             return rule.fail
         total = self._total()
@@ -252,10 +252,10 @@ def _is_elsewhere(options: MapOptions) -> bool:
 
 
 def _placed(stream: paco.Stream[Any], function: Function, options: MapOptions) -> paco.Stream[Any]:
-    """Return the stream whose function runs where the options say.
+    """Return the stream with its function run in workers or a cluster, if the options say so.
 
     Raises:
-        CommandError: The function cannot be sent there, or there is no such place.
+        CommandError: The function cannot be sent there, or a package for it is missing.
     """
     engine = options.dask if options.workers is None else options.workers
     if engine is None:
@@ -273,11 +273,11 @@ def _placed(stream: paco.Stream[Any], function: Function, options: MapOptions) -
 
 @contextmanager
 def collected_seldom() -> Generator[None]:
-    """Spare a run some of the time that Python spends on garbage, amid HTTP requests a tenth of all.
+    """Make garbage collection cheaper within the block. In a run of HTTP requests it takes a tenth of the time.
 
-    Clients of HTTP make many cycles, so that all the modules that have been imported are searched again and again.
-    They are exempt within the block (`gc.freeze`), unless something is exempt already. A collection that is turned
-    off, or made rarer still, stays so.
+    HTTP clients create many cycles, so Python searches the objects of all imported modules again and again. The block
+    exempts these with `gc.freeze`, unless some objects are exempt already, and collects less often. A collector that is
+    turned off, or collects even less often, stays so.
     """
     thresholds = gc.get_threshold()
     exempts = gc.get_freeze_count() == 0

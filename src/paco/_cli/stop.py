@@ -1,4 +1,4 @@
-"""Ending early: nothing more is started, then what runs is cancelled, then the process leaves."""
+"""End a run early on signals: the first starts no more items, the second cancels them, the third exits at once."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from paco._base.system import ENDINGS
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-#: The count of signals that leaves at once.
+#: The number of signals at which the process exits at once.
 _LEAVE = 3
 
 
 class Stop:
-    """The wish that nothing more is read; a reader that waits for a pipe is woken by it."""
+    """The request to read no more items. It wakes a reader that waits for a pipe."""
 
     def __init__(self) -> None:
         self.wanted = False
         self._waiting: asyncio.Future[bytes] | None = None
 
     def want(self) -> None:
-        """Let the items end here."""
+        """Request that the items end here."""
         self.wanted = True
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_result(b"")
 
     def ends(self, chunk: asyncio.Future[bytes]) -> asyncio.Future[bytes]:
-        """Return ``chunk``, which a stop resolves as the end of its input would."""
+        """Have a stop resolve ``chunk`` with no bytes, as the end of the input does, and return it."""
         self._waiting = chunk
         if self.wanted:
             self.want()
@@ -42,16 +42,16 @@ class Stop:
 
 
 class Interrupts:
-    """Counts SIGINT, SIGTERM and the SIGBREAK of Windows, and passes them on to the run.
+    """Counts SIGINT, SIGTERM and, on Windows, SIGBREAK, and passes them on to the run.
 
-    By ``signal.signal`` and not by callbacks of the loop: so a third Ctrl-C leaves at once even where an item blocks
-    the loop, and Windows is served too. Nothing is raised but within ``raising``, and there once: an exception can come
-    between any two bytecodes, and a second one amid what the first has set off.
+    The handlers are set with ``signal.signal``, not with the loop: so a third Ctrl-C exits at once even if an item
+    blocks the loop, and it works on Windows too. A handler raises only within ``raising``, and only once: its exception
+    can come between any two bytecodes, and a second one could interrupt the handling of the first.
     """
 
     def __init__(self) -> None:
         self.count = 0
-        #: The first signal that came: it decides the exit code.
+        #: The number of the first signal, which decides the exit code.
         self.first: int | None = None
         self._raising = False
         self._code: int | None = None
@@ -61,16 +61,16 @@ class Interrupts:
 
     @contextmanager
     def caught(self, *, for_good: bool) -> Generator[None]:
-        """Catch the signals within the block, or until the process ends.
+        """Handle the signals within the block; with ``for_good``, until the process ends.
 
-        Outside of the main thread, where that is impossible, do nothing.
+        Do nothing outside the main thread, where Python allows no signal handlers.
         """
         with contextlib.ExitStack() as stack:
             for number in ENDINGS:
                 with contextlib.suppress(ValueError):
                     before = signal.signal(number, self._handle)
                     if for_good:
-                        # Python resets its handlers while it ends; only one that ignores is left as it is.
+                        # At exit Python resets every signal that has a handler to its default, but not ignored ones.
                         atexit.register(signal.signal, number, signal.SIG_IGN)
                     else:
                         stack.callback(signal.signal, number, before)
@@ -78,7 +78,7 @@ class Interrupts:
 
     @contextmanager
     def raising(self) -> Generator[None]:
-        """Turn the first signal into a ``KeyboardInterrupt``: in the block, something may wait for long."""
+        """Raise ``KeyboardInterrupt`` on the first signal. For blocks that may wait long, outside the event loop."""
         if self.count:
             raise KeyboardInterrupt
         self._raising = True
@@ -88,12 +88,12 @@ class Interrupts:
             self._raising = False
 
     def end(self, code: int) -> None:
-        """Let a signal do nothing more than cut the end of the process short."""
+        """Have any further signal exit at once with this code, since the process is about to end."""
         self._code = code
 
     @contextmanager
     def attached(self, advance: Callable[[], None], last: Callable[[], None]) -> Generator[None]:
-        """Call ``advance`` in the running loop for each signal from now on, and ``last`` before leaving at once."""
+        """Call ``advance`` in the running loop for each signal, and ``last`` before a signal exits at once."""
         self._loop = asyncio.get_running_loop()
         self._advance = advance
         self._last = last
@@ -114,17 +114,17 @@ class Interrupts:
         if self._raising and self.count == 1:
             raise KeyboardInterrupt
         if self._loop is not None and self._advance is not None:
-            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+            with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
                 self._loop.call_soon_threadsafe(self._advance)
 
 
 @contextmanager
 def _waking(loop: asyncio.AbstractEventLoop) -> Generator[None]:
-    """Let each signal wake the loop up.
+    """Have each signal wake the loop within the block.
 
-    Python runs a handler between two bytecodes. A signal that comes just before the loop begins to wait would be
-    handled when the wait ends, which may be never. asyncio does the same for ``add_signal_handler``; but its loop
-    closes the socket while signals are still written to it.
+    Python runs a handler between two bytecodes. A signal that comes just before the loop starts to wait would be
+    handled after the wait, which may never end. asyncio does the same in ``add_signal_handler``, but closes its socket
+    while signals are still written to it.
     """
     with contextlib.ExitStack() as stack:
         # NotImplementedError: on Windows the loop does this by itself. ValueError: not in the main thread.
@@ -132,7 +132,7 @@ def _waking(loop: asyncio.AbstractEventLoop) -> Generator[None]:
             receiver, sender = map(stack.enter_context, socket.socketpair())
             receiver.setblocking(False)
             sender.setblocking(False)
-            # By way of a function in Python: uvloop is compiled, and would go round without a bytecode.
+            # A Python function: handlers run between bytecodes, and uvloop, which is compiled, executes none itself.
             loop.add_reader(receiver, lambda: receiver.recv(4096))
             stack.callback(loop.remove_reader, receiver)
             before = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)

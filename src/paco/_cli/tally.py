@@ -20,7 +20,7 @@ class Tally:
     """Counts items by how they ended.
 
     Args:
-        earlier: What earlier runs have left, if this one goes on from there.
+        earlier: The records of earlier runs, if this run resumes.
     """
 
     def __init__(self, earlier: Earlier | None = None) -> None:
@@ -29,37 +29,37 @@ class Tally:
         self.ok = 0
         self.failed = 0
         self.cancelled = 0
-        #: Further attempts, over all items.
+        #: The number of further attempts of all items.
         self.retried = 0
-        #: How long the items took, failed ones included, in seconds.
+        #: The durations of the items, failed ones included, in seconds.
         self.latencies = Sketch()
-        #: Counts how long an item took.
+        #: Adds the duration of an item.
         self.took = self.latencies.add
         self._kinds: dict[str, tuple[int, str | None]] = {}
 
     @property
     def done(self) -> int:
-        """The items that have a record."""
+        """Items that succeeded or failed."""
         return self.ok + self.failed
 
     @property
     def in_flight(self) -> int:
-        """The items that run."""
+        """Items in flight."""
         return self.started - self.done - self.cancelled
 
     @property
     def skipped(self) -> int:
-        """The items that were not to be run again."""
+        """Items skipped because of records of earlier runs."""
         return 0 if self.earlier is None else self.earlier.skipped
 
     def fail(self, problem: Problem) -> None:
-        """Count a failure by its type and, as long as they all have the same, its message."""
+        """Count a failure by its type. Keep the message as long as all failures of the type have the same."""
         self.failed += 1
         count, message = self._kinds.get(problem.type, (0, problem.message))
         self._kinds[problem.type] = count + 1, message if message == problem.message else None
 
     def kinds(self) -> list[str]:
-        """Return ``311 TimeoutError``, ``64 HTTPError: 503``, the most frequent first."""
+        """Return texts such as ``311 TimeoutError`` or ``64 HTTPError: 503``, the most frequent first."""
         ranked = sorted(self._kinds.items(), key=lambda kind: -kind[1][0])
         texts = [f"{count:,} {name}{': ' + fit(text, 50) if text else ''}" for name, (count, text) in ranked]
         return texts[:_KINDS] + ([f"and {len(texts) - _KINDS} other"] if len(texts) > _KINDS else [])
@@ -68,15 +68,15 @@ class Tally:
 def summary(
     tally: Tally, total: int | None, seconds: float, *, width: int, found: int = 0, again: str = ""
 ) -> list[str]:
-    """Return the lines of a summary; the first one continues a word such as ``done``.
+    """Return the lines of a summary; the first one goes after a word such as ``done``.
 
     Args:
-        tally: What was counted.
-        total: How many items there are, if that is known.
-        seconds: How long it took.
-        width: Columns of a line.
-        found: The limit that was found, if one was.
-        again: The command line that runs what is left, if there is any.
+        tally: The counts.
+        total: The number of items, if known.
+        seconds: The duration of the run.
+        width: The columns of a line.
+        found: The last limit of ``--limit auto``; otherwise 0.
+        again: The command line that runs the items left, if there are any.
     """
     lines = [f"in {duration(seconds)}    {_counts(tally, total, seconds)}"]
     if longest := tally.latencies.longest():
@@ -100,7 +100,7 @@ def _counts(tally: Tally, total: int | None, seconds: float) -> str:
 
 
 def _failures(tally: Tally, width: int) -> list[str]:
-    """Return the kinds of failures side by side, in as many lines as that takes."""
+    """Return lines that show the kinds of failures side by side."""
     lines = [""]
     for kind in tally.kinds():
         text = fit(kind, width)

@@ -1,4 +1,4 @@
-"""TARGET: the function that is run for each item, found, imported and checked before any input is read.
+"""Find, import and check TARGET, the function to run for each item, before any input is read.
 
 It is an async function of one item, or an async context manager that yields such a function.
 """
@@ -26,20 +26,20 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from types import ModuleType
 
-    #: The function that is run: an item in, a result out.
+    #: The function to run: it takes an item, and returns a result.
     Function: TypeAlias = Callable[[Any], Awaitable[Any]]
 
 _TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
 def find_target(target: str) -> Any:
-    """Return the object that ``module:name`` or ``path.py:name`` stands for; ``name`` may have dots.
+    """Return the object that ``module:name`` or ``path.py:name`` names; ``name`` may have dots.
 
     Raises:
-        CommandError: It is not there, or importing it failed.
+        CommandError: The object does not exist, or importing it failed.
     """
     place, colon, name = target.rpartition(":")
-    if not (colon and place and name) or name.endswith(".py"):  # the colon of C:\\jobs.py is that of the drive
+    if not (colon and place and name) or name.endswith(".py"):  # in C:\\jobs.py, the colon belongs to the drive
         raise CommandError(_without_colon(target))
     if place.endswith(".py") or "/" in place or os.sep in place:
         found: Any = _import_file(place)
@@ -65,7 +65,7 @@ def _without_colon(target: str) -> str:
 
 
 def _async_functions(path: str) -> list[str]:
-    """Return the public async functions of a file, read and not run."""
+    """Return the names of the public async functions of a file, without running it."""
     with contextlib.suppress(OSError, SyntaxError, ValueError):
         tree = ast.parse(Path(path).read_bytes())
         return [one.name for one in tree.body if isinstance(one, ast.AsyncFunctionDef) and one.name[0] != "_"]
@@ -87,7 +87,7 @@ def _is_own_function(owner: object, name: str) -> bool:
 
 
 def _search(folder: str) -> None:
-    """Let modules of ``folder`` be imported, as Python does for a script, but not under its safe path (-P)."""
+    """Search ``folder`` for modules first, as Python does for the folder of a script, except with its option -P."""
     if not sys.flags.safe_path and folder not in sys.path:
         sys.path.insert(0, folder)
 
@@ -145,27 +145,29 @@ def _broken(name: str, error: BaseException) -> str:
     return f"importing {name} failed:\n{explain(error)}{hint}"
 
 
-# ---- what it may be
+# ---- the kinds of TARGET
 
 
 def open_target(
     found: Any, name: str, arguments: Mapping[str, str], *, unpack: bool = False
 ) -> AbstractAsyncContextManager[Function]:
-    """Return a context manager that is entered around the run and gives the function.
+    """Return a context manager to enter around the run; it yields the function.
+
+    None of the user's code is called before it is entered.
 
     Args:
-        found: What ``name`` stands for.
-        name: TARGET.
-        arguments: Of ``--arg``.
-        unpack: Whether items are objects whose members are keyword arguments.
+        found: The object that ``name`` names.
+        name: TARGET, for messages.
+        arguments: The values of ``--arg``.
+        unpack: Whether the members of an item become keyword arguments.
 
     Raises:
-        CommandError: ``found`` is neither an async function of one item nor an async context manager, or ``arguments``
-            (of ``--arg``) are not its own. Nothing of the user's has been called by then.
+        CommandError: ``found`` is neither an async function of one item nor an async context manager, or it does not
+            take ``arguments``.
     """
     if hasattr(found.__class__, "__aenter__"):
         if arguments:
-            raise CommandError(f"{name} is made already: --arg has nothing to be given to")
+            raise CommandError(f"{name} is an object, not a function or a class, so it takes no --arg")
         return _entered(lambda: found, name, unpack=unpack)
     if _makes_manager(found):
         keywords = _convert(found, name, arguments)
@@ -189,7 +191,12 @@ async def _plain(function: Function) -> AsyncGenerator[Function]:
 
 @asynccontextmanager
 async def _entered(make: Callable[[], Any], name: str, *, unpack: bool) -> AsyncGenerator[Function]:
-    """Enter the user's manager; an error of its setup is one of the command, an error of its end stays what it is."""
+    """Enter the user's context manager around the run, and yield the function that it yields.
+
+    Raises:
+        CommandError: Entering it failed, or it did not yield an async function of one item.
+        ClosingError: Exiting it failed.
+    """
     try:
         manager = make()
         function = await manager.__aenter__()
@@ -207,7 +214,7 @@ async def _entered(make: Callable[[], Any], name: str, *, unpack: bool) -> Async
 
 
 def _one_item(function: Any, name: str, keywords: dict[str, Any], *, unpack: bool) -> Function:
-    if unpack:  # whether the members of an item fit is known when there is an item
+    if unpack:  # the parameters are checked at each call, since the members are unknown before
         return functools.partial(_unpacked, functools.partial(function, **keywords))
     _bind(function, name, "called with one item", object(), **keywords)
     return functools.partial(function, **keywords) if keywords else function
@@ -222,18 +229,18 @@ async def _unpacked(function: Callable[..., Awaitable[Any]], item: object) -> An
 def _bind(function: Any, name: str, how: str, /, *arguments: Any, **keywords: Any) -> None:
     try:
         signature = inspect.signature(function)
-    except (TypeError, ValueError):  # written in C, without a signature
+    except (TypeError, ValueError):  # a function in C without a signature
         return
     try:
         signature.bind(*arguments, **keywords)
     except TypeError as error:
-        raise CommandError(f"{name} must be able to be {how}, it is {name}{signature}: {message(error)}") from None
+        raise CommandError(f"{name}{signature} cannot be {how}: {message(error)}") from None
 
 
 def _check_async(found: Any, name: str) -> None:
     if inspect.isasyncgenfunction(found):
         raise CommandError(
-            f"{name} is an async generator function; to open something once around the run, "
+            f"{name} is an async generator function; to open a resource once around the run, "
             "decorate it with @contextlib.asynccontextmanager"
         )
     if not callable(found):
@@ -242,9 +249,9 @@ def _check_async(found: Any, name: str) -> None:
         )
     if not any(map(inspect.iscoroutinefunction, (found, inspect.unwrap(found), type(found).__call__))):
         raise CommandError(
-            f"{name} is not an async function. If it blocks, give it a thread:\n"
+            f"{name} is not an async function. If it blocks, run it in a thread:\n"
             f"    async def f(item):\n        return await asyncio.to_thread({_short(found)}, item)\n"
-            f"if it is quick, wrap it: f = paco.wraps({_short(found)})"
+            f"If it is fast, wrap it: f = paco.wraps({_short(found)})"
         )
 
 
@@ -253,7 +260,7 @@ def _short(found: Any) -> str:
 
 
 def _convert(found: Any, name: str, arguments: Mapping[str, str]) -> dict[str, Any]:
-    """Return the texts of ``--arg``, turned into int, float or bool where the parameter is annotated so."""
+    """Return the values of ``--arg``: text, or int, float or bool if the parameter is annotated as such."""
     if not arguments:
         return {}
     try:
@@ -273,7 +280,7 @@ def _convert(found: Any, name: str, arguments: Mapping[str, str]) -> dict[str, A
 
 
 def _value(key: str, text: str, annotation: Any) -> Any:
-    """Return ``text`` as the annotated type says; a guess from the text would make 1.10 a number and lose the 0."""
+    """Convert ``text`` to the annotated type. Guessing the type from the text would turn 1.10 into the number 1.1."""
     written = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
     kind = written.strip("'\"").removesuffix(" | None")
     try:

@@ -1,4 +1,4 @@
-"""What is done for one item: it runs, its record is written, its failure is shown. The run is one of `paco.map`."""
+"""The work for each item of the command: run it, write its record, count it, show its failure."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ if TYPE_CHECKING:
 
 
 class ItemWork:
-    """Has a run of the command leave its records, as `paco.journal` does for one of the library.
+    """Writes the records of a run of the command. It takes the place of a journal in a run of `paco.map`.
 
     Args:
-        title: What listeners call the function.
-        file: Where the lines go.
-        tally: What is counted.
-        progress: What is shown.
+        title: The name of the function for listeners.
+        file: Receives the lines.
+        tally: Counts the items.
+        progress: Shows failures.
         item_failed: Called after each failure.
-        made_by: The part of a record that tells what has made it.
-        keep_order: Whether the lines are written in the order of the items.
-        values: Whether a line is the result alone.
-        settled: Whether the function returns outcomes.
+        made_by: The fields of a record that name the function, as JSON with a leading comma.
+        keep_order: Whether lines are written in the order of the items.
+        values: Whether to write only results, not records.
+        settled: Whether the function returns outcomes (`paco.settle`).
     """
 
     def __init__(
@@ -71,19 +71,19 @@ class ItemWork:
         self._values = values
         self._settled = settled
         self._commit = GroupCommit(file, keep_order=keep_order)
-        #: Writes what is there before the process leaves at once.
+        #: Writes the lines that are left, before the process exits at once.
         self.abandon: Callable[[], None] = self._commit.abandon
-        #: Hears that all items have ended.
+        #: Called when all items have ended.
         self.alone: Callable[[], None] = self._commit.alone
-        #: The traceback of the first failure.
+        #: The traceback of the first failure; empty if there is none.
         self.first_error = ""
 
     @property
     def output_error(self) -> BaseException | None:
-        """Why the lines could not be written, if they could not."""
+        """The error that ended the output, if there was one."""
         return self._commit.error
 
-    # ---- what the run asks of a journal
+    # ---- the interface of a journal
 
     def begin(
         self,
@@ -95,27 +95,28 @@ class ItemWork:
         on_error: OnError,
         ran: Callable[[], Ran | None],
     ) -> tuple[ItemWork, ItemFunction, int | Limiter]:
-        """Return this, the function that also leaves the records, and the limit; no results are kept."""
+        """Return this object, the function that also writes records, and the same limit. No results are kept."""
         sink.store, sink.window = FORGET, sys.maxsize
         return self, self._recorded(fn, ran), limit
 
     def prepare(self, run: Scheduler) -> None:
-        """Be called before the run has any tasks."""
+        """Prepare for a run, which calls this before it creates tasks."""
         self._run: Scheduler = weakref.proxy(run)
 
     async def keep(self) -> None:
-        """Write the lines: a task of the run, which outlives the others."""
+        """Write the lines. This is the task of the run that ends last."""
         await self._commit.keep(self._run)
 
     # ---- an item
 
-    def _recorded(  # noqa: C901 - a call costs for each item
+    def _recorded(  # noqa: C901 - further calls would cost time for each item
         self, fn: ItemFunction, ran: Callable[[], Ran | None]
     ) -> ItemFunction:
-        """Make the function that runs an item and adds its line before anything is awaited: a cancelled run loses none.
+        """Return a function that runs an item and adds its line.
 
-        It raises what the item failed with, for a limit that learns from errors. It is one coroutine, since each
-        further one would take its time whenever the item goes on after it has waited.
+        The line is added before the function awaits anything else, so a cancelled run loses no finished item. An error
+        of the item is raised again, for limits that adapt to errors. All of it is one coroutine, since each further one
+        would take time whenever the item resumes.
         """
         tally, commit, slots, settled = self._tally, self._commit, Slots(), self._settled
         now, wall = clock(), time.time
@@ -140,7 +141,7 @@ class ItemWork:
                         tally.cancelled += 1
                         raise
                     error = cancelled
-                except (Exception, SystemExit) as raised:  # of the function, or because JSON cannot hold its result
+                except (Exception, SystemExit) as raised:  # by the function, or because JSON cannot hold its result
                     error = raised
                 finally:
                     slots.give(slot)
@@ -154,13 +155,21 @@ class ItemWork:
                 if isinstance(error, Exception):
                     raise error
             finally:
-                del error  # it leads back here
+                del error  # its traceback refers to this frame: break the cycle
 
         recorded.__name__ = recorded.__qualname__ = self._title
         return recorded
 
     def _finish(self, item: InputItem, number: int, text: str, error: BaseException | None, span: Span) -> None:
-        """Hand on the line of an item that has ended, with its result as JSON or with its error, and count it."""
+        """Add the line of an ended item and count the item; if it failed, show that too.
+
+        Args:
+            item: The item.
+            number: The order of its start, from 0.
+            text: Its result as JSON.
+            error: Its error; ``None`` if it succeeded.
+            span: When and where it ran.
+        """
         if error is None:
             whole = f"{text}\n".encode() if self._values else line(item.head, success(text), span, self._made_by)
             self._commit.add(whole, number)
@@ -176,9 +185,9 @@ class ItemWork:
     def _problem(self, error: BaseException) -> Problem:
         if not self._tally.failed:
             self.first_error = explain(error)
-        failed(error)  # for listeners, since one that is no Exception is not raised
+        failed(error)  # tells listeners, since an error that is not an Exception is not raised
         if isinstance(error, paco.ItemCancelled) and error.__cause__ is not None:
-            error = error.__cause__  # that it is one of the item the record says anyway
+            error = error.__cause__  # the record shows anyway that the error is one of the item
         return Problem(type(error).__name__, message(error))
 
 
