@@ -280,12 +280,12 @@ async def test_a_waiting_chunk_is_not_started_if_its_run_is_cancelled():
     first = begin(bench, times.nap, [1], run="other", limit=1, number=1)
     second = begin(bench, times.nap, [1], run="other", limit=1, number=2, after=1)
     await asyncio.sleep(0.5)
-    bench._working["other"][2].has(1)
+    bench._working["other"][2].take_slots(1)
     bench.cancel("other")  # in the step in which it may start
     third = begin(bench, times.nap, [1], run="third", limit=1, number=3)
     fourth = begin(bench, times.nap, [1], run="third", limit=1, number=4, after=3)
     await asyncio.sleep(0.5)
-    bench._working["third"][4].has(1)
+    bench._working["third"][4].take_slots(1)
     bench._working["third"][4].stop()
     await asyncio.wait([first, second, third, fourth])
     assert [started(second), started(fourth)] == [0, 0]
