@@ -70,8 +70,8 @@ class Nursery:
         "__weakref__",
         "_abandoned",
         "_failure",
-        "_hear",
         "_keeping",
+        "_on_done",
         "_parent",
         "_timeout",
         "_timer",
@@ -120,7 +120,7 @@ class Nursery:
         self.loop = asyncio.get_running_loop()
         self.base = contextvars.copy_context()
         self._parent = None if _add_waiter is None else asyncio.current_task(self.loop)
-        self._hear: Any = self._ended  # one bound method for all tasks: fewer objects for the garbage collector
+        self._on_done: Any = self._ended  # one bound method for all tasks: fewer objects for the garbage collector
         seconds, deadline = within(self._timeout) if self.heeds_deadline else (self._timeout, "")
         if seconds == 0:
             self._expire(deadline)
@@ -145,7 +145,7 @@ class Nursery:
         if self._parent is not None:
             _add_waiter(task, self._parent)
         self.tasks.add(task)
-        task.add_done_callback(self._hear, context=self.base)
+        task.add_done_callback(self._on_done, context=self.base)
         return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
@@ -227,7 +227,7 @@ class Nursery:
 
     def _finish(self) -> None:
         self.done = self.is_ending = True
-        self.keepers, self._keeping, self._hear = (), frozenset(), None  # break reference cycles
+        self.keepers, self._keeping, self._on_done = (), frozenset(), None  # break reference cycles
         self._parent = None
         self._disarm()
         try:

@@ -80,8 +80,8 @@ class _Process:
         #: Resolved when the process has ended and its chunks have failed.
         self.gone: Future[None] = Future()
         # In an empty context: without the GIL, a thread inherits the context of its starter, here that of one run.
-        hear = partial(Context().run, self._hear)
-        threading.Thread(target=hear, name="paco-process", daemon=True).start()
+        receive = partial(Context().run, self._receive)
+        threading.Thread(target=receive, name="paco-process", daemon=True).start()
 
     @property
     def pid(self) -> int:
@@ -114,7 +114,7 @@ class _Process:
         """Kill it."""
         self._child.kill()
 
-    def _hear(self) -> None:
+    def _receive(self) -> None:
         there, child = False, self._child
         self.known.set_result(child.pid)
         while (data := self._line.receive()) is not None:
