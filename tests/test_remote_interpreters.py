@@ -168,7 +168,7 @@ async def test_an_extension_module_without_support_for_interpreters_is_named(tmp
     pytest.importorskip("uvloop")
     (tmp_path / "loops.py").write_text("import uvloop\nasync def same(item): return item\n")
     monkeypatch.syspath_prepend(tmp_path)
-    with InterpreterPoolExecutor(1) as pool, pytest.raises(ImportError, match=r"module uvloop.*; give processes inst"):
+    with InterpreterPoolExecutor(1) as pool, pytest.raises(ImportError, match=r"module uvloop.*; use processes inst"):
         await paco.map(importlib.import_module("loops").same, [1]).on(pool)
     del sys.modules["loops"]
 
@@ -225,7 +225,7 @@ def test_tasks_left_by_items_are_cancelled_when_the_pool_ends():
 @real
 def test_interpreters_that_cannot_import_paco_are_an_error_with_the_remedy():
     done = run("paco.wraps(operator.neg)", "-S", PYTHONPATH="")
-    assert "sys.path that the interpreters start with; install paco or set PYTHONPATH, or give processes" in done.stderr
+    assert "sys.path that the interpreters start with; install paco or set PYTHONPATH, or use processes" in done.stderr
 
 
 @pytest.mark.parametrize(("kind", "told"), [("NotShareableError", "not on the sys.path"), ("ValueError", "")])

@@ -129,7 +129,7 @@ class Chunk:
     async def comes_after(self, before: Chunk) -> None:
         """Wait for a slot, or until it is `unwanted`.
 
-        It has the slots by which its limit exceeds that of the other chunk at once.
+        If its limit is larger than that of the other chunk, it has the difference at once.
 
         Args:
             before: The chunk whose slots it takes over as they become free.

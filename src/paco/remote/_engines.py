@@ -175,23 +175,22 @@ def _slots_of(executor: Executor) -> int:
     return os.cpu_count() or 1
 
 
-_INSTEAD: Final = "give processes instead, such as .on(4)"
+_INSTEAD: Final = "use processes instead, as in .on(4)"
 _FIND: Final = f"install paco or set PYTHONPATH, or {_INSTEAD}"
 
 
 class Interpreters(ExecutorEngine):
-    """The interpreters of an ``InterpreterPoolExecutor``, from Python 3.14 on, as an engine.
+    """An ``InterpreterPoolExecutor`` as an engine, since Python 3.14.
 
-    Each has its own GIL, so they compute at the same time. Each has one thread, which works on one chunk at a time, and
-    may not start daemon threads. So the event loop runs in that thread while there is a chunk, and pauses until the
-    next.
+    Each interpreter has its own GIL, so they compute in parallel. Each has one thread, which runs one chunk at a time,
+    and cannot start daemon threads. So the event loop runs in that thread during a chunk, and pauses until the next.
     """
 
     def submit(self, order: bytes, function: bytes, items: bytes) -> Future:
         return self._executor.submit(interpret, pickle.dumps(sys.path), order, function, items)
 
     def lost(self, error: BaseException) -> int | None:
-        if type(error).__name__ == "NotShareableError":  # bytes can be shared: `interpret` cannot be imported
+        if type(error).__name__ == "NotShareableError":  # bytes are shareable: `interpret` was not found
             add_note(error, f"paco is not on the sys.path that the interpreters start with; {_FIND}")
         return super().lost(error)
 
@@ -203,7 +202,7 @@ def is_pool(executor: Any) -> bool:
 
 
 class _Bench(Bench):
-    """A bench whose import errors say what to do."""
+    """A `Bench` that adds advice to import errors."""
 
     def _prepared(self, data: bytes, function: bytes, items: bytes) -> Chunk:
         try:
@@ -216,7 +215,7 @@ class _Bench(Bench):
 
 
 def _reason(error: BaseException) -> str:
-    """Return the message of the original error: numpy raises another one of 30 lines from it."""
+    """Return the message of the original error. For example, numpy wraps it in an error with 30 lines of text."""
     while (before := error.__cause__ or error.__context__) is not None:
         error = before
     return message(error)
@@ -242,11 +241,11 @@ def interpret(path: bytes, *chunk: bytes) -> bytes:
     """Run a chunk in this interpreter, and return its report.
 
     Args:
-        path: The program's ``sys.path``, pickled: an interpreter starts with the one that Python started with.
-        chunk: The arguments of `Bench.work`.
+        path: The program's pickled ``sys.path``. An interpreter starts with the original one, without later changes.
+        *chunk: The arguments of `Bench.work`.
     """
-    global _worker  # noqa: PLW0603 - one for each interpreter is what it is for
+    global _worker  # noqa: PLW0603 - there is one for each interpreter
     if _worker is None:
-        sys.path[:] = pickle.loads(path)  # noqa: S301 - of this process
+        sys.path[:] = pickle.loads(path)  # noqa: S301 - from this process
         _worker = _Worker()
     return _worker.work(*chunk)

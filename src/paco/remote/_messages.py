@@ -32,7 +32,7 @@ class Order(NamedTuple):
         flag: A path that is created when the run is cancelled; empty if the engine cancels in another way.
         number: The number of the chunk, unique in the sending process.
         after: The number of the chunk in the same worker whose slots it takes over as they become free; 0 for none.
-            What its limit is beyond that of the other, it has at once.
+            If its limit is larger than that of the other chunk, it has the difference at once.
     """
 
     run: str
