@@ -116,7 +116,7 @@ def halt(text: str) -> Halt:
 # ---- the options
 
 _EXAMPLES = """\
-Run an async function over every item of a file, and write a JSON record for each.
+Run an async function over every item of a file, and record each in JSON Lines.
 
 examples:
   paco map jobs.py:fetch urls.txt --output out.jsonl
