@@ -13,7 +13,7 @@ import uuid
 
 import pytest
 
-from paco._base.worker_info import Slots
+from paco._base.item import Slots
 from paco._records.keys import Keys
 from paco._records.lines import Span, failure, line, opening, result
 from paco._records.values import NotJSONError, encode

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from paco._base.worker_info import Ran
+from paco._base.item import Ran
 from paco._cli import main
 from paco.remote._host import called
 from paco.remote._item_calls import ItemCalls

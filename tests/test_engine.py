@@ -564,8 +564,8 @@ async def test_runs_that_share_a_loop_all_make_progress():
 
 def go_by(monkeypatch, look):
     """Have the engine look at another clock, and take the loop for one of real time."""
-    monkeypatch.setattr("paco._engine.time_slice.perf_counter", look)
-    monkeypatch.setattr("paco._engine.time_slice.own_clock", lambda loop: False)
+    monkeypatch.setattr("paco._engine.workers.perf_counter", look)
+    monkeypatch.setattr("paco._engine.workers.own_clock", lambda loop: False)
 
 
 async def test_a_resumed_worker_yields_once_and_then_continues_however_long_the_others_took(monkeypatch):
@@ -618,7 +618,7 @@ async def test_on_virtual_time_the_order_of_items_does_not_depend_on_the_speed_o
         await asyncio.sleep(0)
         log.append("in")
 
-    monkeypatch.setattr("paco._engine.time_slice.perf_counter", lambda: clock)
+    monkeypatch.setattr("paco._engine.workers.perf_counter", lambda: clock)
     await paco.each(take, range(40), limit=4)
     assert {len(list(same)) for _, same in itertools.groupby(log[20:-8])} == {1}
 

@@ -605,7 +605,7 @@ def test_in_a_loop_with_another_clock_a_rate_starts_anew():
 
 
 def test_between_loops_with_the_system_clock_a_rate_keeps_its_state(monkeypatch):
-    monkeypatch.setattr("paco._base.clock.own_clock", lambda loop: False)
+    monkeypatch.setattr("paco._base.deadline.own_clock", lambda loop: False)
     limit = paco.Rate(1, per=60)
     assert testing.run(starts_of(limit, 1)) == [0]
     assert testing.run(starts_of(limit, 2)) == [60, 120]

@@ -24,7 +24,7 @@ import paco
 import paco.testing
 from paco import events
 from paco._base.deadline import remaining
-from paco._base.worker_info import Ran
+from paco._base.item import Ran
 from paco._engine.plan import LEAD, Plan
 from paco.events import ItemEnded
 from paco.remote import RemoteError, WorkerLost, _pickles

@@ -27,9 +27,9 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias, TypeVar, get_args, overload
 
 from paco._base import check
-from paco._base.clock import own_clock
+from paco._base.deadline import own_clock
+from paco._base.item import Worker as Worker  # noqa: PLC0414 - type checkers require this form of a re-export
 from paco._base.item import item_here, tried
-from paco._base.worker_info import Worker as Worker  # noqa: PLC0414, TC001 - type checkers require this form of a re-export
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -23,9 +23,9 @@ from paco._records.recorder import Recorder, Settings
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from paco._base.item_function import ItemFunction
+    from paco._base.check import ItemFunction
+    from paco._base.item import Ran
     from paco._base.types import OnError
-    from paco._base.worker_info import Ran
     from paco._engine.sinks import InOrder
     from paco.limits import Limiter
 

@@ -2,10 +2,10 @@
 
 The modules, each importing only from those above it::
 
-    types  check  errors            shared types; argument checks; raising and reporting errors
-    decorator  item_function        decorators with options; the function that runs on each item
-    clock  deadline                 clocks of event loops; deadlines that nested calls inherit
-    worker_info  item               slots and workers, where an item ran; the record of one item
+    types  check  errors            shared types; argument checks, functions over items; raising and reporting errors
+    decorator                       decorators with options
+    deadline                        deadlines that nested calls inherit; clocks of event loops
+    item                            the record of one item; slots and workers, where an item ran
     system                          used, not imported: what differs between Linux, macOS and Windows
 """
 

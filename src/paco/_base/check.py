@@ -1,23 +1,25 @@
 """Check arguments at the call. Every message has one form: ``paco.map: limit must be ..., got ...``.
 
 Each function takes the name of the operation, the name of the parameter and its value, and raises ``TypeError`` for a
-wrong type and ``ValueError`` for a wrong value.
+wrong type and ``ValueError`` for a wrong value. Below that: the function that runs on each item, under the name of the
+user's function.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import math
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Generator
+    from collections.abc import Generator
 
     from paco._base.types import T
 
@@ -250,3 +252,34 @@ def loop(name: str, value: Any) -> None:
         raise RuntimeError(
             f"paco.{name}: loop must be None or the running event loop, got another loop; omit the argument"
         )
+
+
+ItemFunction = Callable[[Any], Awaitable[Any]]
+
+
+def bound(coro: Any, args: tuple[Any, ...], kw: dict[str, Any]) -> ItemFunction:
+    """Return a function of one item that calls ``coro`` with the item, ``args`` and ``kw``."""
+    if not args and not kw:
+        return cast("ItemFunction", coro)
+    return named_as(coro, lambda item: coro(item, *args, **kw))
+
+
+def instead_of(coro: Any, call: ItemFunction) -> ItemFunction:
+    """Return a function that has the name of the user's function ``coro`` and calls ``call``."""
+    return named_as(coro, lambda item: call(item))  # noqa: PLW0108 - a new function, so that `call` keeps its own name
+
+
+def given(fn: Any) -> Any:
+    """Return the user's function inside one that `bound` or `instead_of` returned."""
+    while getattr(fn, "__globals__", None) is globals():
+        fn = fn.__wrapped__
+    return fn
+
+
+def named_as(coro: Any, fn: ItemFunction) -> ItemFunction:
+    """Give ``fn`` the name of the user's function ``coro``, for messages, and return it."""
+    if hasattr(coro, "__qualname__"):
+        return functools.update_wrapper(fn, coro)
+    vars(fn)["__wrapped__"] = coro  # as update_wrapper does: `given` reads it
+    fn.__name__ = title(coro)
+    return fn

@@ -1,10 +1,12 @@
-"""Deadlines: set once, and observed by every paco call inside, however deeply nested."""
+"""Deadlines: set once, and observed by every paco call inside; and the clocks of event loops."""
 
 from __future__ import annotations
 
 import asyncio
 import math
 import time
+import weakref
+from asyncio import BaseEventLoop
 from contextlib import suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
@@ -12,10 +14,41 @@ from typing import TYPE_CHECKING, Final, NamedTuple, cast
 from paco._base import check
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
     from collections.abc import Callable
     from contextvars import Token
     from types import TracebackType
     from typing import Self
+
+
+def own_clock(loop: AbstractEventLoop) -> bool:
+    """Return whether a loop has a clock of its own: by its class, as in `paco.testing`, or by a replaced method."""
+    return isinstance(loop, BaseEventLoop) and getattr(loop.time, "__func__", None) is not BaseEventLoop.time
+
+
+class Clock:
+    """Remembers the event loop on whose clock an object has recorded times."""
+
+    __slots__ = ("_is_system_clock", "_loop")
+
+    def __init__(self) -> None:
+        self._loop: Callable[[], AbstractEventLoop | None] = lambda: None
+        self._is_system_clock = False
+
+    def is_of(self, loop: AbstractEventLoop) -> bool:
+        """Return whether ``loop`` is the loop last passed to `follow`."""
+        return self._loop() is loop
+
+    def follow(self, loop: AbstractEventLoop) -> bool:
+        """Use the clock of ``loop`` from now on, and return whether times recorded so far are valid on it.
+
+        They are valid if both loops use the system's monotonic clock, as all loops outside tests do.
+        """
+        is_system_clock = not own_clock(loop)
+        same = is_system_clock and self._is_system_clock
+        self._loop = weakref.ref(loop)
+        self._is_system_clock = is_system_clock
+        return same
 
 
 class _End(NamedTuple):

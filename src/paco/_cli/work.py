@@ -9,7 +9,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 import paco
-from paco._base.worker_info import Slots
+from paco._base.item import Slots
 from paco._cli.errors import explain
 from paco._cli.formats import Problem, recreated
 from paco._engine.sinks import FORGET
@@ -22,9 +22,9 @@ from paco.events import clock, failed
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from paco._base.item_function import ItemFunction
+    from paco._base.check import ItemFunction
+    from paco._base.item import Ran
     from paco._base.types import OnError
-    from paco._base.worker_info import Ran
     from paco._cli.inputs import InputItem
     from paco._cli.progress import Progress
     from paco._cli.tally import Tally

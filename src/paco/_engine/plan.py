@@ -15,8 +15,8 @@ from paco.events import subscriptions
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from paco._base.item import Ran
     from paco._base.types import OnError
-    from paco._base.worker_info import Ran
     from paco._engine.nursery import Keeper
     from paco.limits import Limiter
 

@@ -22,8 +22,7 @@ from paco._base.errors import as_item_error, not_awaitable, trim
 from paco._engine.nursery import Nursery
 from paco._engine.outcomes import settled
 from paco._engine.source import Calls, Reader, Upstream, close
-from paco._engine.time_slice import Pace, give_way
-from paco._engine.workers import WorkerPool
+from paco._engine.workers import Pace, WorkerPool, give_way
 
 if TYPE_CHECKING:
     import contextvars

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from paco import events
 from paco._base import check
 from paco._base.errors import as_item_error
-from paco._base.worker_info import Slots
+from paco._base.item import Slots
 from paco._engine.sinks import AsCompleted, InOrder
 from paco._engine.source import Calls, Upstream
 
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from collections.abc import Awaitable, Callable, Generator
 
-    from paco._base.item import Item, WorkerTask
-    from paco._base.worker_info import Ran, Worker
+    from paco._base.item import Item, Ran, Worker, WorkerTask
     from paco._engine.sinks import Sink
     from paco._engine.source import Reader
     from paco.events import Subscription

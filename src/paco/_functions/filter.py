@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Protocol, overload
 
 from paco._base import check
-from paco._base.item_function import ItemFunction, named_as
+from paco._base.check import ItemFunction, named_as
 from paco._base.types import MISSING, Loop, Missing, R, Source, T, T_contra
 from paco._engine.plan import Plan
 from paco._engine.sinks import SKIP, Drop

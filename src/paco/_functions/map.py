@@ -12,7 +12,7 @@ from collections.abc import (
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, cast, overload
 
 from paco._base import check
-from paco._base.item_function import bound
+from paco._base.check import bound
 from paco._base.types import MISSING, Loop, Missing, P, R, Source, T
 from paco._engine.plan import Plan, policy
 from paco._functions.flatten import AsyncLeaves, leaves

@@ -10,8 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
 from paco._base import check
-from paco._base.clock import Clock
-from paco._base.deadline import within
+from paco._base.deadline import Clock, within
 from paco._base.decorator import Decorator, DecoratorOr, decorator, keep
 
 if TYPE_CHECKING:

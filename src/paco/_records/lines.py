@@ -12,7 +12,7 @@ from paco._records.keys import SHORT_KEY
 from paco._records.values import decode, encode
 
 if TYPE_CHECKING:
-    from paco._base.worker_info import Ran
+    from paco._base.item import Ran
 
 _new: Final[Any] = vars(tuple)["__new__"]  # takes a quarter of the time of the constructor of a named tuple
 #: The bytes with which every record begins.

@@ -14,10 +14,9 @@ import weakref
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
-from paco._base.check import shorten
+from paco._base.check import given, named_as, shorten
 from paco._base.errors import as_item_error, trim
-from paco._base.item_function import given, named_as
-from paco._base.worker_info import Slots
+from paco._base.item import Slots
 from paco._engine.outcomes import Err, Ok, is_settled
 from paco._records.delivery import Delivery
 from paco._records.errors import RecordedError
@@ -34,9 +33,9 @@ from paco.events import clock
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from paco._base.item_function import ItemFunction
+    from paco._base.check import ItemFunction
+    from paco._base.item import Ran
     from paco._base.types import OnError
-    from paco._base.worker_info import Ran
     from paco._engine.outcomes import Outcome
     from paco._engine.run import Scheduler
     from paco._engine.sinks import InOrder

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from paco._base import check
-from paco._base.clock import Clock
+from paco._base.deadline import Clock
 from paco.limits._base import Limiter
 
 if TYPE_CHECKING:

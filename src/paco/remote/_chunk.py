@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from paco import events
 from paco._base import check
+from paco._base.check import given
 from paco._base.deadline import deadline
-from paco._base.item_function import given
 from paco._engine.run import Scheduler
 from paco._engine.sinks import Drop
 from paco._engine.watch import Watch
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from typing import Self
 
+    from paco._base.item import Slots
     from paco._base.types import OnError
-    from paco._base.worker_info import Slots
     from paco._engine.sinks import Store
     from paco.remote._messages import Order, Span
 

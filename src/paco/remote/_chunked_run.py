@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 from paco._base.errors import trim
 from paco._engine.outcomes import Err
 from paco._engine.sinks import InOrder
-from paco._engine.time_slice import SLICE
 from paco._engine.watch import length
+from paco._engine.workers import SLICE
 from paco.remote import _pickles
 from paco.remote._dispatch import Dispatcher, Entry, RunOptions
 
@@ -23,9 +23,8 @@ if TYPE_CHECKING:
     import contextvars
     from collections.abc import Callable
 
-    from paco._base.item import WorkerTask
+    from paco._base.item import Ran, Worker, WorkerTask
     from paco._base.types import OnError
-    from paco._base.worker_info import Ran, Worker
     from paco._engine.run import Scheduler
     from paco._engine.sinks import Sink
     from paco._engine.watch import Watch

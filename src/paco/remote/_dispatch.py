@@ -23,8 +23,8 @@ from paco.remote._worker_stats import Roster
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from paco._base.item import Ran, Worker
     from paco._base.types import Future, OnError
-    from paco._base.worker_info import Ran, Worker
     from paco.remote._engines import Engine
     from paco.remote._errors import PackedError
 

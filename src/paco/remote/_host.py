@@ -19,7 +19,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from paco._base.worker_info import Slots
+from paco._base.item import Slots
 from paco.remote import _pickles
 from paco.remote._chunk import Chunk
 from paco.remote._errors import PackedError

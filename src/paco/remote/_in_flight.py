@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from paco._base.item import Ran
     from paco._base.types import Future
-    from paco._base.worker_info import Ran
     from paco.remote._sizes import Shape
     from paco.remote._worker_stats import Roster
 

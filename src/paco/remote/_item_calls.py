@@ -13,9 +13,9 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from paco._base.check import instead_of
 from paco._base.errors import trim
 from paco._base.item import Item, item_here
-from paco._base.item_function import instead_of
 from paco._engine.outcomes import Err
 from paco.remote import _pickles
 from paco.remote._dispatch import Dispatcher, Entry, RunOptions
@@ -23,7 +23,7 @@ from paco.remote._dispatch import Dispatcher, Entry, RunOptions
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from paco._base.worker_info import Ran, Worker
+    from paco._base.item import Ran, Worker
     from paco._engine.run import Scheduler
     from paco.limits import Limiter
     from paco.remote._engines import Engine

@@ -19,7 +19,7 @@ from types import CellType, FunctionType, ModuleType
 from typing import Any, Final
 
 from paco._base import check
-from paco._base.item_function import given
+from paco._base.check import given
 from paco._view.console import message
 from paco.limits import Limiter
 

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from paco import events
-from paco._base.worker_info import Ran, Worker
+from paco._base.item import Ran, Worker
 
 if TYPE_CHECKING:
     from paco.remote._messages import Report
