@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import paco
 from paco._records import values
-from paco._records.keys import Index, digest
+from paco._records.lines import Index, digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -14,8 +14,7 @@ import uuid
 import pytest
 
 from paco._base.item import Slots
-from paco._records.keys import Keys
-from paco._records.lines import Span, failure, line, opening, result
+from paco._records.lines import Keys, Span, failure, line, opening, result
 from paco._records.values import NotJSONError, encode
 
 
@@ -75,7 +74,7 @@ def test_nan_and_infinity_become_null(number):
         (Span(1, 1, object(), 1), "object"),
         ({(1, 2): 3}, "tuple"),
         ([math.nan, object()], "object"),
-        (Keys(), "paco._records.keys.Keys"),
+        (Keys(), "paco._records.lines.Keys"),
     ],
 )
 def test_a_value_without_a_json_form_is_an_error_that_names_its_type(value, named):

@@ -17,9 +17,8 @@ from paco._base import system
 from paco._cli import main
 from paco._cli.ending import again
 from paco._cli.target import find_target
-from paco._records.file import RecordFile
-from paco._records.function import Maker
-from paco._records.memory import Memory
+from paco._records.file import Memory, RecordFile
+from paco._records.lines import Maker
 from paco.journal import JournalError
 
 pytestmark = [pytest.mark.realtime, pytest.mark.usefixtures("folder")]

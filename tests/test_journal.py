@@ -24,9 +24,9 @@ from hypothesis import strategies as st
 
 import paco
 from paco._base import system
-from paco._records import delivery, group_commit, recorder, values
+from paco._records import group_commit, recorder, values
 from paco._records.file import RecordFile
-from paco._records.function import Maker
+from paco._records.lines import Maker
 from paco.events import ItemEnded
 from paco.journal import JournalError, RecordedError
 from paco.testing import AsyncSource, Probe, Source, cancel_at_every_step, now, run
@@ -1008,7 +1008,7 @@ async def test_a_slow_consumer_delays_new_items(path):
 
 
 async def test_many_results_are_delivered_in_several_turns(path, monkeypatch):
-    monkeypatch.setattr(delivery, "_BATCH", 3)
+    monkeypatch.setattr(group_commit, "_BATCH", 3)
     disk = SlowDisk(monkeypatch)
 
     async def fn(item):

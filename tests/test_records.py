@@ -21,12 +21,22 @@ from hypothesis import strategies as st
 from paco._base import system
 from paco._records import file as _file
 from paco._records import values
-from paco._records.errors import JournalError
-from paco._records.file import RecordFile
-from paco._records.function import Maker, made_by
-from paco._records.keys import NOWHERE, Index, Keys, Seen, canonical, digest
-from paco._records.lines import Span, failure, line, opening, result
-from paco._records.memory import Memory
+from paco._records.file import JournalError, Memory, RecordFile
+from paco._records.lines import (
+    NOWHERE,
+    Index,
+    Keys,
+    Maker,
+    Seen,
+    Span,
+    canonical,
+    digest,
+    failure,
+    line,
+    made_by,
+    opening,
+    result,
+)
 from paco._records.values import NotJSONError, decode, encode
 from paco._view.console import message
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from paco._base import check
-from paco._records.errors import JournalError, RecordedError
+from paco._records.file import JournalError, RecordedError
 from paco._records.recorder import Recorder, Settings
 
 if TYPE_CHECKING:

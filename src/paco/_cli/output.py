@@ -8,16 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from paco._cli.errors import CommandError, describe
-from paco._records.errors import JournalError
-from paco._records.file import APPENDING, PRIVATE, RecordFile
-from paco._records.keys import NOWHERE, Keys
-from paco._records.memory import Memory
+from paco._records.file import APPENDING, PRIVATE, JournalError, Memory, RecordFile
+from paco._records.lines import NOWHERE, Keys
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
     from paco._cli.stop import Interrupts
-    from paco._records.function import Maker
+    from paco._records.lines import Maker
 
 STDOUT: Final = "-"
 

@@ -9,8 +9,7 @@ from paco._cli.errors import CommandError, describe
 from paco._cli.formats import Problem, recreated
 from paco._cli.options import parse_report
 from paco._cli.tally import Tally, summary
-from paco._records.keys import Index
-from paco._records.lines import parse
+from paco._records.lines import Index, parse
 from paco.events import WAITING, ItemEnded, Run, RunEnded
 
 if TYPE_CHECKING:

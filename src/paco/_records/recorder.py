@@ -12,35 +12,77 @@ import time
 import warnings
 import weakref
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, cast
 
 from paco._base.check import given, named_as, shorten
 from paco._base.errors import as_item_error, trim
-from paco._base.item import Slots
+from paco._base.item import Slots, item_here
 from paco._engine.outcomes import Err, Ok, is_settled
-from paco._records.delivery import Delivery
-from paco._records.errors import RecordedError
-from paco._records.file import RecordFile
-from paco._records.function import made_by
-from paco._records.group_commit import GroupCommit
-from paco._records.limit import Unrecorded
-from paco._records.lines import Span, failure, line, opening, span_of, success
-from paco._records.memory import Memory
+from paco._records.file import Memory, RecordedError, RecordFile
+from paco._records.group_commit import Delivery, GroupCommit
+from paco._records.lines import Span, failure, line, made_by, opening, span_of, success
 from paco._records.values import NotJSONError, decode, encode
 from paco._view.console import message
 from paco.events import clock
+from paco.limits import Limiter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from paco._base.check import ItemFunction
-    from paco._base.item import Ran
+    from paco._base.item import Item, Ran
     from paco._base.types import OnError
     from paco._engine.outcomes import Outcome
     from paco._engine.run import Scheduler
     from paco._engine.sinks import InOrder
     from paco._records.lines import Record
-    from paco.limits import Limiter
+
+#: The permit of an item that needs none.
+_FREE: Final = object()
+
+
+class Unrecorded(Limiter):
+    """A limit that applies only to items without a record. It looks each item up before it asks the limit of the run.
+
+    Args:
+        limit: The limit of the run.
+        look_up: Called once for each item, in their order; returns a pair whose second part is the record or ``None``.
+    """
+
+    __slots__ = ("_limit", "_look_up")
+
+    def __init__(self, limit: Limiter, look_up: Callable[[Any], tuple[str, Record | None]]) -> None:
+        self._limit = limit
+        self._look_up = look_up
+
+    @property
+    def most(self) -> int:
+        return self._limit.most
+
+    @property
+    def free(self) -> int:
+        return max(self._limit.free, 1)
+
+    @property
+    def lookahead(self) -> int:
+        return max(self._limit.lookahead, 1)
+
+    def try_acquire(self, item: Any = None) -> Any:
+        here = cast("Item", item_here())
+        if here.known is None:  # otherwise this is a further attempt
+            here.known = self._look_up(item)
+        return self._limit.try_acquire(item) if here.known[1] is None else _FREE
+
+    async def acquire(self, item: Any = None) -> Any:
+        return await self._limit.acquire(item)
+
+    def release(self, permit: Any, error: BaseException | None = None) -> Awaitable[None] | None:
+        return None if permit is _FREE else self._limit.release(permit, error)
+
+    def found(self, _: Any) -> tuple[str, Record | None]:
+        """Return what ``look_up`` returned for the item that the calling worker runs."""
+        known: tuple[str, Record | None] = cast("Item", item_here()).known
+        return known
 
 
 #: Types whose values JSON returns unchanged. Not float: NaN comes back as None.
