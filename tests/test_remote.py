@@ -28,10 +28,9 @@ from paco._base.item import Ran
 from paco._engine.plan import LEAD, Plan
 from paco.events import ItemEnded
 from paco.remote import RemoteError, WorkerLost, _pickles
-from paco.remote._errors import PackedError
 from paco.remote._host import Bench
-from paco.remote._messages import Order, Report
-from paco.remote._worker_stats import Roster
+from paco.remote._in_flight import Roster
+from paco.remote._messages import Order, PackedError, Report
 
 #: In which pretended process the code runs.
 process: ContextVar[Process] = ContextVar("process")

@@ -17,8 +17,7 @@ from paco._base.deadline import deadline, remaining
 from paco._engine.workers import back_off
 from paco.remote import _engines, _host, _pickles, _worker
 from paco.remote._host import Bench, Host, digest
-from paco.remote._line import Line
-from paco.remote._messages import Order, Report
+from paco.remote._messages import Line, Order, Report
 from paco.remote._sizes import Shape, Sizes
 from paco.testing import now
 from tests.patience import wait_until

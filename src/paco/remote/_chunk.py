@@ -15,8 +15,7 @@ from paco._engine.sinks import Drop
 from paco._engine.watch import Watch
 from paco.events import ItemEnded, Subscription
 from paco.remote import _pickles
-from paco.remote._errors import PackedError
-from paco.remote._messages import Report
+from paco.remote._messages import PackedError, Report
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

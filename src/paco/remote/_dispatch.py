@@ -13,12 +13,10 @@ from paco._base.deadline import remaining
 from paco._engine.nursery import background
 from paco.remote import _pickles
 from paco.remote._engines import Following
-from paco.remote._errors import WorkerLost
 from paco.remote._host import digest
-from paco.remote._in_flight import Flight, Flights
-from paco.remote._messages import Order, Report
+from paco.remote._in_flight import Flight, Flights, Roster
+from paco.remote._messages import Order, Report, WorkerLost
 from paco.remote._sizes import SECONDS, Shape, Sizes
-from paco.remote._worker_stats import Roster
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +24,7 @@ if TYPE_CHECKING:
     from paco._base.item import Ran, Worker
     from paco._base.types import Future, OnError
     from paco.remote._engines import Engine
-    from paco.remote._errors import PackedError
+    from paco.remote._messages import PackedError
 
 #: An item fails if its worker has died this often, at least so often of that with no other item in the worker.
 _DEATHS: Final = 3

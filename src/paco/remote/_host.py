@@ -22,8 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from paco._base.item import Slots
 from paco.remote import _pickles
 from paco.remote._chunk import Chunk
-from paco.remote._errors import PackedError
-from paco.remote._messages import Order, Report
+from paco.remote._messages import Order, PackedError, Report
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

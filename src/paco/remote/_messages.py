@@ -1,17 +1,30 @@
-"""The format of orders to workers and of their reports. Both are bytes, so that any engine can carry them."""
+"""Orders to workers, their reports, errors in a form that can be sent, and the connection to a worker process.
+
+Orders and reports are bytes, so that any engine can carry them.
+"""
 
 from __future__ import annotations
 
 import pickle
 import platform
 import sys
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+import threading
+import traceback
+from contextvars import Context
+from functools import partial
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, cast
 
 from paco._base import __version__
+from paco._base.errors import add_note, trim
+from paco._view.console import message
+from paco.remote import _pickles
 
 if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+    from typing import Self
+
     from paco._base.types import OnError
-    from paco.remote._errors import PackedError
 
 #: The versions that must be equal on both sides, because the format depends on them.
 _VERSIONS: Final = (sys.implementation.name, *sys.version_info[:2], __version__)
@@ -113,3 +126,113 @@ class Report(NamedTuple):
         """Return the report from its bytes."""
         fields: tuple[Any, ...] = pickle.loads(data)  # noqa: S301 - from a connection that this program opened
         return cls(*fields)
+
+
+#: Characters of a traceback that travel; causes that do, one of the other.
+_TEXT: Final = 20_000
+_CAUSES: Final = 5
+_CAUSE: Final = vars(BaseException)["__cause__"]
+
+
+class WorkerLost(RuntimeError):
+    """An item's worker died each time that the item ran: at least three times, at least twice with no other item in it.
+
+    If a worker dies for another reason, its items run again on another worker, without an error.
+    """
+
+
+class RemoteError(RuntimeError):
+    """Replaces an error that the worker could not pickle or this process could not unpickle.
+
+    Its message contains the type and the message of the original error.
+    """
+
+
+class PackedError(NamedTuple):
+    """An error in a form that can be sent: pickled if possible, and as text."""
+
+    kind: str
+    text: str
+    traceback: str
+    data: bytes | None
+    cause: PackedError | None
+
+    @classmethod
+    def of(cls, error: BaseException, depth: int = 0) -> Self:
+        """Return the failure for an error, which is pickled, and unpickled to verify that this works."""
+        trim(error)
+        shown = "".join(traceback.format_exception(error)) if not depth else ""
+        cause = error.__cause__
+        packed = None if cause is None or depth >= _CAUSES else PackedError.of(cause, depth + 1)
+        return cls(type(error).__name__, message(error), shown[-_TEXT:], _pickled(error), packed)
+
+    def error(self, where: str) -> BaseException:
+        """Return the original error or a `RemoteError`, with a note that contains the traceback from the worker.
+
+        Args:
+            where: The name of the worker; empty for no note.
+        """
+        error = self._itself()
+        cause = None if self.cause is None else self.cause.error("")
+        _CAUSE.__set__(error, cause)  # not by assignment, which a frozen exception refuses
+        if where:
+            add_note(error, f"in {where}:\n{self.traceback.rstrip()}")
+        return error
+
+    def _itself(self) -> BaseException:
+        why = "it cannot be pickled"
+        if self.data is not None:
+            try:
+                return cast("BaseException", _pickles.loads(self.data))
+            except Exception as failed:
+                why = f"it cannot be unpickled here: {message(failed)}"
+        return RemoteError(f"{self.kind}: {self.text} ({why})")
+
+
+def _pickled(error: BaseException) -> bytes | None:
+    try:
+        data = _pickles.dump_error(error)
+        same = type(_pickles.loads(data)).__name__ == type(error).__name__
+    except Exception:
+        return None
+    return data if same else None
+
+
+class Line:
+    """Sends messages of bytes to another process, and receives them.
+
+    Args:
+        connection: The connection, which `close` closes.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._queue: SimpleQueue[bytes | None] = SimpleQueue()
+        # In an empty context: without the GIL, a thread would keep the context of its starter as long as it lives.
+        send = partial(Context().run, self._send_all)
+        self._thread = threading.Thread(target=send, name="paco-line", daemon=True)
+        self._thread.start()
+
+    def send(self, data: bytes) -> None:
+        """Queue a message. It is dropped if the other side is gone."""
+        self._queue.put(data)
+
+    def receive(self) -> bytes | None:
+        """Wait for the next message; return ``None`` if the other side is gone."""
+        try:
+            return self._connection.recv_bytes()
+        except (EOFError, OSError):
+            return None
+
+    def close(self) -> None:
+        """Send all queued messages, then close the connection."""
+        self._queue.put(None)
+        self._thread.join()
+        self._connection.close()
+
+    def _send_all(self) -> None:
+        while (data := self._queue.get()) is not None:
+            try:
+                self._connection.send_bytes(data)
+            except OSError:
+                return

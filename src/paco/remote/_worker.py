@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from paco._base.system import KEYS
 from paco.remote._host import Host
-from paco.remote._line import Line
+from paco.remote._messages import Line
 
 if TYPE_CHECKING:
     import asyncio

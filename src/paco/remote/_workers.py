@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from paco._base import check, system
 from paco.remote import _start
 from paco.remote._host import called
-from paco.remote._line import Line
+from paco.remote._messages import Line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
