@@ -11,7 +11,7 @@ import pytest
 from paco._cli import main
 from paco._cli.options import rate
 from paco._cli.pace import limit_of, retry_on, too_many
-from paco._cli.tally import Tally, summary
+from paco._cli.progress import Tally, summary
 
 pytestmark = pytest.mark.usefixtures("folder")
 

@@ -12,8 +12,7 @@ import pytest
 import paco
 from paco._cli.formats import Problem
 from paco._cli.inputs import InputItem
-from paco._cli.progress import Mode, Progress
-from paco._cli.tally import Tally
+from paco._cli.progress import Mode, Progress, Tally
 from paco._view.console import Console
 from paco.events import Worker
 

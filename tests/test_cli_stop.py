@@ -11,8 +11,8 @@ import pytest
 
 from paco._cli import main
 from paco._cli.options import Halt, duration, halt
+from paco._cli.progress import Tally
 from paco._cli.run import Halting
-from paco._cli.tally import Tally
 
 pytestmark = pytest.mark.usefixtures("folder")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from paco._view.units import clock, duration, latency, per_second, share
+from paco._view.meter import clock, duration, latency, per_second, share
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,8 @@ import paco
 from paco import events, testing
 from paco._view import lines, progress
 from paco._view.console import columns
+from paco._view.meter import Sketch
 from paco._view.progress import Board, Display, FedBar, LiveLines, PlainLines
-from paco._view.units import Sketch
 from paco.events import ItemEnded, RunEnded, RunStarted
 from paco.testing import AsyncSource
 

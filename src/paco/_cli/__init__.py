@@ -9,8 +9,7 @@ The modules, each importing only from those above it::
     output     the file of the records, and the records of earlier runs in it
     inputs     find the inputs and read the items
     target     find, import and check TARGET
-    tally      the counts of a run, and its summary
-    progress   the progress of a run, for people and programs
+    progress   the counts, the summary and the progress of a run, for people and programs
     options    parse the command line
     pace       limits, rates and retries
     job        check and open everything that a run needs

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from paco._cli.errors import ClosingError
     from paco._cli.job import MapJob
     from paco._cli.options import MapOptions
-    from paco._cli.progress import Progress
-    from paco._cli.tally import Tally
+    from paco._cli.progress import Progress, Tally
 
 RESUME: Final = "--resume"
 RETRY: Final = "--retry-failed"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from paco._cli.errors import CommandError, describe
 from paco._cli.formats import Problem, recreated
 from paco._cli.options import parse_report
-from paco._cli.tally import Tally, summary
+from paco._cli.progress import Tally, summary
 from paco._records.lines import Index, parse
 from paco.events import WAITING, ItemEnded, Run, RunEnded
 

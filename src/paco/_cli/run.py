@@ -13,8 +13,7 @@ from paco._cli.ending import Ending
 from paco._cli.errors import ClosingError, CommandError
 from paco._cli.options import AUTO, Halt
 from paco._cli.pace import attempted, limit_of
-from paco._cli.progress import Progress
-from paco._cli.tally import Tally
+from paco._cli.progress import Progress, Tally
 from paco._cli.work import ItemWork
 from paco._stream.stream import recorded
 from paco._view.console import message, safe_lines

@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     from paco._base.item import Ran
     from paco._base.types import OnError
     from paco._cli.inputs import InputItem
-    from paco._cli.progress import Progress
-    from paco._cli.tally import Tally
+    from paco._cli.progress import Progress, Tally
     from paco._engine.run import Scheduler
     from paco._engine.sinks import InOrder
     from paco._records.file import RecordFile

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from paco._pictures.record import CANCELLED, FAILED
 from paco._pictures.rows import is_elsewhere
-from paco._view.units import latency
+from paco._view.meter import latency
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -10,7 +10,7 @@ from paco._pictures.numbers import latencies, peak_of
 from paco._pictures.picture import curve, distribution, quantiles, text, timeline
 from paco._pictures.record import CANCELLED, OK, SLOWEST, STATES
 from paco._pictures.rows import done, is_elsewhere, rows
-from paco._view.units import duration, latency, per_second, share
+from paco._view.meter import duration, latency, per_second, share
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -23,7 +23,7 @@ from paco._pictures.numbers import (
 from paco._pictures.record import CANCELLED, FAILED, OK, RETRIED, STATES
 from paco._pictures.rows import is_elsewhere, rows
 from paco._view.console import safe
-from paco._view.units import compact
+from paco._view.meter import compact
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -6,7 +6,7 @@ import itertools
 from typing import TYPE_CHECKING, Final
 
 from paco._view.console import columns, fit
-from paco._view.units import clock, duration, latency, per_second, share
+from paco._view.meter import clock, duration, latency, per_second, share
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

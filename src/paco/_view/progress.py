@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from paco import events
 from paco._view.console import Console, safe
 from paco._view.lines import ended, live, plain
-from paco._view.meter import Meter, reading_of
-from paco._view.units import Sketch
+from paco._view.meter import Meter, Sketch, reading_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
