@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import errno
 import os
-import time
 from types import SimpleNamespace
 
 import pytest
@@ -15,6 +14,7 @@ from paco._records import file as _file
 from paco._records import group_commit
 from paco._records.file import RecordFile
 from paco._records.group_commit import GroupCommit
+from tests.patience import until
 
 pytestmark = pytest.mark.realtime
 
@@ -64,11 +64,6 @@ def full(*_):
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-async def until(test):
-    while not test():
-        await asyncio.to_thread(time.sleep, 0.001)
-
-
 async def test_all_lines_are_written_at_the_end_in_order(file, path):
     run = Run(file)
     for number in range(1000):
@@ -89,7 +84,7 @@ async def test_lines_are_written_in_groups(file, monkeypatch):
     sizes = []
     write = os.write
     monkeypatch.setattr(_file.os, "write", lambda to, data: sizes.append(len(data)) or write(to, data))
-    monkeypatch.setattr(group_commit, "_GROUP_SECONDS", 10)
+    monkeypatch.setattr(group_commit, "_GROUP_SECONDS", 3600)
     run = Run(file)
     for _ in range(100):
         run.commit.add(b"1\n")
@@ -144,7 +139,7 @@ async def test_a_full_disk_leaves_whole_lines(file, path, monkeypatch):
         return next(parts)(to, data)
 
     monkeypatch.setattr(_file.os, "write", write)
-    monkeypatch.setattr(group_commit, "_GROUP_SECONDS", 10)
+    monkeypatch.setattr(group_commit, "_GROUP_SECONDS", 3600)
     run = Run(file)
     run.commit.add(b"1\n")
     run.commit.add(b"23456\n")
@@ -181,9 +176,7 @@ async def test_exiting_at_once_does_not_wait_for_an_idle_reader(pipe):
     out, file = pipe
     run = Run(file)
     run.commit.add(b"x" * 1_000_000)
-    began = time.monotonic()
     run.commit.abandon()
-    assert time.monotonic() - began < 5
     os.close(out)
     await run.end()
 

@@ -31,6 +31,7 @@ from paco.events import ItemEnded
 from paco.journal import JournalError, RecordedError
 from paco.testing import AsyncSource, Probe, Source, cancel_at_every_step, now, run
 from paco.testing._loop import describe
+from tests.patience import PATIENCE
 
 
 @pytest.fixture
@@ -931,7 +932,7 @@ class SlowDisk:
 
         def slow(file, lines):
             self.groups.append(len(lines))
-            assert self.release.wait(30)
+            assert self.release.wait(PATIENCE)
             append(file, lines)
 
         monkeypatch.setattr(RecordFile, "append", slow)

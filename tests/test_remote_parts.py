@@ -354,7 +354,7 @@ def test_items_of_a_host_do_not_see_the_context_of_the_sending_thread():
     """Which is that of some run: without a GIL, a thread inherits the context that it is started in."""
     with deadline(5):
         host = Host()
-        report = Report.load(host.start(*chunk(time_left, [1])).result(10))
+        report = Report.load(host.start(*chunk(time_left, [1])).result())
     host.close()
     assert _pickles.loads(report.values) == {0: INFINITE}
 

@@ -20,6 +20,7 @@ import paco
 from paco._base import system
 from paco._records.file import write_whole
 from paco._view.console import Console
+from tests.patience import wait_until
 
 windows = pytest.importorskip("windows", reason="pretends on what is no Windows", exc_type=ImportError)
 
@@ -86,9 +87,9 @@ def records(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def until(condition):
-    while not condition():
-        time.sleep(0.01)
+def line_with(stream, word):
+    """Read lines until one has ``word``: on a busy machine, one about the progress may come before."""
+    return next(line for line in stream if word in line)
 
 
 # ---- the library
@@ -155,9 +156,9 @@ def test_the_command_runs(start, folder, more):
 def test_the_command_can_be_stopped_and_resumed(start, folder, number, code):
     words = ["-m", "paco", "map", "jobs:gate", items(folder, "first", "waits", "later"), "-l", 1, "-o", "out.jsonl"]
     process = start(*words)
-    until((folder / "started").exists)
+    wait_until((folder / "started").exists)
     process.send_signal(number)
-    assert "draining 1 running item" in process.stderr.readline()
+    assert line_with(process.stderr, "draining 1 running item")
     (folder / "release").touch()
     process.communicate()
     assert process.returncode == code
@@ -168,10 +169,10 @@ def test_the_command_can_be_stopped_and_resumed(start, folder, number, code):
 
 def test_a_second_ctrl_c_cancels_items_on_workers(start, folder):
     process = start("-m", "paco", "map", "jobs:stays", items(folder, "1"), "--workers", 1)
-    assert process.stderr.readline() == "started\n"
+    assert line_with(process.stderr, "started") == "started\n"
     for said in ("draining", "cancelling"):
         process.send_signal(signal.SIGINT)
-        assert said in process.stderr.readline()
+        assert line_with(process.stderr, said)
     process.communicate()
     assert process.returncode == 130
 
@@ -179,7 +180,7 @@ def test_a_second_ctrl_c_cancels_items_on_workers(start, folder):
 def test_a_second_run_with_the_same_output_is_refused(start, folder):
     words = ["-m", "paco", "map", "jobs:gate", items(folder, "waits"), "-o", "out.jsonl"]
     first = start(*words)
-    until((folder / "started").exists)
+    wait_until((folder / "started").exists)
     second = start(*words)
     assert "is in use by another run" in second.communicate()[1]
     assert second.returncode == 2

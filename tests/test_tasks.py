@@ -200,13 +200,14 @@ import asyncio, os
 import paco
 
 async def answer(url):
-    await asyncio.sleep(60)
+    if url == 1:
+        asyncio.get_running_loop().call_soon(os.write, 1, b"runs\\n")  # when both wait
+    await asyncio.sleep(3600)
 
 async def fetch(url):
     await answer(url)
 
 async def main():
-    asyncio.get_running_loop().call_later(0.01, os.write, 1, b"runs\\n")
     await paco.map(fetch, range(5), limit=2)
 
 asyncio.run(main())
@@ -234,4 +235,4 @@ def test_pstree_of_asyncio_shows_a_run_of_another_process(capfd):
     lines = [re.sub(r"^\W*(T\) )?(.*?)( (<|/).*)?$", r"\2", line) for line in tree.splitlines()]
     frames = ["Scheduler.work", "fetch", "answer", "sleep"]
     assert lines == ["Task-1", "main", "paco.map fetch worker 1", *frames, "paco.map fetch worker 2", *frames]
-    assert "sleep -> answer -> fetch -> Run.work" in table
+    assert "sleep -> answer -> fetch -> Scheduler.work" in table
