@@ -89,11 +89,11 @@ class Nursery:
         "told",
     )
 
-    def __init__(self, name: str, timeout: float | None) -> None:
+    def __init__(self, name: str, timeout: float | None, runs: str = "") -> None:
         #: The operation, for messages: ``map``.
         self.name: str = name
         #: The prefix of the names of its tasks.
-        self.title: str = f"paco.{name}"
+        self.title: str = f"paco.{name} {runs}" if runs else f"paco.{name}"
         self._timeout = timeout
         #: The tasks that have not ended.
         self.tasks: set[asyncio.Task[None]] = set()
@@ -117,8 +117,8 @@ class Nursery:
 
     def enter(self) -> bool:
         """Bind to the running loop and to a copy of the caller's context; return false if no time is left."""
-        self.loop = asyncio.get_running_loop()
-        self.base = contextvars.copy_context()
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
+        self.base: contextvars.Context = contextvars.copy_context()
         self._parent = None if _add_waiter is None else asyncio.current_task(self.loop)
         self._on_done: Any = self._ended  # one bound method for all tasks: fewer objects for the garbage collector
         seconds, deadline = within(self._timeout) if self.heeds_deadline else (self._timeout, "")

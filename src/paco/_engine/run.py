@@ -92,9 +92,7 @@ class Scheduler(Nursery):
         watch: Watch | None = None,
         admission: Admitting | None = None,
     ) -> None:
-        super().__init__(name, timeout)
-        if not isinstance(source, Calls):
-            self.title += f" {title(fn)}"
+        super().__init__(name, timeout, "" if isinstance(source, Calls) else title(fn))
         #: The workers, and their slots.
         self.pool: WorkerPool = WorkerPool(limit or sys.maxsize)
         #: Decides when items start; ``None`` if every free slot may start one.

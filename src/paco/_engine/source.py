@@ -83,7 +83,7 @@ class Reader:
         self._items: deque[Any] = deque()
         self._error: BaseException | None = None
         self._parked: Future[None] | None = None
-        self.ended = False
+        self.ended: bool = False
 
     def __iter__(self) -> Reader:
         return self

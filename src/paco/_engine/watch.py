@@ -119,7 +119,7 @@ class Watch:
         self._waits = [0.0] * len(events.WAITING)
         fed, function = isinstance(source, Upstream), "" if isinstance(source, Calls) else check.title(fn)
         #: The run as listeners see it.
-        self.view = events.Run(name, function, self._shown(), length(source), self._waits, fed=fed)
+        self.view: events.Run = events.Run(name, function, self._shown(), length(source), self._waits, fed=fed)
         self._subscriptions = events.subscriptions() if subscriptions is None else subscriptions
         self._on_start = self._subscribed(events.ItemStarted)
         self._on_end = self._subscribed(events.ItemEnded)
