@@ -712,3 +712,11 @@ async def test_a_task_left_by_an_item_is_not_mistaken_for_the_next_item_of_its_w
 
     assert await paco.map(leaves, range(3), limit=limit) == [0, 1, 2]
     assert await left[0] == [7]
+
+
+async def test_a_combination_grants_nothing_at_once_while_a_part_is_paused(monkeypatch):
+    both = paco.Rate(10) & paco.Limit(1)
+    with monkeypatch.context() as paused:
+        paused.setattr(paco.Rate, "paused", lambda self, permit: 1.0)
+        assert both.try_acquire() is None
+    assert both.try_acquire() is not None  # the parts kept nothing

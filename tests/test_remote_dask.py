@@ -198,7 +198,6 @@ def test_without_a_scheduler_the_run_fails():
 SCENARIOS = {title(one): one for one in scenarios() if title(one) in APART and one.area != "schedules"}.values()
 
 
-@pytest.mark.no_cover
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: f"{scenario.area}: {scenario.name}")
 def test_paco_survives_in_a_cluster(scenario, client):
     scenario.run(remote("Dask", lambda stream: stream.on(client)), Lane("real time", asyncio.new_event_loop))

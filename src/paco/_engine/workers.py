@@ -156,10 +156,6 @@ class Admitting(Protocol):
         """End the workers that wait for an item: none are left."""
         ...
 
-    async def rest(self, task: WorkerTask, seconds: float, error: BaseException) -> None:
-        """Sleep inside an item, which releases its permit meanwhile."""
-        ...
-
     def stop(self) -> None:
         """Start nothing more: the run is ending early."""
         ...

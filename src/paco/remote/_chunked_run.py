@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import contextvars
     from collections.abc import Callable
 
-    from paco._base.item import Ran, Worker, WorkerTask
+    from paco._base.item import Ran, Worker
     from paco._base.types import OnError
     from paco._engine.run import Scheduler
     from paco._engine.sinks import Sink
@@ -96,10 +96,6 @@ class Chunks:
 
     def exhausted(self) -> None:
         """Do nothing: the single worker notices the end of the source."""
-
-    async def rest(self, task: WorkerTask, seconds: float, error: BaseException) -> None:
-        """Sleep: no item runs here, so there is no slot to lend."""
-        await asyncio.sleep(seconds)
 
     def stop(self) -> None:
         if self._dispatcher is not None:
