@@ -210,3 +210,18 @@ def test_a_chunk_that_was_cancelled_by_the_cluster_had_not_begun():
     assert cluster.lost(CancelledError()) == 0
     assert cluster.lost(KilledWorker("work", None, 1)) == 1
     assert cluster.lost(OSError()) is None
+
+
+async def test_the_workers_are_counted_again_during_a_run(client, monkeypatch):
+    counts, count = [], Cluster._count
+
+    async def counted(self):
+        counts.append(await count(self))
+        return counts[-1]
+
+    monkeypatch.setattr("paco.remote._dask._LOOK", 0.001)
+    monkeypatch.setattr(Cluster, "_count", counted)
+    async with paco.map(quick, range(100), limit=2).on(client).buffer(2) as results:
+        async for _ in results:
+            await until(lambda: len(counts) >= 3)
+    assert all(sum(threads.values()) <= 2 for threads in counts)
