@@ -45,14 +45,20 @@ def place(path: Path) -> tuple[str, str]:
     return ("paco", "") if parts == ("__init__",) else (parts[0], parts[1] if parts[1:] else "")
 
 
+@functools.cache
+def nodes(path: Path) -> list[ast.AST]:
+    """Return all nodes of the syntax tree of a file."""
+    return list(ast.walk(ast.parse(path.read_text("utf-8"))))
+
+
+@functools.cache
 def imports(path: Path) -> set[tuple[str, str, bool]]:
     """Return what a file imports: the room, the name in it, and whether that happens inside a function."""
-    tree = ast.parse(path.read_text("utf-8"))
-    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    functions = [node for node in nodes(path) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
     late = {id(node) for function in functions for node in ast.walk(function)}
     package = ["paco", *path.relative_to(SOURCE).parts[:-1]]
     found = set()
-    for node in ast.walk(tree):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -103,16 +109,15 @@ def test_the_page_about_the_design_has_the_list_of_rooms_and_modules():
 
 def modules_imported(path: Path) -> set[Path]:
     """Return the files of paco that a file imports, in functions too, but not those that only type checkers read."""
-    tree = ast.parse(path.read_text("utf-8"))
     unread = {
         id(inner)
-        for node in ast.walk(tree)
+        for node in nodes(path)
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
         for branch in node.body
         for inner in ast.walk(branch)
     }
     found = set()
-    for node in ast.walk(tree):
+    for node in nodes(path):
         if isinstance(node, ast.Import) and id(node) not in unread:
             names = {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and id(node) not in unread:
@@ -130,7 +135,7 @@ def file_of(module: str) -> Path | None:
     """Return the file of a module of paco; ``None`` for anything else."""
     base = SOURCE.parent.joinpath(*module.split("."))
     files = (base.with_suffix(".py"), base / "__init__.py")
-    return next((file for file in files if file in MODULES), None)
+    return next((file for file in files if file.exists()), None)
 
 
 def test_no_import_leads_back_to_where_it_came_from():
@@ -154,7 +159,7 @@ def test_no_two_classes_have_one_name():
 
 
 def classes(path: Path) -> list[ast.ClassDef]:
-    return [node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.ClassDef)]
+    return [node for node in nodes(path) if isinstance(node, ast.ClassDef)]
 
 
 def names_of(bases: list[ast.expr]) -> set[str]:
@@ -183,9 +188,8 @@ def test_no_class_of_the_engine_is_more_than_one_level_below_a_base(path):
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
 def test_no_class_has_another_base_for_type_checkers(path):
     """A base that type checkers see, and Python does not, hides a mix-in."""
-    tree = ast.parse(path.read_text("utf-8"))
     seen_by_checkers = [
-        node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        node for node in nodes(path) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
     ]
     assigned = {
         ast.unparse(target)
@@ -196,7 +200,7 @@ def test_no_class_has_another_base_for_type_checkers(path):
     }
     chosen = {
         ast.unparse(target)
-        for node in ast.walk(tree)
+        for node in nodes(path)
         if isinstance(node, ast.Assign) and "TYPE_CHECKING" in ast.unparse(node.value)
         for target in node.targets
     }
@@ -214,7 +218,7 @@ SCHEDULES_OF_ASYNCIO = {"Task", "TaskGroup", "as_completed", "gather", "wait_for
 def test_tasks_are_created_in_one_place(path):
     if place(path) == ("_engine", "nursery") or place(path)[0] in {"testing", "_cli"}:
         return
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for node in nodes(path):
         if isinstance(node, ast.Call):
             called = ast.unparse(node.func)
             assert called.rpartition(".")[2] not in SCHEDULES, f"line {node.lineno}: {called}"
