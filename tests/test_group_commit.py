@@ -53,10 +53,10 @@ class Run:
         run = SimpleNamespace(
             fail=lambda error, _: self.errors.append(error), ending=lambda: False, release=lambda: None
         )
-        self.task = asyncio.ensure_future(self.commit.keep(run))
+        self.task = asyncio.ensure_future(self.commit.serve(run))
 
     async def end(self):
-        self.commit.alone()
+        self.commit.finish()
         await self.task
 
 

@@ -73,7 +73,7 @@ class ItemWork:
         #: Writes the lines that are left, before the process exits at once.
         self.abandon: Callable[[], None] = self._commit.abandon
         #: Called when all items have ended.
-        self.alone: Callable[[], None] = self._commit.alone
+        self.finish: Callable[[], None] = self._commit.finish
         #: The traceback of the first failure; empty if there is none.
         self.first_error = ""
 
@@ -102,9 +102,9 @@ class ItemWork:
         """Prepare for a run, which calls this before it creates tasks."""
         self._run: Scheduler = weakref.proxy(run)
 
-    async def keep(self) -> None:
+    async def serve(self) -> None:
         """Write the lines. This is the task of the run that ends last."""
-        await self._commit.keep(self._run)
+        await self._commit.serve(self._run)
 
     # ---- an item
 

@@ -39,7 +39,7 @@ def background(coro: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
     return task
 
 
-class Keeper(Protocol):
+class Service(Protocol):
     """Work that must outlive the other tasks of a nursery, such as writing the journal or sending items to workers."""
 
     @property
@@ -51,11 +51,11 @@ class Keeper(Protocol):
         """Set up before any task starts, in the context that the tasks copy."""
         ...
 
-    def keep(self) -> Coroutine[Any, Any, None]:
-        """Run as a task until `alone` has been called."""
+    def serve(self) -> Coroutine[Any, Any, None]:
+        """Run as a task until `finish` has been called."""
         ...
 
-    def alone(self) -> None:
+    def finish(self) -> None:
         """Finish: all other tasks have ended."""
         ...
 
@@ -70,9 +70,9 @@ class Nursery:
         "__weakref__",
         "_abandoned",
         "_failure",
-        "_keeping",
         "_on_done",
         "_parent",
+        "_serving",
         "_timeout",
         "_timer",
         "_watchers",
@@ -81,9 +81,9 @@ class Nursery:
         "downstream",
         "heeds_deadline",
         "is_ending",
-        "keepers",
         "loop",
         "name",
+        "services",
         "tasks",
         "title",
         "told",
@@ -112,8 +112,8 @@ class Nursery:
         #: Whether the `deadline` that is in effect at the start also ends this nursery.
         self.heeds_deadline: bool = True
         #: Work that outlives the other tasks.
-        self.keepers: tuple[Keeper, ...] = ()
-        self._keeping: frozenset[asyncio.Task[None]] = frozenset()  # the tasks of the keepers
+        self.services: tuple[Service, ...] = ()
+        self._serving: frozenset[asyncio.Task[None]] = frozenset()  # the tasks of the services
 
     def enter(self) -> bool:
         """Bind to the running loop and to a copy of the caller's context; return false if no time is left."""
@@ -127,10 +127,11 @@ class Nursery:
             return False
         if seconds is not None:
             self._timer = self.loop.call_later(seconds, self._expire, deadline, context=self.base)
-        for keeper in self.keepers:
-            self.base.run(keeper.prepare, self)
-        self._keeping = frozenset(
-            self.start_task(keeper.keep(), self.base.copy(), f"{self.title} {keeper.role}") for keeper in self.keepers
+        for service in self.services:
+            self.base.run(service.prepare, self)
+        self._serving = frozenset(
+            self.start_task(service.serve(), self.base.copy(), f"{self.title} {service.role}")
+            for service in self.services
         )
         return True
 
@@ -160,9 +161,9 @@ class Nursery:
         self.tasks.discard(task)
         if not self.tasks:
             self._finish()
-        elif self.tasks <= self._keeping:
-            for keeper in self.keepers:
-                keeper.alone()
+        elif self.tasks <= self._serving:
+            for service in self.services:
+                service.finish()
 
     def _task_failed(self, task: asyncio.Task[None], error: BaseException) -> None:
         """Handle a task that was cancelled or that raised an error it did not handle."""
@@ -227,7 +228,7 @@ class Nursery:
 
     def _finish(self) -> None:
         self.done = self.is_ending = True
-        self.keepers, self._keeping, self._on_done = (), frozenset(), None  # break reference cycles
+        self.services, self._serving, self._on_done = (), frozenset(), None  # break reference cycles
         self._parent = None
         self._disarm()
         try:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from paco._base.item import Ran
     from paco._base.types import OnError
-    from paco._engine.nursery import Keeper
+    from paco._engine.nursery import Service
     from paco.limits import Limiter
 
 #: The approximate maximum of finished results that wait for the consumer of a stream without a limit.
@@ -49,8 +49,8 @@ class Recording(Protocol):
         *,
         on_error: OnError,
         ran: Callable[[], Ran | None],
-    ) -> tuple[Keeper, ItemFunction, int | Limiter]:
-        """Return the keeper of the records, and the function and the limit that the run must use instead.
+    ) -> tuple[Service, ItemFunction, int | Limiter]:
+        """Return the service of the records, and the function and the limit that the run must use instead.
 
         Args:
             name: The operation, for messages.
@@ -89,30 +89,30 @@ class Plan:
     def run(self, sink: Sink) -> Scheduler:
         """Return the run, not yet started."""
         fn, limit, judged = self.fn, self.limit, None
-        keepers: list[Keeper] = []
+        services: list[Service] = []
         one_by_one = self.engine is not None and (self.journal is not None or not isinstance(limit, int))
         ran = ran_here
         if one_by_one:
-            fn, limit, ran = self._called(keepers)
+            fn, limit, ran = self._called(services)
         if self.journal is not None:
             begin, stream = self.journal.begin, cast("InOrder", sink)
-            keeper, fn, limit = begin(self.name, fn, stream, limit, on_error=self.on_error, ran=ran)
-            keepers.append(keeper)
+            service, fn, limit = begin(self.name, fn, stream, limit, on_error=self.on_error, ran=ran)
+            services.append(service)
         if self.max_errors is not None:
             judged = sink.store = ErrorBudget(self.name, sink.store, self.max_errors, self.on_error)
         run = self._run(fn, sink, limit, None if one_by_one else self.engine)
-        run.keepers = tuple(keepers)
+        run.services = tuple(services)
         if judged is not None:
             judged.ends(run)
         return run
 
-    def _called(self, keepers: list[Keeper]) -> tuple[ItemFunction, int | Limiter, Callable[[], Ran | None]]:
+    def _called(self, services: list[Service]) -> tuple[ItemFunction, int | Limiter, Callable[[], Ran | None]]:
         """Return a function that sends one item to the engine, the limit of its calls, and the ``ran`` function."""
         from paco.remote._item_calls import ItemCalls
 
         engine, watched = cast("Callable[[], Any]", self.engine), self.journal is not None or bool(subscriptions())
         calls = ItemCalls(self.name, self.fn, engine, self.limit, LEAD, _LEAD_OF_CALLS, watched=watched)
-        keepers.append(calls)
+        services.append(calls)
         return calls.function, calls.limit, lambda: calls.last
 
     def _run(self, fn: ItemFunction, sink: Sink, limit: int | Limiter, engine: Callable[[], Any] | None) -> Scheduler:

@@ -139,7 +139,7 @@ class GroupCommit:
 
     # ---- the task
 
-    async def keep(self, run: Scheduler) -> None:
+    async def serve(self, run: Scheduler) -> None:
         """Load the file, write all lines, and close it. Return when all lines of the run's other tasks are written.
 
         If that fails, the run fails with the error.
@@ -148,7 +148,7 @@ class GroupCommit:
         self._thread = ThreadPoolExecutor(1, "paco-journal")  # not the loop's executor, which the items may keep busy
         wait = True
         try:
-            await self._keep(run)
+            await self._serve(run)
         except GeneratorExit:  # the loop was closed, and this coroutine is being garbage-collected
             wait = False
             raise
@@ -166,7 +166,7 @@ class GroupCommit:
             self._load, self._loaded = None, _nothing
             self._committed = _nothing_left
 
-    async def _keep(self, run: Scheduler) -> None:
+    async def _serve(self, run: Scheduler) -> None:
         if self._load is None or await self._has_loaded(self._load, run):
             await self._write_all()
         await self._job(self._file.close)
@@ -182,7 +182,7 @@ class GroupCommit:
             raise ItemCancelled("the task that was reading the journal was cancelled, but the run was not")
         return False
 
-    def alone(self) -> None:
+    def finish(self) -> None:
         """Record that the other tasks of the run have ended: no missing line will come, so write all that wait."""
         for _, line in sorted((self._held or {}).items()):
             self._take(line)

@@ -143,7 +143,7 @@ class Recorder:
         self._items = 0
         self.role = "journal"
         #: Called when all other tasks of the run have ended.
-        self.alone: Callable[[], None] = self._commit.alone
+        self.finish: Callable[[], None] = self._commit.finish
 
     def instead_of(self, fn: ItemFunction, limit: int | Limiter) -> tuple[ItemFunction, int | Limiter]:
         """Return the function and the limit that replace those of the run."""
@@ -160,10 +160,10 @@ class Recorder:
         self._delivery.begin(self._run, self._commit)
         self._clock = clock()
 
-    async def keep(self) -> None:
+    async def serve(self) -> None:
         """Read and write the file. This is the task of the run that ends last."""
         try:
-            await self._commit.keep(self._run)
+            await self._commit.serve(self._run)
         finally:
             self._delivery.end()
 

@@ -110,7 +110,7 @@ class ItemCalls:
         if run.watch is not None:
             run.watch.runs_elsewhere(self.workers, None if self._job.paced else self._job.limit)
 
-    async def keep(self) -> None:
+    async def serve(self) -> None:
         """Send items as they arrive, until all other tasks of the run have ended."""
         dispatcher: Dispatcher | None = None
         try:
@@ -140,7 +140,7 @@ class ItemCalls:
         finally:
             self._waiter = None
 
-    def alone(self) -> None:
+    def finish(self) -> None:
         """End the sending task: all other tasks of the run have ended."""
         self._alone = True
         self._wake()
