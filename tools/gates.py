@@ -157,7 +157,7 @@ GATES = [
     Gate(
         "listed", "a module that no list has",
         "src/paco/testing/_planted.py", append('"""Planted."""\n'),
-        pytest("tests/test_project.py", "-k", "listed"), "the docstring of testing must list each",
+        pytest("tests/project/test_laws.py", "-k", "listed"), "the docstring of testing must list each",
     ),
     Gate(
         "absent", "a listed module that is not there",
@@ -239,7 +239,7 @@ GATES = [
     ),
     Gate(
         "mutate", "a promise without a test",
-        "tests/test_stream.py", replace(r"^async def test_a_buffer_that_is_no_number", "async def planted"),
+        "tests/stream/test_stream.py", replace(r"^async def test_a_buffer_that_is_no_number", "async def planted"),
         ["tools.mutate", "_stream.stream", "--scope", r"Stream\.buffer$", "--jobs", "1"],
         r"SURVIVES _stream\.stream, line \d+, in Stream\.buffer",
     ),

@@ -7,10 +7,10 @@ import itertools
 import random
 
 import pytest
-from waiting import ended
 
 import paco
 from paco.testing import now
+from tests.torture.waiting import ended
 
 CALL, CLEANUP = 10, 3
 

@@ -7,10 +7,10 @@ import inspect
 import itertools
 
 import pytest
-from waiting import ended
 
 import paco
 from paco.testing import AsyncSource, Source
+from tests.torture.waiting import ended
 
 #: The public names without a case, and the reasons.
 NOT_CANCELLED = {

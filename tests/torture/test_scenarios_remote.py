@@ -3,7 +3,7 @@
 On virtual time with simulated workers, each scenario sends its items in one of two ways, alternately, and one in three
 of the long scenarios runs; with the environment variable ``PACO_TEST_REMOTE=all``, all scenarios run in both ways. One
 in four is not `slow`. In real processes, only the scenarios run whose items share no objects with the test;
-`test_remote_dask.py` runs the same ones in a Dask cluster.
+`tests/remote/test_dask.py` runs the same ones in a Dask cluster.
 """
 
 from __future__ import annotations

@@ -47,21 +47,24 @@ ROOMS: Final = ("_engine", "_stream")
 MODULES: Final = ("_engine.workers", "_engine.run", "_engine.plan", "_stream.stream")
 #: The fast tests that check the engine most closely. A mutant survives if these pass, even if other tests would fail.
 TESTS: Final = (
-    "tests/test_engine.py",
-    "tests/test_stream.py",
-    "tests/test_errors.py",
-    "tests/test_paced.py",
-    "tests/test_remote.py",
-    "tests/test_items.py",
-    "tests/test_groups.py",
-    "tests/test_retries.py",
-    "tests/test_outcomes.py",
-    "tests/test_events.py",
+    "tests/engine/test_run.py",
+    "tests/stream/test_stream.py",
+    "tests/engine/test_errors.py",
+    "tests/engine/test_admission.py",
+    "tests/remote/test_remote.py",
+    "tests/functions/test_items.py",
+    "tests/functions/test_groups.py",
+    "tests/functions/test_retries.py",
+    "tests/engine/test_outcomes.py",
+    "tests/engine/test_events.py",
     "tests/torture/test_laws_always.py",
-    "tests/test_journal.py",
+    "tests/records/test_journal.py",
 )
 #: A test in these files that is so long that it could be mistaken for one that hangs.
-LEFT_OUT: Final = "tests/test_journal.py::test_a_run_interrupted_at_any_point_is_completed_by_the_next_run_in_any_order"
+LEFT_OUT: Final = (
+    "tests/records/test_journal.py::"
+    "test_a_run_interrupted_at_any_point_is_completed_by_the_next_run_in_any_order"
+)
 #: Seconds after which a test counts as hanging; the mutant is then killed.
 PATIENCE: Final = 20
 #: The approximate interval of progress lines, in seconds.

@@ -637,7 +637,7 @@ def test_uvloop_is_used_if_installed(monkeypatch, folder, capfd, missing):
 
 
 def test_a_thousand_requests_over_http(folder, capfd):
-    examples = Path(__file__).parent.parent / "examples"
+    examples = Path(__file__).parents[2] / "examples"
     pytest.importorskip("aiohttp")
     words = [f"{examples / 'fetch.py'}:fetch", examples / "urls.txt", "--limit", 100, "--output", "out.jsonl"]
     assert paco_map(*words) == 0
@@ -669,7 +669,7 @@ def test_the_example_sends_requests_to_the_named_server(folder, capfd, monkeypat
         threading.Thread(target=server.serve_forever).start()
         url = f"http://127.0.0.1:{server.server_port}"
         (folder / "urls.txt").write_text(f"/abc\n{url}/whole-url\n/none\n")
-        words = [f"{Path(__file__).parent.parent / 'examples/fetch.py'}:fetch", "urls.txt"]
+        words = [f"{Path(__file__).parents[2] / 'examples/fetch.py'}:fetch", "urls.txt"]
         if by == "environment":
             monkeypatch.setenv("BASE_URL", url)
         else:

@@ -22,7 +22,7 @@ from paco._records.file import write_whole
 from paco._view.console import Console
 from tests.patience import wait_until
 
-windows = pytest.importorskip("windows", reason="pretends on what is no Windows", exc_type=ImportError)
+windows = pytest.importorskip("tests.project.windows", reason="pretends on what is no Windows", exc_type=ImportError)
 
 pytestmark = pytest.mark.realtime
 

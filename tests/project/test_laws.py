@@ -16,7 +16,7 @@ import pytest
 import paco
 from tools import rooms
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "paco"
 MODULES = sorted(SOURCE.rglob("*.py"))
 

@@ -18,8 +18,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.progress import Progress
-from screens import ESCAPES, Terminal, left, painted
-from test_trace import HOSTILE
 
 import paco
 from paco import events, testing
@@ -29,6 +27,8 @@ from paco._view.meter import Sketch
 from paco._view.progress import Board, Display, FedBar, LiveLines, PlainLines
 from paco.events import ItemEnded, RunEnded, RunStarted
 from paco.testing import AsyncSource
+from tests.pictures.test_trace import HOSTILE
+from tests.screens import ESCAPES, Terminal, left, painted
 
 
 async def nap(seconds):

@@ -10,7 +10,7 @@ import pytest
 
 from paco._cli.options import parse_map, parse_report
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "command.md").read_text("utf-8")
 LINES = sorted(
     line.partition(" > ")[0].removeprefix("cat urls.txt | ").removeprefix("  again     ")

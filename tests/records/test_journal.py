@@ -389,7 +389,7 @@ async def test_a_result_that_json_cannot_hold_is_an_error_that_names_its_type(pa
     async def fn(item):
         return Row(item) if item else item
 
-    with pytest.raises(TypeError, match=r"JSON cannot hold a value of type test_journal\.Row") as told:
+    with pytest.raises(TypeError, match=r"JSON cannot hold a value of type tests\.records\.test_journal\.Row") as told:
         await paco.map(fn, [0, 1], limit=1).journal(path)
     assert told.value.__notes__ == ["paco.map: item 1: 1"]
     assert [record["ok"] for record in records(path)] == [True, False]
@@ -659,7 +659,7 @@ async def test_outcomes_whose_value_cannot_be_recorded_or_read_are_errors(path):
     for decode in (None, lambda value: 1 / value):
         good, bad = await paco.map(paco.settle(fetch), [0, 1]).journal(path, decode=decode)
         assert isinstance(good, paco.Err if decode else paco.Ok)
-        assert "JSON cannot hold a value of type test_journal.Row" in str(bad.error)
+        assert "JSON cannot hold a value of type tests.records.test_journal.Row" in str(bad.error)
     assert isinstance(good.error, ZeroDivisionError)
 
 

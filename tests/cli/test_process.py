@@ -13,14 +13,14 @@ import time
 from pathlib import Path
 
 import pytest
-from screens import left
 
 import paco
 from tests.patience import wait_until
+from tests.screens import left
 
 pytestmark = [pytest.mark.realtime, pytest.mark.posix]
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 JOBS = '''
 import asyncio, pathlib, time

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 import pytest
-from test_trace import record_of
 
 from paco._pictures.page import page
 from paco._pictures.record import FAILED, OK
 from tests.patience import PATIENCE, wait_until
+from tests.pictures.test_trace import record_of
 
 if TYPE_CHECKING:
     from pathlib import Path
