@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from paco import testing
+from tests.programs import popen
 
 pytest_plugins = ["paco.testing"]
 
@@ -54,6 +57,38 @@ def folder(request, tmp_path, monkeypatch):
         places = [getattr(sys.modules[name], "__file__", None), *getattr(sys.modules[name], "__path__", [])]
         if any(place and Path(place).is_relative_to(tmp_path) for place in places):
             del sys.modules[name]
+
+
+@pytest.fixture
+def run(capfd):
+    """Return a function that runs `paco map` in this process, and returns its exit code, stdout and stderr."""
+    return partial(command, capfd, "map")
+
+
+@pytest.fixture
+def report(capfd):
+    """Return a function that does the same with `paco report`."""
+    return partial(command, capfd, "report")
+
+
+def command(capfd, *words):
+    from paco._cli import main
+
+    code = main(list(map(str, words)))
+    return code, *capfd.readouterr()
+
+
+@pytest.fixture
+def start():
+    """Return `popen`; whatever it has started and still runs at the end of the test is killed."""
+    with contextlib.ExitStack() as stack:
+
+        def start(*words, **more):
+            process = stack.enter_context(popen(*words, **more))
+            stack.callback(process.kill)
+            return process
+
+        yield start
 
 
 @pytest.fixture

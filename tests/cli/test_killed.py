@@ -8,14 +8,12 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 
-import paco
 from tests.patience import wait_until
+from tests.programs import popen
 
 pytestmark = [pytest.mark.realtime, pytest.mark.posix, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -54,10 +52,9 @@ def prepare(folder):
 
 
 def start(folder, *words, output="out.jsonl", **more):
-    environment = {**os.environ, "PYTHONPATH": str(Path(paco.__file__).parents[1])}
-    command = [sys.executable, "-m", "paco", "map", "jobs:work", "items.txt", "-l", "50", "-o", output, *words]
-    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, **more}
-    return subprocess.Popen(command, cwd=folder, env=environment, **streams)
+    words = ["-m", "paco", "map", "jobs:work", "items.txt", "-l", "50", "-o", output, *words]
+    streams = {"stdin": None, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, **more}
+    return popen(*words, cwd=folder, **streams)
 
 
 def finals(folder, name="out.jsonl"):
@@ -134,7 +131,7 @@ def test_a_full_disk_leaves_whole_records_and_the_run_resumes_when_there_is_spac
     if not mounted:
         pytest.skip("a small disk can be mounted by root only")
     try:
-        process = start(tmp_path, output="disk/out.jsonl", stderr=subprocess.PIPE, text=True)
+        process = start(tmp_path, output="disk/out.jsonl", stderr=subprocess.PIPE)
         assert (
             "cannot write the output, so the run was cancelled: disk/out.jsonl: No space left on device"
             in process.communicate()[1]
@@ -166,7 +163,7 @@ def test_a_file_size_limit_leaves_whole_records(tmp_path, undisturbed):
 
 def test_a_reader_that_closes_the_pipe_gets_whole_records_and_ends_the_run(tmp_path, undisturbed):
     prepare(tmp_path)
-    process = start(tmp_path, output="-", stdout=subprocess.PIPE, text=True)
+    process = start(tmp_path, output="-", stdout=subprocess.PIPE)
     lines = [process.stdout.readline() for _ in range(100)]
     process.stdout.close()
     assert process.wait() == 141

@@ -7,14 +7,11 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-import paco
 from tests.patience import wait_until
 from tests.screens import left
 
@@ -66,23 +63,16 @@ FILES = {"jobs.py": JOBS}
 
 
 @pytest.fixture
-def start(folder):
-    """Start `paco`; whatever is still running at the end of the test is killed.
+def start(folder, start):
+    """Return a function that starts `paco` in the folder.
 
     Not with ``-X dev``: asyncio's debug mode reports each callback that takes 0.1 s, and a busy machine has many.
     """
-    with contextlib.ExitStack() as stack:
 
-        def run(*words, options=("-X", "faulthandler", "-W", "error"), environ=(), **more):
-            environment = {**os.environ, "PYTHONPATH": str(Path(paco.__file__).parents[1]), **dict(environ)}
-            command = [sys.executable, *options, "-m", "paco", *map(str, words)]
-            streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
-            process = subprocess.Popen(command, text=True, env=environment, **streams)
-            stack.enter_context(process)
-            stack.callback(process.kill)
-            return process
+    def paco(*words, options=("-X", "faulthandler", "-W", "error"), **more):
+        return start(*options, "-m", "paco", *words, **more)
 
-        yield run
+    return paco
 
 
 def items(folder, *lines):

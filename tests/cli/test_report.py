@@ -8,8 +8,6 @@ import sys
 
 import pytest
 
-from paco._cli import main
-
 pytestmark = [pytest.mark.realtime, pytest.mark.usefixtures("folder")]
 
 JOBS = """
@@ -24,22 +22,12 @@ async def odd(item):
 FILES = {"jobs.py": JOBS, "items.txt": "1\n2\n3\n"}
 
 
-@pytest.fixture
-def run(capfd):
-    def run(*words):
-        code = main(list(map(str, words)))
-        out, err = capfd.readouterr()
-        return code, out, err
-
-    return run
-
-
 def spans(path):
     return [event for event in json.loads(path.read_text())["traceEvents"] if event["ph"] == "X"]
 
 
 def test_a_run_leaves_a_page_and_a_trace(run, folder):
-    code, _, _ = run("map", "jobs:odd", "items.txt", "--report", "r.html", "--trace", "t.json", "--progress", "plain")
+    code, _, _ = run("jobs:odd", "items.txt", "--report", "r.html", "--trace", "t.json", "--progress", "plain")
     assert code == 1
     page = (folder / "r.html").read_text()
     assert "map jobs:odd" in page
@@ -49,12 +37,12 @@ def test_a_run_leaves_a_page_and_a_trace(run, folder):
 
 @pytest.mark.parametrize("option", ["--report", "--trace"])
 def test_report_and_trace_can_be_written_separately(run, folder, option):
-    assert run("map", "jobs:odd", "items.txt", option, "it")[0] == 1
+    assert run("jobs:odd", "items.txt", option, "it")[0] == 1
     assert (folder / "it").stat().st_size
 
 
 def test_a_report_that_cannot_be_written_is_reported_and_the_records_are_complete(run):
-    code, out, err = run("map", "jobs:odd", "items.txt", "--head", 1, "--report", "none/r.html")
+    code, out, err = run("jobs:odd", "items.txt", "--head", 1, "--report", "none/r.html")
     assert code == 1
     assert len(out.splitlines()) == 1
     assert "paco: cannot write the pictures: none/r.html: No such file or directory\n" in err
@@ -62,13 +50,13 @@ def test_a_report_that_cannot_be_written_is_reported_and_the_records_are_complet
 
 def test_an_invalid_line_is_a_failure_in_report_and_trace(run, folder):
     (folder / "a.jsonl").write_text("{oops\n")
-    run("map", "jobs:odd", "a.jsonl", "--report", "r.html")
+    run("jobs:odd", "a.jsonl", "--report", "r.html")
     assert "JSONDecodeError: the line is not JSON" in (folder / "r.html").read_text()
 
 
-def test_records_are_enough_for_a_page_a_trace_and_a_summary(run, folder):
-    run("map", "jobs:odd", "items.txt", "-o", "out.jsonl")
-    code, out, err = run("report", "out.jsonl", "--trace", "t.json")
+def test_records_are_enough_for_a_page_a_trace_and_a_summary(run, report, folder):
+    run("jobs:odd", "items.txt", "-o", "out.jsonl")
+    code, out, err = report("out.jsonl", "--trace", "t.json")
     assert (code, err) == (1, "")
     first, latency, failures, pictures = out.splitlines()
     assert re.match(r"out\.jsonl in [\d.]+s    3 items   2 ok   1 failed   ", first)
@@ -82,14 +70,14 @@ def test_records_are_enough_for_a_page_a_trace_and_a_summary(run, folder):
     assert sorted(span["name"] for span in spans(folder / "t.json")) == ["failed #1", "ok #0", "ok #2"]
 
 
-def test_the_last_record_of_an_item_counts_and_other_lines_are_skipped(run, folder):
-    run("map", "jobs:odd", "items.txt", "-o", "out.jsonl")
+def test_the_last_record_of_an_item_counts_and_other_lines_are_skipped(run, report, folder):
+    run("jobs:odd", "items.txt", "-o", "out.jsonl")
     (folder / "jobs.py").write_text("async def odd(item): return item\n")
     sys.modules.pop("jobs")
-    run("map", "jobs:odd", "items.txt", "-o", "out.jsonl", "--retry-failed")
+    run("jobs:odd", "items.txt", "-o", "out.jsonl", "--retry-failed")
     with (folder / "out.jsonl").open("a") as file:
         file.write('{"id":7,"key"\n{"id":"x"}\n5\n')
-    code, out, _ = run("report", "out.jsonl", "-o", "page.html")
+    code, out, _ = report("out.jsonl", "-o", "page.html")
     assert code == 0
     assert "3 items   3 ok   0 failed" in out
     assert (folder / "page.html").exists()
@@ -104,20 +92,20 @@ def test_the_last_record_of_an_item_counts_and_other_lines_are_skipped(run, fold
         *(("start", value) for value in ("0001-01-01T00:00:00+23:59", "1969-12-31T23:59:59Z")),
     ],
 )
-def test_an_impossible_record_is_skipped(run, folder, field, value):
-    run("map", "jobs:odd", "items.txt", "-o", "out.jsonl", "--head", 1)
+def test_an_impossible_record_is_skipped(run, report, folder, field, value):
+    run("jobs:odd", "items.txt", "-o", "out.jsonl", "--head", 1)
     good = json.loads((folder / "out.jsonl").read_text())
     with (folder / "out.jsonl").open("a") as file:
         file.write(json.dumps({**good, "key": "00" * 8, field: value}) + "\n")
-    code, out, _ = run("report", "out.jsonl")
+    code, out, _ = report("out.jsonl")
     assert code == 0
     assert "1 items   1 ok   0 failed" in out
 
 
-def test_the_report_counts_retried_items(run, folder):
+def test_the_report_counts_retried_items(report, folder):
     record = {"id": 0, "key": "00" * 8, "input": 1, "ok": True, "result": 1, "attempts": 3, "slot": None}
     (folder / "out.jsonl").write_text(json.dumps({**record, "start": "2026-11-22T12:04:10.115Z", "ms": 181.0}) + "\n")
-    code, out, _ = run("report", "out.jsonl")
+    code, out, _ = report("out.jsonl")
     assert code == 0
     assert "1 items   1 ok   0 failed   2 retried" in out
 
@@ -134,16 +122,16 @@ def test_the_report_counts_retried_items(run, folder):
         (["out.jsonl", "--outptu", "x"], "unknown option --outptu; did you mean --output?"),
     ],
 )
-def test_wrong_arguments_are_reported(run, words, said):
-    run("map", "jobs:odd", "items.txt", "-o", "out.jsonl")
-    code, out, err = run("report", *words)
+def test_wrong_arguments_are_reported(run, report, words, said):
+    run("jobs:odd", "items.txt", "-o", "out.jsonl")
+    code, out, err = report(*words)
     assert (code, out) == (2, "")
     assert err.startswith("paco: ")
     assert said in err
 
 
-def test_help_describes_the_command(run):
-    code, out, _ = run("report", "--help")
+def test_help_describes_the_command(report):
+    code, out, _ = report("--help")
     assert code == 0
     assert out.startswith("usage: paco report [options] FILE.jsonl")
     assert "Write an HTML page with pictures" in out

@@ -61,16 +61,6 @@ number = 7
 FILES = {"jobs.py": JOBS}
 
 
-@pytest.fixture
-def run(capfd):
-    def run(*words):
-        code = main(["map", *map(str, words)])
-        out, err = capfd.readouterr()
-        return code, out, err
-
-    return run
-
-
 def items(folder, *lines):
     (folder / "items.txt").write_text("".join(f"{line}\n" for line in lines))
 

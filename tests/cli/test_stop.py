@@ -9,7 +9,6 @@ import sys
 
 import pytest
 
-from paco._cli import main
 from paco._cli.options import Halt, duration, halt
 from paco._cli.progress import Tally
 from paco._cli.run import Halting
@@ -69,16 +68,6 @@ FILES = {
     "items.txt": "".join(f"{number}\n" for number in range(1, 101)),
     "three.txt": "1\n2\n3\n",
 }
-
-
-@pytest.fixture
-def run(capfd):
-    def run(*words):
-        code = main(["map", *map(str, words)])
-        out, err = capfd.readouterr()
-        return code, out, err
-
-    return run
 
 
 def ids(out):

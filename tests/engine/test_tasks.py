@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import re
-import subprocess
 import sys
 from contextlib import suppress
 
@@ -216,20 +215,18 @@ asyncio.run(main())
 
 @knows_waiters
 @pytest.mark.realtime
-def test_pstree_of_asyncio_shows_a_run_of_another_process(capfd):
+def test_pstree_of_asyncio_shows_a_run_of_another_process(start, capfd):
     from asyncio import tools
 
-    with subprocess.Popen([sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE) as process:
-        try:
-            process.stdout.readline()
-            tools.display_awaited_by_tasks_tree(process.pid)
-            tools.display_awaited_by_tasks_table(process.pid)
-        except SystemExit:
-            if "permission" in (told := capfd.readouterr().err):
-                pytest.skip("this system lets no process read another one")
-            raise AssertionError(told) from None
-        finally:
-            process.kill()
+    process = start("-c", PROGRAM)
+    try:
+        process.stdout.readline()
+        tools.display_awaited_by_tasks_tree(process.pid)
+        tools.display_awaited_by_tasks_table(process.pid)
+    except SystemExit:
+        if "permission" in (told := capfd.readouterr().err):
+            pytest.skip("this system lets no process read another one")
+        raise AssertionError(told) from None
     out = capfd.readouterr().out
     tree, table = out.split("tid", 1)
     lines = [re.sub(r"^\W*(T\) )?(.*?)( (<|/).*)?$", r"\2", line) for line in tree.splitlines()]

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 import paco
-from paco._cli import main
 from paco.journal import JournalError
 
 FILES = {"jobs.py": "async def echo(item):\n    return item\n"}
@@ -91,25 +90,15 @@ def test_only_packages_of_the_extras_are_imported():
 # ---- what is not trusted
 
 
-@pytest.fixture
-def run(capfd):
-    def run(*words):
-        code = main(list(map(str, words)))
-        out, err = capfd.readouterr()
-        return code, out, err
-
-    return run
-
-
 HOSTILE = ["$(touch pwned)", "`touch pwned`", "; touch pwned", "__import__('os').system('touch pwned')", "\x1b[2J\x9b"]
 
 
 @pytest.mark.realtime
 def test_the_text_of_an_item_is_never_executed(run, folder):
     (folder / "items.txt").write_text("".join(f"{line}\n" for line in HOSTILE), "utf-8")
-    code, out, _ = run("map", "jobs:echo", "items.txt", "--arg", "x=1")
+    code, out, _ = run("jobs:echo", "items.txt", "--arg", "x=1")
     assert code == 2  # there is no such parameter
-    code, out, _ = run("map", "jobs:echo", "items.txt")
+    code, out, _ = run("jobs:echo", "items.txt")
     assert code == 0
     assert [json.loads(line)["result"] for line in out.splitlines()] == HOSTILE
     assert out.replace("\n", "").isprintable()
@@ -170,15 +159,15 @@ async def test_any_changed_field_of_a_record_counts_or_is_refused(tmp_path, fiel
 
 
 @pytest.mark.realtime
-def test_the_content_of_a_record_is_escaped_on_the_terminal(run, folder):
+def test_the_content_of_a_record_is_escaped_on_the_terminal(run, report, folder):
     text = "\x1b]52;c;aGk=\x07\x9b2J\u202e"
     record = {"id": 0, "key": "00" * 8, "input": text, "ok": False, "error": {"type": text, "message": text}, "slot": 0}
     record |= {"attempts": 1, "start": "2026-11-22T12:04:10.115Z", "ms": 1.0, "function": text, "worker": text}
     (folder / "out.jsonl").write_text(json.dumps(record) + "\n")
-    _, out, err = run("report", "out.jsonl")
+    _, out, err = report("out.jsonl")
     assert out.replace("\n", "").isprintable()
     (folder / "items.txt").write_text("1\n")
-    code, out, err = run("map", "jobs:echo", "items.txt", "-o", "out.jsonl", "--resume")
+    code, out, err = run("jobs:echo", "items.txt", "-o", "out.jsonl", "--resume")
     assert code == 2
     assert err.replace("\n", "").isprintable()
 
@@ -194,8 +183,8 @@ def test_new_files_are_private_and_existing_files_keep_their_permissions(run, fo
     (folder / "old.jsonl").chmod(0o640)
     before = os.umask(0)
     try:
-        run("map", "jobs:echo", "items.txt", "-o", "new.jsonl", "--report", "page.html")
-        run("map", "jobs:echo", "items.txt", "-o", "old.jsonl")
+        run("jobs:echo", "items.txt", "-o", "new.jsonl", "--report", "page.html")
+        run("jobs:echo", "items.txt", "-o", "old.jsonl")
         paco.run(paco.map(echo, [1]).journal(folder / "run.jsonl"))
     finally:
         os.umask(before)

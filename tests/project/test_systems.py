@@ -8,19 +8,18 @@ import errno
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 import types
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-import paco
 from paco._base import system
 from paco._records.file import write_whole
 from paco._view.console import Console
 from tests.patience import wait_until
+from tests.programs import SOURCE
 
 windows = pytest.importorskip("tests.project.windows", reason="pretends on what is no Windows", exc_type=ImportError)
 
@@ -62,20 +61,9 @@ FILES = {
 
 
 @pytest.fixture
-def start(folder):
-    """Start Python on what is nearly Windows; whatever is still running at the end of the test is killed."""
-    with contextlib.ExitStack() as stack:
-
-        def run(*words, **more):
-            path = os.pathsep.join([str(folder), str(Path(paco.__file__).parents[1])])
-            streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
-            command = [sys.executable, "-W", "error", *map(str, words)]
-            process = subprocess.Popen(command, text=True, env={**os.environ, "PYTHONPATH": path}, **streams)
-            stack.enter_context(process)
-            stack.callback(process.kill)
-            return process
-
-        yield run
+def start(folder, start):
+    """Return a function that starts Python on what is nearly Windows."""
+    return partial(start, "-W", "error", environ={"PYTHONPATH": os.pathsep.join([str(folder), SOURCE])})
 
 
 def items(folder, *lines):
@@ -195,7 +183,7 @@ def test_a_reader_that_closes_the_pipe_ends_the_run_quietly(start, folder):
     process.stdout.close()
     assert process.stderr.read() == ""
     assert process.wait() == 141
-    process = start("-m", "paco", "map", "--help", stdout=subprocess.PIPE)
+    process = start("-m", "paco", "map", "--help")
     process.stdout.close()
     assert process.stderr.read() == ""
     assert process.wait() in {0, 141}  # 0: it was written before
@@ -208,10 +196,9 @@ def test_a_live_pipe_is_read_to_its_end(start):
 
 def test_characters_that_a_terminal_cannot_show_are_escaped(start, folder):
     (folder / "items.txt").write_text("日本\n", "utf-8")
-    environ = {**os.environ, "PYTHONPATH": str(Path(paco.__file__).parents[1]), "PYTHONIOENCODING": "cp1252:strict"}
-    command = [sys.executable, "-m", "paco", "map", "jobs:echo", "items.txt", "--dry-run"]
-    done = subprocess.run(command, env=environ, capture_output=True, check=True)
-    assert rb"first    \u65e5\u672c" in done.stdout
+    words = ["-m", "paco", "map", "jobs:echo", "items.txt", "--dry-run"]
+    out, _ = start(*words, environ={"PYTHONIOENCODING": "cp1252:strict"}, text=False).communicate()
+    assert rb"first    \u65e5\u672c" in out
 
 
 def test_the_error_for_a_target_with_a_drive_but_no_function_says_what_to_write():

@@ -20,11 +20,6 @@ pytestmark = pytest.mark.realtime
 
 
 @pytest.fixture
-def path(tmp_path):
-    return tmp_path / "out.jsonl"
-
-
-@pytest.fixture
 def file(path):
     file = RecordFile(str(path), "out.jsonl")
     file.open()

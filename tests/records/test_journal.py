@@ -34,11 +34,6 @@ from paco.testing._loop import describe
 from tests.patience import PATIENCE
 
 
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "run.jsonl"
-
-
 def records(path):
     text = path.read_text()
     assert not text or text.endswith("\n")

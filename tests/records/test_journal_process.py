@@ -11,8 +11,6 @@ import secrets
 import shutil
 import signal
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -64,23 +62,15 @@ async def fork(journal):
 
 
 @pytest.fixture
-def start(tmp_path):
-    """Start Python code beside the job; whatever is still running at the end of the test is killed."""
+def start(tmp_path, start):
+    """Return a function that starts Python code beside the job."""
     (tmp_path / "job.py").write_text(f"{JOB}\nLAST = {ITEMS - 1}\n")
-    with contextlib.ExitStack() as stack:
 
-        def run(code, *options):
-            environment = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
-            environment["PYTHONPATH"] = str(Path(paco.__file__).parents[1])
-            code = f"import asyncio, sys; sys.path.insert(0, '.'); from job import *; {code}"
-            command = [sys.executable, *options, "-c", code]
-            streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-            process = subprocess.Popen(command, text=True, env=environment, cwd=tmp_path, **streams)
-            stack.enter_context(process)
-            stack.callback(process.kill)
-            return process
+    def run(code, *options):
+        code = f"import asyncio, sys; sys.path.insert(0, '.'); from job import *; {code}"
+        return start(*options, "-c", code, cwd=tmp_path, measured=False)
 
-        yield run
+    return run
 
 
 def ended(process):

@@ -358,11 +358,6 @@ def a_record(item, *, id=0, ok=True, **more):
     return line(opening(id, key, item), outcome, Span(1, 0, 0.0, 1.0), more)
 
 
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "run.jsonl"
-
-
 def close(memory):
     memory._file.close()
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import sys
 import warnings
 from concurrent.futures import CancelledError
 from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
 
@@ -19,6 +17,7 @@ from paco.remote import WorkerLost
 from paco.remote._dask import Cluster
 from paco.remote._host import called
 from tests.patience import PATIENCE, until
+from tests.remote.jobs import counted, kills, quick, where
 from tests.torture.kit import Lane, scenarios
 from tests.torture.remote import APART, remote, title
 
@@ -71,41 +70,11 @@ def client(connected):
     return connected
 
 
-async def where(number):
-    await asyncio.sleep(0.001)
-    return os.getpid()
-
-
-async def quick(number):
-    await asyncio.sleep(0.001)
-    return number
-
-
-async def kills(number):
-    if number == 50:
-        os.kill(os.getpid(), signal.SIGKILL)
-    await asyncio.sleep(0.001)
-    return number
-
-
-async def counted(path):
-    note(path, "+")
-    try:
-        await asyncio.Event().wait()  # it ends when it is cancelled, and only then
-    finally:
-        note(path, "-")
-
-
 async def late(argument):
     number, path = argument
     if number >= 100:
         await counted(path)
     return number
-
-
-def note(path, text):
-    with Path(path).open("a") as file:
-        file.write(text)
 
 
 def test_items_run_in_the_workers_of_a_client(client):

@@ -6,10 +6,8 @@ import asyncio
 import atexit
 import importlib
 import os
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -19,6 +17,7 @@ from paco.events import ItemEnded
 from paco.remote import _engines
 from paco.remote._host import called
 from tests.patience import until
+from tests.programs import SOURCE
 
 pytestmark = pytest.mark.realtime
 
@@ -208,22 +207,25 @@ if __name__ == "__main__":
 """
 
 
-def run(function, *options, **environment):
-    code = PROGRAM.format(function=function, path=str(Path(paco.__file__).parents[1]))
-    command = [sys.executable, *options, "-c", code]
-    return subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)
+@pytest.fixture
+def program(start):
+    """Return a function that runs a program with this function, and returns its stdout and stderr."""
+
+    def run(function, *options, environ=()):
+        return start(*options, "-c", PROGRAM.format(function=function, path=SOURCE), environ=environ).communicate()
+
+    return run
 
 
 @real
-def test_tasks_left_by_items_are_cancelled_when_the_pool_ends():
-    done = run("leave_behind", "-W", "error", PYTHONPATH=str(Path(paco.__file__).parents[1]))
-    assert (done.stdout, done.stderr) == ("[0, 1, 2]\n", "")
+def test_tasks_left_by_items_are_cancelled_when_the_pool_ends(program):
+    assert program("leave_behind", "-W", "error") == ("[0, 1, 2]\n", "")
 
 
 @real
-def test_interpreters_that_cannot_import_paco_are_an_error_with_the_remedy():
-    done = run("paco.wraps(operator.neg)", "-S", PYTHONPATH="")
-    assert "sys.path that the interpreters start with; install paco or set PYTHONPATH, or use processes" in done.stderr
+def test_interpreters_that_cannot_import_paco_are_an_error_with_the_remedy(program):
+    _, err = program("paco.wraps(operator.neg)", "-S", environ={"PYTHONPATH": ""})
+    assert "sys.path that the interpreters start with; install paco or set PYTHONPATH, or use processes" in err
 
 
 @pytest.mark.parametrize(("kind", "told"), [("NotShareableError", "not on the sys.path"), ("ValueError", "")])

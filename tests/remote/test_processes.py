@@ -29,6 +29,7 @@ from paco.remote import WorkerLost, Workers, _pickles, _start, _workers
 from paco.remote._fork_server import Server
 from paco.remote._messages import Order, Report
 from tests.patience import until, wait_until
+from tests.remote.jobs import counted, kills, quick, where
 
 pytestmark = pytest.mark.realtime
 
@@ -73,40 +74,10 @@ class Elsewhere:
         return 99_999
 
 
-async def where(number):
-    await asyncio.sleep(0.001)
-    return os.getpid()
-
-
-async def quick(number):
-    await asyncio.sleep(0.001)
-    return number
-
-
-async def counted(path):
-    note(path, "+")
-    try:
-        await asyncio.Event().wait()  # it ends when it is cancelled, and only then
-    finally:
-        note(path, "-")
-
-
 async def late(argument):
     number, path = argument
     if number:
         await counted(path)
-    return number
-
-
-def note(path, text):
-    with Path(path).open("a") as file:
-        file.write(text)
-
-
-async def kills(number):
-    if number == 50:
-        os.kill(os.getpid(), signal.SIGKILL)
-    await asyncio.sleep(0.001)
     return number
 
 
@@ -459,20 +430,14 @@ def test_a_worker_that_cannot_be_forked_has_exit_code_1(monkeypatch):
 
 
 @pytest.fixture
-def program():
-    """Start Python code; whatever is still running at the end of the test is killed."""
-    with contextlib.ExitStack() as stack:
+def program(start):
+    """Return a function that starts Python code."""
 
-        def run(code, *options):
-            environment = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
-            environment |= {"PYTHONPATH": str(Path(paco.__file__).parents[1]), "PYTHON_THREAD_INHERIT_CONTEXT": "1"}
-            command = [sys.executable, *options, "-c", textwrap.dedent(code)]
-            streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-            process = stack.enter_context(subprocess.Popen(command, text=True, env=environment, **streams))
-            stack.callback(process.kill)
-            return process
+    def run(code, *options):
+        environ = {"PYTHON_THREAD_INHERIT_CONTEXT": "1"}
+        return start(*options, "-c", textwrap.dedent(code), environ=environ, measured=False, stdin=None)
 
-        yield run
+    return run
 
 
 def test_a_script_needs_no_main_guard_and_its_functions_and_classes_can_be_sent(program):

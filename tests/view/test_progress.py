@@ -10,7 +10,6 @@ import os
 import random
 import re
 import struct
-import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -459,7 +458,7 @@ async def test_a_failing_block_restores_the_terminal(terminal):
 @pytest.mark.realtime
 @pytest.mark.posix
 @pytest.mark.parametrize("width", [80, 200])
-def test_lines_fit_a_real_terminal_of_any_width(width, tmp_path):
+def test_lines_fit_a_real_terminal_of_any_width(width, tmp_path, start):
     """The last items end when enough has been shown."""
     import fcntl
     import pty
@@ -477,20 +476,18 @@ def test_lines_fit_a_real_terminal_of_any_width(width, tmp_path):
     )
     main, other = pty.openpty()
     fcntl.ioctl(other, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
-    environment = {name: value for name, value in os.environ.items() if name not in {"CI", "COLUMNS", "LINES"}}
-    with subprocess.Popen(
-        [sys.executable, "-c", script], stdin=other, stdout=other, stderr=other, env={**environment, "TERM": "xterm"}
-    ) as process:
-        os.close(other)
-        sent = b""
-        with contextlib.suppress(OSError):  # the end of a terminal
-            while part := os.read(main, 65536):
-                sent += part
-                shown = painted(sent.decode(errors="replace"))
-                if len(shown) > 6 and any("p95" in line for line in shown[:-1]):
-                    enough.touch()
+    environ = {"CI": "", "COLUMNS": "", "LINES": "", "TERM": "xterm"}
+    process = start("-c", script, environ=environ, stdin=other, stdout=other, stderr=other)
+    os.close(other)
+    sent = b""
+    with contextlib.suppress(OSError):  # the end of a terminal
+        while part := os.read(main, 65536):
+            sent += part
+            shown = painted(sent.decode(errors="replace"))
+            if len(shown) > 6 and any("p95" in line for line in shown[:-1]):
+                enough.touch()
     os.close(main)
-    assert process.returncode == 0
+    assert process.wait() == 0
     shown = painted(sent.decode())
     assert len(shown) > 6
     assert all(len(line) < width for line in shown)

@@ -62,8 +62,7 @@ TESTS: Final = (
 )
 #: A test in these files that is so long that it could be mistaken for one that hangs.
 LEFT_OUT: Final = (
-    "tests/records/test_journal.py::"
-    "test_a_run_interrupted_at_any_point_is_completed_by_the_next_run_in_any_order"
+    "tests/records/test_journal.py::test_a_run_interrupted_at_any_point_is_completed_by_the_next_run_in_any_order"
 )
 #: Seconds after which a test counts as hanging; the mutant is then killed.
 PATIENCE: Final = 20
