@@ -12,11 +12,22 @@ import weakref
 
 import pytest
 
-from paco import testing
-from paco._base.errors import ItemCancelled
-from paco._functions.compose import apply, compose, constant, curry, identity, once, partial, thunk, times, wraps
-from paco._functions.run import run
-from paco._functions.timing import timeout
+from paco import (
+    ItemCancelled,
+    apply,
+    compose,
+    constant,
+    curry,
+    identity,
+    once,
+    partial,
+    run,
+    testing,
+    thunk,
+    timeout,
+    times,
+    wraps,
+)
 from paco.testing import cancel_at_every_step, now
 
 

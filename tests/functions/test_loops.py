@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from paco._functions.loops import interval, until, whilst
+from paco import interval, until, whilst
 from paco.testing import cancel_at_every_step, now
 
 

@@ -13,7 +13,7 @@ from collections.abc import Coroutine
 
 import pytest
 
-from paco._functions.run import run
+from paco import run
 
 
 async def double(number):

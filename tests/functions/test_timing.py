@@ -13,9 +13,7 @@ import weakref
 
 import pytest
 
-from paco import testing
-from paco._functions.run import run
-from paco._functions.timing import TimeoutLimit, defer, throttle, timeout
+from paco import TimeoutLimit, defer, run, testing, throttle, timeout
 from paco.testing import cancel_at_every_step, now
 
 

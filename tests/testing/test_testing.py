@@ -38,7 +38,6 @@ from paco.testing import (
     pytest_pyfunc_call,
     run,
 )
-from paco.testing._plugin import _as_sync
 
 needs_eager_tasks = pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks need Python 3.12")
 EAGER = [False, pytest.param(True, marks=needs_eager_tasks)]
@@ -857,7 +856,6 @@ def test_the_environment_names_the_loop_of_realtime_tests(monkeypatch):
 
 SUITE = """
 import asyncio, pytest
-from paco.testing._plugin import _as_sync
 from paco.testing import now
 
 async def test_passes(tmp_path):
@@ -906,7 +904,7 @@ def test_the_plugin_reports_a_leak_without_its_own_frames():
         _kept.append(asyncio.ensure_future(asyncio.sleep(100)))
 
     with pytest.raises(Leak, match="left behind") as caught:
-        _as_sync(leaky, realtime=False)()
+        pytest_pyfunc_call(item(leaky))
     assert caught.value.__suppress_context__
 
 
