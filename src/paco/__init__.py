@@ -35,7 +35,7 @@ from paco._functions.map import each, flat_map, map, repeat
 from paco._functions.retry import retry
 from paco._functions.run import run
 from paco._functions.timing import TimeoutLimit, defer, throttle, timeout
-from paco._stream.stage import Stage
+from paco._stream.plan import Stage
 from paco._stream.stream import Stream
 from paco.events import listening
 from paco.limits import Adaptive, Limit, Limiter, PerKey, Rate

@@ -254,23 +254,10 @@ class Subscription:
         asyncio.get_running_loop().call_exception_handler({"message": message, "exception": error})
 
 
-_subscriptions: ContextVar[tuple[Subscription, ...]] = ContextVar("paco.listeners", default=())
+#: The listeners for a run that starts here.
+listeners: ContextVar[tuple[Subscription, ...]] = ContextVar("paco.listeners", default=())
 #: The run whose item or source is executing.
 current: ContextVar[Run | None] = ContextVar("paco.run", default=None)
-
-
-def subscriptions() -> tuple[Subscription, ...]:
-    """Return the listeners for a run that starts here."""
-    return _subscriptions.get()
-
-
-def publish(subscriptions: Iterable[Subscription], event: Event) -> None:
-    """Call listeners with an event. One that raises does not affect the run, and is not called again."""
-    for subscription in subscriptions:
-        try:
-            subscription.call(event)
-        except (Exception, asyncio.CancelledError) as error:
-            subscription.fail(error)
 
 
 def clock() -> Callable[[], float]:
@@ -322,15 +309,15 @@ class listening:  # noqa: N801 - used as a function; a generator would check its
 
     def __enter__(self) -> None:
         subscription = Subscription(self._listener, self._kinds)
-        self._entered.append((subscription, _subscriptions.set((*_subscriptions.get(), subscription))))
+        self._entered.append((subscription, listeners.set((*listeners.get(), subscription))))
 
     def __exit__(self, *exc_info: object) -> None:
         subscription, token = self._entered.pop()
         subscription.close()
         try:
-            _subscriptions.reset(token)
+            listeners.reset(token)
         except ValueError:  # exited in another context than entered, as in a pytest fixture
-            _subscriptions.set(tuple(one for one in _subscriptions.get() if one is not subscription))
+            listeners.set(tuple(one for one in listeners.get() if one is not subscription))
 
 
 def _demand_listener(listener: object) -> None:

@@ -12,8 +12,8 @@ import pytest
 
 import paco
 from paco._base.item import Item
-from paco._engine.plan import Plan
 from paco._engine.sinks import Drop
+from paco._stream.plan import Plan
 from paco.limits import checked
 from paco.testing import AsyncSource, Probe, Source, now
 

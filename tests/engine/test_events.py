@@ -14,9 +14,9 @@ import pytest
 
 import paco
 from paco import events, testing
-from paco._engine.plan import Plan
 from paco._engine.sinks import Drop
 from paco._engine.watch import Watch
+from paco._stream.plan import Plan
 from paco.events import ItemEnded, ItemStarted, RunEnded, RunStarted
 from paco.testing import AsyncSource, Source, cancel_at_every_step, now
 

@@ -25,7 +25,7 @@ import paco.testing
 from paco import events
 from paco._base.deadline import remaining
 from paco._base.item import Ran
-from paco._engine.plan import LEAD, Plan
+from paco._stream.plan import LEAD, Plan
 from paco.events import ItemEnded
 from paco.remote import RemoteError, WorkerLost, _pickles
 from paco.remote._host import Bench

@@ -5,7 +5,7 @@ usage: ./dev mutate [MODULE ...] [--scope PATTERN] [--jobs COUNT] [--argued] [--
 A mutant that no test finds is printed as a diff and makes the exit code 1, unless `argued.toml` beside this file argues
 why it may survive. An argument names the function and the fault as `--list` prints them, not a line or the text around
 the fault; an argument without a mutant is reported and makes the exit code 1, too. The default for MODULE is
-`_engine.workers`, `_engine.run`, `_engine.plan` and `_stream.stream`. `--argued` also runs the
+`_engine.workers`, `_engine.run`, `_stream.plan` and `_stream.stream`. `--argued` also runs the
 argued mutants.
 
 Why not mutmut or cosmic-ray? mutmut 3.8 calls every function through its own wrapper, which breaks the tests of
@@ -44,7 +44,7 @@ ROOT: Final = HERE.parent.parent
 SOURCE: Final = ROOT / "src" / "paco"
 #: The packages whose mutants may be argued.
 ROOMS: Final = ("_engine", "_stream")
-MODULES: Final = ("_engine.workers", "_engine.run", "_engine.plan", "_stream.stream")
+MODULES: Final = ("_engine.workers", "_engine.run", "_stream.plan", "_stream.stream")
 #: The fast tests that check the engine most closely. A mutant survives if these pass, even if other tests would fail.
 TESTS: Final = (
     "tests/engine/test_run.py",

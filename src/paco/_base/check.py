@@ -237,8 +237,9 @@ def seconds(
 
 
 def timeout(name: str, value: object) -> float | None:
-    """Check a timeout, seconds of 0 or more or ``None`` for no limit, and return it."""
-    return seconds(name, "timeout", value)
+    """Check a timeout, seconds of 0 or more or ``None`` for no limit, and return it; return infinity as ``None``."""
+    found = seconds(name, "timeout", value)
+    return None if found == math.inf else found
 
 
 def loop(name: str, value: Any) -> None:

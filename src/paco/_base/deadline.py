@@ -61,13 +61,19 @@ class _End(NamedTuple):
     def remaining(self) -> float:
         return self.when - self.clock()
 
+    def within(self, timeout: float | None) -> tuple[float, str]:
+        """Return how many seconds a call may take, and a description of this deadline if it is the nearer end."""
+        left = max(self.remaining(), 0)
+        return (left, f"the deadline of {self.seconds:g} s") if timeout is None or left < timeout else (timeout, "")
 
-_current: Final[ContextVar[_End | None]] = ContextVar("paco.deadline", default=None)
+
+#: The deadline that is in effect.
+current_end: Final[ContextVar[_End | None]] = ContextVar("paco.deadline", default=None)
 
 
 def remaining() -> float:
     """Return the seconds until the current deadline: negative after it, infinity if there is none."""
-    end = _current.get()
+    end = current_end.get()
     return math.inf if end is None else end.remaining()
 
 
@@ -76,15 +82,8 @@ def within(timeout: float | None) -> tuple[float | None, str]:
 
     The seconds are ``None`` for no limit. The description is empty unless the deadline is nearer than ``timeout``.
     """
-    if timeout == math.inf:
-        timeout = None
-    end = _current.get()
-    if end is None:
-        return timeout, ""
-    left = max(end.remaining(), 0)
-    if timeout is not None and timeout <= left:
-        return timeout, ""
-    return left, f"the deadline of {end.seconds:g} s"
+    end = current_end.get()
+    return (timeout, "") if end is None else end.within(timeout)
 
 
 class Deadline:
@@ -101,10 +100,10 @@ class Deadline:
             raise RuntimeError("paco.deadline: this deadline is already in use; create one for each block")
         running = asyncio._get_running_loop()  # returns None instead of raising when no loop runs
         clock = time.monotonic if running is None else running.time
-        outer = _current.get()
+        outer = current_end.get()
         sooner = self._seconds < math.inf and (outer is None or self._seconds < outer.remaining())
         end = _End(clock() + self._seconds, clock, self._seconds) if sooner else outer
-        self._token = _current.set(end)
+        self._token = current_end.set(end)
         return self
 
     def __exit__(
@@ -112,7 +111,7 @@ class Deadline:
     ) -> None:
         token, self._token = self._token, None
         with suppress(ValueError):  # an abandoned coroutine is closed in another context, where the token is invalid
-            _current.reset(cast("Token[_End | None]", token))
+            current_end.reset(cast("Token[_End | None]", token))
 
 
 def deadline(seconds: float | None) -> Deadline:

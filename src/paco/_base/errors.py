@@ -1,18 +1,16 @@
-"""Errors of a run: the first is raised as itself, with notes; later ones are counted and shown in a note."""
+"""Errors of items: notes, trimmed tracebacks, and errors in place of those that would be mistaken for another."""
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from paco._base.check import shorten
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-#: How many errors after the first are shown; the rest are only counted.
-_SHOWN: Final = 3
 #: Modules whose frames are trimmed. `paco.testing` is not among them: its fakes stand for the user's code.
 _OURS: Final = ("paco._", "paco.remote.")
 
@@ -71,83 +69,3 @@ def not_awaitable(error: TypeError, where: TracebackType, name: str, fn: object)
         f"it as `async def`, wrap a fast function as paco.wraps({called}), or run a blocking one in a thread: "
         f"lambda item: asyncio.to_thread({called}, item)"
     )
-
-
-class Failure:
-    """The first error of a run, and those after it. Raising or reporting them releases them."""
-
-    __slots__ = ("_count", "_first", "_late", "_name", "handed_on")
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._first: BaseException | None = None
-        self._late: list[str] = []
-        self._count = 0
-        #: Whether the next stage of the pipeline raises the error, so that it need not be reported here.
-        self.handed_on: bool = False
-
-    def first(self, error: BaseException, note: str) -> None:
-        """Record the error that ends the run."""
-        self._first = error
-        if note:
-            add_note(error, f"paco.{self._name}: {note}")
-
-    def late(self, error: BaseException | None, where: str) -> None:
-        """Record an error that came while the run was ending. A cancellation is not an error then."""
-        if error is None or error is self._first or isinstance(error, asyncio.CancelledError | GeneratorExit):
-            return
-        self._count += 1
-        if self._count <= _SHOWN:
-            self._late.append(f"{where}: {shorten(error)}")
-
-    def throw(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Raise the first error. If there is none, report later errors to the event loop: the caller has its result."""
-        first, late = self._take()
-        if first is None:
-            _report(loop, late)
-            return
-        try:
-            raise first
-        finally:
-            del first
-
-    def throw_cancelled(self, cancelled: asyncio.CancelledError) -> None:
-        """Raise the cancellation of the caller. It takes precedence over errors, which go into its notes."""
-        first, late = self._take()
-        if first is not None:
-            add_note(cancelled, f"paco.{self._name}: cancelled while failing with {shorten(first)}")
-        if late:
-            add_note(cancelled, late)
-        try:
-            raise cancelled
-        finally:
-            del first, cancelled
-
-    def report(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Report all errors to the event loop, because no caller is left to receive them."""
-        first, late = self._take()
-        if first is None:
-            _report(loop, late)
-        elif not self.handed_on:
-            _report(loop, f"paco.{self._name}: failed after the caller stopped waiting for it", first)
-
-    def _take(self) -> tuple[BaseException | None, str]:
-        first, self._first = self._first, None
-        count, self._count = self._count, 0
-        if not count:
-            return first, ""
-        late = f"paco.{self._name}: {count} more failed while stopping: " + "; ".join(self._late)
-        if count > len(self._late):
-            late += f"; and {count - len(self._late)} more"
-        self._late = []
-        if first is not None:
-            add_note(first, late)
-        return first, late
-
-
-def _report(loop: asyncio.AbstractEventLoop, message: str, error: BaseException | None = None) -> None:
-    if message:
-        context: dict[str, Any] = {"message": message}
-        if error is not None:
-            context["exception"] = error
-        loop.call_exception_handler(context)

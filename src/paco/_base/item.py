@@ -5,28 +5,27 @@ from __future__ import annotations
 import asyncio
 from contextvars import ContextVar
 from heapq import heappop, heappush
+from itertools import count
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 class Slots:
     """Assigns each item in flight the lowest free number, its slot. Items in one slot never overlap."""
 
-    __slots__ = ("_made", "free")
+    __slots__ = ("free", "new")
 
     def __init__(self) -> None:
         #: The free slots, as a heap.
         self.free: list[int] = []
-        self._made = 0
+        #: Returns the number of a slot that was never taken.
+        self.new: Callable[[], int] = count().__next__
 
     def take(self) -> int:
         """Take the lowest free slot and return its number."""
-        if self.free:
-            return heappop(self.free)
-        self._made += 1
-        return self._made - 1
+        return heappop(self.free) if self.free else self.new()
 
     def give(self, slot: int) -> None:
         """Free a slot."""

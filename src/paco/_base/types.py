@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from asyncio import AbstractEventLoop
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable
 from enum import Enum
 from typing import Any, Final, Literal, ParamSpec, Protocol, TypeAlias, TypeVar, runtime_checkable
 
@@ -69,4 +69,25 @@ class Pool(Protocol):
 
     def start(self) -> None:
         """Start processes until ``count`` are running."""
+        ...
+
+
+class Service(Protocol):
+    """Work that must outlive the other tasks of a nursery, such as writing the journal or sending items to workers."""
+
+    @property
+    def role(self) -> str:
+        """What its task does, for the name of the task."""
+        ...
+
+    def prepare(self, run: Any, /) -> None:
+        """Set up before any task starts, in the context that the tasks copy."""
+        ...
+
+    def serve(self) -> Coroutine[Any, Any, None]:
+        """Run as a task until `finish` has been called."""
+        ...
+
+    def finish(self) -> None:
+        """Finish: all other tasks have ended."""
         ...

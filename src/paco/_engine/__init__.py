@@ -5,5 +5,5 @@ The modules, each importing only from those above it::
     outcomes  source                the outcome of an item; the source of items
     nursery  workers                tasks that end together; workers, their slots, and the time that they hold the loop
     sinks  watch                    where results go; how listeners are notified
-    run  admission  plan            the scheduler; its variant for limit objects; what a run will do
+    run  admission                  the scheduler; its variant for limit objects
 """

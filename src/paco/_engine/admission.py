@@ -181,7 +181,8 @@ class Admission:
             self.held -= 1
             if self._ahead == 1:
                 self._leave_gate()
-            self._run.unpark(1)
+            if self._run.parked:
+                self._run.unpark(1)
         self._hold(item, permit)
 
     def _hold(self, item: Item, permit: Any) -> None:
@@ -218,10 +219,10 @@ class Admission:
     async def _admit(self, turn: int) -> Item | None:
         """Wait for the gate, then for the next item, and take it; return ``None`` if this worker must end."""
         run: Scheduler = self._run
-        run.notify()
         if run.pool.resting:
             run.unpark(1)  # the worker at the gate may have waited for this item to end
         while self._at_gate and not (run.exhausted or run.is_ending):
+            run.notify()
             await run.pool.idling(self._wait_for_turn())
         if run.is_ending or run.exhausted:
             return None
@@ -261,8 +262,8 @@ class Admission:
             if self._waiting is not None:
                 # At most as many results wait for a slow consumer as items were in flight at once.
                 self._waiting.most = self._peak = max(self._peak, self._running + 1)
-            if run.watch is not None:
-                run.watch.took()
+            if run.watch is not None and run.reader is not None:
+                run.watch.source_changed()
             return item
         run.out_of_items()
         return None

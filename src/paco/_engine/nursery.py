@@ -9,23 +9,27 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
-from paco._base.deadline import within
-from paco._base.errors import Failure, ItemCancelled
+from paco._base.check import shorten
+from paco._base.deadline import current_end
+from paco._base.errors import ItemCancelled, add_note
 from paco._base.item import WorkerTask
 from paco._engine.outcomes import RunTimeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from paco._base.types import T
+    from paco._base.types import Service, T
     from paco._engine.outcomes import Outcome
 
 #: Since Python 3.14, asyncio records which task awaits which, for `asyncio.print_call_graph` and
 #: ``python -m asyncio pstree``. A nursery reports this as a `TaskGroup` does.
 _add_waiter: Final[Any] = getattr(asyncio, "future_add_to_awaited_by", None)
 _discard_waiter: Final[Any] = getattr(asyncio, "future_discard_from_awaited_by", None)
+
+#: How many errors after the first are shown; the rest are only counted.
+_SHOWN: Final = 3
 
 #: Strong references to tasks and nurseries that run unattended: asyncio keeps only weak ones (gh-88831).
 _alive: Final[set[object]] = set()
@@ -39,31 +43,90 @@ def background(coro: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
     return task
 
 
-class Service(Protocol):
-    """Work that must outlive the other tasks of a nursery, such as writing the journal or sending items to workers."""
+class Failure:
+    """The first error of a run, and those after it. Raising or reporting them releases them."""
 
-    @property
-    def role(self) -> str:
-        """What its task does, for the name of the task."""
-        ...
+    __slots__ = ("_count", "_first", "_late", "_name", "handed_on")
 
-    def prepare(self, run: Any, /) -> None:
-        """Set up before any task starts, in the context that the tasks copy."""
-        ...
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._first: BaseException | None = None
+        self._late: list[str] = []
+        self._count = 0
+        #: Whether the next stage of the pipeline raises the error, so that it need not be reported here.
+        self.handed_on: bool = False
 
-    def serve(self) -> Coroutine[Any, Any, None]:
-        """Run as a task until `finish` has been called."""
-        ...
+    def first(self, error: BaseException, note: str) -> None:
+        """Record the error that ends the run."""
+        self._first = error
+        if note:
+            add_note(error, f"paco.{self._name}: {note}")
 
-    def finish(self) -> None:
-        """Finish: all other tasks have ended."""
-        ...
+    def late(self, error: BaseException | None, where: str) -> None:
+        """Record an error that came while the run was ending. A cancellation is not an error then."""
+        if error is None or error is self._first or isinstance(error, asyncio.CancelledError | GeneratorExit):
+            return
+        self._count += 1
+        if self._count <= _SHOWN:
+            self._late.append(f"{where}: {shorten(error)}")
+
+    def throw(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Raise the first error. If there is none, report later errors to the event loop: the caller has its result."""
+        first, late = self._take()
+        if first is None:
+            _report(loop, late)
+            return
+        try:
+            raise first
+        finally:
+            del first
+
+    def throw_cancelled(self, cancelled: asyncio.CancelledError) -> None:
+        """Raise the cancellation of the caller. It takes precedence over errors, which go into its notes."""
+        first, late = self._take()
+        if first is not None:
+            add_note(cancelled, f"paco.{self._name}: cancelled while failing with {shorten(first)}")
+        if late:
+            add_note(cancelled, late)
+        try:
+            raise cancelled
+        finally:
+            del first, cancelled
+
+    def report(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Report all errors to the event loop, because no caller is left to receive them."""
+        first, late = self._take()
+        if first is None:
+            _report(loop, late)
+        elif not self.handed_on:
+            _report(loop, f"paco.{self._name}: failed after the caller stopped waiting for it", first)
+
+    def _take(self) -> tuple[BaseException | None, str]:
+        first, self._first = self._first, None
+        count, self._count = self._count, 0
+        if not count:
+            return first, ""
+        late = f"paco.{self._name}: {count} more failed while stopping: " + "; ".join(self._late)
+        if count > len(self._late):
+            late += f"; and {count - len(self._late)} more"
+        self._late = []
+        if first is not None:
+            add_note(first, late)
+        return first, late
+
+
+def _report(loop: asyncio.AbstractEventLoop, message: str, error: BaseException | None = None) -> None:
+    if message:
+        context: dict[str, Any] = {"message": message}
+        if error is not None:
+            context["exception"] = error
+        loop.call_exception_handler(context)
 
 
 class Nursery:
     """Starts tasks and waits until all have ended: call `enter`, then `start_task` for each task, then `join`.
 
-    A subclass overrides `_stopping`, called when it stops, and `_finishing`, called when all tasks have ended.
+    A subclass overrides the empty methods: they are called when a task ends, when the nursery stops, and at its end.
     """
 
     __slots__ = (
@@ -121,7 +184,9 @@ class Nursery:
         self.base: contextvars.Context = contextvars.copy_context()
         self._parent = None if _add_waiter is None else asyncio.current_task(self.loop)
         self._on_done: Any = self._ended  # one bound method for all tasks: fewer objects for the garbage collector
-        seconds, deadline = within(self._timeout) if self.heeds_deadline else (self._timeout, "")
+        end, seconds, deadline = current_end.get(), self._timeout, ""
+        if end is not None and self.heeds_deadline:
+            seconds, deadline = end.within(seconds)
         if seconds == 0:
             self._expire(deadline)
             return False
@@ -161,12 +226,17 @@ class Nursery:
         self.tasks.discard(task)
         if not self.tasks:
             self._finish()
-        elif self.tasks <= self._serving:
+            return
+        self._task_left(task)
+        if self.tasks <= self._serving:
             for service in self.services:
                 service.finish()
 
     def _task_failed(self, task: asyncio.Task[None], error: BaseException) -> None:
-        """Handle a task that was cancelled or that raised an error it did not handle."""
+        """Handle a task that was cancelled or that raised an error it did not handle; for subclasses."""
+
+    def _task_left(self, task: asyncio.Task[None]) -> None:
+        """Run when a task has ended and others have not; for subclasses."""
 
     # ---- ending
 

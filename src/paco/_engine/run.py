@@ -21,8 +21,9 @@ from paco._base.check import shorten, title
 from paco._base.errors import as_item_error, not_awaitable, trim
 from paco._engine.nursery import Nursery
 from paco._engine.outcomes import settled
+from paco._engine.sinks import NOTHING
 from paco._engine.source import Calls, Reader, Upstream, close
-from paco._engine.workers import Pace, WorkerPool, give_way
+from paco._engine.workers import WorkerPool, give_way
 
 if TYPE_CHECKING:
     import contextvars
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from paco._engine.outcomes import Outcome
     from paco._engine.sinks import Collector, InOrder, Sink
     from paco._engine.watch import Watch
-    from paco._engine.workers import Admitting
+    from paco._engine.workers import Admitting, Pace
 
 #: The maximum number of items to read ahead of an async source: without a limit, `Scheduler.wanted` is unbounded.
 _LEAD: Final = 64
@@ -56,12 +57,11 @@ class Scheduler(Nursery):
     """
 
     __slots__ = (
-        "_consumer",
         "_on_error",
-        "_parked",
         "_source",
         "admission",
         "attention",
+        "consumer",
         "exhausted",
         "fn",
         "freed",
@@ -70,6 +70,7 @@ class Scheduler(Nursery):
         "lead",
         "offset",
         "pace",
+        "parked",
         "pool",
         "reader",
         "sink",
@@ -92,9 +93,10 @@ class Scheduler(Nursery):
         watch: Watch | None = None,
         admission: Admitting | None = None,
     ) -> None:
-        super().__init__(name, timeout, "" if isinstance(source, Calls) else title(fn))
+        function = watch.view.function if watch is not None else "" if isinstance(source, Calls) else title(fn)
+        super().__init__(name, timeout, function)
         #: The workers, and their slots.
-        self.pool: WorkerPool = WorkerPool(limit or sys.maxsize)
+        self.pool: WorkerPool = WorkerPool(limit or sys.maxsize, offset)
         #: Decides when items start; ``None`` if every free slot may start one.
         self.admission: Admitting | None = admission
         self.watch: Watch | None = watch
@@ -118,9 +120,12 @@ class Scheduler(Nursery):
         self.lead: int = _LEAD if admission is None else admission.lead
         #: Called when a task of the run has ended.
         self.freed: Callable[[], None] | None = None
-        self.pace: Pace = Pace(offset)
-        self._consumer: asyncio.Future[None] | None = None
-        self._parked: deque[asyncio.Future[None]] = deque()  # workers that wait for room or for an item
+        #: How often the workers read the clock.
+        self.pace: Pace = self.pool.pace
+        #: Resolved when the consumer of a stream, if it waits, can take a result.
+        self.consumer: asyncio.Future[None] | None = None
+        #: Workers that wait for room or for an item.
+        self.parked: deque[asyncio.Future[None]] = deque()
         #: Whether the consumer must call `release` after it takes a result, because workers wait for room.
         self.hungry: bool = False
 
@@ -137,15 +142,12 @@ class Scheduler(Nursery):
                 self.items = iter(self._source)
             if not self.enter():
                 return
-            self.pool.begin(self)
-            if self.admission is not None:
-                self.admission.begin(self)
-            self.pace.begin(self.loop, batches=self.admission is None)
             if read:
                 self.items = self.reader = Reader(source, self, self.loop)
                 self.start_task(self.reader.read(), self.base.copy(), f"{self.title} reader")
-            self.pool.spawn()
-            self.pool.grow_soon()
+            if self.admission is not None:
+                self.admission.begin(self)
+            self.pool.begin(self)
 
     # ---- working
 
@@ -193,19 +195,18 @@ class Scheduler(Nursery):
         """
         reader, pace = self.reader, self.pace
         turn = pace.turn
-        if self._consumer is not None:
+        if self.consumer is not None:
             self.notify()
-        in_batches = pace.batches and pace.stride == 1
-        if in_batches and last and last != turn.now:
+        if pace.in_batches and last and last != turn.now:
             await give_way()
             last = 0  # it has waited
         while not (self.is_ending or self.exhausted or self.pool.one_too_many()):
-            if last or not in_batches or pace.seen != turn.now:
+            if last or not pace.in_batches or pace.seen != turn.now:
                 pace.look(self.started)
             if last == pace.seen and pace.used > turn.share:
                 await self.pool.idling(give_way())
             elif self.started < (room := self.sink.room(self.started)) and (reader is None or reader.ready()):
-                self.attention = min(self.started + pace.stride, room) if self._consumer is None else -1
+                self.attention = min(self.started + pace.stride, room) if self.consumer is None else -1
                 return pace.seen
             else:
                 await self.pool.idling(self.park())
@@ -213,15 +214,15 @@ class Scheduler(Nursery):
 
     async def park(self) -> None:
         waiter = self.loop.create_future()
-        self._parked.append(waiter)
+        self.parked.append(waiter)
         self.hungry = True
         if self.reader is not None:
             self.reader.wake()
         await waiter
 
     def unpark(self, count: int) -> None:
-        while count > 0 and self._parked:
-            waiter = self._parked.popleft()
+        while count > 0 and self.parked:
+            waiter = self.parked.popleft()
             if not waiter.done():
                 waiter.set_result(None)
                 count -= 1
@@ -235,11 +236,11 @@ class Scheduler(Nursery):
 
     def out_of_items(self) -> None:
         if self.watch is not None:
-            self.watch.out_of_items()
+            self.watch.source_changed()
         self.attention = -1
         if self.reader is None or self.reader.ended:
             self.exhausted = True
-            self.unpark(len(self._parked))
+            self.unpark(len(self.parked))
             if self.admission is not None:
                 self.admission.exhausted()
 
@@ -257,7 +258,7 @@ class Scheduler(Nursery):
 
     def supplied(self) -> None:
         """Have a worker take the item that was read, or handle the end of the source."""
-        if self._parked:
+        if self.parked:
             self.unpark(1)
         else:
             self.pool.grow_soon()
@@ -309,10 +310,8 @@ class Scheduler(Nursery):
         if task in self.pool.workers:
             self.source_failed(error)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        super()._ended(task)
-        if not self.done:
-            self.pool.vacate(task)
+    def _task_left(self, task: asyncio.Task[None]) -> None:
+        self.pool.vacate(task)
         if self.freed is not None:
             self.freed()
 
@@ -333,48 +332,51 @@ class Scheduler(Nursery):
 
     def _finishing(self) -> None:
         with _UNWATCHED if self.watch is None else self.watch.ending():
-            if self._consumer is not None and not self._consumer.done():
-                self._consumer.set_result(None)
+            if self.consumer is not None and not self.consumer.done():
+                self.consumer.set_result(None)
             if self.reader is not None:
                 self._failure.late(self.reader.close(), "closing its source")
-            close(self._source)
-            close(self.items)
+            if not self.exhausted or isinstance(self._source, Calls):  # calls that waited for permits never started
+                close(self._source)
+                close(self.items)
         # Each of these refers back to the run. The cycle would keep the results alive until garbage collection.
         self.fn = self._source = self.items = self.reader = None
-        self.pool.end()
+        self.pool.run = None
         if self.admission is not None:
             self.admission.end()
+        if self.freed is not None:
+            self.freed()
 
     # ---- for the consumer of a stream
 
     def notify(self) -> None:
         """Wake the consumer if the next result is available."""
-        consumer = self._consumer
+        consumer = self.consumer
         if consumer is not None and cast("InOrder", self.sink).ready():
-            self._consumer = None
+            self.consumer = None
             if not consumer.done():
                 consumer.set_result(None)
 
-    async def next(self, sink: InOrder) -> bool:
-        """Wait until a result is available; return false at the end. Raise the run's error after all results."""
-        if self._consumer is not None:
+    async def next(self, sink: InOrder) -> Any:
+        """Wait for the next result and take it; at the end return `NOTHING`, or raise the error of the run."""
+        if self.consumer is not None:
             raise RuntimeError(f"paco.{self.name}: another task waits for the next result; a stream has one consumer")
-        while not sink.ready():
+        while (result := sink.take()) is NOTHING:
             if self.done:
                 await self.join()
-                return False
-            if self._parked:
+                break
+            if self.parked:
                 self._release()  # the consumer has taken everything, so there is room
-            self._consumer = self.loop.create_future()
+            self.consumer = self.loop.create_future()
             self.attention = -1
             try:
-                await self._consumer
+                await self.consumer
             except asyncio.CancelledError as error:
                 self.stop()
                 await self.join(error)
             finally:
-                self._consumer = None
-        return True
+                self.consumer = None
+        return result
 
     def release(self) -> None:
         """In the next turn, wake the workers that wait for room, and a consumer whose result is available."""
@@ -388,4 +390,4 @@ class Scheduler(Nursery):
         self.unpark(self.sink.room(self.started) - self.started)
         if self.reader is not None:
             self.reader.wake()
-        self.hungry = bool(self._parked)
+        self.hungry = bool(self.parked)

@@ -11,7 +11,7 @@ import inspect
 from abc import abstractmethod
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from paco._base.check import discard
 from paco._base.errors import trim
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from paco._base.types import T
+    from paco._engine.run import Scheduler
 
 
 class Upstream:
@@ -44,29 +45,6 @@ class Upstream:
         """Stop, and wait until all tasks have ended."""
 
 
-class Demand(Protocol):
-    """The run that a reader reads for."""
-
-    #: The maximum number of items to read ahead. It also holds for ``limit=0``, where `wanted` is unbounded.
-    lead: int
-
-    def ending(self) -> bool:
-        """Return whether the reader must stop."""
-        ...
-
-    def wanted(self) -> int:
-        """Return the number of items that could start now, including those already read."""
-        ...
-
-    def rests(self) -> None:
-        """Ensure that the reader is woken when there is more room."""
-        ...
-
-    def supplied(self) -> None:
-        """Have a worker take what was read: one more item, or the end of the source."""
-        ...
-
-
 class Reader:
     """An iterator over the items read from an async source. It stops when no item is available *yet*.
 
@@ -76,9 +54,9 @@ class Reader:
 
     __slots__ = ("_error", "_items", "_loop", "_parked", "_run", "_source", "ended")
 
-    def __init__(self, source: Any, run: Demand, loop: AbstractEventLoop) -> None:
+    def __init__(self, source: Any, run: Scheduler, loop: AbstractEventLoop) -> None:
         self._source: Any = source
-        self._run: Demand = run
+        self._run: Scheduler = run
         self._loop = loop
         self._items: deque[Any] = deque()
         self._error: BaseException | None = None

@@ -11,7 +11,7 @@ from asyncio import CancelledError, current_task
 from contextlib import contextmanager
 from heapq import heappop, heappush
 from operator import length_hint
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from paco import events
 from paco._base import check
@@ -21,12 +21,13 @@ from paco._engine.sinks import AsCompleted, InOrder
 from paco._engine.source import Calls, Upstream
 
 if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop
-    from collections.abc import Awaitable, Callable, Generator
+    from collections.abc import Awaitable, Callable, Generator, Iterable
 
     from paco._base.item import Item, Ran, Worker, WorkerTask
+    from paco._engine.run import Scheduler
     from paco._engine.sinks import Sink
     from paco._engine.source import Reader
+    from paco._engine.workers import Admitting
     from paco.events import Subscription
     from paco.limits import Limiter
 
@@ -34,30 +35,6 @@ _LIMIT, _RATE, _INPUT, _OUTPUT, _ORDER, _LOOP, _TAIL = range(len(events.WAITING)
 #: The position, the slot and the start time of an item.
 _Begun = tuple[int, int, float]
 _new: Final[Any] = vars(tuple)["__new__"]  # takes half the time of a named tuple's constructor
-
-
-class Holding(Protocol):
-    """What a `Watch` needs of an admission: the number of items that wait for their permits."""
-
-    held: int
-
-
-class Watched(Protocol):
-    """What a `Watch` needs of its run."""
-
-    downstream: Callable[[BaseException], None] | None
-    exhausted: bool
-    is_ending: bool
-    loop: AbstractEventLoop
-    offset: int
-    reader: Reader | None
-    started: int
-    stopped: bool
-
-    @property
-    def admission(self) -> Holding | None:
-        """Decides when items start; ``None`` if every free slot may start one."""
-        ...
 
 
 class Watch:
@@ -94,7 +71,7 @@ class Watch:
         "view",
     )
 
-    _admission: Holding | None
+    _admission: Admitting | None
     _clock: Callable[[], float]
     _last: float  # the time of the last event
     _reader: Reader | None
@@ -120,7 +97,7 @@ class Watch:
         fed, function = isinstance(source, Upstream), "" if isinstance(source, Calls) else check.title(fn)
         #: The run as listeners see it.
         self.view: events.Run = events.Run(name, function, self._shown(), length(source), self._waits, fed=fed)
-        self._subscriptions = events.subscriptions() if subscriptions is None else subscriptions
+        self._subscriptions = events.listeners.get() if subscriptions is None else subscriptions
         self._on_start = self._subscribed(events.ItemStarted)
         self._on_end = self._subscribed(events.ItemEnded)
         self._stream = sink if isinstance(sink, InOrder) else None  # other sinks always have room
@@ -142,7 +119,7 @@ class Watch:
             self.view.limit = limit
 
     @contextmanager
-    def starting(self, run: Watched) -> Generator[None]:
+    def starting(self, run: Scheduler) -> Generator[None]:
         """Return a block in which a run starts. Runs that its items start become its children."""
         self._run, self._admission = run, run.admission
         view, around = self.view, events.current.get()
@@ -162,7 +139,7 @@ class Watch:
             events.current.reset(token)
         if run.reader is not None:
             self._reader, self._reason = run.reader, _INPUT
-        events.publish(self._subscribed(events.RunStarted), events.RunStarted(view, view.start))
+        _publish(self._subscribed(events.RunStarted), events.RunStarted(view, view.start))
 
     # ---- items
 
@@ -186,7 +163,7 @@ class Watch:
             ends(worker, begun, item)
             return result
 
-        watched.__name__ = check.title(fn)
+        watched.__name__ = self.view.function or check.title(fn)
         watched.__qualname__ = getattr(fn, "__qualname__", None) or check.shorten(fn)  # error messages contain it
         return watched
 
@@ -195,12 +172,12 @@ class Watch:
         position = view.started
         view.started = position + 1
         slots = self._slots
-        slot = heappop(slots.free) if slots.free else slots.take()
+        slot = heappop(slots.free) if slots.free else slots.new()
         self._running += 1
         now = self._clock()
         self._count(now)
         if self._on_start:
-            events.publish(self._on_start, _new(events.ItemStarted, (view, position, slot, item, now)))
+            _publish(self._on_start, _new(events.ItemStarted, (view, position, slot, item, now)))
         return position, slot, now
 
     def _item_ends(self, worker: WorkerTask, begun: _Begun, item: Any, error: BaseException | None = None) -> None:
@@ -225,7 +202,7 @@ class Watch:
         self._count(now, position + run.offset)
         if self._on_end:
             ended = _new(events.ItemEnded, (view, position, slot, item, start, end, attempts, outcome, error, where))
-            events.publish(self._on_end, ended)
+            _publish(self._on_end, ended)
 
     def _noted(
         self, record: Item, error: BaseException | None, start: float, end: float
@@ -246,11 +223,11 @@ class Watch:
             view.ok += 1
         view.retried += attempts > 1
         if self._on_start:
-            events.publish(self._on_start, events.ItemStarted(view, position, slot, item, start))
+            _publish(self._on_start, events.ItemStarted(view, position, slot, item, start))
         if self._on_end:
             outcome: events.Outcome = "failed" if failed else "ok"
             what = view, position, slot, item, start, end, attempts, outcome, error, worker or None
-            events.publish(self._on_end, events.ItemEnded(*what))
+            _publish(self._on_end, events.ItemEnded(*what))
 
     def elsewhere(self, in_flight: int) -> None:
         """Record the number of items that are in flight elsewhere."""
@@ -283,13 +260,8 @@ class Watch:
         else:
             self._reason = self._held_back_by if reader is None or reader.ready() else _INPUT
 
-    def took(self) -> None:
-        """Update the waiting reason: an item of an async source was taken and waits for its permit."""
-        if self._reader is not None:
-            self._count(self._clock())
-
-    def out_of_items(self) -> None:
-        """Update the waiting reason: the source has ended, or has no item yet."""
+    def source_changed(self) -> None:
+        """Update the waiting reason: the source has ended or has no item yet, or an item waits for its permit."""
         self._count(self._clock())
 
     # ---- ending
@@ -309,7 +281,7 @@ class Watch:
             self._run = self._admission = self._reader = None  # break reference cycles
             error, self._error = self._error, None
             outcome: events.Outcome = "failed" if error is not None else "cancelled" if stopped else "ok"
-            events.publish(self._subscribed(events.RunEnded), events.RunEnded(self.view, now, outcome, error))
+            _publish(self._subscribed(events.RunEnded), events.RunEnded(self.view, now, outcome, error))
 
 
 def _is_next(stream: InOrder, index: int) -> bool:
@@ -324,3 +296,12 @@ def length(source: Any) -> int | None:
     except Exception:
         return None
     return None if hint < 0 else hint
+
+
+def _publish(subscriptions: Iterable[Subscription], event: events.Event) -> None:
+    """Call listeners with an event. One that raises does not affect the run, and is not called again."""
+    for subscription in subscriptions:
+        try:
+            subscription.call(event)
+        except (Exception, CancelledError) as error:
+            subscription.fail(error)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from collections.abc import Awaitable, Coroutine, Generator
 
-    from paco._engine.source import Reader
+    from paco._engine.run import Scheduler
 
 #: The maximum number of items between two readings of the clock: 16 µs if an item takes 0.25 µs.
 _STRIDE: Final = 64
@@ -74,17 +74,18 @@ class Pace:
         started: The number of items that count as started when the run begins.
     """
 
-    __slots__ = ("_counted", "_looked", "_loop", "_since", "batches", "seen", "stride", "turn", "used")
+    __slots__ = ("_batches", "_counted", "_looked", "_loop", "_since", "in_batches", "seen", "stride", "turn", "used")
 
     turn: Turn
-    #: Whether slow items are started in batches.
-    batches: bool
+    _batches: bool  # whether slow items may be started in batches
     _looked: float  # the time of the last reading of the clock
     _since: float  # when the current turn began for this run
 
     def __init__(self, started: int) -> None:
         #: The number of items between two readings of the clock; 1 if items are slow.
         self.stride: int = 2
+        #: Whether items are slow and start in batches, one for each turn of the loop.
+        self.in_batches: bool = False
         #: The turn of the last reading of the clock.
         self.seen: int = 0
         #: The seconds of the current turn that the run has used.
@@ -92,10 +93,10 @@ class Pace:
         self._counted = started  # the number of items started at the last reading of the clock
 
     def begin(self, loop: AbstractEventLoop, *, batches: bool) -> None:
-        """Begin in a loop. If the loop has its own clock, use no batches: order must not depend on real time."""
+        """Begin in a loop, and start slow items in batches if wanted."""
         self._loop = loop
         self.turn = _turns.setdefault(loop, Turn())
-        self.batches = batches and not own_clock(loop)
+        self._batches = batches
 
     def look(self, started: int) -> None:
         """Read the clock, and adapt the stride to the time that an item holds the loop.
@@ -118,6 +119,8 @@ class Pace:
                 self.stride = min(2 * self.stride, _STRIDE)
             elif each * self.stride > SLICE / 4:
                 self.stride //= 2
+            # If the loop has its own clock, the order of items must not depend on real time.
+            self.in_batches = self.stride == 1 and self._batches and not own_clock(self._loop)
         self._looked, self._counted = now, started
         self.used = now - self._since
 
@@ -165,40 +168,17 @@ class Admitting(Protocol):
         ...
 
 
-class PooledRun(Protocol):
-    """What a `WorkerPool` needs of its run."""
-
-    admission: Admitting | None
-    attention: int
-    base: contextvars.Context
-    exhausted: bool
-    is_ending: bool
-    items: Any
-    loop: asyncio.AbstractEventLoop
-    reader: Reader | None
-    title: str
-
-    def work(self, context: contextvars.Context) -> Coroutine[Any, Any, None]:
-        """Run items in a context, as a worker."""
-        ...
-
-    def start_task(
-        self, coro: Coroutine[Any, Any, None], context: contextvars.Context, name: str
-    ) -> asyncio.Task[None]:
-        """Start a task that the run waits for."""
-        ...
-
-
 class WorkerPool:
     """The workers of a run; at most ``limit`` of them have a slot.
 
     Args:
         limit: The number of slots.
+        started: The number of items that count as started when the run begins.
     """
 
-    __slots__ = ("_growing", "_returning", "_run", "_spawned", "idle", "limit", "resting", "workers")
+    __slots__ = ("_growing", "_returning", "_spawned", "idle", "limit", "pace", "resting", "run", "workers")
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, started: int = 0) -> None:
         #: The number of slots.
         self.limit: int = limit
         #: The tasks that have a slot.
@@ -211,21 +191,23 @@ class WorkerPool:
         self._growing = False
         #: Tasks that wait to get a slot back, each with the future that grants it.
         self._returning: deque[tuple[asyncio.Task[None], asyncio.Future[None]]] = deque()
-        self._run: Any = None
+        #: How often the workers read the clock.
+        self.pace: Pace = Pace(started)
+        #: The run to work for; ``None`` after its end.
+        self.run: Any = None
 
-    def begin(self, run: PooledRun) -> None:
-        """Set the run to work for."""
-        self._run = run
-
-    def end(self) -> None:
-        """Drop the reference to the run, to break the reference cycle."""
-        self._run = None
+    def begin(self, run: Scheduler) -> None:
+        """Start to work for a run, with one worker."""
+        self.run = run
+        self.pace.begin(run.loop, batches=run.admission is None)
+        self.spawn()
+        self.grow_soon()
 
     # ---- growing on demand
 
     def spawn(self) -> None:
         """Start a worker."""
-        run: PooledRun = self._run
+        run: Scheduler = self.run
         context = run.base.copy()
         work, role = (run.work, "worker") if run.admission is None else (run.admission.work, run.admission.role)
         self._spawned = number = self._spawned + 1
@@ -233,14 +215,14 @@ class WorkerPool:
 
     def grow_soon(self) -> None:
         """Start more workers in the next turn of the loop, if by then every worker is suspended in an item."""
-        run: PooledRun = self._run
+        run: Scheduler = self.run
         if not (self._growing or run.exhausted or run.is_ending) and len(self.workers) < self.limit:
             self._growing = True
             run.loop.call_soon(self._grow, context=run.base)
 
     def _grow(self) -> None:
         self._growing = False
-        run: PooledRun | None = self._run
+        run: Scheduler | None = self.run
         if run is None or run.exhausted or run.is_ending:
             return
         if run.admission is not None:
@@ -252,7 +234,7 @@ class WorkerPool:
             if count > 0:
                 self.grow_soon()
 
-    def _useful(self, run: PooledRun) -> int:
+    def _useful(self, run: Scheduler) -> int:
         """Return the number of workers to add: the items left if known, otherwise as many as there are workers."""
         if run.reader is not None:
             run.reader.wake()
@@ -285,7 +267,7 @@ class WorkerPool:
         if self.limit == sys.maxsize or self.resting >= self.limit:
             await asyncio.sleep(seconds)
             return
-        run: PooledRun = self._run
+        run: Scheduler = self.run
         self.resting += 1
         self.vacate(task)
         try:
@@ -304,7 +286,7 @@ class WorkerPool:
     def one_too_many(self) -> bool:
         """Return whether the calling worker must end, so that a resting item gets its slot back."""
         if self._returning or len(self.workers) > self.limit:
-            self.vacate(cast("WorkerTask", asyncio.current_task(self._run.loop)))
+            self.vacate(cast("WorkerTask", asyncio.current_task(self.run.loop)))
             return True
         return False
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast, overload
 
 from paco import limits
 from paco._base import check
-from paco._engine.plan import Plan
 from paco._engine.sinks import Drop
 from paco._functions import futures
+from paco._stream.plan import Plan
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Coroutine

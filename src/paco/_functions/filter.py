@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any, Protocol, overload
 from paco._base import check
 from paco._base.check import ItemFunction, named_as
 from paco._base.types import MISSING, Loop, Missing, R, Source, T, T_contra
-from paco._engine.plan import Plan
 from paco._engine.sinks import SKIP, Drop
 from paco._stream.coroutine import Answer
-from paco._stream.stage import Stage, build_or_stage
+from paco._stream.plan import Plan, Stage, build_or_stage
 from paco._stream.stream import Stream
 
 if TYPE_CHECKING:

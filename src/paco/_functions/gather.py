@@ -11,10 +11,10 @@ from paco import limits
 from paco._base import check
 from paco._base.deadline import within
 from paco._base.types import Loop, T
-from paco._engine.plan import Plan, policy
 from paco._engine.sinks import Drop
 from paco._functions import futures
 from paco._stream.coroutine import Answer
+from paco._stream.plan import Plan
 from paco._stream.stream import Stream
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ def _run_through(
         timeout = check.timeout(name, timeout)
         check.loop(name, loop)
         _at_least(name, calls, least)
-    return Stream(Plan(name, partial(futures.call, name), calls, found, timeout, policy(catch)))
+    return Stream(Plan(name, partial(futures.call, name), calls, found, timeout, "return" if catch else "raise"))
 
 
 def _at_least(name: str, calls: list[Any], least: int) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast, overload
 from paco._base import check
 from paco._base.decorator import Decorator, decorator, keep
 from paco._base.errors import add_note
-from paco._engine.plan import Plan
+from paco._stream.plan import Plan
 from paco._stream.stream import Stream
 
 if TYPE_CHECKING:

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, Concatenate, Literal, cast, overload
 from paco._base import check
 from paco._base.check import bound
 from paco._base.types import MISSING, Loop, Missing, P, R, Source, T
-from paco._engine.plan import Plan, policy
 from paco._functions.flatten import AsyncLeaves, leaves
 from paco._stream.coroutine import Answer
-from paco._stream.stage import Stage, build_or_stage
+from paco._stream.plan import Plan, Stage, build_or_stage
 from paco._stream.stream import Stream
 
 if TYPE_CHECKING:
+    from paco._base.types import OnError
     from paco.limits import AnyLimit, Limiter
 
 Nothing = Coroutine[Any, Any, None]
@@ -115,9 +115,10 @@ def map(
         >>> paco.run(main())
         [2, 4, 6, 8, 10]
     """
+    on_error: OnError = "return" if return_exceptions else "raise"
 
     def build(source: Any, limit: int | Limiter, timeout: float | None) -> Stream[Any]:
-        return Stream(Plan("map", bound(coro, args, kw), source, limit, timeout, policy(return_exceptions)))
+        return Stream(Plan("map", bound(coro, args, kw), source, limit, timeout, on_error))
 
     return build_or_stage("map", coro, iterable, build, limit=limit, timeout=timeout, loop=loop)
 
@@ -228,9 +229,10 @@ def each(
         2
         3
     """
+    on_error: OnError = "return" if return_exceptions else "raise"
 
     def build(source: Any, limit: int | Limiter, timeout: float | None) -> Coroutine[Any, Any, Any]:
-        plan = Plan("each", bound(coro, args, kw), source, limit, timeout, policy(return_exceptions))
+        plan = Plan("each", bound(coro, args, kw), source, limit, timeout, on_error)
         return Stream[Any](plan) if collect else Answer("each", plan.drain(), source)
 
     return build_or_stage("each", coro, iterable, build, limit=limit, timeout=timeout, loop=loop)
@@ -318,6 +320,7 @@ def flat_map(
         [2, 4, 6, 8, 10]
     """
     head: tuple[Any, ...] = ()
+    on_error: OnError = "return" if return_exceptions else "raise"
 
     def check_initializer() -> None:
         nonlocal head
@@ -327,7 +330,17 @@ def flat_map(
 
     def build(source: Any, limit: int | Limiter, timeout: float | None) -> Stream[Any]:
         flat = AsyncLeaves(source) if isinstance(source, AsyncIterable | Awaitable) else leaves(source)
-        return Stream(Plan("flat_map", bound(coro, args, kw), flat, limit, timeout, policy(return_exceptions), head))
+        return Stream(
+            Plan(
+                "flat_map",
+                bound(coro, args, kw),
+                flat,
+                limit,
+                timeout,
+                on_error,
+                head,
+            )
+        )
 
     return build_or_stage(
         "flat_map", coro, iterable, build, limit=limit, timeout=timeout, loop=loop, check_more=check_initializer

@@ -42,13 +42,16 @@ def run(coro: Awaitable[T], loop: asyncio.AbstractEventLoop | None = None) -> T:
         raise RuntimeError("paco.run: an event loop is already running; write `await ...` instead of paco.run(...)")
     if loop is None and asyncio.isfuture(coro):
         loop = coro.get_loop()
-    main = _native(coro)
-    with check.discarding(main):
+    main: Coroutine[Any, Any, T] = coro if inspect.iscoroutine(coro) else _await(coro)
+    try:
         if loop is None:
             with asyncio.Runner() as runner:
                 return runner.run(main)
         check.loop("run", loop)
         return loop.run_until_complete(main)
+    except BaseException:
+        check.discard(main)
+        raise
 
 
 def _demand_awaitable(coro: object) -> None:
@@ -77,10 +80,6 @@ def _close(coro: Awaitable[Any]) -> None:
         check.discard(coro)
     elif isinstance(coro, Coroutine):
         coro.close()
-
-
-def _native(coro: Awaitable[T]) -> Coroutine[Any, Any, T]:
-    return coro if inspect.iscoroutine(coro) else _await(coro)
 
 
 async def _await(awaitable: Awaitable[T]) -> T:

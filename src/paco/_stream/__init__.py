@@ -2,5 +2,5 @@
 
 The modules, each importing only from those above it::
 
-    coroutine  stream  stage        one result; many results; pipelines
+    coroutine  plan  stream         one result; what a run will do, and pipelines; many results
 """

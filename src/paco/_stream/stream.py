@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from paco._base.types import Executor, Pool
-    from paco._engine.plan import Plan, Recording
     from paco._engine.run import Scheduler
+    from paco._stream.plan import Plan, Recording
 
 
 # T may be covariant, although a list is not: `await` returns a new list, which nothing else refers to.
@@ -266,11 +266,13 @@ class Stream(
 
     def __await__(self) -> Generator[Any, Any, list[T_co]]:
         self._claim("awaited")
-        return self._collect().__await__()
+        return self._collecting().__await__()
 
-    async def _collect(self) -> list[T_co]:
-        if self._plan.ordered and self._plan.journal is None:
-            return await self._plan.collect()
+    def _collecting(self) -> Coroutine[Any, Any, list[T_co]]:
+        plan = self._plan
+        return plan.collect() if plan.ordered and plan.journal is None else self._collect_stream()
+
+    async def _collect_stream(self) -> list[T_co]:
         # The list keeps every result anyway, so results behind a slow item need no bound.
         stream, results = Stream[T_co](replace(self._plan, buffer=sys.maxsize)), list[T_co]()
         try:
@@ -305,7 +307,7 @@ class Stream(
     def _coroutine(self) -> Answer[list[T_co]]:
         if self._coro is None:
             self._claim("awaited")
-            self._coro = Answer(self._plan.name, self._collect(), self._plan.source)
+            self._coro = Answer(self._plan.name, self._collecting(), self._plan.source)
         return self._coro
 
     # ---- async for, async with
@@ -322,9 +324,9 @@ class Stream(
         while True:
             result: T_co = sink.take()
             if result is NOTHING:
-                if not await run.next(sink):
+                result = await run.next(sink)
+                if result is NOTHING:
                     raise StopAsyncIteration
-                continue
             if run.hungry:
                 run.release()
             if result is not SKIP:

@@ -1,24 +1,27 @@
-"""A plan describes a run that has not started: its function, its source and its options."""
+"""Runs that have not started: a `Plan` has its items, and a `Stage`, the right side of ``|``, waits for them."""
 
 from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar, cast
 
+from paco import limits
+from paco._base import check
+from paco._base.types import MISSING, Loop, R, T_contra
 from paco._engine.admission import Admission
 from paco._engine.run import Scheduler
 from paco._engine.sinks import AsCompleted, Drop, ErrorBudget, InOrder, Keep, Sink
 from paco._engine.watch import Watch
-from paco.events import subscriptions
+from paco.events import listeners
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from paco._base.item import Ran
-    from paco._base.types import OnError
-    from paco._engine.nursery import Service
-    from paco.limits import Limiter
+    from paco._base.types import OnError, Service, Source
+    from paco._stream.stream import Stream
+    from paco.limits import AnyLimit, Limiter
 
 #: The approximate maximum of finished results that wait for the consumer of a stream without a limit.
 _UNLIMITED_BUFFER = 1024
@@ -30,6 +33,9 @@ _LEAD_OF_CALLS = 1000
 
 
 ItemFunction: TypeAlias = "Callable[[Any], Awaitable[Any]]"
+Out_co = TypeVar("Out_co", covariant=True)
+Out = TypeVar("Out")
+X = TypeVar("X")
 
 
 def ran_here() -> Ran | None:
@@ -61,11 +67,6 @@ class Recording(Protocol):
             ran: Returns where and when the item ran whose call has just returned; ``None`` for this process.
         """
         ...
-
-
-def policy(return_exceptions: object) -> OnError:
-    """Return the error policy that corresponds to a ``return_exceptions`` argument."""
-    return "return" if return_exceptions else "raise"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,7 @@ class Plan:
         """Return a function that sends one item to the engine, the limit of its calls, and the ``ran`` function."""
         from paco.remote._item_calls import ItemCalls
 
-        engine, watched = cast("Callable[[], Any]", self.engine), self.journal is not None or bool(subscriptions())
+        engine, watched = cast("Callable[[], Any]", self.engine), self.journal is not None or bool(listeners.get())
         calls = ItemCalls(self.name, self.fn, engine, self.limit, LEAD, _LEAD_OF_CALLS, watched=watched)
         services.append(calls)
         return calls.function, calls.limit, lambda: calls.last
@@ -119,7 +120,7 @@ class Plan:
         """Return a run with a `Watch` only if there are listeners, and an admission only if a number is not enough."""
         how: dict[str, Any] = {"timeout": self.timeout, "on_error": self.on_error, "offset": len(self.head)}
         watch = None
-        if subscriptions():
+        if listeners.get():
             most = limit if engine is None else limit or LEAD
             how["watch"] = watch = Watch(self.name, fn, self.source, sink, most)
             fn = fn if engine is not None else watch.around(fn)
@@ -160,3 +161,77 @@ class Plan:
         ahead = self.limit if self.engine is None else max(self.limit, _LEAD_OF_CALLS)
         window = self.limit + (ahead if self.buffer is None else self.buffer)
         return kind(window, window, self.head)
+
+
+class Stage(Generic[T_contra, Out_co]):
+    """A function over items that waits for its items. Write ``items | stage``, or ``stage | stage`` to join two.
+
+    A stage is immutable and reusable: each use starts a new run. All stages of a pipeline run at the same time, each
+    under its own limit, with backpressure from the consumer to the source. If one stage fails, all end at once.
+
+    Examples:
+        >>> async def double(number):
+        ...     return 2 * number
+        >>> quadruple = paco.map(double, limit=10) | paco.map(double, limit=5)
+        >>> async def main():
+        ...     return await ([1, 2, 3] | quadruple)
+        >>> paco.run(main())
+        [4, 8, 12]
+    """
+
+    __slots__ = ("_apply", "_name")
+    __array_ufunc__ = None  # makes numpy leave `|` to this class, instead of applying it to each element
+
+    def __init__(self, name: str, apply: Callable[[Any], Out_co]) -> None:
+        self._name = name
+        self._apply = apply
+
+    def __repr__(self) -> str:
+        return f"<paco stage {self._name}>"
+
+    def __call__(self, source: Source[T_contra]) -> Out_co:
+        """Apply the stage to items: ``stage(items)`` is ``items | stage``."""
+        return self.__ror__(source)
+
+    def __ror__(self, source: Source[T_contra]) -> Out_co:
+        with check.discarding(source):
+            check.iterable(self._name, source, "the left side of |")
+        return self._apply(source)
+
+    def __or__(self: Stage[T_contra, Stream[R]], other: Stage[R, X]) -> Stage[T_contra, X]:
+        if not isinstance(cast("object", other), Stage):
+            return NotImplemented
+        first, second = self._apply, other._apply
+        return Stage(f"{self._name} | {other._name}", lambda source: second(first(source)))
+
+
+def build_or_stage(
+    name: str,
+    coro: Any,
+    iterable: Any,
+    build: Callable[[Any, int | Limiter, float | None], Out],
+    *,
+    limit: AnyLimit = 0,
+    timeout: float | None = None,
+    loop: Loop = None,
+    check_more: Callable[[], None] | None = None,
+) -> Out | Stage[Any, Out]:
+    """Check the arguments that functions over items share, then return what ``build`` makes of them.
+
+    Without an ``iterable``, return a `Stage` that calls ``build`` when it gets one. ``check_more`` checks the arguments
+    that only one function has.
+    """
+    try:
+        check.function(name, coro)
+        found = check.limit(name, limit) if isinstance(limit, int) else limits.checked(name, limit)
+        timeout = check.timeout(name, timeout)
+        check.loop(name, loop)
+        if check_more is not None:
+            check_more()
+        if iterable is MISSING:
+            return Stage(name, lambda source: build(source, found, timeout))
+        check.iterable(name, iterable)
+    except BaseException:
+        check.discard(iterable)
+        raise
+    return build(iterable, found, timeout)
