@@ -9,7 +9,7 @@ import weakref
 from asyncio import BaseEventLoop
 from contextlib import suppress
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from paco._base import check
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from typing import Self
 
 
+_nothing: Final = weakref.ref(set[Any]())  # refers to an object that is gone
+
+
 def own_clock(loop: AbstractEventLoop) -> bool:
     """Return whether a loop has a clock of its own: by its class, as in `paco.testing`, or by a replaced method."""
     return isinstance(loop, BaseEventLoop) and getattr(loop.time, "__func__", None) is not BaseEventLoop.time
@@ -29,15 +32,12 @@ def own_clock(loop: AbstractEventLoop) -> bool:
 class Clock:
     """Remembers the event loop on whose clock an object has recorded times."""
 
-    __slots__ = ("_is_system_clock", "_loop")
+    __slots__ = ("_is_system_clock", "loop")
 
     def __init__(self) -> None:
-        self._loop: Callable[[], AbstractEventLoop | None] = lambda: None
+        #: Returns the loop last passed to `follow`, or ``None``.
+        self.loop: Callable[[], AbstractEventLoop | None] = _nothing
         self._is_system_clock = False
-
-    def is_of(self, loop: AbstractEventLoop) -> bool:
-        """Return whether ``loop`` is the loop last passed to `follow`."""
-        return self._loop() is loop
 
     def follow(self, loop: AbstractEventLoop) -> bool:
         """Use the clock of ``loop`` from now on, and return whether times recorded so far are valid on it.
@@ -46,7 +46,7 @@ class Clock:
         """
         is_system_clock = not own_clock(loop)
         same = is_system_clock and self._is_system_clock
-        self._loop = weakref.ref(loop)
+        self.loop = weakref.ref(loop)
         self._is_system_clock = is_system_clock
         return same
 

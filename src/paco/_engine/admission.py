@@ -51,13 +51,13 @@ class Admission:
         "_limiter",
         "_off_duty",
         "_peak",
-        "_run",
         "_running",
         "_store",
         "_waiting",
         "held",
         "lead",
         "role",
+        "run",
     )
 
     def __init__(self, limit: Limiter, sink: Sink, buffer: int | None = None) -> None:
@@ -74,22 +74,16 @@ class Admission:
         self._burst = 1
         self._could_run = 0  # the largest limit since the items now in back-off began to rest
         self._off_duty: list[asyncio.Future[None]] = []  # workers that wait for the gate; the last one is next
-        self._run: Any = None  # set only during the run, because the run refers to this object
-
-    def begin(self, run: Scheduler) -> None:
-        self._run = run
+        self.run: Any = None
 
     def stop(self) -> None:
         """Do nothing: cancelling the workers ends their waits for permits."""
-
-    def end(self) -> None:
-        self._run = None
 
     # ---- growing
 
     def grow(self) -> None:
         """Send workers to the gate if it is free: twice as many as the last time if all of those have passed it."""
-        run: Scheduler = self._run
+        run: Scheduler = self.run
         if self._at_gate:
             self._burst = 1
             return
@@ -119,7 +113,7 @@ class Admission:
     # ---- working
 
     async def work(self, context: contextvars.Context) -> None:
-        run: Scheduler = self._run
+        run: Scheduler = self.run
         task: Any = asyncio.current_task(run.loop)
         name, around, turn = task.get_name(), inside.get(), 0
         try:
@@ -181,8 +175,8 @@ class Admission:
             self.held -= 1
             if self._ahead == 1:
                 self._leave_gate()
-            if self._run.parked:
-                self._run.unpark(1)
+            if self.run.parked:
+                self.run.unpark(1)
         self._hold(item, permit)
 
     def _hold(self, item: Item, permit: Any) -> None:
@@ -198,7 +192,7 @@ class Admission:
         except Exception as failed:
             self._limit_failed(failed)
             raise
-        if isinstance(error, GeneratorExit) and asyncio.current_task(self._run.loop) is None:
+        if isinstance(error, GeneratorExit) and asyncio.current_task(self.run.loop) is None:
             discard(released)  # the loop is gone, so the release cannot be awaited
             return None
         return released
@@ -212,13 +206,13 @@ class Admission:
 
     def _limit_failed(self, error: Exception) -> None:
         trim(error)
-        self._run.fail(error, "its limit")
+        self.run.fail(error, "its limit")
 
     # ---- the gate
 
     async def _admit(self, turn: int) -> Item | None:
         """Wait for the gate, then for the next item, and take it; return ``None`` if this worker must end."""
-        run: Scheduler = self._run
+        run: Scheduler = self.run
         if run.pool.resting:
             run.unpark(1)  # the worker at the gate may have waited for this item to end
         while self._at_gate and not (run.exhausted or run.is_ending):
@@ -237,20 +231,20 @@ class Admission:
 
     def _leave_gate(self) -> None:
         self._at_gate = False
-        if not self._run.loop.is_closed():  # it is closed if this coroutine is being garbage-collected
-            self._run.pool.grow_soon()
+        if not self.run.loop.is_closed():  # it is closed if this coroutine is being garbage-collected
+            self.run.pool.grow_soon()
 
     async def _next(self, run: Scheduler, turn: int) -> Item | None:
         """Wait for room and for an item, and take it; return ``None`` if this worker must end."""
         while turn := await run.ready(turn):
             if self.held >= self._ahead or (run.pool.resting and self._too_many_rest()):
                 await run.pool.idling(run.park())
-            elif item := self._take(run):
+            elif (item := self._take(run)) or run.exhausted:
                 return item
         return None
 
     async def _wait_for_turn(self) -> None:
-        waiter = self._run.loop.create_future()
+        waiter = self.run.loop.create_future()
         self._off_duty.append(waiter)
         await waiter
 
@@ -275,7 +269,7 @@ class Admission:
         if item is None or not item.permitted:
             await asyncio.sleep(seconds)
             return
-        run: Scheduler = self._run
+        run: Scheduler = self.run
         self._could_run = max(self._limiter.most, self._could_run if run.pool.resting else 0)
         run.pool.resting += 1
         try:
@@ -297,5 +291,5 @@ class Admission:
         of items in back-off is bounded by the largest limit since they began to rest.
         """
         most = min(max(self._limiter.most, self._could_run), _RESTING)
-        resting: int = self._run.pool.resting
+        resting: int = self.run.pool.resting
         return resting >= most and resting + self._running >= 2 * most

@@ -146,7 +146,7 @@ class Scheduler(Nursery):
                 self.items = self.reader = Reader(source, self, self.loop)
                 self.start_task(self.reader.read(), self.base.copy(), f"{self.title} reader")
             if self.admission is not None:
-                self.admission.begin(self)
+                self.admission.run = self
             self.pool.begin(self)
 
     # ---- working
@@ -240,7 +240,8 @@ class Scheduler(Nursery):
         self.attention = -1
         if self.reader is None or self.reader.ended:
             self.exhausted = True
-            self.unpark(len(self.parked))
+            if self.parked:
+                self.unpark(len(self.parked))
             if self.admission is not None:
                 self.admission.exhausted()
 
@@ -343,7 +344,7 @@ class Scheduler(Nursery):
         self.fn = self._source = self.items = self.reader = None
         self.pool.run = None
         if self.admission is not None:
-            self.admission.end()
+            self.admission.run = None
         if self.freed is not None:
             self.freed()
 

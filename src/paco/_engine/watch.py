@@ -53,10 +53,10 @@ class Watch:
     __slots__ = (
         "_admission",
         "_clock",
+        "_counting",
         "_error",
         "_held_back_by",
         "_last",
-        "_limiter",
         "_on_end",
         "_on_start",
         "_reader",
@@ -88,11 +88,12 @@ class Watch:
         subscriptions: tuple[Subscription, ...] | None = None,
         slots: Slots | None = None,
     ) -> None:
-        self._limiter = None if isinstance(limit, int) else limit
         #: The current maximum number of items in flight.
         self._top = (limit or sys.maxsize) if isinstance(limit, int) else limit.most
+        # Such a limit can change during the run. One that does not count items at first never does.
+        self._counting = None if isinstance(limit, int) or self._top == sys.maxsize else limit
         #: The reason why no item starts although there is a slot, room and an item.
-        self._held_back_by = _LOOP if self._limiter is None else _RATE
+        self._held_back_by = _LOOP if isinstance(limit, int) else _RATE
         self._waits = [0.0] * len(events.WAITING)
         fed, function = isinstance(source, Upstream), "" if isinstance(source, Calls) else check.title(fn)
         #: The run as listeners see it.
@@ -145,7 +146,7 @@ class Watch:
 
     def around(self, fn: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Awaitable[Any]]:
         """Return the function over the items, wrapped to send an event when an item starts and when it ends."""
-        begins, ends, recorded = self._item_begins, self._item_ends, self._limiter is not None
+        begins, ends, recorded = self._item_begins, self._item_ends, self._held_back_by == _RATE
 
         async def watched(item: Any) -> Any:
             worker: Any = current_task()
@@ -244,8 +245,8 @@ class Watch:
         changes count as events here: an item that waits for its permit, and the end of the source.
         """
         run, stream, reader, reason = self._run, self._stream, self._reader, self._reason
-        if self._limiter is not None:  # a limit object can change during the run
-            self._top = self._limiter.most
+        if self._counting is not None:
+            self._top = self._counting.most
             self.view.limit = self._shown()
         if reason == self._held_back_by and (run.exhausted or (reader is not None and reader.over())):
             reason = _TAIL

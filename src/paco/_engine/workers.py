@@ -138,10 +138,8 @@ class Admitting(Protocol):
     held: int
     #: The word for its workers in task names.
     role: str
-
-    def begin(self, run: Any, /) -> None:
-        """Begin to admit the items of a run."""
-        ...
+    #: The run whose items it admits; ``None`` before its start and after its end, to break the reference cycle.
+    run: Any
 
     def work(self, context: contextvars.Context, /) -> Coroutine[Any, Any, None]:
         """Do the work of one worker, in its context."""
@@ -161,10 +159,6 @@ class Admitting(Protocol):
 
     def stop(self) -> None:
         """Start nothing more: the run is ending early."""
-        ...
-
-    def end(self) -> None:
-        """Drop the reference to the run, which has ended, to break the reference cycle."""
         ...
 
 

@@ -321,7 +321,7 @@ class _Window:
         """Return whether a call may start now. If so, count it."""
         loop = asyncio.get_running_loop()
         now = loop.time()
-        if not self._clock.is_of(loop) and not self._clock.follow(loop):
+        if self._clock.loop() is not loop and not self._clock.follow(loop):
             self._starts.clear()
         starts = self._starts
         while starts and now >= starts[0] + self._timeframe:

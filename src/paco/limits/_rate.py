@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sys
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -219,6 +220,10 @@ class Rate(Limiter):
         return len(self._line)
 
     @property
+    def most(self) -> int:
+        return sys.maxsize
+
+    @property
     def lookahead(self) -> int:
         return 0 if self._cost is None else 1
 
@@ -292,7 +297,7 @@ class Rate(Limiter):
 
     def idle(self) -> bool:
         loop = asyncio._get_running_loop()  # returns None, instead of raising, if no loop runs
-        now = loop.time() if loop is not None and self._clock.is_of(loop) else -math.inf
+        now = loop.time() if loop is not None and self._clock.loop() is loop else -math.inf
         return not self._line and max(self._bucket.earliest(self._burst), self._held_until) <= now
 
     # ---- the line
@@ -357,7 +362,7 @@ class Rate(Limiter):
 
     def _follow(self, loop: asyncio.AbstractEventLoop) -> None:
         """Switch to this event loop if it is a new one; forget past starts if its clock is another."""
-        if self._clock.is_of(loop):
+        if self._clock.loop() is loop:
             return
         if any(not booking.future.get_loop().is_closed() for booking in self._line):
             raise RuntimeError(

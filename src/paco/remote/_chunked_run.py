@@ -53,7 +53,6 @@ class Chunks:
         "_dispatcher",
         "_engine",
         "_job",
-        "_run",
         "_stream",
         "_there",
         "_total",
@@ -61,6 +60,7 @@ class Chunks:
         "held",
         "lead",
         "role",
+        "run",
     )
 
     def __init__(
@@ -86,10 +86,7 @@ class Chunks:
         self._wanted = 1
         self._total = length(source)
         self._stream = sink if isinstance(sink, InOrder) and buffer is None else None
-        self._run: Any = None
-
-    def begin(self, run: Scheduler) -> None:
-        self._run = run
+        self.run: Any = None
 
     def grow(self) -> None:
         """Do nothing: a single worker fills all chunks."""
@@ -101,13 +98,10 @@ class Chunks:
         if self._dispatcher is not None:
             self._dispatcher.stop()
 
-    def end(self) -> None:
-        self._run = self._dispatcher = None
-
     # ---- the single worker
 
     async def work(self, context: contextvars.Context) -> None:
-        run: Scheduler = self._run
+        run: Scheduler = self.run
         try:
             job = self._job._replace(function=_pickles.dump_function(self._job.name, run.fn))
             self._dispatcher = dispatcher = Dispatcher(self._engine(), job, self, self._there)
@@ -122,6 +116,7 @@ class Chunks:
         finally:
             if not run.loop.is_closed():  # it is closed if this coroutine is being garbage-collected
                 await dispatcher.close()
+            self._dispatcher = None  # break the reference cycle
             run.exhausted = True
             del self, run, dispatcher
 
@@ -146,12 +141,12 @@ class Chunks:
 
     def _sent(self) -> None:
         """Report the items in flight to the watch, after a chunk was sent or came back."""
-        if self._run.watch is not None:
-            self._run.watch.elsewhere(0 if self._dispatcher is None else self._dispatcher.in_flight)
+        if self.run.watch is not None:
+            self.run.watch.elsewhere(0 if self._dispatcher is None else self._dispatcher.in_flight)
 
     def _take(self, count: int) -> list[Entry]:
         """Take at most ``count`` items, for at most one time slice."""
-        run: Scheduler = self._run
+        run: Scheduler = self.run
         entries = list[Entry]()
         end = perf_counter() + SLICE
         while not run.exhausted and (room := self._room(count - len(entries))) > 0:
@@ -169,7 +164,7 @@ class Chunks:
         return entries
 
     def _room(self, count: int) -> int:
-        run: Scheduler = self._run
+        run: Scheduler = self.run
         return min(run.sink.room(run.started) - run.started, count, _STRIDE)
 
     def wanted(self) -> int:
@@ -178,14 +173,14 @@ class Chunks:
 
     def left(self) -> float:
         """Return the number of items left; infinity if the source does not know, or reported too few."""
-        run: Scheduler = self._run
+        run: Scheduler = self.run
         left = -1 if self._total is None else self._total + run.offset - run.started
         return math.inf if left < 0 else left
 
     # ---- for the dispatcher
 
     def arrived(self, entries: list[Entry], values: dict[int, Any], ran: dict[int, Ran]) -> None:
-        run: Scheduler = self._run
+        run: Scheduler = self.run
         if run.watch is not None:
             for number, one in ran.items():
                 if number in values:
@@ -197,17 +192,17 @@ class Chunks:
             store[entries[number][0]] = value
 
     def failed(self, entry: Entry, error: BaseException, ran: Ran | None = None) -> None:
-        run: Scheduler = self._run
+        run: Scheduler = self.run
         if run.watch is not None:
             run.watch.ran(entry[0] - run.offset, entry[1], ran, error)
         run.item_failed(error, *entry)
 
     def broken(self, error: BaseException) -> None:
         trim(error)
-        self._run.fail(error, "its workers")
+        self.run.fail(error, "its workers")
 
     def landed(self) -> None:
-        run: Scheduler = self._run
+        run: Scheduler = self.run
         if self._dispatcher is not None and self._stream is not None:
             dispatcher = self._dispatcher
             ahead = dispatcher.sizes.ahead(dispatcher.spread())
