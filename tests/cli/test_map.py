@@ -386,7 +386,7 @@ def test_a_cancellation_of_the_items_from_outside_is_not_hidden(monkeypatch, cap
     async def collect(*_):
         raise asyncio.CancelledError
 
-    monkeypatch.setattr(paco.Stream, "_collect", collect)
+    monkeypatch.setattr(paco.Stream, "_collecting", collect)
     with pytest.raises(asyncio.CancelledError):
         paco_map("jobs:echo", "three.txt")
     capfd.readouterr()

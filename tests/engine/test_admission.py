@@ -377,5 +377,5 @@ def test_a_release_is_not_awaited_after_the_loop_is_gone():
     run = Plan("map", same, [1], checked("map", asyncio.BoundedSemaphore(1))).run(Drop())
     run.loop = asyncio.new_event_loop()
     run.loop.close()
-    run.admission.begin(run)
+    run.admission.run = run
     assert run.admission._give_back(Item(), GeneratorExit()) is None

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from typing import Self
 
 
-_nothing: Final = weakref.ref(set[Any]())  # refers to an object that is gone
+_nothing: Final[Any] = weakref.ref(set[Any]())  # refers to an object that is gone
 
 
 def own_clock(loop: AbstractEventLoop) -> bool:

@@ -213,10 +213,11 @@ class Admission:
     async def _admit(self, turn: int) -> Item | None:
         """Wait for the gate, then for the next item, and take it; return ``None`` if this worker must end."""
         run: Scheduler = self.run
+        if run.consumer is not None:
+            run.notify()
         if run.pool.resting:
             run.unpark(1)  # the worker at the gate may have waited for this item to end
         while self._at_gate and not (run.exhausted or run.is_ending):
-            run.notify()
             await run.pool.idling(self._wait_for_turn())
         if run.is_ending or run.exhausted:
             return None

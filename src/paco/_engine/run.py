@@ -337,7 +337,7 @@ class Scheduler(Nursery):
                 self.consumer.set_result(None)
             if self.reader is not None:
                 self._failure.late(self.reader.close(), "closing its source")
-            if not self.exhausted or isinstance(self._source, Calls):  # calls that waited for permits never started
+            if self.stopped:
                 close(self._source)
                 close(self.items)
         # Each of these refers back to the run. The cycle would keep the results alive until garbage collection.
@@ -346,7 +346,7 @@ class Scheduler(Nursery):
         if self.admission is not None:
             self.admission.run = None
         if self.freed is not None:
-            self.freed()
+            self.loop.call_soon(self.freed, context=self.base)  # when this run has reported its end
 
     # ---- for the consumer of a stream
 
