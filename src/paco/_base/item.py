@@ -154,6 +154,7 @@ def item_here() -> Item | None:
     item = task.item
     if item is None:
         item = task.item = Item()
+        task.nursery.noted = True
     return item
 
 

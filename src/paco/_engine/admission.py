@@ -116,6 +116,7 @@ class Admission:
         run: Scheduler = self.run
         task: Any = asyncio.current_task(run.loop)
         name, around, turn = task.get_name(), inside.get(), 0
+        run.noted = True
         try:
             while (item := await self._admit(turn)) is not None:
                 turn = run.pace.seen

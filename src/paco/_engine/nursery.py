@@ -146,6 +146,7 @@ class Nursery:
         "is_ending",
         "loop",
         "name",
+        "noted",
         "services",
         "tasks",
         "title",
@@ -168,6 +169,8 @@ class Nursery:
         #: Whether it is ending: nothing more will start.
         self.is_ending: bool = False
         self._abandoned = False
+        #: Whether one of its tasks has, or had, the record of an item.
+        self.noted: bool = False
         #: Whether all tasks have ended.
         self.done: bool = False
         #: Whether `join` has returned or raised.

@@ -23,7 +23,7 @@ from paco._engine.source import Calls, Upstream
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Iterable
 
-    from paco._base.item import Item, Ran, Worker, WorkerTask
+    from paco._base.item import Ran, Worker
     from paco._engine.run import Scheduler
     from paco._engine.sinks import Sink
     from paco._engine.source import Reader
@@ -146,22 +146,19 @@ class Watch:
 
     def around(self, fn: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Awaitable[Any]]:
         """Return the function over the items, wrapped to send an event when an item starts and when it ends."""
-        begins, ends, recorded = self._item_begins, self._item_ends, self._held_back_by == _RATE
+        begins, ends = self._item_begins, self._item_ends
 
         async def watched(item: Any) -> Any:
-            worker: Any = current_task()
-            if not recorded:
-                worker.item = None  # a record left there belongs to an earlier item
             begun = begins(item)
             try:
                 result = await fn(item)
             except StopIteration as error:  # Python would turn it into a RuntimeError when it leaves this coroutine
-                ends(worker, begun, item, error)
+                ends(begun, item, error)
                 raise as_item_error(error) from error
             except BaseException as error:
-                ends(worker, begun, item, error)
+                ends(begun, item, error)
                 raise
-            ends(worker, begun, item)
+            ends(begun, item)
             return result
 
         watched.__name__ = self.view.function or check.title(fn)
@@ -181,12 +178,12 @@ class Watch:
             _publish(self._on_start, _new(events.ItemStarted, (view, position, slot, item, now)))
         return position, slot, now
 
-    def _item_ends(self, worker: WorkerTask, begun: _Begun, item: Any, error: BaseException | None = None) -> None:
+    def _item_ends(self, begun: _Begun, item: Any, error: BaseException | None = None) -> None:
         position, slot, start = begun
-        view, now, record, run = self.view, self._clock(), worker.item, self._run
+        view, now, run = self.view, self._clock(), self._run
         attempts, end, where = 1, now, None
-        if record is not None:
-            error, attempts, start, end, where = self._noted(record, error, start, now)
+        if run.noted:
+            error, attempts, start, end, where = self._noted(error, start, now)
         outcome: events.Outcome = "ok"
         if error is None:
             view.ok += 1
@@ -206,9 +203,13 @@ class Watch:
             _publish(self._on_end, ended)
 
     def _noted(
-        self, record: Item, error: BaseException | None, start: float, end: float
+        self, error: BaseException | None, start: float, end: float
     ) -> tuple[BaseException | None, int, float, float, str | None]:
-        """Return the error, attempts, start, end and worker of an item, completed from its record."""
+        """Return the error, attempts, start, end and worker of an item, completed from its record if there is one."""
+        worker: Any = current_task()
+        record, worker.item = worker.item, None  # so that the record is not taken for that of the next item
+        if record is None:
+            return error, 1, start, end, None
         error, record.error = record.error if error is None else error, None
         ran, attempts = record.ran, record.attempts
         self.view.retried += attempts > 1
