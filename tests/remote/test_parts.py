@@ -14,12 +14,10 @@ from multiprocessing.connection import Connection
 import pytest
 
 from paco._base.deadline import deadline, remaining
-from paco._engine.workers import back_off
 from paco.remote import _engines, _host, _pickles, _worker
 from paco.remote._host import Bench, Host, digest
 from paco.remote._messages import Line, Order, Report
 from paco.remote._sizes import Shape, Sizes
-from paco.testing import now
 from tests.patience import wait_until
 
 INFINITE = float("inf")
@@ -33,8 +31,8 @@ async def forever(number):
     await asyncio.sleep(10**6)
 
 
-def order(run="run", limit=2, flag="", number=0, after=0, on_error="return", deadline=INFINITE, digest=b""):
-    return Order(run, "map", digest, limit, 100.0, on_error, False, deadline, flag, number, after).dump()
+def order(run="run", flag=""):
+    return Order(run, "map", b"", 2, 100.0, on_error="return", watched=False, deadline=INFINITE, flag=flag).dump()
 
 
 def chunk(fn, items, **more):
@@ -107,19 +105,6 @@ def test_items_that_may_start_at_once_are_sent_in_at_most_a_thousand_chunks_a_se
     assert at_once.fair(at_once.shape(100, 60), 60, 50, 40) == 101
 
 
-def test_a_chunk_of_several_rounds_may_be_followed_and_the_lead_is_for_both():
-    sizes = Sizes(100, 10_000, follow=True)
-    sizes.learn(Shape(1000, 50, 0.5), 1000, 0.2, 0.0, 0.0, 10_000)
-    shape = sizes.shape(2, 100)
-    assert shape.items == 1250
-    assert sizes._most(2) == 2501  # a quarter of the lead
-    assert sizes.leads(shape, 1250, 5000, 2)
-    assert sizes.leads(shape, 51, INFINITE, 2)
-    assert not sizes.leads(shape, 50, 5000, 2)  # all of it is started at once
-    assert not sizes.leads(shape, 1250, 4999, 2)  # who is done first shall have something
-    assert not Sizes(100, 10_000).leads(shape, 1250, 5000, 2)
-
-
 # ---- the side of the workers
 
 
@@ -164,158 +149,6 @@ async def test_closing_a_run_waits_for_its_chunks():
     await bench.end("run")
     await bench.end("another")
     assert Report.load(await working).started == 2
-
-
-class Started:
-    """When items were started."""
-
-    def __init__(self):
-        self.times = []
-
-    async def nap(self, seconds):
-        self.times.append(now())
-        await asyncio.sleep(seconds)
-
-    async def fails(self, seconds):
-        try:
-            await self.nap(seconds)
-            raise ValueError
-        except asyncio.CancelledError:
-            await asyncio.sleep(3)
-            raise
-
-
-@pytest.fixture
-def _nothing_copied(monkeypatch):
-    monkeypatch.setattr(_pickles, "dump_function", lambda name, fn: fn)
-    loads = _pickles.loads
-    monkeypatch.setattr(_pickles, "loads", lambda data: loads(data) if isinstance(data, bytes) else data)
-
-
-def begin(bench, fn, items, **more):
-    return asyncio.ensure_future(bench.work(*chunk(fn, items, digest=repr(fn).encode(), **more)))
-
-
-def started(working):
-    return Report.load(working.result()).started
-
-
-@pytest.mark.usefixtures("_nothing_copied")
-async def test_a_following_chunk_gets_the_slots_that_the_one_before_no_longer_needs():
-    bench, times = Bench(), [Started(), Started(), Started()]
-    first = begin(bench, times[0].nap, [1, 2, 1, 4], limit=2, number=1)  # from 0, 0, 1 and 2 on
-    second = begin(bench, times[1].nap, [1, 1, 1, 1, 1], limit=2, number=2, after=1)
-    third = begin(bench, times[2].nap, [1, 1, 1], limit=2, number=3, after=2)
-    await asyncio.wait([first, second, third])
-    assert [one.times for one in times] == [[0, 0, 1, 2], [2, 3, 4, 5, 6], [6, 7, 7]]
-    assert [started(one) for one in (first, second, third)] == [4, 5, 3]
-    assert not bench._working
-
-
-@pytest.mark.usefixtures("_nothing_copied")
-async def test_a_chunk_starts_at_once_if_the_one_before_has_ended():
-    bench, times = Bench(), Started()
-    assert started(await done(begin(bench, times.nap, [1, 1], number=2, after=1))) == 2
-    assert times.times == [0, 0]
-    first = begin(bench, times.nap, [1, 3], number=3)
-    short = begin(bench, times.nap, [1], number=4, after=3)
-    await short
-    assert started(await done(begin(bench, times.nap, [1], number=5, after=3))) == 1
-    await first
-    assert times.times == [0, 0, 1, 1, 2, 3]
-
-
-@pytest.mark.usefixtures("_nothing_copied")
-async def test_a_following_chunk_can_have_slots_of_its_own():
-    bench, times = Bench(), Started()
-    first = begin(bench, times.nap, [2, 2], limit=2, number=1)
-    second = begin(bench, times.nap, [1] * 9, limit=3, number=2, after=1)
-    await asyncio.wait([first, second])
-    assert times.times == [0, 0, 0, 1, 2, 2, 2, 3, 3, 3, 4]
-
-
-@pytest.mark.usefixtures("_nothing_copied")
-async def test_a_chunk_passes_on_slots_that_it_does_not_need_and_only_as_many_as_are_wanted():
-    bench, times = Bench(), [Started(), Started(), Started()]
-    first = begin(bench, times[0].nap, [1, 1, 9], limit=3, number=1)
-    second = begin(bench, times[1].nap, [1, 20], limit=3, number=2, after=1)
-    third = begin(bench, times[2].nap, [10] * 4, limit=2, number=3, after=2)
-    await asyncio.wait([first, second, third])
-    assert [one.times for one in times] == [[0, 0, 0], [1, 1], [2, 9, 12, 19]]
-    first = begin(bench, times[0].nap, [1, 1, 1], limit=3, number=1)
-    alone = begin(bench, times[1].nap, [1, 1], limit=1, number=2, after=1)
-    await asyncio.wait([first, alone])
-    assert times[1].times[2:] == [30, 31]
-
-
-@pytest.mark.usefixtures("_nothing_copied")
-async def test_an_item_in_back_off_keeps_its_slot():
-    async def rests(seconds):
-        times.times.append(now())
-        if seconds:
-            await back_off(seconds, ValueError())
-
-    bench, times = Bench(), Started()
-    first = begin(bench, rests, [3, 0], limit=1, number=1)
-    second = begin(bench, times.nap, [1], limit=1, number=2, after=1)
-    await asyncio.wait([first, second])
-    assert times.times == [0, 0, 3]
-
-
-async def done(working):
-    await working
-    return working
-
-
-@pytest.mark.usefixtures("_nothing_copied")
-async def test_a_waiting_chunk_is_not_started_if_its_run_is_cancelled():
-    bench, times = Bench(), Started()
-    first = begin(bench, times.nap, [1, 1, 1], number=1)
-    second = begin(bench, times.nap, [1, 1], number=2, after=1)
-    await asyncio.sleep(0.5)
-    await bench.end("run")
-    await asyncio.wait([first, second])
-    assert [started(first), started(second)] == [2, 0]
-    first = begin(bench, times.nap, [1], run="other", limit=1, number=1)
-    second = begin(bench, times.nap, [1], run="other", limit=1, number=2, after=1)
-    await asyncio.sleep(0.5)
-    bench._working["other"][2].take_slots(1)
-    bench.cancel("other")  # in the step in which it may start
-    third = begin(bench, times.nap, [1], run="third", limit=1, number=3)
-    fourth = begin(bench, times.nap, [1], run="third", limit=1, number=4, after=3)
-    await asyncio.sleep(0.5)
-    bench._working["third"][4].take_slots(1)
-    bench._working["third"][4].stop()
-    await asyncio.wait([first, second, third, fourth])
-    assert [started(second), started(fourth)] == [0, 0]
-    assert len(times.times) == 4
-
-
-@pytest.mark.usefixtures("_nothing_copied")
-async def test_after_a_failing_chunk_the_next_is_not_started_and_ends_later():
-    bench, times, ends = Bench(), Started(), []
-    first = begin(bench, times.fails, [1, 9, 9], limit=2, number=1, on_error="raise")
-    second = begin(bench, times.nap, [1, 1], number=2, after=1, on_error="raise")
-    for one in (first, second):
-        one.add_done_callback(lambda one: ends.append((one, now())))
-    await asyncio.wait([first, second])
-    assert ends == [(first, 4), (second, 4)]
-    assert started(second) == 0
-    assert len(times.times) == 2
-    assert Report.load(first.result()).errors.keys() == {0}
-
-
-@pytest.mark.usefixtures("_nothing_copied")
-async def test_the_time_that_a_chunk_waits_counts_for_its_deadline():
-    async def tells(number):
-        left.append(remaining())
-
-    bench, times, left = Bench(), Started(), []
-    begin(bench, times.nap, [3], limit=1, number=1)
-    await begin(bench, tells, [1, 2], limit=1, number=2, after=1, deadline=5)
-    begin(bench, times.nap, [9], limit=1, number=3)
-    await begin(bench, tells, [1], limit=1, number=4, after=3, deadline=5)
-    assert left == [2, 2, 0]
 
 
 async def test_a_flag_file_ends_a_chunk(tmp_path):

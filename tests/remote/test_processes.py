@@ -25,9 +25,8 @@ import pytest
 
 import paco
 from paco.events import ItemEnded
-from paco.remote import WorkerLost, Workers, _pickles, _start, _workers
+from paco.remote import WorkerLost, Workers, _start, _workers
 from paco.remote._fork_server import Server
-from paco.remote._messages import Order, Report
 from tests.patience import until, wait_until
 from tests.remote.jobs import counted, kills, quick, where
 
@@ -281,20 +280,6 @@ def test_workers_run_on_a_loop_of_the_same_kind_if_they_can(monkeypatch, loop, m
 
 async def awaited(awaitable):
     return await awaitable
-
-
-def test_a_following_chunk_goes_to_the_process_of_the_chunk_before():
-    chunk = (
-        Order("run", "map", b"", 1, 1.0, on_error="return", watched=False, deadline=math.inf, flag="").dump(),
-        _pickles.dump_function("map", quick),
-        _pickles.dumps([1]),
-    )
-    with Workers(3) as workers:
-        before = workers.send(*chunk)
-        assert {workers.send(*chunk, after=before).process for _ in range(9)} == {before.process}
-        before.process.kill()
-        before.process.gone.result()
-        assert Report.load(workers.send(*chunk, after=before).result()).started == 1
 
 
 @pytest.mark.parametrize("stream", [None, io.StringIO(), Elsewhere()], ids=["none", "text", "closed"])

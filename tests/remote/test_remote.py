@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import math
 import random
@@ -11,7 +10,6 @@ import sys
 import tempfile
 import threading
 import warnings
-from collections import Counter
 from concurrent.futures import Future
 from contextlib import suppress
 from contextvars import ContextVar
@@ -71,7 +69,7 @@ class Process:
         self.engine.processes_[self.engine.processes_.index(self)] = Process(self.engine)
         dead, self.futures = self.futures, set()
         for run, chunks in list(self.bench._working.items()):
-            for chunk in [chunk for chunk in chunks.values() if chunk.begun]:
+            for chunk in list(chunks):
                 chunk.run.cancel()
             self.bench.cancel(run)
         for future in dead:
@@ -82,6 +80,7 @@ class Engine:
     """Processes that are pretended: a bench each, in the loop of the test."""
 
     flag = ""
+    one_clock = True
 
     def __init__(self, processes=2, slots=None):
         self.started = 0
@@ -94,15 +93,7 @@ class Engine:
         await asyncio.sleep(0)
 
     def submit(self, order, function, items):
-        return self._submit(min(self.processes_, key=lambda process: len(process.futures)), order, function, items)
-
-    def submit_after(self, before, order, function, items):
-        having = [process for process in self.processes_ if before in process.futures]
-        if not having:  # it is back, or its process has died
-            return self.submit(order, function, items)
-        return self._submit(having[0], order, function, items)
-
-    def _submit(self, one, order, function, items):
+        one = min(self.processes_, key=lambda process: len(process.futures))
         future = one.submit(order, function, items)
         with suppress(OSError):  # of `Vanishing`
             self.chunks.append((Order.load(order), len(_pickles.loads(items))))
@@ -315,65 +306,11 @@ async def test_a_chunk_ends_in_time_and_returns_the_items_it_has_not_started():
     assert Seen.started == times  # each once, in order
 
 
-# ---- chunks that follow another
-
-
-class Unled(Engine):
-    """An engine that does not let a chunk follow another."""
-
-    submit_after = None
-
-
 @pytest.fixture
 def _no_time_for_the_processor(monkeypatch):
     """Have what the processor takes not count: a chunk is smaller where it takes much, and the machine may be busy."""
     monkeypatch.setattr("paco.remote._chunked_run.perf_counter", lambda: 0.0)
     monkeypatch.setattr("time.thread_time", lambda: 0.0)
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("_no_time_for_the_processor")
-@pytest.mark.parametrize("limit", [20, 7])
-@pytest.mark.parametrize("listens", [False, True])
-async def test_no_slot_is_idle_between_chunks_that_can_follow_each_other(limit, listens):
-    times = [0.001 * (5 + number % 11) for number in range(5000)]
-
-    async def took(stream):
-        start = asyncio.get_running_loop().time()
-        with paco.listening(lambda event: None, ItemEnded) if listens else contextlib.nullcontext():
-            assert await stream == times
-        return asyncio.get_running_loop().time() - start
-
-    here = await took(paco.map(nap, times, limit=limit))
-    Seen.most = 0
-    more = await took(on(paco.map(nap, times, limit=limit), Engine(2, 64))) - here
-    assert Seen.most == limit
-    assert more < 0.012 * here
-    assert more < 0.6 * (await took(on(paco.map(nap, times, limit=limit), Unled(2, 64))) - here)
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("_no_time_for_the_processor")
-async def test_fast_items_do_not_wait_for_slow_items_of_another_chunk():
-    times = [0.01] * 2000 + [5] + [0.01] * 8000
-    start = asyncio.get_running_loop().time()
-    ends = []
-    async for seconds in on(paco.map(nap, times, limit=10), Engine(2, 64)).as_completed():
-        if seconds < 1:
-            ends.append(asyncio.get_running_loop().time() - start)
-    assert len(ends) == 10_000
-    assert Seen.most == 10
-    assert sum(end < 11 for end in ends) > 9500
-
-
-@pytest.mark.usefixtures("_no_time_for_the_processor")
-async def test_a_following_chunk_that_ends_first_passes_its_slots_to_another():
-    engine = Engine(1)
-    times = [0.01] * 1000 + [2] + [0.01] * 2000
-    assert await on(paco.map(nap, times, limit=2), engine) == times
-    after = [order.after for order, _ in engine.chunks if order.after]
-    assert max(Counter(after).values()) > 3
-    assert Seen.most == 2
 
 
 @pytest.mark.slow
@@ -398,12 +335,11 @@ async def test_slow_items_in_some_chunks_leave_most_of_the_limit_to_the_others(q
 
 
 @pytest.mark.usefixtures("_no_time_for_the_processor")
-async def test_with_chunks_that_follow_each_other_no_two_items_of_a_slot_overlap():
+async def test_no_two_items_of_a_slot_overlap():
     engine, ends = Engine(2, 64), []
     times = [0.001 * (5 + number % 11) for number in range(5000)]
     with paco.listening(ends.append, ItemEnded):
         await on(paco.map(nap, times, limit=20), engine)
-    assert any(order.after for order, _ in engine.chunks)
     free_from = {}
     for event in sorted(ends, key=lambda event: event.start):
         row = event.worker, event.slot
@@ -415,7 +351,7 @@ async def test_with_chunks_that_follow_each_other_no_two_items_of_a_slot_overlap
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_a_chunk_and_the_one_that_follows_it_both_run_again_when_their_worker_dies(seed):
+async def test_however_often_a_worker_dies_each_item_has_one_result(seed):
     engine, dice = Engine(2, 64), random.Random(seed)  # noqa: S311 - nothing secret
 
     async def kill():
@@ -427,7 +363,6 @@ async def test_a_chunk_and_the_one_that_follows_it_both_run_again_when_their_wor
     assert await on(paco.map(quick, range(5000), limit=20), engine) == list(range(5000))
     await killing
     assert engine.deaths > 3
-    assert any(order.after for order, _ in engine.chunks)
     assert Seen.most <= 20
 
 
@@ -1066,7 +1001,7 @@ async def test_attempts_on_workers_are_reported_under_a_limit_object_too():
 
 def test_processes_of_one_machine_share_a_clock():
     async def main():
-        roster = Roster({}, here=True)
+        roster = Roster({}, one_clock=True)
         return roster.back(Report("a", 1, spans=[(0, 2, 5.0, 6.0, 1, False)], now=-100.0), 1)
 
     assert asyncio.run(main()) == {0: Ran("a", 2, 5.0, 6.0, 1, False)}

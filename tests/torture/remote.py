@@ -11,7 +11,6 @@ import asyncio
 import itertools
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 import paco
 from paco.remote import _pickles
@@ -56,26 +55,18 @@ class Simulated:
     """An engine of two workers inside the current event loop."""
 
     flag = ""
+    one_clock = True
     slots = 128
     processes = apart = 2
 
     def __init__(self) -> None:
         self.benches = itertools.cycle([Bench(), Bench()])
-        self._having: WeakKeyDictionary[Future[Any], Bench] = WeakKeyDictionary()
 
     async def open(self) -> None:
         await asyncio.sleep(0)
 
     def submit(self, *chunk: bytes) -> Future[Any]:
-        return self._submit(next(self.benches), *chunk)
-
-    def submit_after(self, before: Future[Any], *chunk: bytes) -> Future[Any]:
-        return self._submit(self._having[before], *chunk)
-
-    def _submit(self, bench: Bench, *chunk: bytes) -> Future[Any]:
-        future = asyncio.run_coroutine_threadsafe(bench.work(*chunk), asyncio.get_running_loop())
-        self._having[future] = bench
-        return future
+        return asyncio.run_coroutine_threadsafe(next(self.benches).work(*chunk), asyncio.get_running_loop())
 
     def lost(self, error: BaseException) -> None:
         return None

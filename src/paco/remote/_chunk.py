@@ -80,9 +80,6 @@ class _Results(Drop):
 class Chunk:
     """A chunk that runs in this process, under its share of the limit.
 
-    It can take over the slots of another chunk, each as soon as that chunk has no item left for it. So no slot is idle
-    between the last items of one chunk and the first items of the next.
-
     Args:
         order: How to run it.
         where: The name of this process, for messages.
@@ -99,7 +96,6 @@ class Chunk:
         self._function = function
         self._items = source = _While(items, order.seconds)
         self._results = results = _Results(order.on_error)
-        self._came = events.clock()()
         self._ended = list[ItemEnded]()
         watch = None
         if order.watched:
@@ -110,88 +106,18 @@ class Chunk:
         #: The run of its items.
         self.run: Scheduler = Scheduler(order.name, function, source, results, watch=watch, **how)
         self.run.heeds_deadline = False  # the run that sent it already heeds the same deadline
-        #: Whether it has started.
-        self.begun = False
-        self._unwanted = False
-        self._most = order.limit
-        self._own = 0  # the slots that it has without those of another chunk
-        self._go: asyncio.Future[None] | None = None  # resolved when it may start, or is unwanted
-        self._follower: Chunk | None = None  # the chunk that takes over slots as they become free
-
-    @property
-    def unwanted(self) -> bool:
-        """Whether it must start no more items, or must not start at all."""
-        return self._unwanted or self.run.stopped
-
-    # ---- taking over the slots of another chunk
-
-    async def comes_after(self, before: Chunk) -> None:
-        """Wait for a slot, or until it is `unwanted`.
-
-        If its limit is larger than that of the other chunk, it has the difference at once.
-
-        Args:
-            before: The chunk whose slots it takes over as they become free.
-        """
-        self.run.pool.limit = self._own = max(self._most - before._most, 0)
-        self._go = asyncio.get_running_loop().create_future()
-        before.pass_slots_to(self)
-        if not self._own:
-            await self._go
-
-    def pass_slots_to(self, follower: Chunk) -> None:
-        """Pass the slots of this chunk on as they become free. If this chunk fails, stop the other one instead."""
-        self._follower = follower
-        self._hand_on()
-
-    def _hand_on(self) -> None:
-        follower, run = self._follower, self.run
-        if follower is None:
-            return
-        if self.unwanted:
-            if run.done:  # not earlier: this chunk must report its error first
-                follower.stop()
-        elif run.exhausted:
-            follower.take_slots(run.pool.limit - len(run.tasks))
-
-    def take_slots(self, slots: int) -> None:
-        """Set the number of slots taken over from the previous chunk."""
-        self.run.pool.limit = min(self._own + slots, self._most)
-        if self.begun:
-            if not self.run.done:
-                self.run.pool.grow_soon()
-            self._hand_on()
-        elif slots > 0:
-            self._may_go_on()
-
-    def _may_go_on(self) -> None:
-        if self._go is not None and not self._go.done():
-            self._go.set_result(None)
-
-    def stop(self) -> None:
-        """Cancel its items that run, or prevent its start."""
-        if self.begun:
-            self.run.stop()
-        else:
-            self._unwanted = True
-            self._may_go_on()
-
-    # ---- running
 
     async def do(self) -> bytes:
         """Run it, and return the report as bytes."""
         clock, run, results = events.clock(), self.run, self._results
         began, used = clock(), time.thread_time()
-        self.begun = True
-        run.freed = self._hand_on
-        with deadline(max(self.order.deadline - (began - self._came), 0)):
+        with deadline(max(self.order.deadline, 0)):
             run.start()
         try:
             await run.join()
         except BaseException as error:  # includes SystemExit, which must not end this loop
             if all(error is not one for one in results.errors.values()):
                 results.errors[-1] = error
-        run.freed = None  # break the reference cycle
         now, busy = clock(), time.thread_time() - used
         tail = 0.0 if self._items.over is None else now - self._items.over
         errors = {index: PackedError.of(error) for index, error in results.errors.items()}

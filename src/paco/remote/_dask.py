@@ -60,6 +60,7 @@ class Cluster:
 
     apart = 1  # two chunks can wait for the same worker, and be lost with it
     flag = ""
+    one_clock = False
 
     def __init__(self, client: Any, address: str, slots: int | None) -> None:
         self._client: Any = client

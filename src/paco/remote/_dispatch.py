@@ -12,7 +12,6 @@ from paco._base import check
 from paco._base.deadline import remaining
 from paco._engine.nursery import background
 from paco.remote import _pickles
-from paco.remote._engines import Following
 from paco.remote._host import digest
 from paco.remote._in_flight import Flight, Flights, Roster
 from paco.remote._messages import Order, Report, WorkerLost
@@ -92,9 +91,8 @@ class Dispatcher:
         self.loop = asyncio.get_running_loop()
         self._run = uuid.uuid4().hex
         self._digest = digest(job.function)
-        self._following = engine if isinstance(engine, Following) and not job.paced else None
-        self.sizes = Sizes(job.limit, job.lead, paced=job.paced, follow=self._following is not None)
-        self._roster = Roster(workers, here=isinstance(engine, Following))
+        self.sizes = Sizes(job.limit, job.lead, paced=job.paced)
+        self._roster = Roster(workers, one_clock=engine.one_clock)
         self._flights = Flights(job.limit, self._roster)
         self._again: deque[Entry] = deque()  # items that workers returned without starting them
         self._pieces: deque[list[Entry]] = deque()  # pieces of lost chunks
@@ -137,38 +135,19 @@ class Dispatcher:
             return self._send_suspect()
         if any(flight.alone for flight in self._flights):
             return False
-        spread = self.spread()
-        limit, before = self._part(spread)
-        if not limit:
+        spread, flights, free = self.spread(), len(self._flights), self._flights.free
+        if flights >= self._engine.slots or self.sizes.is_full(spread, flights, free):
             return False
-        shape = self.sizes.shape(spread, limit)
-        chunks = max(spread - self._flights.running, 1)
-        count = self.sizes.fair(shape, self._owner.left(), chunks, self._flights.used)
+        shape = self.sizes.shape(spread, free)
+        count = self.sizes.fair(shape, self._owner.left(), max(spread - flights, 1), self._flights.used)
         entries = self._again_or(take, count)
         if entries:
-            self._send(entries, shape, before=before)
+            self._send(entries, shape)
         return bool(entries)
-
-    def _part(self, spread: int) -> tuple[int, Flight | None]:
-        """Return the share of the limit for the next chunk, and the chunk that uses part of it now, if there is one.
-
-        A share of 0 means that no chunk can be sent.
-        """
-        running, free = self._flights.running, self._flights.free
-        if not free or running >= spread:
-            left = self._owner.left()
-            for flight in self._flights:
-                if flight.can_lead and self.sizes.leads(flight.shape, len(flight.entries), left, spread):
-                    return flight.shape.limit + free, flight
-        if running < self._engine.slots and not self.sizes.is_full(spread, running, free):
-            return free, None
-        return 0, None
 
     def wanted(self) -> int:
         """Return the number of new items that the next chunk would have."""
-        spread = self.spread()
-        limit, _ = self._part(spread)
-        return self.sizes.shape(spread, limit or max(self._flights.free, 1)).items
+        return self.sizes.shape(self.spread(), max(self._flights.free, 1)).items
 
     def _again_or(self, take: Callable[[int], list[Entry]], count: int) -> list[Entry]:
         if self._pieces:
@@ -185,7 +164,7 @@ class Dispatcher:
         self._send([self._suspects.popleft()], Shape(1, 1, 2 * SECONDS), alone=True)
         return True
 
-    def _send(self, entries: list[Entry], shape: Shape, *, alone: bool = False, before: Flight | None = None) -> None:
+    def _send(self, entries: list[Entry], shape: Shape, *, alone: bool = False) -> None:
         items, entries = self._pickled(entries)
         if not entries or self._stopped:
             return
@@ -203,21 +182,14 @@ class Dispatcher:
             job.watched,
             remaining(),
             self._engine.flag,
-            flight.number,
-            0 if before is None else before.number,
         )
         try:
-            future = self._submitted(before, order.dump(), job.function, items)
+            future = self._engine.submit(order.dump(), job.function, items)
         except Exception as error:
             self._owner.broken(error)
             return
-        self._flights.add(flight, future, before)
+        self._flights.add(flight, future)
         future.add_done_callback(lambda future: self._done(flight, future))
-
-    def _submitted(self, before: Flight | None, *chunk: bytes) -> Future:
-        if self._following is None or before is None or before.future is None:
-            return self._engine.submit(*chunk)
-        return self._following.submit_after(before.future, *chunk)
 
     def _pickled(self, entries: list[Entry]) -> tuple[bytes, list[Entry]]:
         """Return the pickled items, and their entries. Items that cannot be pickled fail and are left out."""

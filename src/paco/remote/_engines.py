@@ -14,7 +14,7 @@ from contextlib import suppress
 from contextvars import Context
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from paco._base import check
 from paco._base.errors import add_note
@@ -57,6 +57,11 @@ class Engine(Protocol):
         """A path that `cancel` creates to tell the workers; empty if the engine cancels in another way."""
         ...
 
+    @property
+    def one_clock(self) -> bool:
+        """Whether the workers are processes of this machine, whose ``time.perf_counter`` is that of this process."""
+        ...
+
     def submit(self, order: bytes, function: bytes, items: bytes) -> Future:
         """Start a chunk, and return a future of its report."""
         ...
@@ -78,15 +83,6 @@ class Engine(Protocol):
         ...
 
 
-@runtime_checkable
-class Following(Protocol):
-    """An engine of processes on this machine, which can send a chunk to the process that runs another chunk."""
-
-    def submit_after(self, before: Future, order: bytes, function: bytes, items: bytes) -> Future:
-        """Start a chunk in the process that has the chunk ``before``, or in any process if that one is gone."""
-        ...
-
-
 class ExecutorEngine:
     """Any executor as an engine.
 
@@ -94,6 +90,8 @@ class ExecutorEngine:
         executor: The executor, which is left open.
         slots: The number of calls that it makes at once.
     """
+
+    one_clock = False  # the workers of an executor may be on other machines
 
     def __init__(self, executor: Executor, slots: int) -> None:
         self._executor = executor

@@ -57,7 +57,7 @@ class Bench:
         self._where = where or called(os.getpid())
         self._functions: OrderedDict[bytes, Callable[[Any], Awaitable[Any]]] = OrderedDict()
         self._cancelled: OrderedDict[str, None] = OrderedDict()
-        self._working: defaultdict[str, dict[int, Chunk]] = defaultdict(dict)  # by run, then by number
+        self._working = defaultdict[str, set[Chunk]](set)  # by run
         self._slots = defaultdict[str, Slots](Slots)  # by run
 
     async def work(self, order: bytes, function: bytes, items: bytes) -> bytes:
@@ -66,17 +66,14 @@ class Bench:
             chunk = self._prepared(order, function, items)
         except BaseException as error:
             return Report(self._where, refusal=PackedError.of(error)).dump()
-        run, number = chunk.order.run, chunk.order.number
-        chunks = self._working[run]
-        before, chunks[number] = chunks.get(chunk.order.after), chunk
+        run = chunk.order.run
         self._look(chunk)
+        chunks = self._working[run]
+        chunks.add(chunk)
         try:
-            if before is not None:
-                await chunk.comes_after(before)
-            del before  # frees its results
-            return Report(self._where).dump() if run in self._cancelled or chunk.unwanted else await chunk.do()
+            return Report(self._where).dump() if run in self._cancelled else await chunk.do()
         finally:
-            del chunks[number]
+            chunks.remove(chunk)
             if not chunks:
                 del self._working[run], self._slots[run]
 
@@ -85,15 +82,14 @@ class Bench:
         self._cancelled[run] = None
         if len(self._cancelled) > _CANCELLED:
             self._cancelled.popitem(last=False)
-        for chunk in self._working.get(run, {}).values():
-            chunk.stop()
+        for chunk in self._working.get(run, ()):
+            chunk.run.stop()
 
     async def end(self, run: str) -> None:
         """Cancel the chunks of a run, and wait until they have ended."""
         self.cancel(run)
-        for chunk in tuple(self._working.get(run, {}).values()):
-            if chunk.begun:
-                await chunk.run.until_done()
+        for chunk in tuple(self._working.get(run, ())):
+            await chunk.run.until_done()
 
     def _prepared(self, data: bytes, function: bytes, items: bytes) -> Chunk:
         order = Order.load(data)

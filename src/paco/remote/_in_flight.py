@@ -1,13 +1,7 @@
-"""The chunks in flight and their shares of the limit, including chunks that wait for the slots of another chunk.
-
-A chunk that follows another one first gets only the unused part of the limit. In the worker process it starts items in
-the slots that the earlier chunk no longer needs. In this process it gets the share of the earlier chunk when that one
-is back. So the limit always holds, and no slot is idle while a report travels back and the next chunk is made.
-"""
+"""The chunks in flight and their shares of the limit, and the statistics of the workers that have them."""
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
 from typing import TYPE_CHECKING, Any, Final
@@ -35,13 +29,13 @@ class Roster:
 
     Args:
         workers: The workers by name; it adds new ones.
-        here: Whether the workers are processes of this machine.
+        one_clock: Whether the workers are processes of this machine.
     """
 
-    def __init__(self, workers: dict[str, Worker], *, here: bool = False) -> None:
+    def __init__(self, workers: dict[str, Worker], *, one_clock: bool = False) -> None:
         self._workers = workers
         self._clock = events.clock()
-        self._one_clock = here and self._clock is time.perf_counter  # false for a loop in virtual time
+        self._one_clock = one_clock and self._clock is time.perf_counter  # false for a loop in virtual time
         self._ahead: dict[str, float] = {}  # the seconds to add to the times of each worker, by name
 
     def _worker(self, name: str) -> Worker:
@@ -96,9 +90,6 @@ class Roster:
         }
 
 
-_numbers: Final = itertools.count(1)
-
-
 class Flight:
     """A chunk that a worker has.
 
@@ -112,36 +103,23 @@ class Flight:
     __slots__ = (
         "alone",
         "entries",
-        "follower",
         "future",
-        "number",
         "ran",
         "shape",
         "single",
         "size",
-        "used",
-        "waits",
         "worker",
     )
 
     def __init__(self, entries: list[tuple[Any, Any]], shape: Shape, size: int, *, alone: bool) -> None:
-        self.number = next(_numbers)
         self.entries = entries
         self.shape = shape
         self.size = size
         self.alone = alone
         self.single = False  # whether it was the only chunk in flight all the time
-        self.used = 0  # its share of the limit
-        self.waits = False  # whether it waits for the slots of another chunk
-        self.follower: Flight | None = None  # the chunk that waits for the slots of this one
         self.future: Future | None = None
         self.worker = ""  # the name of its worker, if known
         self.ran: dict[int, Ran] = {}  # where and when its items ran, if requested
-
-    @property
-    def can_lead(self) -> bool:
-        """Whether another chunk may wait for its slots."""
-        return not self.waits and self.follower is None
 
 
 class Flights:
@@ -158,8 +136,6 @@ class Flights:
         self._all: dict[Flight, None] = {}  # in the order in which they were sent
         #: The used part of the limit.
         self.used: int = 0
-        #: The number of chunks in flight that do not wait for another chunk.
-        self.running: int = 0
 
     def __len__(self) -> int:
         return len(self._all)
@@ -172,44 +148,20 @@ class Flights:
         """The unused part of the limit."""
         return self._limit - self.used
 
-    def add(self, flight: Flight, future: Future, before: Flight | None) -> None:
-        """Add a chunk that was sent.
-
-        Args:
-            flight: The chunk.
-            future: Its future report.
-            before: The chunk for whose slots it waits, or ``None``.
-        """
+    def add(self, flight: Flight, future: Future) -> None:
+        """Add a chunk that was sent, with its future report."""
         flight.future = future
         flight.worker = getattr(future, "worker", "")
         flight.single = not self._all
         for other in self._all:
             other.single = False
         self._all[flight] = None
-        if before is None:
-            self.running += 1
-            self._use(flight, flight.shape.limit)
-        else:
-            flight.waits, before.follower = True, flight
-            self._use(flight, max(flight.shape.limit - before.shape.limit, 0))
+        self.used += flight.shape.limit
+        self._roster.sent(flight.worker, flight.shape.limit)
 
     def remove(self, flight: Flight) -> None:
-        """Remove a chunk that is back. Its share of the limit goes to the chunk that waits for it, or becomes free."""
+        """Remove a chunk that is back."""
         del self._all[flight]
         flight.future = None  # it is in a reference cycle, and a cluster keeps the result as long as it exists
-        self._use(flight, 0)
-        if flight.waits:  # it is back before the chunk whose slots it used; another chunk can wait for those now
-            leader = next(other for other in self._all if other.follower is flight)
-            leader.follower = None
-            return
-        follower, flight.follower = flight.follower, None
-        if follower is None:
-            self.running -= 1
-        else:
-            follower.waits = False
-            self._use(follower, follower.shape.limit)
-
-    def _use(self, flight: Flight, limit: int) -> None:
-        more, flight.used = limit - flight.used, limit
-        self.used += more
-        self._roster.sent(flight.worker, more)
+        self.used -= flight.shape.limit
+        self._roster.sent(flight.worker, -flight.shape.limit)

@@ -43,9 +43,6 @@ class Order(NamedTuple):
         watched: Whether to report the times of the items.
         deadline: The seconds left of the run's `paco.deadline`; infinity for none.
         flag: A path that is created when the run is cancelled; empty if the engine cancels in another way.
-        number: The number of the chunk, unique in the sending process.
-        after: The number of the chunk in the same worker whose slots it takes over as they become free; 0 for none.
-            If its limit is larger than that of the other chunk, it has the difference at once.
     """
 
     run: str
@@ -57,8 +54,6 @@ class Order(NamedTuple):
     watched: bool
     deadline: float
     flag: str
-    number: int = 0
-    after: int = 0
 
     def dump(self) -> bytes:
         """Return the order as bytes, with the versions needed to read it."""

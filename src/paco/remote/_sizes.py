@@ -3,9 +3,7 @@
 The invariant: the limits of all chunks in flight add up to at most the limit of the run. A chunk holds its share of the
 limit from its start to its end, although its last items use only part of it. Two shapes keep this waste small. If items
 are fast or keep the CPU busy, there are as many chunks as processes, each with many more items than its limit. If items
-are slow, there are as many chunks as the engine accepts, each with a small limit, down to 1, which wastes nothing. And
-if the engine supports it, a chunk takes over the slots of an earlier one (see `_in_flight.py`), which wastes nothing
-either.
+are slow, there are as many chunks as the engine accepts, each with a small limit, down to 1, which wastes nothing.
 """
 
 from __future__ import annotations
@@ -56,12 +54,10 @@ class Sizes:
         lead: The approximate maximum of items that wait at the workers, in addition to those in flight.
         paced: Whether each item must start as soon as it is available. Available items are then sent in as many chunks
             as possible, so that few items wait for another one to come back, and every worker gets its share.
-        follow: Whether a chunk can wait in a process for the slots of another chunk.
     """
 
-    def __init__(self, limit: int, lead: int, *, paced: bool = False, follow: bool = False) -> None:
+    def __init__(self, limit: int, lead: int, *, paced: bool = False) -> None:
         self._paced = paced
-        self._follow = follow
         self._limit = limit
         self._lead = lead
         self._count = 0  # started items of the largest chunk so far
@@ -89,19 +85,6 @@ class Sizes:
             free: The unused part of the limit.
         """
         return not free or (flights >= spread and 2 * free < self._limit // spread)
-
-    def leads(self, shape: Shape, items: int, left: float, spread: int) -> bool:
-        """Return whether another chunk may wait for the slots of this one, which has more items than slots.
-
-        It may not near the end of a run: items that wait for one worker could not go to a worker that is done earlier.
-
-        Args:
-            shape: The shape of the chunk.
-            items: The number of its items.
-            left: The number of items left.
-            spread: The number of chunks that should be in flight.
-        """
-        return self._follow and items > shape.limit and left >= 2 * spread * items
 
     def ahead(self, spread: int) -> int:
         """Return how many items may wait for the consumer, in addition to the limit: those of a few chunks."""
@@ -157,7 +140,7 @@ class Sizes:
         return max(SECONDS / self._latency, least)
 
     def _most(self, spread: int) -> int:
-        most = 1 + self._lead // (spread * (1 + self._follow))
+        most = 1 + self._lead // spread
         return max(min(most, int(_BYTES / self._bytes)), 1) if self._bytes else most
 
     def learn(self, shape: Shape, started: int, seconds: float, busy: float, tail: float, size: int) -> None:

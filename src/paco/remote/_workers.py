@@ -46,12 +46,11 @@ class ProcessDied(Exception):
 
 
 class _Sent(Future[bytes]):
-    """The future report of a chunk, with the process that has the chunk."""
+    """The future report of a chunk, with the name of the process that has the chunk."""
 
     def __init__(self, process: _Process) -> None:
         super().__init__()
         self.set_running_or_notify_cancel()  # the chunk is cancelled in its process, not here
-        self.process = process
         self.worker = called(process.pid)
 
 
@@ -217,19 +216,16 @@ class Workers:
                 self._processes.append(_Process(self._starter.start, self._ended))
             return self._processes.copy()
 
-    def send(self, *chunk: bytes, after: Future[bytes] | None = None) -> Future[bytes]:
+    def send(self, *chunk: bytes) -> Future[bytes]:
         """Send a chunk to the process with the fewest chunks, and return a future of its report.
 
         Args:
             *chunk: The order, the function and the items.
-            after: The future of another chunk, whose process gets this one if it still runs.
 
         Raises:
             RuntimeError: The workers are closed, or several processes in a row died as they started.
         """
         with self._lock:
-            if isinstance(after, _Sent) and after.process in self._processes:
-                return after.process.submit(*chunk)
             if self._stillborn >= _STILLBORN:
                 raise RuntimeError(
                     f"paco.remote.Workers: {self._stillborn} processes in a row died as they started; "
@@ -283,6 +279,7 @@ class SharedWorkers:
     """Workers of the user as the engine of a run; `close` leaves them open."""
 
     flag = ""
+    one_clock = True
 
     def __init__(self, workers: Workers) -> None:
         self._workers = workers
@@ -305,9 +302,6 @@ class SharedWorkers:
 
     def submit(self, order: bytes, function: bytes, items: bytes) -> Future[bytes]:
         return self._workers.send(order, function, items)
-
-    def submit_after(self, before: Future[bytes], order: bytes, function: bytes, items: bytes) -> Future[bytes]:
-        return self._workers.send(order, function, items, after=before)
 
     def lost(self, error: BaseException) -> int | None:
         return int(error.there) if isinstance(error, ProcessDied) else None
