@@ -22,10 +22,11 @@ import uvloop
 
 import paco
 from benchmarks.demands import Demand
-from paco.remote import Workers, _sizes
+from paco.remote import Workers
+from paco.remote._feedback import Shape, Sizes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
 WORKERS = 2
 #: The number of measured pairs, and of rounds with kills.
@@ -187,17 +188,18 @@ def _costs(engines: dict[str, Any], client: Any) -> Iterator[Demand]:
 @contextmanager
 def _fixed(size: int) -> Iterator[None]:
     """Make all chunks of one size inside the block."""
-    shape: Callable[..., _sizes.Shape] = _sizes.Sizes.shape
+    shape = Sizes.next
 
-    def fixed(sizes: _sizes.Sizes, spread: int, free: int) -> _sizes.Shape:
-        return shape(sizes, spread, free)._replace(items=size)
+    def fixed(sizes: Sizes, chunks: int, used: int, left: float) -> Shape | None:
+        found = shape(sizes, chunks, used, left)
+        return None if found is None else found._replace(items=size)
 
-    vars_of: Any = _sizes.Sizes
-    vars_of.shape = fixed
+    vars_of: Any = Sizes
+    vars_of.next = fixed
     try:
         yield
     finally:
-        vars_of.shape = shape
+        vars_of.next = shape
 
 
 def _memory(workers: Workers) -> Iterator[Demand]:

@@ -12,8 +12,8 @@ import pytest
 
 from paco._base.item import Ran
 from paco._cli import main
-from paco.remote._host import called
 from paco.remote._item_calls import ItemCalls
+from paco.remote._messages import called
 
 pytestmark = [pytest.mark.realtime, pytest.mark.usefixtures("folder")]
 

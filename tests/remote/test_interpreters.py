@@ -15,7 +15,7 @@ import pytest
 import paco
 from paco.events import ItemEnded
 from paco.remote import _engines
-from paco.remote._host import called
+from paco.remote._messages import called
 from tests.patience import until
 from tests.programs import SOURCE
 

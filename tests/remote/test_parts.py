@@ -10,14 +10,15 @@ import socket
 import sys
 import threading
 from multiprocessing.connection import Connection
+from types import SimpleNamespace
 
 import pytest
 
 from paco._base.deadline import deadline, remaining
 from paco.remote import _engines, _host, _pickles, _worker
-from paco.remote._host import Bench, Host, digest
-from paco.remote._messages import Line, Order, Report
-from paco.remote._sizes import Shape, Sizes
+from paco.remote._feedback import Shape, Sizes
+from paco.remote._host import Bench, Host
+from paco.remote._messages import Line, Order, Report, digest
 from tests.patience import wait_until
 
 INFINITE = float("inf")
@@ -42,67 +43,75 @@ def chunk(fn, items, **more):
 # ---- sizes
 
 
+def sizes_for(limit, slots=128, processes=2, **more):
+    return Sizes(SimpleNamespace(slots=slots, processes=processes), limit, 10_000, **more)
+
+
 def test_the_first_chunks_are_small_and_later_ones_have_the_target_duration():
-    sizes = Sizes(100, 10_000)
-    spread = sizes.spread(128, 2)
-    assert spread == 100
-    assert sizes.shape(spread, 100) == Shape(1, 1, 0.5)
-    sizes.learn(Shape(1, 1, 0.5), 1, 0.001, 0.0, 0.0, 10)
-    assert sizes.spread(128, 2) == 2
-    assert sizes.shape(2, 100) == Shape(16, 50, 0.5)  # no more than 16 times the last
-    sizes.learn(Shape(1000, 50, 0.5), 1000, 0.02, 0.0, 0.0, 10_000)
-    assert sizes.shape(2, 100).items == 5001  # half the lead
+    sizes = sizes_for(100)
+    assert sizes.next(0, 0, INFINITE) == Shape(1, 1, 0.5)
+    sizes.learn(Report("", 1, 0.001), 1, 10)
+    assert sizes.next(0, 0, INFINITE) == Shape(16, 50, 0.5)  # no more than 16 times the last
+    sizes.learn(Report("", 1000, 0.02), 50, 10_000)
+    assert sizes.next(0, 0, INFINITE).items == 5001  # half the lead
+
+
+def test_a_further_chunk_must_get_half_of_what_each_has():
+    sizes = sizes_for(100, slots=3)
+    sizes.learn(Report("", 1000, 0.02), 50, 10_000)
+    assert sizes.next(1, 50, INFINITE).limit == 50
+    assert sizes.next(2, 75, INFINITE).limit == 25
+    assert sizes.next(2, 76, INFINITE) is None
+    assert sizes.next(1, 100, INFINITE) is None
+    assert sizes.next(3, 0, INFINITE) is None  # the engine accepts no more
 
 
 def test_items_that_keep_the_loop_busy_are_not_spread():
-    sizes = Sizes(100, 10_000)
-    sizes.learn(Shape(50, 50, 0.5), 50, 0.1, 0.1, 0.0, 100)
-    assert sizes.spread(128, 2) == 2
-    assert sizes.shape(2, 100).items == 125  # a quarter of a second of 2 ms each
+    sizes = sizes_for(100)
+    sizes.learn(Report("", 50, 0.1, 0.1), 50, 100)
+    assert sizes.next(0, 0, INFINITE)[:2] == (125, 50)  # a quarter of a second of 2 ms each
 
 
 def test_if_some_items_are_much_slower_all_are_sent_like_slow_ones():
-    sizes = Sizes(100, 10_000)
-    for _ in range(2):
-        assert sizes.spread(128, 2) == (2 if sizes._count else 100)
-        sizes.learn(Shape(1000, 50, 0.5), 1000, 0.3, 0.0, 0.25, 10_000)
-    assert sizes.spread(128, 2) == 100
+    sizes = sizes_for(100)
+    for limit in (1, 50):
+        assert sizes.next(0, 0, INFINITE).limit == limit
+        sizes.learn(Report("", 1000, 0.3, 0.0, 0.25), 50, 10_000)
+    assert sizes.next(0, 0, INFINITE).limit == 1
 
 
 def test_the_remainder_of_the_limit_is_assigned_too():
-    sizes = Sizes(5, 10_000)
-    assert [sizes.shape(2, 5).limit, sizes.shape(2, 2).limit] == [3, 2]
+    sizes = sizes_for(5, slots=2)
+    assert [sizes.next(0, 0, INFINITE).limit, sizes.next(1, 3, INFINITE).limit] == [3, 2]
 
 
 @pytest.mark.parametrize(
     ("left", "items"), [(INFINITE, 1000), (2000, 1000), (1999, 1000), (1001, 501), (251, 126), (249, 125), (0, 125)]
 )
 def test_a_chunk_has_its_share_of_the_items_left_and_at_least_as_many_as_run_at_once(left, items):
-    def fair(items, left):
-        return Sizes(100, 10_000).fair(Shape(items, 50, 0.5), left, chunks=7, used=0)
+    def share(items, left):
+        return sizes_for(100)._share(Shape(items, 50, 0.5), left, chunks=7, used=0)
 
-    assert fair(1000, left) == items
-    assert fair(9, left) == 9
-    assert fair(300, 0) == 50
+    assert share(1000, left) == items
+    assert share(9, left) == 9
+    assert share(300, 0) == 50
 
 
 def test_items_that_may_start_at_once_are_divided_among_the_possible_chunks():
-    sizes = Sizes(100, 10_000, paced=True)
-    shape = sizes.shape(100, 100)
-    assert shape.items == 101
-    assert [sizes.fair(shape, left, 20, 0) for left in (0, 1, 20, 21, 100, 5000)] == [1, 1, 1, 2, 5, 101]
-    assert sizes.fair(shape, 60, 1, 99) == 60  # the last
+    sizes = sizes_for(100, paced=True)
+    assert [sizes.next(80, 0, left).items for left in (0, 1, 20, 21, 100, 5000)] == [1, 1, 1, 2, 5, 101]
+    assert sizes.next(99, 99, 60).items == 60  # the last
 
 
 def test_items_that_may_start_at_once_are_sent_in_at_most_a_thousand_chunks_a_second():
-    sizes = Sizes(100, 10_000, paced=True)
-    sizes.learn(Shape(40, 40, INFINITE), 40, 0.01, 0.0, 0.0, 10)
-    assert sizes.fair(sizes.shape(100, 60), 10, 50, 30) == 4  # 40 of 10 ms each: four end in a millisecond
-    sizes.learn(Shape(40, 40, INFINITE), 40, 100.0, 0.0, 0.0, 10)
-    assert sizes.fair(sizes.shape(100, 60), 10, 50, 30) == 1
-    at_once = Sizes(100, 10_000, paced=True)
-    at_once.learn(Shape(40, 40, INFINITE), 40, 0.0, 0.0, 0.0, 10)
-    assert at_once.fair(at_once.shape(100, 60), 60, 50, 40) == 101
+    sizes = sizes_for(100, paced=True)
+    sizes.learn(Report("", 40, 0.01), 40, 10)
+    assert sizes.next(50, 30, 10).items == 4  # 40 of 10 ms each: four end in a millisecond
+    sizes.learn(Report("", 40, 100.0), 40, 10)
+    assert sizes.next(50, 30, 10).items == 1
+    at_once = sizes_for(100, paced=True)
+    at_once.learn(Report("", 40), 40, 10)
+    assert at_once.next(50, 40, 60).items == 101
 
 
 # ---- the side of the workers

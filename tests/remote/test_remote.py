@@ -26,8 +26,8 @@ from paco._base.item import Ran
 from paco._stream.plan import LEAD, Plan
 from paco.events import ItemEnded
 from paco.remote import RemoteError, WorkerLost, _pickles
+from paco.remote._feedback import WorkerStats
 from paco.remote._host import Bench
-from paco.remote._in_flight import Roster
 from paco.remote._messages import Order, PackedError, Report
 
 #: In which pretended process the code runs.
@@ -1001,18 +1001,18 @@ async def test_attempts_on_workers_are_reported_under_a_limit_object_too():
 
 def test_processes_of_one_machine_share_a_clock():
     async def main():
-        roster = Roster({}, one_clock=True)
-        return roster.back(Report("a", 1, spans=[(0, 2, 5.0, 6.0, 1, False)], now=-100.0), 1)
+        stats = WorkerStats({}, one_clock=True)
+        return stats.ran(Report("a", 1, spans=[(0, 2, 5.0, 6.0, 1, False)], now=-100.0), 1)
 
     assert asyncio.run(main()) == {0: Ran("a", 2, 5.0, 6.0, 1, False)}
 
 
 async def test_the_clock_of_a_worker_is_corrected_by_its_fastest_report():
     workers = {}
-    roster, start = Roster(workers), asyncio.get_running_loop().time()
+    stats, start = WorkerStats(workers), asyncio.get_running_loop().time()
 
     def times(name, now, began, ended):
-        ran = roster.back(Report(name, 1, spans=[(0, 2, began, ended, 1, False)], now=now), 1)
+        ran = stats.ran(Report(name, 1, spans=[(0, 2, began, ended, 1, False)], now=now), 1)
         return ran[0].slot, ran[0].start - start, ran[0].end - start
 
     await asyncio.sleep(10)

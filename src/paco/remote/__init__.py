@@ -8,7 +8,7 @@ up:
     _worker                         the code that runs in a worker process
     _fork_server  _start  _workers  how worker processes start; the workers of this machine, replaced when they die
     _engines  _dask                 the engines that accept chunks
-    _sizes  _in_flight  _dispatch   the sizes of chunks; those in flight, and worker statistics; recovery of lost ones
+    _feedback  _dispatch            what reports tell: sizes, worker statistics; sending chunks, recovery of lost ones
     _chunked_run  _item_calls       a run that sends its items in chunks; a run that sends items one by one
 """
 

@@ -6,94 +6,123 @@ import asyncio
 import uuid
 from collections import Counter, deque
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from paco._base import check
 from paco._base.deadline import remaining
+from paco._base.errors import trim
 from paco._engine.nursery import background
 from paco.remote import _pickles
-from paco.remote._host import digest
-from paco.remote._in_flight import Flight, Flights, Roster
-from paco.remote._messages import Order, Report, WorkerLost
-from paco.remote._sizes import SECONDS, Shape, Sizes
+from paco.remote._feedback import SECONDS, Shape, Sizes, WorkerStats
+from paco.remote._messages import Order, Report, WorkerLost, digest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from paco._base.item import Ran, Worker
     from paco._base.types import Future, OnError
+    from paco._engine.run import Scheduler
     from paco.remote._engines import Engine
-    from paco.remote._messages import PackedError
 
 #: An item fails if its worker has died this often, at least so often of that with no other item in the worker.
 _DEATHS: Final = 3
 _DEATHS_ALONE: Final = 2
 #: A lost chunk is divided into this many pieces, to find the item that kills its worker.
 _PIECES: Final = 8
-
 #: The run fails if more than this many chunks in a row are lost before they begin: no worker will ever begin one.
 _FUTILE: Final = 100
 
-#: An item, preceded by the key by which its owner identifies it.
+#: An item, preceded by the key by which its sender identifies it.
 Entry: TypeAlias = tuple[Any, Any]
-
-
-class Owner(Protocol):
-    """Provides the items, and receives their outcomes, in the event loop of the dispatcher."""
-
-    def left(self) -> float:
-        """Return the number of items not yet taken; infinity if unknown."""
-        ...
-
-    def arrived(self, entries: list[Entry], values: dict[int, Any], ran: dict[int, Ran]) -> None:
-        """Take the results of a chunk, by number, and where and when its items ran, if known."""
-        ...
-
-    def failed(self, entry: Entry, error: BaseException, ran: Ran | None = None) -> None:
-        """Take the error of an item."""
-        ...
-
-    def broken(self, error: BaseException) -> None:
-        """Fail the run: no items can be sent."""
-        ...
-
-    def landed(self) -> None:
-        """Send more if there is room: a chunk has come back, and its outcomes were taken."""
-        ...
+#: The results of the items of a chunk, their errors, and where and when they ran, each by the number of the item.
+Outcomes: TypeAlias = "tuple[dict[int, Any], dict[int, BaseException], dict[int, Ran]]"
 
 
 class RunOptions(NamedTuple):
-    """The settings that all chunks of a run share."""
+    """The settings of a run on an engine.
+
+    Attributes:
+        name: The operation, for messages: ``map``.
+        engine: Opens the engine.
+        limit: The maximum number of items in flight, in all workers together.
+        lead: The maximum number of items that wait at the workers, in addition to those in flight.
+        on_error: Whether an item's error ends its chunk (raise) or not (return).
+        watched: Whether to report where and when the items ran.
+        paced: Whether each item must start as soon as it is available.
+    """
 
     name: str
-    function: bytes
+    engine: Callable[[], Engine]
     limit: int
     lead: int
     on_error: OnError
     watched: bool
-    paced: bool = False  # whether each item must start as soon as it is available
+    paced: bool = False
+
+
+@dataclass(eq=False, slots=True)
+class SentChunk:
+    """A chunk in flight.
+
+    Attributes:
+        entries: Its items.
+        limit: Its share of the limit.
+        size: The size of its pickled items in bytes.
+        alone: Whether it was sent so that no other chunk is in its process.
+        single: Whether it has been the only chunk in flight all the time.
+        worker: Its worker, if known.
+    """
+
+    entries: list[Entry]
+    limit: int
+    size: int
+    alone: bool
+    single: bool
+    worker: Worker | None
+
+    def count(self, items: int) -> None:
+        """Add to the number of items in flight on its worker."""
+        if self.worker is not None:
+            self.worker.in_flight = (self.worker.in_flight or 0) + items
 
 
 class Dispatcher:
-    """Sends the items of one run to an engine. Use it in the loop in which it was created.
+    """Sends the items of a run to an engine.
 
     Args:
-        engine: The engine, which `close` closes.
-        job: The settings of the run.
-        owner: Provides the items, and receives their outcomes.
+        run: The run, which fails if items can no longer be sent.
+        fn: The function over the items.
+        options: The settings of the run.
         workers: The workers that have received chunks, by name; the dispatcher adds them.
+        landed: Called in the loop of the run when a chunk has come back, with its items and their outcomes. There may
+            be room for another chunk then.
     """
 
-    def __init__(self, engine: Engine, job: RunOptions, owner: Owner, workers: dict[str, Worker]) -> None:
-        self._engine = engine
-        self._job = job
-        self._owner = owner
-        self.loop = asyncio.get_running_loop()
-        self._run = uuid.uuid4().hex
-        self._digest = digest(job.function)
-        self.sizes = Sizes(job.limit, job.lead, paced=job.paced)
-        self._roster = Roster(workers, one_clock=engine.one_clock)
-        self._flights = Flights(job.limit, self._roster)
+    _function: bytes
+    _digest: bytes
+    _sizes: Sizes
+    _stats: WorkerStats
+
+    def __init__(
+        self,
+        run: Scheduler,
+        fn: Callable[[Any], Awaitable[Any]],
+        options: RunOptions,
+        workers: dict[str, Worker],
+        landed: Callable[[list[Entry], Outcomes], None],
+    ) -> None:
+        self._run = run
+        self._loop = run.loop
+        self._fn = fn
+        self._options = options
+        self._landed = landed
+        self._id = uuid.uuid4().hex
+        self._workers = workers
+        self._engine: Any = None
+        self._flights: dict[Future, SentChunk] = {}  # by their future reports, in the order in which they were sent
+        #: The maximum number of items that run now. Workers hold further items, which wait there.
+        self.in_flight: int = 0
         self._again: deque[Entry] = deque()  # items that workers returned without starting them
         self._pieces: deque[list[Entry]] = deque()  # pieces of lost chunks
         self._suspects: deque[Entry] = deque()  # items lost as the only item of a chunk; they need a process each
@@ -103,63 +132,70 @@ class Dispatcher:
         self._stopped = False
         self._home: asyncio.Future[None] | None = None
 
-    @property
-    def in_flight(self) -> int:
-        """The maximum number of items that run now. Workers hold further items, which wait there."""
-        return self._flights.used
+    async def open(self) -> None:
+        """Pickle the function, and open the engine. If that fails, the run fails."""
+        options = self._options
+        try:
+            self._function = _pickles.dump_function(options.name, self._fn)
+            self._digest = digest(self._function)
+            self._engine = engine = options.engine()
+            self._sizes = Sizes(engine, options.limit, options.lead, paced=options.paced)
+            self._stats = WorkerStats(self._workers, one_clock=engine.one_clock)
+            await engine.open()
+        except Exception as error:
+            self.broken(error)
+
+    def broken(self, error: BaseException) -> None:
+        """Fail the run: no items can be sent."""
+        self.stop()
+        trim(error)
+        self._run.fail(error, "its workers")
 
     @property
     def quiet(self) -> bool:
         """Whether nothing is in flight, and nothing waits to be sent again."""
         return not (self._flights or self._again or self._pieces or self._suspects)
 
-    def spread(self) -> int:
-        """Return the number of chunks that should be in flight."""
-        return self.sizes.spread(self._engine.slots, self._engine.processes)
+    def wanted(self) -> int:
+        """Return the number of items of the next chunk, if that many are left."""
+        return self._sizes.wanted(self.in_flight)
 
-    async def open(self) -> None:
-        """Open the engine."""
-        await self._engine.open()
+    def ahead(self) -> int:
+        """Return how many items may wait for the consumer, in addition to the limit."""
+        return self._sizes.ahead()
 
     # ---- sending
 
-    def send(self, take: Callable[[int], list[Entry]]) -> bool:
+    def send(self, left: float, take: Callable[[int], list[Entry]]) -> bool:
         """Send one more chunk if possible now, and return whether one was sent.
 
         Args:
+            left: The number of items not yet taken; infinity if unknown.
             take: Returns at most the given number of new items.
         """
         if self._stopped:
             return False
         if self._suspects:
             return self._send_suspect()
-        if any(flight.alone for flight in self._flights):
+        if any(flight.alone for flight in self._flights.values()):
             return False
-        spread, flights, free = self.spread(), len(self._flights), self._flights.free
-        if flights >= self._engine.slots or self.sizes.is_full(spread, flights, free):
+        shape = self._sizes.next(len(self._flights), self.in_flight, left)
+        if shape is None:
             return False
-        shape = self.sizes.shape(spread, free)
-        count = self.sizes.fair(shape, self._owner.left(), max(spread - flights, 1), self._flights.used)
-        entries = self._again_or(take, count)
+        if self._pieces:
+            entries = self._pieces.popleft()
+        elif self._again:
+            entries = [self._again.popleft() for _ in range(min(shape.items, len(self._again)))]
+        else:
+            entries = take(shape.items)
         if entries:
             self._send(entries, shape)
         return bool(entries)
 
-    def wanted(self) -> int:
-        """Return the number of new items that the next chunk would have."""
-        return self.sizes.shape(self.spread(), max(self._flights.free, 1)).items
-
-    def _again_or(self, take: Callable[[int], list[Entry]], count: int) -> list[Entry]:
-        if self._pieces:
-            return self._pieces.popleft()
-        if self._again:
-            return [self._again.popleft() for _ in range(min(count, len(self._again)))]
-        return take(count)
-
     def _send_suspect(self) -> bool:
         """Send a suspect: an item that may kill its worker. Each needs a process in which no other item runs."""
-        alone = [flight.alone for flight in self._flights]
-        if not all(alone) or len(alone) >= min(self._engine.apart, self._job.limit):
+        alone = [flight.alone for flight in self._flights.values()]
+        if not all(alone) or len(alone) >= min(self._engine.apart, self._options.limit):
             return False
         self._send([self._suspects.popleft()], Shape(1, 1, 2 * SECONDS), alone=True)
         return True
@@ -168,28 +204,22 @@ class Dispatcher:
         items, entries = self._pickled(entries)
         if not entries or self._stopped:
             return
-        limit = min(shape.limit, len(entries))
-        shape = shape._replace(limit=limit)
-        flight = Flight(entries, shape, len(items), alone=alone)
-        job = self._job
-        order = Order(
-            self._run,
-            job.name,
-            self._digest,
-            limit,
-            shape.seconds,
-            job.on_error,
-            job.watched,
-            remaining(),
-            self._engine.flag,
-        )
+        options, engine, limit = self._options, self._engine, min(shape.limit, len(entries))
+        how = options.on_error, options.watched, remaining(), engine.flag
+        order = Order(self._id, options.name, self._digest, limit, shape.seconds, *how)
         try:
-            future = self._engine.submit(order.dump(), job.function, items)
+            future = engine.submit(order.dump(), self._function, items)
         except Exception as error:
-            self._owner.broken(error)
+            self.broken(error)
             return
-        self._flights.add(flight, future)
-        future.add_done_callback(lambda future: self._done(flight, future))
+        name = getattr(future, "worker", "")
+        worker = self._stats.worker(name) if name else None
+        for other in self._flights.values():
+            other.single = False
+        self._flights[future] = chunk = SentChunk(entries, limit, len(items), alone, not self._flights, worker)
+        self.in_flight += limit
+        chunk.count(limit)
+        future.add_done_callback(self._done)
 
     def _pickled(self, entries: list[Entry]) -> tuple[bytes, list[Entry]]:
         """Return the pickled items, and their entries. Items that cannot be pickled fail and are left out."""
@@ -203,94 +233,89 @@ class Dispatcher:
         try:
             _pickles.dumps(entry[1])
         except Exception as error:
-            what = f"the item {check.shorten(entry[1])}"
-            self._owner.failed(entry, _pickles.unfit(self._job.name, what, error))
+            unfit = _pickles.unfit(self._options.name, f"the item {check.shorten(entry[1])}", error)
+            self._landed([entry], ({}, {0: unfit}, {}))
             return False
         return True
 
     # ---- coming back
 
-    def _done(self, flight: Flight, future: Future) -> None:
+    def _done(self, future: Future) -> None:
         with suppress(RuntimeError):  # the loop is closed, so nothing waits for the chunk
-            self.loop.call_soon_threadsafe(self._land, flight, future)
+            self._loop.call_soon_threadsafe(self._land, future)
 
-    def _land(self, flight: Flight, future: Future) -> None:
-        self._flights.remove(flight)
-        try:
-            self._take_in(flight, future)
-        except Exception as error:
-            self._owner.broken(error)
+    def _land(self, future: Future) -> None:
+        chunk = self._flights.pop(future)
+        self.in_flight -= chunk.limit
+        chunk.count(-chunk.limit)
         if self._home is not None and not self._flights and not self._home.done():
             self._home.set_result(None)
-        self._owner.landed()
+        try:
+            values, errors, ran = self._outcomes(chunk, future)
+            whole = errors.pop(-1, None)
+            self._landed(chunk.entries, (values, errors, ran))
+            if whole is not None:
+                self.broken(whole)
+        except Exception as error:
+            self.broken(error)
 
-    def _take_in(self, flight: Flight, future: Future) -> None:
+    def _outcomes(self, chunk: SentChunk, future: Future) -> Outcomes:
+        """Return the outcomes of a chunk that is back. After `stop`, its results are dropped."""
         try:
             report = Report.load(future.result())
         except (Exception, asyncio.CancelledError) as error:
-            if not self._stopped:
-                self._lose(flight, error)
-            return
-        if not self._stopped:
-            self._deliver(flight, report)
-        elif self._job.on_error == "raise":
-            self._fail(flight, report, report.errors)
-        self._fail(flight, report, report.late)
+            return {}, {} if self._stopped else self._lose(chunk, error), {}
+        values, ran = ({}, {}) if self._stopped else self._taken(chunk, report)
+        errors = {} if self._stopped and self._options.on_error != "raise" else dict(report.errors or {})
+        errors |= report.late or {}
+        return values, {number: error.error(report.where) for number, error in errors.items()}, ran
 
-    def _deliver(self, flight: Flight, report: Report) -> None:
-        entries, owner = flight.entries, self._owner
+    def _taken(self, chunk: SentChunk, report: Report) -> tuple[dict[int, Any], dict[int, Ran]]:
+        """Return the results of a chunk, and where and when its items ran. Queue the items that it has not started."""
         self._futile = 0
         if report.refusal is not None:
-            owner.broken(report.refusal.error(report.where))
-            return
+            self.broken(report.refusal.error(report.where))
+            return {}, {}
         try:
             values: dict[int, Any] = _pickles.loads(report.values)
         except Exception as error:
-            owner.broken(_pickles.unfit(self._job.name, f"the results from {report.where}", error))
-            return
+            raise _pickles.unfit(self._options.name, f"the results from {report.where}", error) from error
         started = max(report.started, 1)
-        size = max(flight.size * started // len(entries), len(report.values))
-        self.sizes.learn(flight.shape, started, report.seconds, report.busy, report.tail, size)
-        self._again.extendleft(reversed(entries[report.started :]))
-        flight.ran = self._roster.back(report, len(values) + len(report.errors or ()))
-        owner.arrived(entries, values, flight.ran)
-        self._fail(flight, report, report.errors)
+        size = max(chunk.size * started // len(chunk.entries), len(report.values))
+        self._sizes.learn(report, chunk.limit, size)
+        self._again.extendleft(reversed(chunk.entries[report.started :]))
+        return values, self._stats.ran(report, len(values) + len(report.errors or ()))
 
-    def _fail(self, flight: Flight, report: Report, errors: dict[int, PackedError] | None) -> None:
-        if not errors:
-            return
-        for number, failure in errors.items():
-            raised = failure.error(report.where)
-            if number < 0:
-                self._owner.broken(raised)
-            else:
-                self._owner.failed(flight.entries[number], raised, flight.ran.get(number))
+    def _lose(self, chunk: SentChunk, error: BaseException) -> dict[int, BaseException]:
+        """Queue the items of a lost chunk to be sent again, in smaller pieces if their worker died with them.
 
-    def _lose(self, flight: Flight, error: BaseException) -> None:
-        """Queue the items of a lost chunk to be sent again, in smaller pieces if their worker died with them."""
+        Returns:
+            The error of its only item, by number, if the item must not run again.
+        """
         deaths = self._engine.lost(error)
         if deaths is None:
-            self._owner.broken(error)
-            return
-        self._roster.lost(flight.worker)
-        entries = flight.entries
+            self.broken(error)
+            return {}
+        if chunk.worker is not None:
+            chunk.worker.lost = True
+        entries = chunk.entries
         if not deaths:
             self._futile += 1
             if self._futile > _FUTILE:
-                self._owner.broken(error)
+                self.broken(error)
             self._again.extendleft(reversed(entries))
-            return
-        alone = len(entries) == 1 and (flight.alone or flight.single)
+            return {}
+        alone = len(entries) == 1 and (chunk.alone or chunk.single)
         for key, _ in entries:
             self._deaths[key] += 1
             self._deaths_alone[key] += alone
-        if len(entries) > 1:
-            size = -(-len(entries) // _PIECES)
-            self._pieces.extend(entries[start : start + size] for start in range(0, len(entries), size))
-        else:
-            self._lose_one(entries[0], error)
+        if len(entries) == 1:
+            return self._lose_one(entries[0], error)
+        size = -(-len(entries) // _PIECES)
+        self._pieces.extend(entries[start : start + size] for start in range(0, len(entries), size))
+        return {}
 
-    def _lose_one(self, entry: Entry, error: BaseException) -> None:
+    def _lose_one(self, entry: Entry, error: BaseException) -> dict[int, BaseException]:
         """Queue a lost item again, or fail it. If other items were in its worker, one of them may have killed it."""
         deaths = self._deaths[entry[0]]
         if deaths == 1:
@@ -298,32 +323,36 @@ class Dispatcher:
         elif deaths < _DEATHS or self._deaths_alone[entry[0]] < _DEATHS_ALONE:
             self._suspects.append(entry)
         else:
-            lost = WorkerLost(f"paco.{self._job.name}: the worker of this item has died {deaths} times")
+            lost = WorkerLost(f"paco.{self._options.name}: the worker of this item has died {deaths} times")
             lost.__cause__ = error
-            self._owner.failed(entry, lost)
+            return {0: lost}
+        return {}
 
     # ---- ending
 
     def stop(self) -> None:
         """Send nothing more, and cancel the chunks in flight; their results are dropped. Does not wait."""
-        if self._stopped:
-            return
-        self._stopped = True
-        if self._flights:
-            self._engine.cancel(self._run, [flight.future for flight in self._flights if flight.future is not None])
+        if not self._stopped:
+            self._stopped = True
+            if self._flights:
+                self._engine.cancel(self._id, list(self._flights))
 
     async def home(self) -> None:
         """Wait until no chunk is in flight. Cancellations do not end the wait."""
         while self._flights:
             if self._home is None or self._home.done():
-                self._home = self.loop.create_future()  # shared by all waiters; if one is cancelled, all check again
+                self._home = self._loop.create_future()  # shared by all waiters; if one is cancelled, all check again
             with suppress(asyncio.CancelledError):
                 await self._home
 
     async def close(self) -> None:
         """Stop, wait until no chunk is in flight, and close the engine. Cancellations do not end the wait."""
+        if self._loop.is_closed():  # the coroutine that calls this is being garbage-collected
+            return
         self.stop()
         await self.home()
+        if self._engine is None:
+            return
         closing = background(self._engine.close(), "paco.remote.close")
         while not closing.done():
             with suppress(asyncio.CancelledError):

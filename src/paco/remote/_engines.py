@@ -20,8 +20,8 @@ from paco._base import check
 from paco._base.errors import add_note
 from paco._base.types import Executor
 from paco._view.console import message
-from paco.remote._host import Bench, called, chunk_in, work
-from paco.remote._messages import Order
+from paco.remote._host import Bench, chunk_in, work
+from paco.remote._messages import Order, called
 
 if TYPE_CHECKING:
     from collections.abc import Callable

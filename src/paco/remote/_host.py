@@ -10,19 +10,17 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import os
-import platform
 import threading
 from collections import OrderedDict, defaultdict
 from contextvars import Context
 from functools import partial
-from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from paco._base.item import Slots
 from paco.remote import _pickles
 from paco.remote._chunk import Chunk
-from paco.remote._messages import Order, PackedError, Report
+from paco.remote._messages import Order, PackedError, Report, called
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -34,16 +32,6 @@ _FUNCTIONS: Final = 16
 _CANCELLED: Final = 1000
 #: Seconds between two checks for a flag.
 _LOOK: Final = 0.05
-
-
-def called(pid: int) -> str:
-    """Return the name of a process of this machine, as messages and events show it."""
-    return f"process {pid} on {platform.node()}"
-
-
-def digest(function: bytes) -> bytes:
-    """Return a digest that identifies a pickled function."""
-    return blake2b(function, digest_size=16).digest()
 
 
 class Bench:

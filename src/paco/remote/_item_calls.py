@@ -14,10 +14,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from paco._base.check import instead_of
-from paco._base.errors import trim
-from paco._base.item import Item, item_here
+from paco._base.item import item_here
 from paco._engine.outcomes import Err
-from paco.remote import _pickles
 from paco.remote._dispatch import Dispatcher, Entry, RunOptions
 
 if TYPE_CHECKING:
@@ -26,7 +24,22 @@ if TYPE_CHECKING:
     from paco._base.item import Ran, Worker
     from paco._engine.run import Scheduler
     from paco.limits import Limiter
+    from paco.remote._dispatch import Outcomes
     from paco.remote._engines import Engine
+
+
+class _SentItem:
+    """An item that was sent, until its outcome is back."""
+
+    __slots__ = ("answer", "late", "ran")
+
+    def __init__(self) -> None:
+        #: Resolved with its outcome.
+        self.answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        #: The error that it raised while it was cancelled.
+        self.late: BaseException | None = None
+        #: Where and when it ran, if requested.
+        self.ran: Ran | None = None
 
 
 class ItemCalls:
@@ -54,9 +67,8 @@ class ItemCalls:
         watched: bool = False,
     ) -> None:
         self._fn = fn
-        self._engine = engine
         number = limit if isinstance(limit, int) else None
-        self._job = RunOptions(name, b"", number or most, most, "return", watched=watched, paced=number is None)
+        self._options = RunOptions(name, engine, number or most, most, "return", watched=watched, paced=number is None)
         self.role = "sender"
         #: The workers that have received items, by name.
         self.workers: dict[str, Worker] = {}
@@ -64,118 +76,96 @@ class ItemCalls:
         self.last: Ran | None = None
         #: The function and the limit that the run must use.
         self.function = instead_of(fn, self._call)
-        self.limit: int | Limiter = limit if number is None else self._job.limit + lead
-        self._calls: deque[Entry] = deque()
-        self._waiter: asyncio.Future[None] | None = None
-        self._alone = False
+        self.limit: int | Limiter = limit if number is None else self._options.limit + lead
+        self._calls: deque[Entry] = deque()  # those not sent yet
+        self._woken = asyncio.Event()
+        self._finished = False
 
     async def _call(self, value: Any) -> Any:
-        item = Item(value)
-        item.answer = asyncio.get_running_loop().create_future()
-        self._calls.append((item, value))
-        self._wake()
+        call = _SentItem()
+        self._calls.append((call, value))
+        self._woken.set()
         try:
-            return await item.answer
+            return await call.answer
         except asyncio.CancelledError:
             self._dispatcher.stop()
             await self._dispatcher.home()
-            late = item.error
+            late = call.late
             if late is None:
                 raise
         finally:
-            self._tell(item)
-            del item  # its error refers to this frame
+            self._tell(call)
+            del call  # its error refers to this frame
         try:
             raise late
         finally:
             del late
 
-    def _tell(self, item: Item) -> None:
+    def _tell(self, call: _SentItem) -> None:
         """Record where and when the item ran, for listeners and the journal."""
-        self.last = ran = item.ran
-        here = None if ran is None else item_here()
-        if ran is not None and here is not None:
-            here.ran = ran
-            here.attempts += ran.attempts - 1
-            if ran.failed and item.answer.exception() is None and isinstance(item.answer.result(), Err):
-                here.error = item.answer.result().error
+        self.last = ran = call.ran
+        if ran is not None and (item := item_here()) is not None:
+            item.ran = ran
+            item.attempts += ran.attempts - 1
+            if ran.failed and call.answer.exception() is None and isinstance(call.answer.result(), Err):
+                item.error = call.answer.result().error
 
     # ---- the task that sends; it starts before those of the items
-
-    _dispatcher: Dispatcher
 
     def prepare(self, run: Scheduler) -> None:
         """Set up for a run, before it has any tasks."""
         self._run: Scheduler = weakref.proxy(run)
+        self._dispatcher = Dispatcher(self._run, self._fn, self._options, self.workers, self._landed)
         if run.watch is not None:
-            run.watch.runs_elsewhere(self.workers, None if self._job.paced else self._job.limit)
+            run.watch.runs_elsewhere(self.workers, None if self._options.paced else self._options.limit)
 
     async def serve(self) -> None:
         """Send items as they arrive, until all other tasks of the run have ended."""
-        dispatcher: Dispatcher | None = None
+        dispatcher = self._dispatcher
         try:
-            job = self._job._replace(function=_pickles.dump_function(self._job.name, self._fn))
-            self._dispatcher = dispatcher = Dispatcher(self._engine(), job, self, self.workers)
             await dispatcher.open()
-            while not self._alone:
-                while dispatcher.send(self._take):
+            while not self._finished:
+                while dispatcher.send(self._left(), self._take):
                     pass
                 await self._pause()
         except Exception as error:
-            self.broken(error)
+            dispatcher.broken(error)
         finally:
-            # The loop is closed if this coroutine is being garbage-collected.
-            if dispatcher is not None and not dispatcher.loop.is_closed():
-                await dispatcher.close()
+            await dispatcher.close()
 
     async def _pause(self) -> None:
         """Wait to be woken. A cancellation does not end this task: it only cancels the items."""
-        self._waiter = asyncio.get_running_loop().create_future()
+        self._woken.clear()
         try:
-            await self._waiter
-            if self._job.paced:
+            await self._woken.wait()
+            if self._options.paced:
                 await asyncio.sleep(0)  # one more turn, so that a third more items travel together
         except asyncio.CancelledError:
             self._dispatcher.stop()
-        finally:
-            self._waiter = None
 
     def finish(self) -> None:
         """End the sending task: all other tasks of the run have ended."""
-        self._alone = True
-        self._wake()
+        self._finished = True
+        self._woken.set()
 
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+    def _left(self) -> float:
+        """Return the number of items not yet sent; infinity if more may come."""
+        return len(self._calls) if self._options.paced or self._run.exhausted else math.inf
 
     def _take(self, count: int) -> list[Entry]:
-        entries = list[Entry]()
-        while self._calls and len(entries) < count:
-            entries.append(self._calls.popleft())
-        return entries
+        return [self._calls.popleft() for _ in range(min(count, len(self._calls)))]
 
-    # ---- for the dispatcher
-
-    def left(self) -> float:
-        return len(self._calls) if self._job.paced or self._run.exhausted else math.inf
-
-    def arrived(self, entries: list[Entry], values: dict[int, Any], ran: dict[int, Ran]) -> None:
+    def _landed(self, entries: list[Entry], outcomes: Outcomes) -> None:
+        """Resume the calls of a chunk that is back, and have the task send more."""
+        values, errors, ran = outcomes
         for number, one in ran.items():
             entries[number][0].ran = one
         for number, value in values.items():
             with suppress(asyncio.InvalidStateError):  # only this item's task was cancelled
                 entries[number][0].answer.set_result(value)
-
-    def failed(self, entry: Entry, error: BaseException, ran: Ran | None = None) -> None:
-        try:
-            entry[0].answer.set_exception(error)
-        except asyncio.InvalidStateError:
-            entry[0].error = error  # the item was being cancelled
-
-    def broken(self, error: BaseException) -> None:
-        trim(error)
-        self._run.fail(error, "its workers")
-
-    def landed(self) -> None:
-        self._wake()
+        for number, error in errors.items():
+            try:
+                entries[number][0].answer.set_exception(error)
+            except asyncio.InvalidStateError:
+                entries[number][0].late = error
+        self._woken.set()

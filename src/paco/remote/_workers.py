@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from paco._base import check, system
 from paco.remote import _start
-from paco.remote._host import called
-from paco.remote._messages import Line
+from paco.remote._messages import Line, called
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -283,22 +282,13 @@ class SharedWorkers:
 
     def __init__(self, workers: Workers) -> None:
         self._workers = workers
+        self.processes: int = workers.count
+        self.apart: int = workers.count
+        self.slots: int = _AT_ONCE * workers.count
 
     async def open(self) -> None:
         for process in self._workers.started():
             await asyncio.wrap_future(process.known)
-
-    @property
-    def slots(self) -> int:
-        return _AT_ONCE * self._workers.count
-
-    @property
-    def processes(self) -> int:
-        return self._workers.count
-
-    @property
-    def apart(self) -> int:
-        return self._workers.count
 
     def submit(self, order: bytes, function: bytes, items: bytes) -> Future[bytes]:
         return self._workers.send(order, function, items)
