@@ -12,7 +12,7 @@ import pytest
 
 import paco
 from paco._engine import nursery
-from paco.remote._host import Host
+from paco.remote._worker import Host
 from paco.testing import AsyncSource
 
 knows_waiters = pytest.mark.skipif(sys.version_info < (3, 14), reason="asyncio knows who waits since 3.14")

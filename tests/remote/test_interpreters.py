@@ -14,7 +14,7 @@ import pytest
 
 import paco
 from paco.events import ItemEnded
-from paco.remote import _engines
+from paco.remote import _executors
 from paco.remote._messages import called
 from tests.patience import until
 from tests.programs import SOURCE
@@ -89,10 +89,10 @@ def fake(monkeypatch):
     interpreters.get_current = lambda: SimpleNamespace(id=1)
     monkeypatch.setitem(sys.modules, "concurrent.futures.interpreter", pools)
     monkeypatch.setitem(sys.modules, "concurrent.interpreters", interpreters)
-    monkeypatch.setattr(_engines, "_worker", None)
+    monkeypatch.setattr(_executors, "_worker", None)
     with Fake() as pool:
         yield pool
-        worker = _engines._worker
+        worker = _executors._worker
         if worker is not None:
             atexit.unregister(worker._runner.close)
             pool.submit(worker._runner.close).result()
@@ -231,6 +231,6 @@ def test_interpreters_that_cannot_import_paco_are_an_error_with_the_remedy(progr
 @pytest.mark.parametrize(("kind", "told"), [("NotShareableError", "not on the sys.path"), ("ValueError", "")])
 def test_only_an_error_of_sharing_gets_a_note(fake, kind, told):
     error = type(kind, (Exception,), {})("args not shareable")
-    assert _engines.Interpreters(fake, 1).lost(error) is None
+    assert _executors.Interpreters(fake, 1).lost(error) is None
     assert told in "".join(notes := getattr(error, "__notes__", []))
     assert bool(notes) == bool(told)

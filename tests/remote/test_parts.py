@@ -15,10 +15,12 @@ from types import SimpleNamespace
 import pytest
 
 from paco._base.deadline import deadline, remaining
-from paco.remote import _engines, _host, _pickles, _worker
+from paco.remote import _chunk, _executors, _pickles, _worker
+from paco.remote._chunk import ChunkRunner
 from paco.remote._feedback import Shape, Sizes
-from paco.remote._host import Bench, Host
-from paco.remote._messages import Line, Order, Report, digest
+from paco.remote._messages import Order, Report, digest
+from paco.remote._processes import Line
+from paco.remote._worker import Host
 from tests.patience import wait_until
 
 INFINITE = float("inf")
@@ -117,24 +119,24 @@ def test_items_that_may_start_at_once_are_sent_in_at_most_a_thousand_chunks_a_se
 # ---- the side of the workers
 
 
-async def test_a_bench_keeps_few_functions_and_few_cancelled_runs(monkeypatch):
-    monkeypatch.setattr(_host, "_FUNCTIONS", 2)
-    monkeypatch.setattr(_host, "_CANCELLED", 2)
-    bench = Bench()
+async def test_a_runner_of_chunks_keeps_few_functions_and_few_cancelled_runs(monkeypatch):
+    monkeypatch.setattr(_chunk, "_FUNCTIONS", 2)
+    monkeypatch.setattr(_chunk, "_CANCELLED", 2)
+    runner = ChunkRunner()
     for number in range(4):
-        bench.cancel(f"run {number}")
+        runner.cancel(f"run {number}")
         data = Order(
             "run", "map", bytes([number]), 1, 1.0, on_error="return", watched=False, deadline=INFINITE, flag=""
         ).dump()
-        await bench.work(data, _pickles.dump_function("map", double), pickle.dumps([1]))
-    assert list(bench._cancelled) == ["run 2", "run 3"]
-    assert list(bench._functions) == [bytes([2]), bytes([3])]
+        await runner.work(data, _pickles.dump_function("map", double), pickle.dumps([1]))
+    assert list(runner._cancelled) == ["run 2", "run 3"]
+    assert list(runner._functions) == [bytes([2]), bytes([3])]
 
 
 async def test_a_chunk_of_a_run_that_was_cancelled_is_not_started():
-    bench = Bench()
-    bench.cancel("run")
-    report = Report.load(await bench.work(*chunk(double, [1, 2])))
+    runner = ChunkRunner()
+    runner.cancel("run")
+    report = Report.load(await runner.work(*chunk(double, [1, 2])))
     assert report.started == 0
     assert report.values == b""
 
@@ -147,22 +149,22 @@ async def test_a_chunk_whose_items_cancel_all_tasks_reports_it():
         await asyncio.sleep(0)
         return number
 
-    report = Report.load(await Bench().work(*chunk(cancels, [1, 2, 3])))
+    report = Report.load(await ChunkRunner().work(*chunk(cancels, [1, 2, 3])))
     assert report.errors
 
 
 async def test_closing_a_run_waits_for_its_chunks():
-    bench = Bench()
-    working = asyncio.ensure_future(bench.work(*chunk(forever, [1, 2])))
+    runner = ChunkRunner()
+    working = asyncio.ensure_future(runner.work(*chunk(forever, [1, 2])))
     await asyncio.sleep(1)
-    await bench.end("run")
-    await bench.end("another")
+    await runner.end("run")
+    await runner.end("another")
     assert Report.load(await working).started == 2
 
 
 async def test_a_flag_file_ends_a_chunk(tmp_path):
     flag = tmp_path / "flag"
-    working = asyncio.ensure_future(Bench().work(*chunk(forever, [1, 2], flag=str(flag))))
+    working = asyncio.ensure_future(ChunkRunner().work(*chunk(forever, [1, 2], flag=str(flag))))
     await asyncio.sleep(1)
     assert not working.done()
     flag.touch()
@@ -183,8 +185,8 @@ def test_closing_a_host_ends_everything_in_it():
 
 @pytest.mark.realtime
 def test_a_run_in_this_process_can_be_cancelled_from_another_loop():
-    asyncio.run(_host.end("a run that was never here"))
-    assert "a run that was never here" in _host.host().bench._cancelled
+    asyncio.run(_worker.end("a run that was never here"))
+    assert "a run that was never here" in _worker.host().chunks._cancelled
 
 
 async def time_left(number):
@@ -205,7 +207,7 @@ def test_items_of_a_host_do_not_see_the_context_of_the_sending_thread():
 def test_a_process_of_multiprocessing_ends_with_its_parent(monkeypatch):
     codes = []
     monkeypatch.setattr(os, "_exit", codes.append)
-    _host._end_after(lambda: None)
+    _worker._end_after(lambda: None)
     assert codes == [1]
 
 
@@ -269,5 +271,5 @@ def test_the_slots_of_an_executor_are_its_workers_or_the_number_of_cpus():
     class Says:
         num_workers = 7
 
-    assert _engines._slots_of(Says()) == 7
-    assert _engines._slots_of(object()) == os.cpu_count()
+    assert _executors._slots_of(Says()) == 7
+    assert _executors._slots_of(object()) == os.cpu_count()

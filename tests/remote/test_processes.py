@@ -25,7 +25,7 @@ import pytest
 
 import paco
 from paco.events import ItemEnded
-from paco.remote import WorkerLost, Workers, _start, _workers
+from paco.remote import WorkerLost, Workers, _engines, _processes
 from paco.remote._fork_server import Server
 from tests.patience import until, wait_until
 from tests.remote.jobs import counted, kills, quick, where
@@ -36,22 +36,22 @@ pytestmark = pytest.mark.realtime
 KILLS = int(os.environ.get("PACO_KILLS", "3"))
 
 
-STARTERS = {"forked": _start.ForkServer, "spawned": _start.Spawn}
+STARTERS = {"forked": _processes.ForkServer, "spawned": _processes.Spawn}
 
 
-@pytest.fixture(params=STARTERS if _start.FORKS else ["spawned"])
+@pytest.fixture(params=STARTERS if _processes.FORKS else ["spawned"])
 def starts(request, monkeypatch):
     """Start workers in each way. Return a function that sets the code they run."""
-    monkeypatch.setattr(_start, "Starter", STARTERS[request.param])
+    monkeypatch.setattr(_processes, "Starter", STARTERS[request.param])
 
     def instead(code):
-        monkeypatch.setattr(_start, "_WORKER", code)
-        monkeypatch.setattr(_start, "_SERVER", code)
+        monkeypatch.setattr(_processes, "_WORKER", code)
+        monkeypatch.setattr(_processes, "_SERVER", code)
 
     return instead
 
 
-forks = pytest.mark.skipif(not _start.FORKS, reason="processes are not forked here")
+forks = pytest.mark.skipif(not _processes.FORKS, reason="processes are not forked here")
 
 
 @pytest.fixture(scope="module")
@@ -285,7 +285,7 @@ async def awaited(awaitable):
 @pytest.mark.parametrize("stream", [None, io.StringIO(), Elsewhere()], ids=["none", "text", "closed"])
 def test_workers_print_to_the_original_stdout_if_the_program_prints_to_no_file(stream, monkeypatch):
     monkeypatch.setattr(sys, "stdout", stream)
-    assert _start._stdout() is None
+    assert _processes._stdout() is None
 
 
 async def blocks(number):
@@ -295,9 +295,9 @@ async def blocks(number):
 @pytest.mark.usefixtures("starts")
 @pytest.mark.parametrize("kept", [True, False], ids=["kept", "of one run"])
 async def test_a_process_that_does_not_end_is_killed(monkeypatch, kept):
-    monkeypatch.setattr(_workers, "_PATIENCE", 0.3)
-    engine = _workers.PrivateWorkers(1)
-    monkeypatch.setattr(_workers, "PrivateWorkers", lambda _: engine)
+    monkeypatch.setattr(_processes, "PATIENCE", 0.3)
+    engine = _engines.PrivateWorkers(1)
+    monkeypatch.setattr(_engines, "PrivateWorkers", lambda _: engine)
     workers = engine._workers
     run = asyncio.ensure_future(paco.map(blocks, [1]).on(workers if kept else 1))
     await until(lambda: any(process.load for process in workers._processes))
@@ -311,7 +311,7 @@ async def test_a_process_that_does_not_end_is_killed(monkeypatch, kept):
 
 
 def test_a_process_that_hangs_while_it_starts_is_killed(monkeypatch, starts):
-    monkeypatch.setattr(_workers, "_PATIENCE", 0.3)
+    monkeypatch.setattr(_processes, "PATIENCE", 0.3)
     starts("import time; time.sleep(3600)")
     workers = Workers(2)
     [one, two] = workers.started()
@@ -330,7 +330,7 @@ async def hangs_up(number):
 @pytest.mark.posix
 @pytest.mark.usefixtures("starts")
 async def test_a_process_that_closes_its_socket_is_killed(monkeypatch):
-    monkeypatch.setattr(_workers, "_PATIENCE", 0.2)
+    monkeypatch.setattr(_processes, "PATIENCE", 0.2)
     with Workers(1) as workers:
         with pytest.raises(WorkerLost) as caught:
             await paco.map(hangs_up, [1]).on(workers)
@@ -405,7 +405,7 @@ def test_a_worker_that_cannot_be_forked_has_exit_code_1(monkeypatch):
         assert not server._fork(worker, end)
         os.close(server._wake)
         os.close(server._woken)
-    forked = _start.Forked(pipe, None)
+    forked = _processes.Forked(pipe, None)
     assert (forked.pid, forked.pid) == (0, 0)
     assert forked.wait() == 1
     forked.kill()

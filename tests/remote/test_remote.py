@@ -26,8 +26,8 @@ from paco._base.item import Ran
 from paco._stream.plan import LEAD, Plan
 from paco.events import ItemEnded
 from paco.remote import RemoteError, WorkerLost, _pickles
+from paco.remote._chunk import ChunkRunner
 from paco.remote._feedback import WorkerStats
-from paco.remote._host import Bench
 from paco.remote._messages import Order, PackedError, Report
 
 #: In which pretended process the code runs.
@@ -43,7 +43,7 @@ class Process:
         self.engine, self.tasks, self.futures = engine, set(), set()
         engine.started += 1
         self.name = f"process {engine.started} on here"
-        self.bench = Bench(self.name)
+        self.runner = ChunkRunner(self.name)
 
     def submit(self, *chunk):
         future = Future()
@@ -58,7 +58,7 @@ class Process:
         return future
 
     async def work(self, future, chunk):
-        report = await self.bench.work(*chunk)
+        report = await self.runner.work(*chunk)
         if future in self.futures:
             self.futures.discard(future)
             future.set_result(report)
@@ -68,16 +68,16 @@ class Process:
         self.engine.deaths += 1
         self.engine.processes_[self.engine.processes_.index(self)] = Process(self.engine)
         dead, self.futures = self.futures, set()
-        for run, chunks in list(self.bench._working.items()):
+        for run, chunks in list(self.runner._working.items()):
             for chunk in list(chunks):
                 chunk.run.cancel()
-            self.bench.cancel(run)
+            self.runner.cancel(run)
         for future in dead:
             future.set_exception(Died("it has died"))
 
 
 class Engine:
-    """Processes that are pretended: a bench each, in the loop of the test."""
+    """Processes that are pretended: a runner of chunks each, in the loop of the test."""
 
     flag = ""
     one_clock = True
@@ -105,7 +105,7 @@ class Engine:
     def cancel(self, run, futures):
         self.cancelled.append(run)
         for process in self.processes_:
-            process.bench.cancel(run)
+            process.runner.cancel(run)
 
     async def close(self):
         await asyncio.sleep(0)

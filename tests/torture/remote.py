@@ -1,8 +1,8 @@
 """paco with its items on workers: simulated workers on virtual time, and real ones.
 
-A simulated worker is a bench, as in each worker process, but inside the loop of the scenario. Values are not copied on
-the way, so that a scenario can observe its items. Everything else is as with processes: chunks, orders and reports,
-shares of the limit, cancellation, errors. Only the real workers test the pickling.
+A simulated worker is a runner of chunks, as in each worker process, but inside the loop of the scenario. Values are
+not copied on the way, so that a scenario can observe its items. Everything else is as with processes: chunks, orders
+and reports, shares of the limit, cancellation, errors. Only the real workers test the pickling.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import paco
 from paco.remote import _pickles
-from paco.remote._host import Bench
+from paco.remote._chunk import ChunkRunner
 from paco.remote._messages import Report
 from tests.torture.ours import PACO
 
@@ -60,20 +60,20 @@ class Simulated:
     processes = apart = 2
 
     def __init__(self) -> None:
-        self.benches = itertools.cycle([Bench(), Bench()])
+        self.runners = itertools.cycle([ChunkRunner(), ChunkRunner()])
 
     async def open(self) -> None:
         await asyncio.sleep(0)
 
     def submit(self, *chunk: bytes) -> Future[Any]:
-        return asyncio.run_coroutine_threadsafe(next(self.benches).work(*chunk), asyncio.get_running_loop())
+        return asyncio.run_coroutine_threadsafe(next(self.runners).work(*chunk), asyncio.get_running_loop())
 
     def lost(self, error: BaseException) -> None:
         return None
 
     def cancel(self, run: str, futures: list[Any]) -> None:
         for _ in range(self.processes):
-            next(self.benches).cancel(run)
+            next(self.runners).cancel(run)
 
     async def close(self) -> None:
         await asyncio.sleep(0)

@@ -1,30 +1,39 @@
-"""A chunk of items in a worker. A `paco._engine.run.Run` runs it for a limited time, under its share of the limit."""
+"""Chunks of items in a worker. A `Scheduler` runs each chunk for a limited time, under its share of the limit."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import time
-from typing import TYPE_CHECKING, Any
+from collections import OrderedDict, defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from paco import events
 from paco._base import check
 from paco._base.check import given
 from paco._base.deadline import deadline
+from paco._base.item import Slots
 from paco._engine.run import Scheduler
 from paco._engine.sinks import Drop
 from paco._engine.watch import Watch
 from paco.events import ItemEnded, Subscription
 from paco.remote import _pickles
-from paco.remote._messages import PackedError, Report
+from paco.remote._messages import Order, PackedError, Report, called
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from typing import Self
 
-    from paco._base.item import Slots
     from paco._base.types import OnError
     from paco._engine.sinks import Store
-    from paco.remote._messages import Order, Span
+    from paco.remote._messages import Span
+
+#: The number of functions to cache, and of cancelled runs to remember.
+_FUNCTIONS: Final = 16
+_CANCELLED: Final = 1000
+#: Seconds between two checks for a flag.
+_LOOK: Final = 0.05
 
 
 class _While:
@@ -120,35 +129,93 @@ class Chunk:
                 results.errors[-1] = error
         now, busy = clock(), time.thread_time() - used
         tail = 0.0 if self._items.over is None else now - self._items.over
-        errors = {index: PackedError.of(error) for index, error in results.errors.items()}
-        late = {index: PackedError.of(error) for index, error in results.late.items()}
-        values, spans = self._pickled(errors), _spans(self._ended)
-        return Report(self._where, run.started, now - began, busy, tail, values, errors, late, spans, now).dump()
+        values = self._pickled()
+        errors = {number: PackedError.of(error) for number, error in results.errors.items()}
+        late = {number: PackedError.of(error) for number, error in results.late.items()}
+        return Report(
+            self._where, run.started, now - began, busy, tail, values, errors, late, self._spans(), now
+        ).dump()
 
-    def _pickled(self, errors: dict[int, PackedError]) -> bytes:
+    def _pickled(self) -> bytes:
+        """Return the pickled results. A result that cannot be pickled becomes an error of its item."""
         values = self._results.values
         try:
             return _pickles.dumps(values)
         except Exception:
-            for index in list(values):
-                if (failure := self._unfit(values[index])) is not None:
-                    errors[index] = failure
-                    del values[index]
-        return _pickles.dumps(values)
+            what = f"the result of {check.called(given(self._function))},"
+            unfit = _pickles.unfit_values(self.order.name, values, lambda value: f"{what} {check.shorten(value)},")
+        self._results.errors |= unfit
+        return _pickles.dumps({number: value for number, value in values.items() if number not in unfit})
 
-    def _unfit(self, value: Any) -> PackedError | None:
-        """Return the error if a result cannot be pickled; otherwise ``None``."""
+    def _spans(self) -> list[Span]:
+        return [
+            (one.position, one.slot, one.start, one.end, one.attempts, one.outcome == "failed")
+            for one in self._ended
+            if one.outcome != "cancelled"
+        ]
+
+
+class ChunkRunner:
+    """Runs the chunks of a process, in the loop of the caller.
+
+    Args:
+        where: The name of the process; empty for the default name.
+    """
+
+    def __init__(self, where: str = "") -> None:
+        self._where = where or called(os.getpid())
+        self._functions: OrderedDict[bytes, Callable[[Any], Awaitable[Any]]] = OrderedDict()
+        self._cancelled: OrderedDict[str, None] = OrderedDict()
+        self._working = defaultdict[str, set[Chunk]](set)  # by run
+        self._slots = defaultdict[str, Slots](Slots)  # by run
+
+    async def work(self, order: bytes, function: bytes, items: bytes) -> bytes:
+        """Run a chunk in the current task, which it names, and return its report, which also contains any error."""
+        cast("asyncio.Task[bytes]", asyncio.current_task()).set_name("paco chunk")
         try:
-            _pickles.dumps(value)
-        except Exception as error:
-            what = f"the result of {check.called(given(self._function))}, {check.shorten(value)},"
-            return PackedError.of(_pickles.unfit(self.order.name, what, error))
-        return None
+            chunk = self._prepared(order, function, items)
+        except BaseException as error:
+            return Report(self._where, refusal=PackedError.of(error)).dump()
+        run = chunk.order.run
+        self._look(chunk)
+        chunks = self._working[run]
+        chunks.add(chunk)
+        try:
+            return Report(self._where).dump() if run in self._cancelled else await chunk.do()
+        finally:
+            chunks.remove(chunk)
+            if not chunks:
+                del self._working[run], self._slots[run]
 
+    def cancel(self, run: str) -> None:
+        """Cancel the chunks of a run, including those that arrive later. Does not wait."""
+        self._cancelled[run] = None
+        if len(self._cancelled) > _CANCELLED:
+            self._cancelled.popitem(last=False)
+        for chunk in self._working.get(run, ()):
+            chunk.run.stop()
 
-def _spans(ended: list[ItemEnded]) -> list[Span]:
-    return [
-        (one.position, one.slot, one.start, one.end, one.attempts, one.outcome == "failed")
-        for one in ended
-        if one.outcome != "cancelled"
-    ]
+    async def end(self, run: str) -> None:
+        """Cancel the chunks of a run, and wait until they have ended."""
+        self.cancel(run)
+        for chunk in tuple(self._working.get(run, ())):
+            await chunk.run.until_done()
+
+    def _prepared(self, data: bytes, function: bytes, items: bytes) -> Chunk:
+        order = Order.load(data)
+        fn = self._functions.get(order.digest) or _pickles.loads(function)
+        self._functions[order.digest] = fn
+        self._functions.move_to_end(order.digest)
+        if len(self._functions) > _FUNCTIONS:
+            self._functions.popitem(last=False)
+        return Chunk(order, self._where, fn, _pickles.loads(items), self._slots[order.run])
+
+    def _look(self, chunk: Chunk) -> None:
+        """Cancel the run when its flag appears; check repeatedly until the chunk is done."""
+        flag = chunk.order.flag
+        if not flag or chunk.run.done:
+            return
+        if Path(flag).exists():
+            self.cancel(chunk.order.run)
+        else:
+            asyncio.get_running_loop().call_later(_LOOK, self._look, chunk)

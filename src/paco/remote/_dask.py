@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from paco._base import check
 from paco._engine.nursery import background
-from paco.remote._host import end, work
+from paco.remote._worker import end, work
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -223,20 +223,15 @@ class Dispatcher:
 
     def _pickled(self, entries: list[Entry]) -> tuple[bytes, list[Entry]]:
         """Return the pickled items, and their entries. Items that cannot be pickled fail and are left out."""
+        items = [item for _, item in entries]
         try:
-            return _pickles.dumps([item for _, item in entries]), entries
+            return _pickles.dumps(items), entries
         except Exception:
-            fit = [entry for entry in entries if self._is_fit(entry)]
+            values = dict(enumerate(items))
+            unfit = _pickles.unfit_values(self._options.name, values, lambda item: f"the item {check.shorten(item)}")
+        self._landed(entries, ({}, dict[int, BaseException](unfit), {}))
+        fit = [entry for number, entry in enumerate(entries) if number not in unfit]
         return _pickles.dumps([item for _, item in fit]), fit
-
-    def _is_fit(self, entry: Entry) -> bool:
-        try:
-            _pickles.dumps(entry[1])
-        except Exception as error:
-            unfit = _pickles.unfit(self._options.name, f"the item {check.shorten(entry[1])}", error)
-            self._landed([entry], ({}, {0: unfit}, {}))
-            return False
-        return True
 
     # ---- coming back
 

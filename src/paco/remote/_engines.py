@@ -1,33 +1,29 @@
-"""Engines, which run chunks: worker processes, an executor, or a Dask cluster. `engine_of` chooses one."""
+"""Engines, which run chunks: worker processes of this machine; `engine_of` chooses among them and the other modules.
+
+A process that dies is replaced.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import atexit
 import os
-import pickle
-import sys
-import tempfile
-import uuid
-from concurrent.futures import BrokenExecutor
-from contextlib import suppress
-from contextvars import Context
-from importlib import import_module
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+import threading
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
-from paco._base import check
-from paco._base.errors import add_note
+from paco._base import check, system
 from paco._base.types import Executor
-from paco._view.console import message
-from paco.remote._host import Bench, chunk_in, work
-from paco.remote._messages import Order, called
+from paco.remote import _processes
+from paco.remote._processes import WorkerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from paco._base.types import Future
-    from paco.remote._chunk import Chunk
+
+#: The maximum number of chunks at once in a process: `_feedback.py` explains why there can be many.
+_AT_ONCE: Final = 64
+#: If this many processes in a row die before they are ready, no more are started.
+_STILLBORN: Final = 5
 
 
 class Engine(Protocol):
@@ -83,43 +79,173 @@ class Engine(Protocol):
         ...
 
 
-class ExecutorEngine:
-    """Any executor as an engine.
+class Workers:
+    """Processes on this machine that run async functions over items: ``paco.map(fetch, urls).on(workers)``.
+
+    The processes start on first use, which takes about 0.2 s. They are kept for any number of runs, and replaced when
+    they die. They end when the block ends, or when the program ends in any way. ``.on(4)`` starts four for one run. On
+    systems with ``fork`` except macOS, they are forked from a server process that has imported what they need; on other
+    systems, each is a new process. The program itself is never forked, and its ``__main__`` is not imported.
+
+    Each process has one event loop for its whole life, so what a function keeps in its module (a session, a model) is
+    created once per process. If the program runs on uvloop, so do the processes. They communicate with the program
+    through pairs of sockets (on Windows, pipes) to which nothing else can connect.
 
     Args:
-        executor: The executor, which is left open.
-        slots: The number of calls that it makes at once.
+        count: The number of processes; ``None`` for the number of processors available to this program.
+
+    Raises:
+        TypeError: ``count`` is not an ``int``.
+        ValueError: ``count`` is less than 1.
+
+    Examples:
+        >>> import operator
+        >>> with paco.remote.Workers(2) as workers:
+        ...     paco.run(paco.map(paco.wraps(operator.neg), [1, 2, 3]).on(workers))
+        [-1, -2, -3]
     """
 
-    one_clock = False  # the workers of an executor may be on other machines
+    def __init__(self, count: int | None = None) -> None:
+        self.count: int = _processors() if count is None else check.integer("remote.Workers", "count", count, 1)
+        self._lock = threading.RLock()
+        self._starter = _processes.Starter()
+        self._processes: list[WorkerProcess] = []
+        self._stillborn = 0
+        self._closed = False
 
-    def __init__(self, executor: Executor, slots: int) -> None:
-        self._executor = executor
-        self.slots: int = slots
-        self.processes: int = slots
-        self.apart: int = 1
-        self.flag: str = str(Path(tempfile.gettempdir(), f"paco-{uuid.uuid4().hex}"))
+    def __repr__(self) -> str:
+        return f"<paco.remote.Workers {self.count}, {len(self._processes)} started>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    @property
+    def pids(self) -> list[int]:
+        """The process ids of the processes that run."""
+        with self._lock:
+            return [process.pid for process in self._processes if process.pid]
+
+    def start(self) -> None:
+        """Start the processes that are missing. Does not wait until they are ready.
+
+        Raises:
+            RuntimeError: The workers are closed.
+        """
+        self.started()
+
+    def started(self) -> list[WorkerProcess]:
+        """Start the processes that are missing, and return all processes."""
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("paco.remote.Workers: closed; create new workers")
+            while len(self._processes) < self.count:
+                self._processes.append(WorkerProcess(self._starter.start, self._ended))
+            return self._processes.copy()
+
+    def send(self, *chunk: bytes) -> Future:
+        """Send a chunk to the process with the fewest chunks, and return a future of its report.
+
+        Args:
+            *chunk: The order, the function and the items.
+
+        Raises:
+            RuntimeError: The workers are closed, or several processes in a row died as they started.
+        """
+        with self._lock:
+            if self._stillborn >= _STILLBORN:
+                raise RuntimeError(
+                    f"paco.remote.Workers: {self._stillborn} processes in a row died as they started; "
+                    "their messages are on stderr"
+                )
+            return min(self.started(), key=lambda process: process.load).submit(*chunk)
+
+    def cancel(self, run: str) -> None:
+        """Cancel the chunks of a run in all processes. Does not wait."""
+        with self._lock:
+            for process in self._processes:
+                process.cancel(run)
+
+    def _ended(self, process: WorkerProcess, there: bool, code: int) -> None:
+        with self._lock:
+            self._processes.remove(process)
+            if there:
+                self._stillborn = 0
+            elif not system.was_killed(code):  # a killed process does not show that none can start
+                self._stillborn += 1
+            last = self._closed and not self._processes
+        if last:
+            self._starter.close()
+
+    def close(self) -> None:
+        """Cancel the items of the processes, and wait until the processes have ended; after 5 s each is killed."""
+        for process in self.leave():
+            try:
+                process.gone.result(_processes.PATIENCE)
+            except TimeoutError:
+                process.kill()
+                process.gone.result()
+
+    def leave(self) -> list[WorkerProcess]:
+        """Tell the processes to end, and return them. Does not wait."""
+        with self._lock:
+            self._closed = True
+            processes = self._processes.copy()
+        for process in processes:
+            process.close()
+        if not processes:
+            self._starter.close()
+        return processes
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class SharedWorkers:
+    """Workers of the user as the engine of a run; `close` leaves them open."""
+
+    flag = ""
+    one_clock = True
+
+    def __init__(self, workers: Workers) -> None:
+        self._workers = workers
+        self.processes: int = workers.count
+        self.apart: int = workers.count
+        self.slots: int = _AT_ONCE * workers.count
 
     async def open(self) -> None:
-        """Do nothing: the executor is open."""
+        for process in self._workers.started():
+            await asyncio.wrap_future(process.known)
 
     def submit(self, order: bytes, function: bytes, items: bytes) -> Future:
-        return self._executor.submit(work, order, function, items)
+        return self._workers.send(order, function, items)
 
     def lost(self, error: BaseException) -> int | None:
-        if isinstance(error, BrokenExecutor):
-            why = "an executor cannot be used after one of its workers has died"
-            add_note(error, f"{why}; pass a number of processes instead, as in .on(4): these are replaced")
-        return None
+        return int(error.there) if isinstance(error, _processes.ProcessDied) else None
 
-    def cancel(self, run: str, futures: list[Future]) -> None:
-        Path(self.flag).touch()
-        for future in futures:
-            future.cancel()
+    def cancel(self, run: str, futures: list[Any]) -> None:
+        self._workers.cancel(run)
 
     async def close(self) -> None:
-        with suppress(FileNotFoundError):
-            os.unlink(self.flag)  # noqa: PTH108 - not in a thread, because it takes microseconds
+        """Do nothing: the user closes the workers."""
+
+
+class PrivateWorkers(SharedWorkers):
+    """Workers for one run, as the engine of that run."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(Workers(count))
+
+    async def close(self) -> None:
+        loop = asyncio.get_running_loop()
+        processes: list[Any] = self._workers.leave()
+        timer = loop.call_later(_processes.PATIENCE, lambda: [process.kill() for process in processes])
+        for process in processes:
+            await asyncio.wrap_future(process.gone)
+        timer.cancel()
 
 
 def engine_of(name: str, engine: Any, slots: int | None) -> Callable[[], Engine]:
@@ -137,16 +263,8 @@ def engine_of(name: str, engine: Any, slots: int | None) -> Callable[[], Engine]
     if slots is not None:
         slots = check.integer(name, "slots", slots, 1)
     if isinstance(engine, int):
-        from paco.remote._workers import PrivateWorkers
-
         count = check.integer(name, "engine", engine, 1)
         return lambda: PrivateWorkers(count)
-    return _given(name, engine, slots)
-
-
-def _given(name: str, engine: Any, slots: int | None) -> Callable[[], Engine]:
-    from paco.remote._workers import SharedWorkers, Workers
-
     if isinstance(engine, Workers):
         return lambda: SharedWorkers(engine)
     if isinstance(engine, str) or type(engine).__module__.partition(".")[0] == "distributed":
@@ -154,96 +272,10 @@ def _given(name: str, engine: Any, slots: int | None) -> Callable[[], Engine]:
 
         return dask_engine(name, engine, slots)
     if not isinstance(engine, type) and isinstance(engine, Executor):
-        kind = Interpreters if is_pool(engine) else ExecutorEngine
-        return lambda: kind(engine, slots or _slots_of(engine))
+        from paco.remote._executors import executor_engine
+
+        return executor_engine(engine, slots)
     raise TypeError(
         f"paco.{name}: engine must be a number of processes, paco.remote.Workers, an executor (anything with submit), "
         f"a Dask client or an address such as 'dask://host:8786', got {check.shorten(engine)}"
     )
-
-
-def _slots_of(executor: Executor) -> int:
-    """Return how many calls an executor makes at once, from the attributes of the standard library, loky and MPI.
-
-    Without such an attribute, this is the number of processors.
-    """
-    for name in ("slots", "_max_workers", "num_workers"):
-        if isinstance(count := getattr(executor, name, None), int) and count > 0:
-            return count
-    return os.cpu_count() or 1
-
-
-_INSTEAD: Final = "use processes instead, as in .on(4)"
-_FIND: Final = f"install paco or set PYTHONPATH, or {_INSTEAD}"
-
-
-class Interpreters(ExecutorEngine):
-    """An ``InterpreterPoolExecutor`` as an engine, since Python 3.14.
-
-    Each interpreter has its own GIL, so they compute in parallel. Each has one thread, which runs one chunk at a time,
-    and cannot start daemon threads. So the event loop runs in that thread during a chunk, and pauses until the next.
-    """
-
-    def submit(self, order: bytes, function: bytes, items: bytes) -> Future:
-        return self._executor.submit(interpret, pickle.dumps(sys.path), order, function, items)
-
-    def lost(self, error: BaseException) -> int | None:
-        if type(error).__name__ == "NotShareableError":  # bytes are shareable: `interpret` was not found
-            add_note(error, f"paco is not on the sys.path that the interpreters start with; {_FIND}")
-        return super().lost(error)
-
-
-def is_pool(executor: Any) -> bool:
-    """Return whether an executor is a pool of interpreters."""
-    module = sys.modules.get("concurrent.futures.interpreter")
-    return module is not None and isinstance(executor, module.InterpreterPoolExecutor)
-
-
-class _Bench(Bench):
-    """A `Bench` that adds advice to import errors."""
-
-    def _prepared(self, data: bytes, function: bytes, items: bytes) -> Chunk:
-        try:
-            return super()._prepared(data, function, items)
-        except ImportError as error:
-            raise ImportError(
-                f"paco.{Order.load(data).name}: what its function or an item needs cannot be imported in an "
-                f"interpreter of InterpreterPoolExecutor: {_reason(error)}; {_INSTEAD}"
-            ) from error
-
-
-def _reason(error: BaseException) -> str:
-    """Return the message of the original error. For example, numpy wraps it in an error with 30 lines of text."""
-    while (before := error.__cause__ or error.__context__) is not None:
-        error = before
-    return message(error)
-
-
-class _Worker:
-    """The bench of an interpreter, and its event loop."""
-
-    def __init__(self) -> None:
-        here = import_module("concurrent.interpreters").get_current()
-        self._runner = asyncio.Runner()
-        self._bench = _Bench(f"interpreter {here.id} of {called(os.getpid())}")
-        atexit.register(self._runner.close)  # cancels the tasks that items have left running
-
-    def work(self, *chunk: bytes) -> bytes:
-        return self._runner.run(chunk_in(self._bench, *chunk), context=Context())
-
-
-_worker: _Worker | None = None
-
-
-def interpret(path: bytes, *chunk: bytes) -> bytes:
-    """Run a chunk in this interpreter, and return its report.
-
-    Args:
-        path: The program's pickled ``sys.path``. An interpreter starts with the original one, without later changes.
-        *chunk: The arguments of `Bench.work`.
-    """
-    global _worker  # noqa: PLW0603 - there is one for each interpreter
-    if _worker is None:
-        sys.path[:] = pickle.loads(path)  # noqa: S301 - from this process
-        _worker = _Worker()
-    return _worker.work(*chunk)

@@ -11,15 +11,11 @@ import os
 import select
 import signal
 import socket
-import struct
 from contextlib import suppress
-from typing import Final
 
 from paco._base.system import KEYS
 from paco.remote import _worker
-
-#: The format of the two numbers that the server writes to the pipe of a worker: its process ID, then its exit code.
-NUMBER: Final = struct.Struct("q")
+from paco.remote._processes import NUMBER
 
 
 def main(descriptor: int) -> None:

@@ -8,12 +8,8 @@ from __future__ import annotations
 import pickle
 import platform
 import sys
-import threading
 import traceback
-from contextvars import Context
-from functools import partial
 from hashlib import blake2b
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, cast
 
 from paco._base import __version__
@@ -22,7 +18,6 @@ from paco._view.console import message
 from paco.remote import _pickles
 
 if TYPE_CHECKING:
-    from multiprocessing.connection import Connection
     from typing import Self
 
     from paco._base.types import OnError
@@ -202,43 +197,3 @@ def _pickled(error: BaseException) -> bytes | None:
     except Exception:
         return None
     return data if same else None
-
-
-class Line:
-    """Sends messages of bytes to another process, and receives them.
-
-    Args:
-        connection: The connection, which `close` closes.
-    """
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._queue: SimpleQueue[bytes | None] = SimpleQueue()
-        # In an empty context: without the GIL, a thread would keep the context of its starter as long as it lives.
-        send = partial(Context().run, self._send_all)
-        self._thread = threading.Thread(target=send, name="paco-line", daemon=True)
-        self._thread.start()
-
-    def send(self, data: bytes) -> None:
-        """Queue a message. It is dropped if the other side is gone."""
-        self._queue.put(data)
-
-    def receive(self) -> bytes | None:
-        """Wait for the next message; return ``None`` if the other side is gone."""
-        try:
-            return self._connection.recv_bytes()
-        except (EOFError, OSError):
-            return None
-
-    def close(self) -> None:
-        """Send all queued messages, then close the connection."""
-        self._queue.put(None)
-        self._thread.join()
-        self._connection.close()
-
-    def _send_all(self) -> None:
-        while (data := self._queue.get()) is not None:
-            try:
-                self._connection.send_bytes(data)
-            except OSError:
-                return

@@ -16,12 +16,15 @@ import marshal
 import pickle
 import warnings
 from types import CellType, FunctionType, ModuleType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from paco._base import check
 from paco._base.check import given
 from paco._view.console import message
 from paco.limits import Limiter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 #: The size of a pickled function, in bytes, above which a warning is given.
 _LARGE: Final = 1_000_000
@@ -90,6 +93,23 @@ def unfit(name: str, what: str, error: Exception) -> TypeError:
     refused = TypeError(f"paco.{name}: {what} cannot be sent to another process: {message(error)}")
     refused.__cause__ = error
     return refused
+
+
+def unfit_values(name: str, values: dict[int, Any], what: Callable[[Any], str]) -> dict[int, TypeError]:
+    """Return an error for each value that cannot be pickled, by number.
+
+    Args:
+        name: The operation, for messages.
+        values: The values by number.
+        what: Describes a value.
+    """
+    errors: dict[int, TypeError] = {}
+    for number, value in values.items():
+        try:
+            dumps(value)
+        except Exception as error:
+            errors[number] = unfit(name, what(value), error)
+    return errors
 
 
 def dump_error(error: BaseException) -> bytes:

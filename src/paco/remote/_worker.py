@@ -1,7 +1,14 @@
-"""A process of `paco.remote.Workers`: it receives chunks through a socket and sends reports until the socket closes."""
+"""The worker side: each process runs its chunks in one event loop, in a separate thread.
+
+All chunks share one loop for the life of the process, because what a function keeps between items, such as a session,
+belongs to a loop. The thread is separate so that a blocking item does not block the engine's thread, which sends
+heartbeats. `main` is the code of a process of `paco.remote.Workers`; other engines call `work` in theirs.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import multiprocessing
 import os
 import pickle
 import signal
@@ -9,17 +16,17 @@ import sys
 import threading
 from concurrent.futures import CancelledError
 from contextlib import suppress
+from contextvars import Context
 from functools import partial
 from importlib import import_module
 from multiprocessing import connection
 from typing import TYPE_CHECKING, Any, Final
 
 from paco._base.system import KEYS
-from paco.remote._host import Host
-from paco.remote._messages import Line
+from paco.remote._chunk import ChunkRunner
+from paco.remote._processes import Line
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
     from concurrent.futures import Future
 
@@ -27,6 +34,91 @@ if TYPE_CHECKING:
 _Connection: Final[Any] = getattr(connection, "PipeConnection", connection.Connection)
 #: The seconds that items have to end after the program that sent them is gone.
 _GRACE: Final = 1.0
+
+
+class Host:
+    """A thread with an event loop that runs the chunks of this process.
+
+    Args:
+        new_loop: Creates the loop; ``None`` for asyncio's default.
+    """
+
+    def __init__(self, new_loop: Callable[[], asyncio.AbstractEventLoop] | None = None) -> None:
+        self.process = os.getpid()
+        self.chunks = ChunkRunner()
+        started = threading.Event()
+        # In an empty context: without the GIL, a thread inherits the context of its starter, here that of an old run.
+        run = partial(Context().run, self._run, started, new_loop)
+        self._thread = threading.Thread(target=run, name="paco-worker", daemon=True)
+        self._thread.start()
+        started.wait()
+
+    def _run(self, started: threading.Event, new_loop: Callable[[], asyncio.AbstractEventLoop] | None) -> None:
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            self._loop = runner.get_loop()
+            self._end = self._loop.create_future()
+            self._loop.call_soon(started.set)
+            runner.run(self._wait())
+
+    async def _wait(self) -> None:
+        await self._end
+
+    def start(self, order: bytes, function: bytes, items: bytes) -> Future[bytes]:
+        """Start a chunk, from any thread, and return a future of its report."""
+        work = self.chunks.work(order, function, items)
+        return Context().run(asyncio.run_coroutine_threadsafe, work, self._loop)
+
+    def cancel(self, run: str) -> None:
+        """Cancel the chunks of a run, from any thread. Does not wait."""
+        self._loop.call_soon_threadsafe(self.chunks.cancel, run)
+
+    def end(self, run: str) -> Future[None]:
+        """Cancel the chunks of a run, from any thread; the future is done when they have ended."""
+        return asyncio.run_coroutine_threadsafe(self.chunks.end(run), self._loop)
+
+    def close(self) -> None:
+        """Cancel all chunks, and wait until they have ended."""
+        self._loop.call_soon_threadsafe(self._end.set_result, None)
+        self._thread.join()
+
+
+_host: Host | None = None
+_lock = threading.Lock()
+
+
+def host() -> Host:
+    """Return the host of this process, which is created on first use. A forked child creates its own."""
+    global _host  # noqa: PLW0603 - there is one for each process
+    with _lock:
+        if _host is None or _host.process != os.getpid():
+            _host = Host()
+            _follow_parent()
+        return _host
+
+
+def work(order: bytes, function: bytes, items: bytes) -> bytes:
+    """Run a chunk in this process, and return its report. Engines call this in their workers."""
+    return host().start(order, function, items).result()
+
+
+async def end(run: str) -> None:
+    """Cancel the chunks of a run in this process, and wait until they have ended. Callable in any loop."""
+    await asyncio.wrap_future(host().end(run))
+
+
+def _follow_parent() -> None:
+    """Exit when the parent does, if multiprocessing started this process: its pools outlive it (cpython#111873)."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_after, args=(parent.join,), name="paco-parent", daemon=True).start()
+
+
+def _end_after(join: Callable[[], None]) -> None:
+    join()
+    os._exit(1)
+
+
+# ---- a process of `paco.remote.Workers`
 
 
 def main(descriptor: int) -> None:

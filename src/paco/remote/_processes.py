@@ -1,0 +1,328 @@
+"""Worker processes of this machine: how they start, how this program talks to them, and how they end.
+
+The imports of a worker take 0.2 s of CPU time. Forking a worker from a server that has done these imports, and ending
+it, takes 20 ms. Neither way imports the program's ``__main__``. `multiprocessing` does, so programs must guard it, and
+its fork server listens at an address to which other programs could connect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pickle
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+from concurrent.futures import Future
+from contextlib import suppress
+from contextvars import Context
+from functools import partial
+from multiprocessing import Pipe
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+
+from paco._base import system
+from paco.remote._messages import called
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from multiprocessing.connection import Connection
+
+#: Whether workers are forked. On macOS they are not: its libraries may start threads in a process that only imports.
+FORKS: Final = hasattr(os, "fork") and sys.platform != "darwin"
+#: The seconds that a process has to end after its items were cancelled.
+PATIENCE: Final = 5.0
+#: The two numbers that the fork server writes to the pipe of a worker: its process ID, then its exit code.
+NUMBER: Final = struct.Struct("q")
+
+_CODE: Final = "import sys; sys.path.insert(0, sys.argv[2]); from paco.remote.{} import main; main(int(sys.argv[1]))"
+_WORKER: Final = _CODE.format("_worker")
+_SERVER: Final = _CODE.format("_fork_server")
+
+
+class Line:
+    """Sends messages of bytes to another process, and receives them.
+
+    Args:
+        connection: The connection, which `close` closes.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._queue: SimpleQueue[bytes | None] = SimpleQueue()
+        # In an empty context: without the GIL, a thread would keep the context of its starter as long as it lives.
+        send = partial(Context().run, self._send_all)
+        self._thread = threading.Thread(target=send, name="paco-line", daemon=True)
+        self._thread.start()
+
+    def send(self, data: bytes) -> None:
+        """Queue a message. It is dropped if the other side is gone."""
+        self._queue.put(data)
+
+    def receive(self) -> bytes | None:
+        """Wait for the next message; return ``None`` if the other side is gone."""
+        try:
+            return self._connection.recv_bytes()
+        except (EOFError, OSError):
+            return None
+
+    def close(self) -> None:
+        """Send all queued messages, then close the connection."""
+        self._queue.put(None)
+        self._thread.join()
+        self._connection.close()
+
+    def _send_all(self) -> None:
+        while (data := self._queue.get()) is not None:
+            try:
+                self._connection.send_bytes(data)
+            except OSError:
+                return
+
+
+# ---- starting
+
+
+def _run(code: str, handle: int) -> subprocess.Popen[Any]:
+    root = str(Path(__file__).parents[2])
+    return subprocess.Popen(  # noqa: S603 - the interpreter that runs this
+        [sys.executable, "-P", "-c", code, str(handle), root],
+        stdin=subprocess.DEVNULL,
+        stdout=_stdout(),
+        **system.handed_down(handle),
+    )
+
+
+def _stdout() -> int | None:
+    """Return the file descriptor of this program's stdout, for the workers to print to; ``None`` if it has none."""
+    with suppress(AttributeError, OSError, ValueError):  # stdout is closed or was replaced
+        descriptor = sys.stdout.fileno()
+        os.fstat(descriptor)
+        return descriptor
+    return None
+
+
+class Spawn:
+    """Starts each worker as a new process."""
+
+    def start(self, handle: int) -> Child:
+        """Start a worker that inherits a handle."""
+        return _run(_WORKER, handle)
+
+    def close(self) -> None:
+        """Do nothing: there is no server."""
+
+
+class ServerProcess(NamedTuple):
+    """A fork server process, and the socket for requests to it."""
+
+    process: subprocess.Popen[Any]
+    requests: socket.socket
+
+
+class ForkServer:
+    """Starts workers through a fork server, which it starts with the first worker."""
+
+    def __init__(self) -> None:
+        self._server: ServerProcess | None = None
+
+    def start(self, handle: int) -> Child:
+        """Start a worker that inherits a handle."""
+        server = self._server
+        if server is None or server.process.poll() is not None:  # there is none yet, or it was killed
+            self.close()
+            ours, theirs = socket.socketpair()
+            with theirs:
+                self._server = server = ServerProcess(_run(_SERVER, theirs.fileno()), ours)
+        pipe, end = os.pipe()
+        with suppress(BrokenPipeError, ConnectionResetError):  # the server was just killed, which closes the pipe
+            socket.send_fds(server.requests, [b"f"], [handle, end])
+        os.close(end)
+        return Forked(pipe, server.process)
+
+    def close(self) -> None:
+        """End the server, and wait until it has ended. It ends after its workers."""
+        server, self._server = self._server, None
+        if server is not None:
+            server.requests.close()
+            server.process.wait()
+
+
+class Forked:
+    """A worker that the fork server forked, with the methods of `subprocess.Popen` that paco uses.
+
+    Args:
+        pipe: The pipe to which the server writes the process ID, then the exit code.
+        server: The server process.
+    """
+
+    def __init__(self, pipe: int, server: subprocess.Popen[Any]) -> None:
+        self._pipe = pipe
+        self._server = server
+        self._pid: int | None = None
+        self._code: int | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process ID, or 0 if the process could not be started. Reading it waits until it is known."""
+        if self._pid is None:
+            self._pid = self._read() or 0
+        return self._pid
+
+    def _read(self) -> int | None:
+        data = os.read(self._pipe, NUMBER.size)
+        return NUMBER.unpack(data)[0] if data else None
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait until the process has ended, and return its exit code.
+
+        Raises:
+            subprocess.TimeoutExpired: It has not ended within ``timeout`` seconds.
+        """
+        poll = select.poll()
+        poll.register(self._pipe, select.POLLIN)
+        if not poll.poll(None if timeout is None else 1000 * timeout):
+            raise subprocess.TimeoutExpired("a worker", timeout or 0)
+        code = self._read()
+        if code is None:  # the server was killed, so it cannot report the exit code
+            self.kill()
+            code = self._server.wait()
+        self._code = code
+        os.close(self._pipe)
+        return code
+
+    def kill(self) -> None:
+        """Kill the process."""
+        if self._pid is None:
+            self._server.kill()
+        elif self._pid and self._code is None:
+            with suppress(ProcessLookupError):
+                os.kill(self._pid, signal.SIGKILL)
+
+
+#: A worker process as it was started.
+Child: TypeAlias = "subprocess.Popen[Any] | Forked"
+#: How workers start on this system.
+Starter: Final = ForkServer if FORKS else Spawn
+
+
+# ---- a process and its chunks
+
+
+class ProcessDied(Exception):
+    """A process died while it had chunks.
+
+    Args:
+        message: How it ended.
+        there: Whether it was ready, so that it can have begun the chunks.
+    """
+
+    def __init__(self, message: str, *, there: bool) -> None:
+        super().__init__(message)
+        self.there: bool = there
+
+
+class SentFuture(Future[bytes]):
+    """The future report of a chunk, with the name of the process that has the chunk."""
+
+    def __init__(self, worker: str) -> None:
+        super().__init__()
+        self.set_running_or_notify_cancel()  # the chunk is cancelled in its process, not here
+        self.worker = worker
+
+
+class WorkerProcess:
+    """A worker process and its chunks.
+
+    Args:
+        start: Starts the process, which inherits the given handle.
+        ended: Called in a thread when the process has ended, with whether it was ever ready, and its exit code.
+    """
+
+    def __init__(self, start: Callable[[int], Child], ended: Callable[[WorkerProcess, bool, int], None]) -> None:
+        ours, theirs = Pipe()
+        with theirs:
+            self._child = start(theirs.fileno())
+        #: Resolved when its process ID is known.
+        self.known: Future[int] = Future()
+        self.known.set_running_or_notify_cancel()  # so that it cannot be cancelled
+        self._line = Line(ours)
+        self._line.send(pickle.dumps((sys.path, _loops())))
+        self._ended = ended
+        self._lock = threading.Lock()
+        self._pending: dict[int, Future[bytes]] = {}
+        self._number = 0
+        #: Resolved when the process has ended and its chunks have failed.
+        self.gone: Future[None] = Future()
+        # In an empty context: without the GIL, a thread inherits the context of its starter, here that of one run.
+        receive = partial(Context().run, self._receive)
+        threading.Thread(target=receive, name="paco-process", daemon=True).start()
+
+    @property
+    def pid(self) -> int:
+        """The process ID, or 0 if it could not be started. Reading it waits until it is known, for milliseconds."""
+        return self.known.result()
+
+    @property
+    def load(self) -> int:
+        """The number of its chunks."""
+        return len(self._pending)
+
+    def submit(self, *chunk: bytes) -> SentFuture:
+        """Send a chunk, and return a future of its report."""
+        future = SentFuture(called(self.pid))
+        with self._lock:
+            self._number += 1
+            self._pending[self._number] = future
+        self._line.send(pickle.dumps((self._number, *chunk)))
+        return future
+
+    def cancel(self, run: str) -> None:
+        """Cancel the chunks of a run. Does not wait."""
+        self._line.send(pickle.dumps((None, run)))
+
+    def close(self) -> None:
+        """Cancel its chunks and end it. Does not wait."""
+        self._line.send(b"")
+
+    def kill(self) -> None:
+        """Kill it."""
+        self._child.kill()
+
+    def _receive(self) -> None:
+        there, child = False, self._child
+        self.known.set_result(child.pid)
+        while (data := self._line.receive()) is not None:
+            there = True
+            if data:
+                number, report = pickle.loads(data)  # noqa: S301 - from a process that this one started
+                with self._lock:
+                    future = self._pending.pop(number)
+                future.set_result(report)
+        try:
+            code = child.wait(PATIENCE)
+        except subprocess.TimeoutExpired:  # it closed the socket but still runs
+            child.kill()
+            code = child.wait()
+        self._ended(self, there, code)
+        self._line.close()
+        with self._lock:
+            pending, self._pending = self._pending, {}
+        for future in pending.values():
+            message = f"process {self.pid} has ended {system.how_ended(code)}"
+            future.set_exception(ProcessDied(message, there=there))
+        self.gone.set_result(None)
+
+
+def _loops() -> str:
+    """Return the package of the running event loop, such as ``uvloop``, from which processes create theirs too."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.__name__
+    return type(loop).__module__.partition(".")[0]
