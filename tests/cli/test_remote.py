@@ -13,7 +13,7 @@ import pytest
 from paco._base.item import Ran
 from paco._cli import main
 from paco.remote._item_calls import ItemCalls
-from paco.remote._messages import called
+from paco.remote._processes import called
 
 pytestmark = [pytest.mark.realtime, pytest.mark.usefixtures("folder")]
 

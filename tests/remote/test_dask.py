@@ -15,7 +15,7 @@ import paco
 from paco.events import ItemEnded
 from paco.remote import WorkerLost
 from paco.remote._dask import Cluster
-from paco.remote._messages import called
+from paco.remote._processes import called
 from tests.patience import PATIENCE, until
 from tests.remote.jobs import counted, kills, quick, where
 from tests.torture.kit import Lane, scenarios

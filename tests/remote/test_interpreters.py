@@ -15,7 +15,7 @@ import pytest
 import paco
 from paco.events import ItemEnded
 from paco.remote import _executors
-from paco.remote._messages import called
+from paco.remote._processes import called
 from tests.patience import until
 from tests.programs import SOURCE
 

@@ -18,7 +18,7 @@ from paco._base.deadline import deadline, remaining
 from paco.remote import _chunk, _executors, _pickles, _worker
 from paco.remote._chunk import ChunkRunner
 from paco.remote._feedback import Shape, Sizes
-from paco.remote._messages import Order, Report, digest
+from paco.remote._messages import Order, Report
 from paco.remote._processes import Line
 from paco.remote._worker import Host
 from tests.patience import wait_until
@@ -261,10 +261,6 @@ def test_a_connection_drops_messages_that_the_other_side_does_not_read():
         line.send(bytes(1000))
     assert line.receive() is None
     line.close()
-
-
-def test_a_function_is_identified_by_its_pickled_bytes():
-    assert digest(b"one") == digest(b"one") != digest(b"two")
 
 
 def test_the_slots_of_an_executor_are_its_workers_or_the_number_of_cpus():

@@ -19,7 +19,8 @@ from paco._engine.sinks import Drop
 from paco._engine.watch import Watch
 from paco.events import ItemEnded, Subscription
 from paco.remote import _pickles
-from paco.remote._messages import Order, PackedError, Report, called
+from paco.remote._messages import Order, PackedError, Report
+from paco.remote._processes import called
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

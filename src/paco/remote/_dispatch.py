@@ -7,6 +7,7 @@ import uuid
 from collections import Counter, deque
 from contextlib import suppress
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from paco._base import check
@@ -15,7 +16,7 @@ from paco._base.errors import trim
 from paco._engine.nursery import background
 from paco.remote import _pickles
 from paco.remote._feedback import SECONDS, Shape, Sizes, WorkerStats
-from paco.remote._messages import Order, Report, WorkerLost, digest
+from paco.remote._messages import Order, Report, WorkerLost
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -123,7 +124,8 @@ class Dispatcher:
         self._flights: dict[Future, SentChunk] = {}  # by their future reports, in the order in which they were sent
         #: The maximum number of items that run now. Workers hold further items, which wait there.
         self.in_flight: int = 0
-        self._again: deque[Entry] = deque()  # items that workers returned without starting them
+        #: Items to send, among them those that workers returned without starting them.
+        self.queue: deque[Entry] = deque()
         self._pieces: deque[list[Entry]] = deque()  # pieces of lost chunks
         self._suspects: deque[Entry] = deque()  # items lost as the only item of a chunk; they need a process each
         self._deaths: Counter[Any] = Counter()  # how often the worker of an item has died, by key
@@ -137,7 +139,7 @@ class Dispatcher:
         options = self._options
         try:
             self._function = _pickles.dump_function(options.name, self._fn)
-            self._digest = digest(self._function)
+            self._digest = blake2b(self._function, digest_size=16).digest()
             self._engine = engine = options.engine()
             self._sizes = Sizes(engine, options.limit, options.lead, paced=options.paced)
             self._stats = WorkerStats(self._workers, one_clock=engine.one_clock)
@@ -154,7 +156,7 @@ class Dispatcher:
     @property
     def quiet(self) -> bool:
         """Whether nothing is in flight, and nothing waits to be sent again."""
-        return not (self._flights or self._again or self._pieces or self._suspects)
+        return not (self._flights or self.queue or self._pieces or self._suspects)
 
     def wanted(self) -> int:
         """Return the number of items of the next chunk, if that many are left."""
@@ -166,12 +168,12 @@ class Dispatcher:
 
     # ---- sending
 
-    def send(self, left: float, take: Callable[[int], list[Entry]]) -> bool:
+    def send(self, left: float, take: Callable[[int], list[Entry]] | None = None) -> bool:
         """Send one more chunk if possible now, and return whether one was sent.
 
         Args:
-            left: The number of items not yet taken; infinity if unknown.
-            take: Returns at most the given number of new items.
+            left: The number of items that are not in the queue yet; infinity if unknown.
+            take: Returns at most the given number of these items; ``None`` if items come only through the queue.
         """
         if self._stopped:
             return False
@@ -179,13 +181,13 @@ class Dispatcher:
             return self._send_suspect()
         if any(flight.alone for flight in self._flights.values()):
             return False
-        shape = self._sizes.next(len(self._flights), self.in_flight, left)
+        shape = self._sizes.next(len(self._flights), self.in_flight, left + len(self.queue))
         if shape is None:
             return False
         if self._pieces:
             entries = self._pieces.popleft()
-        elif self._again:
-            entries = [self._again.popleft() for _ in range(min(shape.items, len(self._again)))]
+        elif self.queue or take is None:
+            entries = [self.queue.popleft() for _ in range(min(shape.items, len(self.queue)))]
         else:
             entries = take(shape.items)
         if entries:
@@ -278,7 +280,7 @@ class Dispatcher:
         started = max(report.started, 1)
         size = max(chunk.size * started // len(chunk.entries), len(report.values))
         self._sizes.learn(report, chunk.limit, size)
-        self._again.extendleft(reversed(chunk.entries[report.started :]))
+        self.queue.extendleft(reversed(chunk.entries[report.started :]))
         return values, self._stats.ran(report, len(values) + len(report.errors or ()))
 
     def _lose(self, chunk: SentChunk, error: BaseException) -> dict[int, BaseException]:
@@ -298,7 +300,7 @@ class Dispatcher:
             self._futile += 1
             if self._futile > _FUTILE:
                 self.broken(error)
-            self._again.extendleft(reversed(entries))
+            self.queue.extendleft(reversed(entries))
             return {}
         alone = len(entries) == 1 and (chunk.alone or chunk.single)
         for key, _ in entries:

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, Final
 from paco._base.errors import add_note
 from paco._view.console import message
 from paco.remote._chunk import ChunkRunner
-from paco.remote._messages import Order, called
+from paco.remote._messages import Order
+from paco.remote._processes import called
 from paco.remote._worker import work
 
 if TYPE_CHECKING:

@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import math
 import weakref
-from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from paco._base.check import instead_of
 from paco._base.item import item_here
 from paco._engine.outcomes import Err
-from paco.remote._dispatch import Dispatcher, Entry, RunOptions
+from paco.remote._dispatch import Dispatcher, RunOptions
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from paco._base.item import Ran, Worker
     from paco._engine.run import Scheduler
     from paco.limits import Limiter
-    from paco.remote._dispatch import Outcomes
+    from paco.remote._dispatch import Entry, Outcomes
     from paco.remote._engines import Engine
 
 
@@ -77,13 +76,12 @@ class ItemCalls:
         #: The function and the limit that the run must use.
         self.function = instead_of(fn, self._call)
         self.limit: int | Limiter = limit if number is None else self._options.limit + lead
-        self._calls: deque[Entry] = deque()  # those not sent yet
         self._woken = asyncio.Event()
         self._finished = False
 
     async def _call(self, value: Any) -> Any:
         call = _SentItem()
-        self._calls.append((call, value))
+        self._dispatcher.queue.append((call, value))
         self._woken.set()
         try:
             return await call.answer
@@ -125,7 +123,8 @@ class ItemCalls:
         try:
             await dispatcher.open()
             while not self._finished:
-                while dispatcher.send(self._left(), self._take):
+                # Under a limit object, items wait for their permits, so that more may come at any time, or none.
+                while dispatcher.send(0 if self._options.paced or self._run.exhausted else math.inf):
                     pass
                 await self._pause()
         except Exception as error:
@@ -147,13 +146,6 @@ class ItemCalls:
         """End the sending task: all other tasks of the run have ended."""
         self._finished = True
         self._woken.set()
-
-    def _left(self) -> float:
-        """Return the number of items not yet sent; infinity if more may come."""
-        return len(self._calls) if self._options.paced or self._run.exhausted else math.inf
-
-    def _take(self, count: int) -> list[Entry]:
-        return [self._calls.popleft() for _ in range(min(count, len(self._calls)))]
 
     def _landed(self, entries: list[Entry], outcomes: Outcomes) -> None:
         """Resume the calls of a chunk that is back, and have the task send more."""

@@ -9,7 +9,6 @@ import pickle
 import platform
 import sys
 import traceback
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, cast
 
 from paco._base import __version__
@@ -24,16 +23,6 @@ if TYPE_CHECKING:
 
 #: The versions that must be equal on both sides, because the format depends on them.
 _VERSIONS: Final = (sys.implementation.name, *sys.version_info[:2], __version__)
-
-
-def called(pid: int) -> str:
-    """Return the name of a process of this machine, as messages and events show it."""
-    return f"process {pid} on {platform.node()}"
-
-
-def digest(function: bytes) -> bytes:
-    """Return a digest that identifies a pickled function."""
-    return blake2b(function, digest_size=16).digest()
 
 
 class Order(NamedTuple):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pickle
+import platform
 import select
 import signal
 import socket
@@ -27,7 +28,6 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from paco._base import system
-from paco.remote._messages import called
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,6 +43,11 @@ NUMBER: Final = struct.Struct("q")
 _CODE: Final = "import sys; sys.path.insert(0, sys.argv[2]); from paco.remote.{} import main; main(int(sys.argv[1]))"
 _WORKER: Final = _CODE.format("_worker")
 _SERVER: Final = _CODE.format("_fork_server")
+
+
+def called(pid: int) -> str:
+    """Return the name of a process of this machine, as messages and events show it."""
+    return f"process {pid} on {platform.node()}"
 
 
 class Line:
