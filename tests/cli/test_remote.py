@@ -142,9 +142,9 @@ def test_options_that_cannot_work_with_workers_are_refused_before_anything_runs(
 
 
 class Refuses:
-    slots = processes = apart = 1
+    slots = processes = 1
     flag = ""
-    one_clock = True
+    ours = True
 
     async def open(self):
         await asyncio.sleep(0.05)

@@ -267,5 +267,5 @@ def test_the_slots_of_an_executor_are_its_workers_or_the_number_of_cpus():
     class Says:
         num_workers = 7
 
-    assert _executors._slots_of(Says()) == 7
-    assert _executors._slots_of(object()) == os.cpu_count()
+    assert _executors.slots_of(Says()) == 7
+    assert _executors.slots_of(object()) == os.cpu_count()

@@ -296,8 +296,8 @@ async def blocks(number):
 @pytest.mark.parametrize("kept", [True, False], ids=["kept", "of one run"])
 async def test_a_process_that_does_not_end_is_killed(monkeypatch, kept):
     monkeypatch.setattr(_processes, "PATIENCE", 0.3)
-    engine = _engines.PrivateWorkers(1)
-    monkeypatch.setattr(_engines, "PrivateWorkers", lambda _: engine)
+    engine = _engines.WorkersEngine(Workers(1), keep=False)
+    monkeypatch.setattr(_engines, "WorkersEngine", lambda _, keep: engine)
     workers = engine._workers
     run = asyncio.ensure_future(paco.map(blocks, [1]).on(workers if kept else 1))
     await until(lambda: any(process.load for process in workers._processes))
@@ -342,7 +342,7 @@ async def test_a_process_that_closes_its_socket_is_killed(monkeypatch):
 
 def server_of(workers):
     """Return the fork server of some workers."""
-    return workers._starter._server.process
+    return workers._starter._process
 
 
 async def parent(number):

@@ -80,12 +80,12 @@ class Engine:
     """Processes that are pretended: a runner of chunks each, in the loop of the test."""
 
     flag = ""
-    one_clock = True
+    ours = True
 
     def __init__(self, processes=2, slots=None):
         self.started = 0
         self.processes_ = [Process(self) for _ in range(processes)]
-        self.processes = self.apart = processes
+        self.processes = processes
         self.slots = slots or processes
         self.chunks, self.most, self.deaths, self.closed, self.cancelled = [], 0, 0, False, []
 
@@ -1001,7 +1001,7 @@ async def test_attempts_on_workers_are_reported_under_a_limit_object_too():
 
 def test_processes_of_one_machine_share_a_clock():
     async def main():
-        stats = WorkerStats({}, one_clock=True)
+        stats = WorkerStats({}, here=True)
         return stats.ran(Report("a", 1, spans=[(0, 2, 5.0, 6.0, 1, False)], now=-100.0), 1)
 
     assert asyncio.run(main()) == {0: Ran("a", 2, 5.0, 6.0, 1, False)}

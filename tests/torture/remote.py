@@ -55,9 +55,9 @@ class Simulated:
     """An engine of two workers inside the current event loop."""
 
     flag = ""
-    one_clock = True
+    ours = True
     slots = 128
-    processes = apart = 2
+    processes = 2
 
     def __init__(self) -> None:
         self.runners = itertools.cycle([ChunkRunner(), ChunkRunner()])

@@ -107,7 +107,8 @@ class Chunks:
             if run.is_ending or (run.exhausted and dispatcher.quiet):
                 return
             if run.reader is not None:
-                self._wanted = dispatcher.wanted()  # once for all items that are read until the next chunk
+                # Once for all items that are read until the next chunk: this takes longer than reading one.
+                self._wanted = dispatcher.sizes.wanted(dispatcher.in_flight)
                 run.reader.wake()
             run.notify()
             await run.park()
@@ -163,7 +164,7 @@ class Chunks:
             run.item_failed(error, *entries[number])
         if self._dispatcher is not None:
             if self._stream is not None:
-                self._stream.window = self._stream.most = self._options.limit + self._dispatcher.ahead()
+                self._stream.window = self._stream.most = self._options.limit + self._dispatcher.sizes.ahead()
             self._report(run, self._dispatcher)
         run.notify()
         run.unpark(1)

@@ -58,9 +58,8 @@ class Cluster:
         slots: The maximum number of chunks at once; ``None`` for its number of threads.
     """
 
-    apart = 1  # two chunks can wait for the same worker, and be lost with it
     flag = ""
-    one_clock = False
+    ours = False
 
     def __init__(self, client: Any, address: str, slots: int | None) -> None:
         self._client: Any = client

@@ -102,7 +102,8 @@ class Dispatcher:
 
     _function: bytes
     _digest: bytes
-    _sizes: Sizes
+    #: Measures the items and sets the sizes of chunks; from `open` on.
+    sizes: Sizes
     _stats: WorkerStats
 
     def __init__(
@@ -132,7 +133,7 @@ class Dispatcher:
         self._deaths_alone: Counter[Any] = Counter()  # the same with no other item in the worker
         self._futile = 0  # how many chunks in a row were lost before they began
         self._stopped = False
-        self._home: asyncio.Future[None] | None = None
+        self._home = asyncio.Event()  # set when no chunk is in flight any more
 
     async def open(self) -> None:
         """Pickle the function, and open the engine. If that fails, the run fails."""
@@ -141,8 +142,8 @@ class Dispatcher:
             self._function = _pickles.dump_function(options.name, self._fn)
             self._digest = blake2b(self._function, digest_size=16).digest()
             self._engine = engine = options.engine()
-            self._sizes = Sizes(engine, options.limit, options.lead, paced=options.paced)
-            self._stats = WorkerStats(self._workers, one_clock=engine.one_clock)
+            self.sizes = Sizes(engine, options.limit, options.lead, paced=options.paced)
+            self._stats = WorkerStats(self._workers, here=engine.ours)
             await engine.open()
         except Exception as error:
             self.broken(error)
@@ -157,14 +158,6 @@ class Dispatcher:
     def quiet(self) -> bool:
         """Whether nothing is in flight, and nothing waits to be sent again."""
         return not (self._flights or self.queue or self._pieces or self._suspects)
-
-    def wanted(self) -> int:
-        """Return the number of items of the next chunk, if that many are left."""
-        return self._sizes.wanted(self.in_flight)
-
-    def ahead(self) -> int:
-        """Return how many items may wait for the consumer, in addition to the limit."""
-        return self._sizes.ahead()
 
     # ---- sending
 
@@ -181,7 +174,7 @@ class Dispatcher:
             return self._send_suspect()
         if any(flight.alone for flight in self._flights.values()):
             return False
-        shape = self._sizes.next(len(self._flights), self.in_flight, left + len(self.queue))
+        shape = self.sizes.next(len(self._flights), self.in_flight, left + len(self.queue))
         if shape is None:
             return False
         if self._pieces:
@@ -195,9 +188,13 @@ class Dispatcher:
         return bool(entries)
 
     def _send_suspect(self) -> bool:
-        """Send a suspect: an item that may kill its worker. Each needs a process in which no other item runs."""
+        """Send a suspect: an item that may kill its worker. Each needs a process in which no other item runs.
+
+        Only in processes of ours can several be sent at once: elsewhere, two can wait for the same worker.
+        """
         alone = [flight.alone for flight in self._flights.values()]
-        if not all(alone) or len(alone) >= min(self._engine.apart, self._options.limit):
+        most = self._engine.processes if self._engine.ours else 1
+        if not all(alone) or len(alone) >= min(most, self._options.limit):
             return False
         self._send([self._suspects.popleft()], Shape(1, 1, 2 * SECONDS), alone=True)
         return True
@@ -218,6 +215,7 @@ class Dispatcher:
         worker = self._stats.worker(name) if name else None
         for other in self._flights.values():
             other.single = False
+        self._home.clear()
         self._flights[future] = chunk = SentChunk(entries, limit, len(items), alone, not self._flights, worker)
         self.in_flight += limit
         chunk.count(limit)
@@ -245,8 +243,8 @@ class Dispatcher:
         chunk = self._flights.pop(future)
         self.in_flight -= chunk.limit
         chunk.count(-chunk.limit)
-        if self._home is not None and not self._flights and not self._home.done():
-            self._home.set_result(None)
+        if not self._flights:
+            self._home.set()
         try:
             values, errors, ran = self._outcomes(chunk, future)
             whole = errors.pop(-1, None)
@@ -279,7 +277,7 @@ class Dispatcher:
             raise _pickles.unfit(self._options.name, f"the results from {report.where}", error) from error
         started = max(report.started, 1)
         size = max(chunk.size * started // len(chunk.entries), len(report.values))
-        self._sizes.learn(report, chunk.limit, size)
+        self.sizes.learn(report, chunk.limit, size)
         self.queue.extendleft(reversed(chunk.entries[report.started :]))
         return values, self._stats.ran(report, len(values) + len(report.errors or ()))
 
@@ -337,10 +335,8 @@ class Dispatcher:
     async def home(self) -> None:
         """Wait until no chunk is in flight. Cancellations do not end the wait."""
         while self._flights:
-            if self._home is None or self._home.done():
-                self._home = self._loop.create_future()  # shared by all waiters; if one is cancelled, all check again
             with suppress(asyncio.CancelledError):
-                await self._home
+                await self._home.wait()
 
     async def close(self) -> None:
         """Stop, wait until no chunk is in flight, and close the engine. Cancellations do not end the wait."""

@@ -44,18 +44,13 @@ class Engine(Protocol):
         ...
 
     @property
-    def apart(self) -> int:
-        """The number of chunks that are sure to have a process each, if there are no other chunks."""
-        ...
-
-    @property
     def flag(self) -> str:
         """A path that `cancel` creates to tell the workers; empty if the engine cancels in another way."""
         ...
 
     @property
-    def one_clock(self) -> bool:
-        """Whether the workers are processes of this machine, whose ``time.perf_counter`` is that of this process."""
+    def ours(self) -> bool:
+        """Whether its processes are `Workers`: they share the clock of this machine, and chunks spread evenly."""
         ...
 
     def submit(self, order: bytes, function: bytes, items: bytes) -> Future:
@@ -204,16 +199,21 @@ def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class SharedWorkers:
-    """Workers of the user as the engine of a run; `close` leaves them open."""
+class WorkersEngine:
+    """Workers as the engine of a run.
+
+    Args:
+        workers: The workers.
+        keep: Whether they stay open after the run.
+    """
 
     flag = ""
-    one_clock = True
+    ours = True
 
-    def __init__(self, workers: Workers) -> None:
+    def __init__(self, workers: Workers, *, keep: bool) -> None:
         self._workers = workers
+        self._keep = keep
         self.processes: int = workers.count
-        self.apart: int = workers.count
         self.slots: int = _AT_ONCE * workers.count
 
     async def open(self) -> None:
@@ -230,22 +230,12 @@ class SharedWorkers:
         self._workers.cancel(run)
 
     async def close(self) -> None:
-        """Do nothing: the user closes the workers."""
-
-
-class PrivateWorkers(SharedWorkers):
-    """Workers for one run, as the engine of that run."""
-
-    def __init__(self, count: int) -> None:
-        super().__init__(Workers(count))
-
-    async def close(self) -> None:
-        loop = asyncio.get_running_loop()
-        processes: list[Any] = self._workers.leave()
-        timer = loop.call_later(_processes.PATIENCE, lambda: [process.kill() for process in processes])
+        processes = [] if self._keep else self._workers.leave()
+        timers = [asyncio.get_running_loop().call_later(_processes.PATIENCE, process.kill) for process in processes]
         for process in processes:
             await asyncio.wrap_future(process.gone)
-        timer.cancel()
+        for timer in timers:
+            timer.cancel()
 
 
 def engine_of(name: str, engine: Any, slots: int | None) -> Callable[[], Engine]:
@@ -264,17 +254,18 @@ def engine_of(name: str, engine: Any, slots: int | None) -> Callable[[], Engine]
         slots = check.integer(name, "slots", slots, 1)
     if isinstance(engine, int):
         count = check.integer(name, "engine", engine, 1)
-        return lambda: PrivateWorkers(count)
+        return lambda: WorkersEngine(Workers(count), keep=False)
     if isinstance(engine, Workers):
-        return lambda: SharedWorkers(engine)
+        return lambda: WorkersEngine(engine, keep=True)
     if isinstance(engine, str) or type(engine).__module__.partition(".")[0] == "distributed":
         from paco.remote._dask import dask_engine
 
         return dask_engine(name, engine, slots)
     if not isinstance(engine, type) and isinstance(engine, Executor):
-        from paco.remote._executors import executor_engine
+        from paco.remote._executors import ExecutorEngine, Interpreters, is_pool, slots_of
 
-        return executor_engine(engine, slots)
+        kind = Interpreters if is_pool(engine) else ExecutorEngine
+        return lambda: kind(engine, slots or slots_of(engine))
     raise TypeError(
         f"paco.{name}: engine must be a number of processes, paco.remote.Workers, an executor (anything with submit), "
         f"a Dask client or an address such as 'dask://host:8786', got {check.shorten(engine)}"

@@ -24,11 +24,8 @@ from paco.remote._processes import called
 from paco.remote._worker import work
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from paco._base.types import Executor, Future
     from paco.remote._chunk import Chunk
-    from paco.remote._engines import Engine
 
 
 class ExecutorEngine:
@@ -39,13 +36,12 @@ class ExecutorEngine:
         slots: The number of calls that it makes at once.
     """
 
-    one_clock = False  # the workers of an executor may be on other machines
+    ours = False
 
     def __init__(self, executor: Executor, slots: int) -> None:
         self._executor = executor
         self.slots: int = slots
         self.processes: int = slots
-        self.apart: int = 1
         self.flag: str = str(Path(tempfile.gettempdir(), f"paco-{uuid.uuid4().hex}"))
 
     async def open(self) -> None:
@@ -70,18 +66,7 @@ class ExecutorEngine:
             os.unlink(self.flag)  # noqa: PTH108 - not in a thread, because it takes microseconds
 
 
-def executor_engine(executor: Executor, slots: int | None) -> Callable[[], Engine]:
-    """Return a function that makes an engine of an executor.
-
-    Args:
-        executor: The executor.
-        slots: The number of calls that it makes at once; ``None`` to find out.
-    """
-    kind = Interpreters if is_pool(executor) else ExecutorEngine
-    return lambda: kind(executor, slots or _slots_of(executor))
-
-
-def _slots_of(executor: Executor) -> int:
+def slots_of(executor: Executor) -> int:
     """Return how many calls an executor makes at once, from the attributes of the standard library, loky and MPI.
 
     Without such an attribute, this is the number of processors.

@@ -185,13 +185,13 @@ class WorkerStats:
 
     Args:
         workers: The workers by name; it adds new ones.
-        one_clock: Whether the workers are processes of this machine.
+        here: Whether the workers are processes of this machine.
     """
 
-    def __init__(self, workers: dict[str, Worker], *, one_clock: bool = False) -> None:
+    def __init__(self, workers: dict[str, Worker], *, here: bool = False) -> None:
         self._workers = workers
         self._clock = events.clock()
-        self._one_clock = one_clock and self._clock is time.perf_counter  # false for a loop in virtual time
+        self._one_clock = here and self._clock is time.perf_counter  # false for a loop in virtual time
         self._ahead: dict[str, float] = {}  # the seconds to add to the times of each worker, by name
 
     def worker(self, name: str) -> Worker:

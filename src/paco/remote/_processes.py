@@ -25,7 +25,7 @@ from functools import partial
 from multiprocessing import Pipe
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from paco._base import system
 
@@ -123,39 +123,33 @@ class Spawn:
         """Do nothing: there is no server."""
 
 
-class ServerProcess(NamedTuple):
-    """A fork server process, and the socket for requests to it."""
-
-    process: subprocess.Popen[Any]
-    requests: socket.socket
-
-
 class ForkServer:
     """Starts workers through a fork server, which it starts with the first worker."""
 
+    _requests: socket.socket
+
     def __init__(self) -> None:
-        self._server: ServerProcess | None = None
+        self._process: subprocess.Popen[Any] | None = None
 
     def start(self, handle: int) -> Child:
         """Start a worker that inherits a handle."""
-        server = self._server
-        if server is None or server.process.poll() is not None:  # there is none yet, or it was killed
+        if self._process is None or self._process.poll() is not None:  # there is none yet, or it was killed
             self.close()
-            ours, theirs = socket.socketpair()
+            self._requests, theirs = socket.socketpair()
             with theirs:
-                self._server = server = ServerProcess(_run(_SERVER, theirs.fileno()), ours)
+                self._process = _run(_SERVER, theirs.fileno())
         pipe, end = os.pipe()
         with suppress(BrokenPipeError, ConnectionResetError):  # the server was just killed, which closes the pipe
-            socket.send_fds(server.requests, [b"f"], [handle, end])
+            socket.send_fds(self._requests, [b"f"], [handle, end])
         os.close(end)
-        return Forked(pipe, server.process)
+        return Forked(pipe, self._process)
 
     def close(self) -> None:
         """End the server, and wait until it has ended. It ends after its workers."""
-        server, self._server = self._server, None
-        if server is not None:
-            server.requests.close()
-            server.process.wait()
+        process, self._process = self._process, None
+        if process is not None:
+            self._requests.close()
+            process.wait()
 
 
 class Forked:
