@@ -792,6 +792,21 @@ async def test_an_engine_that_cannot_be_opened_ends_the_run():
         assert engine.closed
 
 
+@pytest.mark.parametrize("limit", [2, paco.Limit(2)], ids=["number", "object"])
+async def test_an_engine_that_raises_when_asked_for_its_slots_ends_the_run(limit):
+    class Gone(Engine):
+        @property
+        def slots(self):
+            raise OSError("gone")
+
+        @slots.setter
+        def slots(self, count):
+            pass
+
+    with pytest.raises(OSError, match="gone"):
+        await on(paco.map(double, range(3), limit=limit), Gone())
+
+
 # ---- limits that are objects
 
 

@@ -37,7 +37,7 @@ _CANCELLED: Final = 1000
 _LOOK: Final = 0.05
 
 
-class _While:
+class _Timed:
     """An iterator over the items of a chunk that stops when the time is up."""
 
     def __init__(self, items: list[Any], seconds: float) -> None:
@@ -104,7 +104,7 @@ class Chunk:
         self.order = order
         self._where = where
         self._function = function
-        self._items = source = _While(items, order.seconds)
+        self._items = source = _Timed(items, order.seconds)
         self._results = results = _Results(order.on_error)
         self._ended = list[ItemEnded]()
         watch = None
@@ -117,7 +117,7 @@ class Chunk:
         self.run: Scheduler = Scheduler(order.name, function, source, results, watch=watch, **how)
         self.run.heeds_deadline = False  # the run that sent it already heeds the same deadline
 
-    async def do(self) -> bytes:
+    async def work(self) -> bytes:
         """Run it, and return the report as bytes."""
         clock, run, results = events.clock(), self.run, self._results
         began, used = clock(), time.thread_time()
@@ -182,7 +182,7 @@ class ChunkRunner:
         chunks = self._working[run]
         chunks.add(chunk)
         try:
-            return Report(self._where).dump() if run in self._cancelled else await chunk.do()
+            return Report(self._where).dump() if run in self._cancelled else await chunk.work()
         finally:
             chunks.remove(chunk)
             if not chunks:

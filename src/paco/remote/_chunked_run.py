@@ -70,7 +70,7 @@ class Chunks:
         self._total = length(source)
         self._stream = sink if isinstance(sink, InOrder) and buffer is None else None
         self.run: Any = None
-        self._dispatcher: Dispatcher | None = None
+        self._dispatcher: Any = None
 
     def grow(self) -> None:
         """Do nothing: a single worker fills all chunks."""
@@ -102,7 +102,7 @@ class Chunks:
     async def _send_all(self, run: Scheduler, dispatcher: Dispatcher) -> None:
         while True:
             while dispatcher.send(self._left(run), self._take):
-                self._report(run, dispatcher)
+                self._report(run)
                 await asyncio.sleep(0)
             if run.is_ending or (run.exhausted and dispatcher.quiet):
                 return
@@ -113,10 +113,10 @@ class Chunks:
             run.notify()
             await run.park()
 
-    def _report(self, run: Scheduler, dispatcher: Dispatcher) -> None:
+    def _report(self, run: Scheduler) -> None:
         """Report the items in flight to the watch, after a chunk was sent or came back."""
         if run.watch is not None:
-            run.watch.elsewhere(dispatcher.in_flight)
+            run.watch.elsewhere(self._dispatcher.in_flight)
 
     def _left(self, run: Scheduler) -> float:
         """Return the number of items left; infinity if the source does not know, or reported too few."""
@@ -128,8 +128,11 @@ class Chunks:
         run: Scheduler = self.run
         entries = list[Entry]()
         end = perf_counter() + SLICE
-        while not run.exhausted and (room := self._room(run, count - len(entries))) > 0:
+        while not run.exhausted:
             before = len(entries)
+            room = min(run.sink.room(run.started) - run.started, count - before, _STRIDE)
+            if room <= 0:
+                break
             for item in run.items:
                 entries.append((run.started, item))
                 run.started += 1
@@ -141,9 +144,6 @@ class Chunks:
             if perf_counter() >= end:
                 break
         return entries
-
-    def _room(self, run: Scheduler, count: int) -> int:
-        return min(run.sink.room(run.started) - run.started, count, _STRIDE)
 
     def wanted(self) -> int:
         """Return the number of items that the reader may read ahead: those of the next chunk."""
@@ -162,10 +162,9 @@ class Chunks:
             store[entries[number][0]] = value
         for number, error in errors.items():
             run.item_failed(error, *entries[number])
-        if self._dispatcher is not None:
-            if self._stream is not None:
-                self._stream.window = self._stream.most = self._options.limit + self._dispatcher.sizes.ahead()
-            self._report(run, self._dispatcher)
+        if self._stream is not None:
+            self._stream.window = self._stream.most = self._options.limit + self._dispatcher.sizes.ahead()
+        self._report(run)
         run.notify()
         run.unpark(1)
 

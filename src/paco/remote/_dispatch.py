@@ -122,7 +122,7 @@ class Dispatcher:
         self._id = uuid.uuid4().hex
         self._workers = workers
         self._engine: Any = None
-        self._flights: dict[Future, SentChunk] = {}  # by their future reports, in the order in which they were sent
+        self._chunks: dict[Future, SentChunk] = {}  # by their future reports, in the order in which they were sent
         #: The maximum number of items that run now. Workers hold further items, which wait there.
         self.in_flight: int = 0
         #: Items to send, among them those that workers returned without starting them.
@@ -133,7 +133,7 @@ class Dispatcher:
         self._deaths_alone: Counter[Any] = Counter()  # the same with no other item in the worker
         self._futile = 0  # how many chunks in a row were lost before they began
         self._stopped = False
-        self._home = asyncio.Event()  # set when no chunk is in flight any more
+        self._all_back = asyncio.Event()  # set when no chunk is in flight any more
 
     async def open(self) -> None:
         """Pickle the function, and open the engine. If that fails, the run fails."""
@@ -157,7 +157,7 @@ class Dispatcher:
     @property
     def quiet(self) -> bool:
         """Whether nothing is in flight, and nothing waits to be sent again."""
-        return not (self._flights or self.queue or self._pieces or self._suspects)
+        return not (self._chunks or self.queue or self._pieces or self._suspects)
 
     # ---- sending
 
@@ -172,9 +172,9 @@ class Dispatcher:
             return False
         if self._suspects:
             return self._send_suspect()
-        if any(flight.alone for flight in self._flights.values()):
+        if any(chunk.alone for chunk in self._chunks.values()):
             return False
-        shape = self.sizes.next(len(self._flights), self.in_flight, left + len(self.queue))
+        shape = self.sizes.next(len(self._chunks), self.in_flight, left + len(self.queue))
         if shape is None:
             return False
         if self._pieces:
@@ -192,7 +192,7 @@ class Dispatcher:
 
         Only in processes of ours can several be sent at once: elsewhere, two can wait for the same worker.
         """
-        alone = [flight.alone for flight in self._flights.values()]
+        alone = [chunk.alone for chunk in self._chunks.values()]
         most = self._engine.processes if self._engine.ours else 1
         if not all(alone) or len(alone) >= min(most, self._options.limit):
             return False
@@ -213,10 +213,10 @@ class Dispatcher:
             return
         name = getattr(future, "worker", "")
         worker = self._stats.worker(name) if name else None
-        for other in self._flights.values():
+        for other in self._chunks.values():
             other.single = False
-        self._home.clear()
-        self._flights[future] = chunk = SentChunk(entries, limit, len(items), alone, not self._flights, worker)
+        self._all_back.clear()
+        self._chunks[future] = chunk = SentChunk(entries, limit, len(items), alone, not self._chunks, worker)
         self.in_flight += limit
         chunk.count(limit)
         future.add_done_callback(self._done)
@@ -240,11 +240,11 @@ class Dispatcher:
             self._loop.call_soon_threadsafe(self._land, future)
 
     def _land(self, future: Future) -> None:
-        chunk = self._flights.pop(future)
+        chunk = self._chunks.pop(future)
         self.in_flight -= chunk.limit
         chunk.count(-chunk.limit)
-        if not self._flights:
-            self._home.set()
+        if not self._chunks:
+            self._all_back.set()
         try:
             values, errors, ran = self._outcomes(chunk, future)
             whole = errors.pop(-1, None)
@@ -329,21 +329,21 @@ class Dispatcher:
         """Send nothing more, and cancel the chunks in flight; their results are dropped. Does not wait."""
         if not self._stopped:
             self._stopped = True
-            if self._flights:
-                self._engine.cancel(self._id, list(self._flights))
+            if self._chunks:
+                self._engine.cancel(self._id, list(self._chunks))
 
-    async def home(self) -> None:
+    async def all_back(self) -> None:
         """Wait until no chunk is in flight. Cancellations do not end the wait."""
-        while self._flights:
+        while self._chunks:
             with suppress(asyncio.CancelledError):
-                await self._home.wait()
+                await self._all_back.wait()
 
     async def close(self) -> None:
         """Stop, wait until no chunk is in flight, and close the engine. Cancellations do not end the wait."""
         if self._loop.is_closed():  # the coroutine that calls this is being garbage-collected
             return
         self.stop()
-        await self.home()
+        await self.all_back()
         if self._engine is None:
             return
         closing = background(self._engine.close(), "paco.remote.close")

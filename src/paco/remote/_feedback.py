@@ -93,47 +93,47 @@ class Sizes:
             used: The part of the limit that they use.
             left: The number of items left; infinity if unknown.
         """
-        spread, free = self._spread(), self._limit - used
-        if not free or chunks >= self._engine.slots or (chunks >= spread and 2 * free < self._limit // spread):
+        target, free = self._target(), self._limit - used
+        if not free or chunks >= self._engine.slots or (chunks >= target and 2 * free < self._limit // target):
             return None
-        shape = self._shape(spread, free)
-        return shape._replace(items=self._share(shape, left, max(spread - chunks, 1), used))
+        shape = self._shape(target, free)
+        return shape._replace(items=self._share(shape, left, max(target - chunks, 1), used))
 
     def wanted(self, used: int) -> int:
         """Return the number of items of the next chunk, if that many are left."""
-        return self._shape(self._spread(), max(self._limit - used, 1)).items
+        return self._shape(self._target(), max(self._limit - used, 1)).items
 
     def ahead(self) -> int:
         """Return how many items may wait for the consumer, in addition to the limit: those of a few chunks."""
-        spread = self._spread()
-        return min(max(self._limit, 2 * spread * self._most(spread)), self._lead)
+        target = self._target()
+        return min(max(self._limit, 2 * target * self._most(target)), self._lead)
 
-    def _spread(self) -> int:
+    def _target(self) -> int:
         """Return the number of chunks that should be in flight."""
         slots = min(self._engine.slots, self._limit)
         fast = self._busy or (self._latency * _FAST <= SECONDS and self._waste < _WASTE)
         return max(min(self._engine.processes, slots) if fast and self._count and not self._paced else slots, 1)
 
-    def _shape(self, spread: int, free: int) -> Shape:
-        limit = min(-(-self._limit // spread), free)
+    def _shape(self, target: int, free: int) -> Shape:
+        limit = min(-(-self._limit // target), free)
         if self._paced:
-            return Shape(self._most(spread), limit, math.inf)
+            return Shape(self._most(target), limit, math.inf)
         if not self._count:
-            return Shape(min(limit, 1 + self._lead // spread), limit, 2 * SECONDS)
-        rounds = self._rounds(spread)
+            return Shape(min(limit, 1 + self._lead // target), limit, 2 * SECONDS)
+        rounds = self._rounds(target)
         count = SECONDS / self._each if self._busy and self._each else limit * rounds
-        most = min(self._most(spread), _GROWTH * self._count)
+        most = min(self._most(target), _GROWTH * self._count)
         return Shape(max(int(min(count, most)), 1), limit, max(2 * SECONDS, rounds * self._latency))
 
-    def _rounds(self, spread: int) -> float:
+    def _rounds(self, target: int) -> float:
         """Return the number of rounds of a chunk: how many items run one after another in each slot."""
         if not self._latency:
             return self._lead
-        least = _ROUNDS if spread < self._limit and not self._busy else 1
+        least = _ROUNDS if target < self._limit and not self._busy else 1
         return max(SECONDS / self._latency, least)
 
-    def _most(self, spread: int) -> int:
-        most = 1 + self._lead // spread
+    def _most(self, target: int) -> int:
+        most = 1 + self._lead // target
         return max(min(most, int(_BYTES / self._bytes)), 1) if self._bytes else most
 
     def _share(self, shape: Shape, left: float, chunks: int, used: int) -> int:

@@ -87,7 +87,7 @@ class ItemCalls:
             return await call.answer
         except asyncio.CancelledError:
             self._dispatcher.stop()
-            await self._dispatcher.home()
+            await self._dispatcher.all_back()
             late = call.late
             if late is None:
                 raise

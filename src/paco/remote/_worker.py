@@ -131,7 +131,7 @@ def main(descriptor: int) -> None:
         signal.signal(key, signal.SIG_IGN)  # the program handles Ctrl-C, and then cancels the items here
     line = Line(_Connection(descriptor))
     sys.path[:], loops = pickle.loads(line.receive() or b"")  # noqa: S301 - from the program that started this process
-    host = Host(_maker(loops))
+    host = Host(_loop_factory(loops))
     line.send(b"")  # tells the program that this process is ready
     if not serve(line, host):
         leave = threading.Timer(_GRACE, os._exit, [1])
@@ -141,7 +141,7 @@ def main(descriptor: int) -> None:
     line.close()
 
 
-def _maker(package: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
+def _loop_factory(package: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
     """Return the ``new_event_loop`` function of a package; ``None`` if the package or the function is missing."""
     with suppress(ImportError):
         return getattr(import_module(package), "new_event_loop", None)
