@@ -168,7 +168,7 @@ class Dispatcher:
             left: The number of items that are not in the queue yet; infinity if unknown.
             take: Returns at most the given number of these items; ``None`` if items come only through the queue.
         """
-        if self._stopped:
+        if self._stopped or not (take or self.queue or self._pieces or self._suspects):
             return False
         if self._suspects:
             return self._send_suspect()
