@@ -104,9 +104,8 @@ class Item:
     attempts: int = 1
     #: How it has failed, where its function returns or runs elsewhere.
     error: BaseException | None = None
-    #: Where and when it ran, if that was elsewhere; and what is resolved when it is back.
+    #: Where and when it ran, if that was elsewhere.
     ran: Ran | None = None
-    answer: asyncio.Future[Any]
     #: What a journal knows of it.
     known: Any = None
     #: Whether its attempts are counted for the outcome of a settled call.

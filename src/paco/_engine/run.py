@@ -64,7 +64,6 @@ class Scheduler(Nursery):
         "consumer",
         "exhausted",
         "fn",
-        "freed",
         "hungry",
         "items",
         "lead",
@@ -118,8 +117,6 @@ class Scheduler(Nursery):
         self.stopped: bool = False
         #: The maximum number of items to read ahead of an async source.
         self.lead: int = _LEAD if admission is None else admission.lead
-        #: Called when a task of the run has ended.
-        self.freed: Callable[[], None] | None = None
         #: How often the workers read the clock.
         self.pace: Pace = self.pool.pace
         #: Resolved when the consumer of a stream, if it waits, can take a result.
@@ -313,8 +310,6 @@ class Scheduler(Nursery):
 
     def _task_left(self, task: asyncio.Task[None]) -> None:
         self.pool.vacate(task)
-        if self.freed is not None:
-            self.freed()
 
     def outcomes(self) -> tuple[Outcome[Any, Any], ...]:
         return settled(self.sink.left())
@@ -345,8 +340,6 @@ class Scheduler(Nursery):
         self.pool.run = None
         if self.admission is not None:
             self.admission.run = None
-        if self.freed is not None:
-            self.loop.call_soon(self.freed, context=self.base)  # when this run has reported its end
 
     # ---- for the consumer of a stream
 
