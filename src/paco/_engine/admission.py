@@ -43,23 +43,6 @@ class Admission:
             were in flight at once.
     """
 
-    __slots__ = (
-        "_ahead",
-        "_at_gate",
-        "_burst",
-        "_could_run",
-        "_limiter",
-        "_off_duty",
-        "_peak",
-        "_running",
-        "_store",
-        "_waiting",
-        "held",
-        "lead",
-        "role",
-        "run",
-    )
-
     def __init__(self, limit: Limiter, sink: Sink, buffer: int | None = None) -> None:
         self._limiter = limit
         self._ahead = max(limit.lookahead, 1)

@@ -50,27 +50,6 @@ class Watch:
         slots: The slots of the items, if several runs share them.
     """
 
-    __slots__ = (
-        "_admission",
-        "_clock",
-        "_counting",
-        "_error",
-        "_held_back_by",
-        "_last",
-        "_on_end",
-        "_on_start",
-        "_reader",
-        "_reason",
-        "_run",
-        "_running",
-        "_slots",
-        "_stream",
-        "_subscriptions",
-        "_top",
-        "_waits",
-        "view",
-    )
-
     _admission: Admitting | None
     _clock: Callable[[], float]
     _last: float  # the time of the last event
