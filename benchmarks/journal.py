@@ -17,8 +17,8 @@ from statistics import quantiles
 from typing import TYPE_CHECKING, Any
 
 import paco
-from paco._records import values
-from paco._records.lines import Index, digest
+from paco._records import lines
+from paco._records.earlier import Index, digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -60,15 +60,15 @@ def run(path: Path | None = None, **how: Any) -> paco.Stream[Any]:
 
 
 def costs(folder: Path) -> None:
-    fast, found = values.FAST, dict[str, list[float]]()
+    fast, found = lines.FAST, dict[str, list[float]]()
     for number in range(ROUNDS):
         found.setdefault("without a journal", []).append(cpu(run))
         for lane in ("orjson", "json") if fast is not None else ("json",):
-            values.FAST = fast if lane == "orjson" else None
+            lines.FAST = fast if lane == "orjson" else None
             path = folder / f"{lane}{number}.jsonl"
             found.setdefault(f"recorded, {lane}", []).append(cpu(lambda path=path: run(path)))
             found.setdefault(f"replayed, {lane}", []).append(cpu(lambda path=path: run(path)))
-        values.FAST = fast
+        lines.FAST = fast
         power = folder / f"power{number}.jsonl"
         found.setdefault("recorded, power", []).append(cpu(lambda power=power: run(power, durable="power")))
     for name, spent in found.items():

@@ -14,24 +14,55 @@ none of their code.
 
 from __future__ import annotations
 
+import asyncio
+import time
+from dataclasses import replace
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, Final
 
 from paco._base import check
-from paco._records.file import JournalError, RecordedError
-from paco._records.recorder import Recorder, Settings
+from paco._base.errors import as_item_error, trim
+from paco._base.item import Slots
+from paco._engine.outcomes import Err, Ok, is_settled
+from paco._records.earlier import EarlierRecords, made_by
+from paco._records.file import JournalError, RecordFile
+from paco._records.group_commit import GroupCommit
+from paco._records.lines import NotJSONError, Span, failure, line, opening, span_of, success, through_json
+from paco._view.console import message
+from paco.events import clock
+from paco.limits import Limiter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from paco._base.check import ItemFunction
-    from paco._base.item import Ran
+    from paco._base.item import Item, Ran, WorkerTask
     from paco._base.types import OnError
+    from paco._engine.outcomes import Outcome
     from paco._engine.sinks import InOrder
-    from paco.limits import Limiter
+    from paco._records.lines import Record
 
 __all__ = ["Journal", "JournalError", "RecordedError"]
 
-_DURABLE: Final = ("process", "power")
+#: The permit of an item that needs none.
+_FREE: Final = object()
+
+
+class RecordedError(Exception):
+    """Raised for an item that failed in an earlier run. A record holds only the name and the message of an exception.
+
+    Attributes:
+        type: The name of the exception's type, such as ``HTTPError``.
+        message: The message of the exception.
+    """
+
+    def __init__(self, type: str, message: str) -> None:
+        super().__init__(type, message)
+        self.type: str = type
+        self.message: str = message
+
+    def __str__(self) -> str:
+        return f"{self.type}: {self.message}" if self.message else self.type
 
 
 class Journal:
@@ -60,16 +91,20 @@ class Journal:
         version: int | str | None,
         retry_errors: bool,
     ) -> None:
-        check.one_of(name, "durable", durable, _DURABLE)
+        check.one_of(name, "durable", durable, ("process", "power"))
         check.flag(name, "retry_errors", retry_errors)
         check.version(name, version)
         functions = {"key": None if isinstance(key, str) else key, "encode": encode, "decode": decode}
         for parameter, fn in functions.items():
             if fn is not None:
                 check.plain_function(name, fn, parameter)
-        self._settings = Settings(
-            check.path(name, "path", path), key, encode, decode, durable == "power", version, retry_errors
-        )
+        self.path: str = check.path(name, "path", path)
+        self.key: Callable[[Any], object] | str | None = key
+        self.encode: Callable[[Any], object] | None = encode
+        self.decode: Callable[[Any], Any] | None = decode
+        self.power: bool = durable == "power"
+        self.version: int | str | None = version
+        self.retry_errors: bool = retry_errors
 
     def begin(
         self,
@@ -80,7 +115,231 @@ class Journal:
         *,
         on_error: OnError,
         ran: Callable[[], Ran | None],
-    ) -> tuple[Recorder, ItemFunction, int | Limiter]:
-        """Return the recorder of a run, and the function and the limit that replace those of the run."""
-        recorder = Recorder(self._settings, name, fn, sink, on_error=on_error, ran=ran)
-        return recorder, *recorder.instead_of(fn, limit)
+    ) -> tuple[GroupCommit, ItemFunction, int | Limiter]:
+        """Return the service that writes the journal, and the function and the limit that replace those of a run."""
+        recorder = Recorder(self, name, fn, sink, on_error=on_error, ran=ran)
+        recorded = recorder.outcomes(fn) if is_settled(check.given(fn)) else recorder.results(fn)
+        if isinstance(limit, Limiter):
+            limit = Unrecorded(limit, recorder.look_up)
+        return recorder.commit, check.named_as(fn, recorded), limit
+
+
+class Unrecorded(Limiter):
+    """A limit that applies only to items without a record. It looks each item up before it asks the limit of the run.
+
+    Args:
+        limit: The limit of the run.
+        look_up: Called once for each item, in their order; returns a pair whose second part is the record or ``None``.
+    """
+
+    __slots__ = ("_limit", "_look_up")
+
+    def __init__(self, limit: Limiter, look_up: Callable[[Any], tuple[str, Record | None]]) -> None:
+        self._limit = limit
+        self._look_up = look_up
+
+    @property
+    def most(self) -> int:
+        return self._limit.most
+
+    @property
+    def free(self) -> int:
+        return max(self._limit.free, 1)
+
+    @property
+    def lookahead(self) -> int:
+        return max(self._limit.lookahead, 1)
+
+    def try_acquire(self, item: Any = None) -> Any:
+        task: Any = asyncio.current_task()
+        here: Item = task.item
+        if here.known is None:  # otherwise this is a further attempt
+            here.known = self._look_up(item)
+        return self._limit.try_acquire(item) if here.known[1] is None else _FREE
+
+    async def acquire(self, item: Any = None) -> Any:
+        return await self._limit.acquire(item)
+
+    def release(self, permit: Any, error: BaseException | None = None) -> Awaitable[None] | None:
+        return None if permit is _FREE else self._limit.release(permit, error)
+
+
+class Recorder:
+    """Delivers the recorded results of a run again, and records its other items.
+
+    It wraps the function of the run: the wrapper returns the recorded result, or calls the function and adds a line to
+    the file. Its result is stored as in any run, which frees the slot. The store, a `Delivery`, holds the result back
+    until the line is written.
+
+    Args:
+        journal: The arguments of `Stream.journal`.
+        name: The operation, for messages, such as ``map``.
+        fn: The function of the run.
+        sink: Receives the results.
+        on_error: Whether an item's ``Exception`` is raised or returned.
+        ran: Returns when and where the item ran whose call has just returned; ``None`` for this process.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        name: str,
+        fn: ItemFunction,
+        sink: InOrder,
+        *,
+        on_error: OnError,
+        ran: Callable[[], Ran | None],
+    ) -> None:
+        self._journal = journal
+        self._title = f"paco.{name}: the journal {journal.path}"
+        self._maker = made_by(fn)
+        self._file = RecordFile(journal.path, self._title, power=journal.power)
+        self._earlier = EarlierRecords(self._file, self._maker, key=journal.key, version=journal.version)
+        #: Writes the lines: a service of the run.
+        self.commit = GroupCommit(self._file, self._load, sink)
+        self._on_error = on_error
+        self._ran = ran
+        self._more = self._maker.fields(journal.version)
+        self._slots = Slots()
+        self._items = 0
+
+    def _load(self) -> str:
+        self._file.open()
+        self._earlier.load()
+        return (
+            f"{self._title}: {self._maker.name} has changed since the last record was written; recorded results stay "
+            "as they are, and the other items run with the new code (to run all items again, change version=)"
+            if self._earlier.changed
+            else ""
+        )
+
+    # ---- an item
+
+    def results(self, fn: ItemFunction) -> ItemFunction:
+        """Return a function that returns the recorded result of an item, or calls ``fn`` and records what it does."""
+        slots, now, wall = self._slots, clock(), time.time
+        free, take = slots.free, slots.take
+
+        async def recorded(item: Any) -> Any:
+            worker: Any = asyncio.current_task()
+            head, record = self._known(worker, item)
+            if record is not None:
+                return self._replayed(record)
+            slot, start, began = heappop(free) if free else take(), wall(), now()
+            failed: BaseException | None = None
+            value = None
+            try:
+                text, value = self._succeeded(await fn(item))
+            except BaseException as error:
+                own = isinstance(error, Exception | asyncio.CancelledError)
+                run = self.commit.run
+                if not own or run.is_ending or run.was_let_go():
+                    raise  # not an error of the item: the run is ending
+                failed = as_item_error(error)
+                text = _told(failed)
+            finally:
+                heappush(free, slot)
+            attempts = 1 if worker.item is None else worker.item.attempts
+            span = span_of(attempts, slot, start, began, now(), self._ran())
+            self.commit.add(line(head, text, span, self._more))
+            if failed is None:
+                return value
+            try:
+                raise self._as_recorded(failed) if self._on_error == "return" else failed
+            finally:
+                del failed  # its traceback refers to this frame: break the cycle
+
+        return recorded
+
+    def outcomes(self, fn: ItemFunction) -> ItemFunction:
+        """Return such a function for a settled one: the record is made from the outcome."""
+        slots = self._slots
+
+        async def recorded(item: Any) -> Outcome[Any, Any]:
+            task: Any = asyncio.current_task()
+            head, record = self._known(task, item)
+            if record is not None:
+                return self._replayed_outcome(item, record)
+            slot = slots.take()
+            try:
+                text, outcome = self._settled(await fn(item))
+            finally:
+                slots.give(slot)
+            if isinstance(outcome, Ok) or not self.commit.run.is_ending:  # else it failed because the run is ending
+                ran = self._ran()
+                worker = None if ran is None else ran.worker
+                span = Span(outcome.attempts, slot, outcome.start, 1000 * outcome.elapsed, worker)
+                self.commit.add(line(head, text, span, self._more))
+            return outcome
+
+        return recorded
+
+    def _known(self, worker: WorkerTask, item: Any) -> tuple[str, Record | None]:
+        """Return what `look_up` returns for the item that a worker runs."""
+        if worker.item is not None and worker.item.known is not None:  # `Unrecorded` has looked it up
+            known: tuple[str, Record | None] = worker.item.known
+            return known
+        worker.item = None  # a note left there belongs to an earlier item
+        return self.look_up(item)
+
+    def look_up(self, item: Any) -> tuple[str, Record | None]:
+        """Return the start of a new record for the next item; or the record that it has, if that is used again."""
+        position = self._items
+        self._items += 1
+        try:
+            key, record = self._earlier.recall(item)
+        except Exception as error:
+            if not self.commit.run.is_ending:
+                self.commit.run.fail(error, f"item {position}: {check.shorten(item)}")
+            raise
+        if record is not None and (record.ok or not self._journal.retry_errors):
+            return "", record
+        try:
+            return opening(position, key.hex(), item), None
+        except NotJSONError:  # the item has a key; without one, recall() would have raised
+            return opening(position, key.hex(), check.shorten(item)), None
+
+    def _succeeded(self, value: Any) -> tuple[str, Any]:
+        """Return the part of a record for a result, and the result as reading the record will return it."""
+        journal = self._journal
+        text, value = through_json(value if journal.encode is None else journal.encode(value))
+        return success(text), value if journal.decode is None else journal.decode(value)
+
+    def _settled(self, outcome: Outcome[Any, Any]) -> tuple[str, Outcome[Any, Any]]:
+        """Return the part of a record for an outcome, and the outcome as reading the record will return it."""
+        if isinstance(outcome, Ok):
+            try:
+                text, value = self._succeeded(outcome.value)
+                return text, replace(outcome, value=value)
+            except Exception as error:
+                trim(error)
+                outcome = Err(outcome.item, error, outcome.attempts, outcome.start, outcome.elapsed)
+        return _told(outcome.error), replace(outcome, error=self._as_recorded(outcome.error))
+
+    def _replayed(self, record: Record) -> Any:
+        """Return the recorded result of an item, or raise its recorded error."""
+        if not record.ok:
+            raise RecordedError(*record.error())
+        return record.outcome if self._journal.decode is None else self._journal.decode(record.outcome)
+
+    def _replayed_outcome(self, item: Any, record: Record) -> Outcome[Any, Any]:
+        span = record.span()
+        began = span.attempts, span.start, span.ms / 1000
+        try:
+            return Ok(item, self._replayed(record), *began)
+        except Exception as error:
+            trim(error)
+            return Err(item, error, *began)
+
+    def _as_recorded(self, error: Any) -> Any:
+        """Return the error to deliver: with ``retry_errors=False``, what later runs will deliver from the record."""
+        if self._journal.retry_errors:
+            return error
+        trim(error)
+        recorded = RecordedError(type(error).__name__, message(error))
+        recorded.__cause__ = error
+        return recorded
+
+
+def _told(error: BaseException) -> str:
+    return failure(type(error).__name__, message(error))

@@ -32,7 +32,7 @@ from paco._cli.output import Earlier
 from paco._cli.stop import Interrupts, Stop
 from paco._records import group_commit
 from paco._records.file import RecordFile
-from paco._records.values import decode
+from paco._records.lines import decode
 
 pytestmark = [pytest.mark.realtime, pytest.mark.usefixtures("folder")]
 

@@ -17,8 +17,8 @@ from paco._base import system
 from paco._cli import main
 from paco._cli.ending import again
 from paco._cli.target import find_target
-from paco._records.file import Memory, RecordFile
-from paco._records.lines import Maker
+from paco._records.earlier import EarlierRecords, Maker
+from paco._records.file import RecordFile
 from paco.journal import JournalError
 
 pytestmark = [pytest.mark.realtime, pytest.mark.usefixtures("folder")]
@@ -395,9 +395,9 @@ def test_the_index_of_records_takes_little_memory(folder):
             file.write(f'{{"id":{number},"key":"{key}","ok":true,"result":{number}}}\n')
     file = RecordFile("out.jsonl", "out.jsonl")
     file.open()
-    memory = Memory(file, Maker("work", None))
+    records = EarlierRecords(file, Maker("work", None))
     tracemalloc.start()
-    memory.load()
+    records.load()
     size, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     file.close()

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import errno
 import os
-from types import SimpleNamespace
 
 import pytest
 
@@ -45,10 +44,12 @@ class Run:
     def __init__(self, file, **how):
         self.commit = GroupCommit(file, **how)
         self.errors = []
-        run = SimpleNamespace(
-            fail=lambda error, _: self.errors.append(error), ending=lambda: False, release=lambda: None
-        )
-        self.task = asyncio.ensure_future(self.commit.serve(run))
+        self.is_ending = False
+        self.commit.prepare(self)
+        self.task = asyncio.ensure_future(self.commit.serve())
+
+    def fail(self, error, _):
+        self.errors.append(error)
 
     async def end(self):
         self.commit.finish()

@@ -23,10 +23,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import paco
+from paco import journal
 from paco._base import system
-from paco._records import group_commit, recorder, values
+from paco._records import group_commit
+from paco._records import lines as _lines
+from paco._records.earlier import Maker
 from paco._records.file import RecordFile
-from paco._records.lines import Maker
 from paco.events import ItemEnded
 from paco.journal import JournalError, RecordedError
 from paco.testing import AsyncSource, Probe, Source, cancel_at_every_step, now, run
@@ -256,7 +258,7 @@ async def test_a_journal_without_items_is_an_empty_file(path):
 async def test_a_journal_works_the_same_without_orjson(path, monkeypatch):
     fn = double()
     await paco.map(fn, [1, 2]).journal(path)
-    monkeypatch.setattr(values, "FAST", None)
+    monkeypatch.setattr(_lines, "FAST", None)
     assert await paco.map(fn, [1, 2, 3]).journal(path) == [2, 4, 6]
     monkeypatch.undo()
     assert await paco.map(fn, [1, 2, 3]).journal(path) == [2, 4, 6]
@@ -547,13 +549,17 @@ async def test_an_error_keeps_neither_the_run_nor_its_results_alive(path):
 @pytest.mark.parametrize("limit", [2, paco.Limit(2)], ids=["number", "object"])
 async def test_neither_a_run_that_has_ended_nor_its_records_are_kept_alive(path, limit, monkeypatch):
     made = []
-    for kind in (recorder.Memory, recorder.GroupCommit, recorder.Delivery):
+    for module, kind in (
+        (journal, journal.EarlierRecords),
+        (journal, journal.GroupCommit),
+        (group_commit, group_commit.Delivery),
+    ):
 
         def make(*args, kind=kind, **how):
             made.append(kind(*args, **how))
             return made[-1]
 
-        monkeypatch.setattr(recorder, kind.__name__, make)
+        monkeypatch.setattr(module, kind.__name__, make)
     gc.disable()
     try:
         for _ in range(2):
@@ -788,7 +794,7 @@ async def test_arguments_partials_and_decorators_do_not_change_the_identity_of_a
 
 
 def made_by(monkeypatch, source):
-    monkeypatch.setattr(recorder, "made_by", lambda fn: Maker("fetch", source))
+    monkeypatch.setattr(journal, "made_by", lambda fn: Maker("fetch", source))
 
 
 async def test_a_changed_function_resumes_with_one_warning(path, monkeypatch):

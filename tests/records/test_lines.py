@@ -14,8 +14,8 @@ import uuid
 import pytest
 
 from paco._base.item import Slots
-from paco._records.lines import Keys, Span, failure, line, opening, result
-from paco._records.values import NotJSONError, encode
+from paco._records.earlier import Keys
+from paco._records.lines import NotJSONError, Span, encode, failure, line, opening, success
 
 
 @dataclasses.dataclass
@@ -74,7 +74,7 @@ def test_nan_and_infinity_become_null(number):
         (Span(1, 1, object(), 1), "object"),
         ({(1, 2): 3}, "tuple"),
         ([math.nan, object()], "object"),
-        (Keys(), "paco._records.lines.Keys"),
+        (Keys(), "paco._records.earlier.Keys"),
     ],
 )
 def test_a_value_without_a_json_form_is_an_error_that_names_its_type(value, named):
@@ -108,7 +108,7 @@ def test_the_lowest_free_slot_is_taken():
 
 
 def test_a_record_has_the_input_the_result_and_the_times():
-    assert line(opening(7, "00ff", {"url": "a"}), result([1]), Span(1, 4, 0.0015, 12.34)) == (
+    assert line(opening(7, "00ff", {"url": "a"}), success("[1]"), Span(1, 4, 0.0015, 12.34)) == (
         b'{"id":7,"key":"00ff","input":{"url":"a"},"ok":true,"result":[1],'
         b'"attempts":1,"slot":4,"start":"1970-01-01T00:00:00.001Z","ms":12.3}\n'
     )

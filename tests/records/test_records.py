@@ -20,24 +20,10 @@ from hypothesis import strategies as st
 
 from paco._base import system
 from paco._records import file as _file
-from paco._records import values
-from paco._records.file import JournalError, Memory, RecordFile
-from paco._records.lines import (
-    NOWHERE,
-    Index,
-    Keys,
-    Maker,
-    Seen,
-    Span,
-    canonical,
-    digest,
-    failure,
-    line,
-    made_by,
-    opening,
-    result,
-)
-from paco._records.values import NotJSONError, decode, encode
+from paco._records import lines as _lines
+from paco._records.earlier import NOWHERE, EarlierRecords, Index, Keys, Maker, Seen, canonical, digest, made_by
+from paco._records.file import JournalError, RecordFile
+from paco._records.lines import NotJSONError, Span, decode, encode, failure, line, opening, success
 from paco._view.console import message
 
 MAKER = Maker("fetch", "00")
@@ -54,7 +40,7 @@ JSON = st.recursive(
 @pytest.fixture(params=["with orjson", "without"])
 def lane(request, monkeypatch):
     if request.param == "without":
-        monkeypatch.setattr(values, "FAST", None)
+        monkeypatch.setattr(_lines, "FAST", None)
 
 
 # ---- values
@@ -62,17 +48,17 @@ def lane(request, monkeypatch):
 
 @given(value=JSON)
 def test_orjson_and_json_read_the_same_values(value):
-    fast = values.FAST
+    fast = _lines.FAST
     assert fast is not None
     try:
         texts = [encode(value)]
-        values.FAST = None
+        _lines.FAST = None
         texts.append(encode(value))
         read = [decode(text.encode(errors="surrogatepass")) for text in texts]
-        values.FAST = fast
+        _lines.FAST = fast
         read += [decode(text.encode(errors="surrogatepass")) for text in texts]
     finally:
-        values.FAST = fast
+        _lines.FAST = fast
     assert all(json.dumps(one) == json.dumps(read[0]) for one in read)
     assert all(text.isascii() or text.isprintable() for text in texts)
 
@@ -165,7 +151,7 @@ def test_invalid_json_is_a_value_error(text):
 
 def test_without_orjson_the_standard_library_is_used(monkeypatch):
     monkeypatch.setitem(sys.modules, "orjson", None)
-    assert values._fast() is None
+    assert _lines._fast() is None
 
 
 @pytest.mark.usefixtures("lane")
@@ -191,7 +177,7 @@ class Unknown:
 @pytest.mark.parametrize("start", [0.0, 0.9999996, 1.0005, 1_700_000_000.115, 1_700_000_000.9999])
 def test_the_start_of_an_item_is_formatted_like_the_standard_library(start):
     expected = dt.datetime.fromtimestamp(start, dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    record = json.loads(line(opening(0, "", 1), result(2), Span(1, 0, start, 0.0)))
+    record = json.loads(line(opening(0, "", 1), success("2"), Span(1, 0, start, 0.0)))
     assert record["start"] == expected
 
 
@@ -340,47 +326,47 @@ def test_the_hash_of_a_source_ignores_indentation_and_changes_with_the_body(tmp_
 
 
 def opened(path, **how):
-    memory = unread(path, **how)
-    memory.load()
-    return memory
+    records = unread(path, **how)
+    records.load()
+    return records
 
 
 def unread(path, **how):
     file = RecordFile(str(path), "paco.map: the journal x")
     file.open()
-    return Memory(file, MAKER, **{"version": None, **how})
+    return EarlierRecords(file, MAKER, **{"version": None, **how})
 
 
 def a_record(item, *, id=0, ok=True, **more):
     key = digest(canonical(item), 0, 16).hex()
-    outcome = result(item) if ok else failure("ValueError", "no")
+    outcome = success(encode(item)) if ok else failure("ValueError", "no")
     more = "".join(f",{json.dumps(name)}:{json.dumps(value)}" for name, value in more.items())
     return line(opening(id, key, item), outcome, Span(1, 0, 0.0, 1.0), more)
 
 
-def close(memory):
-    memory._file.close()
+def close(records):
+    records._file.close()
 
 
 def test_the_last_record_of_an_item_counts(path):
     path.write_bytes(a_record("a", ok=False) + a_record("b") + a_record("a", id=7))
-    memory = opened(path)
-    key, record = memory.recall("a")
+    records = opened(path)
+    key, record = records.recall("a")
     assert (record.ok, record.outcome, record.key) == (True, "a", key)
-    assert memory.recall("c")[1] is None
-    close(memory)
+    assert records.recall("c")[1] is None
+    close(records)
 
 
 def test_two_keys_with_the_same_first_64_bits_are_distinguished(path):
     key = digest(canonical("a"), 0, 16)
-    path.write_bytes(line(opening(0, (key[:8] + bytes(8)).hex(), "z"), result("z"), Span(1, 0, 0.0, 1.0)))
-    memory = opened(path)
-    assert memory.recall("a") == (key, None)
-    close(memory)
+    path.write_bytes(line(opening(0, (key[:8] + bytes(8)).hex(), "z"), success('"z"'), Span(1, 0, 0.0, 1.0)))
+    records = opened(path)
+    assert records.recall("a") == (key, None)
+    close(records)
 
 
 def test_records_of_the_command_are_read(path):
-    path.write_bytes(line(opening(0, "77ab0c8e6f3d2b14", "a"), result(1), Span(1, 0, 0.0, 1.0)))
+    path.write_bytes(line(opening(0, "77ab0c8e6f3d2b14", "a"), success("1"), Span(1, 0, 0.0, 1.0)))
     close(opened(path))
 
 
@@ -401,20 +387,20 @@ def test_the_remains_of_a_power_loss_are_cut_off(path, rest):
 
 def test_a_last_record_without_a_line_end_is_kept(path):
     path.write_bytes((a_record("a") + a_record("b"))[:-1])
-    memory = opened(path)
-    assert memory.recall("b")[1].outcome == "b"
-    close(memory)
+    records = opened(path)
+    assert records.recall("b")[1].outcome == "b"
+    close(records)
     assert path.read_bytes() == a_record("a") + a_record("b")
 
 
 @pytest.mark.parametrize("text", [b'{"id":1,"name":"somebody else\'s"}', b"notes", b'{"a":{"b":[', b"\xff\xfe"])
 def test_a_file_of_another_kind_is_refused_and_unchanged(path, text):
     path.write_bytes(text)
-    memory = unread(path)
+    records = unread(path)
     with pytest.raises(JournalError, match="is damaged: line 1 is not a record"):
-        memory.load()
+        records.load()
     assert path.read_bytes() == text
-    close(memory)
+    close(records)
 
 
 @pytest.mark.parametrize(
@@ -432,42 +418,42 @@ def test_a_file_of_another_kind_is_refused_and_unchanged(path, text):
 )
 def test_the_error_for_a_damaged_line_has_its_number_and_says_what_to_do(path, damage, reason):
     path.write_bytes(a_record("a") + b"\n" + damage + b"\n" + a_record("b"))
-    memory = unread(path)
+    records = unread(path)
     with pytest.raises(
         JournalError, match=rf"is damaged: line 3 is not a record \(.*{reason}.*sed -i.bak 3d .*move the file"
     ):
-        memory.load()
-    close(memory)
+        records.load()
+    close(records)
 
 
 def test_any_flipped_bit_is_refused_or_leaves_all_other_records_intact(path):
-    records = [a_record(word) for word in ("a", "b", "c")]
-    whole = b"".join(records)
+    lines = [a_record(word) for word in ("a", "b", "c")]
+    whole = b"".join(lines)
     refused = 0
-    for bit in range(8 * len(records[0]), 8 * (len(records[0]) + len(records[1])), 3):
+    for bit in range(8 * len(lines[0]), 8 * (len(lines[0]) + len(lines[1])), 3):
         flipped = bytearray(whole)
         flipped[bit // 8] ^= 1 << bit % 8
         path.write_bytes(flipped)
-        memory = unread(path)
+        records = unread(path)
         told = None
         try:
-            memory.load()
+            records.load()
         except JournalError as error:
             told = str(error)
             refused += 1
         assert told is None or "line 2 is not a record" in told
-        assert told is not None or [memory.recall(word)[1].outcome for word in ("a", "c")] == ["a", "c"]
-        close(memory)
-    assert refused > len(records[1])
+        assert told is not None or [records.recall(word)[1].outcome for word in ("a", "c")] == ["a", "c"]
+        close(records)
+    assert refused > len(lines[1])
 
 
 def test_a_file_that_changes_during_the_run_is_reported(path):
     path.write_bytes(a_record("a") + a_record("b"))
-    memory = opened(path)
+    records = opened(path)
     path.write_bytes(b"x" * 400)
     with pytest.raises(JournalError, match="was changed by another program during this run"):
-        memory.recall("b")
-    close(memory)
+        records.recall("b")
+    close(records)
 
 
 def test_reading_can_be_stopped_early(path):

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 #: Modules whose frames are trimmed. `paco.testing` is not among them: its fakes stand for the user's code.
-_OURS: Final = ("paco._", "paco.remote.")
+_OURS: Final = ("paco._", "paco.journal", "paco.remote.")
 
 
 class ItemCancelled(RuntimeError):

@@ -15,7 +15,8 @@ from paco._cli.chunks import chunks_of, read_file, read_live
 from paco._cli.errors import CommandError
 from paco._cli.formats import FORMATS, Problem
 from paco._cli.output import Earlier
-from paco._records.lines import canonical, opening
+from paco._records.earlier import canonical
+from paco._records.lines import opening
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence

@@ -16,7 +16,7 @@ from paco._cli.pace import retry_on
 from paco._cli.progress import Mode
 from paco._cli.stop import Stop
 from paco._cli.target import find_target, open_target
-from paco._records.lines import made_by
+from paco._records.earlier import made_by
 from paco._view.console import fit, safe
 
 if TYPE_CHECKING:

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from paco._cli.errors import CommandError, describe
-from paco._records.file import APPENDING, PRIVATE, JournalError, Memory, RecordFile
-from paco._records.lines import NOWHERE, Keys
+from paco._records.earlier import NOWHERE, EarlierRecords, Keys
+from paco._records.file import APPENDING, PRIVATE, JournalError, RecordFile
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
     from paco._cli.stop import Interrupts
-    from paco._records.lines import Maker
+    from paco._records.earlier import Maker
 
 STDOUT: Final = "-"
 
@@ -111,13 +111,13 @@ def earlier(file: RecordFile, maker: Maker, interrupts: Interrupts, *, resume: b
         return Earlier()
     if not file.regular:
         raise CommandError(f"cannot resume from {file.path}: it is not a regular file")
-    memory = Memory(file, maker, strict=False)
+    records = EarlierRecords(file, maker, strict=False)
     try:
         with interrupts.raising():
-            memory.load()
+            records.load()
     except JournalError as error:
         raise CommandError(f"cannot resume: {error}") from None
     except OSError as error:
         raise CommandError(f"cannot resume from {describe(error)}") from None
     skips = (retry_failed, False, True)
-    return Earlier(memory.keys, skips, succeeded=memory.succeeded, changed=memory.changed)
+    return Earlier(records.keys, skips, succeeded=records.succeeded, changed=records.changed)

@@ -9,7 +9,8 @@ from paco._cli.errors import CommandError, describe
 from paco._cli.formats import Problem, recreated
 from paco._cli.options import parse_report
 from paco._cli.progress import Tally, summary
-from paco._records.lines import Index, parse
+from paco._records.earlier import Index
+from paco._records.lines import parse
 from paco.events import WAITING, ItemEnded, Run, RunEnded
 
 if TYPE_CHECKING:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-import weakref
 from typing import TYPE_CHECKING, Any
 
 import paco
@@ -14,8 +13,7 @@ from paco._cli.errors import explain
 from paco._cli.formats import Problem, recreated
 from paco._engine.sinks import FORGET
 from paco._records.group_commit import GroupCommit
-from paco._records.lines import Span, failure, line, span_of, success
-from paco._records.values import encode
+from paco._records.lines import Span, encode, failure, line, span_of, success
 from paco._view.console import message
 from paco.events import clock, failed
 
@@ -27,7 +25,6 @@ if TYPE_CHECKING:
     from paco._base.types import OnError
     from paco._cli.inputs import InputItem
     from paco._cli.progress import Progress, Tally
-    from paco._engine.run import Scheduler
     from paco._engine.sinks import InOrder
     from paco._records.file import RecordFile
     from paco.limits import Limiter
@@ -61,7 +58,6 @@ class ItemWork:
         values: bool,
         settled: bool,
     ) -> None:
-        self.role = "records"
         self._title = title
         self._tally = tally
         self._progress = progress
@@ -72,8 +68,6 @@ class ItemWork:
         self._commit = GroupCommit(file, keep_order=keep_order)
         #: Writes the lines that are left, before the process exits at once.
         self.abandon: Callable[[], None] = self._commit.abandon
-        #: Called when all items have ended.
-        self.finish: Callable[[], None] = self._commit.finish
         #: The traceback of the first failure; empty if there is none.
         self.first_error = ""
 
@@ -93,18 +87,10 @@ class ItemWork:
         *,
         on_error: OnError,
         ran: Callable[[], Ran | None],
-    ) -> tuple[ItemWork, ItemFunction, int | Limiter]:
-        """Return this object, the function that also writes records, and the same limit. No results are kept."""
+    ) -> tuple[GroupCommit, ItemFunction, int | Limiter]:
+        """Return the service that writes, the function that also adds records, and the same limit. Keep no results."""
         sink.store, sink.window = FORGET, sys.maxsize
-        return self, self._recorded(fn, ran), limit
-
-    def prepare(self, run: Scheduler) -> None:
-        """Prepare for a run, which calls this before it creates tasks."""
-        self._run: Scheduler = weakref.proxy(run)
-
-    async def serve(self) -> None:
-        """Write the lines. This is the task of the run that ends last."""
-        await self._commit.serve(self._run)
+        return self._commit, self._recorded(fn, ran), limit
 
     # ---- an item
 
@@ -136,7 +122,7 @@ class ItemWork:
                         value = _result(value)
                     text = encode(value)
                 except asyncio.CancelledError as cancelled:
-                    if self._run.ending() or self._run.was_let_go():
+                    if commit.run.is_ending or commit.run.was_let_go():
                         tally.cancelled += 1
                         raise
                     error = cancelled

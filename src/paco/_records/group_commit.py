@@ -1,4 +1,4 @@
-"""Group commit: a thread writes lines in groups, and a callback runs after each group.
+"""Group commit: a thread writes lines in groups, and results wait until their lines are written.
 
 Lines that arrive while a group is written, or within 20 ms after that, form the next group. So many lines share the
 cost of one write and one sync, and the event loop never waits for a disk or a slow reader.
@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
+import warnings
+import weakref
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -32,52 +34,44 @@ _GROUP_BYTES: Final = 1 << 20
 _FULL_BYTES: Final = 4 << 20
 #: Seconds that a process that exits at once allows for the last write: the reader may have stopped reading.
 _LAST_SECONDS: Final = 0.5
-
-
-def _nothing() -> None:
-    """Do nothing."""
-
-
-def _nothing_left() -> bool:
-    """Return that no work is left."""
-    return False
+#: The most results that are delivered in one turn of the loop: a millisecond of work, besides that of the consumer.
+_BATCH: Final = 1000
 
 
 class GroupCommit:
-    """Writes the records of a run, in a task that ends after the other tasks of the run.
+    """Writes the records of a run: a service of the run, whose task ends after the other tasks.
 
     Args:
         file: Receives the lines. It is closed at the end.
-        load: Called in the thread before the first write, to open the file and read the records in it.
-        loaded: Called in the loop when ``load`` has returned.
-        committed: Called in the loop after each group. While it returns true, it is called again in the next turn.
+        load: Called in the thread before the first write, to open the file and read the records in it. It returns the
+            text of a warning, or an empty text.
+        sink: The sink of the run if each of its results must wait for its line; see `Delivery`.
         keep_order: Whether lines are written in the order of their numbers. A line waits for those with lower numbers.
     """
 
     def __init__(
         self,
         file: RecordFile,
-        load: Callable[[], None] | None = None,
-        loaded: Callable[[], None] = _nothing,
-        committed: Callable[[], bool] = _nothing_left,
+        load: Callable[[], str] | None = None,
+        sink: InOrder | None = None,
         *,
         keep_order: bool = False,
     ) -> None:
+        self.role = "journal"
         self._file = file
         self._load = load
-        self._loaded = loaded
-        self._committed = committed
+        self._delivery = None if sink is None else Delivery(sink, self)
         self._lines: list[bytes] = []
         self._busy = threading.RLock()  # held while lines are taken from the list and written
-        #: How many lines were added, and how many were written.
+        #: The bytes of all lines that were added, and of those that were written.
         self.added: int = 0
         self.written: int = 0
-        self._bytes = self._written_bytes = self._held_bytes = 0
         self._held: dict[int, bytes] | None = {} if keep_order else None  # lines that wait for lower numbers
+        self._held_bytes = 0
         self._next = 0  # the number of the next line to write
         self._waiter: asyncio.Future[None] | None = None
         self._enough: float = math.inf  # bytes that end the wait
-        self._room: list[asyncio.Future[None]] = []
+        self._has_room = asyncio.Event()
         self._alone = False
         #: The error that stopped writing, if there was one.
         self.error: BaseException | None = None
@@ -108,23 +102,21 @@ class GroupCommit:
             self._take(line)
 
     def _take(self, line: bytes) -> None:
-        self.added += 1
-        self._bytes += len(line)
+        self.added += len(line)
         self._lines.append(line)
-        if self._bytes - self._written_bytes >= self._enough:
+        if self.added - self.written >= self._enough:
             self._wake()
 
     @property
     def full(self) -> bool:
         """Whether so many bytes wait, to be written or for lower numbers, that no more items should start."""
-        return self._bytes - self._written_bytes + self._held_bytes > _FULL_BYTES
+        return self.added - self.written + self._held_bytes > _FULL_BYTES
 
     async def room(self) -> None:
         """Wait while `full` is true. After an error, return at once."""
         while self.full and self.error is None:
-            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._room.append(future)
-            await future
+            self._has_room.clear()
+            await self._has_room.wait()
 
     def abandon(self) -> None:
         """Write the lines that are left, for at most 0.5 s. A signal handler calls this before the process exits."""
@@ -137,18 +129,25 @@ class GroupCommit:
         thread.start()
         thread.join(_LAST_SECONDS)
 
-    # ---- the task
+    # ---- the service
 
-    async def serve(self, run: Scheduler) -> None:
+    def prepare(self, run: Scheduler) -> None:
+        """Set the run, which calls this before it creates tasks."""
+        # A weak reference, so that the keys of a million items are freed with the run, not by a later collection.
+        self.run: Scheduler = weakref.proxy(run)
+
+    async def serve(self) -> None:
         """Load the file, write all lines, and close it. Return when all lines of the run's other tasks are written.
 
         If that fails, the run fails with the error.
         """
-        self._run, self._loop = run, asyncio.get_running_loop()
+        self._loop = asyncio.get_running_loop()
         self._thread = ThreadPoolExecutor(1, "paco-journal")  # not the loop's executor, which the items may keep busy
         wait = True
         try:
-            await self._serve(run)
+            if self._load is None or await self._has_loaded(self._load):
+                await self._write_all()
+            await self._job(self._file.close)
         except GeneratorExit:  # the loop was closed, and this coroutine is being garbage-collected
             wait = False
             raise
@@ -157,30 +156,28 @@ class GroupCommit:
             trim(error)
             if isinstance(error, OSError):
                 error.__traceback__ = None  # its frames in the thread refer to this object: a cycle
-            run.fail(error, "its journal")
+            self.run.fail(error, "its journal")
         finally:
             self._file.stopped = True
             self._thread.shutdown(wait=wait)
             self._file.close()
-            # The callbacks refer to this object: break the cycle.
-            self._load, self._loaded = None, _nothing
-            self._committed = _nothing_left
+            if self._delivery is not None:
+                self._delivery.end()
+            self._load = self._delivery = None  # they refer to this object: break the cycle
 
-    async def _serve(self, run: Scheduler) -> None:
-        if self._load is None or await self._has_loaded(self._load, run):
-            await self._write_all()
-        await self._job(self._file.close)
-
-    async def _has_loaded(self, load: Callable[[], None], run: Scheduler) -> bool:
+    async def _has_loaded(self, load: Callable[[], str]) -> bool:
         """Load the file; return whether loading was completed, and not stopped early because the run ends."""
-        await self._job(load)
-        if not self._file.stopped:
-            self._loaded()
-            run.release()
-            return True
-        if not run.ending():
+        warning = await self._job(load)
+        if self._file.stopped:
+            if self.run.is_ending:
+                return False
             raise ItemCancelled("the task that was reading the journal was cancelled, but the run was not")
-        return False
+        if self._delivery is not None:
+            self._delivery.widen()
+        if warning:
+            warnings.warn(warning, stacklevel=2)
+        self.run.release()
+        return True
 
     def finish(self) -> None:
         """Record that the other tasks of the run have ended: no missing line will come, so write all that wait."""
@@ -199,12 +196,12 @@ class GroupCommit:
             self._enough = _GROUP_BYTES
             await self._gather()
             self._enough = math.inf
-            written, size = self.added, self._bytes
+            added = self.added
             await self._job(self._write, len(self._lines))
-            self.written, self._written_bytes = written, size
+            self.written = added
             self._last = self._loop.time()
-            self._make_room()
-            while self._committed():
+            self._has_room.set()
+            while self._delivery is not None and self._delivery.deliver():
                 await self._pause(0)
 
     def _write(self, count: int) -> None:
@@ -216,19 +213,13 @@ class GroupCommit:
 
     async def _gather(self) -> None:
         """Wait for more lines until 20 ms after the last group, until the group is large, or until the run ends."""
-        while self._bytes - self._written_bytes < _GROUP_BYTES and not (self._alone or self._run.ending()):
+        while self.added - self.written < _GROUP_BYTES and not (self._alone or self.run.is_ending):
             seconds = self._last + _GROUP_SECONDS - self._loop.time()
             if seconds <= 0:
                 return
             await self._pause(seconds)
 
     # ---- waiting
-
-    def _make_room(self) -> None:
-        waiting, self._room = self._room, []
-        for future in waiting:
-            if not future.done():
-                future.set_result(None)
 
     async def _job(self, do: Callable[..., T], *arguments: object) -> T:
         """Call ``do`` in the thread and return its result."""
@@ -259,41 +250,35 @@ class GroupCommit:
             self._waiter.set_result(None)
 
 
-#: The most results that are delivered in one turn of the loop: a millisecond of work, besides that of the consumer.
-_BATCH: Final = 1000
-
-
 class Delivery:
-    """The store of a run with a journal. It holds a result back until its record is written.
+    """The store of a run with a journal. It holds each result back until the line of its item is written.
 
     Args:
-        sink: The sink of the run, whose store this becomes. It gets each result once its record is written.
+        sink: The sink of the run, whose store this becomes. It gets each result once its line is written.
+        commit: Writes the lines.
     """
 
-    def __init__(self, sink: InOrder) -> None:
+    def __init__(self, sink: InOrder, commit: GroupCommit) -> None:
         self._sink = sink
+        self._commit = commit
         self._window, sink.window = sink.window, 0  # nothing starts before the journal is read
         sink.store = self
-        #: For each waiting result: how many lines must be written first, its index, and the result.
+        #: For each waiting result: how many bytes must be written first, its index, and the result.
         self._held: deque[tuple[int, int, Any]] = deque()
-
-    def begin(self, run: Scheduler, commit: GroupCommit) -> None:
-        """Set the run, and the group commit that writes its lines."""
-        self._run = run
-        self._commit = commit
 
     def __setitem__(self, index: int, result: Any, /) -> None:
         """Store a result. It is delivered when every line that was added until now is written."""
-        if self._run.ending():
+        commit = self._commit
+        if commit.run.is_ending:
             return  # the outcome of the run is already decided
-        if self._commit.written == self._commit.added and not self._held:
+        if commit.written == commit.added and not self._held:
             self._sink.results[index] = result
         else:
-            self._held.append((self._commit.added, index, result))
+            self._held.append((commit.added, index, result))
             self.widen()
 
     def widen(self) -> None:
-        """Widen the window of the run by the results that wait for their records; close it while too much waits.
+        """Widen the window of the run by the results that wait for their lines; close it while too much waits.
 
         These results do not wait for the consumer, so they must not hold back the items that start next.
         """
@@ -308,7 +293,7 @@ class Delivery:
             _, index, result = held.popleft()
             self._sink.results[index] = result
         self.widen()
-        self._run.release()
+        self._commit.run.release()
         return bool(held) and held[0][0] <= written
 
     def end(self) -> None:

@@ -1,0 +1,307 @@
+"""The records of earlier runs: keys, which identify items, the function that made the results, and finding a record."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+from array import array
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from hashlib import blake2b
+from operator import attrgetter
+from shlex import quote
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+
+from paco._base.check import shorten
+from paco._records.file import JournalError
+from paco._records.lines import BEGINNING, SHORT_KEY, convert, encode, is_torn, parse
+
+if TYPE_CHECKING:
+    from paco._records.file import RecordFile
+    from paco._records.lines import Record
+
+#: Always the encoder of the standard library: others write some floats differently, which would change the keys.
+_CANONICAL = json.JSONEncoder(ensure_ascii=True, sort_keys=True, separators=(",", ":"), default=convert).encode
+#: The bytes of a key. A record shows it as twice as many hex digits.
+KEY_SIZE: Final = 16
+#: With ten million keys in this many shards, an insertion into an array moves 80 kB.
+_SHARDS: Final = 1024
+#: The position of a record that does not exist.
+NOWHERE: Final = -1
+#: Passed as a version, accepts records of every version.
+ANY_VERSION: Final = object()
+
+
+# ---- keys
+
+
+def canonical(value: Any) -> bytes:
+    """Return the canonical JSON form of a value: equal values have the same form, in whatever order their fields are.
+
+    Raises:
+        TypeError: The value has no JSON form.
+        ValueError: The value contains itself.
+        RecursionError: The value is nested too deeply.
+    """
+    return _CANONICAL(value).encode()
+
+
+def digest(content: bytes, occurrence: int, size: int) -> bytes:
+    """Return the key of an item: ``size`` bytes of BLAKE2b (RFC 7693).
+
+    Args:
+        content: The canonical form of what identifies the item.
+        occurrence: How many equal items came before. From 1 on, a space and this number are hashed too. No canonical
+            form ends like that, so the hashed bytes never equal those of another item.
+        size: The bytes of the key.
+    """
+    if occurrence:
+        content = b"%b %d" % (content, occurrence)
+    return blake2b(content, digest_size=size).digest()
+
+
+class Seen:
+    """A set of 64-bit numbers that only grows.
+
+    Memory: 9 to 14 bytes for each number, where a ``set`` of ints takes 60 to 100. The numbers are in sorted arrays,
+    which are searched and moved in C. There are 1024 arrays, so an insertion moves little.
+    """
+
+    def __init__(self) -> None:
+        self._shards: defaultdict[int, array[int]] = defaultdict(lambda: array("Q"))
+
+    def add(self, number: int) -> bool:
+        """Add a number; return whether it was in the set before."""
+        shard = self._shards[number % _SHARDS]
+        place = bisect_left(shard, number)
+        if place < len(shard) and shard[place] == number:
+            return True
+        shard.insert(place, number)
+        return False
+
+
+class Index:
+    """Maps keys to the positions of their records.
+
+    Memory: 17 to 27 bytes for each key, where a ``dict`` takes 200. Sorted arrays, as in `Seen`, hold 64 bits of each
+    key and 64 bits for its position. In one of 37 million files of a million keys, two keys share their 64 bits; the
+    record at the position then has another key.
+    """
+
+    def __init__(self) -> None:
+        self._shards: defaultdict[int, tuple[array[int], array[int]]] = defaultdict(lambda: (array("Q"), array("Q")))
+
+    def put(self, key: bytes, position: int) -> None:
+        """Store the position of the record of a key, in place of an earlier position."""
+        number = int.from_bytes(key[:SHORT_KEY])
+        numbers, positions = self._shards[number % _SHARDS]
+        place = bisect_left(numbers, number)
+        if place == len(numbers) or numbers[place] != number:
+            numbers.insert(place, number)
+            positions.insert(place, position)
+        else:
+            positions[place] = position
+
+    def get(self, key: bytes) -> int:
+        """Return the position of the record of a key, or `NOWHERE`."""
+        number = int.from_bytes(key[:SHORT_KEY])
+        numbers, positions = self._shards[number % _SHARDS]
+        place = bisect_left(numbers, number)
+        return positions[place] if place < len(numbers) and numbers[place] == number else NOWHERE
+
+
+class Keys:
+    """Assigns each item its key, and finds the record of that key from an earlier run.
+
+    Memory: 9 to 14 bytes for each item, about 200 for one that equals an earlier one, and 17 to 27 for each record.
+    """
+
+    def __init__(self) -> None:
+        self._seen = Seen()
+        self._index = Index()
+        self._repeats: dict[bytes, int] = {}
+        self._any = self._short = False  # whether there are records, and some with short keys
+
+    def put(self, key: bytes, position: int) -> None:
+        """Store the position of the record of a key, in place of an earlier position."""
+        self._index.put(key, position)
+        self._any = True
+        self._short = self._short or len(key) == SHORT_KEY
+
+    def next(self, content: bytes) -> tuple[bytes, int]:
+        """Return the key of the next item, and the position of its record or `NOWHERE`.
+
+        An item that equals an earlier one gets a key of its own. An item that has a record with a short key keeps that
+        key, so that all its records share one key.
+
+        Args:
+            content: The canonical form of what identifies the item.
+        """
+        occurrence, key = 0, digest(content, 0, KEY_SIZE)
+        if self._seen.add(int.from_bytes(key[:SHORT_KEY])):
+            self._repeats[key] = occurrence = self._repeats.get(key, 0) + 1
+            key = digest(content, occurrence, KEY_SIZE)
+        if not self._any:
+            return key, NOWHERE
+        position = self._index.get(key)
+        if self._short and position == NOWHERE:
+            older = digest(content, occurrence, SHORT_KEY)
+            if (position := self._index.get(older)) != NOWHERE:
+                return older, position
+        return key, position
+
+
+# ---- the function that made the results
+
+
+class Maker(NamedTuple):
+    """The identity of a function that makes results.
+
+    Attributes:
+        name: The qualified name, without the module.
+        source: A hash of the source, 16 hex digits; ``None`` if the source is unknown.
+    """
+
+    name: str
+    source: str | None
+
+    def fields(self, version: int | str | None = None) -> str:
+        """Return the fields of a record that name the function, as JSON with a leading comma."""
+        known = {"function": self.name, "source": self.source, "version": version}
+        return "".join([f',"{name}":{encode(value)}' for name, value in known.items() if value is not None])
+
+
+def made_by(fn: Any) -> Maker:
+    """Return the identity of the innermost function, inside decorators and `functools.partial` objects.
+
+    The module is left out, since a script is named ``__main__`` when it is run but not when it is imported. The source
+    of a lambda counts as unknown, since `inspect` returns the whole line that contains it.
+    """
+    while isinstance(fn, functools.partial) or hasattr(fn, "__wrapped__"):
+        fn = fn.func if isinstance(fn, functools.partial) else fn.__wrapped__
+    if not hasattr(fn, "__qualname__"):
+        fn = fn.__class__
+    name, source = fn.__qualname__, None
+    if not name.endswith("<lambda>"):
+        try:
+            text = inspect.cleandoc(inspect.getsource(fn))
+            source = blake2b(text.encode(), digest_size=8).hexdigest()
+        except (OSError, TypeError):  # typed into an interpreter, or written in C
+            pass
+    return Maker(name, source)
+
+
+# ---- the records
+
+
+class EarlierRecords:
+    """Finds the records of earlier runs by the keys of this run's items. `Keys` says how much memory that takes.
+
+    Args:
+        file: The file of the records.
+        maker: The function of the run. Records of another function are refused.
+        key: What identifies an item, if not its content: the name of a field, or a function of the item.
+        version: Records of another version are ignored.
+        strict: Whether a torn record in the middle of the file is refused. If not, it is skipped.
+    """
+
+    def __init__(
+        self,
+        file: RecordFile,
+        maker: Maker,
+        *,
+        key: Callable[[Any], object] | str | None = None,
+        version: object = ANY_VERSION,
+        strict: bool = True,
+    ) -> None:
+        self._file = file
+        self._maker = maker
+        self._known_by = _field(key) if isinstance(key, str) else key
+        self._version = version
+        self._strict = strict
+        #: The keys of the items and the records. A position is twice the offset of the record, plus 1 if it is ok.
+        self.keys = Keys()
+        #: Whether the source of the function has changed since the last record.
+        self.changed: bool = False
+        #: Whether any record has a result.
+        self.succeeded: bool = False
+
+    def load(self) -> None:
+        """Read the open file. Cut off a torn last line, or add its missing line end. Any thread may call this.
+
+        Raises:
+            OSError: The file cannot be read or written.
+            JournalError: The file cannot be used; the message says what to do.
+        """
+        maker, source = self._maker, None
+        for number, (offset, line) in enumerate(self._file.read(), 1):
+            record = None if line.isspace() else self._parsed(number, offset, line)
+            if record is None:
+                continue
+            if not line.endswith(b"\n"):
+                self._file.append([b"\n"])
+            function = record.fields.get("function")
+            if function not in (None, maker.name):  # not a set: the field may hold any JSON, even a list
+                raise JournalError(
+                    f"{self._file.title} has the results of another function: line {number} was made by {function}, "
+                    f"and this is {maker.name}; use another file"
+                )
+            source = record.fields.get("source")
+            if self._version is ANY_VERSION or record.fields.get("version") == self._version:
+                self.keys.put(record.key, 2 * offset + record.ok)
+                self.succeeded = self.succeeded or record.ok
+        self.changed = None not in (source, maker.source) and source != maker.source
+
+    def _parsed(self, number: int, offset: int, line: bytes) -> Record | None:
+        """Return the record in a line, or ``None`` if it is torn."""
+        try:
+            return parse(line)
+        except ValueError as error:
+            if is_torn(line):
+                self._file.cut(offset)
+            elif self._strict or not line.startswith(BEGINNING):
+                file = self._file
+                raise JournalError(
+                    f"{file.title} is damaged: line {number} is not a record ({error}); delete that line to run its "
+                    f"item again (sed -i.bak {number}d {quote(file.path)}), or move the file away to start afresh"
+                ) from None
+            return None
+
+    def recall(self, item: Any) -> tuple[bytes, Record | None]:
+        """Return the key of the next item, and the last record with that key, if there is one.
+
+        Raises:
+            TypeError: What identifies the item has no JSON form.
+            JournalError: The file was changed after `load` read it.
+        """
+        known_by = item if self._known_by is None else self._known_by(item)
+        try:
+            content = canonical(known_by)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise TypeError(
+                f"{self._file.title} must recognize {shorten(item)} on a later run, but {shorten(known_by)} has no "
+                f"JSON form ({error}); say what identifies an item: key='id', or key=lambda item: item.id"
+            ) from None
+        key, position = self.keys.next(content)
+        if position == NOWHERE:
+            return key, None
+        try:
+            record = parse(self._file.line(position // 2))
+        except ValueError as error:
+            raise JournalError(
+                f"{self._file.title} was changed by another program during this run: the record at byte "
+                f"{position // 2} is gone ({error}); start the run again"
+            ) from None
+        return key, record if record.key == key else None
+
+
+def _field(name: str) -> Callable[[Any], object]:
+    """Return a function that returns a field of an item: a value of a mapping, or an attribute."""
+    attribute = attrgetter(name)
+
+    def field(item: Any) -> object:
+        return cast("Mapping[str, object]", item)[name] if isinstance(item, Mapping) else attribute(item)
+
+    return field
