@@ -47,7 +47,7 @@ class Line:
     async def end(self):
         await asyncio.gather(*self.tasks, return_exceptions=True)
         assert self.limit.in_flight == self.limit.waiting == 0
-        assert not self.limit._queue
+        assert self.limit.idle()
 
 
 # ---- how many at once

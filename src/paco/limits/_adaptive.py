@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from itertools import takewhile
-from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, cast
 
 from paco._base import check
 from paco.limits._base import Limiter
@@ -25,16 +25,12 @@ DropOn: TypeAlias = "type[Exception] | tuple[type[Exception], ...] | Callable[[E
 _STALE: Final = 60.0
 
 
-class _Flight:
-    """A permit of the count, when its item began, how many were in flight then, and how many had succeeded before."""
+class _Flight(NamedTuple):
+    """When an item began, how many were in flight then, itself included, and how many had succeeded before."""
 
-    __slots__ = ("began", "beside", "count", "succeeded")
-
-    def __init__(self, count: Permit) -> None:
-        self.count: Permit = count
-        self.began: float = math.nan
-        self.beside: int = 0
-        self.succeeded: int = 0
+    began: float
+    beside: int
+    succeeded: int
 
 
 class Adaptive(Limiter):
@@ -94,7 +90,7 @@ class Adaptive(Limiter):
         "history",
     )
 
-    _rank: ClassVar[int] = 1
+    _order = (1, 0)
 
     def __init__(
         self,
@@ -113,7 +109,7 @@ class Adaptive(Limiter):
         self._cooldown = check.seconds("Adaptive", "cooldown", cooldown, optional=False) or 0.0
         self._controller = Controller(start, min, max)
         self._count = Limit(start)
-        self._flights: dict[_Flight, None] = {}  # what runs, in order of its start
+        self._flights: dict[Permit, _Flight] = {}  # what runs, in order of its start
         self._succeeded = 0
         self._used_at = -math.inf
         self._cut_at = -math.inf
@@ -150,54 +146,42 @@ class Adaptive(Limiter):
         loop = asyncio._get_running_loop()  # returns None, instead of raising, if no loop runs
         return loop is not None and self._count.idle() and not 0 <= loop.time() - self._used_at < _STALE
 
-    def try_acquire(self, item: Any = None) -> _Flight | None:
-        flight = self.try_reserve(item)
-        if flight is not None:
-            self.begin(flight)
-        return flight
+    def try_reserve(self, item: Any = None) -> Permit | None:
+        return self._count.try_acquire(item)
 
-    async def acquire(self, item: Any = None) -> _Flight:
-        flight = await self.reserve(item)
-        self.begin(flight)
-        return flight
+    async def reserve(self, item: Any = None) -> Permit:
+        return await self._count.acquire(item)
 
-    def try_reserve(self, item: Any = None) -> _Flight | None:
-        permit = self._count.try_acquire(item)
-        return None if permit is None else _Flight(permit)
-
-    async def reserve(self, item: Any = None) -> _Flight:
-        return _Flight(await self._count.acquire(item))
-
-    def begin(self, permit: _Flight) -> None:
+    def begin(self, permit: Permit) -> None:
         now = asyncio.get_running_loop().time()
         if now < self._cut_at:  # another event loop, with another clock
             self._cut_at = -math.inf
-        permit.began = self._used_at = now
-        permit.succeeded = self._succeeded
-        self._flights[permit] = None
-        permit.beside = len(self._flights)
+        self._used_at = now
+        self._flights[permit] = _Flight(now, len(self._flights) + 1, self._succeeded)
 
-    def release(self, permit: _Flight, error: BaseException | None = None) -> None:
+    def release(self, permit: Permit, error: BaseException | None = None) -> None:
         try:
-            if permit in self._flights:
-                self._learn_from(permit, error)
+            flight = self._flights.get(permit)
+            if flight is not None:
+                self._learn_from(flight, error)
         finally:
             self._flights.pop(permit, None)
-            self._count.release(permit.count)
+            self._count.release(permit)
 
     def _learn_from(self, flight: _Flight, error: BaseException | None) -> None:
         """Learn from how an item has ended, while it still counts as in flight."""
-        if error is None:
-            self._used_at = now = asyncio.get_running_loop().time()
+        dropped = isinstance(error, Exception) and self._drop_on(error)
+        if error is not None and not dropped:
+            return
+        self._used_at = now = asyncio.get_running_loop().time()
+        in_flight = len(self._flights)
+        if not dropped:
             self._succeeded += 1
             self._proven = self._proven or flight.began >= self._cut_at
-            in_flight = len(self._flights)
             self._controller.succeeded(now - flight.began, max(flight.beside, in_flight), in_flight, now)
-        elif isinstance(error, Exception) and self._drop_on(error):
-            self._used_at = now = asyncio.get_running_loop().time()
-            if self._controller.drop() and self._calls_for_cut(flight, now):
-                self._controller.cut(self._carried(flight), len(self._flights), now)
-                self._cut_at, self._proven = now, False
+        elif self._controller.drop() and self._calls_for_cut(flight, now):
+            self._controller.cut(self._carried(flight), in_flight, now)
+            self._cut_at, self._proven = now, False
         if self._controller.limit != self._count.limit:
             self._count.limit = self._controller.limit
 
@@ -214,7 +198,7 @@ class Adaptive(Limiter):
 
     def _carried(self, dropped: _Flight) -> int:
         """Return how many items the server carried: those in flight when this one began, without dropped ones."""
-        older = sum(1 for _ in takewhile(lambda one: one is not dropped, self._flights))
+        older = sum(1 for _ in takewhile(lambda one: one is not dropped, self._flights.values()))
         return older + self._succeeded - dropped.succeeded
 
 

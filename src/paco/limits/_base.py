@@ -35,9 +35,9 @@ class Limiter:
 
     __slots__ = ("__weakref__",)
 
-    #: The order in which ``a & b`` asks its parts: limits that look at the item (0), counts (1), limits of other
-    #: libraries and your own (2), rates (3).
-    _rank: ClassVar[int] = 2
+    #: Decides when ``a & b`` asks this limit: limits that look at the item (0), counts (1), limits of other libraries
+    #: and your own (2), rates (3), of these the slowest first. It never changes, so that two callers cannot deadlock.
+    _order: tuple[int, float] = (2, 0)
     #: Makes a limit of the number in ``a & 5``; set by `Limit`, which is derived from this class.
     _of_number: ClassVar[Callable[[int], Limiter]]
 
@@ -66,40 +66,45 @@ class Limiter:
         """
         return 0
 
-    @property
-    def _order(self) -> tuple[int, float]:
-        """The position at which ``a & b`` asks this limit. It never changes, so that two callers cannot deadlock."""
-        return self._rank, 0
-
     def try_acquire(self, item: Any = None) -> Any:
         """Return a permit if one is free now, or ``None``; the caller then awaits `acquire`.
 
-        The caller starts the item at once. The default returns ``None``, so that `acquire` is always awaited.
+        The caller starts the item at once. By default, `try_reserve` and `begin`; if your limit overrides neither,
+        ``None``, so that `acquire` is always awaited.
 
         Args:
             item: The item that is to start.
         """
+        permit = self.try_reserve(item)
+        if permit is not None:
+            self.begin(permit)
+        return permit
 
     async def acquire(self, item: Any = None) -> Any:
         """Wait until one more item may start, and return a permit that is later passed to `release`.
 
-        The caller starts the item at once. If the wait is cancelled, no permit is taken.
+        The caller starts the item at once. If the wait is cancelled, no permit is taken. By default, `reserve` and
+        `begin`.
 
         Args:
             item: The item that is to start.
         """
-        raise NotImplementedError
+        permit = await self.reserve(item)
+        self.begin(permit)
+        return permit
 
     def try_reserve(self, item: Any = None) -> Any:
         """Return a permit for an item that may start later if one is free now, or ``None``; see `reserve`."""
-        return self.try_acquire(item)
+        return None if type(self).try_acquire is Limiter.try_acquire else self.try_acquire(item)
 
     async def reserve(self, item: Any = None) -> Any:
         """Wait for a permit for an item that may start later; `begin` marks its start.
 
-        A permit that is released before `begin` counts as unused. Override `reserve` and `begin` only if your limit
-        depends on when an item starts, as a rate does.
+        A permit that is released before `begin` counts as unused. Override `reserve` and `begin`, instead of `acquire`,
+        only if your limit depends on when an item starts, as a rate does.
         """
+        if type(self).acquire is Limiter.acquire:
+            raise NotImplementedError(f"{type(self).__name__} must override acquire")
         return await self.acquire(item)
 
     def begin(self, permit: Any) -> None:
@@ -133,7 +138,15 @@ class Limiter:
         return Slot(self, item)
 
     def __and__(self, other: AnyLimit) -> Limiter:
-        return both(self, other)
+        parts: list[Limiter] = []
+        for side in (self, checked("limits", other, "each side of &")):
+            if isinstance(side, Both):
+                parts += side.parts
+            elif isinstance(side, Limiter):
+                parts.append(side)
+            elif side:  # 0 is no limit
+                parts.append(Limiter._of_number(side))
+        return Both(parts)
 
     __rand__ = __and__
 
@@ -196,75 +209,60 @@ class Foreign(Limiter):
         await self._manager.__aenter__()
 
     def release(self, permit: None, error: BaseException | None = None) -> Awaitable[None]:
-        if error is None:
-            left: Awaitable[None] = self._manager.__aexit__(None, None, None)
-        else:
-            left = self._manager.__aexit__(type(error), error, error.__traceback__)
+        about = (None, None, None) if error is None else (type(error), error, error.__traceback__)
+        left: Awaitable[None] = self._manager.__aexit__(*about)
         return left
 
 
 class Both(Limiter):
     """Several limits that must all grant a permit. They are asked in a fixed order, so that callers cannot deadlock."""
 
-    __slots__ = ("_parts", "_releases_at_once")
+    __slots__ = ("_releases_at_once", "parts")
 
     def __init__(self, parts: list[Limiter]) -> None:
-        self._parts = tuple(sorted(dict.fromkeys(parts), key=_order))
+        #: The combined limits, in the order in which they are asked.
+        self.parts: tuple[Limiter, ...] = tuple(
+            sorted(dict.fromkeys(parts), key=lambda part: (*part._order, id(part)))  # noqa: SLF001 - of its own base class
+        )
         # A limit from elsewhere may return an awaitable from `release`, which `try_reserve` cannot await.
-        self._releases_at_once = all(type(part).__module__.startswith("paco.limits.") for part in self._parts)
+        self._releases_at_once = all(type(part).__module__.startswith("paco.limits.") for part in self.parts)
 
     def __repr__(self) -> str:
-        return " & ".join(map(repr, self._parts))
-
-    @property
-    def parts(self) -> tuple[Limiter, ...]:
-        """The combined limits, in the order in which they are asked."""
-        return self._parts
+        return " & ".join(map(repr, self.parts))
 
     @property
     def most(self) -> int:
-        return min(part.most for part in self._parts)
+        return min(part.most for part in self.parts)
 
     @property
     def free(self) -> int:
-        return min(part.free for part in self._parts)
+        return min(part.free for part in self.parts)
 
     @property
     def lookahead(self) -> int:
-        return max(part.lookahead for part in self._parts)
+        return max(part.lookahead for part in self.parts)
 
     def idle(self) -> bool:
-        return all(part.idle() for part in self._parts)
-
-    def try_acquire(self, item: Any = None) -> list[Any] | None:
-        permits = self.try_reserve(item)
-        if permits is not None:
-            self.begin(permits)
-        return permits
-
-    async def acquire(self, item: Any = None) -> list[Any]:
-        permits = await self.reserve(item)
-        self.begin(permits)
-        return permits
+        return all(part.idle() for part in self.parts)
 
     def try_reserve(self, item: Any = None) -> list[Any] | None:
         permits: list[Any] = []
-        if self._releases_at_once:
-            for part in self._parts:
-                permit = part.try_reserve(item)
-                if permit is None:
-                    break
-                permits.append(permit)
-            else:
-                if self.paused(permits) <= 0:
-                    return permits
-            self.release(permits)
+        if not self._releases_at_once:
+            return None
+        for part in self.parts:
+            permit = part.try_reserve(item)
+            if permit is None:
+                break
+            permits.append(permit)
+        if len(permits) == len(self.parts) and self.paused(permits) <= 0:
+            return permits
+        self.release(permits)
         return None
 
     async def reserve(self, item: Any = None) -> list[Any]:
         permits: list[Any] = []
         try:
-            for part in self._parts:
+            for part in self.parts:
                 permit = await part.reserve(item)
                 permits.append(permit)
             seconds = self.paused(permits)  # a rate may have been paused after it granted its permit
@@ -278,16 +276,16 @@ class Both(Limiter):
         return permits
 
     def paused(self, permit: list[Any]) -> float:
-        return max(part.paused(one) for part, one in zip(self._parts, permit, strict=True))
+        return max(part.paused(one) for part, one in zip(self.parts, permit, strict=True))
 
     def begin(self, permit: list[Any]) -> None:
-        for part, one in zip(self._parts, permit, strict=True):
+        for part, one in zip(self.parts, permit, strict=True):
             part.begin(one)
 
     def release(self, permit: list[Any], error: BaseException | None = None) -> Awaitable[None] | None:
         waits: list[Awaitable[None]] = []
         failed: BaseException | None = None
-        for part, one in zip(self._parts, permit, strict=False):  # the last parts may not have granted a permit
+        for part, one in zip(self.parts, permit, strict=False):  # the last parts may not have granted a permit
             try:
                 released = part.release(one, error)
             except BaseException as raised:
@@ -295,10 +293,6 @@ class Both(Limiter):
             else:
                 waits += [] if released is None else [released]
         return _all(waits, failed) if waits or failed else None
-
-
-def _order(part: Limiter) -> tuple[int, float, int]:
-    return *part._order, id(part)  # noqa: SLF001 - the base class of this module's own classes
 
 
 async def _all(waits: list[Awaitable[None]], failed: BaseException | None) -> None:
@@ -322,23 +316,6 @@ def checked(name: str, value: Any, parameter: str = "limit") -> int | Limiter:
     """
     if isinstance(value, Limiter):
         return value
-    if _is_manager(value):
+    if isinstance(value, AbstractAsyncContextManager):
         return Foreign(value)
     return check.limit(name, value, parameter)
-
-
-def _is_manager(value: object) -> bool:
-    return hasattr(type(value), "__aenter__") and hasattr(type(value), "__aexit__")
-
-
-def both(one: Limiter, other: Any) -> Limiter:
-    """Return a limit that requires a permit of both."""
-    parts: list[Limiter] = []
-    for side in (one, checked("limits", other, "each side of &")):
-        if isinstance(side, Both):
-            parts += side.parts
-        elif isinstance(side, Limiter):
-            parts.append(side)
-        elif side:  # 0 is no limit
-            parts.append(Limiter._of_number(side))  # noqa: SLF001 - as above
-    return Both(parts)

@@ -1,89 +1,25 @@
-"""A limit on the number of items in flight, and its queue of callers that wait for a permit."""
+"""A limit on the number of items in flight."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any
 
 from paco._base import check
 from paco._base.item import Item, inside
 from paco.limits._base import Limiter
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
 
 class Permit:
-    """A permit, and the item inside which it was acquired."""
+    """A permit, and the item inside which it was acquired. A caller that waits holds it once its future is done."""
 
-    __slots__ = ("holder",)
+    __slots__ = ("future", "holder")
+
+    future: asyncio.Future[None]
 
     def __init__(self) -> None:
         self.holder: Item | None = inside.get()
-
-
-class Waiter(Permit):
-    """A caller that waits; it holds the permit once its future is resolved."""
-
-    __slots__ = ("future",)
-
-    def __init__(self) -> None:
-        self.holder = inside.get()
-        self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-
-class Queue:
-    """A queue for permits: a caller calls `join`, then `wait`; `admit` grants the permit to the first in the queue.
-
-    Admitted callers resume in the order of their admission, in the next turn of the event loop. Until then the queue
-    is not empty, so that no newcomer overtakes them.
-    """
-
-    __slots__ = ("_admitted", "_waiters")
-
-    def __init__(self) -> None:
-        self._waiters: OrderedDict[Waiter, None] = OrderedDict()
-        self._admitted: set[Waiter] = set()  # admitted, but not resumed yet
-
-    def __bool__(self) -> bool:
-        return bool(self._waiters or self._admitted)
-
-    def __iter__(self) -> Iterator[Waiter]:
-        return iter(self._waiters)
-
-    def join(self, waiter: Waiter) -> None:
-        """Add a caller at the end."""
-        self._waiters[waiter] = None
-
-    async def wait(self, waiter: Waiter, give_back: Callable[[Waiter], object]) -> None:
-        """Wait to be admitted.
-
-        Args:
-            waiter: A caller that has joined.
-            give_back: Called when the caller was cancelled after it was admitted; it must pass the permit on.
-        """
-        try:
-            if waiter.future.done():
-                await asyncio.sleep(0)  # callers that were admitted earlier resume first
-            await waiter.future
-        except BaseException:
-            if waiter in self._admitted:
-                give_back(waiter)
-            self._waiters.pop(waiter, None)
-            raise
-        finally:
-            self._admitted.discard(waiter)
-
-    def admit(self) -> Waiter | None:
-        """Admit and return the first caller that can resume; skip cancelled callers and those whose loop is closed."""
-        while self._waiters:
-            waiter, _ = self._waiters.popitem(last=False)
-            if not (waiter.future.done() or waiter.future.get_loop().is_closed()):
-                waiter.future.set_result(None)
-                self._admitted.add(waiter)
-                return waiter
-        return None
 
 
 class Limit(Limiter):
@@ -112,14 +48,15 @@ class Limit(Limiter):
         [[2, 4, 6], [8, 10, 12]]
     """
 
-    __slots__ = ("_limit", "_permits", "_queue")
+    __slots__ = ("_admitted", "_limit", "_permits", "_waiting")
 
-    _rank: ClassVar[int] = 1
+    _order = (1, 0)
 
     def __init__(self, limit: int) -> None:
         self._limit = check.integer("Limit", "limit", limit, 1)
         self._permits: set[Permit] = set()
-        self._queue = Queue()
+        self._waiting: OrderedDict[Permit, None] = OrderedDict()
+        self._admitted: set[Permit] = set()  # callers that hold their permits, but have not resumed yet
 
     def __repr__(self) -> str:
         return f"<paco.{type(self).__name__} {self._limit}, {len(self._permits)} in flight>"
@@ -142,7 +79,7 @@ class Limit(Limiter):
     @property
     def waiting(self) -> int:
         """The number of callers that wait for a permit."""
-        return sum(1 for _ in self._queue)
+        return len(self._waiting)
 
     @property
     def most(self) -> int:
@@ -153,11 +90,11 @@ class Limit(Limiter):
         return max(self._limit - len(self._permits), 1)
 
     def idle(self) -> bool:
-        return not self._permits and not self._queue
+        return not (self._permits or self._waiting or self._admitted)
 
     def try_acquire(self, item: Any = None) -> Permit | None:
-        if len(self._permits) >= self._limit or self._queue:
-            return None
+        if len(self._permits) >= self._limit or self._waiting or self._admitted:
+            return None  # no newcomer overtakes those that wait
         permit = Permit()
         self._permits.add(permit)
         return permit
@@ -166,12 +103,23 @@ class Limit(Limiter):
         permit = self.try_acquire(item)
         if permit is not None:
             return permit
-        waiter = Waiter()
+        waiter = Permit()
+        waiter.future = asyncio.get_running_loop().create_future()
         if len(self._permits) >= self._limit:
             self._refuse_deadlock(waiter)
-        self._queue.join(waiter)
+        self._waiting[waiter] = None
         self._admit()
-        await self._queue.wait(waiter, self.release)
+        try:
+            if waiter.future.done():
+                await asyncio.sleep(0)  # callers that were admitted earlier resume first
+            await waiter.future
+        except BaseException:
+            if waiter in self._admitted:
+                self.release(waiter)
+            self._waiting.pop(waiter, None)
+            raise
+        finally:
+            self._admitted.discard(waiter)
         return waiter
 
     def release(self, permit: Permit, error: BaseException | None = None) -> None:
@@ -184,10 +132,18 @@ class Limit(Limiter):
         self._admit()
 
     def _admit(self) -> None:
-        while len(self._permits) < self._limit and (waiter := self._queue.admit()):
-            self._permits.add(waiter)
+        """Grant permits to the first callers; skip cancelled ones, and those whose loop is closed.
 
-    def _refuse_deadlock(self, newcomer: Waiter) -> None:
+        They resume in the order of their admission, in the next turn of the event loop.
+        """
+        while self._waiting and len(self._permits) < self._limit:
+            waiter, _ = self._waiting.popitem(last=False)
+            if not (waiter.future.done() or waiter.future.get_loop().is_closed()):
+                waiter.future.set_result(None)
+                self._admitted.add(waiter)
+                self._permits.add(waiter)
+
+    def _refuse_deadlock(self, newcomer: Permit) -> None:
         """Raise ``RuntimeError`` if, with this caller, every holder of a permit waits for another one.
 
         Only a caller inside a holder can complete a deadlock, so the last caller to wait detects it. A caller that is
@@ -200,7 +156,7 @@ class Limit(Limiter):
             return
         blocked = {
             one
-            for waiter in (*self._queue, newcomer)
+            for waiter in (*self._waiting, newcomer)
             if waiter.holder and not waiter.future.done()
             for one in waiter.holder.around()
         }

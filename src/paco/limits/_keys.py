@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from paco._base import check
 from paco._base.errors import add_note
@@ -65,7 +65,7 @@ class PerKey(Limiter):
 
     __slots__ = ("_entries", "_key", "_lookahead", "_make_limit", "_unused")
 
-    _rank: ClassVar[int] = 0
+    _order = (0, 0)
 
     def __init__(
         self, key: Callable[[Any], Hashable], make_limit: Callable[[], AnyLimit], lookahead: int = 100
@@ -114,11 +114,6 @@ class PerKey(Limiter):
 
     def idle(self) -> bool:
         return all(not entry.users and entry.limit.idle() for entry in self._entries.values())
-
-    async def acquire(self, item: Any = None) -> tuple[_Entry, Any]:
-        permit = await self.reserve(item)
-        self.begin(permit)
-        return permit
 
     async def reserve(self, item: Any = None) -> tuple[_Entry, Any]:
         entry = self._enter(item)

@@ -6,7 +6,7 @@ import asyncio
 import math
 import sys
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from paco._base import check
 from paco._base.deadline import Clock
@@ -161,15 +161,13 @@ class Rate(Limiter):
         "_burst",
         "_clock",
         "_cost",
-        "_gap",
         "_held_until",
         "_line",
         "_n",
+        "_order",
         "_per",
         "_timer",
     )
-
-    _rank: ClassVar[int] = 3
 
     def __init__(self, n: float, per: float = 1.0, burst: int = 1, cost: Callable[[Any], float] | None = None) -> None:
         self._n = check.positive("Rate", "n", n)
@@ -178,7 +176,8 @@ class Rate(Limiter):
         if cost is not None:
             check.plain_function("Rate", cost, "cost")
         self._cost = cost
-        self._gap = per / n
+        # Of two rates the slower one is asked first, so that its booking is held only while the faster one is awaited.
+        self._order = (3, -per / n)
         self._bucket = Bucket(n, per, burst)
         self._clock = Clock()
         self._held_until = -math.inf
@@ -227,11 +226,6 @@ class Rate(Limiter):
     def lookahead(self) -> int:
         return 0 if self._cost is None else 1
 
-    @property
-    def _order(self) -> tuple[int, float]:
-        # The slower of two rates is asked first, so that its booking is held only while the faster one is awaited.
-        return self._rank, -self._gap
-
     def pause(self, seconds: float) -> None:
         """Stop all starts for ``seconds``, as a server asks for with Retry-After.
 
@@ -247,17 +241,6 @@ class Rate(Limiter):
         self._held_until = max(self._held_until, loop.time() + seconds)
         self._arm()
 
-    def try_acquire(self, item: Any = None) -> Booking | None:
-        booking = self.try_reserve(item)
-        if booking is not None:
-            self.begin(booking)
-        return booking
-
-    async def acquire(self, item: Any = None) -> Booking:
-        booking = await self.reserve(item)
-        self.begin(booking)
-        return booking
-
     def try_reserve(self, item: Any = None) -> Booking | None:
         loop = asyncio.get_running_loop()
         self._follow(loop)
@@ -270,7 +253,7 @@ class Rate(Limiter):
         return booking
 
     async def reserve(self, item: Any = None) -> Booking:
-        booking = Booking(self._weigh(item))
+        booking = Booking(1 if self._cost is None else check.weight("Rate", self._cost, self._cost(item)))
         loop = asyncio.get_running_loop()
         self._follow(loop)
         if self._line or loop.time() < self._earliest(booking):
@@ -344,11 +327,6 @@ class Rate(Limiter):
 
     # ---- the rate
 
-    def _weigh(self, item: Any) -> float:
-        if self._cost is None:
-            return 1
-        return check.weight("Rate", self._cost, self._cost(item))
-
     def _earliest(self, booking: Booking) -> float:
         return max(self._bucket.earliest(booking.cost), self._held_until)
 
@@ -364,15 +342,15 @@ class Rate(Limiter):
         """Switch to this event loop if it is a new one; forget past starts if its clock is another."""
         if self._clock.loop() is loop:
             return
-        if any(not booking.future.get_loop().is_closed() for booking in self._line):
-            raise RuntimeError(
-                "paco.Rate: must be used in one event loop at a time, but callers in another loop wait for it; "
-                "make one Rate for each loop"
-            )
+        for booking in self._line:
+            if not booking.future.get_loop().is_closed():
+                raise RuntimeError(
+                    "paco.Rate: must be used in one event loop at a time, but callers in another loop wait for it; "
+                    "make one Rate for each loop"
+                )
         self._line = OrderedDict()
-        for booking in self._booked:
-            self._bucket.unbook(booking.cost)
-        self._booked.clear()
+        while self._booked:
+            self._bucket.unbook(self._booked.pop().cost)
         if not self._clock.follow(loop):
             self._bucket.empty()
             self._held_until = -math.inf
