@@ -24,6 +24,7 @@ import inspect
 import itertools
 import time
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias, TypeVar, get_args, overload
 
 from paco._base import check
@@ -44,9 +45,8 @@ Waiting: TypeAlias = Literal["limit", "rate", "input", "output", "order", "loop"
 
 WAITING: Final[tuple[Waiting, ...]] = get_args(Waiting)
 
-_ids = itertools.count(1)
 
-
+@dataclass(slots=True, eq=False)
 class Run:
     """A run, as a listener sees it: its description and its current counts. Listeners only read it.
 
@@ -71,46 +71,23 @@ class Run:
         workers: The workers that have received items, by name; empty if the items run in this process.
     """
 
-    __slots__ = (
-        "_waits",
-        "cancelled",
-        "date",
-        "failed",
-        "fed",
-        "feeds",
-        "function",
-        "id",
-        "limit",
-        "name",
-        "ok",
-        "parent",
-        "retried",
-        "start",
-        "started",
-        "total",
-        "workers",
-    )
-
-    def __init__(
-        self, name: str, function: str, limit: int, total: int | None, waits: list[float], *, fed: bool
-    ) -> None:
-        self.id: int = next(_ids)
-        self.name: str = name
-        self.function: str = function
-        self.limit: int = limit
-        self.total: int | None = total
-        self.fed: bool = fed
-        self.parent: Run | None = None
-        self.feeds: Run | None = None
-        self.date: float = 0.0
-        self.start: float = 0.0
-        self.started: int = 0
-        self.ok: int = 0
-        self.failed: int = 0
-        self.cancelled: int = 0
-        self.retried: int = 0
-        self.workers: dict[str, Worker] = {}
-        self._waits: list[float] = waits
+    name: str
+    function: str
+    limit: int
+    total: int | None
+    _waits: list[float]
+    fed: bool = field(kw_only=True)
+    id: int = field(init=False, default_factory=itertools.count(1).__next__)
+    parent: Run | None = field(init=False, default=None)
+    feeds: Run | None = field(init=False, default=None)
+    date: float = field(init=False, default=0.0)
+    start: float = field(init=False, default=0.0)
+    started: int = field(init=False, default=0)
+    ok: int = field(init=False, default=0)
+    failed: int = field(init=False, default=0)
+    cancelled: int = field(init=False, default=0)
+    retried: int = field(init=False, default=0)
+    workers: dict[str, Worker] = field(init=False, default_factory=dict[str, Worker])
 
     def __repr__(self) -> str:
         of = "" if self.total is None else f" of {self.total:,}"
@@ -299,7 +276,15 @@ class listening:  # noqa: N801 - used as a function; a generator would check its
     @overload
     def __init__(self, listener: Callable[[E], object], kind: type[E]) -> None: ...
     def __init__(self, listener: Callable[[Any], object], kind: type[Any] | None = None) -> None:
-        _demand_listener(listener)
+        if not callable(listener):
+            check.discard(listener)
+            raise TypeError(f"paco.listening: listener must be a function of one event, got {check.shorten(listener)}")
+        if inspect.iscoroutinefunction(listener) or inspect.iscoroutinefunction(type(listener).__call__):
+            raise TypeError(
+                "paco.listening: listener must be a plain function, got the coroutine function "
+                f"{check.called(listener)}, which paco does not await; pass a plain function that puts the events into "
+                "a queue"
+            )
         if kind is not None and kind not in EVENTS:
             names = ", ".join(one.__name__ for one in EVENTS)
             raise TypeError(f"paco.listening: kind must be one of {names}, or None, got {check.shorten(kind)}")
@@ -318,17 +303,6 @@ class listening:  # noqa: N801 - used as a function; a generator would check its
             listeners.reset(token)
         except ValueError:  # exited in another context than entered, as in a pytest fixture
             listeners.set(tuple(one for one in listeners.get() if one is not subscription))
-
-
-def _demand_listener(listener: object) -> None:
-    if not callable(listener):
-        check.discard(listener)
-        raise TypeError(f"paco.listening: listener must be a function of one event, got {check.shorten(listener)}")
-    if inspect.iscoroutinefunction(listener) or inspect.iscoroutinefunction(type(listener).__call__):
-        raise TypeError(
-            f"paco.listening: listener must be a plain function, got the coroutine function {check.called(listener)}, "
-            "which paco does not await; pass a plain function that puts the events into a queue"
-        )
 
 
 def retried() -> None:

@@ -66,18 +66,7 @@ class RecordedError(Exception):
 
 
 class Journal:
-    """The checked arguments of `Stream.journal`, which describes them. The file is not open yet.
-
-    Args:
-        name: The operation, for messages.
-        path: The file.
-        key: A function of an item, or the name of a field, that identifies the item.
-        encode: Converts a result to JSON.
-        decode: Converts JSON to a result.
-        durable: What a written record survives.
-        version: Records of other versions are ignored.
-        retry_errors: Whether failed items run again.
-    """
+    """The checked arguments of `Stream.journal`, which describes them. The file is not open yet."""
 
     def __init__(
         self,
@@ -116,7 +105,10 @@ class Journal:
         on_error: OnError,
         ran: Callable[[], Ran | None],
     ) -> tuple[GroupCommit, ItemFunction, int | Limiter]:
-        """Return the service that writes the journal, and the function and the limit that replace those of a run."""
+        """Return the service that writes the journal, and the function and the limit that replace those of a run.
+
+        `paco._engine.plan.Recording` describes the arguments.
+        """
         recorder = Recorder(self, name, fn, sink, on_error=on_error, ran=ran)
         recorded = recorder.outcomes(fn) if is_settled(check.given(fn)) else recorder.results(fn)
         if isinstance(limit, Limiter):
@@ -125,14 +117,7 @@ class Journal:
 
 
 class Unrecorded(Limiter):
-    """A limit that applies only to items without a record. It looks each item up before it asks the limit of the run.
-
-    Args:
-        limit: The limit of the run.
-        look_up: Called once for each item, in their order; returns a pair whose second part is the record or ``None``.
-    """
-
-    __slots__ = ("_limit", "_look_up")
+    """A limit that applies only to items without a record. It looks up each item before it asks the run's limit."""
 
     def __init__(self, limit: Limiter, look_up: Callable[[Any], tuple[str, Record | None]]) -> None:
         self._limit = limit
@@ -169,15 +154,7 @@ class Recorder:
 
     It wraps the function of the run: the wrapper returns the recorded result, or calls the function and adds a line to
     the file. Its result is stored as in any run, which frees the slot. The store, a `Delivery`, holds the result back
-    until the line is written.
-
-    Args:
-        journal: The arguments of `Stream.journal`.
-        name: The operation, for messages, such as ``map``.
-        fn: The function of the run.
-        sink: Receives the results.
-        on_error: Whether an item's ``Exception`` is raised or returned.
-        ran: Returns when and where the item ran whose call has just returned; ``None`` for this process.
+    until the line is written. The arguments are those of `Journal.begin`.
     """
 
     def __init__(
@@ -193,25 +170,24 @@ class Recorder:
         self._journal = journal
         self._title = f"paco.{name}: the journal {journal.path}"
         self._maker = made_by(fn)
+        self._more = self._maker.fields(journal.version)
         self._file = RecordFile(journal.path, self._title, power=journal.power)
         self._earlier = EarlierRecords(self._file, self._maker, key=journal.key, version=journal.version)
         #: Writes the lines: a service of the run.
         self.commit = GroupCommit(self._file, self._load, sink)
         self._on_error = on_error
         self._ran = ran
-        self._more = self._maker.fields(journal.version)
         self._slots = Slots()
         self._items = 0
 
     def _load(self) -> str:
         self._file.open()
         self._earlier.load()
-        return (
+        changed = (
             f"{self._title}: {self._maker.name} has changed since the last record was written; recorded results stay "
             "as they are, and the other items run with the new code (to run all items again, change version=)"
-            if self._earlier.changed
-            else ""
         )
+        return changed if self._earlier.changed else ""
 
     # ---- an item
 

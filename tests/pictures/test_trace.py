@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 import paco
 from paco import events, testing
-from paco._pictures import numbers, page
-from paco._pictures import rows as lanes
+from paco._pictures import page, picture
+from paco._pictures import record as records
 from paco._pictures.record import CANCELLED, FAILED, OK, ItemTable
 from paco.events import WAITING, ItemEnded, Run, RunEnded, Worker
 from paco.testing import AsyncSource
@@ -203,7 +203,7 @@ WORKERS = ["process 1 on a", None, "process 2 on b"]
 @given(spans, st.integers(1, 3))
 def test_each_worker_has_as_many_rows_as_concurrent_items_and_no_spans_overlap(spans, count):
     record = record_of(spans, workers=WORKERS[:count])
-    laid = lanes.rows(record)
+    laid = records.rows(record)
     at, found = 0, {}
     for lane in laid.lanes:
         assert lane.first == at
@@ -225,8 +225,8 @@ def test_each_worker_has_as_many_rows_as_concurrent_items_and_no_spans_overlap(s
 @given(spans)
 def test_a_worker_counts_as_busy_while_it_has_an_item(spans):
     record = record_of([(start * 4, end * 4) for start, end in spans], workers=WORKERS[:1])
-    for lane in lanes.rows(record).lanes[: len(spans)]:
-        did = lanes.done(record, lane)
+    for lane in records.rows(record).lanes[: len(spans)]:
+        did = records.done(record, lane)
         seconds = [(start * 4, end * 4) for start, end in spans]
         assert did.items == len(spans)
         assert did.busy == sum(any(start <= at < end for start, end in seconds) for at in range(201))
@@ -400,9 +400,9 @@ def test_the_report_names_fifty_workers_and_counts_the_others():
 
 
 def test_the_peak_never_exceeds_the_limit_even_if_clocks_differ():
-    assert numbers.peak_of(record_of([(0, 2), (1, 3), (1.5, 4)], limit=2, workers=WORKERS[:1])) == 2
-    assert numbers.peak_of(record_of([(0, 2), (1, 3), (1.5, 4)], workers=WORKERS[:1])) == 3
-    assert numbers.peak_of(record_of([(0, 0)], limit=2, workers=WORKERS[:1])) == 1
+    assert records.peak_of(record_of([(0, 2), (1, 3), (1.5, 4)], limit=2, workers=WORKERS[:1])) == 2
+    assert records.peak_of(record_of([(0, 2), (1, 3), (1.5, 4)], workers=WORKERS[:1])) == 3
+    assert records.peak_of(record_of([(0, 0)], limit=2, workers=WORKERS[:1])) == 1
 
 
 def test_a_worker_whose_items_took_no_time_counts_as_idle():
@@ -637,13 +637,13 @@ def test_a_limit_far_above_the_peak_is_not_drawn():
 
 @pytest.mark.parametrize(("share", "value"), [(0.5, 5), (0.95, 10), (0.1, 1), (0.11, 2), (1, 10), (0, 1)])
 def test_a_quantile_is_a_value_by_nearest_rank(share, value):
-    assert numbers.quantile(range(1, 11), share) == value
+    assert picture.quantile(range(1, 11), share) == value
 
 
 @given(spans, st.integers(1, 40))
 @example([(0, 0), (0, 4)], 3)
 def test_the_curve_of_items_in_flight_counts_running_items(times, columns):
-    curve = numbers.in_flight(record_of(times), columns)
+    curve = records.in_flight(record_of(times), columns)
     assert sum(curve.mean) * curve.width == pytest.approx(sum(end - start for start, end in times))
     for column, most in enumerate(curve.most):
         left, right = curve.start + column * curve.width, curve.start + (column + 1) * curve.width
@@ -654,14 +654,14 @@ def test_the_curve_of_items_in_flight_counts_running_items(times, columns):
 
 
 def test_the_curve_has_a_point_for_each_change():
-    curve = numbers.in_flight(record_of([(0, 4), (1, 2)]), 4)
+    curve = records.in_flight(record_of([(0, 4), (1, 2)]), 4)
     assert (curve.mean, curve.most) == ([1, 2, 1, 1], [1, 2, 1, 1])
     assert list(curve.points()) == [(0, 1), (1, 2), (2, 1), (4, 0)]
 
 
 @given(spans)
 def test_the_histogram_counts_every_item_once(times):
-    bars = numbers.histogram(record_of(times, states=[FAILED if one % 3 else OK for one in range(len(times))]))
+    bars = picture.histogram(record_of(times, states=[FAILED if one % 3 else OK for one in range(len(times))]))
     assert sum(bar.ok + bar.failed for bar in bars) == len(times)
     assert all(first.high == second.low for first, second in itertools.pairwise(bars))
     for start, end in times:
@@ -687,14 +687,14 @@ def labels(ticks):
     ],
 )
 def test_ticks_of_time_are_round_and_few(seconds, expected):
-    assert labels(numbers.time_ticks(seconds)) == expected
+    assert labels(picture.time_ticks(seconds)) == expected
 
 
 def test_ticks_of_latencies_are_powers_of_ten_or_finer_if_few():
-    bars = numbers.histogram(record_of([(0, 0.003), (0, 0.02)]))
-    assert labels(numbers.log_ticks(bars)) == ["2ms", "5ms", "10ms", "20ms"]
-    bars = numbers.histogram(record_of([(0, 0.0001), (0, 100)]))
-    assert labels(numbers.log_ticks(bars)) == ["100us", "1ms", "10ms", "100ms", "1s", "10s", "1m 40s"]
+    bars = picture.histogram(record_of([(0, 0.003), (0, 0.02)]))
+    assert labels(picture.log_ticks(bars)) == ["2ms", "5ms", "10ms", "20ms"]
+    bars = picture.histogram(record_of([(0, 0.0001), (0, 100)]))
+    assert labels(picture.log_ticks(bars)) == ["100us", "1ms", "10ms", "100ms", "1s", "10s", "1m 40s"]
 
 
 # ---- bad input

@@ -13,15 +13,11 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from paco._base import __version__
-from paco._pictures.numbers import in_flight
-from paco._pictures.record import STATES
-from paco._pictures.rows import rows
+from paco._pictures.record import STATES, ItemTable, in_flight, rows
 from paco._view.console import safe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-    from paco._pictures.record import ItemTable
 
 #: Color names of chrome://tracing, by state. Perfetto colors items by their names.
 _COLOURS: Final = ("good", "bad", "terrible", "grey")

@@ -6,16 +6,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from paco._base import __version__
-from paco._pictures.numbers import latencies, peak_of
 from paco._pictures.picture import curve, distribution, quantiles, text, timeline
-from paco._pictures.record import CANCELLED, OK, SLOWEST, STATES
-from paco._pictures.rows import done, is_elsewhere, rows
+from paco._pictures.record import OK, SLOWEST, STATES, Detail, ItemTable, done, latencies, peak_of, rows
 from paco._view.meter import duration, latency, per_second, share
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from paco._pictures.record import Detail, ItemTable
     from paco.events import Waiting
 
 #: The largest numbers of runs with charts, of kinds of failures, and of workers in the tables.
@@ -54,7 +51,7 @@ def fragment(records: Sequence[ItemTable]) -> str:
 
 def _to_show(records: Sequence[ItemTable]) -> list[ItemTable]:
     """Return the runs to show, in order: the longest ones, and nested runs only if there is space left."""
-    ranked = sorted(records, key=lambda one: (one.run.parent is not None, one.run.start - one.end()))
+    ranked = sorted(records, key=lambda one: (one.run.parent is not None, -one.seconds()))
     return sorted(ranked[:_SHOWN], key=lambda one: one.run.order)
 
 
@@ -64,7 +61,7 @@ def _overview(shown: Sequence[ItemTable], count: int) -> str:
             f'<a href="#run-{one.run.id}">{text(one.run.title)}</a>',
             f"{len(one):,}",
             f"{one.run.failed:,}",
-            duration(one.end() - one.run.start),
+            duration(one.seconds()),
             _rate(one),
             text(_pace(one)),
         )
@@ -110,7 +107,7 @@ def _ending(record: ItemTable) -> str:
 
 
 def _tiles(record: ItemTable) -> Iterable[str]:
-    run, seconds = record.run, record.end() - record.run.start
+    run, seconds = record.run, record.seconds()
     total = run.done + run.cancelled
     items = f"{total:,}" if run.total in (None, total) else f"{total:,} of {run.total:,}"
     yield _tile("items", items)
@@ -127,15 +124,13 @@ def _tile(name: str, value: str, aside: str = "", *, bad: bool = False) -> str:
 
 
 def _rate(record: ItemTable) -> str:
-    seconds = record.end() - record.run.start
+    seconds = record.seconds()
     return per_second(record.run.done / seconds) if seconds > 0 else "-"
 
 
 def _legend(record: ItemTable) -> str:
-    there = set(record.states)
-    return '<small class="key">{}</small>'.format(
-        " ".join(f'<s class="{STATES[state]}"></s>{STATES[state]}' for state in range(CANCELLED + 1) if state in there)
-    )
+    names = (STATES[state] for state in sorted(set(record.states)))
+    return '<small class="key">{}</small>'.format(" ".join(f'<s class="{name}"></s>{name}' for name in names))
 
 
 def _quantiles(ordered: Sequence[float]) -> str:
@@ -145,7 +140,7 @@ def _quantiles(ordered: Sequence[float]) -> str:
 
 def _workers(record: ItemTable) -> Iterable[str]:
     """Yield the table of the workers, numbered as on the timeline, with the lost ones marked."""
-    if not is_elsewhere(record):
+    if not record.is_elsewhere():
         return
     yield "<h2>Workers<small>busy: time with items in flight; in flight: average while busy</small></h2>"
     lines = [*_busy(record), *_idle(record)]
@@ -155,7 +150,7 @@ def _workers(record: ItemTable) -> Iterable[str]:
 
 
 def _busy(record: ItemTable) -> Iterable[Sequence[str]]:
-    whole, workers = record.end() - record.run.start, record.run.workers
+    whole, workers = record.seconds(), record.run.workers
     for number, lane in enumerate(rows(record).lanes, 1):
         did, lost = done(record, lane), lane.name in workers and workers[lane.name].lost
         yield (

@@ -6,30 +6,16 @@ script, so it looks the same in a notebook, in a mail and on paper.
 
 from __future__ import annotations
 
+import math
 from html import escape
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from paco._pictures.numbers import (
-    Tick,
-    histogram,
-    in_flight,
-    log_share,
-    log_ticks,
-    peak_of,
-    quantile,
-    round_up,
-    time_ticks,
-)
-from paco._pictures.record import CANCELLED, FAILED, OK, RETRIED, STATES
-from paco._pictures.rows import is_elsewhere, rows
+from paco._pictures.record import CANCELLED, FAILED, OK, RETRIED, STATES, ItemTable, Rows, in_flight, peak_of, rows
 from paco._view.console import safe
-from paco._view.meter import compact
+from paco._view.meter import compact, latency
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-
-    from paco._pictures.record import ItemTable
-    from paco._pictures.rows import Rows
 
 #: The width of a timeline in units, and its largest number of rows: about one per pixel.
 _WIDTH: Final = 1600
@@ -45,6 +31,15 @@ _ROW_PIXELS, _LOWEST, _HIGHEST = 12, 48, 380
 _SOME_ROWS = 60
 #: The largest number of worker labels beside a timeline, and of workers that are separated by lines.
 _LABELS = 16
+
+#: Bars of the histogram per factor of ten.
+_PER_DECADE: Final = 10
+#: The least latency in seconds; shorter ones count as this, because clocks are not finer and zero has no logarithm.
+_SHORTEST: Final = 1e-7
+#: Distances between ticks on a time axis, in seconds, minutes or hours.
+_STEPS: Final = (1, 2, 5, 10, 15, 30)
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+_TICKS: Final = 5
 
 
 def text(words: object) -> str:
@@ -66,14 +61,13 @@ def timeline(record: ItemTable) -> str:
     bounds = "".join(_bounds(where, drawn)) if len(where.lanes) <= _LABELS else ""
     body = f'<g transform="translate(0 .5)" stroke-width="{thick}">{"".join(paths)}</g>{bounds}'
     height = min(max(drawn * _ROW_PIXELS, _LOWEST), _HIGHEST)
-    seconds = record.end() - record.run.start
     middle, what = 0.5 / slots, "slot"
     ys = [Tick(1 - middle, "0"), Tick(middle, compact(slots - 1))] if slots > 1 else [Tick(0.5, "0")]
     name = f"Timeline: {len(record):,} items in {slots:,} slots"
-    if is_elsewhere(record):
+    if record.is_elsewhere():
         many = "workers" if len(where.lanes) > 1 else "worker"
         ys, what, name = _lanes(where), "worker", f"{name} of {len(where.lanes):,} {many}"
-    return _plot(name, (_WIDTH, drawn), body, time_ticks(seconds), ys, (what, "time since the start"), height)
+    return _plot(name, (_WIDTH, drawn), body, time_ticks(record.seconds()), ys, (what, "time since the start"), height)
 
 
 def _lanes(where: Rows) -> list[Tick]:
@@ -92,7 +86,7 @@ def _bounds(where: Rows, drawn: int) -> Iterable[str]:
 def _bars(record: ItemTable, state: int, where: Rows, drawn: int) -> Iterable[str]:
     """Yield the bars of the items with this state, as parts of an SVG path."""
     start = record.run.start
-    scale = _WIDTH / ((record.end() - start) or 1.0)
+    scale = _WIDTH / (record.seconds() or 1.0)
     least = _LEAST[state]
     waiting: dict[int, tuple[int, int]] = {}  # by row, the last short bar, which the next one may touch
     slots = where.height
@@ -133,9 +127,9 @@ def curve(record: ItemTable) -> str:
         lines.append(f'<path class="limit" d="M0 {_round(limit * scale)}h{_COLUMNS}"/>')
         ys = [Tick(0, "0"), Tick(1 / 1.1, compact(limit))]
     body = f'<g transform="matrix(1 0 0 -1 0 {_TOP})">{"".join(lines)}</g>'
-    xs = time_ticks(record.end() - record.run.start)
     name = f"Items in flight: {peak:,} at the peak"
-    return _plot(name, (_COLUMNS, _TOP), body, xs, ys, ("items", "time since the start"), 140)
+    xs, titles = time_ticks(record.seconds()), ("items", "time since the start")
+    return _plot(name, (_COLUMNS, _TOP), body, xs, ys, titles, 140)
 
 
 def distribution(record: ItemTable, ordered: Sequence[float]) -> str:
@@ -156,6 +150,11 @@ def distribution(record: ItemTable, ordered: Sequence[float]) -> str:
     ys = [Tick(0, "0"), Tick(0.5, compact(top / 2)), Tick(1, compact(top))]
     name = f"Latencies of {len(ordered):,} items"
     return _plot(name, (len(bars), _TOP), body, log_ticks(bars), ys, ("items", "latency"), 200, marks)
+
+
+def quantile(ordered: Sequence[float], share: float) -> float:
+    """Return the smallest value that is not exceeded by at least this share of the values (nearest rank)."""
+    return ordered[max(math.ceil(share * len(ordered)) - 1, 0)]
 
 
 def quantiles(ordered: Sequence[float]) -> list[tuple[int, float]]:
@@ -197,3 +196,83 @@ def _round(value: float) -> str:
 
 def _percent(share: float) -> str:
     return f"{_round(100 * share)}%"
+
+
+# ---- axes
+
+
+class HistogramBar(NamedTuple):
+    """A bar of the histogram: latencies from ``low`` to ``high`` seconds."""
+
+    low: float
+    high: float
+    ok: int
+    failed: int
+
+
+def histogram(record: ItemTable) -> list[HistogramBar]:
+    """Return the histogram of the latencies, with bars of equal width on a logarithmic axis; empty without items."""
+    counts: dict[tuple[int, bool], int] = {}
+    for start, end, state in zip(record.starts, record.ends, record.states, strict=True):
+        if state != CANCELLED:
+            place = math.floor(math.log10(max(end - start, _SHORTEST)) * _PER_DECADE), state == FAILED
+            counts[place] = counts.get(place, 0) + 1
+    if not counts:
+        return []
+    bins = [number for number, _ in counts]
+    spare = max(_PER_DECADE - (max(bins) - min(bins)), 2)  # if all latencies are similar, half a decade on each side
+    first, last = min(bins) - spare // 2, max(bins) + spare // 2
+    return [
+        HistogramBar(_edge(one), _edge(one + 1), counts.get((one, False), 0), counts.get((one, True), 0))
+        for one in range(first, last + 1)
+    ]
+
+
+def _edge(number: int) -> float:
+    return math.pow(10, number / _PER_DECADE)
+
+
+class Tick(NamedTuple):
+    """A tick of an axis: its place as a share of the length, and its label."""
+
+    share: float
+    label: str
+
+
+def time_ticks(seconds: float) -> list[Tick]:
+    """Return at most five ticks for an axis from zero to ``seconds``, and one at zero."""
+    if seconds <= 0:
+        return [Tick(0.0, "0s")]
+    step = _step(seconds / _TICKS)
+    count = math.floor(seconds / step + 1e-9)
+    return [Tick(number * step / seconds, latency(number * step)) for number in range(count + 1)]
+
+
+def _step(least: float) -> float:
+    """Return the smallest round number of seconds that is at least ``least``."""
+    for unit, most in ((1, _MINUTE), (_MINUTE, _HOUR), (_HOUR, _DAY)):
+        if unit <= least * 2 and least <= most / 2:
+            return next(step * unit for step in _STEPS if step * unit >= least)
+    return round_up(least)
+
+
+def round_up(value: float) -> float:
+    """Return the smallest 1, 2 or 5 times a power of ten that is at least ``value``."""
+    power = 10.0 ** math.floor(math.log10(value))
+    return next(step * power for step in (1, 2, 5, 10) if step * power >= value * (1 - 1e-9))
+
+
+def log_ticks(bars: Sequence[HistogramBar]) -> list[Tick]:
+    """Return the ticks of a histogram: the powers of ten, and 2 and 5 times these if there are few."""
+    low, high = bars[0].low, bars[-1].high
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    factors = (1, 2, 5) if high <= 101 * low else (1,)  # seven ticks fit on a phone
+    values = (math.pow(10, power) * factor for power in powers for factor in factors)
+    inside = (value for value in values if low * (1 - 1e-9) <= value <= high * (1 + 1e-9))
+    return [Tick(log_share(bars, value), latency(value)) for value in inside]
+
+
+def log_share(bars: Sequence[HistogramBar], seconds: float) -> float:
+    """Return the place of a latency on the axis of a histogram, as a share of the length."""
+    low, high = math.log10(bars[0].low), math.log10(bars[-1].high)
+    return (math.log10(max(seconds, _SHORTEST)) - low) / (high - low)

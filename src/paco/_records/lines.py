@@ -213,15 +213,9 @@ class Span(NamedTuple):
 
 
 def span_of(attempts: int, slot: int, date: float, began: float, ended: float, ran: Ran | None) -> Span:
-    """Return the span of an item that has just ended.
+    """Return the span of an item that has just ended. If a worker ran the item, its times replace the given ones.
 
-    Args:
-        attempts: The number of calls of the function.
-        slot: The slot of the item.
-        date: When the item began, in seconds since 1970.
-        began: The same moment on the clock of the run, in seconds.
-        ended: When it ended, on the clock of the run.
-        ran: If a worker ran the item, when and where it did; this replaces the times above.
+    The start is given twice: ``date`` is in seconds since 1970; ``began``, like ``ended``, is on the clock of the run.
     """
     if ran is None:
         span: Span = _new(Span, (attempts, slot, date, 1000 * (ended - began), None))

@@ -115,23 +115,6 @@ class Controller:
         most: The highest limit.
     """
 
-    __slots__ = (
-        "_before",
-        "_calm",
-        "_doubling",
-        "_dropped",
-        "_keep",
-        "_least",
-        "_left",
-        "_long",
-        "_most",
-        "_short",
-        "_skip",
-        "_sure",
-        "history",
-        "limit",
-    )
-
     def __init__(self, start: int, least: int, most: int) -> None:
         self.limit = start
         self.history: deque[Decision] = deque(maxlen=_HISTORY)
