@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING, Any, Final
 from paco._base import check
 from paco._base.errors import as_item_error, trim
 from paco._base.item import Slots
-from paco._engine.outcomes import Err, Ok, is_settled
+from paco._engine.outcomes import Err, Ok, Outcome, is_settled
 from paco._records.earlier import EarlierRecords, made_by
 from paco._records.file import JournalError, RecordFile
 from paco._records.group_commit import GroupCommit
-from paco._records.lines import NotJSONError, Span, failure, line, opening, span_of, success, through_json
+from paco._records.lines import NotJSONError, Record, Span, failure, line, opening, span_of, success, through_json
 from paco._view.console import message
 from paco.events import clock
 from paco.limits import Limiter
@@ -38,9 +38,7 @@ if TYPE_CHECKING:
     from paco._base.check import ItemFunction
     from paco._base.item import Item, Ran, WorkerTask
     from paco._base.types import OnError
-    from paco._engine.outcomes import Outcome
     from paco._engine.sinks import InOrder
-    from paco._records.lines import Record
 
 __all__ = ["Journal", "JournalError", "RecordedError"]
 

@@ -132,31 +132,19 @@ def _detail(event: ItemEnded) -> Detail:
 
 
 class Lane(NamedTuple):
-    """The rows of one worker.
+    """The rows of one worker."""
 
-    Attributes:
-        name: The name of the worker; ``None`` for this process.
-        first: The number of its first row.
-        rows: The number of its rows.
-        items: The indexes of its items in the record, in order of their starts.
-    """
-
-    name: str | None
-    first: int
-    rows: int
-    items: Sequence[int]
+    name: str | None  # of the worker; None for this process
+    first: int  # the number of its first row
+    rows: int  # how many it has
+    items: Sequence[int]  # the indexes of its items in the table, in order of their starts
 
 
 class Rows(NamedTuple):
-    """The places of all items on a timeline.
+    """The places of all items on a timeline."""
 
-    Attributes:
-        lanes: One for each worker, or a single one for this process.
-        row: The row of each item.
-    """
-
-    lanes: list[Lane]
-    row: Sequence[int]
+    lanes: list[Lane]  # one for each worker, or a single one for this process
+    row: Sequence[int]  # of each item
 
     @property
     def height(self) -> int:
@@ -195,19 +183,12 @@ def _fill(row: list[int], record: ItemTable, items: Iterable[int], first: int) -
 
 
 class Done(NamedTuple):
-    """The figures of a worker.
+    """The figures of a worker."""
 
-    Attributes:
-        items: The number of items, without cancelled ones.
-        failed: The number of failed items.
-        busy: The seconds in which at least one item was in flight.
-        seconds: The sum of the durations of all items.
-    """
-
-    items: int
+    items: int  # without cancelled ones
     failed: int
-    busy: float
-    seconds: float
+    busy: float  # the seconds in which at least one item was in flight
+    seconds: float  # the sum of the durations of all items
 
 
 def done(record: ItemTable, lane: Lane) -> Done:

@@ -12,15 +12,11 @@ from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from operator import attrgetter
 from shlex import quote
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 from paco._base.check import shorten
-from paco._records.file import JournalError
-from paco._records.lines import BEGINNING, SHORT_KEY, convert, encode, is_torn, parse
-
-if TYPE_CHECKING:
-    from paco._records.file import RecordFile
-    from paco._records.lines import Record
+from paco._records.file import JournalError, RecordFile
+from paco._records.lines import BEGINNING, SHORT_KEY, Record, convert, encode, is_torn, parse
 
 #: Always the encoder of the standard library: others write some floats differently, which would change the keys.
 _CANONICAL = json.JSONEncoder(ensure_ascii=True, sort_keys=True, separators=(",", ":"), default=convert).encode
@@ -157,15 +153,10 @@ class Keys:
 
 
 class Maker(NamedTuple):
-    """The identity of a function that makes results.
+    """The identity of a function that makes results."""
 
-    Attributes:
-        name: The qualified name, without the module.
-        source: A hash of the source, 16 hex digits; ``None`` if the source is unknown.
-    """
-
-    name: str
-    source: str | None
+    name: str  # the qualified name, without the module
+    source: str | None  # a hash of the source, 16 hex digits; None if the source is unknown
 
     def fields(self, version: int | str | None = None) -> str:
         """Return the fields of a record that name the function, as JSON with a leading comma."""

@@ -195,21 +195,13 @@ _new: Final[Any] = vars(tuple)["__new__"]  # takes a quarter of the time of the 
 
 
 class Span(NamedTuple):
-    """When and where an item ran.
+    """When and where an item ran."""
 
-    Attributes:
-        attempts: The number of calls of the function.
-        slot: The slot of the item; ``None`` if it did not run.
-        start: The start, in seconds since 1970 (UTC); 0 if unknown.
-        ms: The duration in milliseconds, pauses between attempts included.
-        worker: The name of the worker that ran it; ``None`` for this process.
-    """
-
-    attempts: int
-    slot: int | None
-    start: float
-    ms: float
-    worker: str | None = None
+    attempts: int  # calls of the function
+    slot: int | None  # None if the item did not run
+    start: float  # in seconds since 1970 (UTC); 0 if unknown
+    ms: float  # the duration in milliseconds, pauses between attempts included
+    worker: str | None = None  # the name of the worker that ran it; None for this process
 
 
 def span_of(attempts: int, slot: int, date: float, began: float, ended: float, ran: Ran | None) -> Span:
@@ -263,19 +255,12 @@ def _where(worker: str) -> str:
 
 
 class Record(NamedTuple):
-    """A record that was read from a line.
-
-    Attributes:
-        key: The key of the item.
-        ok: Whether the item succeeded.
-        outcome: The result, or the error as a dict with ``type`` and ``message``.
-        fields: All fields of the record.
-    """
+    """A record that was read from a line."""
 
     key: bytes
     ok: bool
-    outcome: Any
-    fields: dict[str, Any]
+    outcome: Any  # the result, or the error as a dict with `type` and `message`
+    fields: dict[str, Any]  # all of them
 
     def span(self) -> Span:
         """Return when and where the item ran. Fields that are missing, as in a line written by hand, get defaults."""

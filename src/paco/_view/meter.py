@@ -119,33 +119,19 @@ _PAIR: Final = 2
 
 
 class Reading(NamedTuple):
-    """The counts of a run at one moment.
+    """The counts of a run at one moment."""
 
-    Attributes:
-        time: The moment, in seconds on the clock of the run.
-        ok: Items that succeeded.
-        failed: Items that failed.
-        cancelled: Items that were cancelled because the run was ending.
-        retried: Items that took more than one attempt; in the command, the number of further attempts.
-        in_flight: Items in flight.
-        limit: The most items that may be in flight; 0 for no limit.
-        total: The number of items, if known.
-        waited: For each reason, the seconds for which it has kept the next item from starting.
-        workers: A copy of each worker, by its name.
-        skipped: Items that an earlier run has finished.
-    """
-
-    time: float
+    time: float  # in seconds on the clock of the run
     ok: int
     failed: int
-    cancelled: int
-    retried: int
+    cancelled: int  # because the run was ending
+    retried: int  # items that took more than one attempt; in the command, the number of further attempts
     in_flight: int
-    limit: int
-    total: int | None
-    waited: Mapping[Waiting, float]
-    workers: Mapping[str, Worker]
-    skipped: int = 0
+    limit: int  # the most items that may be in flight; 0 for no limit
+    total: int | None  # None if unknown
+    waited: Mapping[Waiting, float]  # for each reason, the seconds for which it has kept the next item from starting
+    workers: Mapping[str, Worker]  # a copy of each, by its name
+    skipped: int = 0  # items that an earlier run has finished
 
     @property
     def done(self) -> int:
@@ -163,26 +149,17 @@ def copies(workers: Mapping[str, Worker]) -> dict[str, Worker]:
     return {name: copy.copy(worker) for name, worker in workers.items()}
 
 
-def reading_of(run: Run, now: float, total: int | None = None) -> Reading:
+def reading_of(run: Run, clock: Callable[[], float], total: int | None = None) -> Reading:
     """Return the present counts of a run.
 
     Args:
         run: The run.
-        now: The time, in seconds on the clock of the run.
+        clock: Returns the time on the clock of the run.
         total: The number of items, used if the run does not know it and does not read the results of another run.
     """
-    return Reading(
-        now,
-        run.ok,
-        run.failed,
-        run.cancelled,
-        run.retried,
-        run.in_flight,
-        run.limit,
-        total if run.total is None and not run.fed else run.total,
-        run.waited,
-        copies(run.workers),
-    )
+    total = total if run.total is None and not run.fed else run.total
+    counts = run.ok, run.failed, run.cancelled, run.retried, run.in_flight, run.limit
+    return Reading(clock(), *counts, total, run.waited, copies(run.workers))
 
 
 class Meter:

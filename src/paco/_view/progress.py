@@ -15,9 +15,8 @@ from paco._view.lines import ended, live, plain
 from paco._view.meter import Meter, Sketch, reading_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from paco._view.meter import Reading
     from paco.events import ItemEnded, Run, RunEnded, RunStarted
 
 #: The most lines for runs that take less than a second. The others are only counted.
@@ -138,16 +137,12 @@ class FedTasks(FedBar):
         self._tasks.pop(meter, None)
 
 
-def display_on(console: Console) -> Display:
-    """Return the display for a console."""
-    return LiveLines(console) if console.live else PlainLines(console)
-
-
 def display_for(bar: Any) -> Display:
     """Return the display for the user's own bar, or for stderr if ``bar`` is ``None``."""
     if bar is not None:
         return FedTasks(bar) if hasattr(bar, "add_task") else FedBar(bar)
-    return display_on(Console(sys.stderr, os.environ))
+    console = Console(sys.stderr, os.environ)
+    return LiveLines(console) if console.live else PlainLines(console)
 
 
 class Board:
@@ -169,7 +164,7 @@ class Board:
         run = event.run
         if run.parent is not None:
             return
-        read = partial(_read, run, events.clock(), self._total)
+        read = partial(reading_of, run, events.clock(), self._total)
         self._meters[run] = Meter(run.title, read, Sketch(), fed=run.fed)
         loop = asyncio.get_running_loop()
         if loop not in self._timers:
@@ -189,9 +184,6 @@ class Board:
         if not self._meters:
             self._stop()
             self._display.rest()
-        self._end(meter)
-
-    def _end(self, meter: Meter) -> None:
         meter.look()
         self._display.end(meter)
 
@@ -210,10 +202,7 @@ class Board:
         """Show the runs that are still running as ended, and end the display."""
         self._stop()
         for meter in self._meters.values():
-            self._end(meter)
+            meter.look()
+            self._display.end(meter)
         self._meters.clear()
         self._display.close()
-
-
-def _read(run: Run, now: Callable[[], float], total: int | None) -> Reading:
-    return reading_of(run, now(), total)
