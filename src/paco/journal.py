@@ -28,7 +28,6 @@ from paco._records.earlier import EarlierRecords, made_by
 from paco._records.file import JournalError, RecordFile
 from paco._records.group_commit import GroupCommit
 from paco._records.lines import NotJSONError, Record, Span, failure, line, opening, span_of, success, through_json
-from paco._view.console import message
 from paco.events import clock
 from paco.limits import Limiter
 
@@ -167,10 +166,10 @@ class Recorder:
     ) -> None:
         self._journal = journal
         self._title = f"paco.{name}: the journal {journal.path}"
-        self._maker = made_by(fn)
-        self._more = self._maker.fields(journal.version)
         self._file = RecordFile(journal.path, self._title, power=journal.power)
+        self._maker = made_by(fn)
         self._earlier = EarlierRecords(self._file, self._maker, key=journal.key, version=journal.version)
+        self._more = self._maker.fields(journal.version)
         #: Writes the lines: a service of the run.
         self.commit = GroupCommit(self._file, self._load, sink)
         self._on_error = on_error
@@ -310,10 +309,10 @@ class Recorder:
         if self._journal.retry_errors:
             return error
         trim(error)
-        recorded = RecordedError(type(error).__name__, message(error))
+        recorded = RecordedError(type(error).__name__, check.message(error))
         recorded.__cause__ = error
         return recorded
 
 
 def _told(error: BaseException) -> str:
-    return failure(type(error).__name__, message(error))
+    return failure(type(error).__name__, check.message(error))

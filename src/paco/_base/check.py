@@ -43,6 +43,14 @@ def shorten(value: object, most: int = 80) -> str:
     return text if len(text) <= most else text[: most - 3] + "..."
 
 
+def message(error: BaseException) -> str:
+    """Return ``str(error)``; if that raises, return a text that names the type."""
+    try:
+        return str(error)
+    except Exception:
+        return f"<{type(error).__name__} whose str() failed>"
+
+
 def _message(name: str, parameter: str, expected: str, value: object) -> str:
     return f"paco.{name}: {parameter} must be {expected}, got {shorten(value)}"
 

@@ -160,9 +160,9 @@ class GroupCommit:
         finally:
             self._file.stopped = True
             self._thread.shutdown(wait=wait)
-            self._file.close()
             if self._delivery is not None:
                 self._delivery.end()
+            self._file.close()
             self._load = self._delivery = None  # they refer to this object: break the cycle
 
     async def _has_loaded(self, load: Callable[[], str]) -> bool:
@@ -187,6 +187,7 @@ class GroupCommit:
         self._wake()
 
     async def _write_all(self) -> None:
+        """Write groups until the run has ended: each 20 ms after the last one, or once it is large."""
         while True:
             self._enough = 1
             while not (self._lines or self._alone):
@@ -194,7 +195,11 @@ class GroupCommit:
             if not self._lines:
                 return
             self._enough = _GROUP_BYTES
-            await self._gather()
+            while self.added - self.written < _GROUP_BYTES and not (self._alone or self.run.is_ending):
+                seconds = self._last + _GROUP_SECONDS - self._loop.time()
+                if seconds <= 0:
+                    break
+                await self._pause(seconds)
             self._enough = math.inf
             added = self.added
             await self._job(self._write, len(self._lines))
@@ -210,14 +215,6 @@ class GroupCommit:
             group = self._lines[:count]
             del self._lines[:count]  # in place, since the loop may add a line meanwhile
             self._file.append(group)
-
-    async def _gather(self) -> None:
-        """Wait for more lines until 20 ms after the last group, until the group is large, or until the run ends."""
-        while self.added - self.written < _GROUP_BYTES and not (self._alone or self.run.is_ending):
-            seconds = self._last + _GROUP_SECONDS - self._loop.time()
-            if seconds <= 0:
-                return
-            await self._pause(seconds)
 
     # ---- waiting
 

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TextIO, TypeAlias, cast
 from unicodedata import east_asian_width
 
+from paco._base import check
 from paco._base.system import understands_escapes
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ Line: TypeAlias = list[Part]
 
 #: The size of a stream that is not a terminal, and of a terminal that does not report its size.
 _WIDE, _USUAL = os.terminal_size((500, 24)), os.terminal_size((80, 24))
+#: The text of an error, whatever its ``str()`` does.
+message = check.message
 _STYLES = {"red": "31", "green": "32", "bold": "1", "dim": "2"}
 
 
@@ -37,13 +40,6 @@ def safe(text: str) -> str:
 def safe_lines(text: str) -> str:
     """Return ``text`` made safe as by `safe`, but with its line ends."""
     return "\n".join(map(safe, text.split("\n")))
-
-
-def message(error: BaseException) -> str:
-    """Return ``str(error)``; if that raises, return a text that names the type."""
-    with contextlib.suppress(Exception):
-        return str(error)
-    return f"<{type(error).__name__} whose str() failed>"
 
 
 def columns(text: str) -> int:
