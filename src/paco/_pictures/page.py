@@ -84,13 +84,14 @@ def _section(record: ItemTable) -> str:
     ]
     if len(record):
         ordered = latencies(record)
+        shown = (f"p{percent} {latency(value)}" for percent, value in quantiles(ordered))
         parts += [
             f"<h2>Timeline{_legend(record)}</h2>",
             timeline(record),
             *_workers(record),
             '<h2>In flight<small class="key"><s class="area"></s>average <s class="line"></s>maximum</small></h2>',
             curve(record),
-            f"<h2>Latency{_quantiles(ordered)}</h2>",
+            f"<h2>Latency<small>{' · '.join(shown)}</small></h2>",
             distribution(record, ordered),
             *_failures(record),
             *_slowest(record),
@@ -133,17 +134,14 @@ def _legend(record: ItemTable) -> str:
     return '<small class="key">{}</small>'.format(" ".join(f'<s class="{name}"></s>{name}' for name in names))
 
 
-def _quantiles(ordered: Sequence[float]) -> str:
-    words = " · ".join(f"p{percent} {latency(value)}" for percent, value in quantiles(ordered))
-    return f"<small>{words}</small>"
-
-
 def _workers(record: ItemTable) -> Iterable[str]:
     """Yield the table of the workers, numbered as on the timeline, with the lost ones marked."""
     if not record.is_elsewhere():
         return
     yield "<h2>Workers<small>busy: time with items in flight; in flight: average while busy</small></h2>"
-    lines = [*_busy(record), *_idle(record)]
+    idle = (worker for worker in record.run.workers.values() if worker.name not in record.names)
+    rest = (("", text(worker.name), "0", "0", "-", "-", _LOST if worker.lost else "") for worker in idle)
+    lines = [*_busy(record), *rest]
     yield _table(("#", "worker", "items", "failed", "busy", "in flight", ""), lines[:_WORKERS])
     if len(lines) > _WORKERS:
         yield f"<p>And {len(lines) - _WORKERS:,} more.</p>"
@@ -162,13 +160,6 @@ def _busy(record: ItemTable) -> Iterable[Sequence[str]]:
             f"{did.seconds / did.busy:.3g}" if did.busy else "-",
             _LOST if lost else "",
         )
-
-
-def _idle(record: ItemTable) -> Iterable[Sequence[str]]:
-    """Yield the rows of the workers that have returned no item."""
-    for worker in record.run.workers.values():
-        if worker.name not in record.names:
-            yield "", text(worker.name), "0", "0", "-", "-", _LOST if worker.lost else ""
 
 
 def _failures(record: ItemTable) -> Iterable[str]:
@@ -211,7 +202,8 @@ def _where_the_time_went(record: ItemTable) -> str:
     reason, percent = _most(record)
     if reason is None:
         return "What the items waited for was not recorded." if len(record) else "No item has ended."
-    return _SENTENCES[reason].format(share=percent, limit=f"{record.run.limit:,}", slowest=_slowest_item(record))
+    detail = [f"; the slowest, #{one.position:,}, took {latency(one.elapsed)}" for one in record.slowest()[:1]]
+    return _SENTENCES[reason].format(share=percent, limit=f"{record.run.limit:,}", slowest="".join(detail))
 
 
 def _pace(record: ItemTable) -> str:
@@ -227,11 +219,6 @@ def _most(record: ItemTable) -> tuple[Waiting | None, str]:
         return None, ""
     reason = max(waited, key=lambda one: waited[one])
     return reason, share(waited[reason], total)
-
-
-def _slowest_item(record: ItemTable) -> str:
-    slowest = record.slowest()
-    return f"; the slowest, #{slowest[0].position:,}, took {latency(slowest[0].elapsed)}" if slowest else ""
 
 
 #: What a run waits for, as a sentence with advice.
@@ -264,7 +251,7 @@ _WAITED_FOR: Final[dict[Waiting, str]] = {
 # Every rule begins with the class of the report, so that it does not affect a page around it.
 _STYLE: Final = """
 .paco-report{--bg:#fff;--fg:#1f2328;--dim:#59636e;--rule:#d8dee4;--tile:#f6f8fa;--grid:#e6eaee;
---ok:#4c8dd6;--retried:#dc9a00;--failed:#d1242f;--cancelled:#a3abb4;--mark:#1f2328;
+--ok:#4c8dd6;--retried:#dc9a00;--failed:#d1242f;--cancelled:#a3abb4;--mark:#1f2328;--state:var(--ok);
 background:var(--bg);color:var(--fg);font:15px/1.5 system-ui,-apple-system,"Segoe UI",sans-serif;
 box-sizing:border-box;margin:0 auto;max-width:1080px;min-height:100%;padding:20px}
 @media(prefers-color-scheme:dark){.paco-report{--bg:#0d1117;--fg:#e6edf3;--dim:#9198a1;--rule:#30363d;--tile:#161b22;
@@ -285,13 +272,13 @@ padding-top:28px}
 .paco-report .tiles span{color:var(--dim);display:block;font-size:13px}
 .paco-report .tiles b{font-size:20px;font-variant-numeric:tabular-nums}
 .paco-report .tiles .bad b{color:var(--failed)}
-.paco-report .key s{background:var(--ok);border-radius:2px;display:inline-block;height:10px;
+.paco-report .key s{background:var(--state);border-radius:2px;display:inline-block;height:10px;
 margin:0 5px 0 8px;width:14px}
-.paco-report .key s.retried{background:var(--retried)}
-.paco-report .key s.failed{background:var(--failed)}
-.paco-report .key s.cancelled{background:var(--cancelled)}
+.paco-report .retried{--state:var(--retried)}
+.paco-report .failed{--state:var(--failed)}
+.paco-report .cancelled{--state:var(--cancelled)}
 .paco-report .key s.area{opacity:.35}
-.paco-report .key s.line{background:var(--ok);height:2px;vertical-align:middle}
+.paco-report .key s.line{height:2px;vertical-align:middle}
 .paco-report .plot{display:grid;font-size:12px;grid-template-columns:40px 1fr;
 font-variant-numeric:tabular-nums}
 .paco-report .plot em{font-style:normal}
@@ -304,18 +291,14 @@ font-variant-numeric:tabular-nums}
 .paco-report .xs{grid-column:2;height:20px;position:relative}
 .paco-report .xs span{padding-top:2px;position:absolute;transform:translateX(-50%);white-space:nowrap}
 .paco-report .xs span:first-child{transform:none}
-.paco-report path{fill:none;stroke:var(--ok)}
-.paco-report path.retried{stroke:var(--retried)}
-.paco-report path.failed{stroke:var(--failed)}
-.paco-report path.cancelled{stroke:var(--cancelled)}
+.paco-report path{fill:none;stroke:var(--state)}
 .paco-report path.grid{stroke:var(--grid);stroke-width:1px;vector-effect:non-scaling-stroke}
 .paco-report path.bound{stroke:var(--dim);stroke-width:1px;vector-effect:non-scaling-stroke}
 .paco-report .lost{color:var(--failed);font-weight:400}
 .paco-report path.area{fill:var(--ok);opacity:.35;stroke:none}
 .paco-report path.line{stroke-width:1.5px;vector-effect:non-scaling-stroke}
 .paco-report path.limit{stroke:var(--dim);stroke-dasharray:5 4;stroke-width:1px;vector-effect:non-scaling-stroke}
-.paco-report rect{fill:var(--ok)}
-.paco-report rect.failed{fill:var(--failed)}
+.paco-report rect{fill:var(--state)}
 .paco-report .field i{border-left:1px dashed var(--mark);bottom:0;font-style:normal;position:absolute;top:0}
 .paco-report .field i b{background:var(--bg);border-radius:3px;left:3px;padding:0 3px;position:absolute;top:0;
 white-space:nowrap}
