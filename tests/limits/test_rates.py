@@ -567,7 +567,7 @@ def test_runs_cancelled_at_every_step_leave_the_rate_consistent(again, cost):
             assert probe.running == 0
             rates = [part for part in limit.parts if isinstance(part, paco.Rate)]
             assert [rate.waiting for rate in rates] == [0, 0]
-            assert [len(rate._booked) + len(rate._bucket._costs) for rate in rates] == [0, 0]
+            assert [len(rate._bucket.booked) for rate in rates] == [0, 0]
             assert most_in_a_window(probe.started_at, 1) <= 2
 
     assert cancel_at_every_step(main, again=again) > 10

@@ -162,8 +162,7 @@ class PacedClients(Clients):
 
     @invariant()
     def nothing_is_left_booked(self):
-        assert not self.rate._booked
-        assert not self.rate._bucket._costs
+        assert not self.rate._bucket.booked
 
     @rule()
     def who_can_start_has_started(self):

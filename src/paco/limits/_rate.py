@@ -21,6 +21,17 @@ _TICKS: Final = 1 << 64
 _TIMER: Final = 0.001
 
 
+class Booking:
+    """A caller that waits for its start, and then the room that is booked for it."""
+
+    __slots__ = ("cost", "future")
+
+    future: asyncio.Future[None]
+
+    def __init__(self, cost: float) -> None:
+        self.cost: float = cost
+
+
 class Bucket:
     """A leaky bucket that says when a start is allowed: a start adds its cost, ``n`` tokens leak in ``per`` seconds.
 
@@ -38,7 +49,7 @@ class Bucket:
     that no float represents exactly is rounded, and that to a later time. (`fractions` would take ten times as long.)
     """
 
-    __slots__ = ("_booked", "_burst", "_costs", "_last", "_leak", "_level", "_token")
+    __slots__ = ("_burst", "_last", "_leak", "_level", "_taken", "_token", "booked")
 
     def __init__(self, n: float, per: float, burst: int) -> None:
         self._burst = burst
@@ -49,41 +60,42 @@ class Bucket:
     def empty(self) -> None:
         """Forget all starts."""
         self._level = 0  # in units, at the time of the last start
-        self._costs: list[float] = []  # of what is booked
-        self._booked = 0  # their sum, in units
         self._last = 0  # in ticks
+        #: The starts that are booked.
+        self.booked: set[Booking] = set()
+        self._taken = 0  # what they take, in units
 
     def change(self, n: float, per: float) -> None:
         """Set the leak to ``n`` tokens in ``per`` seconds, counted from the last start."""
         old, (self._leak, scale) = self._token, n.as_integer_ratio()
         self._token = scale * _whole(per, _TICKS)
         self._level = -(-self._level * self._token // old)
-        self._booked = sum(map(self._units, self._costs))
+        self._taken = sum(self._units(booking.cost) for booking in self.booked)
 
     def earliest(self, cost: float) -> float:
         """Return the earliest time for a start of this cost; infinity while booked starts take the room it needs."""
         room = self._burst * self._token - self._units(cost)
-        if self._booked > max(room, 0):
+        if self._taken > max(room, 0):
             return math.inf
-        excess = self._level - max(room - self._booked, 0)
+        excess = self._level - max(room - self._taken, 0)
         return _seconds(self._last - (-excess // self._leak)) if excess > 0 else -math.inf
 
-    def book(self, cost: float) -> None:
+    def book(self, booking: Booking) -> None:
         """Reserve the room for a start."""
-        self._costs.append(cost)
-        self._booked += self._units(cost)
+        self.booked.add(booking)
+        self._taken += self._units(booking.cost)
 
-    def unbook(self, cost: float) -> None:
+    def unbook(self, booking: Booking) -> None:
         """Free the room of a booked start."""
-        self._costs.remove(cost)
-        self._booked -= self._units(cost)
+        self.booked.remove(booking)
+        self._taken -= self._units(booking.cost)
 
-    def start(self, cost: float, now: float) -> None:
+    def start(self, booking: Booking, now: float) -> None:
         """Make a booked start at the time ``now``."""
-        self.unbook(cost)
+        self.unbook(booking)
         ticks = _whole(now, _TICKS)
         left = max(self._level - (ticks - self._last) * self._leak, 0)
-        self._level = left + self._units(cost)
+        self._level = left + self._units(booking.cost)
         self._last = ticks
 
     def _units(self, cost: float) -> int:
@@ -103,17 +115,6 @@ def _seconds(ticks: int) -> float:
     except OverflowError:
         return math.inf
     return seconds if _whole(seconds, _TICKS) >= ticks else math.nextafter(seconds, math.inf)
-
-
-class Booking:
-    """A caller that waits for its start, and then the room that is booked for it."""
-
-    __slots__ = ("cost", "future")
-
-    future: asyncio.Future[None]
-
-    def __init__(self, cost: float) -> None:
-        self.cost: float = cost
 
 
 class Rate(Limiter):
@@ -156,7 +157,6 @@ class Rate(Limiter):
     """
 
     __slots__ = (
-        "_booked",
         "_bucket",
         "_burst",
         "_clock",
@@ -182,7 +182,6 @@ class Rate(Limiter):
         self._clock = Clock()
         self._held_until = -math.inf
         self._line: OrderedDict[Booking, None] = OrderedDict()  # waiting for their start
-        self._booked: set[Booking] = set()  # free to start
         self._timer: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
@@ -249,7 +248,7 @@ class Rate(Limiter):
         booking = Booking(1)
         if loop.time() < self._earliest(booking):
             return None
-        self._book(booking)
+        self._bucket.book(booking)
         return booking
 
     async def reserve(self, item: Any = None) -> Booking:
@@ -259,13 +258,12 @@ class Rate(Limiter):
         if self._line or loop.time() < self._earliest(booking):
             await self._wait(booking, loop)
         else:
-            self._book(booking)
+            self._bucket.book(booking)
         return booking
 
     def begin(self, permit: Booking) -> None:
-        if permit in self._booked:
-            self._booked.remove(permit)
-            self._bucket.start(permit.cost, asyncio.get_running_loop().time())
+        if permit in self._bucket.booked:
+            self._bucket.start(permit, asyncio.get_running_loop().time())
             self._arm()
 
     def paused(self, permit: Booking) -> float:
@@ -273,9 +271,8 @@ class Rate(Limiter):
 
     def release(self, permit: Booking, error: BaseException | None = None) -> None:
         """Free the room of a booking that was not used. The end of an item changes nothing: a rate counts starts."""
-        if permit in self._booked:
-            self._booked.remove(permit)
-            self._bucket.unbook(permit.cost)
+        if permit in self._bucket.booked:
+            self._bucket.unbook(permit)
             self._arm()
 
     def idle(self) -> bool:
@@ -298,7 +295,7 @@ class Rate(Limiter):
                 if self._first() is booking:
                     self._arm()
                 await booking.future
-            self._book(booking)
+            self._bucket.book(booking)
         finally:
             self._line.pop(booking, None)
             self._arm()
@@ -330,10 +327,6 @@ class Rate(Limiter):
     def _earliest(self, booking: Booking) -> float:
         return max(self._bucket.earliest(booking.cost), self._held_until)
 
-    def _book(self, booking: Booking) -> None:
-        self._booked.add(booking)
-        self._bucket.book(booking.cost)
-
     def _change(self) -> None:
         self._bucket.change(self._n, self._per)
         self._arm()
@@ -349,8 +342,8 @@ class Rate(Limiter):
                     "make one Rate for each loop"
                 )
         self._line = OrderedDict()
-        while self._booked:
-            self._bucket.unbook(self._booked.pop().cost)
+        for booking in tuple(self._bucket.booked):
+            self._bucket.unbook(booking)
         if not self._clock.follow(loop):
             self._bucket.empty()
             self._held_until = -math.inf
