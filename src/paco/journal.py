@@ -209,7 +209,7 @@ class Recorder:
                 if not own or run.is_ending or run.was_let_go():
                     raise  # not an error of the item: the run is ending
                 failed = as_item_error(error)
-                text = _told(failed)
+                text = _failure(failed)
             finally:
                 heappush(free, slot)
             attempts = 1 if worker.item is None else worker.item.attempts
@@ -287,7 +287,7 @@ class Recorder:
             except Exception as error:
                 trim(error)
                 outcome = Err(outcome.item, error, outcome.attempts, outcome.start, outcome.elapsed)
-        return _told(outcome.error), replace(outcome, error=self._as_recorded(outcome.error))
+        return _failure(outcome.error), replace(outcome, error=self._as_recorded(outcome.error))
 
     def _replayed(self, record: Record) -> Any:
         """Return the recorded result of an item, or raise its recorded error."""
@@ -314,5 +314,5 @@ class Recorder:
         return recorded
 
 
-def _told(error: BaseException) -> str:
+def _failure(error: BaseException) -> str:
     return failure(type(error).__name__, check.message(error))

@@ -45,13 +45,10 @@ def canonical(value: Any) -> bytes:
 
 
 def digest(content: bytes, occurrence: int, size: int) -> bytes:
-    """Return the key of an item: ``size`` bytes of BLAKE2b (RFC 7693).
+    """Return the key of an item: ``size`` bytes of BLAKE2b (RFC 7693) of the canonical form of what identifies it.
 
-    Args:
-        content: The canonical form of what identifies the item.
-        occurrence: How many equal items came before. From 1 on, a space and this number are hashed too. No canonical
-            form ends like that, so the hashed bytes never equal those of another item.
-        size: The bytes of the key.
+    If equal items came before, a space and their number are hashed too. No canonical form ends like that, so the hashed
+    bytes never equal those of another item.
     """
     if occurrence:
         content = b"%b %d" % (content, occurrence)
@@ -127,13 +124,10 @@ class Keys:
         self._short = self._short or len(key) == SHORT_KEY
 
     def next(self, content: bytes) -> tuple[bytes, int]:
-        """Return the key of the next item, and the position of its record or `NOWHERE`.
+        """Return the key of the next item by the canonical form of what identifies it, and the position of its record.
 
-        An item that equals an earlier one gets a key of its own. An item that has a record with a short key keeps that
-        key, so that all its records share one key.
-
-        Args:
-            content: The canonical form of what identifies the item.
+        The position may be `NOWHERE`. An item that equals an earlier one gets a key of its own. An item that has a
+        record with a short key keeps that key, so that all its records share one key.
         """
         occurrence, key = 0, digest(content, 0, KEY_SIZE)
         if self._seen.add(int.from_bytes(key[:SHORT_KEY])):

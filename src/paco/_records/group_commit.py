@@ -72,10 +72,10 @@ class GroupCommit:
         self._waiter: asyncio.Future[None] | None = None
         self._enough: float = math.inf  # bytes that end the wait
         self._has_room = asyncio.Event()
-        self._alone = False
+        self._others_ended = False
         #: The error that stopped writing, if there was one.
         self.error: BaseException | None = None
-        self._last = -math.inf
+        self._written_at = -math.inf
 
     # ---- lines
 
@@ -172,31 +172,30 @@ class GroupCommit:
             if self.run.is_ending:
                 return False
             raise ItemCancelled("the task that was reading the journal was cancelled, but the run was not")
-        if self._delivery is not None:
-            self._delivery.widen()
         if warning:
             warnings.warn(warning, stacklevel=2)
-        self.run.release()
         return True
 
     def finish(self) -> None:
         """Record that the other tasks of the run have ended: no missing line will come, so write all that wait."""
         for _, line in sorted((self._held or {}).items()):
             self._take(line)
-        self._held, self._alone = None, True
+        self._held, self._others_ended = None, True
         self._wake()
 
     async def _write_all(self) -> None:
         """Write groups until the run has ended: each 20 ms after the last one, or once it is large."""
         while True:
+            while self._delivery is not None and self._delivery.deliver():
+                await self._pause(0)
             self._enough = 1
-            while not (self._lines or self._alone):
+            while not (self._lines or self._others_ended):
                 await self._pause()
             if not self._lines:
                 return
             self._enough = _GROUP_BYTES
-            while self.added - self.written < _GROUP_BYTES and not (self._alone or self.run.is_ending):
-                seconds = self._last + _GROUP_SECONDS - self._loop.time()
+            while self.added - self.written < _GROUP_BYTES and not (self._others_ended or self.run.is_ending):
+                seconds = self._written_at + _GROUP_SECONDS - self._loop.time()
                 if seconds <= 0:
                     break
                 await self._pause(seconds)
@@ -204,10 +203,8 @@ class GroupCommit:
             added = self.added
             await self._job(self._write, len(self._lines))
             self.written = added
-            self._last = self._loop.time()
+            self._written_at = self._loop.time()
             self._has_room.set()
-            while self._delivery is not None and self._delivery.deliver():
-                await self._pause(0)
 
     def _write(self, count: int) -> None:
         """Write the first ``count`` lines that are left. They are taken only now, so that `abandon` can write them."""
@@ -248,12 +245,7 @@ class GroupCommit:
 
 
 class Delivery:
-    """The store of a run with a journal. It holds each result back until the line of its item is written.
-
-    Args:
-        sink: The sink of the run, whose store this becomes. It gets each result once its line is written.
-        commit: Writes the lines.
-    """
+    """The store of a run with a journal. It holds back each result until the line of its item is written."""
 
     def __init__(self, sink: InOrder, commit: GroupCommit) -> None:
         self._sink = sink
@@ -282,7 +274,10 @@ class Delivery:
         self._sink.window = 0 if self._commit.full else self._window + len(self._held)
 
     def deliver(self) -> bool:
-        """Deliver the results whose lines are written; return whether some are left for the next turn of the loop."""
+        """Deliver the results whose lines are written, and let more items start.
+
+        Return whether some results are left for the next turn of the loop.
+        """
         held, written = self._held, self._commit.written
         for _ in range(min(_BATCH, len(held))):
             if held[0][0] > written:

@@ -70,11 +70,6 @@ class Console:
         stream: The stream; ``None`` to write nothing.
         environ: The environment variables. ``CI``, ``TERM``, ``NO_COLOR`` and ``FORCE_COLOR`` count.
         live: Whether to repaint lines; ``None`` to repaint on a terminal, unless ``CI`` is set.
-
-    Attributes:
-        live: Whether lines are repainted. That needs rich, and a terminal that is not dumb.
-        color: Whether styles are shown.
-        unicode: Whether the stream can show more than ASCII.
     """
 
     def __init__(self, stream: TextIO | None, environ: Mapping[str, str], *, live: bool | None = None) -> None:
@@ -84,9 +79,12 @@ class Console:
         self._terminal = stream is not None and stream.isatty()
         escapes = stream is not None and self._terminal and understands_escapes(stream)
         able = escapes and not environ.get("CI") if live is None else live
+        #: Whether lines are repainted. That needs rich, and a terminal that is not dumb.
         self.live = stream is not None and able and environ.get("TERM") != "dumb" and has_rich()
+        #: Whether styles are shown.
         self.color = not environ.get("NO_COLOR") and (self.live or bool(environ.get("FORCE_COLOR")))
         self._encoding: str = getattr(stream, "encoding", None) or "utf-8"
+        #: Whether the stream can show more than ASCII.
         self.unicode = "utf" in self._encoding.lower()
         self._lines: Sequence[Line] = ()
         self._painting: Any = None  # rich's live display, while lines are shown
@@ -127,7 +125,9 @@ class Console:
         with self._lock:
             self._lines = lines
             if lines:
-                self._painting = self._painting or self._started()
+                if self._painting is None:  # a display that is restarted would overwrite the lines written since
+                    self._painting = self._new_painting()
+                    self._painting.start()
                 self._painter.size = self.size()
                 self._painting.refresh()
             elif self._painting is not None:
@@ -152,12 +152,6 @@ class Console:
             redirect_stdout=False,
             redirect_stderr=False,
         )
-
-    def _started(self) -> Any:
-        """Start and return a new live display. A display that is restarted would overwrite the lines written since."""
-        painting = self._new_painting()
-        painting.start()
-        return painting
 
     def _renderable(self) -> Any:
         from rich.segment import Segment, Segments

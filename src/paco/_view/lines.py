@@ -27,10 +27,7 @@ _RUNS, _WORKERS = 4, 5
 def live(meters: Sequence[Meter], width: int, *, unicode: bool = True) -> list[Line]:
     """Return the lines to repaint: three for each of the first runs, and if there is only one, a line for each worker.
 
-    Args:
-        meters: The meters of the runs.
-        width: The columns of a line.
-        unicode: Whether the terminal can show more than ASCII.
+    They have at most ``width`` columns, and without ``unicode`` only ASCII characters.
     """
     shown: list[Line] = []
     for meter in meters[:_RUNS]:
@@ -61,14 +58,7 @@ def ended(meter: Meter, width: int) -> Line:
 
 
 def joined(parts: Iterable[Part], width: int, gap: str = "  ", start: str = "") -> Line:
-    """Return a line of the non-empty parts, up to the first that does not fit.
-
-    Args:
-        parts: The parts.
-        width: The columns of the line.
-        gap: The text between two parts.
-        start: The text before the first part.
-    """
+    """Return a line of the non-empty parts with gaps between them, up to the first that does not fit in the width."""
     line: Line = []
     for text, style in parts:
         if text:

@@ -150,12 +150,9 @@ def copies(workers: Mapping[str, Worker]) -> dict[str, Worker]:
 
 
 def reading_of(run: Run, clock: Callable[[], float], total: int | None = None) -> Reading:
-    """Return the present counts of a run.
+    """Return the present counts of a run, whose clock is given.
 
-    Args:
-        run: The run.
-        clock: Returns the time on the clock of the run.
-        total: The number of items, used if the run does not know it and does not read the results of another run.
+    The given ``total`` counts if the run does not know its own, and does not read the results of another run.
     """
     total = total if run.total is None and not run.fed else run.total
     counts = run.ok, run.failed, run.cancelled, run.retried, run.in_flight, run.limit
@@ -163,14 +160,9 @@ def reading_of(run: Run, clock: Callable[[], float], total: int | None = None) -
 
 
 class Meter:
-    """Measures a run from readings of its counts. Call `look` regularly.
+    """Measures a run from readings of its counts. Call `look` regularly, and add the durations of items to `latencies`.
 
-    Args:
-        title: The title of the run.
-        read: Returns the present counts of the run.
-        latencies: The durations of the items, which the caller adds.
-        cap: The maximum rate as the user wrote it.
-        fed: Whether the run reads the results of another run.
+    ``cap`` is the maximum rate as the user wrote it; ``fed`` tells whether the run reads the results of another run.
     """
 
     def __init__(

@@ -24,12 +24,9 @@ _SHORT: Final = 10
 
 
 class Display:
-    """The base of the displays, which shows nothing.
+    """The base of the displays, which shows nothing."""
 
-    Attributes:
-        every: The seconds between two calls of `show`.
-    """
-
+    #: The seconds between two calls of `show`.
     every: float = 0.1
 
     def show(self, meters: Sequence[Meter]) -> None:
@@ -148,9 +145,7 @@ def display_for(bar: Any) -> Display:
 class Board:
     """Shows all runs that do not start inside an item of another run, for as long as any of them runs.
 
-    Args:
-        display: The display.
-        total: The number of items, for runs that do not know it; or ``None``.
+    ``total`` is the number of items of runs that do not know it.
     """
 
     def __init__(self, display: Display, total: int | None) -> None:

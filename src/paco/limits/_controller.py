@@ -107,13 +107,7 @@ class _Before(NamedTuple):
 
 
 class Controller:
-    """The limit, and what is known about the server. It reads no clock and starts no task.
-
-    Args:
-        start: The initial limit.
-        least: The lowest limit.
-        most: The highest limit.
-    """
+    """The limit, and what is known about the server. It reads no clock and starts no task."""
 
     def __init__(self, start: int, least: int, most: int) -> None:
         self.limit = start

@@ -116,7 +116,10 @@ class PerKey(Limiter):
         return all(not entry.users and entry.limit.idle() for entry in self._entries.values())
 
     async def reserve(self, item: Any = None) -> tuple[_Entry, Any]:
-        entry = self._enter(item)
+        entry = self._entry(self._ask(self._key, "key", item))
+        entry.users += 1
+        self._unused.pop(entry.key, None)
+        self._sweep()
         try:
             return entry, await entry.limit.reserve(item)
         except BaseException:
@@ -139,13 +142,6 @@ class PerKey(Limiter):
             self._leave(entry)
 
     # ---- keys in use, and unused ones
-
-    def _enter(self, item: Any) -> _Entry:
-        entry = self._entry(self._ask(self._key, "key", item))
-        entry.users += 1
-        self._unused.pop(entry.key, None)
-        self._sweep()
-        return entry
 
     def _entry(self, key: Hashable) -> _Entry:
         try:
