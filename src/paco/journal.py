@@ -238,11 +238,12 @@ class Recorder:
                 text, outcome = self._settled(await fn(item))
             finally:
                 slots.give(slot)
-            if isinstance(outcome, Ok) or not self.commit.run.is_ending:  # else it failed because the run is ending
-                ran = self._ran()
-                worker = None if ran is None else ran.worker
-                span = Span(outcome.attempts, slot, outcome.start, 1000 * outcome.elapsed, worker)
-                self.commit.add(line(head, text, span, self._more))
+            if isinstance(outcome, Err) and self.commit.run.is_ending:
+                return outcome  # the item failed because the run is ending
+            ran = self._ran()
+            worker = None if ran is None else ran.worker
+            span = Span(outcome.attempts, slot, outcome.start, 1000 * outcome.elapsed, worker)
+            self.commit.add(line(head, text, span, self._more))
             return outcome
 
         return recorded
