@@ -22,14 +22,13 @@ from __future__ import annotations
 import asyncio
 import inspect
 import itertools
-import time
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias, TypeVar, get_args, overload
 
 from paco._base import check
-from paco._base.deadline import own_clock
-from paco._base.item import Worker as Worker  # noqa: PLC0414 - type checkers require this form of a re-export
+from paco._base.deadline import clock as clock  # noqa: PLC0414 - type checkers require this form of a re-export
+from paco._base.item import Worker as Worker  # noqa: PLC0414 - as above
 from paco._base.item import item_here, tried
 
 if TYPE_CHECKING:
@@ -235,12 +234,6 @@ class Subscription:
 listeners: ContextVar[tuple[Subscription, ...]] = ContextVar("paco.listeners", default=())
 #: The run whose item or source is executing.
 current: ContextVar[Run | None] = ContextVar("paco.run", default=None)
-
-
-def clock() -> Callable[[], float]:
-    """Return the clock that times items on the running loop; see `Run.start`."""
-    loop = asyncio.get_running_loop()
-    return loop.time if own_clock(loop) else time.perf_counter
 
 
 class listening:  # noqa: N801 - used as a function; a generator would check its arguments only when entered

@@ -21,6 +21,7 @@ from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, Final
 
 from paco._base import check
+from paco._base.deadline import clock
 from paco._base.errors import as_item_error, trim
 from paco._base.item import Slots
 from paco._engine.outcomes import Err, Ok, Outcome, is_settled
@@ -28,7 +29,6 @@ from paco._records.earlier import EarlierRecords, made_by
 from paco._records.file import JournalError, RecordFile
 from paco._records.group_commit import GroupCommit
 from paco._records.lines import NotJSONError, Record, Span, failure, line, opening, span_of, success, through_json
-from paco.events import clock
 from paco.limits import Limiter
 
 if TYPE_CHECKING:
@@ -190,15 +190,14 @@ class Recorder:
 
     def results(self, fn: ItemFunction) -> ItemFunction:
         """Return a function that returns the recorded result of an item, or calls ``fn`` and records what it does."""
-        slots, now, wall = self._slots, clock(), time.time
-        free, take = slots.free, slots.take
+        free, new, now, wall = self._slots.free, self._slots.new, clock(), time.time
 
         async def recorded(item: Any) -> Any:
             worker: Any = asyncio.current_task()
             head, record = self._known(worker, item)
             if record is not None:
                 return self._replayed(record)
-            slot, start, began = heappop(free) if free else take(), wall(), now()
+            slot, start, began = heappop(free) if free else new(), wall(), now()
             failed: BaseException | None = None
             value = None
             try:
@@ -238,15 +237,18 @@ class Recorder:
                 text, outcome = self._settled(await fn(item))
             finally:
                 slots.give(slot)
-            if isinstance(outcome, Err) and self.commit.run.is_ending:
-                return outcome  # the item failed because the run is ending
-            ran = self._ran()
-            worker = None if ran is None else ran.worker
-            span = Span(outcome.attempts, slot, outcome.start, 1000 * outcome.elapsed, worker)
-            self.commit.add(line(head, text, span, self._more))
+            self._add_outcome(head, text, outcome, slot)
             return outcome
 
         return recorded
+
+    def _add_outcome(self, head: str, text: str, outcome: Outcome[Any, Any], slot: int) -> None:
+        if isinstance(outcome, Err) and self.commit.run.is_ending:
+            return  # the item failed because the run is ending
+        ran = self._ran()
+        worker = None if ran is None else ran.worker
+        span = Span(outcome.attempts, slot, outcome.start, 1000 * outcome.elapsed, worker)
+        self.commit.add(line(head, text, span, self._more))
 
     def _known(self, worker: WorkerTask, item: Any) -> tuple[str, Record | None]:
         """Return what `look_up` returns for the item that a worker runs."""

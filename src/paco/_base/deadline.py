@@ -29,6 +29,12 @@ def own_clock(loop: AbstractEventLoop) -> bool:
     return isinstance(loop, BaseEventLoop) and getattr(loop.time, "__func__", None) is not BaseEventLoop.time
 
 
+def clock() -> Callable[[], float]:
+    """Return the clock that times items on the running loop; see `paco.events.Run.start`."""
+    loop = asyncio.get_running_loop()
+    return loop.time if own_clock(loop) else time.perf_counter
+
+
 class Clock:
     """Remembers the event loop on whose clock an object has recorded times."""
 
