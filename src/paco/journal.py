@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, Final
 
@@ -62,35 +62,29 @@ class RecordedError(Exception):
         return f"{self.type}: {self.message}" if self.message else self.type
 
 
+@dataclass(eq=False)
 class Journal:
     """The checked arguments of `Stream.journal`, which describes them. The file is not open yet."""
 
-    def __init__(
-        self,
-        name: str,
-        path: object,
-        key: Callable[[Any], object] | str | None,
-        encode: Callable[[Any], object] | None,
-        decode: Callable[[Any], Any] | None,
-        durable: str,
-        *,
-        version: int | str | None,
-        retry_errors: bool,
-    ) -> None:
-        check.one_of(name, "durable", durable, ("process", "power"))
-        check.flag(name, "retry_errors", retry_errors)
-        check.version(name, version)
-        functions = {"key": None if isinstance(key, str) else key, "encode": encode, "decode": decode}
-        for parameter, fn in functions.items():
+    name: str  # of the operation, for messages
+    path: Any
+    key: Callable[[Any], object] | str | None
+    encode: Callable[[Any], object] | None
+    decode: Callable[[Any], Any] | None
+    durable: str
+    version: int | str | None
+    retry_errors: bool
+
+    def __post_init__(self) -> None:
+        name = self.name
+        check.one_of(name, "durable", self.durable, ("process", "power"))
+        check.flag(name, "retry_errors", self.retry_errors)
+        check.version(name, self.version)
+        key = None if isinstance(self.key, str) else self.key
+        for parameter, fn in (("key", key), ("encode", self.encode), ("decode", self.decode)):
             if fn is not None:
                 check.plain_function(name, fn, parameter)
-        self.path: str = check.path(name, "path", path)
-        self.key: Callable[[Any], object] | str | None = key
-        self.encode: Callable[[Any], object] | None = encode
-        self.decode: Callable[[Any], Any] | None = decode
-        self.power: bool = durable == "power"
-        self.version: int | str | None = version
-        self.retry_errors: bool = retry_errors
+        self.path = check.path(name, "path", self.path)
 
     def begin(
         self,
@@ -104,7 +98,7 @@ class Journal:
     ) -> tuple[GroupCommit, ItemFunction, int | Limiter]:
         """Return the service that writes the journal, and the function and the limit that replace those of a run.
 
-        `paco._engine.plan.Recording` describes the arguments.
+        `paco._stream.plan.Recording` describes the arguments.
         """
         recorder = Recorder(self, name, fn, sink, on_error=on_error, ran=ran)
         recorded = recorder.outcomes(fn) if is_settled(check.given(fn)) else recorder.results(fn)
@@ -166,7 +160,7 @@ class Recorder:
     ) -> None:
         self._journal = journal
         self._title = f"paco.{name}: the journal {journal.path}"
-        self._file = RecordFile(journal.path, self._title, power=journal.power)
+        self._file = RecordFile(journal.path, self._title, power=journal.durable == "power")
         self._maker = made_by(fn)
         self._earlier = EarlierRecords(self._file, self._maker, key=journal.key, version=journal.version)
         self._more = self._maker.fields(journal.version)

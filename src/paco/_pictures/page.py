@@ -203,7 +203,8 @@ def _where_the_time_went(record: ItemTable) -> str:
     if reason is None:
         return "What the items waited for was not recorded." if len(record) else "No item has ended."
     detail = [f"; the slowest, #{one.position:,}, took {latency(one.elapsed)}" for one in record.slowest()[:1]]
-    return _SENTENCES[reason].format(share=percent, limit=f"{record.run.limit:,}", slowest="".join(detail))
+    sentence = _SENTENCES[reason].format(limit=f"{record.run.limit:,}", slowest="".join(detail))
+    return f"For {percent} of the time {sentence}"
 
 
 def _pace(record: ItemTable) -> str:
@@ -221,19 +222,18 @@ def _most(record: ItemTable) -> tuple[Waiting | None, str]:
     return reason, share(waited[reason], total)
 
 
-#: What a run waits for, as a sentence with advice.
+#: What a run waits for, as the end of a sentence with advice.
 _SENTENCES: Final[dict[Waiting, str]] = {
-    "limit": "For {share} of the time all {limit} slots were busy: the function sets the pace. A higher limit is "
-    "faster if the service that the function calls can handle it.",
-    "rate": "For {share} of the time slots were free, but the limit let no more items start: its rate sets the pace.",
-    "input": "For {share} of the time slots were free, but there were no items: the source sets the pace.",
-    "output": "For {share} of the time slots were free, but finished results waited for the consumer: the consumer "
-    "sets the pace.",
-    "order": "For {share} of the time slots were free, but finished results waited for an earlier item: buffer(n) lets "
-    "more results wait, as_completed() delivers them without order.",
-    "loop": "For {share} of the time items could have started, but the event loop was busy: the function, the source "
-    "or other code uses the CPU, or blocks.",
-    "tail": "For {share} of the time no items were left to start, and the last ones were still running{slowest}.",
+    "limit": "all {limit} slots were busy: the function sets the pace. A higher limit is faster if the service that "
+    "the function calls can handle it.",
+    "rate": "slots were free, but the limit let no more items start: its rate sets the pace.",
+    "input": "slots were free, but there were no items: the source sets the pace.",
+    "output": "slots were free, but finished results waited for the consumer: the consumer sets the pace.",
+    "order": "slots were free, but finished results waited for an earlier item: buffer(n) lets more results wait, "
+    "as_completed() delivers them without order.",
+    "loop": "items could have started, but the event loop was busy: the function, the source or other code uses the "
+    "CPU, or blocks.",
+    "tail": "no items were left to start, and the last ones were still running{slowest}.",
 }
 #: What a run waits for, as words in a table.
 _WAITED_FOR: Final[dict[Waiting, str]] = {

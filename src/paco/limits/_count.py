@@ -237,13 +237,7 @@ class Adaptive(Limiter):
     _order = (1, 0)
 
     def __init__(
-        self,
-        start: int = 10,
-        min: int = 1,
-        max: int = 1000,
-        drop_on: DropOn | None = None,
-        *,
-        cooldown: float = 1.0,
+        self, start: int = 10, min: int = 1, max: int = 1000, drop_on: DropOn | None = None, *, cooldown: float = 1.0
     ) -> None:
         for parameter, value in (("start", start), ("min", min), ("max", max)):
             check.integer("Adaptive", parameter, value, 1)

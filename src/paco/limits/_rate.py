@@ -156,18 +156,7 @@ class Rate(Limiter):
         ['ONE', 'TWO']
     """
 
-    __slots__ = (
-        "_bucket",
-        "_burst",
-        "_clock",
-        "_cost",
-        "_held_until",
-        "_line",
-        "_n",
-        "_order",
-        "_per",
-        "_timer",
-    )
+    __slots__ = ("_bucket", "_burst", "_clock", "_cost", "_held_until", "_line", "_n", "_order", "_per", "_timer")
 
     def __init__(self, n: float, per: float = 1.0, burst: int = 1, cost: Callable[[Any], float] | None = None) -> None:
         self._n = check.positive("Rate", "n", n)
