@@ -100,14 +100,14 @@ class Journal:
 
         `paco._stream.plan.Recording` describes the arguments.
         """
-        recorder = Recorder(self, name, fn, sink, on_error=on_error, ran=ran)
+        recorder = _Recorder(self, name, fn, sink, on_error=on_error, ran=ran)
         recorded = recorder.outcomes(fn) if is_settled(check.given(fn)) else recorder.results(fn)
         if isinstance(limit, Limiter):
-            limit = Unrecorded(limit, recorder.look_up)
+            limit = _Unrecorded(limit, recorder.look_up)
         return recorder.commit, check.named_as(fn, recorded), limit
 
 
-class Unrecorded(Limiter):
+class _Unrecorded(Limiter):
     """A limit that applies only to items without a record. It looks up each item before it asks the run's limit."""
 
     def __init__(self, limit: Limiter, look_up: Callable[[Any], tuple[str, Record | None]]) -> None:
@@ -140,7 +140,7 @@ class Unrecorded(Limiter):
         return None if permit is _FREE else self._limit.release(permit, error)
 
 
-class Recorder:
+class _Recorder:
     """Delivers the recorded results of a run again, and records its other items.
 
     It wraps the function of the run: the wrapper returns the recorded result, or calls the function and adds a line to
@@ -165,7 +165,7 @@ class Recorder:
         self._earlier = EarlierRecords(self._file, self._maker, key=journal.key, version=journal.version)
         self._more = self._maker.fields(journal.version)
         #: Writes the lines: a service of the run.
-        self.commit = GroupCommit(self._file, self._load, sink)
+        self.commit: GroupCommit = GroupCommit(self._file, self._load, sink)
         self._on_error = on_error
         self._ran = ran
         self._slots = Slots()
@@ -246,7 +246,7 @@ class Recorder:
 
     def _known(self, worker: WorkerTask, item: Any) -> tuple[str, Record | None]:
         """Return what `look_up` returns for the item that a worker runs."""
-        if worker.item is not None and worker.item.known is not None:  # `Unrecorded` has looked it up
+        if worker.item is not None and worker.item.known is not None:  # `_Unrecorded` has looked it up
             known: tuple[str, Record | None] = worker.item.known
             return known
         worker.item = None  # a note left there belongs to an earlier item
