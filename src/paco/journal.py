@@ -237,6 +237,7 @@ class _Recorder:
         return recorded
 
     def _add_outcome(self, head: str, text: str, outcome: Outcome[Any, Any], slot: int) -> None:
+        # Not inside the coroutine: coverage does not see its lines after a cancellation that was caught below it.
         if isinstance(outcome, Err) and self.commit.run.is_ending:
             return  # the item failed because the run is ending
         ran = self._ran()

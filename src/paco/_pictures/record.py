@@ -8,8 +8,7 @@ from array import array
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from paco._base.check import shorten
-from paco._view.console import message
+from paco._base.check import message, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
