@@ -100,7 +100,7 @@ class Journal:
 
         `paco._stream.plan.Recording` describes the arguments.
         """
-        recorder = _Recorder(self, name, fn, sink, on_error=on_error, ran=ran)
+        recorder = _ItemRecorder(self, name, fn, sink, on_error=on_error, ran=ran)
         recorded = recorder.outcomes(fn) if is_settled(check.given(fn)) else recorder.results(fn)
         if isinstance(limit, Limiter):
             limit = _Unrecorded(limit, recorder.look_up)
@@ -140,7 +140,7 @@ class _Unrecorded(Limiter):
         return None if permit is _FREE else self._limit.release(permit, error)
 
 
-class _Recorder:
+class _ItemRecorder:
     """Delivers the recorded results of a run again, and records its other items.
 
     It wraps the function of the run: the wrapper returns the recorded result, or calls the function and adds a line to
