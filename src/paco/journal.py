@@ -94,13 +94,12 @@ class Journal:
         limit: int | Limiter,
         *,
         on_error: OnError,
-        ran: Callable[[], Ran | None],
     ) -> tuple[GroupCommit, ItemFunction, int | Limiter]:
         """Return the service that writes the journal, and the function and the limit that replace those of a run.
 
         `paco._stream.plan.Recording` describes the arguments.
         """
-        recorder = _ItemRecorder(self, name, fn, sink, on_error=on_error, ran=ran)
+        recorder = _ItemRecorder(self, name, fn, sink, on_error=on_error)
         recorded = recorder.outcomes(fn) if is_settled(check.given(fn)) else recorder.results(fn)
         if isinstance(limit, Limiter):
             limit = _Unrecorded(limit, recorder.look_up)
@@ -126,15 +125,19 @@ class _Unrecorded(Limiter):
     def lookahead(self) -> int:
         return max(self._limit.lookahead, 1)
 
-    def try_acquire(self, item: Any = None) -> Any:
+    def try_reserve(self, item: Any = None) -> Any:
         task: Any = asyncio.current_task()
         here: Item = task.item
         if here.known is None:  # otherwise this is a further attempt
             here.known = self._look_up(item)
-        return self._limit.try_acquire(item) if here.known[1] is None else _FREE
+        return self._limit.try_reserve(item) if here.known[1] is None else _FREE
 
-    async def acquire(self, item: Any = None) -> Any:
-        return await self._limit.acquire(item)
+    async def reserve(self, item: Any = None) -> Any:
+        return await self._limit.reserve(item)
+
+    def begin(self, permit: Any) -> None:
+        if permit is not _FREE:
+            self._limit.begin(permit)
 
     def release(self, permit: Any, error: BaseException | None = None) -> Awaitable[None] | None:
         return None if permit is _FREE else self._limit.release(permit, error)
@@ -156,7 +159,6 @@ class _ItemRecorder:
         sink: InOrder,
         *,
         on_error: OnError,
-        ran: Callable[[], Ran | None],
     ) -> None:
         self._journal = journal
         self._title = f"paco.{name}: the journal {journal.path}"
@@ -167,7 +169,6 @@ class _ItemRecorder:
         #: Writes the lines: a service of the run.
         self.commit: GroupCommit = GroupCommit(self._file, self._load, sink)
         self._on_error = on_error
-        self._ran = ran
         self._slots = Slots()
         self._items = 0
 
@@ -205,8 +206,8 @@ class _ItemRecorder:
                 text = _failure(failed)
             finally:
                 heappush(free, slot)
-            attempts = 1 if worker.item is None else worker.item.attempts
-            span = span_of(attempts, slot, start, began, now(), self._ran())
+            attempts, ran = (1, None) if worker.item is None else (worker.item.attempts, worker.item.ran)
+            span = span_of(attempts, slot, start, began, now(), ran)
             self.commit.add(line(head, text, span, self._more))
             if failed is None:
                 return value
@@ -231,16 +232,15 @@ class _ItemRecorder:
                 text, outcome = self._settled(await fn(item))
             finally:
                 slots.give(slot)
-            self._add_outcome(head, text, outcome, slot)
+            self._add_outcome(head, text, outcome, slot, None if task.item is None else task.item.ran)
             return outcome
 
         return recorded
 
-    def _add_outcome(self, head: str, text: str, outcome: Outcome[Any, Any], slot: int) -> None:
+    def _add_outcome(self, head: str, text: str, outcome: Outcome[Any, Any], slot: int, ran: Ran | None) -> None:
         # Not inside the coroutine: coverage does not see its lines after a cancellation that was caught below it.
         if isinstance(outcome, Err) and self.commit.run.is_ending:
             return  # the item failed because the run is ending
-        ran = self._ran()
         worker = None if ran is None else ran.worker
         span = Span(outcome.attempts, slot, outcome.start, 1000 * outcome.elapsed, worker)
         self.commit.add(line(head, text, span, self._more))

@@ -9,7 +9,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from paco._view.console import message
+from paco._base.check import message
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

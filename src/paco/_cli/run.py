@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import paco
+from paco._base.check import message
 from paco._cli.ending import Ending
 from paco._cli.errors import ClosingError, CommandError
 from paco._cli.options import AUTO, Halt
@@ -16,7 +17,7 @@ from paco._cli.pace import attempted, limit_of
 from paco._cli.progress import Progress, Tally
 from paco._cli.work import ItemWork
 from paco._stream.stream import recorded
-from paco._view.console import message, safe_lines
+from paco._view.console import safe_lines
 from paco.events import RunStarted
 
 if TYPE_CHECKING:

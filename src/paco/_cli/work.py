@@ -8,13 +8,13 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import paco
+from paco._base.check import message
 from paco._base.item import Slots
 from paco._cli.errors import explain
 from paco._cli.formats import Problem, recreated
 from paco._engine.sinks import FORGET
 from paco._records.group_commit import GroupCommit
 from paco._records.lines import Span, encode, failure, line, span_of, success
-from paco._view.console import message
 from paco.events import clock, failed
 
 if TYPE_CHECKING:

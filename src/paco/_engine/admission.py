@@ -197,7 +197,7 @@ class Admission:
     async def _admit(self, turn: int) -> Item | None:
         """Wait for the gate, then for the next item, and take it; return ``None`` if this worker must end."""
         run: Scheduler = self.run
-        if run.consumer is not None:
+        if run.consumer is not None and (self._at_gate or run.exhausted):  # otherwise `ready` does it
             run.notify()
         if run.pool.resting:
             run.unpark(1)  # the worker at the gate may have waited for this item to end

@@ -19,7 +19,6 @@ from paco.limits import Limiter
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from paco._base.item import Ran
     from paco._base.types import OnError, Service, Source
     from paco._stream.stream import Stream
     from paco.limits import AnyLimit
@@ -39,11 +38,6 @@ Out = TypeVar("Out")
 X = TypeVar("X")
 
 
-def ran_here() -> Ran | None:
-    """Return ``None``: the item ran in this process."""
-    return None
-
-
 class Recording(Protocol):
     """Writes a record of each item. `paco.journal.Journal` implements it, and is imported only when used."""
 
@@ -55,7 +49,6 @@ class Recording(Protocol):
         limit: int | Limiter,
         *,
         on_error: OnError,
-        ran: Callable[[], Ran | None],
     ) -> tuple[Service, ItemFunction, int | Limiter]:
         """Return the service of the records, and the function and the limit that the run must use instead.
 
@@ -65,7 +58,6 @@ class Recording(Protocol):
             sink: Where the results go.
             limit: The limit of the run.
             on_error: What happens with an item's exception.
-            ran: Returns where and when the item ran whose call has just returned; ``None`` for this process.
         """
         ...
 
@@ -93,12 +85,11 @@ class Plan:
         fn, limit, judged = self.fn, self.limit, None
         services: list[Service] = []
         one_by_one = self.engine is not None and (self.journal is not None or not isinstance(limit, int))
-        ran = ran_here
         if one_by_one:
-            fn, limit, ran = self._called(services)
+            fn, limit = self._called(services)
         if self.journal is not None:
             begin, stream = self.journal.begin, cast("InOrder", sink)
-            service, fn, limit = begin(self.name, fn, stream, limit, on_error=self.on_error, ran=ran)
+            service, fn, limit = begin(self.name, fn, stream, limit, on_error=self.on_error)
             services.append(service)
         if self.max_errors is not None:
             judged = sink.store = ErrorBudget(self.name, sink.store, self.max_errors, self.on_error)
@@ -108,14 +99,14 @@ class Plan:
             judged.ends(run)
         return run
 
-    def _called(self, services: list[Service]) -> tuple[ItemFunction, int | Limiter, Callable[[], Ran | None]]:
-        """Return a function that sends one item to the engine, the limit of its calls, and the ``ran`` function."""
+    def _called(self, services: list[Service]) -> tuple[ItemFunction, int | Limiter]:
+        """Return a function that sends one item to the engine, and the limit of its calls."""
         from paco.remote._item_calls import ItemCalls
 
         engine, watched = cast("Callable[[], Any]", self.engine), self.journal is not None or bool(listeners.get())
         calls = ItemCalls(self.name, self.fn, engine, self.limit, LEAD, _LEAD_OF_CALLS, watched=watched)
         services.append(calls)
-        return calls.function, calls.limit, lambda: calls.last
+        return calls.function, calls.limit
 
     def _run(self, fn: ItemFunction, sink: Sink, limit: int | Limiter, engine: Callable[[], Any] | None) -> Scheduler:
         """Return a run with a `Watch` only if there are listeners, and an admission only if a number is not enough."""

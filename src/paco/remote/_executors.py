@@ -16,8 +16,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from paco._base.check import message
 from paco._base.errors import add_note
-from paco._view.console import message
 from paco.remote._chunk import ChunkRunner
 from paco.remote._messages import Order
 from paco.remote._processes import called

@@ -71,8 +71,6 @@ class ItemCalls:
         self.role = "sender"
         #: The workers that have received items, by name.
         self.workers: dict[str, Worker] = {}
-        #: Where and when the item of the call that has just returned ran. Valid until the next await.
-        self.last: Ran | None = None
         #: The function and the limit that the run must use.
         self.function = instead_of(fn, self._call)
         self.limit: int | Limiter = limit if number is None else self._options.limit + lead
@@ -101,7 +99,7 @@ class ItemCalls:
 
     def _tell(self, call: _SentItem) -> None:
         """Record where and when the item ran, for listeners and the journal."""
-        self.last = ran = call.ran
+        ran = call.ran
         if ran is not None and (item := item_here()) is not None:
             item.ran = ran
             item.attempts += ran.attempts - 1

@@ -12,8 +12,8 @@ import traceback
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, cast
 
 from paco._base import __version__
+from paco._base.check import message
 from paco._base.errors import add_note, trim
-from paco._view.console import message
 from paco.remote import _pickles
 
 if TYPE_CHECKING:

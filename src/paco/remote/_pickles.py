@@ -19,8 +19,7 @@ from types import CellType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 from paco._base import check
-from paco._base.check import given
-from paco._view.console import message
+from paco._base.check import given, message
 from paco.limits import Limiter
 
 if TYPE_CHECKING:
