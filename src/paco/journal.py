@@ -24,7 +24,7 @@ from paco._base import check
 from paco._base.deadline import clock
 from paco._base.errors import as_item_error, trim
 from paco._base.item import Slots
-from paco._engine.outcomes import Err, Ok, Outcome, is_settled
+from paco._engine.outcomes import Err, Ok, Outcome
 from paco._records.earlier import EarlierRecords, made_by
 from paco._records.file import JournalError, RecordFile
 from paco._records.group_commit import GroupCommit
@@ -100,7 +100,7 @@ class Journal:
         `paco._stream.plan.Recording` describes the arguments.
         """
         recorder = _ItemRecorder(self, name, fn, sink, on_error=on_error)
-        recorded = recorder.outcomes(fn) if is_settled(check.given(fn)) else recorder.results(fn)
+        recorded = recorder.outcomes(fn) if check.is_settled(fn) else recorder.results(fn)
         if isinstance(limit, Limiter):
             limit = _Unrecorded(limit, recorder.look_up)
         return recorder.commit, check.named_as(fn, recorded), limit

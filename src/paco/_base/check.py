@@ -16,7 +16,7 @@ import sys
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -292,3 +292,12 @@ def named_as(coro: Any, fn: ItemFunction) -> ItemFunction:
     vars(fn)["__wrapped__"] = coro  # as update_wrapper does: `given` reads it
     fn.__name__ = title(coro)
     return fn
+
+
+#: The code objects of the functions that `settle` returns. An attribute would not do: other decorators copy attributes.
+settling: Final[set[Any]] = set()
+
+
+def is_settled(fn: Any) -> bool:
+    """Return whether `settle` made the user's function, so that it returns only outcomes."""
+    return getattr(given(fn), "__code__", None) in settling

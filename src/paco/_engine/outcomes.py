@@ -6,7 +6,7 @@ import asyncio
 import inspect
 from dataclasses import dataclass, field
 from time import time
-from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, TypeAlias, TypeVar, cast
 
 from paco._base import check
 from paco._base.decorator import keep
@@ -177,7 +177,7 @@ def settle(
                 pass  # an abandoned coroutine is closed in another context, where the token is invalid
         return Ok(item, await check.awaitable("settle", fn, cast("Any", result)))  # not awaitable: raises the TypeError
 
-    _settling.add(wrapper.__code__)
+    check.settling.add(wrapper.__code__)
     return keep(wrapper, fn)
 
 
@@ -185,15 +185,6 @@ def _told(outcome: Err[Any]) -> Err[Any]:
     """Report the item as failed to listeners, although its function returns."""
     failed(outcome.error)
     return outcome
-
-
-#: The code objects of the functions that `settle` returns. An attribute would not do: other decorators copy attributes.
-_settling: Final[set[Any]] = set()
-
-
-def is_settled(fn: Any) -> bool:
-    """Return whether `settle` made this function, so that it returns only outcomes."""
-    return getattr(fn, "__code__", None) in _settling
 
 
 def _is_being_cancelled() -> bool:
