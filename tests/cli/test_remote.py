@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from paco._base.item import Ran
+from paco._base.item import Ran, item_here
 from paco._cli import main
 from paco.remote._item_calls import ItemCalls
 from paco.remote._processes import called
@@ -103,7 +103,7 @@ def test_report_and_trace_have_rows_for_each_worker_also_when_made_from_records(
 def test_the_times_of_a_record_are_those_of_the_worker(folder, monkeypatch):
     def tell(calls, ticket):
         now = time.perf_counter()
-        calls.last = Ran("process 5 on there", 0, now - 50, now - 30, 1, failed=False)
+        item_here().ran = Ran("process 5 on there", 0, now - 50, now - 30, 1, failed=False)
 
     monkeypatch.setattr(ItemCalls, "_tell", tell)
     began = datetime.now(UTC)

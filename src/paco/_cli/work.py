@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import paco
 from paco._base.check import message
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from paco._base.check import ItemFunction
-    from paco._base.item import Ran
+    from paco._base.item import WorkerTask
     from paco._base.types import OnError
     from paco._cli.inputs import InputItem
     from paco._cli.progress import Progress, Tally
@@ -86,17 +86,14 @@ class ItemWork:
         limit: int | Limiter,
         *,
         on_error: OnError,
-        ran: Callable[[], Ran | None],
     ) -> tuple[GroupCommit, ItemFunction, int | Limiter]:
         """Return the service that writes, the function that also adds records, and the same limit. Keep no results."""
         sink.store, sink.window = FORGET, sys.maxsize
-        return self._commit, self._recorded(fn, ran), limit
+        return self._commit, self._recorded(fn), limit
 
     # ---- an item
 
-    def _recorded(  # noqa: C901 - further calls would cost time for each item
-        self, fn: ItemFunction, ran: Callable[[], Ran | None]
-    ) -> ItemFunction:
+    def _recorded(self, fn: ItemFunction) -> ItemFunction:  # noqa: C901 - further calls would cost time for each item
         """Return a function that runs an item and adds its line.
 
         The line is added before the function awaits anything else, so a cancelled run loses no finished item. An error
@@ -130,7 +127,8 @@ class ItemWork:
                     error = raised
                 finally:
                     slots.give(slot)
-                span = span_of(attempts, slot, start, began, now(), ran())
+                record = cast("WorkerTask", asyncio.current_task()).item if commit.run.noted else None
+                span = span_of(attempts, slot, start, began, now(), None if record is None else record.ran)
                 tally.took(span.ms / 1000)
                 tally.retried += attempts - 1
                 self._finish(item, number, text, error, span)

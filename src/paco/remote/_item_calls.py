@@ -99,9 +99,10 @@ class ItemCalls:
 
     def _tell(self, call: _SentItem) -> None:
         """Record where and when the item ran, for listeners and the journal."""
-        ran = call.ran
-        if ran is not None and (item := item_here()) is not None:
-            item.ran = ran
+        if not self._options.watched or (item := item_here()) is None:
+            return
+        item.ran = ran = call.ran
+        if ran is not None:
             item.attempts += ran.attempts - 1
             if ran.failed and call.answer.exception() is None and isinstance(call.answer.result(), Err):
                 item.error = call.answer.result().error
