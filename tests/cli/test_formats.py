@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paco._cli import chunks
-from paco._cli.chunks import BrokenInputError, chunks_of, read_live
-from paco._cli.formats import FORMATS
-from paco._cli.inputs import ItemReader, find_inputs
-from paco._cli.stop import Stop
+from paco._cli import inputs
+from paco._cli.ending import Tally
+from paco._cli.formats import FORMATS, BrokenInputError
+from paco._cli.inputs import Input, ItemReader, chunks_of, find_inputs
+from paco._cli.options import parse_map
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-9, 9) | st.text('ab,"\\[]{}\n日', max_size=6),
@@ -32,8 +32,13 @@ SIZES = st.sampled_from([1, 2, 3, 7, 1000])
 
 def read(name, data, size=1000):
     form = FORMATS[name]()
-    items = [form.parse(raw) for start in range(0, len(data), size) for raw in form.split(data[start : start + size])]
-    return items + [form.parse(raw) for raw in form.last()]
+    chunks = [*(data[start : start + size] for start in range(0, len(data), size)), b""]
+    return [form.parse(raw) for chunk in chunks for raw in form.split(chunk)]
+
+
+def reader_of(path):
+    options = parse_map(["jobs:f", str(path)])
+    return ItemReader(options, find_inputs(options, 0), Tally())
 
 
 def good(values):
@@ -42,8 +47,7 @@ def good(values):
 
 @pytest.fixture
 def short(monkeypatch):
-    monkeypatch.setattr("paco._cli.chunks.LONGEST_LINE", 1000)
-    monkeypatch.setattr("paco._cli.formats.LONGEST_LINE", 1000)
+    monkeypatch.setattr("paco._cli.formats.LONGEST", 1000)
 
 
 @given(st.lists(VALUES, max_size=5), SIZES, st.booleans(), st.sampled_from([None, 2]))
@@ -159,16 +163,21 @@ def test_gzip_is_unpacked_in_bounded_pieces_member_after_member(tmp_path):
     (tmp_path / "a.gz").write_bytes(packed)
     pieces = list(chunks_of(str(tmp_path / "a.gz"), gzip=True))
     assert b"".join(pieces) == b"a" * 1_000_000 + b"b"
-    assert max(map(len, pieces)) <= chunks._CHUNK
+    assert max(map(len, pieces)) <= inputs._CHUNK
 
 
 def read_in_place(path):
     return b"".join(chunks_of(path, gzip=True))
 
 
+def chunks_live(path):
+    live = Input(path, "lines", gzip=True, regular=False)
+    return ItemReader(parse_map(["jobs:f"]), [live], Tally()).chunks(live)
+
+
 def read_as_a_pipe(path):
     async def run():
-        async with aclosing(read_live(path, Stop(), gzip=True)) as pieces:
+        async with aclosing(chunks_live(path)) as pieces:
             return b"".join([piece async for piece in pieces])
 
     return asyncio.run(run())
@@ -199,12 +208,12 @@ def test_gzip_from_a_pipe_is_decompressed_as_it_arrives():
     out, into = os.pipe()
 
     async def run():
-        async with aclosing(read_live(out, Stop(), gzip=True)) as pieces:
+        async with aclosing(chunks_live(out)) as pieces:
             os.write(into, first)
             assert await anext(pieces) == b"one\n"
             os.write(into, packer.compress(b"two\n") + packer.flush())
             os.close(into)
-            assert [piece async for piece in pieces] == [b"two\n"]
+            assert [piece async for piece in pieces] == [b"two\n", b""]
 
     asyncio.run(run())
     os.close(out)
@@ -214,8 +223,8 @@ def test_gzip_from_a_pipe_is_decompressed_as_it_arrives():
 def test_a_truncated_gzip_file_never_ends_silently(tmp_path):
     lines = b"".join(b"%d\n" % number for number in range(100_000))
     (tmp_path / "a.txt.gz").write_bytes(gzip.compress(lines)[:-2000])
-    reader = ItemReader(find_inputs([str(tmp_path / "a.txt.gz")], None, stdin=0), Stop())
-    values = [item.value for item in reader.items()]
+    reader = reader_of(tmp_path / "a.txt.gz")
+    values = [item.value for item in reader.items]
     assert values == [str(number) for number in range(len(values))]
     assert reader.error.strerror == "the file is cut off: the gzip data has no end"
     assert not reader.ended
@@ -234,19 +243,19 @@ def test_a_truncated_gzip_file_never_ends_silently(tmp_path):
 )
 async def test_the_file_name_determines_the_format(tmp_path, name, data, value):
     (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
-    reader = ItemReader(find_inputs([str(tmp_path / name)], None, stdin=0), Stop())
+    reader = reader_of(tmp_path / name)
     async with aclosing(reader.live_items()) as items:
         found = [item.value async for item in items]
     assert (found[0], len(found), reader.total()) == (value, 2, 2)
-    in_place = ItemReader(find_inputs([str(tmp_path / name)], None, stdin=0), Stop())
-    assert [item.value for item in in_place.items()] == found
+    in_place = reader_of(tmp_path / name)
+    assert [item.value for item in in_place.items] == found
     assert in_place.ended
 
 
 @pytest.mark.parametrize("name", ["csv.gz", "csv"])
 def test_the_format_option_overrides_the_file_name(tmp_path, name):
     (tmp_path / "a.gz").touch()
-    packed, stdin = find_inputs([str(tmp_path / "a.gz"), "-"], name, stdin=0)
+    packed, stdin = find_inputs(parse_map(["jobs:f", str(tmp_path / "a.gz"), "-", "--format", name]), 0)
     assert packed.format == stdin.format == "csv"
     assert packed.gzip
     assert stdin.gzip == name.endswith(".gz")
@@ -256,8 +265,8 @@ def test_the_format_option_overrides_the_file_name(tmp_path, name):
 @pytest.mark.realtime
 async def test_an_input_that_fails_while_it_is_read_is_named_and_nothing_already_read_is_lost(tmp_path):
     (tmp_path / "a.json").write_text("[1, 2, 3")
-    reader = ItemReader(find_inputs([str(tmp_path / "a.json")], None, stdin=0), Stop())
-    assert [item.value for item in reader.items()] == [1, 2]  # 3 may be the beginning of 35
+    reader = reader_of(tmp_path / "a.json")
+    assert [item.value for item in reader.items] == [1, 2]  # 3 may be the beginning of 35
     assert (reader.error.filename, reader.error.strerror) == (
         str(tmp_path / "a.json"),
         "the file is cut off: the JSON array has no end",

@@ -11,11 +11,11 @@ from contextlib import aclosing
 
 import pytest
 
-from paco._cli import chunks as _chunks
-from paco._cli.chunks import Splitter, read_live
-from paco._cli.errors import CommandError
-from paco._cli.inputs import Count, Input, ItemReader, find_inputs
-from paco._cli.stop import Stop
+from paco._cli import inputs as _inputs
+from paco._cli.ending import CommandError, Tally
+from paco._cli.formats import Splitter
+from paco._cli.inputs import Input, ItemReader, find_inputs
+from paco._cli.options import parse_map
 from tests.patience import until
 
 pytestmark = pytest.mark.realtime
@@ -33,8 +33,7 @@ def pipe():
 
 @pytest.fixture
 def short_lines(monkeypatch):
-    monkeypatch.setattr("paco._cli.chunks.LONGEST_LINE", 1000)
-    monkeypatch.setattr("paco._cli.formats.LONGEST_LINE", 1000)
+    monkeypatch.setattr("paco._cli.formats.LONGEST", 1000)
 
 
 def join_readers():
@@ -49,8 +48,19 @@ def written(folder, data, name="items.txt"):
     return str(path)
 
 
-def reader_of(*paths, head=None, format_=None):
-    return ItemReader(find_inputs(paths, format_, stdin=0), Stop(), head)
+def reader_of(*words):
+    """Return a reader of the inputs that these words name, as on the command line."""
+    options = parse_map(["jobs:f", *map(str, words)])
+    return ItemReader(options, find_inputs(options, 0), Tally())
+
+
+def live_reader(*inputs):
+    return ItemReader(parse_map(["jobs:f"]), inputs, Tally())
+
+
+def chunks_of(pipe):
+    live = Input(pipe, "lines", gzip=False, regular=False)
+    return live_reader(live).chunks(live)
 
 
 async def values(reader):
@@ -59,7 +69,7 @@ async def values(reader):
 
 
 async def counted(reader):
-    await until(lambda: reader._count.total is not None)
+    await until(lambda: reader._total is not None)
     return reader.total()
 
 
@@ -70,8 +80,8 @@ def test_lines_are_split_correctly_wherever_the_chunks_end(size):
     lines = []
     for start in range(0, len(data), size):
         lines += splitter.feed(data[start : start + size])
-    assert lines + splitter.end() == [b"one\r", b"", b"two", b"last"]
-    assert splitter.end() == []
+    assert lines + splitter.feed(b"") == [b"one\r", b"", b"two", b"last"]
+    assert splitter.feed(b"") == []
 
 
 async def test_an_item_is_a_line_without_its_end_and_blank_lines_are_skipped(tmp_path):
@@ -132,12 +142,12 @@ async def test_a_line_that_is_not_json_is_an_error_of_that_item(tmp_path, line, 
 
 async def test_the_format_can_be_given(tmp_path):
     path = written(tmp_path, b"[1]\n", "a.csv")
-    assert await values(reader_of(path, format_="lines")) == ["[1]"]
-    assert await values(reader_of(path, format_="jsonl")) == [[1]]
+    assert await values(reader_of(path, "--format", "lines")) == ["[1]"]
+    assert await values(reader_of(path, "--format", "jsonl")) == [[1]]
 
 
 async def test_head_reads_only_the_first_items(tmp_path):
-    reader = reader_of(written(tmp_path, b"1\n2\n3\n"), head=2)
+    reader = reader_of(written(tmp_path, b"1\n2\n3\n"), "--head", 2)
     assert await values(reader) == ["1", "2"]
     assert reader.total() == 2
 
@@ -145,7 +155,7 @@ async def test_head_reads_only_the_first_items(tmp_path):
 async def test_the_total_is_counted_during_the_run(tmp_path):
     reader = reader_of(written(tmp_path, b"1\n\n2\n3"), written(tmp_path, b"4\n", "b"))
     assert await counted(reader) == 4  # a blank line is none
-    assert await counted(reader_of(written(tmp_path, b"1\n2\n3"), head=2)) == 2
+    assert await counted(reader_of(written(tmp_path, b"1\n2\n3"), "--head", 2)) == 2
     assert await counted(reader_of(written(tmp_path, b""))) == 0
 
 
@@ -156,25 +166,30 @@ async def test_the_total_is_none_until_it_is_known(tmp_path, monkeypatch):
 
 def test_counting_lines_ignores_an_unreadable_file():
     threads = set(threading.enumerate())
-    count = Count([Input("no such file", "lines", regular=True)])
+    reader = live_reader(Input("no such file", "lines", gzip=False, regular=True))
     for thread in set(threading.enumerate()) - threads:
         thread.join()
-    assert count.total is None
+    assert reader.total() is None
+
+
+def test_items_that_nobody_asks_for_are_not_counted(tmp_path, monkeypatch):
+    monkeypatch.setattr(threading.Thread, "start", lambda _: pytest.fail("no thread is needed"))
+    assert reader_of(written(tmp_path, b"1\n"), "--progress", "off", "--total", 7).total() == 7
 
 
 @pytest.mark.parametrize("lines", [b"1\n2\n3\n", b"1\n2"])
 def test_a_stop_ends_the_items_of_a_file_read_in_the_loop(tmp_path, lines):
     reader = reader_of(written(tmp_path, lines))
-    items = reader.items()
+    items = reader.items
     assert next(items).value == "1"
-    reader._stop.want()
+    reader.stop()
     assert list(items) == []
     assert not reader.ended
 
 
 def test_head_applies_to_files_read_in_the_loop(tmp_path):
-    reader = reader_of(written(tmp_path, b"1\n2\n"), written(tmp_path, b"3\n4\n", "b"), head=3)
-    assert [item.value for item in reader.items()] == ["1", "2", "3"]
+    reader = reader_of(written(tmp_path, b"1\n2\n"), written(tmp_path, b"3\n4\n", "b"), "--head", 3)
+    assert [item.value for item in reader.items] == ["1", "2", "3"]
     assert reader.total() == 3
 
 
@@ -182,7 +197,7 @@ async def test_a_stop_ends_the_items(tmp_path):
     reader = reader_of(written(tmp_path, b"1\n2\n"))
     async with aclosing(reader.live_items()) as items:
         await anext(items)
-        reader._stop.want()
+        reader.stop()
         assert [item async for item in items] == []
     assert reader._read == 1
 
@@ -198,7 +213,7 @@ async def test_an_input_that_fails_ends_the_items_and_keeps_its_error(tmp_path):
 @pytest.mark.parametrize("count", [0, 2, 32, 100])
 def test_lines_before_a_failure_in_the_same_chunk_are_read(tmp_path, count):
     reader = reader_of(written(tmp_path, json.dumps(list(range(count))).encode() + b" 1", "a.json"))
-    assert [item.value for item in reader.items()] == list(range(count))
+    assert [item.value for item in reader.items] == list(range(count))
     assert "something follows the end" in reader.error.strerror
 
 
@@ -210,18 +225,18 @@ def test_inputs_are_checked_before_anything_starts(tmp_path):
         (["a\0b"], "cannot read"),
     ]:
         with pytest.raises(CommandError, match=told):
-            find_inputs(names, None, stdin=0)
+            reader_of(*names)
 
 
 def test_an_input_that_may_not_be_read_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(CommandError, match="permission denied"):
-        find_inputs([written(tmp_path, b"")], None, stdin=0)
+        reader_of(written(tmp_path, b""))
 
 
 async def test_a_pipe_delivers_its_lines_while_its_writer_is_idle(pipe):
     out, into = pipe
-    reader = ItemReader([Input(out, "lines", regular=False)], Stop())
+    reader = live_reader(Input(out, "lines", gzip=False, regular=False))
     async with aclosing(reader.live_items()) as items:
         os.write(into, b"1\n2\n")
         assert [(await anext(items)).value for _ in range(2)] == ["1", "2"]
@@ -237,28 +252,27 @@ async def test_a_pipe_delivers_its_lines_while_its_writer_is_idle(pipe):
 
 
 async def test_a_stop_ends_the_wait_for_a_pipe(pipe):
-    stop = Stop()
-    reader = ItemReader([Input(pipe[0], "lines", regular=False)], stop)
+    reader = live_reader(Input(pipe[0], "lines", gzip=False, regular=False))
     async with aclosing(reader.live_items()) as items:
         waiting = asyncio.ensure_future(anext(items, None))
         await asyncio.sleep(0.01)
-        stop.want()
-        stop.want()
+        reader.stop()
+        reader.stop()
         assert await waiting is None
     assert reader.total() is None
 
 
 async def test_a_stop_before_the_first_read_ends_a_pipe_at_once(pipe):
-    stop = Stop()
-    stop.want()
-    async with aclosing(read_live(pipe[0], stop, gzip=False)) as chunks:
-        assert [chunk async for chunk in chunks] == []
+    reader = live_reader(Input(pipe[0], "lines", gzip=False, regular=False))
+    reader.stop()
+    async with aclosing(reader.live_items()) as items:
+        assert [item async for item in items] == []
 
 
 async def test_a_non_blocking_pipe_is_waited_for(pipe):
     out, into = pipe
     os.set_blocking(out, False)
-    async with aclosing(read_live(out, Stop(), gzip=False)) as chunks:
+    async with aclosing(chunks_of(out)) as chunks:
         waiting = asyncio.ensure_future(anext(chunks))
         await asyncio.sleep(0.01)
         os.write(into, b"1")
@@ -269,9 +283,10 @@ async def test_a_non_blocking_pipe_is_waited_for(pipe):
 async def test_opening_a_named_pipe_does_not_block_the_loop(tmp_path):
     path = str(tmp_path / "pipe")
     os.mkfifo(path)
-    (found,) = find_inputs([path], None, stdin=0)
+    reader = reader_of(path)
+    (found,) = reader._inputs
     assert not found.regular
-    reading = asyncio.ensure_future(values(ItemReader([found], Stop())))
+    reading = asyncio.ensure_future(values(reader))
     await asyncio.sleep(0.01)
     into = os.open(path, os.O_WRONLY)
     os.write(into, b"1\n")
@@ -280,14 +295,14 @@ async def test_opening_a_named_pipe_does_not_block_the_loop(tmp_path):
 
 
 async def test_a_pipe_that_fails_ends_the_items():
-    reader = ItemReader([Input(1_000_000, "lines", regular=False)], Stop())  # no such descriptor
+    reader = live_reader(Input(1_000_000, "lines", gzip=False, regular=False))  # no such descriptor
     assert await values(reader) == []
     assert isinstance(reader.error, OSError)
 
 
 def test_a_reader_ends_with_its_loop(pipe):
     async def give_up():
-        chunks = read_live(pipe[0], Stop(), gzip=False)
+        chunks = chunks_of(pipe[0])
         waiting = asyncio.ensure_future(anext(chunks))
         await asyncio.sleep(0.01)
         waiting.cancel()
@@ -302,14 +317,14 @@ def test_a_reader_ends_with_its_loop(pipe):
 def test_a_pipe_that_another_process_has_made_non_blocking_is_waited_for(pipe, monkeypatch):
     os.set_blocking(pipe[0], False)
     monkeypatch.setattr("select.select", lambda waiting, *_: os.write(pipe[1], b"at last"))
-    assert _chunks._Descriptor(pipe[0]).read(100) == b"at last"
+    assert _inputs._Descriptor(pipe[0]).read(100) == b"at last"
 
 
 def test_an_answer_after_the_wait_was_cancelled_is_dropped():
     async def drop():
         future = asyncio.get_running_loop().create_future()
         future.cancel()
-        _chunks._settle(future, b"late")
+        _inputs._settle(future, b"late")
 
     asyncio.run(drop())
 

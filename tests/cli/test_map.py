@@ -25,14 +25,14 @@ import paco
 from paco._base import system
 from paco._cli import main
 from paco._cli import run as _run
+from paco._cli.ending import Interrupts, Tally
 from paco._cli.inputs import ItemReader
-from paco._cli.job import MapJob
 from paco._cli.options import parse_map
-from paco._cli.output import Earlier
-from paco._cli.stop import Interrupts, Stop
+from paco._cli.output import Output
 from paco._records import group_commit
 from paco._records.file import RecordFile
 from paco._records.lines import decode
+from paco._stream.plan import Plan
 
 pytestmark = [pytest.mark.realtime, pytest.mark.usefixtures("folder")]
 
@@ -254,6 +254,13 @@ def test_progress_off_prints_nothing(capfd):
     assert capfd.readouterr() == ("", "")
 
 
+def test_progress_off_shows_no_failures(folder, capfd):
+    (folder / "items.txt").write_text("good\nbad\n")
+    assert paco_map("jobs:odd", "items.txt", "-o", "out.jsonl", "--progress", "off") == 1
+    assert [record["ok"] for record in records((folder / "out.jsonl").read_text())] == [True, False]
+    assert told(capfd).splitlines() == ["working on good", "working on bad"]
+
+
 def test_ctrl_c_lets_the_running_items_end(folder, capfd):
     (folder / "many.txt").write_text("".join(f"{number}\n" for number in range(100)))
     assert paco_map("jobs:interrupt", "many.txt", "--limit", 2, "--total", 100) == 130  # it may not be counted yet
@@ -383,10 +390,10 @@ def test_a_cancellation_from_outside_is_not_hidden(capfd):
 
 
 def test_a_cancellation_of_the_items_from_outside_is_not_hidden(monkeypatch, capfd):
-    async def collect(*_):
+    async def drain(*_):
         raise asyncio.CancelledError
 
-    monkeypatch.setattr(paco.Stream, "_collecting", collect)
+    monkeypatch.setattr(Plan, "drain", drain)
     with pytest.raises(asyncio.CancelledError):
         paco_map("jobs:echo", "three.txt")
     capfd.readouterr()
@@ -612,12 +619,15 @@ def test_python_m_paco_is_the_command(monkeypatch, capfd):
 
 def test_the_end_of_a_run_is_not_interrupted_by_a_cancellation(capfd):
     async def closing():
-        options = parse_map(["jobs:f"])
+        options = parse_map(["jobs:f", "--progress", "off"])
         console = SimpleNamespace(say=str)
-        job = MapJob(options, None, "", None, Earlier(), ItemReader([], Stop()), Stop(), None, console, None, None)
+        output = Output(None, None, "", None)
+        job = _run.MapJob(
+            options, None, None, 1, ItemReader(options, [], Tally()), Tally(), output, console, False, None
+        )
         run = _run._MapRun(job)
         run._closing = True
-        run._cancel("")
+        run._stop(cancel=True)
         await asyncio.sleep(0)
 
     asyncio.run(closing())

@@ -9,9 +9,11 @@ from types import SimpleNamespace
 import pytest
 
 from paco._cli import main
+from paco._cli.ending import Tally
+from paco._cli.job import limit_of, retry_on, too_many
 from paco._cli.options import rate
-from paco._cli.pace import limit_of, retry_on, too_many
-from paco._cli.progress import Tally, summary
+from paco._cli.progress import summary
+from paco._view.meter import Sketch
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -122,4 +124,4 @@ def test_errors_of_other_kinds_do_not_lower_an_adaptive_limit(folder, capfd):
 
 
 def test_the_summary_shows_only_a_limit_that_was_found():
-    assert not re.search("limit", "\n".join(summary(Tally(), 0, 1, width=80)))
+    assert not re.search("limit", "\n".join(summary(Tally(), Sketch(), 0, 1, width=80)))

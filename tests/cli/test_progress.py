@@ -10,10 +10,11 @@ from types import SimpleNamespace
 import pytest
 
 import paco
-from paco._cli.formats import Problem
+from paco._cli.ending import Problem, Tally
 from paco._cli.inputs import InputItem
-from paco._cli.progress import Mode, Progress, Tally
+from paco._cli.progress import JSONLines, Progress
 from paco._view.console import Console
+from paco._view.progress import LiveLines, PlainLines
 from paco.events import Worker
 
 
@@ -35,16 +36,17 @@ class Screen(Console):
         self.painted.append("\n".join(map(self.styled, lines)))
 
 
-def made(mode=Mode.LIVE, width=80, total=1000, **how):
-    screen, tally = Screen(width, live=mode is Mode.LIVE), Tally()
-    return screen, tally, Progress(screen, tally, lambda: total, mode, **how)
+def made(kind=LiveLines, width=80, total=1000, **how):
+    screen, tally = Screen(width, live=kind is LiveLines), Tally()
+    display = None if kind is None else kind(screen)
+    return screen, tally, Progress(screen, tally, lambda: total, display, **how)
 
 
 class Watched:
     """A run that has waited."""
 
-    def __init__(self, **waited):
-        self.waited = waited
+    def __init__(self, workers=(), **waited):
+        self.workers, self.waited = dict(workers), waited
 
 
 def item(number=0, value="https://example.org/"):
@@ -58,7 +60,7 @@ async def test_the_lines_are_repainted_ten_times_a_second():
     for done in (50, 100):
         await asyncio.sleep(0.45)
         tally.ok = done
-        tally.took(0.182)
+        progress.latencies.add(0.182)
     await asyncio.sleep(0.15)
     progress.stop()
     assert len(screen.painted) == 11
@@ -175,8 +177,9 @@ async def test_the_eta_is_a_clock(left, shown):
 
 async def test_items_of_earlier_runs_count_as_done():
     screen = Screen(80)
-    tally = Tally(SimpleNamespace(skipped=600))
-    progress = Progress(screen, tally, lambda: 1000, Mode.LIVE)
+    tally = Tally()
+    tally.skipped = 600
+    progress = Progress(screen, tally, lambda: 1000, LiveLines(screen))
     progress.start()
     tally.ok = 100
     await asyncio.sleep(0.1)
@@ -188,12 +191,12 @@ async def test_items_of_earlier_runs_count_as_done():
 
 
 async def test_a_plain_line_has_all_parts():
-    screen, tally, progress = made(Mode.PLAIN, width=200, limit=60, title="fetch")
+    screen, tally, progress = made(PlainLines, width=200, limit=60, title="fetch")
     progress.start()
     progress.say_state("draining")
     progress.watch(SimpleNamespace(run=Watched(input=1.0)))
     tally.started, tally.ok, tally.retried = 150, 100, 7
-    tally.took(0.5)
+    progress.latencies.add(0.5)
     await asyncio.sleep(10)
     progress.stop()
     (line,) = screen.said
@@ -202,12 +205,12 @@ async def test_a_plain_line_has_all_parts():
 
 
 async def test_json_progress_is_printed_every_second():
-    screen, tally, progress = made(Mode.JSON)
+    screen, tally, progress = made(JSONLines)
     progress.start()
     progress.failure(item(), Problem("E", ""))
     await asyncio.sleep(1)
     tally.started, tally.ok = 20, 10
-    tally.took(0.5)
+    progress.latencies.add(0.5)
     await asyncio.sleep(1)
     progress.stop()
     progress.summary("stopped", "paco map again")
@@ -218,7 +221,7 @@ async def test_json_progress_is_printed_every_second():
 
 
 async def test_without_a_terminal_a_line_is_printed_every_ten_seconds():
-    screen, _, progress = made(Mode.PLAIN)
+    screen, _, progress = made(PlainLines)
     progress.start()
     await asyncio.sleep(25)
     progress.stop()
@@ -258,7 +261,7 @@ async def test_of_many_simultaneous_failures_only_the_first_are_printed():
 
 
 async def test_a_log_has_at_most_twenty_failures():
-    screen, _, progress = made(Mode.PLAIN)
+    screen, _, progress = made(PlainLines)
     progress.start()
     for number in range(25):
         progress.failure(item(number), Problem("E", ""))
@@ -269,16 +272,15 @@ async def test_a_log_has_at_most_twenty_failures():
     assert screen.said[-1] == "  and 6 more failures; see the records"
 
 
-@pytest.mark.parametrize("mode", [Mode.SUMMARY, Mode.OFF])
-async def test_displays_that_show_only_the_summary_print_no_failures(mode):
-    screen, _, progress = made(mode)
+async def test_without_a_display_only_the_summary_is_shown():
+    screen, _, progress = made(None)
     progress.start()
     progress.failure(item(), Problem("E", ""))
     await asyncio.sleep(100)
     progress.stop()
     assert screen.said == []
     progress.summary()
-    assert len(screen.said) == (mode is Mode.SUMMARY)
+    assert len(screen.said) == 1
 
 
 @pytest.mark.parametrize(
@@ -327,7 +329,7 @@ async def test_failures_are_counted_by_kind():
 def crew(*names, **how):
     screen, tally, progress = made(**how)
     workers = {name: Worker(name) for name in names}
-    progress.show_workers(workers)
+    progress.watch(SimpleNamespace(run=SimpleNamespace(workers=workers, waited={})))
     progress.start()
     return screen, tally, progress, workers
 
@@ -420,7 +422,7 @@ async def test_the_rate_of_a_worker_is_that_of_the_last_ten_seconds():
 
 
 async def test_a_plain_line_counts_the_workers():
-    screen, _, progress, workers = crew("one", "two", "three", mode=Mode.PLAIN)
+    screen, _, progress, workers = crew("one", "two", "three", kind=PlainLines)
     workers["one"].lost = True
     await asyncio.sleep(10)
     del workers["one"], workers["two"]
@@ -430,7 +432,7 @@ async def test_a_plain_line_counts_the_workers():
 
 
 async def test_json_progress_has_the_figures_of_each_worker():
-    screen, _, progress, workers = crew("one", mode=Mode.JSON)
+    screen, _, progress, workers = crew("one", kind=JSONLines)
     workers["one"].ok, workers["one"].lost = 5, True
     await asyncio.sleep(1)
     progress.stop()

@@ -15,7 +15,9 @@ import pytest
 import paco
 from paco._base import system
 from paco._cli import main
-from paco._cli.ending import again
+from paco._cli.job import rate_of
+from paco._cli.options import rate as parse_rate
+from paco._cli.run import again
 from paco._cli.target import find_target
 from paco._records.earlier import EarlierRecords, Maker
 from paco._records.file import RecordFile
@@ -462,8 +464,5 @@ def test_the_rate_option_is_respected(run, folder, limit):
 
 @pytest.mark.parametrize(("rate", "count", "burst"), [("50/s", 50, 1), ("1000/s", 996, 5), ("60/m", 60, 1)])
 def test_a_fast_rate_compensates_late_timers_and_is_never_exceeded(rate, count, burst):
-    from paco._cli import options as _words
-    from paco._cli import pace
-
-    made = pace._rate(_words.rate(rate))
+    made = rate_of(parse_rate(rate))
     assert (made.n, made._burst) == (count, burst)

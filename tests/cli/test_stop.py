@@ -10,8 +10,6 @@ import sys
 import pytest
 
 from paco._cli.options import Halt, duration, halt
-from paco._cli.progress import Tally
-from paco._cli.run import Halting
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -114,14 +112,11 @@ def test_an_invalid_duration_is_refused(text):
 
 
 def test_a_halt_percentage_refers_to_all_items_and_needs_a_known_total():
-    tally, total = Tally(), None
-    halting = Halting(Halt("soon", share=0.1), tally, lambda: total)
-    tally.failed = 99
-    assert not halting.reason()
-    total = 1000
-    assert not halting.reason()
-    tally.failed = 100
-    assert halting.reason() == "100 items failed (--halt soon,fail=10%)"
+    rule = halt("soon,fail=10%")
+    assert not rule.is_reached(100, None)
+    assert not rule.is_reached(99, 1000)
+    assert rule.is_reached(100, 1000)
+    assert not rule.is_reached(0, 0)
 
 
 @pytest.mark.realtime
@@ -248,6 +243,13 @@ class TestOutput:
         assert "items    3, 2 of them bad\nfirst    {'a': 1}\nbad      #1: JSONDecodeError: the line is not JSON" in out
         code, out, _ = run("jobs:fail", "empty.json", "-n")
         assert (code, "items    0\noutput" in out) == (0, True)
+
+    def test_a_dry_run_reports_items_without_their_key(self, run, folder):
+        (folder / "a.jsonl").write_text('{"id": 1}\n{"name": 2}\n')
+        code, out, _ = run("jobs:fail", "a.jsonl", "-n", "--key", "id")
+        assert code == 1
+        assert "items    2, 1 of them bad\n" in out
+        assert "bad      #1: KeyError: --key: the item is not an object with a member 'id'\n" in out
 
     def test_a_dry_run_reports_an_unreadable_input(self, run, folder):
         (folder / "a.json").write_text("{}")

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from paco._cli import target as _target
-from paco._cli.errors import ClosingError, CommandError
+from paco._cli.ending import ClosingError, CommandError
 from paco._cli.target import find_target, open_target
 
 pytestmark = pytest.mark.usefixtures("folder")

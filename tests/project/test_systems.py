@@ -203,7 +203,7 @@ def test_characters_that_a_terminal_cannot_show_are_escaped(start, folder):
 
 def test_the_error_for_a_target_with_a_drive_but_no_function_says_what_to_write():
     from paco._cli import target
-    from paco._cli.errors import CommandError
+    from paco._cli.ending import CommandError
 
     with pytest.raises(CommandError, match=r"TARGET must be module:function or path\.py:function, got 'C:"):
         target.find_target("C:\\jobs\\jobs.py")

@@ -19,12 +19,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paco._base import system
+from paco._base.check import message
 from paco._records import file as _file
 from paco._records import lines as _lines
 from paco._records.earlier import NOWHERE, EarlierRecords, Index, Keys, Maker, Seen, canonical, digest, made_by
 from paco._records.file import JournalError, RecordFile
 from paco._records.lines import NotJSONError, Span, decode, encode, failure, line, opening, success
-from paco._view.console import message
 
 MAKER = Maker("fetch", "00")
 

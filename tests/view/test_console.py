@@ -10,8 +10,9 @@ import threading
 
 import pytest
 
-from paco._cli.errors import describe, explain, suggest
-from paco._view.console import Console, fit, message, safe, safe_lines
+from paco._base.check import message
+from paco._cli.ending import describe, explain, suggest
+from paco._view.console import Console, fit, safe, safe_lines
 from tests.screens import Terminal, left
 
 ESCAPES = ["\x1b]52;c;aGk=\x07", "\x9b2J", "\r", "\u202e", "\0", "\x7f", "\ud800", "\u2028"]

@@ -2,20 +2,15 @@
 
 The modules, each importing only from those above it::
 
-    errors     the error that ends the command, and errors of the user's code as text
-    stop       signals, and the request to read no more items
-    chunks     read bytes from files, pipes and terminals
+    ending     errors, signals and exit codes, and the counts of how items ended
     formats    split bytes into items, and parse them
-    output     the file of the records, and the records of earlier runs in it
-    inputs     find the inputs and read the items
-    target     find, import and check TARGET
-    progress   the counts, the summary and the progress of a run, for people and programs
     options    parse the command line
-    pace       limits, rates and retries
-    job        check and open everything that a run needs
-    work       run one item and write its record
-    ending     what is reported after a run, and the exit code
-    run        run `paco.map` over the items, and end it early
+    inputs     find the inputs, and read their bytes and items
+    target     find, import and check TARGET and the errors to retry
+    progress   the summary and the progress of a run, for people and programs
+    output     the file of the records, the records of earlier runs in it, and the record of each item
+    run        run the items, end early, and report the end
+    job        `paco map`: check and open everything that a run needs
     report     `paco report`
     command    the entry point, which calls one of them
 """

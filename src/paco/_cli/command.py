@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import os
 import signal
 import sys
+from contextlib import ExitStack, redirect_stdout
 from typing import TYPE_CHECKING
 
 import paco
 from paco._base.system import reader_has_gone
-from paco._cli.errors import CommandError, suggest
-from paco._cli.stop import Interrupts
+from paco._cli.ending import CLOSED_PIPE, WRONG_USE, CommandError, Interrupts, suggest
 from paco._view.console import Console, has_rich, safe_lines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import TextIO
 
 _USAGE = """\
 usage: paco map [options] TARGET [INPUT ...]    run an async function over the items of files
@@ -24,8 +23,6 @@ usage: paco map [options] TARGET [INPUT ...]    run an async function over the i
        paco map --help                          show examples and options
        paco --version                           show the version
 """
-_WRONG_USE = 2
-_CLOSED_PIPE = 141
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,7 +48,7 @@ def _answer(words: list[str], interrupts: Interrupts) -> int:
             sys.stdout.flush()
     except CommandError as error:
         print(safe_lines(f"paco: {error}"), file=sys.stderr)
-        return _WRONG_USE
+        return WRONG_USE
     except KeyboardInterrupt:
         print("paco: interrupted", file=sys.stderr)
         return 128 + (interrupts.first or signal.SIGINT)
@@ -60,7 +57,7 @@ def _answer(words: list[str], interrupts: Interrupts) -> int:
             raise
         # `paco --help | true`: discard what is left in the buffer, or Python reports an error at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return _CLOSED_PIPE
+        return CLOSED_PIPE
     return code
 
 
@@ -89,9 +86,9 @@ def _map(words: Sequence[str], interrupts: Interrupts) -> int:
     Raises:
         CommandError: Nothing was run. The text says why.
     """
-    from paco._cli.job import dry_run, find_parts, opened, standard_streams
+    from paco._cli.job import prepared
     from paco._cli.options import parse_map
-    from paco._cli.run import run
+    from paco._cli.run import MapJob, run
 
     options = parse_map(words)
     if isinstance(options, str):
@@ -100,13 +97,19 @@ def _map(words: Sequence[str], interrupts: Interrupts) -> int:
     console = Console(sys.stderr, os.environ, live=True if options.progress == "bar" else None)
     if options.progress == "bar" and not has_rich():
         raise CommandError("--progress bar needs rich to repaint lines: pip install paco[cli]")
-    standard = standard_streams()
-    with contextlib.redirect_stdout(sys.stderr), console.guarding():
-        parts = find_parts(options, standard, interrupts)
-        if not options.dry_run:
-            with opened(options, parts, console, interrupts) as job:
-                return run(job)
-        with interrupts.raising():
-            plan = asyncio.run(dry_run(options, parts.inputs))
-    print(plan.text)
-    return plan.code
+    stdin, stdout = _descriptor(sys.stdin), _descriptor(sys.stdout)
+    with redirect_stdout(sys.stderr), console.guarding(), ExitStack() as opened:
+        with interrupts.raising():  # imports, named pipes, and records of earlier runs may take long
+            job = prepared(options, stdin, stdout, console, interrupts, opened)
+        if isinstance(job, MapJob):
+            return run(job)
+    text, code = job
+    print(text)
+    return code
+
+
+def _descriptor(stream: TextIO | None) -> int:
+    try:
+        return -1 if stream is None else stream.fileno()
+    except (OSError, ValueError):  # closed, or replaced by something without a descriptor
+        return -1

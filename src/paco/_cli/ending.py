@@ -1,111 +1,217 @@
-"""The end of a run of the command: write the pictures, the summary and what went wrong, and return the exit code."""
+"""What ends the command: errors, signals and exit codes; and the counts of how its items ended."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+import asyncio
+import atexit
+import contextlib
+import difflib
+import importlib
+import os
+import signal
+import socket
+import traceback
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from paco._base.system import command_line
-from paco._cli.errors import describe
-from paco._cli.output import STDOUT
-from paco._view.console import safe_lines
+from paco._base.check import message
+from paco._base.system import ENDINGS
+from paco._view.console import fit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable
 
-    import paco
-    from paco._cli.errors import ClosingError
-    from paco._cli.job import MapJob
-    from paco._cli.options import MapOptions
-    from paco._cli.progress import Progress, Tally
+# ---- exit codes
 
-RESUME: Final = "--resume"
-RETRY: Final = "--retry-failed"
-_FAILED = 1
-_HALTED = 3
-_CLOSED_PIPE = 141  # 128 + SIGPIPE, which a shell reports for `yes` in `yes | head`
+FAILED: Final = 1
+WRONG_USE: Final = 2
+HALTED: Final = 3
+#: 128 + SIGPIPE, which a shell reports for `yes` in `yes | head`.
+CLOSED_PIPE: Final = 141
 
 
-@dataclass
-class Ending:
-    """What to report at the end of a run, besides its counts.
+# ---- errors
 
-    Attributes:
-        halted: Why the run was halted, if it was.
-        first_error: The traceback of the first failure, if all items failed.
-        out_of_time: Whether the time of ``--max-time`` ran out.
-        output_error: The error that ended the output, if there was one.
-        place_error: Why the items could not run in the workers or the cluster, if they could not.
-        closing_error: The error with which the user's context manager exited, if there was one.
-        found: The last limit of ``--limit auto``; otherwise 0.
-        trace: The trace for ``--report`` and ``--trace``, if one is wanted.
+#: The files between the command and the user's code. Their frames say nothing about the user's error.
+_BETWEEN = ("<frozen ", str(Path(__file__).parent.parent), str(Path(importlib.__file__).parent), contextlib.__file__)
+
+
+class CommandError(Exception):
+    """Raised for wrong use, or a target that cannot be set up. Nothing was run; the exit code is 2."""
+
+
+class ClosingError(Exception):
+    """Raised if the user's context manager fails when it exits, after the items. The text has its traceback."""
+
+
+class Problem(NamedTuple):
+    """The error of an item, as its record has it: the name of a type, and a message."""
+
+    type: str
+    message: str
+
+    def error(self) -> Exception:
+        """Return an exception with this type name and message, for listeners, which receive exceptions."""
+        kind: type[Exception] = type(self.type, (Exception,), {})
+        return kind(self.message)
+
+
+def suggest(wrong: str, known: Iterable[str]) -> str:
+    """Return ``; did you mean X?`` with the known word that is similar to ``wrong``, or an empty text."""
+    close = difflib.get_close_matches(wrong, list(known), n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def explain(error: BaseException) -> str:
+    """Return the traceback of ``error``, from the first frame of the user's code on."""
+    frames = error.__traceback__
+    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_BETWEEN):
+        frames = frames.tb_next
+    return "".join(traceback.format_exception(type(error), error, frames)).rstrip()
+
+
+def describe(error: OSError) -> str:
+    """Return the file and the system's message of ``error``, without its number."""
+    text = error.strerror or message(error)
+    return f"{error.filename}: {text}" if error.filename is not None else text
+
+
+# ---- signals
+
+#: The number of signals at which the process exits at once.
+_LEAVE = 3
+
+
+class Interrupts:
+    """Counts SIGINT, SIGTERM and, on Windows, SIGBREAK, and passes them on to the run.
+
+    The handlers are set with ``signal.signal``, not with the loop: so a third Ctrl-C exits at once even if an item
+    blocks the loop, and it works on Windows too. A handler raises only within ``raising``, and only once: its exception
+    can come between any two bytecodes, and a second one could interrupt the handling of the first.
     """
 
-    halted: str = ""
-    first_error: str = ""
-    out_of_time: bool = False
-    output_error: BaseException | None = None
-    place_error: str = ""
-    closing_error: ClosingError | None = None
-    found: int = 0
-    trace: paco.trace | None = None
+    def __init__(self) -> None:
+        self.count = 0
+        #: The number of the first signal, which decides the exit code.
+        self.first: int | None = None
+        self._raising = False
+        self._code: int | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._advance: Callable[[], None] | None = None
+        self._last: Callable[[], None] | None = None
 
-    def code(self, job: MapJob, tally: Tally, progress: Progress) -> int:
-        """Write the pictures, the summary and what went wrong; return the exit code."""
-        first = job.interrupts.first
-        by_signal = 0 if first is None else 128 + first
-        if isinstance(self.output_error, BrokenPipeError):  # quiet, as other tools in a pipe are
-            return by_signal or _CLOSED_PIPE
-        picture_error = self._save_pictures(job.options)
-        stopped = "halted" if self.halted else "stopped"
-        progress.summary(stopped if job.stop.wanted else "done", _left(job, tally), self.found)
-        troubles = list(self._troubles(job, tally, picture_error))
-        for trouble in troubles:
-            job.console.say(safe_lines(f"paco: {trouble}"))
-        if by_signal or self.halted:
-            return by_signal or _HALTED
-        return _FAILED if troubles or tally.failed else 0
+    @contextmanager
+    def caught(self, *, for_good: bool) -> Generator[None]:
+        """Handle the signals within the block; with ``for_good``, until the process ends.
 
-    def _save_pictures(self, options: MapOptions) -> OSError | None:
-        if self.trace is not None:
-            try:
-                if options.report:
-                    self.trace.report(options.report)
-                if options.trace:
-                    self.trace.save(options.trace)
-            except OSError as error:
-                return error
-        return None
+        Do nothing outside the main thread, where Python allows no signal handlers.
+        """
+        with contextlib.ExitStack() as stack:
+            for number in ENDINGS:
+                with contextlib.suppress(ValueError):
+                    before = signal.signal(number, self._handle)
+                    if for_good:
+                        # At exit Python resets every signal that has a handler to its default, but not ignored ones.
+                        atexit.register(signal.signal, number, signal.SIG_IGN)
+                    else:
+                        stack.callback(signal.signal, number, before)
+            yield
 
-    def _troubles(self, job: MapJob, tally: Tally, picture_error: OSError | None) -> Iterator[str]:
-        if isinstance(self.output_error, OSError):
-            yield f"cannot write the output, so the run was cancelled: {describe(self.output_error)}"
-        if self.place_error:
-            yield f"the workers cannot run the items, so the run was cancelled: {self.place_error}"
-        if picture_error is not None:
-            yield f"cannot write the pictures: {describe(picture_error)}"
-        if job.reader.error is not None:
-            yield f"cannot read further, so the later items are missing: {describe(job.reader.error)}"
-        if self.closing_error is not None:
-            yield str(self.closing_error)
-        if self.out_of_time and not job.reader.ended and tally.started != job.reader.total():
-            yield "the time of --max-time ran out before all items had started"
-        if self.first_error:
-            yield f"{self.halted}; the first error:\n{self.first_error}"
+    @contextmanager
+    def raising(self) -> Generator[None]:
+        """Raise ``KeyboardInterrupt`` on the first signal. For blocks that may wait long, outside the event loop."""
+        if self.count:
+            raise KeyboardInterrupt
+        self._raising = True
+        try:
+            yield
+        finally:
+            self._raising = False
+
+    def end(self, code: int) -> None:
+        """Have any further signal exit at once with this code, since the process is about to end."""
+        self._code = code
+
+    @contextmanager
+    def attached(self, advance: Callable[[], None], last: Callable[[], None]) -> Generator[None]:
+        """Call ``advance`` in the running loop for each signal, and ``last`` before a signal exits at once.
+
+        Within the block each signal also wakes the loop. Python runs a handler between two bytecodes. A signal that
+        comes just before the loop starts to wait would be handled after the wait, which may never end. asyncio does the
+        same in ``add_signal_handler``, but closes its socket while signals are still written to it.
+        """
+        self._loop = loop = asyncio.get_running_loop()
+        self._advance, self._last = advance, last
+        if self.count:
+            loop.call_soon(advance)
+        with contextlib.ExitStack() as stack:
+            # NotImplementedError: on Windows the loop does this by itself. ValueError: not in the main thread.
+            with contextlib.suppress(NotImplementedError, ValueError):
+                receiver, sender = map(stack.enter_context, socket.socketpair())
+                receiver.setblocking(False)
+                sender.setblocking(False)
+                # A Python function: handlers run between bytecodes, and uvloop, which is compiled, executes none.
+                loop.add_reader(receiver, lambda: receiver.recv(4096))
+                stack.callback(loop.remove_reader, receiver)
+                before = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
+                stack.callback(signal.set_wakeup_fd, before)
+            yield
+
+    def _handle(self, number: int, _frame: object) -> None:
+        self.count += 1
+        self.first = self.first or number
+        if self._code is not None:
+            os._exit(self._code)
+        if self.count == _LEAVE:
+            if self._last is not None:
+                self._last()
+            os._exit(128 + self.first)
+        if self._raising and self.count == 1:
+            raise KeyboardInterrupt
+        if self._loop is not None and self._advance is not None:
+            with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
+                self._loop.call_soon_threadsafe(self._advance)
 
 
-def _left(job: MapJob, tally: Tally) -> str:
-    """Return the command line that runs the items left, or an empty text if there is none."""
-    options = job.options
-    if options.values or options.output == STDOUT or not job.output.regular:
-        return ""
-    if job.stop.wanted:
-        return again(options.words, RESUME)
-    return again(options.words, RETRY) if tally.failed else ""
+# ---- items
+
+#: The most kinds of failures in a summary.
+_KINDS = 8
 
 
-def again(words: Sequence[str], option: str) -> str:
-    """Return the command line that runs the items left: the same words, with ``option`` instead of a similar one."""
-    kept = [word for word in words if word not in {RESUME, RETRY}]
-    place = kept.index("--") if "--" in kept else len(kept)
-    return command_line(["paco", "map", *kept[:place], option, *kept[place:]])
+class Tally:
+    """Counts items by how they ended."""
+
+    def __init__(self) -> None:
+        self.started = 0
+        self.ok = 0
+        self.failed = 0
+        self.cancelled = 0
+        #: Items skipped because of records of earlier runs.
+        self.skipped = 0
+        #: The number of further attempts of all items.
+        self.retried = 0
+        self._kinds: dict[str, tuple[int, str | None]] = {}
+
+    @property
+    def done(self) -> int:
+        """Items that succeeded or failed."""
+        return self.ok + self.failed
+
+    @property
+    def in_flight(self) -> int:
+        """Items in flight."""
+        return self.started - self.done - self.cancelled
+
+    def fail(self, problem: Problem) -> None:
+        """Count a failure by its type. Keep the message as long as all failures of the type have the same."""
+        self.failed += 1
+        count, text = self._kinds.get(problem.type, (0, problem.message))
+        self._kinds[problem.type] = count + 1, text if text == problem.message else None
+
+    def kinds(self) -> list[str]:
+        """Return texts such as ``311 TimeoutError`` or ``64 HTTPError: 503``, the most frequent first."""
+        ranked = sorted(self._kinds.items(), key=lambda kind: -kind[1][0])
+        texts = [f"{count:,} {name}{': ' + fit(text, 50) if text else ''}" for name, (count, text) in ranked]
+        return texts[:_KINDS] + ([f"and {len(texts) - _KINDS} other"] if len(texts) > _KINDS else [])

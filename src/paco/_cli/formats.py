@@ -1,51 +1,34 @@
 """Formats: split the bytes of an input into items, and parse each item.
 
-The methods ``split`` and ``last`` of a format return the bytes of each item, without blank ones; ``parse`` returns the
-value of an item. They are separate, so that items can be counted without being parsed.
+The method ``split`` of a format returns the bytes of each item that ends in a chunk, without blank ones; an empty chunk
+is the end of the input. ``parse`` returns the value of an item; or its text, and the problem with it. They are
+separate, so that items can be counted without being parsed.
 """
 
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import re
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 
-from paco._cli.chunks import LONGEST_LINE, BrokenInputError, Splitter
+from paco._cli.ending import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+#: The most bytes of an item. A longer one fails, so that no input can exhaust the memory.
+LONGEST: Final = 16 << 20
 _SHOWN = 200
+_BOM = b"\xef\xbb\xbf"  # the byte order mark, with which some Windows editors begin a file
 
 
-class Problem(NamedTuple):
-    """The error of an item, as its record has it: the name of a type, and a message."""
+class BrokenInputError(OSError):
+    """Raised if an input cannot be read any further. The text says why."""
 
-    type: str
-    message: str
-
-
-def recreated(problem: Problem) -> Exception:
-    """Return an exception with the type name and message of ``problem``, for listeners, which receive exceptions."""
-    kind: type[Exception] = type(problem.type, (Exception,), {})
-    return kind(problem.message)
-
-
-class Format(Protocol):
-    """Splits one input into items and parses them."""
-
-    def split(self, chunk: bytes, /) -> Iterable[bytes]:
-        """Return the bytes of the items that end in ``chunk``."""
-        ...
-
-    def last(self) -> Iterable[bytes]:
-        """Return the bytes of the items that end at the end of the input."""
-        ...
-
-    def parse(self, raw: bytes, /) -> tuple[Any, Problem | None]:
-        """Return the value of an item, or its text and the problem with it."""
-        ...
+    def __init__(self, text: str) -> None:
+        super().__init__(errno.EINVAL, text)
 
 
 def _text(raw: bytes) -> str:
@@ -54,31 +37,70 @@ def _text(raw: bytes) -> str:
 
 def _cut_short(raw: bytes, what: str) -> tuple[Any, Problem]:
     shown = _text(raw[:_SHOWN]) + "..."
-    return shown, Problem("LineTooLong", f"{what} must not exceed {LONGEST_LINE >> 20} MiB")
+    return shown, Problem("LineTooLong", f"{what} must not exceed {LONGEST >> 20} MiB")
+
+
+class _Parts:
+    """The parts of an item that has not ended yet. An item that is too long is cut to one byte above `LONGEST`."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self.size = 0
+
+    def add(self, part: bytes) -> None:
+        if part := part[: LONGEST + 1 - self.size]:
+            self._parts.append(part)
+            self.size += len(part)
+
+    def take(self) -> bytes:
+        """Return the item, and begin the next one."""
+        whole = b"".join(self._parts)
+        self._parts.clear()
+        self.size = 0
+        return whole
+
+
+# ---- lines
+
+
+class Splitter:
+    r"""Splits chunks into lines at ``\n``."""
+
+    def __init__(self) -> None:
+        self._line = _Parts()
+        self._first = True
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """Return the lines that end in ``chunk``; for an empty one, the last line if it has no line end."""
+        if not chunk:
+            return [self._take()] if self._line.size else []
+        *lines, tail = chunk.split(b"\n")
+        if lines:
+            self._line.add(lines[0])
+            lines[0] = self._take()
+        self._line.add(tail)
+        return lines
+
+    def _take(self) -> bytes:
+        line, first = self._line.take(), self._first
+        self._first = False
+        return line.removeprefix(_BOM) if first else line
 
 
 class LineFormat:
     """Lines, as text or as JSON."""
 
-    def __init__(self, parse: Callable[[str], tuple[Any, Problem | None]]) -> None:
+    def __init__(self, *, is_json: bool) -> None:
         self._splitter = Splitter()
-        self._parse = parse
+        self._is_json = is_json
 
     def split(self, chunk: bytes) -> Iterable[bytes]:
-        """Return the lines that end in ``chunk``."""
         return filter(bytes.strip, self._splitter.feed(chunk))
 
-    def last(self) -> Iterable[bytes]:
-        """Return the last line, if the input does not end in a line end."""
-        return filter(bytes.strip, self._splitter.end())
-
     def parse(self, raw: bytes) -> tuple[Any, Problem | None]:
-        """Return the value of a line, or its text and the problem with it."""
-        return self._parse(_text(raw)) if len(raw) <= LONGEST_LINE else _cut_short(raw, "a line")
-
-
-def _as_text(text: str) -> tuple[Any, Problem | None]:
-    return text, None
+        if len(raw) > LONGEST:
+            return _cut_short(raw, "a line")
+        return _as_json(_text(raw)) if self._is_json else (_text(raw), None)
 
 
 def _as_json(text: str, what: str = "the line") -> tuple[Any, Problem | None]:
@@ -108,33 +130,28 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 _DECODER = json.JSONDecoder(parse_constant=_refuse, object_pairs_hook=_object)
+
+
+# ---- a JSON array
+
 _STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 #: Matches up to the next bracket (`_DEEP`), or the next bracket or comma (`_FLAT`), outside strings; or up to a string
-#: that does not end in this chunk.
-_DEEP: Final = re.compile(rb'(?:[^"\[\]{}]++|' + _STRING + rb")*+", re.DOTALL)
-_FLAT: Final = re.compile(rb'(?:[^"\[\]{},]++|' + _STRING + rb")*+", re.DOTALL)
+#: that does not end in this chunk. These patterns match anywhere, if only nothing.
+_DEEP: Final[Any] = re.compile(rb'(?:[^"\[\]{}]++|' + _STRING + rb")*+", re.DOTALL)
+_FLAT: Final[Any] = re.compile(rb'(?:[^"\[\]{},]++|' + _STRING + rb")*+", re.DOTALL)
 _COMMA = ord(",")
 _NESTS: Final = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1, _COMMA: 0}
-_IN_STRING: Final = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
-_BOM = b"\xef\xbb\xbf"
-
-
-def _past(pattern: re.Pattern[bytes], chunk: bytes, place: int) -> int:
-    """Return where the match of ``pattern`` at ``place`` ends."""
-    match = pattern.match(chunk, place)
-    return place if match is None else match.end()
+_IN_STRING: Final[Any] = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
 
 
 class ArrayFormat:
     """The elements of one JSON array.
 
-    The array is split while it is read, and each element is parsed by itself, so a bad element fails alone. An element
-    that is too long is cut to one byte above `LONGEST_LINE`.
+    The array is split while it is read, and each element is parsed by itself, so a bad element fails alone.
     """
 
     def __init__(self) -> None:
-        self._parts: list[bytes] = []
-        self._size = 0
+        self._element = _Parts()
         self._depth = 0
         self._in_string = False
         self._escaped = False
@@ -145,55 +162,44 @@ class ArrayFormat:
         """Return the elements that end in ``chunk``.
 
         Raises:
-            BrokenInputError: The input does not begin with an array, or something follows it.
+            BrokenInputError: The input does not begin with an array, or something follows it, or the array has no end.
         """
+        if not chunk and self._depth:
+            raise BrokenInputError("the file is cut off: the JSON array has no end")
         if self._depth == 0:
             chunk = self._opened(chunk)
         kept, place = 0, self._after_string(chunk, 0)
         while (place := self._skip(chunk, place)) < len(chunk):
             self._depth += _NESTS[chunk[place]]
             if chunk[place] == _COMMA or self._depth == 0:
-                self._keep(chunk[kept:place])
+                self._element.add(chunk[kept:place])
                 kept = place + 1
-                yield from self._element(last=self._depth == 0)
+                yield from self._taken(last=self._depth == 0)
             if self._depth == 0:
                 self._end(chunk[kept:])
                 return
             place += 1
-        self._keep(chunk[kept:])
+        self._element.add(chunk[kept:])
 
     def _skip(self, chunk: bytes, place: int) -> int:
         """Return the place of the next bracket or comma that matters, or the end of the chunk."""
-        pattern = _FLAT if self._depth == 1 else _DEEP
-        place = _past(pattern, chunk, place)
+        place = (_FLAT if self._depth == 1 else _DEEP).match(chunk, place).end()
         if chunk[place : place + 1] != b'"':
             return place
         self._in_string = True  # the string continues in the next chunk
         return self._after_string(chunk, place + 1)
 
-    def last(self) -> Iterable[bytes]:
-        """Return no elements, since each ends before the end of the array.
-
-        Raises:
-            BrokenInputError: The array has no end.
-        """
-        if self._depth:
-            raise BrokenInputError("the file is cut off: the JSON array has no end")
-        return ()
-
     def parse(self, raw: bytes) -> tuple[Any, Problem | None]:
-        """Return the value of an element, or its text and the problem with it."""
-        return _as_json(_text(raw), "the element") if len(raw) <= LONGEST_LINE else _cut_short(raw, "an element")
+        return _as_json(_text(raw), "the element") if len(raw) <= LONGEST else _cut_short(raw, "an element")
 
     def _opened(self, chunk: bytes) -> bytes:
         """Return what follows the opening bracket of the array."""
         if self._ended:
             self._end(chunk)
             return b""
-        chunk = (b"".join(self._parts) + chunk).removeprefix(_BOM).lstrip()
-        self._parts = []
+        chunk = (self._element.take() + chunk).removeprefix(_BOM).lstrip()
         if not chunk or _BOM.startswith(chunk):
-            self._parts = [chunk]
+            self._element.add(chunk)
             return b""
         if chunk[:1] != b"[":
             found = "a JSON object" if chunk[:1] == b"{" else "something else"
@@ -210,29 +216,26 @@ class ArrayFormat:
         """Return the end of the string that ``place`` is inside of; remember whether it continues in the next chunk."""
         if not self._in_string:
             return place
-        end = _past(_IN_STRING, chunk, place + self._escaped)
+        end = _IN_STRING.match(chunk, place + self._escaped).end()
         self._escaped = chunk[end : end + 1] == b"\\"
         self._in_string = end == len(chunk) or self._escaped
         return len(chunk) if self._in_string else end + 1
 
-    def _element(self, *, last: bool) -> Iterable[bytes]:
-        element = b"".join(self._parts).strip()
-        self._parts, self._size = [], 0
+    def _taken(self, *, last: bool) -> Iterable[bytes]:
+        element = self._element.take().strip()
         if element or self._several or not last:  # [] has no element
             yield element
         self._several = True
 
-    def _keep(self, part: bytes) -> None:
-        part = part[: LONGEST_LINE + 1 - self._size]
-        self._parts.append(part)
-        self._size += len(part)
+
+# ---- a table
 
 
 class TableFormat:
     """The rows below a header, as objects: CSV as in RFC 4180, or the same with tabs."""
 
     def __init__(self, delimiter: str) -> None:
-        csv.field_size_limit(max(csv.field_size_limit(), LONGEST_LINE))
+        csv.field_size_limit(max(csv.field_size_limit(), LONGEST))
         self._splitter = Splitter()
         self._delimiter = delimiter
         self._quoted = f'{delimiter}"'.encode()
@@ -249,16 +252,12 @@ class TableFormat:
         """
         for line in self._splitter.feed(chunk):
             yield from self._add(line)
-
-    def last(self) -> Iterable[bytes]:
-        """Return the last row; or, from a quote that is never closed on, each line as a row."""
-        for line in self._splitter.end():
-            yield from self._add(line)
-        yield from self._give_up()
+        if not chunk:
+            yield from self._give_up()
 
     def parse(self, raw: bytes) -> tuple[Any, Problem | None]:
         """Return a row as an object with text values, or its text and the problem with it."""
-        if len(raw) > LONGEST_LINE:
+        if len(raw) > LONGEST:
             return _cut_short(raw, "a row")
         text, header = _text(raw), self._header or []
         try:
@@ -282,7 +281,7 @@ class TableFormat:
             if not self._open:
                 yield from self._row(b"\n".join(self._lines))
                 self._lines, self._size = [], 0
-            elif self._size > LONGEST_LINE:
+            elif self._size > LONGEST:
                 yield from self._give_up()
 
     def _give_up(self) -> Iterable[bytes]:
@@ -330,9 +329,11 @@ class TableFormat:
 
 _CLOSING: Final = re.compile(rb'(?:[^"]++|"")*+"')
 
+Format: TypeAlias = LineFormat | ArrayFormat | TableFormat
+
 FORMATS: dict[str, Callable[[], Format]] = {
-    "lines": lambda: LineFormat(_as_text),
-    "jsonl": lambda: LineFormat(_as_json),
+    "lines": lambda: LineFormat(is_json=False),
+    "jsonl": lambda: LineFormat(is_json=True),
     "json": ArrayFormat,
     "csv": lambda: TableFormat(","),
     "tsv": lambda: TableFormat("\t"),

@@ -1,36 +1,185 @@
-"""Find and check the inputs before the run, then read their items as they are needed."""
+"""Find and check the inputs before the run, then read their items as the run needs them."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import stat
 import threading
+import zlib
 from contextlib import aclosing
+from functools import partial
+from gzip import BadGzipFile, GzipFile
 from itertools import islice
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
-from paco._cli.chunks import chunks_of, read_file, read_live
-from paco._cli.errors import CommandError
-from paco._cli.formats import FORMATS, Problem
-from paco._cli.output import Earlier
-from paco._records.earlier import canonical
+from paco._base import system
+from paco._cli.ending import CommandError, Problem
+from paco._cli.formats import FORMATS, OBJECTS, BrokenInputError
+from paco._records.earlier import NOWHERE, Keys, canonical
 from paco._records.lines import opening
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Sequence
 
+    from paco._cli.ending import Tally
     from paco._cli.formats import Format
-    from paco._cli.stop import Stop
+    from paco._cli.options import MapOptions
+    from paco._records.earlier import EarlierRecords
 
-STDIN = "-"
-_ZIPPED = ".gz"
+STDIN: Final = "-"
+_ZIPPED: Final = ".gz"
 _BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv"}
 
 
+class Input(NamedTuple):
+    """One INPUT. If ``regular`` is false (a pipe, a terminal, a device), reading it may wait for data.
+
+    Attributes:
+        path: The path, or the descriptor of standard input.
+        format: The name of the format, without ``.gz``.
+        gzip: Whether it is compressed.
+        regular: Whether it is a regular file.
+    """
+
+    path: str | int
+    format: str
+    gzip: bool
+    regular: bool
+
+    @property
+    def name(self) -> str:
+        """The name for messages."""
+        return self.path if isinstance(self.path, str) else "standard input"
+
+
+def find_inputs(options: MapOptions, stdin: int) -> list[Input]:
+    """Return the inputs of a run.
+
+    Args:
+        options: The options.
+        stdin: The descriptor of standard input; -1 if it is closed.
+
+    Raises:
+        CommandError: An input cannot be read, standard input is named twice, or the options need another format.
+    """
+    names = options.inputs or [STDIN]
+    if names.count(STDIN) > 1:
+        raise CommandError("INPUT - (standard input) is given twice, but it can be read only once")
+    if STDIN in names and stdin < 0:
+        raise CommandError("standard input is closed; give a file as INPUT")
+    inputs = [
+        Input(stdin, *_format_of("", options.format), regular=False) if name == STDIN else _file(name, options.format)
+        for name in names
+    ]
+    needs = "--unpack" if options.unpack else "--key" if options.key is not None else ""
+    if needs and (text := next((one.name for one in inputs if one.format not in OBJECTS), None)):
+        raise CommandError(f"{needs} needs items that are JSON objects, but {text} is read as lines; give its --format")
+    return inputs
+
+
+def _file(name: str, format_: str | None) -> Input:
+    try:
+        mode = Path(name).stat().st_mode
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise CommandError(f"cannot read {name}: {getattr(error, 'strerror', None) or error}") from None
+    if stat.S_ISDIR(mode):
+        raise CommandError(f"cannot read {name}: it is a folder; give the files in it, for example {name}/*")
+    if not os.access(name, os.R_OK):
+        raise CommandError(f"cannot read {name}: permission denied")
+    return Input(name, *_format_of(name.lower(), format_), regular=stat.S_ISREG(mode))
+
+
+def _format_of(name: str, format_: str | None) -> tuple[str, bool]:
+    """Return the given format, or that of a file with this name; and whether the file is compressed."""
+    zipped = name.endswith(_ZIPPED) or (format_ or "").endswith(_ZIPPED)
+    told = _BY_SUFFIX.get(Path(name.removesuffix(_ZIPPED)).suffix, "lines")
+    return (format_ or told).removesuffix(_ZIPPED), zipped
+
+
+# ---- bytes
+
+_CHUNK: Final = 1 << 16
+
+
+class _Descriptor:
+    """A file object for a descriptor, without a buffer or a lock."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def read(self, size: int) -> bytes:
+        """Wait for data, and return at most ``size`` bytes; nothing at the end of the file."""
+        while True:
+            try:
+                return system.read(self._descriptor, size)
+            except BlockingIOError:  # another process made the shared pipe non-blocking
+                system.wait(self._descriptor)
+
+
+def _reading(file: Any, *, gzip: bool) -> Callable[[], bytes]:
+    """Return a function that returns the next chunk of a file, decompressed if ``gzip``; nothing at the end."""
+    if not gzip:
+        return partial(file.read, _CHUNK)
+    unpacked = GzipFile(fileobj=file, mode="rb")
+
+    def read() -> bytes:
+        try:
+            return unpacked.read1(_CHUNK)  # limited, since a small file may decompress to gigabytes
+        except EOFError:
+            raise BrokenInputError("the file is cut off: the gzip data has no end") from None
+        except (BadGzipFile, zlib.error):
+            raise BrokenInputError("the file is damaged, or is not gzip") from None
+
+    return read
+
+
+def chunks_of(path: str, *, gzip: bool) -> Generator[bytes]:
+    """Yield the chunks of a regular file, decompressed if ``gzip``, and an empty one at its end.
+
+    Raises:
+        BrokenInputError: With ``gzip``, the file is not gzip, is damaged, or is cut off.
+    """
+    with Path(path).open("rb", buffering=0) as file:
+        yield from iter(_reading(file, gzip=gzip), b"")
+    yield b""
+
+
+def _serve(one: Input, wanted: SimpleQueue[asyncio.Future[bytes] | None], loop: asyncio.AbstractEventLoop) -> None:
+    """Read a chunk for each future that is wanted, until there is none. This runs in a thread."""
+    descriptor = -1
+    read: Callable[[], bytes] = bytes
+    while (future := wanted.get()) is not None:
+        answer: bytes | OSError
+        try:
+            if descriptor < 0:  # here, since opening a named pipe waits for its writer
+                descriptor = one.path if isinstance(one.path, int) else os.open(one.path, os.O_RDONLY)
+                read = _reading(_Descriptor(descriptor), gzip=one.gzip)
+            answer = read()
+        except OSError as error:
+            answer = error
+        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
+            loop.call_soon_threadsafe(_settle, future, answer)
+    if descriptor >= 0 and descriptor != one.path:
+        os.close(descriptor)
+
+
+def _settle(future: asyncio.Future[bytes], answer: bytes | OSError) -> None:
+    if future.done():
+        return
+    if isinstance(answer, OSError):
+        future.set_exception(answer)
+    else:
+        future.set_result(answer)
+
+
+# ---- items
+
 #: The items that are made in one go, which takes half the time of making each when it is needed.
-_FEW = 32
+_FEW: Final = 32
 _new: Final[Any] = vars(tuple)["__new__"]  # takes a quarter of the time of the constructor of a named tuple
 
 
@@ -53,230 +202,174 @@ class InputItem(NamedTuple):
         return repr(self.value)  # messages and pictures show this
 
 
-class Input(NamedTuple):
-    """One INPUT. If ``regular`` is false (a pipe, a terminal, a device), reading it may wait for data.
-
-    Attributes:
-        path: The path, or the descriptor of standard input.
-        format: The name of the format, without ``.gz``.
-        regular: Whether it is a regular file.
-        gzip: Whether it is compressed.
-    """
-
-    path: str | int
-    format: str
-    regular: bool
-    gzip: bool = False
-
-    @property
-    def name(self) -> str:
-        """The name for messages."""
-        return self.path if isinstance(self.path, str) else "standard input"
-
-
-def find_inputs(names: Sequence[str], format_: str | None, *, stdin: int) -> list[Input]:
-    """Return the inputs with these names.
-
-    Args:
-        names: Paths, or ``-`` for standard input.
-        format_: The format of all of them; ``None`` to take it from each name.
-        stdin: The descriptor of standard input.
-
-    Raises:
-        CommandError: An input cannot be read, or standard input is named twice.
-    """
-    if names.count(STDIN) > 1:
-        raise CommandError("INPUT - (standard input) is given twice, but it can be read only once")
-    return [
-        _made(stdin, "", format_ or "lines", regular=False) if name == STDIN else _find_file(name, format_)
-        for name in names
-    ]
-
-
-def _made(path: str | int, name: str, format_: str | None, *, regular: bool) -> Input:
-    """Return an input with the given format, or with that of its name."""
-    zipped = name.lower().endswith(_ZIPPED) or (format_ or "").endswith(_ZIPPED)
-    plain = name[: -len(_ZIPPED)] if name.lower().endswith(_ZIPPED) else name
-    told = _BY_SUFFIX.get(Path(plain).suffix.lower(), "lines")
-    return Input(path, (format_ or told).removesuffix(_ZIPPED), regular, zipped)
-
-
-def _find_file(name: str, format_: str | None) -> Input:
-    try:
-        mode = Path(name).stat().st_mode
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise CommandError(f"cannot read {name}: {getattr(error, 'strerror', None) or error}") from None
-    if stat.S_ISDIR(mode):
-        raise CommandError(f"cannot read {name}: it is a folder; give the files in it, for example {name}/*")
-    if not os.access(name, os.R_OK):
-        raise CommandError(f"cannot read {name}: permission denied")
-    return _made(name, name, format_, regular=stat.S_ISREG(mode))
-
-
-class Count:
-    """Counts the items of regular files in a thread, during the run.
-
-    Attributes:
-        total: The number of items; ``None`` until they are counted, or if a file cannot be read.
-    """
-
-    def __init__(self, inputs: Iterable[Input]) -> None:
-        self.total: int | None = None
-        self._inputs = list(inputs)
-        threading.Thread(target=self._count, name="paco-counter", daemon=True).start()
-
-    def _count(self) -> None:
-        with contextlib.suppress(OSError):  # the run reads the file too, and reports the error
-            self.total = sum(map(_count_items, self._inputs))
-
-
-def _count_items(one: Input) -> int:
-    cutter = FORMATS[one.format]()
-    count = 0
-    for chunk in chunks_of(str(one.path), gzip=one.gzip):
-        count += sum(1 for _ in cutter.split(chunk))
-    return count + sum(1 for _ in cutter.last())
-
-
-def _few_of(batch: Iterator[bytes]) -> Iterator[list[bytes]]:
-    """Yield the raw items of a batch in groups of `_FEW`. Before an error, yield the items that came before it."""
-    few: list[bytes] = []
-    try:
-        while True:
-            few = []
-            few.extend(islice(batch, _FEW))  # list() would lose the items before an error
-            if not few:
-                return
-            yield few
-    except OSError:
-        yield few
-        raise
-
-
 class ItemReader:
     """Reads the items one by one, in constant memory except for their keys.
 
     Args:
+        options: The options.
         inputs: The inputs, in the order in which they are read.
-        stop: Ends the items early when a stop is wanted.
-        head: The maximum number of items; ``None`` for all.
-        total: The number of items as the user gave it, used if the inputs cannot be counted.
-        key: The member that identifies an item; ``None`` for its whole content.
-        earlier: The keys, and the records of earlier runs.
+        tally: Counts the items that are skipped.
+        earlier: The records of earlier runs, if this run resumes.
     """
 
     def __init__(
-        self,
-        inputs: Sequence[Input],
-        stop: Stop,
-        head: int | None = None,
-        total: int | None = None,
-        key: str | None = None,
-        earlier: Earlier | None = None,
+        self, options: MapOptions, inputs: Sequence[Input], tally: Tally, earlier: EarlierRecords | None = None
     ) -> None:
         self._inputs = inputs
-        self._stop = stop
-        self._head = head
-        self._earlier = earlier or Earlier()
-        self._key = key
+        self._head, self._key = options.head, options.key
+        self._only_failed = options.retry_failed
+        self._resumes = earlier is not None
+        self._tally = tally
+        self._total = options.total  # used if the inputs cannot be counted
         self._read = 0
-        self._said = total
+        self._waiting: asyncio.Future[bytes] | None = None
+        #: Whether to read no more items.
+        self.stopped = False
         #: Whether all items have been read.
         self.ended = False
         #: The error that ended the items, if there was one. The items before it still run.
         self.error: OSError | None = None
         regular = all(one.regular for one in inputs)
-        self._count = Count(inputs) if regular else None
+        #: The items up to the end of the inputs, ``head`` items, or a stop. For regular files this is a plain iterator,
+        #: which takes a fifth of the time. Other inputs may wait for data, and a resumed run may skip millions of
+        #: items, so for these it is an async generator, which lets the loop run.
+        self.items: Iterator[InputItem] | AsyncGenerator[InputItem]
+        self.items = self._items() if regular and not self._resumes else self.live_items()
+        self._keys = Keys() if earlier is None else earlier.keys
+        counts = options.progress != "off" or options.halt is not None or options.max_time is not None
+        if counts and regular and not options.dry_run:
+            threading.Thread(target=self._count, name="paco-counter", daemon=True).start()
+
+    def _count(self) -> None:
+        """Count the items. This runs in a thread, during the run."""
+        count = 0
+        with contextlib.suppress(OSError):  # the run reads the file too, and reports the error
+            for one in self._inputs:
+                split = FORMATS[one.format]().split
+                count += sum(1 for chunk in chunks_of(str(one.path), gzip=one.gzip) for _ in split(chunk))
+            self._total = count
 
     def total(self) -> int | None:
         """Return the number of items; ``None`` while it is unknown."""
         if self.ended:
             return self._read
-        counted = None if self._count is None else self._count.total
-        known = self._said if counted is None else counted
-        if known is None:
+        if self._total is None:
             return None
-        return max(self._read, known if self._head is None else min(known, self._head))
+        return max(self._read, self._total if self._head is None else min(self._total, self._head))
 
-    def items(self) -> Iterator[InputItem] | AsyncGenerator[InputItem]:
-        """Return the items up to the end of the inputs, ``head`` items, or a stop.
-
-        For regular files this is a plain iterator, which takes a fifth of the time. Other inputs may wait for data, and
-        a resumed run may skip millions of items, so for these it is an async generator, which lets the loop run.
-        """
-        if self._count is not None and not self._earlier.skips_any:
-            return self._items()
-        return self.live_items()
+    def stop(self) -> None:
+        """Read no more items, and end the wait for a pipe."""
+        self.stopped = True
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(b"")
 
     def _items(self) -> Iterator[InputItem]:
         for one in self._inputs:
-            cutter = FORMATS[one.format]()
+            form = FORMATS[one.format]()
             try:
                 for chunk in chunks_of(str(one.path), gzip=one.gzip):
-                    yield from self._pick(cutter, cutter.split(chunk))
-                    if self.ended or self._stop.wanted:
+                    yield from self._pick(form, form.split(chunk))
+                    if self.ended or self.stopped:
                         return
-                yield from self._pick(cutter, cutter.last())
             except OSError as error:
-                self._broken(one, error)
+                self._fail(one, error)
                 return
-        self.ended = not self._stop.wanted
+        self.ended = True
 
     async def live_items(self) -> AsyncGenerator[InputItem]:
         """Yield the same items as `items`, and let the loop run in between."""
         for one in self._inputs:
-            cutter = FORMATS[one.format]()
+            form = FORMATS[one.format]()
             try:
-                async with aclosing(self._batches(one, cutter)) as batches:
-                    async for batch in batches:
-                        for item in self._pick(cutter, batch):
+                async with aclosing(self.chunks(one)) as chunks:
+                    async for chunk in chunks:
+                        for item in self._pick(form, form.split(chunk)):
                             yield item
-                        if self.ended or self._stop.wanted:
+                        if self.ended or self.stopped:
                             return
             except OSError as error:
-                self._broken(one, error)
+                self._fail(one, error)
                 return
-        self.ended = not self._stop.wanted
+            if self.stopped:  # then this is not the end of the input
+                return
+        self.ended = True
 
-    def _broken(self, one: Input, error: OSError) -> None:
+    def _fail(self, one: Input, error: OSError) -> None:
         error.filename = one.name
         self.error = error
 
-    async def _batches(self, one: Input, cutter: Format) -> AsyncGenerator[Iterable[bytes]]:
-        """Yield the raw items of each chunk, then those of the end of the input."""
-        if one.regular:
-            chunks = read_file(str(one.path), gzip=one.gzip)
-        else:
-            chunks = read_live(one.path, self._stop, gzip=one.gzip)
-        async with aclosing(chunks):
-            async for chunk in chunks:
-                yield cutter.split(chunk)
-        if not self._stop.wanted:  # otherwise this is not the end of the input
-            yield cutter.last()
+    async def chunks(self, one: Input) -> AsyncGenerator[bytes]:
+        """Yield the chunks of an input, and an empty one at its end, and let the loop run in between.
 
-    def _pick(self, cutter: Format, batch: Iterable[bytes]) -> Iterator[InputItem]:
-        """Yield the items of a batch that run, until ``head`` is reached or a stop is wanted."""
+        No thread reads a regular file, since the system reads ahead. Other inputs end early at a stop.
+        """
+        if one.regular:
+            with contextlib.closing(chunks_of(str(one.path), gzip=one.gzip)) as chunks:
+                for chunk in chunks:
+                    yield chunk
+                    await asyncio.sleep(0)  # millions of skipped items, none of which awaits, must not block the loop
+            return
+        loop = asyncio.get_running_loop()
+        wanted: SimpleQueue[asyncio.Future[bytes] | None] = SimpleQueue()
+        # A daemon thread that calls os.read, not a file object: at exit, a blocked read must hold neither process nor
+        # lock.
+        threading.Thread(target=_serve, args=(one, wanted, loop), name="paco-reader", daemon=True).start()
+        try:
+            while not self.stopped:
+                # Read one chunk at a time, on request, so that a slow run holds back the writer of the pipe.
+                self._waiting = loop.create_future()
+                wanted.put(self._waiting)
+                chunk = await self._waiting
+                if not self.stopped:
+                    yield chunk
+                if not chunk:
+                    return
+        finally:
+            wanted.put(None)
+
+    def _pick(self, form: Format, raws: Iterable[bytes]) -> Iterator[InputItem]:
+        """Yield the items of a chunk that run, until ``head`` is reached or a stop is wanted."""
         left = None if self._head is None else self._head - self._read
-        for few in _few_of(islice(batch, left)):  # does not ask for another item, which may never come
-            for item in [self._item(cutter, number, raw) for number, raw in enumerate(few, self._read)]:
-                if self._stop.wanted:
+        for few in _few_of(islice(raws, left)):  # does not ask for another item, which may never come
+            for item in [self._item(form, number, raw) for number, raw in enumerate(few, self._read)]:
+                if self.stopped:
                     return
                 self._read += 1
                 if item is not None:
                     yield item
         self.ended = self._read == self._head
 
-    def _item(self, cutter: Format, number: int, raw: bytes) -> InputItem | None:
+    def _item(self, form: Format, number: int, raw: bytes) -> InputItem | None:
         """Return an item, or ``None`` if it is skipped."""
-        value, problem = cutter.parse(raw)
+        value, problem = form.parse(raw)
         identity = value
         if self._key is not None and problem is None:
             if isinstance(value, dict) and self._key in value:
                 identity = cast("dict[str, Any]", value)[self._key]
             else:
                 problem = Problem("KeyError", f"--key: the item is not an object with a member {self._key!r}")
-        key, position = self._earlier.keys.next(canonical(identity))
-        if self._earlier.skips(position):
+        key, position = self._keys.next(canonical(identity))
+        if self._resumes and self._is_skipped(position):
+            self._tally.skipped += 1
             return None
         item: InputItem = _new(InputItem, (number, opening(number, key.hex(), value), value, problem))
         return item
+
+    def _is_skipped(self, position: int) -> bool:
+        """Return whether to skip an item, given the position of its record: an odd one if it has a result."""
+        return self._only_failed if position == NOWHERE else position % 2 == 1
+
+
+def _few_of(raws: Iterator[bytes]) -> Iterator[list[bytes]]:
+    """Yield raw items in groups of `_FEW`. Before an error, yield the items that came before it."""
+    few: list[bytes] = []
+    try:
+        while True:
+            few = []
+            few.extend(islice(raws, _FEW))  # list() would lose the items before an error
+            if not few:
+                return
+            yield few
+    except OSError:
+        yield few
+        raise

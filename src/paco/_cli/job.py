@@ -1,35 +1,33 @@
-"""Check and open everything that a run of the command needs, before anything runs; or show it, for ``--dry-run``."""
+"""Check and open everything that a run of `paco map` needs, before anything runs; or show it, for ``--dry-run``."""
 
 from __future__ import annotations
 
+import asyncio
+import builtins
+import importlib
 import os
-import sys
-from contextlib import aclosing, contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from contextlib import aclosing, suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 
+import paco
 from paco._base.system import END_OF_INPUT
-from paco._cli.errors import CommandError, describe
-from paco._cli.formats import OBJECTS
-from paco._cli.inputs import STDIN, Input, ItemReader, find_inputs
-from paco._cli.output import STDOUT, earlier, open_output
-from paco._cli.pace import retry_on
-from paco._cli.progress import Mode
-from paco._cli.stop import Stop
+from paco._cli.ending import FAILED, CommandError, Tally, describe, suggest
+from paco._cli.inputs import ItemReader, find_inputs
+from paco._cli.options import AUTO, STDOUT
+from paco._cli.output import open_output
+from paco._cli.run import MapJob
 from paco._cli.target import find_target, open_target
-from paco._records.earlier import made_by
 from paco._view.console import fit, safe
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
-    from contextlib import AbstractAsyncContextManager
-    from typing import TextIO
+    from collections.abc import Callable, Sequence
+    from contextlib import ExitStack
 
-    from paco._cli.inputs import InputItem
-    from paco._cli.options import MapOptions
-    from paco._cli.output import Earlier
-    from paco._cli.stop import Interrupts
-    from paco._cli.target import Function
-    from paco._records.file import RecordFile
+    from paco._cli.ending import Interrupts
+    from paco._cli.inputs import Input, InputItem
+    from paco._cli.options import MapOptions, RateOption
+    from paco._cli.run import RetryOn
     from paco._view.console import Console
 
 _CHANGED = (
@@ -40,105 +38,36 @@ _SHOWN = 100
 _NOTHING = "nothing was run (--dry-run)"
 
 
-class MapJob(NamedTuple):
-    """Everything that a run needs, checked and opened."""
+def prepared(
+    options: MapOptions, stdin: int, stdout: int, console: Console, interrupts: Interrupts, opened: ExitStack
+) -> MapJob | tuple[str, int]:
+    """Return the job; or with ``--dry-run`` what it would do, and the exit code.
 
-    options: MapOptions
-    target: AbstractAsyncContextManager[Function]
-    made_by: str
-    retry_on: Any
-    earlier: Earlier
-    reader: ItemReader
-    stop: Stop
-    output: RecordFile
-    console: Console
-    mode: Mode
-    interrupts: Interrupts
-
-
-class Standard(NamedTuple):
-    """The descriptors of stdin and stdout, before stdout is redirected; -1 for a closed stream."""
-
-    input: int
-    output: int
-
-
-def standard_streams() -> Standard:
-    """Return the descriptors of stdin and stdout of this process."""
-    return Standard(_descriptor(sys.stdin), _descriptor(sys.stdout))
-
-
-class Parts(NamedTuple):
-    """Everything that is checked before the output is opened: the inputs, TARGET, and the errors to retry."""
-
-    standard: Standard
-    inputs: list[Input]
-    found: Any
-    target: AbstractAsyncContextManager[Function]
-    retry_on: Any
-
-
-def find_parts(options: MapOptions, standard: Standard, interrupts: Interrupts) -> Parts:
-    """Return the inputs, TARGET and errors to retry that the options name.
+    Args:
+        options: The options.
+        stdin: The descriptor of standard input; -1 if it is closed.
+        stdout: The descriptor of standard output; -1 if it is closed.
+        console: Shows messages and progress.
+        interrupts: The signals that end the run early.
+        opened: Closes the output at the end.
 
     Raises:
-        CommandError: One of them does not exist, or is of the wrong kind.
+        CommandError: Something does not exist, is of the wrong kind, or cannot be used.
     """
-    inputs = _find_inputs(options, standard.input)
-    with interrupts.raising():  # an import may take long
-        found = find_target(options.target)
-        target = open_target(found, options.target, options.arguments, unpack=options.unpack)
-        return Parts(standard, inputs, found, target, retry_on(options.retry_on))
-
-
-@contextmanager
-def opened(options: MapOptions, parts: Parts, console: Console, interrupts: Interrupts) -> Generator[MapJob]:
-    """Open the output, read the records of earlier runs in it, and yield the job.
-
-    Raises:
-        CommandError: The output cannot be used.
-    """
-    read = [str(one.path) for one in parts.inputs if one.regular]
-    with open_output(options.output, parts.standard.output, read, interrupts) as output:
-        maker = made_by(parts.found)
-        known = earlier(output, maker, interrupts, resume=options.resume, retry_failed=options.retry_failed)
-        if known.changed:
-            console.say(safe(f"paco: {_CHANGED.format(maker.name, options.output)}"))
-        typed = _announce(parts.inputs, console)
-        stop = Stop()
-        yield MapJob(
-            options=options,
-            target=parts.target,
-            made_by=maker.fields(),
-            retry_on=parts.retry_on,
-            earlier=known,
-            reader=ItemReader(parts.inputs, stop, options.head, options.total, options.key, known),
-            stop=stop,
-            output=output,
-            console=console,
-            mode=_mode(options.progress, console, output, typing=typed),
-            interrupts=interrupts,
-        )
-
-
-_SAID = {"off": Mode.OFF, "json": Mode.JSON}
-
-
-def _descriptor(stream: TextIO | None) -> int:
-    try:
-        return -1 if stream is None else stream.fileno()
-    except (OSError, ValueError):  # closed, or replaced by something without a descriptor
-        return -1
-
-
-def _find_inputs(options: MapOptions, stdin: int) -> list[Input]:
-    inputs = find_inputs(options.inputs or [STDIN], options.format, stdin=stdin)
-    if stdin < 0 and any(one.path == stdin for one in inputs):
-        raise CommandError("standard input is closed; give a file as INPUT")
-    needs = "--unpack" if options.unpack else "--key" if options.key is not None else ""
-    if needs and (text := next((one.name for one in inputs if one.format not in OBJECTS), None)):
-        raise CommandError(f"{needs} needs items that are JSON objects, but {text} is read as lines; give its --format")
-    return inputs
+    inputs = find_inputs(options, stdin)
+    found = find_target(options.target)
+    target = open_target(found, options.target, options.arguments, unpack=options.unpack)
+    on = retry_on(options.retry_on)
+    limit = limit_of(options, on)
+    if options.dry_run:
+        return asyncio.run(dry_run(options, inputs))
+    output = open_output(options, found, stdout, inputs, opened)
+    if output.earlier is not None and output.earlier.changed:
+        console.say(safe(f"paco: {_CHANGED.format(output.maker.name, options.output)}"))
+    typing = _announce(inputs, console)
+    tally = Tally()
+    reader = ItemReader(options, inputs, tally, output.earlier)
+    return MapJob(options, target, on, limit, reader, tally, output, console, typing, interrupts)
 
 
 def _announce(inputs: Sequence[Input], console: Console) -> bool:
@@ -149,34 +78,105 @@ def _announce(inputs: Sequence[Input], console: Console) -> bool:
     return True
 
 
-def _mode(wanted: str, console: Console, output: RecordFile, *, typing: bool) -> Mode:
-    """Return what to show. Repaint no lines on a terminal that also shows the records or what the user types."""
-    if wanted in _SAID:
-        return _SAID[wanted]
-    if wanted == "bar" and console.live:
-        return Mode.LIVE
-    if output.is_terminal():
-        return Mode.SUMMARY
-    return Mode.LIVE if wanted == "auto" and console.live and not typing else Mode.PLAIN
+# ---- the errors to retry, and the limit
+
+
+def retry_on(names: Sequence[str]) -> RetryOn:
+    """Return the errors to retry: a function of an error, or ``Exception`` if there are no names.
+
+    Raises:
+        CommandError: A name is neither an exception nor a function.
+    """
+    verdicts = [_verdict(name) for name in names]
+
+    def any_of(error: Exception) -> Any:
+        for verdict in verdicts:
+            answer = isinstance(error, verdict) if isinstance(verdict, type) else verdict(error)
+            if answer is not False and answer is not None:
+                return answer
+        return False
+
+    return any_of if verdicts else Exception
+
+
+def _verdict(name: str) -> RetryOn:
+    found = find_target(name) if ":" in name else _exception(name)
+    if isinstance(found, type):
+        if issubclass(found, Exception):
+            return found
+    elif callable(found):
+        return cast("RetryOn", found)
+    raise CommandError(
+        f"--retry-on {name}: expected a subclass of Exception, or a function of an error that says whether to retry, "
+        f"got {found!r}"
+    )
+
+
+def _exception(name: str) -> Any:
+    module, dot, attribute = name.rpartition(".")
+    known = [one for one, value in vars(builtins).items() if isinstance(value, type) and issubclass(value, Exception)]
+    try:
+        return getattr(importlib.import_module(module) if dot else builtins, attribute)
+    except (ImportError, AttributeError):
+        hint = suggest(name, known) or "; give its module too, as in aiohttp.ClientError"
+        raise CommandError(f"--retry-on {name}: there is no such exception{hint}") from None
+
+
+#: The errors, and the HTTP statuses, that mean overload to ``--limit auto`` without ``--retry-on``.
+_OVERLOADS = (TimeoutError, ConnectionError)
+_BUSY = {429, 503}  # Too Many Requests, Service Unavailable: RFC 6585, section 4; RFC 9110, section 15.6.4
+#: A rate gets a burst of one more for each this many starts per second, since real timers are a millisecond late.
+_EACH_BURST = 250
+
+
+def limit_of(options: MapOptions, on: RetryOn) -> int | paco.Limiter:
+    """Return the limit of ``--limit`` and ``--rate``; ``on`` says which errors are retried."""
+    limit = paco.Adaptive(drop_on=too_many(on)) if options.limit == AUTO else options.limit
+    return limit if options.rate is None else rate_of(options.rate) & limit
+
+
+def too_many(on: RetryOn) -> Callable[[Exception], bool]:
+    """Return a function that says whether an error means overload.
+
+    These are the errors of ``--retry-on``; without it, timeouts, connection errors, and HTTP statuses 429 and 503.
+    """
+    return _is_overload if isinstance(on, type) else partial(_is_wanted, on)
+
+
+def _is_wanted(on: Callable[[Exception], Any], error: Exception) -> bool:
+    try:
+        return on(error) is not False
+    except Exception:  # the user's function failed; the retry calls it too, and reports that
+        return False
+
+
+def _is_overload(error: Exception) -> bool:
+    """Return whether an error is a timeout, a connection error, or has the HTTP status 429 or 503."""
+    if isinstance(error, _OVERLOADS):
+        return True
+    with suppress(Exception):  # an attribute of a foreign class may raise anything
+        # aiohttp: error.status; httpx and requests: error.response.status_code
+        told: Any = getattr(error, "response", error)
+        return getattr(told, "status", getattr(told, "status_code", None)) in _BUSY
+    return False
+
+
+def rate_of(rate: RateOption) -> paco.Rate:
+    """Return a rate that allows at most ``rate.starts`` starts in any ``rate.seconds``, and nearly as many."""
+    burst = 1 + int(rate.starts / rate.seconds / _EACH_BURST)
+    return paco.Rate(rate.starts - burst + 1, rate.seconds, burst)
 
 
 # ---- --dry-run
 
 
-class DryRun(NamedTuple):
-    """What a run would do, and the exit code: 1 if an item is bad."""
-
-    text: str
-    code: int
-
-
-async def dry_run(options: MapOptions, inputs: Sequence[Input]) -> DryRun:
-    """Read and count the items, and return what a run would do.
+async def dry_run(options: MapOptions, inputs: Sequence[Input]) -> tuple[str, int]:
+    """Read and count the items; return what a run would do, and the exit code: 1 if an item is bad.
 
     Raises:
         CommandError: An input cannot be read to its end.
     """
-    reader = ItemReader(inputs, Stop(), options.head)
+    reader = ItemReader(options, inputs, Tally())
     first: InputItem | None = None
     first_bad: InputItem | None = None
     count = bad = 0
@@ -199,4 +199,4 @@ async def dry_run(options: MapOptions, inputs: Sequence[Input]) -> DryRun:
     if first_bad is not None and (problem := first_bad.problem):
         lines.append(f"bad      #{first_bad.id}: {fit(f'{problem.type}: {problem.message}', _SHOWN)}")
     lines += [f"output   {'standard output' if options.output == STDOUT else options.output}", _NOTHING]
-    return DryRun("\n".join(map(safe, lines)), 1 if bad else 0)
+    return "\n".join(map(safe, lines)), FAILED if bad else 0

@@ -7,40 +7,47 @@ import itertools
 import re
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, NoReturn
 
-from paco._cli.errors import CommandError, suggest
+from paco._cli.ending import CommandError, suggest
 from paco._cli.formats import FORMATS
-from paco._cli.progress import MODES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
+
+AUTO: Final = "auto"
+STDOUT: Final = "-"
 
 # ---- the values of the options
 
-AUTO: Final = "auto"
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?|\.\d+)(ms|s|m|h|d)", re.ASCII)
+_MODES = ("auto", "bar", "plain", "json", "off")
 _WHENS = ("now", "soon", "never")
 
 
-def whole_number(least: int) -> Callable[[str], int]:
-    """Return a function that parses a whole number of ``least`` or more."""
+def whole_number(least: int, word: str | None = None) -> Callable[[str], int | str]:
+    """Return a function that parses a whole number of ``least`` or more, or accepts this ``word``."""
 
-    def parse(text: str) -> int:
+    def parse(text: str) -> int | str:
+        if text == word:
+            return text
         if not re.fullmatch(r"[0-9]{1,18}", text, re.ASCII) or int(text) < least:
-            raise argparse.ArgumentTypeError(f"must be a whole number of {least} or more, got {text!r}")
+            more, hint = ("", "") if word is None else (f", or {word}", suggest(text, [word]))
+            raise argparse.ArgumentTypeError(f"must be a whole number of {least} or more{more}, got {text!r}{hint}")
         return int(text)
 
     return parse
 
 
-def limit(text: str) -> int | Literal["auto"]:
-    """Parse ``--limit``: a number of items, or ``auto``."""
-    if text == AUTO:
-        return AUTO
-    if not re.fullmatch(r"[0-9]{1,18}", text, re.ASCII):
-        hint = suggest(text, [AUTO])
-        raise argparse.ArgumentTypeError(f"must be a whole number of 0 or more, or {AUTO}, got {text!r}{hint}")
-    return int(text)
+def one_of(known: Iterable[str], ending: str = "") -> Callable[[str], str]:
+    """Return a function that accepts each of the ``known`` words, with ``ending`` or without."""
+
+    def parse(text: str) -> str:
+        if text.removesuffix(ending) not in known:
+            words = f"one of {', '.join(known)}{ending and f', or one of these with {ending}'}"
+            raise argparse.ArgumentTypeError(f"must be {words}, got {text!r}{suggest(text, known)}")
+        return text
+
+    return parse
 
 
 def pair(text: str) -> tuple[str, str]:
@@ -62,16 +69,18 @@ def duration(text: str) -> float:
 
 
 class RateOption(NamedTuple):
-    """The value of ``--rate``: at most ``starts`` starts in any ``seconds``."""
+    """The value of ``--rate``: at most ``starts`` starts in any ``s``, ``m`` or ``h``."""
 
     starts: float
-    seconds: float
+    unit: str
 
     def __str__(self) -> str:
-        return f"{self.starts:,g}/{next(unit for unit, seconds in _PER.items() if seconds == self.seconds)}"
+        return f"{self.starts:,g}/{self.unit}"
 
-
-_PER = {"s": 1.0, "m": 60.0, "h": 3600.0}
+    @property
+    def seconds(self) -> float:
+        """The seconds of the unit."""
+        return _UNITS[self.unit]
 
 
 def rate(text: str) -> RateOption:
@@ -79,7 +88,7 @@ def rate(text: str) -> RateOption:
     match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)/(s|m|h)", text, re.ASCII)
     if match is None or not float(match[1]):
         raise argparse.ArgumentTypeError(f"must be N/s, N/m or N/h with N above 0, such as 50/s, got {text!r}")
-    return RateOption(float(match[1]), _PER[match[2]])
+    return RateOption(float(match[1]), match[2])
 
 
 class Halt(NamedTuple):
@@ -97,6 +106,16 @@ class Halt(NamedTuple):
 
     def __str__(self) -> str:
         return self.when if self.when == "never" else f"{self.when},fail={self.fail or f'{self.share:.0%}'}"
+
+    def is_reached(self, failed: int, total: int | None) -> bool:
+        """Return whether this many failures halt a run of ``total`` items.
+
+        As in GNU parallel, a share is one of all items, not of those that have ended: 10% of a million items are
+        100,000 failures. While the number of items is unknown, no share is reached.
+        """
+        if self.share:
+            return total is not None and failed >= max(self.share * total, 1)
+        return 0 < self.fail <= failed
 
 
 def halt(text: str) -> Halt:
@@ -135,7 +154,12 @@ exit codes:
 
 
 class MapOptions(NamedTuple):
-    """The options of `paco map`; ``words`` are the arguments that they were parsed from."""
+    """The options of `paco map`.
+
+    Attributes:
+        words: The arguments that the options were parsed from.
+        engine: Where TARGET runs: in this many processes, in the cluster at this address, or ``None`` for here.
+    """
 
     words: tuple[str, ...]
     target: str
@@ -145,8 +169,7 @@ class MapOptions(NamedTuple):
     timeout: float | None
     retries: int
     retry_on: list[str]
-    workers: int | None
-    dask: str | None
+    engine: int | str | None
     output: str
     keep_order: bool
     values: bool
@@ -187,112 +210,88 @@ def _new_parser(name: str, usage: str, epilog: str = "") -> _Parser:
 
 def _map_parser() -> _Parser:
     parser = _new_parser("paco map", "paco map [options] TARGET [INPUT ...]", _EPILOG)
-    _add_what(parser)
-    _add_pace(parser)
-    _add_where(parser)
-    _add_output(parser)
-    _add_resume(parser)
-    _add_stop(parser)
-    _add_look(parser)
-    _add_input(parser)
+    for add in (_add_what, _add_pace, _add_where, _add_output, _add_resume, _add_stop, _add_look, _add_input):
+        add(parser)
     return parser
 
 
 def _add_what(parser: _Parser) -> None:
-    group = parser.add_argument_group("what")
+    add = parser.add_argument_group("what").add_argument
     target = "module:function or path.py:function: an async def f(item), or an async context manager that yields one"
-    group.add_argument("target", metavar="TARGET", nargs="?", help=target)
+    add("target", metavar="TARGET", nargs="?", help=target)
     inputs = "files of lines, .jsonl, .json (an array), .csv or .tsv, or .gz of these; - for stdin (default)"
-    group.add_argument("inputs", metavar="INPUT", nargs="*", help=inputs)
+    add("inputs", metavar="INPUT", nargs="*", help=inputs)
 
 
 def _add_pace(parser: _Parser) -> None:
-    group = parser.add_argument_group("pace")
+    add = parser.add_argument_group("pace").add_argument
     at_once = "items in flight at once; 0: no limit; auto: adapt to latency and errors (default: 32)"
-    group.add_argument("-l", "--limit", type=limit, default=32, metavar="N", help=at_once)
-    group.add_argument("-r", "--rate", type=rate, metavar="N/UNIT", help="maximum starts per s, m or h, e.g. 50/s")
-    group.add_argument("-t", "--timeout", type=duration, metavar="DUR", help="the timeout of each attempt, e.g. 30s")
+    add("-l", "--limit", type=whole_number(0, AUTO), default=32, metavar="N", help=at_once)
+    add("-r", "--rate", type=rate, metavar="N/UNIT", help="maximum starts per s, m or h, e.g. 50/s")
+    add("-t", "--timeout", type=duration, metavar="DUR", help="the timeout of each attempt, e.g. 30s")
     retries = "further attempts, after exponential back-off with full jitter (default: 0)"
-    group.add_argument("--retries", type=whole_number(0), default=0, metavar="N", help=retries)
+    add("--retries", type=whole_number(0), default=0, metavar="N", help=retries)
     on = "an exception to retry (module.Name), or module:predicate; repeatable (default: any Exception)"
-    group.add_argument("--retry-on", action="append", default=[], metavar="NAME", help=on)
+    add("--retry-on", action="append", default=[], metavar="NAME", help=on)
 
 
 def _add_where(parser: _Parser) -> None:
-    group = parser.add_argument_group("where")
+    add = parser.add_argument_group("where").add_argument
     workers = "run TARGET in N processes on this machine; --limit applies to all of them together"
-    group.add_argument("--workers", type=whole_number(1), metavar="N", help=workers)
+    add("--workers", type=whole_number(1), metavar="N", help=workers)
     dask = "run TARGET in a Dask cluster, given the address of its scheduler, e.g. dask://host:8786"
-    group.add_argument("--dask", metavar="ADDRESS", help=dask)
+    add("--dask", metavar="ADDRESS", help=dask)
 
 
 def _add_output(parser: _Parser) -> None:
-    group = parser.add_argument_group("output")
+    add = parser.add_argument_group("output").add_argument
     output = "append a record to FILE as each item finishes, one line of JSON; - for stdout (default)"
-    group.add_argument("-o", "--output", default="-", metavar="FILE", help=output)
-    group.add_argument("-k", "--keep-order", action="store_true", help="write records in the order of the input")
-    group.add_argument("--values", action="store_true", help="write only the results, one line of JSON each")
+    add("-o", "--output", default=STDOUT, metavar="FILE", help=output)
+    add("-k", "--keep-order", action="store_true", help="write records in the order of the input")
+    add("--values", action="store_true", help="write only the results, one line of JSON each")
 
 
 def _add_resume(parser: _Parser) -> None:
-    group = parser.add_argument_group("resume")
+    add = parser.add_argument_group("resume").add_argument
     resume = "skip items that have a result in FILE; run those that failed or are missing"
-    group.add_argument("--resume", action="store_true", help=resume)
-    group.add_argument("--retry-failed", action="store_true", help="run only the items that failed in FILE")
+    add("--resume", action="store_true", help=resume)
+    add("--retry-failed", action="store_true", help="run only the items that failed in FILE")
     key = "the member of a JSON object that identifies an item (default: its whole content)"
-    group.add_argument("--key", metavar="FIELD", help=key)
+    add("--key", metavar="FIELD", help=key)
 
 
 def _add_stop(parser: _Parser) -> None:
-    group = parser.add_argument_group("stop")
+    add = parser.add_argument_group("stop").add_argument
     when = "after N failures, or N%% of all items, start no more items (soon), or cancel the running ones too (now); "
     default = "never: do not halt (default: soon, if the first 20 items all fail)"
-    group.add_argument("--halt", type=halt, metavar="WHEN,fail=N", help=when + default)
-    group.add_argument(
-        "--fail-fast", action="store_const", const=Halt("now", 1), dest="halt", help="the same as --halt now,fail=1"
-    )
-    group.add_argument("--max-time", type=duration, metavar="DUR", help="start no items after this time, e.g. 90s, 8h")
+    add("--halt", type=halt, metavar="WHEN,fail=N", help=when + default)
+    add("--fail-fast", action="store_const", const=Halt("now", 1), dest="halt", help="the same as --halt now,fail=1")
+    add("--max-time", type=duration, metavar="DUR", help="start no items after this time, e.g. 90s, 8h")
     grace = "on SIGTERM, the time that running items get to finish (default: 10s)"
-    group.add_argument("--grace", type=duration, default=10.0, metavar="DUR", help=grace)
+    add("--grace", type=duration, default=10.0, metavar="DUR", help=grace)
 
 
 def _add_look(parser: _Parser) -> None:
-    group = parser.add_argument_group("look")
+    add = parser.add_argument_group("look").add_argument
     dry = "import TARGET, check its parameters, count the items, and run nothing"
-    group.add_argument("-n", "--dry-run", action="store_true", help=dry)
+    add("-n", "--dry-run", action="store_true", help=dry)
     progress = "bar: repainted lines; plain: a line every 10 s; json: an object every second; off; auto: bar or plain"
-    group.add_argument("--progress", type=_mode, default="auto", metavar="MODE", help=progress)
-    group.add_argument("--report", metavar="FILE", help="write an HTML page with pictures of the run")
-    group.add_argument("--trace", metavar="FILE", help="write a trace for https://ui.perfetto.dev")
-    group.add_argument("-h", "--help", action="store_true", help="show this")
+    add("--progress", type=one_of(_MODES), default="auto", metavar="MODE", help=progress)
+    add("--report", metavar="FILE", help="write an HTML page with pictures of the run")
+    add("--trace", metavar="FILE", help="write a trace for https://ui.perfetto.dev")
+    add("-h", "--help", action="store_true", help="show this")
 
 
 def _add_input(parser: _Parser) -> None:
-    group = parser.add_argument_group("input")
+    add = parser.add_argument_group("input").add_argument
     formats = f"{', '.join(FORMATS)}, or one of these with .gz (default: from the name of INPUT)"
-    group.add_argument("--format", metavar="FORMAT", type=_format, help=formats)
+    add("--format", metavar="FORMAT", type=one_of(FORMATS, ".gz"), help=formats)
     total = "the number of items, for progress and --halt when INPUT is a pipe"
-    group.add_argument("--total", type=whole_number(0), metavar="N", help=total)
-    group.add_argument("--head", type=whole_number(1), metavar="N", help="run only the first N items")
-    unpack = "call TARGET with the members of each JSON object as keyword arguments"
-    group.add_argument("--unpack", action="store_true", help=unpack)
-    argument = "a keyword argument for TARGET; repeatable"
-    group.add_argument(
-        "--arg", type=pair, action="append", default=[], dest="arguments", metavar="NAME=VALUE", help=argument
-    )
-
-
-def _mode(text: str) -> str:
-    if text not in MODES:
-        raise argparse.ArgumentTypeError(f"must be one of {', '.join(MODES)}, got {text!r}{suggest(text, MODES)}")
-    return text
-
-
-def _format(text: str) -> str:
-    if text.removesuffix(".gz") not in FORMATS:
-        known = f"one of {', '.join(FORMATS)}, or one of these with .gz"
-        raise argparse.ArgumentTypeError(f"must be {known}, got {text!r}{suggest(text, FORMATS)}")
-    return text
+    add("--total", type=whole_number(0), metavar="N", help=total)
+    add("--head", type=whole_number(1), metavar="N", help="run only the first N items")
+    add("--unpack", action="store_true", help="call TARGET with the members of each JSON object as keyword arguments")
+    about = "a keyword argument for TARGET; repeatable"
+    add("--arg", type=pair, action="append", default=[], dest="arguments", metavar="NAME=VALUE", help=about)
 
 
 def _check_options(parser: _Parser, words: Sequence[str]) -> None:
@@ -316,14 +315,14 @@ def _parsed(parser: _Parser, argv: Sequence[str]) -> argparse.Namespace | str:
     return given
 
 
-def _check_together(parser: _Parser, options: MapOptions) -> None:
+def _check_together(parser: _Parser, options: argparse.Namespace) -> None:
     """Refuse options that contradict each other."""
     resumes = options.resume or options.retry_failed
     if options.workers is not None and options.dask is not None:
         parser.error("--workers runs TARGET on this machine, --dask on a cluster; give only one of them")
     if options.resume and options.retry_failed:
         parser.error("--resume runs failed items too; give either --resume or --retry-failed")
-    if resumes and options.output == "-":
+    if resumes and options.output == STDOUT:
         parser.error("--resume and --retry-failed read the records of earlier runs; give their file with --output")
     if resumes and options.values:
         parser.error("--values writes no records to resume from; omit it, and extract the results with: jq .result")
@@ -341,10 +340,10 @@ def parse_map(argv: Sequence[str]) -> MapOptions | str:
         return f"{_EXAMPLES}\n{given}"
     if given.target is None:
         parser.error("TARGET is missing: module:function or path.py:function")
-    found: dict[str, Any] = vars(given) | {"words": tuple(argv), "arguments": dict(given.arguments)}
-    options = MapOptions(*map(found.__getitem__, MapOptions._fields))
-    _check_together(parser, options)
-    return options
+    _check_together(parser, given)
+    engine = given.dask if given.workers is None else given.workers
+    found: dict[str, Any] = vars(given) | {"words": tuple(argv), "engine": engine, "arguments": dict(given.arguments)}
+    return MapOptions(*map(found.__getitem__, MapOptions._fields))
 
 
 class ReportOptions(NamedTuple):

@@ -1,123 +1,264 @@
-"""The file that the records go to, and the records of earlier runs in it."""
+"""The output of a run: its file, the records of earlier runs in it, and the record of each item."""
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import os
+import time
+from collections import deque
+from contextlib import closing
+from heapq import heappop, heappush
+from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from paco._cli.errors import CommandError, describe
-from paco._records.earlier import NOWHERE, EarlierRecords, Keys
+import paco
+from paco._base.check import message
+from paco._cli.ending import CommandError, Problem, describe, explain
+from paco._cli.options import STDOUT
+from paco._records.earlier import EarlierRecords, made_by
 from paco._records.file import APPENDING, PRIVATE, JournalError, RecordFile
+from paco._records.group_commit import GroupCommit
+from paco._records.lines import Span, encode, failure, line, span_of, success
+from paco.events import clock, failed
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Callable, Sequence
+    from contextlib import ExitStack
 
-    from paco._cli.stop import Interrupts
+    from paco._base.check import ItemFunction
+    from paco._base.item import WorkerTask
+    from paco._base.types import OnError
+    from paco._cli.ending import Tally
+    from paco._cli.inputs import Input, InputItem
+    from paco._cli.options import MapOptions
+    from paco._cli.progress import Progress
+    from paco._engine.sinks import InOrder
     from paco._records.earlier import Maker
-
-STDOUT: Final = "-"
-
-
-@contextlib.contextmanager
-def open_output(name: str, stdout: int, inputs: Sequence[str], interrupts: Interrupts) -> Generator[RecordFile]:
-    """Open the file that the records go to, and close it after the block.
-
-    Args:
-        name: The file, or ``-`` for standard output.
-        stdout: The descriptor of standard output; -1 if it is closed.
-        inputs: The regular files that the run reads, none of which may be the output.
-        interrupts: Lets a signal end the wait for the reader of a named pipe.
-
-    Raises:
-        CommandError: The file cannot be written, is an input too, or is in use by another run.
-    """
-    file = RecordFile(name, name)
-    with contextlib.closing(file):
-        if name == STDOUT:
-            if stdout < 0:
-                raise CommandError("standard output is closed; give a file with --output")
-            _refuse_input(stdout, "standard output", inputs)
-            file.share(os.dup(stdout))
-        else:
-            try:
-                with interrupts.raising():  # opening a named pipe waits for its reader
-                    descriptor = os.open(name, APPENDING | os.O_WRONLY, PRIVATE)
-            except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-                raise CommandError(f"cannot write {name}: {getattr(error, 'strerror', None) or error}") from None
-            try:
-                file.take(descriptor)
-            except JournalError as error:
-                raise CommandError(str(error)) from None
-            _refuse_input(descriptor, name, inputs)
-        yield file
+    from paco.limits import Limiter
 
 
-def _refuse_input(output: int, name: str, inputs: Sequence[str]) -> None:
-    written = os.fstat(output)
-    if any(os.path.samestat(written, Path(one).stat()) for one in inputs):
-        raise CommandError(f"{name} is both input and output: the run would read its own records")
+class Output(NamedTuple):
+    """Where the records go.
 
-
-class Earlier:
-    """The records of earlier runs, which decide which items a resumed run skips, and the keys of its items.
-
-    Args:
-        keys: The keys of the records.
-        skips: Whether items are skipped that have no record; whose last record is a failure; whose last record is ok.
-        succeeded: Whether any record is ok.
-        changed: Whether the source of the function has changed since the last record.
+    Attributes:
+        file: The file, open and locked.
+        maker: The function that makes the results.
+        made_by: The fields of a record that name it, as JSON with a leading comma.
+        earlier: The records of earlier runs, if this run resumes.
     """
 
-    def __init__(
-        self,
-        keys: Keys | None = None,
-        skips: tuple[bool, bool, bool] = (False, False, False),
-        *,
-        succeeded: bool = False,
-        changed: bool = False,
-    ) -> None:
-        #: The keys of the records, and of this run's items.
-        self.keys = keys or Keys()
-        self._skips = skips
-        self.succeeded = succeeded
-        self.changed = changed
-        #: The number of items skipped so far.
-        self.skipped = 0
+    file: RecordFile
+    maker: Maker
+    made_by: str
+    earlier: EarlierRecords | None
 
     @property
-    def skips_any(self) -> bool:
-        """Whether any item may be skipped."""
-        return any(self._skips)
-
-    def skips(self, position: int) -> bool:
-        """Return whether to skip an item with its record at this position, and count it if so."""
-        unrecorded, failed, ok = self._skips
-        skipped = unrecorded if position == NOWHERE else ok if position % 2 else failed
-        self.skipped += skipped
-        return skipped
+    def proven(self) -> bool:
+        """Whether an earlier run had results. A resumed run starts with its failures, which prove nothing then."""
+        return self.earlier is not None and self.earlier.succeeded
 
 
-def earlier(file: RecordFile, maker: Maker, interrupts: Interrupts, *, resume: bool, retry_failed: bool) -> Earlier:
-    """Return the records of earlier runs if this run resumes; and make the file end in a whole line.
+def open_output(options: MapOptions, found: Any, stdout: int, inputs: Sequence[Input], opened: ExitStack) -> Output:
+    """Open the file that the records go to, and read the records in it if this run resumes.
+
+    Args:
+        options: The options.
+        found: The object that TARGET names.
+        stdout: The descriptor of standard output; -1 if it is closed.
+        inputs: The inputs, none of which may be the output.
+        opened: Closes the file at the end.
+
+    Raises:
+        CommandError: The file cannot be used.
+    """
+    name = options.output
+    try:
+        file, written = _open(name, stdout, opened)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise CommandError(f"cannot write {name}: {getattr(error, 'strerror', None) or error}") from None
+    except JournalError as error:
+        raise CommandError(str(error)) from None
+    if any(one.regular and os.path.samestat(written, Path(str(one.path)).stat()) for one in inputs):
+        name = "standard output" if name == STDOUT else name
+        raise CommandError(f"{name} is both input and output: the run would read its own records")
+    maker, earlier = made_by(found), None
+    if options.resume or options.retry_failed:
+        earlier = _earlier(file, maker)
+    elif file.regular and name != STDOUT and written.st_size:
+        file.mend()
+    return Output(file, maker, maker.fields(), earlier)
+
+
+def _open(name: str, stdout: int, opened: ExitStack) -> tuple[RecordFile, os.stat_result]:
+    file = opened.enter_context(closing(RecordFile(name, name)))
+    if name != STDOUT:
+        descriptor = os.open(name, APPENDING | os.O_WRONLY, PRIVATE)
+        file.take(descriptor)
+    elif stdout < 0:
+        raise CommandError("standard output is closed; give a file with --output")
+    else:
+        descriptor = os.dup(stdout)
+        file.share(descriptor)
+    return file, os.fstat(descriptor)
+
+
+def _earlier(file: RecordFile, maker: Maker) -> EarlierRecords:
+    """Return the records of earlier runs.
 
     Raises:
         CommandError: The file cannot be read, is not a file of records, or holds the results of another function.
     """
-    if not (resume or retry_failed):
-        if file.regular and file.path != STDOUT:
-            file.mend()
-        return Earlier()
     if not file.regular:
         raise CommandError(f"cannot resume from {file.path}: it is not a regular file")
     records = EarlierRecords(file, maker, strict=False)
     try:
-        with interrupts.raising():
-            records.load()
+        records.load()
     except JournalError as error:
         raise CommandError(f"cannot resume: {error}") from None
     except OSError as error:
         raise CommandError(f"cannot resume from {describe(error)}") from None
-    skips = (retry_failed, False, True)
-    return Earlier(records.keys, skips, succeeded=records.succeeded, changed=records.changed)
+    return records
+
+
+class ItemRecords:
+    """Writes a record of each item, and counts the items. A run of the command has it in place of a journal.
+
+    Args:
+        output: Where the records go.
+        options: The options of the run.
+        tally: Counts the items.
+        progress: Shows failures and durations; ``None`` to show nothing.
+        item_failed: Called after each failure.
+    """
+
+    def __init__(
+        self,
+        output: Output,
+        options: MapOptions,
+        tally: Tally,
+        progress: Progress | None,
+        item_failed: Callable[[], None],
+    ) -> None:
+        self._made_by = output.made_by
+        self._options = options
+        self._tally = tally
+        self._progress = progress
+        self._item_failed = item_failed
+        #: Writes the lines.
+        self.commit = GroupCommit(output.file, keep_order=options.keep_order)
+        #: The traceback of the first failure; empty if there is none.
+        self.first_error = ""
+
+    # ---- the interface of a journal
+
+    def begin(
+        self,
+        name: str,
+        fn: ItemFunction,
+        sink: InOrder,
+        limit: int | Limiter,
+        *,
+        on_error: OnError,
+    ) -> tuple[GroupCommit, ItemFunction, int | Limiter]:
+        """Return the service that writes, the function that also adds records, and the same limit."""
+        return self.commit, self._recorded(fn), limit
+
+    # ---- an item
+
+    def _recorded(self, fn: ItemFunction) -> ItemFunction:  # noqa: C901 - further calls would cost time for each item
+        """Return a function that runs an item and adds its line.
+
+        The line is added before the function awaits anything else, so a cancelled run loses no finished item. An error
+        of the item is raised again, for limits that adapt to errors. All of it is one coroutine, since each further one
+        would take time whenever the item resumes.
+        """
+        tally, commit, values, made_by = self._tally, self.commit, self._options.values, self._made_by
+        settled = self._options.retries > 0
+        # Without progress, a function in C discards the duration.
+        took = deque[float](maxlen=0).append if self._progress is None else self._progress.latencies.add
+        free, new = list[int](), count()  # slots: an item takes the lowest free one, without a call
+        now, wall = clock(), time.time
+
+        async def recorded(item: InputItem) -> None:
+            number = tally.started
+            tally.started = number + 1
+            _, head, value, problem = item
+            error: BaseException | None = None
+            if problem is not None:
+                error = problem.error()
+                self._fail(item, number, error, Span(0, None, wall(), 0.0))
+            else:
+                attempts, text, slot = 1, "", heappop(free) if free else next(new)
+                start, began = wall(), now()
+                try:
+                    result = await fn(value)
+                    if settled:
+                        attempts = result.attempts
+                        tally.retried += attempts - 1
+                        result = _result(result)
+                    text = encode(result)
+                except BaseException as raised:  # by the function, or because JSON cannot hold its result
+                    if not self._is_of_the_item(raised):
+                        raise
+                    error = raised
+                finally:
+                    heappush(free, slot)
+                record = cast("WorkerTask", asyncio.current_task()).item if commit.run.noted else None
+                span = span_of(attempts, slot, start, began, now(), None if record is None else record.ran)
+                took(span.ms / 1000)
+                if error is None:
+                    whole = f"{text}\n".encode() if values else line(head, success(text), span, made_by)
+                    commit.add(whole, number)
+                    tally.ok += 1
+                else:
+                    self._fail(item, number, error, span)
+            if commit.full:
+                await commit.room()
+            try:
+                if isinstance(error, Exception):
+                    raise error
+            finally:
+                del error  # its traceback refers to this frame: break the cycle
+
+        recorded.__name__ = recorded.__qualname__ = self._options.target  # listeners show it
+        return recorded
+
+    def _is_of_the_item(self, error: BaseException) -> bool:
+        """Return whether to record an error; if not because the run is ending, count the item as cancelled."""
+        run = self.commit.run
+        if isinstance(error, asyncio.CancelledError) and (run.is_ending or run.was_let_go()):
+            self._tally.cancelled += 1
+            return False
+        return isinstance(error, Exception | SystemExit | asyncio.CancelledError)
+
+    def _fail(self, item: InputItem, number: int, error: BaseException, span: Span) -> None:
+        """Add the line of an item that failed, then count and show the failure.
+
+        Args:
+            item: The item.
+            number: The order of its start, from 0.
+            error: Its error.
+            span: When and where it ran.
+        """
+        problem = item.problem or self._problem(error)
+        outcome = failure(problem.type, problem.message)
+        self.commit.add(b"" if self._options.values else line(item.head, outcome, span, self._made_by), number)
+        self._tally.fail(problem)
+        if self._progress is not None:
+            self._progress.failure(item, problem, span.attempts)
+        self._item_failed()
+
+    def _problem(self, error: BaseException) -> Problem:
+        if not self._tally.failed:
+            self.first_error = explain(error)
+        failed(error)  # tells listeners, since an error that is not an Exception is not raised
+        if isinstance(error, paco.ItemCancelled) and error.__cause__ is not None:
+            error = error.__cause__  # the record shows anyway that the error is one of the item
+        return Problem(type(error).__name__, message(error))
+
+
+def _result(outcome: paco.Ok[Any, Any] | paco.Err[Any]) -> Any:
+    if isinstance(outcome, paco.Err):
+        raise outcome.error
+    return outcome.value

@@ -3,85 +3,43 @@
 from __future__ import annotations
 
 import asyncio
-import enum
 import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from paco._view.console import Console, fit, safe
+from paco._view.console import fit, safe
 from paco._view.meter import Meter, Reading, Sketch, copies, duration, latency, per_second
 from paco._view.progress import Display, LiveLines, PlainLines
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     import paco
     from paco import events
-    from paco._cli.formats import Problem
+    from paco._cli.ending import Problem, Tally
     from paco._cli.inputs import InputItem
-    from paco._cli.output import Earlier
+    from paco._records.file import RecordFile
+    from paco._view.console import Console
 
-_KINDS = 8
 _FAILURES = "  failures  "
-_PERCENTILES = (50, 90, 95, 99)
-
-
-class Tally:
-    """Counts items by how they ended.
-
-    Args:
-        earlier: The records of earlier runs, if this run resumes.
-    """
-
-    def __init__(self, earlier: Earlier | None = None) -> None:
-        self.earlier = earlier
-        self.started = 0
-        self.ok = 0
-        self.failed = 0
-        self.cancelled = 0
-        #: The number of further attempts of all items.
-        self.retried = 0
-        #: The durations of the items, failed ones included, in seconds.
-        self.latencies = Sketch()
-        #: Adds the duration of an item.
-        self.took = self.latencies.add
-        self._kinds: dict[str, tuple[int, str | None]] = {}
-
-    @property
-    def done(self) -> int:
-        """Items that succeeded or failed."""
-        return self.ok + self.failed
-
-    @property
-    def in_flight(self) -> int:
-        """Items in flight."""
-        return self.started - self.done - self.cancelled
-
-    @property
-    def skipped(self) -> int:
-        """Items skipped because of records of earlier runs."""
-        return 0 if self.earlier is None else self.earlier.skipped
-
-    def fail(self, problem: Problem) -> None:
-        """Count a failure by its type. Keep the message as long as all failures of the type have the same."""
-        self.failed += 1
-        count, message = self._kinds.get(problem.type, (0, problem.message))
-        self._kinds[problem.type] = count + 1, message if message == problem.message else None
-
-    def kinds(self) -> list[str]:
-        """Return texts such as ``311 TimeoutError`` or ``64 HTTPError: 503``, the most frequent first."""
-        ranked = sorted(self._kinds.items(), key=lambda kind: -kind[1][0])
-        texts = [f"{count:,} {name}{': ' + fit(text, 50) if text else ''}" for name, (count, text) in ranked]
-        return texts[:_KINDS] + ([f"and {len(texts) - _KINDS} other"] if len(texts) > _KINDS else [])
+_QUANTILES = (50, 95, 99)
 
 
 def summary(
-    tally: Tally, total: int | None, seconds: float, *, width: int, found: int = 0, again: str = ""
+    tally: Tally,
+    latencies: Sketch,
+    total: int | None,
+    seconds: float,
+    *,
+    width: int,
+    found: int = 0,
+    again: str = "",
 ) -> list[str]:
     """Return the lines of a summary; the first one goes after a word such as ``done``.
 
     Args:
         tally: The counts.
+        latencies: The durations of the items.
         total: The number of items, if known.
         seconds: The duration of the run.
         width: The columns of a line.
@@ -89,8 +47,8 @@ def summary(
         again: The command line that runs the items left, if there are any.
     """
     lines = [f"in {duration(seconds)}    {_counts(tally, total, seconds)}"]
-    if longest := tally.latencies.longest():
-        times = [f"p{percent} {latency(tally.latencies.quantile(percent / 100))}" for percent in _QUANTILES]
+    if longest := latencies.longest():
+        times = [f"p{percent} {latency(latencies.quantile(percent / 100))}" for percent in _QUANTILES]
         lines.append(f"  latency   {'   '.join(times)}   max {latency(longest)}")
     if found:
         lines.append(f"  limit     {found:,}   (auto)")
@@ -120,23 +78,9 @@ def _failures(tally: Tally, width: int) -> list[str]:
     return [(" " * len(_FAILURES) if number else _FAILURES) + line for number, line in enumerate(lines)]
 
 
-MODES = ("auto", "bar", "plain", "json", "off")
-
-
-class Mode(enum.Enum):
-    """What to show: repainted lines, a line every 10 s, JSON every second, only the summary, or nothing."""
-
-    LIVE = enum.auto()
-    PLAIN = enum.auto()
-    JSON = enum.auto()
-    SUMMARY = enum.auto()
-    OFF = enum.auto()
-
-
 #: The most failures shown between two repaints; and in all where nothing is repainted, since a log keeps every line.
 _FAILURES_PER_TICK = 10
 _FAILURES_PLAIN = 20
-_QUANTILES = (50, 95, 99)
 
 
 class JSONLines(Display):
@@ -152,24 +96,31 @@ class JSONLines(Display):
             self._console.say(json.dumps(_facts(meter)))
 
 
-_DISPLAYS: dict[Mode, Callable[[Console], Display]] = {
-    Mode.LIVE: LiveLines,
-    Mode.PLAIN: PlainLines,
-    Mode.JSON: JSONLines,
-}
+def display_for(wanted: str, console: Console, output: RecordFile, *, typing: bool) -> Display | None:
+    """Return the display of a run; ``None`` if only the summary is shown.
+
+    Repaint no lines on a terminal that also shows the records or what the user types.
+
+    Args:
+        wanted: The value of ``--progress``, but not ``off``.
+        console: The console to write to.
+        output: The file of the records.
+        typing: Whether items are typed at a terminal.
+    """
+    if wanted == "json":
+        return JSONLines(console)
+    if wanted == "bar" and console.live:
+        return LiveLines(console)
+    if output.is_terminal():
+        return None
+    return LiveLines(console) if wanted == "auto" and console.live and not typing else PlainLines(console)
 
 
 def _facts(meter: Meter) -> dict[str, Any]:
     """Return the fields of a JSON object of progress; times are in seconds."""
     now, eta, times = meter.now, meter.eta(), meter.latencies
     facts: dict[str, Any] = {
-        "done": now.done,
-        "total": now.total,
-        "ok": now.ok,
-        "failed": now.failed,
-        "skipped": now.skipped,
-        "retried": now.retried,
-        "in_flight": now.in_flight,
+        **{name: getattr(now, name) for name in ("done", "total", "ok", "failed", "skipped", "retried", "in_flight")},
         "limit": now.limit or None,
         "rate": round(meter.rate(), 3),
         "eta": None if eta is None else round(eta, 1),
@@ -197,7 +148,7 @@ class Progress:
         console: The console to write to.
         tally: The counts.
         total: Returns the number of items; ``None`` while it is unknown.
-        mode: What to show.
+        display: Shows the progress; ``None`` to show only the summary.
         title: The title of the run.
         limit: The limit of the run.
         cap: The maximum rate as the user wrote it.
@@ -208,7 +159,7 @@ class Progress:
         console: Console,
         tally: Tally,
         total: Callable[[], int | None],
-        mode: Mode,
+        display: Display | None,
         *,
         title: str = "",
         limit: int | paco.Limiter = 0,
@@ -217,14 +168,13 @@ class Progress:
         self._console = console
         self._tally = tally
         self._total = total
-        self._mode = mode
+        self._display = display
         self._limit = limit
         self._loop = asyncio.get_running_loop()
         self._run: events.Run | None = None
-        self._workers: Mapping[str, events.Worker] | None = None
-        self._meter = Meter(title, self._read, tally.latencies, cap=cap)
-        kind = _DISPLAYS.get(mode)
-        self._display = None if kind is None else kind(console)
+        #: The durations of the items, failed ones included, in seconds.
+        self.latencies = Sketch()
+        self._meter = Meter(title, self._read, self.latencies, cap=cap)
         self._unshown = 0
         self._shown = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -241,7 +191,7 @@ class Progress:
             0 if most == sys.maxsize else most,
             self._total(),
             {} if self._run is None else self._run.waited,
-            copies(self._workers or {}),
+            {} if self._run is None else copies(self._run.workers),
             tally.skipped,
         )
 
@@ -249,18 +199,14 @@ class Progress:
         """Show a word before the title, such as ``draining``."""
         self._meter.state = state
 
-    def show_workers(self, workers: Mapping[str, events.Worker] | None) -> None:
-        """Show these workers too; ``None`` if the items run in this process."""
-        self._workers = workers
-
     def watch(self, event: events.RunStarted) -> None:
-        """Show what this run waits for."""
+        """Show what this run waits for, and its workers."""
         self._run = event.run
 
     @property
     def watches(self) -> bool:
         """Whether what the run waits for is shown."""
-        return self._mode in {Mode.LIVE, Mode.PLAIN}
+        return isinstance(self._display, PlainLines)
 
     def start(self) -> None:
         """Start showing the run."""
@@ -269,7 +215,7 @@ class Progress:
 
     def _tick(self, display: Display) -> None:
         self._timer = self._loop.call_later(display.every, self._tick, display)
-        if self._mode is Mode.LIVE:
+        if isinstance(display, LiveLines):
             self._tell_unshown()
             self._shown = 0
         self._meter.look()
@@ -287,7 +233,7 @@ class Progress:
         """Show a failed item. If many fail, show the first ones and count the others."""
         if not self.watches:
             return
-        if self._shown >= (_FAILURES_PER_TICK if self._mode is Mode.LIVE else _FAILURES_PLAIN):
+        if self._shown >= (_FAILURES_PER_TICK if isinstance(self._display, LiveLines) else _FAILURES_PLAIN):
             self._unshown += 1
             return
         self._shown += 1
@@ -314,9 +260,10 @@ class Progress:
         """
         self._meter.look()
         seconds, width = self._meter.elapsed(), self._console.width()
-        if self._mode is Mode.JSON:
+        if isinstance(self._display, JSONLines):
             facts = {**_facts(self._meter), "ended": ended, "seconds": round(seconds, 3), "again": again or None}
             self._console.say(json.dumps(facts))
-        elif self._mode is not Mode.OFF:
-            first, *rest = summary(self._tally, self._total(), seconds, width=width, found=found, again=again)
-            self._console.say("\n".join([f"{self._console.style(ended, 'bold')} {first}", *rest]))
+            return
+        counts = self._tally, self.latencies, self._total(), seconds
+        first, *rest = summary(*counts, width=width, found=found, again=again)
+        self._console.say("\n".join([f"{self._console.style(ended, 'bold')} {first}", *rest]))

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from paco._cli.errors import CommandError, describe
-from paco._cli.formats import Problem, recreated
+from paco._cli.ending import CommandError, Problem, Tally, describe
 from paco._cli.options import parse_report
-from paco._cli.progress import Tally, summary
+from paco._cli.progress import summary
 from paco._records.earlier import Index
 from paco._records.lines import parse
+from paco._view.meter import Sketch
 from paco.events import WAITING, ItemEnded, Run, RunEnded
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def _report(options: ReportOptions) -> int:
     from paco._pictures.chrome import chrome
     from paco._pictures.page import page
 
-    table, tally = _read(options.file)
+    table, tally, latencies = _read(options.file)
     target = options.output or str(Path(options.file).with_suffix(".html"))
     if Path(target).exists() and Path(target).samefile(options.file):
         raise CommandError(f"{target} is the file of the records; give another file with --output")
@@ -57,13 +57,13 @@ def _report(options: ReportOptions) -> int:
         with Path(options.trace).open("w", encoding="utf-8") as file:
             file.writelines(chrome([table]))
     seconds = table.end() - table.run.start
-    first, *rest = summary(tally, None, seconds, width=_WIDTH)
+    first, *rest = summary(tally, latencies, None, seconds, width=_WIDTH)
     print("\n".join([f"{options.file} {first}", *rest, f"  pictures  {target}"]))
     return 1 if tally.failed else 0
 
 
-def _read(path: str) -> tuple[ItemTable, Tally]:
-    """Return the last record of each item, as a trace of the run would have it, and their counts."""
+def _read(path: str) -> tuple[ItemTable, Tally, Sketch]:
+    """Return the last record of each item, as a trace of the run would have it, their counts and their durations."""
     from paco._pictures.record import ItemTable
 
     index, first, last, slots, function = Index(), float("inf"), 0.0, 0, ""
@@ -74,28 +74,28 @@ def _read(path: str) -> tuple[ItemTable, Tally]:
         function = str(record.fields.get("function", ""))
     if not last:
         raise CommandError(f"{path} has no records; expected a file that `paco map --output` or a journal wrote")
-    run, tally = Run("map", function, slots, None, [0.0] * len(WAITING), fed=False), Tally()
+    run = Run("map", function, slots, None, [0.0] * len(WAITING), fed=False)
     run.date = run.start = first
-    table = ItemTable(run)
+    table, tally, latencies = ItemTable(run), Tally(), Sketch()
     for offset, record, span in _records(path):
         if index.get(record.key) == offset:
             _count(record, span, table, tally)
+            latencies.add(span.ms / 1000)
     run.started = tally.done
     run.ok, run.failed = tally.ok, tally.failed
     table.ended = RunEnded(run, last, "ok", None)
-    return table, tally
+    return table, tally, latencies
 
 
 def _count(record: Record, span: Span, table: ItemTable, tally: Tally) -> None:
     problem = None if record.ok else Problem(*record.error())
-    error = None if problem is None else recreated(problem)
+    error = None if problem is None else problem.error()
     outcome: Outcome = "ok" if problem is None else "failed"
     attempts, seconds = max(span.attempts, 1), span.ms / 1000
     what = record.fields["id"], span.slot or 0, record.fields.get("input"), span.start, span.start + seconds
     table.add(ItemEnded(table.run, *what, attempts, outcome, error, span.worker))
     table.run.retried += attempts > 1
     tally.retried += attempts - 1
-    tally.took(seconds)
     if problem is None:
         tally.ok += 1
     else:

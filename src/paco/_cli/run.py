@@ -1,4 +1,4 @@
-"""A run of the command: run `paco.map` over the items, and end it early on signals, failures or time."""
+"""A run of the command: run the items, end early on signals, failures or time, and report the end."""
 
 from __future__ import annotations
 
@@ -6,35 +6,57 @@ import asyncio
 import gc
 import signal
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 import paco
 from paco._base.check import message
-from paco._cli.ending import Ending
-from paco._cli.errors import ClosingError, CommandError
-from paco._cli.options import AUTO, Halt
-from paco._cli.pace import attempted, limit_of
-from paco._cli.progress import Progress, Tally
-from paco._cli.work import ItemWork
-from paco._stream.stream import recorded
+from paco._base.system import command_line
+from paco._cli.ending import CLOSED_PIPE, FAILED, HALTED, ClosingError, CommandError, describe
+from paco._cli.options import AUTO, STDOUT
+from paco._cli.output import ItemRecords
+from paco._stream.plan import Plan
 from paco._view.console import safe_lines
 from paco.events import RunStarted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Sequence
+    from contextlib import AbstractAsyncContextManager
 
-    from paco._cli.job import MapJob
+    from paco._cli.ending import Interrupts, Tally
+    from paco._cli.inputs import ItemReader
     from paco._cli.options import MapOptions
+    from paco._cli.output import Output
+    from paco._cli.progress import Progress
     from paco._cli.target import Function
+    from paco._view.console import Console
 
+    #: The errors to retry: a function of an error, or a type.
+    RetryOn: TypeAlias = Callable[[Exception], Any] | type[Exception]
+
+RESUME: Final = "--resume"
+RETRY: Final = "--retry-failed"
 #: The most items in flight in workers with ``--limit 0``.
 _MOST: Final = 10_000
 #: The fewest new objects between two garbage collections. Python's default is 700 to 2,000.
 _NEW: Final = 10_000
-
 #: Without ``--halt``, a run is halted only if its first items all fail, as with a wrong URL or an expired password.
-_FIRST = 20
-_NEVER = Halt("never")
+_FIRST: Final = 20
+
+
+class MapJob(NamedTuple):
+    """Everything that a run needs, checked and opened; ``typing`` says whether items are typed at a terminal."""
+
+    options: MapOptions
+    target: AbstractAsyncContextManager[Function]
+    retry_on: RetryOn
+    limit: int | paco.Limiter
+    reader: ItemReader
+    tally: Tally
+    output: Output
+    console: Console
+    typing: bool
+    interrupts: Interrupts
 
 
 def run(job: MapJob) -> int:
@@ -63,95 +85,67 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 class _MapRun:
     def __init__(self, job: MapJob) -> None:
         self._job = job
-        self._tally = Tally(job.earlier)
-        self._ending = Ending()
-        options = job.options
-        self._limit = limit_of(options, job.retry_on)
-        self._progress = Progress(
-            job.console,
-            self._tally,
-            job.reader.total,
-            job.mode,
-            title=options.target.rpartition(":")[2],
-            limit=self._limit,
-            cap="" if options.rate is None else str(options.rate),
-        )
-        self._halting = Halting(options.halt, self._tally, job.reader.total)
-        self._work = ItemWork(
-            options.target,
-            job.output,
-            self._tally,
-            self._progress,
-            self._item_failed,
-            made_by=job.made_by,
-            keep_order=options.keep_order,
-            values=options.values,
-            settled=options.retries > 0,
-        )
-        self._task = asyncio.current_task()
+        self._tally = job.tally
+        self._progress = _progress(job)
+        self._records = ItemRecords(job.output, job.options, job.tally, self._progress, self._item_failed)
+        self._task: Any = asyncio.current_task()
         self._started = self._cancelling = self._closing = False
+        #: Why the run was halted, if it was; and whether the reason is that the first items all failed.
+        self._halted = ""
+        self._all_failed = False
+        self._out_of_time = False
+        self._trace: paco.trace | None = None
+        #: What went wrong, besides items.
+        self._troubles: list[str] = []
 
     async def run(self) -> int:
-        with self._job.interrupts.attached(self._advance, self._work.abandon):
-            await self._run_to_end()
-        ending = self._ending
-        ending.output_error = self._work.output_error
-        if self._halting.all_failed:
-            ending.first_error = self._work.first_error
-        if self._job.options.limit == AUTO and not isinstance(self._limit, int):
-            ending.found = self._limit.most
-        return ending.code(self._job, self._tally, self._progress)
-
-    async def _run_to_end(self) -> None:
-        self._progress.start()
-        try:
-            with ExitStack() as block:
-                self._block = block
-                self._listen()
+        with self._job.interrupts.attached(self._advance, self._records.commit.abandon), ExitStack() as self._block:
+            self._show()
+            try:
                 async with self._job.target as target:
                     await self._run_items(target)
+            except asyncio.CancelledError:
+                if not self._cancelling:
+                    raise
+            except ClosingError as error:
+                self._troubles.append(str(error))
+            finally:
+                self._closing = True
+        return self._end()
+
+    def _show(self) -> None:
+        """Start the progress and the trace. A run without listeners has no extra cost."""
+        options, progress = self._job.options, self._progress
+        if progress is not None:
+            progress.start()
+            self._block.callback(progress.stop)
+            if progress.watches or options.engine is not None:
+                self._block.enter_context(paco.listening(progress.watch, RunStarted))
+        if options.report or options.trace:
+            self._trace = self._block.enter_context(paco.trace())
+
+    async def _run_items(self, target: Function) -> None:
+        job, options, limit = self._job, self._job.options, self._job.limit
+        function = attempted(target, options, job.retry_on)
+        engine = _engine(function, options)
+        if engine is not None and isinstance(limit, int):
+            limit = paco.Limit(limit or _MOST)  # a limit object sends each item when it may start, not ahead of time
+        plan = Plan("map", function, job.reader.items, limit, on_error="return", journal=self._records, engine=engine)
+        self._started = True
+        if options.max_time is not None:
+            self._later(options.max_time, self._time_over)
+        try:
+            with collected_seldom():
+                await plan.drain()
         except asyncio.CancelledError:
             if not self._cancelling:
                 raise
-        except ClosingError as error:
-            self._ending.closing_error = error
-        finally:
-            self._closing = True
-            self._progress.stop()
-
-    async def _run_items(self, target: Function) -> None:
-        job = self._job
-        function, limit = attempted(target, job.options, job.retry_on), self._limit
-        if _is_elsewhere(job.options) and isinstance(limit, int):
-            limit = paco.Limit(limit or _MOST)  # a limit object sends each item when it may start, not ahead of time
-        items = paco.map(function, job.reader.items(), limit, return_exceptions=True)
-        stream = recorded(_placed(items, function, job.options), self._work)
-        self._started = True
-        if job.options.max_time is not None:
-            self._later(job.options.max_time, self._time_over)
-        try:
-            with collected_seldom():
-                await stream
-        except asyncio.CancelledError:
-            if not self._cancelling or self._task is None:
-                raise
             self._task.uncancel()  # the cancellation was meant for the items; TARGET is closed as after any run
         except Exception as error:  # items do not raise here: the output failed, or the workers did
-            if error is not self._work.output_error:
-                self._ending.place_error = f"{type(error).__name__}: {message(error)}"
-            job.stop.want()
-
-    def _listen(self) -> None:
-        """Listen to the run, if progress or pictures need its events. Without listeners the run has no extra cost."""
-        if self._progress.watches or _is_elsewhere(self._job.options):
-            self._block.enter_context(paco.listening(self._run_started, RunStarted))
-        if self._job.options.report or self._job.options.trace:
-            self._ending.trace = self._block.enter_context(paco.trace())
-
-    def _run_started(self, event: RunStarted) -> None:
-        self._progress.watch(event)
-        if _is_elsewhere(self._job.options):
-            self._progress.show_workers(event.run.workers)
+            if error is not self._records.commit.error:
+                why = f"{type(error).__name__}: {message(error)}"
+                self._troubles.append(f"the workers cannot run the items, so the run was cancelled: {why}")
+            job.reader.stop()
 
     def _later(self, seconds: float, call: Callable[[], None]) -> None:
         self._block.callback(asyncio.get_running_loop().call_later(seconds, call).cancel)
@@ -163,112 +157,134 @@ class _MapRun:
         interrupts = self._job.interrupts
         again = "Ctrl-C again" if interrupts.first == signal.SIGINT else "another signal"
         if interrupts.count == 1 and self._started:
-            self._drain(f"draining {self._running()}; {again} cancels them")
+            self._stop(more=f"; {again} cancels them")
             if interrupts.first != signal.SIGINT:
-                self._later(self._job.options.grace, self._grace_over)
+                self._later(self._job.options.grace, partial(self._stop, "--grace is over; ", cancel=True))
         else:
-            self._cancel(f"cancelling {self._running()}; {again} leaves at once")
-
-    def _running(self) -> str:
-        return f"{self._tally.in_flight:,} running item{'' if self._tally.in_flight == 1 else 's'}"
-
-    def _grace_over(self) -> None:
-        self._cancel(f"--grace is over; cancelling {self._running()}")
+            self._stop(more=f"; {again} leaves at once", cancel=True)
 
     def _time_over(self) -> None:
-        if not self._job.stop.wanted:
-            self._ending.out_of_time = True
-            self._drain(f"--max-time is over; draining {self._running()}")
+        if not self._job.reader.stopped:
+            self._out_of_time = True
+            self._stop("--max-time is over; ")
 
     def _item_failed(self) -> None:
-        if self._job.stop.wanted or not (reason := self._halting.reason()):
+        """Halt the run if there are too many failures."""
+        job, failed, rule = self._job, self._tally.failed, self._job.options.halt
+        if job.reader.stopped:
             return
-        self._ending.halted = reason
-        if self._halting.now:
-            self._cancel(f"halting: {reason}; cancelling {self._running()}")
-        else:
-            self._drain(f"halting: {reason}; draining {self._running()}")
+        if rule is not None:
+            if rule.is_reached(failed, job.reader.total()):
+                self._halted = f"{failed:,} item{'' if failed == 1 else 's'} failed (--halt {rule})"
+                self._stop(f"halting: {self._halted}; ", cancel=rule.when == "now")
+        elif failed >= _FIRST and not (self._tally.ok or job.output.proven):
+            self._all_failed = True
+            self._halted = f"the first {failed} items all failed (to go on: --halt never)"
+            self._stop(f"halting: {self._halted}; ")
 
-    def _drain(self, what: str) -> None:
-        self._job.stop.want()
-        self._tell("draining", what)
+    def _stop(self, why: str = "", more: str = "", *, cancel: bool = False) -> None:
+        """Start no more items, with ``cancel`` cancel the running ones, and say so."""
+        self._job.reader.stop()
+        state, count = "cancelling" if cancel else "draining", self._tally.in_flight
+        if self._progress is not None:
+            self._progress.say_state(state)
+        self._job.console.say(safe_lines(f"{why}{state} {count:,} running item{'' if count == 1 else 's'}{more}"))
+        if cancel and not (self._cancelling or self._closing):
+            self._cancelling = True
+            self._task.cancel()
 
-    def _cancel(self, what: str) -> None:
-        self._job.stop.want()
-        self._tell("cancelling", what)
-        if self._cancelling or self._closing or self._task is None:
-            return
-        self._cancelling = True
-        self._task.cancel()
+    # ---- the end
 
-    def _tell(self, state: str, what: str) -> None:
-        self._progress.say_state(state)
-        self._job.console.say(safe_lines(what))
+    def _end(self) -> int:
+        """Write the pictures, the summary and what went wrong; return the exit code."""
+        job, first = self._job, self._job.interrupts.first
+        by_signal = 0 if first is None else 128 + first
+        if isinstance(self._records.commit.error, BrokenPipeError):  # quiet, as other tools in a pipe are
+            return by_signal or CLOSED_PIPE
+        self._find_troubles()
+        if self._progress is not None:
+            ended = "halted" if self._halted else "stopped" if job.reader.stopped else "done"
+            found = job.limit.most if job.options.limit == AUTO and not isinstance(job.limit, int) else 0
+            self._progress.summary(ended, self._left(), found)
+        for trouble in self._troubles:
+            job.console.say(safe_lines(f"paco: {trouble}"))
+        if by_signal or self._halted:
+            return by_signal or HALTED
+        return FAILED if self._troubles or self._tally.failed else 0
 
+    def _find_troubles(self) -> None:
+        """Write the pictures, and collect what else went wrong."""
+        options, reader = self._job.options, self._job.reader
+        troubles, failed = self._troubles, self._records.commit.error
+        if isinstance(failed, OSError):
+            troubles.append(f"cannot write the output, so the run was cancelled: {describe(failed)}")
+        try:
+            if self._trace is not None and options.report:
+                self._trace.report(options.report)
+            if self._trace is not None and options.trace:
+                self._trace.save(options.trace)
+        except OSError as error:
+            troubles.append(f"cannot write the pictures: {describe(error)}")
+        if reader.error is not None:
+            troubles.append(f"cannot read further, so the later items are missing: {describe(reader.error)}")
+        if self._out_of_time and not reader.ended and self._tally.started != reader.total():
+            troubles.append("the time of --max-time ran out before all items had started")
+        if self._all_failed:
+            troubles.append(f"{self._halted}; the first error:\n{self._records.first_error}")
 
-class Halting:
-    """Decides after each failure whether the run is halted.
-
-    As in GNU parallel, a share is one of all items, not of those that have ended: 10% of a million items are 100,000
-    failures. While the number of items is unknown, no share is reached.
-
-    Args:
-        rule: The value of ``--halt``; ``None`` for the default rule.
-        tally: The counts of the run.
-        total: Returns the number of items; ``None`` while it is unknown.
-    """
-
-    def __init__(self, rule: Halt | None, tally: Tally, total: Callable[[], int | None]) -> None:
-        # A resumed run starts with items that failed before. If others succeeded then, those failures prove nothing.
-        proven = rule is None and tally.earlier is not None and tally.earlier.succeeded
-        self._rule = _NEVER if proven else rule
-        self._tally = tally
-        self._total = total
-        #: Whether to cancel the running items too.
-        self.now = rule is not None and rule.when == "now"
-        #: Whether the default rule halted the run, so that the first error should be shown.
-        self.all_failed = False
-
-    def reason(self) -> str:
-        """Return why the run must be halted now, or an empty text if it goes on."""
-        rule, failed = self._rule, self._tally.failed
-        if rule is None:
-            self.all_failed = failed >= _FIRST and not self._tally.ok
-            return f"the first {failed} items all failed (to go on: --halt never)" if self.all_failed else ""
-        if rule.when == "never" or failed < self._enough(rule):
+    def _left(self) -> str:
+        """Return the command line that runs the items left, or an empty text if there is none."""
+        options = self._job.options
+        if options.values or options.output == STDOUT or not self._job.output.file.regular:
             return ""
-        return f"{failed:,} item{'' if failed == 1 else 's'} failed (--halt {rule})"
-
-    def _enough(self, rule: Halt) -> float:
-        """Return the number of failures that halts the run."""
-        if not rule.share:
-            return rule.fail
-        total = self._total()
-        return float("inf") if total is None else max(rule.share * total, 1)
+        option = RESUME if self._job.reader.stopped else RETRY if self._tally.failed else ""
+        return again(options.words, option) if option else ""
 
 
-def _is_elsewhere(options: MapOptions) -> bool:
-    return options.workers is not None or options.dask is not None
+def again(words: Sequence[str], option: str) -> str:
+    """Return the command line that runs the items left: the same words, with ``option`` instead of a similar one."""
+    kept = [word for word in words if word not in {RESUME, RETRY}]
+    place = kept.index("--") if "--" in kept else len(kept)
+    return command_line(["paco", "map", *kept[:place], option, *kept[place:]])
 
 
-def _placed(stream: paco.Stream[Any], function: Function, options: MapOptions) -> paco.Stream[Any]:
-    """Return the stream with its function run in workers or a cluster, if the options say so.
+def _progress(job: MapJob) -> Progress | None:
+    """Return what shows the run, which is imported only then; ``None`` for ``--progress off``."""
+    options, console = job.options, job.console
+    if options.progress == "off":
+        return None
+    from paco._cli.progress import Progress, display_for
+
+    display = display_for(options.progress, console, job.output.file, typing=job.typing)
+    cap = "" if options.rate is None else str(options.rate)
+    title = options.target.rpartition(":")[2]
+    return Progress(console, job.tally, job.reader.total, display, title=title, limit=job.limit, cap=cap)
+
+
+def attempted(function: Function, options: MapOptions, on: RetryOn) -> Function:
+    """Return the function with ``--timeout`` and ``--retries`` applied. With retries it is settled."""
+    if options.retries:  # settle() counts the attempts, which takes 3 us
+        return paco.settle(paco.retry(function, options.retries + 1, on, timeout=options.timeout))
+    return function if options.timeout is None else paco.timeout(function, options.timeout)
+
+
+def _engine(function: Function, options: MapOptions) -> Callable[[], Any] | None:
+    """Return the function that opens the workers or the cluster of the options, if there are any.
 
     Raises:
         CommandError: The function cannot be sent there, or a package for it is missing.
     """
-    engine = options.dask if options.workers is None else options.workers
-    if engine is None:
-        return stream
+    if options.engine is None:
+        return None
+    from paco.remote._engines import engine_of
     from paco.remote._pickles import dump_function
 
-    name = "map --workers" if options.dask is None else "map --dask"
+    name = "map --workers" if isinstance(options.engine, int) else "map --dask"
     try:
         dump_function(name, function)
-        return stream.on(engine)
+        return engine_of(name, options.engine, None)
     except (ImportError, TypeError, ValueError) as error:
-        stream.close()
-        raise CommandError(message(error).removeprefix("paco.").replace("map.on:", f"{name}:", 1)) from None
+        raise CommandError(message(error).removeprefix("paco.")) from None
 
 
 @contextmanager

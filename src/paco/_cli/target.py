@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from paco._base.check import message
-from paco._cli.errors import ClosingError, CommandError, explain, suggest
+from paco._cli.ending import ClosingError, CommandError, explain, suggest
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -30,6 +30,12 @@ if TYPE_CHECKING:
     Function: TypeAlias = Callable[[Any], Awaitable[Any]]
 
 _TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+#: How the value of ``--arg`` is converted to the type of its parameter. Other types get the text.
+_CONVERSIONS: dict[str, Callable[[str], Any]] = {
+    "int": int,
+    "float": float,
+    "bool": lambda text: _TRUTH[text.lower()],
+}
 
 
 def find_target(target: str) -> Any:
@@ -41,10 +47,15 @@ def find_target(target: str) -> Any:
     place, colon, name = target.rpartition(":")
     if not (colon and place and name) or name.endswith(".py"):  # in C:\\jobs.py, the colon belongs to the drive
         raise CommandError(_without_colon(target))
-    if place.endswith(".py") or "/" in place or os.sep in place:
-        found: Any = _import_file(place)
-    else:
-        found = _import_module(place)
+    is_file = place.endswith(".py") or "/" in place or os.sep in place
+    try:
+        found: Any = _import_file(place) if is_file else _import_module(place)
+    except CommandError:
+        raise
+    except (Exception, SystemExit) as error:
+        what = 'what must not run on import under: if __name__ == "__main__":'
+        hint = f"\n(put {what})" if isinstance(error, SystemExit) else ""
+        raise CommandError(f"importing {place} failed:\n{explain(error)}{hint}") from error
     path = place
     for part in name.split("."):
         try:
@@ -98,11 +109,9 @@ def _import_module(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         missing = error.name or ""
-        if name != missing and not name.startswith(missing + "."):
-            raise CommandError(_broken(name, error)) from None
-        raise CommandError(_without_module(name, missing)) from None
-    except (Exception, SystemExit) as error:
-        raise CommandError(_broken(name, error)) from error
+        if name == missing or name.startswith(f"{missing}."):
+            raise CommandError(_without_module(name, missing)) from None
+        raise  # a module that it imports is missing
 
 
 def _without_module(name: str, missing: str) -> str:
@@ -131,18 +140,8 @@ def _import_file(name: str) -> ModuleType:
         raise CommandError(f"{name} is not Python source: its name must end in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        raise CommandError(_broken(name, error)) from error
+    spec.loader.exec_module(module)
     return module
-
-
-def _broken(name: str, error: BaseException) -> str:
-    hint = (
-        '\n(put what must not run on import under: if __name__ == "__main__":)' if isinstance(error, SystemExit) else ""
-    )
-    return f"importing {name} failed:\n{explain(error)}{hint}"
 
 
 # ---- the kinds of TARGET
@@ -175,18 +174,13 @@ def open_target(
         return _entered(functools.partial(found, **keywords), name, unpack=unpack)
     _check_async(found, name)
     keywords = _convert(found, name, arguments)
-    return _plain(_one_item(found, name, keywords, unpack=unpack))
+    return contextlib.nullcontext(_one_item(found, name, keywords, unpack=unpack))
 
 
 def _makes_manager(found: Any) -> bool:
     if inspect.isclass(found):
         return hasattr(found, "__aenter__")
     return inspect.isasyncgenfunction(inspect.unwrap(found)) and not inspect.isasyncgenfunction(found)
-
-
-@asynccontextmanager
-async def _plain(function: Function) -> AsyncGenerator[Function]:
-    yield function
 
 
 @asynccontextmanager
@@ -248,15 +242,12 @@ def _check_async(found: Any, name: str) -> None:
             f"{name} is of type {type(found).__name__}; TARGET must be an async function: async def f(item)"
         )
     if not any(map(inspect.iscoroutinefunction, (found, inspect.unwrap(found), type(found).__call__))):
+        short = getattr(found, "__name__", "function")
         raise CommandError(
             f"{name} is not an async function. If it blocks, run it in a thread:\n"
-            f"    async def f(item):\n        return await asyncio.to_thread({_short(found)}, item)\n"
-            f"If it is fast, wrap it: f = paco.wraps({_short(found)})"
+            f"    async def f(item):\n        return await asyncio.to_thread({short}, item)\n"
+            f"If it is fast, wrap it: f = paco.wraps({short})"
         )
-
-
-def _short(found: Any) -> str:
-    return getattr(found, "__name__", "function")
 
 
 def _convert(found: Any, name: str, arguments: Mapping[str, str]) -> dict[str, Any]:
@@ -284,12 +275,6 @@ def _value(key: str, text: str, annotation: Any) -> Any:
     written = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
     kind = written.strip("'\"").removesuffix(" | None")
     try:
-        match kind:
-            case "int" | "float":
-                return int(text) if kind == "int" else float(text)
-            case "bool":
-                return _TRUTH[text.lower()]
-            case _:
-                return text
+        return _CONVERSIONS.get(kind, str)(text)
     except (ValueError, KeyError):
         raise CommandError(f"--arg {key} must be of type {kind}, got {text!r}") from None

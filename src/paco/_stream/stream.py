@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from paco._base.types import Executor, Pool
     from paco._engine.run import Scheduler
-    from paco._stream.plan import Plan, Recording
+    from paco._stream.plan import Plan
 
 
 # T may be covariant, although a list is not: `await` returns a new list, which nothing else refers to.
@@ -182,7 +182,7 @@ class Stream(
         how = Journal(
             f"{plan.name}.journal", path, key, encode, decode, durable, version=version, retry_errors=retry_errors
         )
-        return recorded(self, how)
+        return self._become(journal=how)
 
     def on(self, engine: int | str | Pool | Executor, *, slots: int | None = None) -> Stream[T_co]:
         """Return a stream whose function runs elsewhere: on all cores of this machine, or on a cluster.
@@ -380,8 +380,3 @@ class Stream(
             self.close()
         elif self._run is not None:
             self._run.abandon_soon()
-
-
-def recorded(stream: Stream[Any], recording: Recording) -> Stream[Any]:
-    """Return the stream of which each item leaves a record."""
-    return stream._become(journal=recording)  # noqa: SLF001 - a method would be public

@@ -12,7 +12,6 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TextIO, TypeAlias, cast
 from unicodedata import east_asian_width
 
-from paco._base import check
 from paco._base.system import understands_escapes
 
 if TYPE_CHECKING:
@@ -25,8 +24,6 @@ Line: TypeAlias = list[Part]
 
 #: The size of a stream that is not a terminal, and of a terminal that does not report its size.
 _WIDE, _USUAL = os.terminal_size((500, 24)), os.terminal_size((80, 24))
-#: The text of an error, whatever its ``str()`` does.
-message = check.message
 _STYLES = {"red": "31", "green": "32", "bold": "1", "dim": "2"}
 
 
