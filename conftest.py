@@ -6,7 +6,8 @@ import asyncio
 import gc
 import os
 import sys
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import coverage
 import pytest
@@ -18,6 +19,15 @@ from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 from sybil.parsers.rest import DocTestParser
 
 import paco
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+TORTURE = Path(__file__).parent / "tests" / "torture"
+#: What measures coverage in this process, if anything does.
+COVERAGE = pytest.StashKey["coverage.Coverage | None"]()
+#: With this environment variable, which it sets at each start, coverage also measures the processes of this one.
+OF_PROCESSES = "COVERAGE_PROCESS_CONFIG"
 
 
 def imported(namespace: dict[str, Any]) -> None:
@@ -66,10 +76,42 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     """Stop earlier coverage measurements, so that only the one that pytest-cov starts next measures an xdist process.
 
     At this point, coverage's patch for subprocesses and pytest-cov itself already measure the process. Each would trace
-    every line once more, and would not pause for tests marked ``no_cover``. In the controlling process of pytest-xdist
-    no code of paco runs, so it needs no measurement.
+    every line once more. In the controlling process of pytest-xdist no code of paco runs, so it needs no measurement.
     """
     if hasattr(session.config, "workerinput") or session.config.getoption("dist", "no") != "no":
         while measuring := coverage.Coverage.current():
             measuring.stop()
             measuring.save()
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
+    """Measure coverage only in calls of tests: otherwise pytest itself takes twice as long."""
+    measuring = session.config.stash[COVERAGE] = coverage.Coverage.current()
+    if measuring is None:
+        return (yield)
+    measuring.stop()
+    os.environ.pop(OF_PROCESSES, None)
+    try:
+        return (yield)
+    finally:
+        measuring.start()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """Measure coverage, but not of long tests that run the same lines in random ways or in all ways.
+
+    What they reach by chance needs a test of its own. Processes are measured if the test is marked so.
+    """
+    measuring = item.config.stash[COVERAGE]
+    long = any(item.get_closest_marker(name) for name in ("slow", "hypothesis"))
+    in_all_ways = item.path.is_relative_to(TORTURE) or "cancel_at_every_step" in getattr(item, "fixturenames", ())
+    if measuring is None or long or in_all_ways:
+        return (yield)
+    with measuring.collect():
+        of_processes = os.environ.pop(OF_PROCESSES, None)
+        with pytest.MonkeyPatch.context() as patch:
+            if of_processes and item.get_closest_marker("measured_processes"):
+                patch.setenv(OF_PROCESSES, of_processes)
+            return (yield)

@@ -1,4 +1,4 @@
-"""Fixtures and hooks of all tests: virtual time, leak checks, cancellation points, coverage."""
+"""Fixtures and hooks of all tests: virtual time, leak checks, cancellation points."""
 
 from __future__ import annotations
 
@@ -18,9 +18,6 @@ from tests.programs import popen
 pytest_plugins = ["paco.testing"]
 
 POINTS = "cancellation points"
-TORTURE = Path(__file__).parent / "torture"
-#: With this variable, coverage also measures the subprocesses of a measured process.
-MEASURES = "COVERAGE_PROCESS_CONFIG"
 
 
 def pytest_configure():
@@ -107,20 +104,6 @@ def pytest_terminal_summary(terminalreporter):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Measure no coverage in slow tests and the torture suite: the measurement would take longer than the tests."""
     for item in items:
         if item.get_closest_marker("posix") and not hasattr(os, "fork"):
             item.add_marker(pytest.mark.skip(reason="needs what this system lacks"))
-        if item.path.is_relative_to(TORTURE) or item.get_closest_marker("slow"):
-            item.add_marker(pytest.mark.no_cover)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item):
-    """Measure no coverage in the subprocesses of such tests either."""
-    measures = os.environ.pop(MEASURES, None) if item.get_closest_marker("no_cover") else None
-    try:
-        return (yield)
-    finally:
-        if measures is not None:
-            os.environ[MEASURES] = measures

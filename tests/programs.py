@@ -12,15 +12,13 @@ import paco
 SOURCE = str(Path(paco.__file__).parents[1])
 
 
-def popen(*words, environ=(), measured=True, **more):
+def popen(*words, environ=(), **more):
     """Start Python with these arguments and pipes.
 
     Args:
         environ: Further environment variables.
-        measured: Whether coverage measures the process if it measures this one.
         more: Arguments of `subprocess.Popen`.
     """
-    environment = {name: value for name, value in os.environ.items() if measured or not name.startswith("COV")}
     options = {"text": True, **dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE), **more}
     command = [sys.executable, *map(str, words)]
-    return subprocess.Popen(command, env={**environment, "PYTHONPATH": SOURCE, **dict(environ)}, **options)
+    return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": SOURCE, **dict(environ)}, **options)

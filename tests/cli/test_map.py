@@ -143,6 +143,11 @@ def test_each_item_has_a_record_on_stdout_and_the_summary_goes_to_stderr(capfd):
     assert "3 items   3 ok   0 failed" in err
 
 
+def test_a_given_format_counts_and_not_the_name_of_the_file(capfd):
+    assert paco_map("jobs:echo", "three.txt", "--format", "jsonl") == 0
+    assert [record["input"] for record in records(capfd.readouterr().out)] == [1, 2, 3]
+
+
 def test_a_number_of_any_size_is_unchanged(folder, capfd):
     items = [1 - 10**19, [1.0, {"n": -(2**63) - 1}], {str(-(2**70)): [10**30]}]
     (folder / "items.jsonl").write_text("\n".join(map(json.dumps, items)))

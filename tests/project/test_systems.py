@@ -83,6 +83,7 @@ def line_with(stream, word):
 # ---- the library
 
 
+@pytest.mark.measured_processes
 def test_the_library_runs_and_journals(start, folder):
     code = """
 import asyncio, importlib.util, signal, sys, warnings
@@ -111,6 +112,7 @@ paco.run(main())
     assert sorted({record["result"] for record in records(folder / "run.jsonl")}) == [*range(1200)]
 
 
+@pytest.mark.measured_processes
 def test_the_library_uses_workers(start):
     code = """
 import os, jobs, paco

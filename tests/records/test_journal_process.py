@@ -68,7 +68,7 @@ def start(tmp_path, start):
 
     def run(code, *options):
         code = f"import asyncio, sys; sys.path.insert(0, '.'); from job import *; {code}"
-        return start(*options, "-c", code, cwd=tmp_path, measured=False)
+        return start(*options, "-c", code, cwd=tmp_path)
 
     return run
 

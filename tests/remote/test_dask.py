@@ -96,25 +96,26 @@ def test_items_run_in_the_cluster_at_an_address(address):
     assert paco.run(paco.map(quick, range(3000), limit=100).on(address)) == list(range(3000))
 
 
-async def test_a_client_in_the_loop_of_the_run_works_too(cluster):
+async def test_a_client_in_the_loop_of_the_run_works_too(cluster, tmp_path):
     from distributed import Client
 
     async with Client(cluster.scheduler_address, asynchronous=True, set_as_default=False) as client:
         assert await paco.map(quick, range(300), limit=10).on(client) == list(range(300))
+        await cancelled(client, tmp_path / "log")
+
+
+async def cancelled(client, log):
+    """Cancel a run, and check that no item in a worker outlives it."""
+    task = asyncio.ensure_future(paco.map(counted, [str(log)] * 100, limit=10).on(client))
+    await until(lambda: log.exists() and log.read_text().count("+") == 10)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert log.read_text() == 10 * "+" + 10 * "-"
 
 
 def test_a_cancellation_ends_the_items_in_the_workers(client, tmp_path):
-    log = tmp_path / "log"
-
-    async def main():
-        task = asyncio.ensure_future(paco.map(counted, [str(log)] * 100, limit=10).on(client))
-        await until(lambda: log.exists() and log.read_text().count("+") == 10)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-    asyncio.run(main())
-    assert log.read_text() == 10 * "+" + 10 * "-"
+    asyncio.run(cancelled(client, tmp_path / "log"))
 
 
 def test_break_ends_the_items_in_the_workers(client, tmp_path):

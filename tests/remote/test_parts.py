@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import os
 import pickle
 import signal
@@ -205,10 +206,11 @@ def test_items_of_a_host_do_not_see_the_context_of_the_sending_thread():
 
 @pytest.mark.realtime
 def test_a_process_of_multiprocessing_ends_with_its_parent(monkeypatch):
-    codes = []
+    codes, parent = [], SimpleNamespace(join=lambda: None)
+    monkeypatch.setattr(multiprocessing, "parent_process", lambda: parent)
     monkeypatch.setattr(os, "_exit", codes.append)
-    _worker._end_after(lambda: None)
-    assert codes == [1]
+    _worker._follow_parent()
+    assert wait_until(lambda: codes) == [1]
 
 
 # ---- a worker process, in a thread
@@ -220,8 +222,8 @@ def talk():
 
 
 @pytest.mark.realtime
-@pytest.mark.parametrize("says_goodbye", [True, False])
-def test_a_worker_runs_until_its_program_says_goodbye_or_ends(monkeypatch, says_goodbye):
+@pytest.mark.parametrize(("loops", "says_goodbye"), [("asyncio", True), ("not_there", False)])
+def test_a_worker_runs_until_its_program_says_goodbye_or_ends(monkeypatch, loops, says_goodbye):
     left = []
     monkeypatch.setattr(signal, "signal", lambda *given: None)
     monkeypatch.setattr(sys, "path", sys.path.copy())
@@ -230,7 +232,7 @@ def test_a_worker_runs_until_its_program_says_goodbye_or_ends(monkeypatch, says_
     line, descriptor = talk()
     working = threading.Thread(target=_worker.main, args=(descriptor,))
     working.start()
-    line.send(pickle.dumps((sys.path, "asyncio")))
+    line.send(pickle.dumps((sys.path, loops)))
     assert line.receive() == b""
     line.send(pickle.dumps((1, *chunk(double, [1, 2]))))
     number, report = _pickles.loads(line.receive())

@@ -239,6 +239,7 @@ async def test_processes_that_never_connect_are_an_error(starts):
 
 
 @pytest.mark.usefixtures("starts")
+@pytest.mark.measured_processes
 def test_workers_are_started_when_needed_and_closed_once():
     workers = Workers()
     assert workers.count >= 1
@@ -350,6 +351,7 @@ async def parent(number):
 
 
 @forks
+@pytest.mark.measured_processes
 async def test_the_fork_server_ends_with_its_workers():
     with Workers(2) as workers:
         assert set(await paco.map(parent, range(100), limit=10).on(workers)) == {server_of(workers).pid}
@@ -420,7 +422,7 @@ def program(start):
 
     def run(code, *options):
         environ = {"PYTHON_THREAD_INHERIT_CONTEXT": "1"}
-        return start(*options, "-c", textwrap.dedent(code), environ=environ, measured=False, stdin=None)
+        return start(*options, "-c", textwrap.dedent(code), environ=environ, stdin=None)
 
     return run
 
