@@ -12,11 +12,10 @@ from types import ModuleType
 import pytest
 
 import paco
+from tests.project.source import MODULES, SOURCE, nodes
 from tools import rooms
 
 ROOT = Path(__file__).parents[2]
-SOURCE = ROOT / "src" / "paco"
-MODULES = sorted(SOURCE.rglob("*.py"))
 
 
 def listed(package: Path) -> list[str]:
@@ -43,10 +42,9 @@ def place(path: Path) -> tuple[str, str]:
     return ("paco", "") if parts == ("__init__",) else (parts[0], parts[1] if parts[1:] else "")
 
 
-@functools.cache
-def nodes(path: Path) -> list[ast.AST]:
-    """Return all nodes of the syntax tree of a file."""
-    return list(ast.walk(ast.parse(path.read_text("utf-8"))))
+def files(room: str) -> list[Path]:
+    """Return the files of a room."""
+    return [path for path in MODULES if place(path)[0] == room]
 
 
 @functools.cache
@@ -89,13 +87,13 @@ def imports(path: Path, *, types: bool = True) -> set[tuple[str, str, bool]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
-def test_a_module_imports_only_from_rooms_above_its_own(path):
-    here, _ = place(path)
-    assert here in LAYERS, f"{here} has no place among the rooms: give it one in the docstring of paco"
-    for there, _, late in imports(path):
-        on_use = late and there in OPTIONAL and here in CORE
-        assert on_use or there == here or LAYERS.index(there) < LAYERS.index(here), f"{here} imports {there}, below it"
+@pytest.mark.parametrize("here", LAYERS)
+def test_a_module_imports_only_from_rooms_above_its_own(here):
+    for path in files(here):
+        for there, _, late in imports(path):
+            on_use = late and there in OPTIONAL and here in CORE
+            above = there == here or LAYERS.index(there) < LAYERS.index(here)
+            assert on_use or above, f"{here} imports {there}, below it, in {path.name}"
 
 
 @pytest.mark.slow
@@ -181,42 +179,32 @@ def names_of(bases: list[ast.expr]) -> set[str]:
 ENGINE = [path for path in MODULES if place(path)[0] in {"_engine", "_stream", "limits", "remote", "_records"}]
 
 
-@functools.cache
-def bases_of_engine() -> dict[str, set[str]]:
-    return {node.name: names_of(node.bases) for path in ENGINE for node in classes(path)}
-
-
-@pytest.mark.parametrize("path", ENGINE, ids=lambda path: str(path.relative_to(SOURCE)))
-def test_no_class_of_the_engine_is_more_than_one_level_below_a_base(path):
-    own = bases_of_engine()
-    for node in classes(path):
+def test_no_class_of_the_engine_is_more_than_one_level_below_a_base():
+    own = {node.name: names_of(node.bases) for path in ENGINE for node in classes(path)}
+    for node in (node for path in ENGINE for node in classes(path)):
         bases = names_of(node.bases) & own.keys()
         assert not {one for base in bases for one in own[base] & own.keys()}, f"{node.name}: let it have a part instead"
         assert len(bases) <= 1, f"{node.name} is mixed from {bases}: let it have them as parts"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
-def test_no_class_has_another_base_for_type_checkers(path):
+@pytest.mark.slow
+@pytest.mark.parametrize("room", LAYERS)
+def test_no_class_has_another_base_for_type_checkers(room):
     """A base that type checkers see, and Python does not, hides a mix-in."""
-    seen_by_checkers = [
-        node for node in nodes(path) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
-    ]
-    assigned = {
-        ast.unparse(target)
-        for branch in seen_by_checkers
-        for node in ast.walk(branch)
-        if isinstance(node, ast.Assign)
-        for target in node.targets
-    }
-    chosen = {
-        ast.unparse(target)
-        for node in nodes(path)
-        if isinstance(node, ast.Assign) and "TYPE_CHECKING" in ast.unparse(node.value)
-        for target in node.targets
-    }
-    for node in classes(path):
-        assert not names_of(node.bases) & (assigned | chosen), f"{node.name}: let it have a part instead"
-        assert not any("TYPE_CHECKING" in ast.unparse(base) for base in node.bases), node.name
+    for path in files(room):
+        seen_by_checkers = [
+            node for node in nodes(path) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        ]
+        inside = {id(node) for branch in seen_by_checkers for node in ast.walk(branch)}
+        chosen = {
+            ast.unparse(target)
+            for node in nodes(path)
+            if isinstance(node, ast.Assign) and (id(node) in inside or "TYPE_CHECKING" in ast.unparse(node.value))
+            for target in node.targets
+        }
+        for node in classes(path):
+            assert not names_of(node.bases) & chosen, f"{node.name}: let it have a part instead"
+            assert not any("TYPE_CHECKING" in ast.unparse(base) for base in node.bases), node.name
 
 
 SCHEDULES = {"create_task", "ensure_future"}
@@ -224,25 +212,24 @@ SCHEDULES_OF_ASYNCIO = {"Task", "TaskGroup", "as_completed", "gather", "wait_for
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
-def test_tasks_are_created_in_one_place(path):
-    if place(path) == ("_engine", "nursery") or place(path)[0] in {"testing", "_cli"}:
-        return
-    for node in nodes(path):
-        if isinstance(node, ast.Call):
-            called = ast.unparse(node.func)
-            assert called.rpartition(".")[2] not in SCHEDULES, f"line {node.lineno}: {called}"
-            assert called not in {f"asyncio.{name}" for name in SCHEDULES_OF_ASYNCIO}, f"line {node.lineno}: {called}"
-        elif isinstance(node, ast.ImportFrom) and node.module == "asyncio":
-            names = {alias.name for alias in node.names}
-            assert not names & (SCHEDULES | SCHEDULES_OF_ASYNCIO), f"line {node.lineno}: {names}"
+@pytest.mark.parametrize("room", [room for room in LAYERS if room not in {"testing", "_cli"}])
+def test_tasks_are_created_in_one_place(room):
+    for path in files(room):
+        for node in nodes(path) if place(path) != ("_engine", "nursery") else ():
+            if isinstance(node, ast.Call):
+                called = ast.unparse(node.func)
+                module, _, name = called.rpartition(".")
+                schedules = name in SCHEDULES or (module == "asyncio" and name in SCHEDULES_OF_ASYNCIO)
+                assert not schedules, f"{path.name}, line {node.lineno}: {called}"
+            elif isinstance(node, ast.ImportFrom) and node.module == "asyncio":
+                names = {alias.name for alias in node.names}
+                assert not names & (SCHEDULES | SCHEDULES_OF_ASYNCIO), f"{path.name}, line {node.lineno}: {names}"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
-def test_a_module_has_at_most_400_lines(path):
-    lines = path.read_text("utf-8").count("\n")
-    assert lines <= 400, "split it by theme"
+def test_a_module_has_at_most_400_lines():
+    lines = {path.relative_to(SOURCE).as_posix(): path.read_text("utf-8").count("\n") for path in MODULES}
+    assert {file: number for file, number in lines.items() if number > 400} == {}, "split it by theme"
 
 
 def test_all_is_sorted_and_complete():

@@ -4,86 +4,97 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import functools
 import json
 import os
 import pickle
 import sys
-from pathlib import Path
 
 import pytest
 
 import paco
 from paco.journal import JournalError
+from tests.project.source import MODULES, SOURCE, nodes
 
 FILES = {"jobs.py": "async def echo(item):\n    return item\n"}
 
-SOURCE = Path(paco.__file__).parent
-TREES = {path.relative_to(SOURCE).as_posix(): ast.parse(path.read_text("utf-8")) for path in SOURCE.rglob("*.py")}
 
-
-def imports(tree):
-    """Yield the top-level names that a module imports, those that `import_module` is given by name too."""
-    for node in ast.walk(tree):
+@functools.cache
+def imports(path):
+    """Return the top-level names that a module imports, also those that `import_module` is given by name."""
+    found = set()
+    for node in nodes(path):
         if isinstance(node, ast.Import):
-            yield from (alias.name.partition(".")[0] for alias in node.names)
+            found.update(alias.name.partition(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and not node.level:
-            yield node.module.partition(".")[0]
+            found.add(node.module.partition(".")[0])
         elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
-            yield from (one.value.partition(".")[0] for one in node.args if isinstance(one, ast.Constant))
+            found.update(one.value.partition(".")[0] for one in node.args if isinstance(one, ast.Constant))
+    return found
+
+
+@functools.cache
+def calls(path):
+    """Return what a module calls."""
+    return {ast.unparse(node.func) for node in nodes(path) if isinstance(node, ast.Call)}
 
 
 def importers(*names):
-    return {path for path, tree in TREES.items() if {*names} & {*imports(tree)}}
+    return {name_of(path) for path in MODULES if not imports(path).isdisjoint(names)}
 
 
 def callers(*names):
-    calls = [(path, node) for path, tree in TREES.items() for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    return {path for path, node in calls if ast.unparse(node.func) in names}
+    return {name_of(path) for path in MODULES if not calls(path).isdisjoint(names)}
+
+
+def name_of(path):
+    return path.relative_to(SOURCE).as_posix()
 
 
 # ---- what is trusted
 
 
+@pytest.mark.slow
 def test_only_modules_that_talk_to_other_processes_unpickle():
     assert all(path.startswith("remote/") for path in importers("pickle", "marshal", "cloudpickle"))
     assert not importers("shelve", "dill", "joblib")
 
 
+@pytest.mark.slow
 def test_nothing_evaluates_text():
     assert not callers("eval", "exec", "compile")
     assert not importers("code", "codeop", "runpy")
 
 
+@pytest.mark.slow
 def test_no_shell_is_started_and_no_process_except_workers():
     assert not callers("os.system", "os.popen", "os.posix_spawn", "os.execv", "asyncio.create_subprocess_shell")
     assert importers("subprocess") == {"_base/system.py", "remote/_processes.py"}
     assert callers("subprocess.Popen", "subprocess.run") == {"remote/_processes.py"}
     assert callers("os.fork") == {"remote/_fork_server.py"}
     assert not any(
-        keyword.arg == "shell"
-        for tree in TREES.values()
-        for keyword in ast.walk(tree)
-        if isinstance(keyword, ast.keyword)
+        keyword.arg == "shell" for path in MODULES for keyword in nodes(path) if isinstance(keyword, ast.keyword)
     )
 
 
+@pytest.mark.slow
 def test_no_port_is_opened_and_only_dask_is_connected_to():
     # Pairs of sockets: signals wake the loop through one, the fork server is asked through another.
     assert importers("socket") == {"_cli/ending.py", "remote/_fork_server.py", "remote/_processes.py"}
     assert callers("socket.socketpair") == importers("socket") - {"remote/_fork_server.py"}
     assert not importers("ftplib", "http", "smtplib", "socketserver", "ssl", "urllib", "xmlrpc")
     methods = {"bind", "listen", "connect", "create_connection", "create_server", "open_connection", "start_server"}
-    found = {
-        path
-        for path, tree in TREES.items()
-        for node in ast.walk(tree)
+    assert not {
+        name_of(path)
+        for path in MODULES
+        for node in nodes(path)
         if isinstance(node, ast.Attribute) and node.attr in methods and ast.unparse(node) != "signature.bind"
     }
-    assert not found
 
 
+@pytest.mark.slow
 def test_only_packages_of_the_extras_are_imported():
-    found = {name for tree in TREES.values() for name in imports(tree)} - {*sys.stdlib_module_names, "paco", "msvcrt"}
+    found = set().union(*map(imports, MODULES)) - {*sys.stdlib_module_names, "paco", "msvcrt"}
     assert found == {"cloudpickle", "distributed", "orjson", "rich", "uvloop"}
 
 
@@ -136,26 +147,30 @@ def or_refused(why):
 ODD = [None, -1, 2**64, 1e308, "", "\ud800", [], {}, [[]], {"type": []}]
 
 
-@pytest.mark.parametrize("field", ["id", "key", "input", "ok", "result", "error", "attempts", "slot", "start", "ms"])
-@pytest.mark.parametrize("value", ODD, ids=repr)
-async def test_any_content_of_a_line_is_a_record_or_refused(tmp_path, field, value):
-    path = tmp_path / "run.jsonl"
+async def odd_journals(path, field, **more):
+    """Write one journal for each odd value of a field of its only record."""
     await paco.map(echo, [1]).journal(path)
-    record = json.loads(path.read_text())
-    path.write_text(json.dumps({**record, "ok": field != "error", field: value}) + "\n")
-    with or_refused("line 1 is not a record"):
-        await paco.map(paco.settle(echo), [1]).journal(path, retry_errors=False)
+    record = {**json.loads(path.read_text()), **more}
+    for value in ODD:
+        path.write_text(json.dumps({**record, field: value}) + "\n")
+        yield
+
+
+@pytest.mark.parametrize("field", ["id", "key", "input", "ok", "result", "error", "attempts", "slot", "start", "ms"])
+async def test_any_content_of_a_line_is_a_record_or_refused(tmp_path, field):
+    path = tmp_path / "run.jsonl"
+    async for _ in odd_journals(path, field, ok=field != "error"):
+        with or_refused("line 1 is not a record"):
+            await paco.map(paco.settle(echo), [1]).journal(path, retry_errors=False)
 
 
 @pytest.mark.parametrize("field", ["function", "source", "version"])
-@pytest.mark.parametrize("value", ODD, ids=repr)
 @pytest.mark.filterwarnings("ignore:.*has changed since")
-async def test_any_changed_field_of_a_record_counts_or_is_refused(tmp_path, field, value):
+async def test_any_changed_field_of_a_record_counts_or_is_refused(tmp_path, field):
     path = tmp_path / "run.jsonl"
-    await paco.map(echo, [1]).journal(path)
-    path.write_text(json.dumps({**json.loads(path.read_text()), field: value}) + "\n")
-    with or_refused("has the results of another function"):
-        assert await paco.map(echo, [1]).journal(path) == [1]
+    async for _ in odd_journals(path, field):
+        with or_refused("has the results of another function"):
+            assert await paco.map(echo, [1]).journal(path) == [1]
 
 
 @pytest.mark.realtime
