@@ -18,8 +18,8 @@ from paco.remote._dask import Cluster
 from paco.remote._processes import called
 from tests.patience import PATIENCE, until
 from tests.remote.jobs import counted, kills, quick, where
-from tests.torture.kit import Lane, scenarios
-from tests.torture.remote import APART, remote, title
+from tests.torture.kit import Lane, one_of_each
+from tests.torture.remote import APART, remote
 
 pytestmark = [
     pytest.mark.realtime,
@@ -164,8 +164,8 @@ def test_without_a_scheduler_the_run_fails():
         paco.run(paco.map(quick, [1]).on("dask://127.0.0.1:9"))
 
 
-#: One form and case of each, and none of many runs: a cluster takes longer.
-SCENARIOS = {title(one): one for one in scenarios() if title(one) in APART and one.area != "schedules"}.values()
+#: None of many runs: a cluster takes longer.
+SCENARIOS = [one for one in one_of_each() if one.title in APART and one.area != "schedules"]
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: f"{scenario.area}: {scenario.name}")

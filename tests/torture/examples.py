@@ -14,6 +14,6 @@ import os
 from hypothesis import settings
 
 
-def examples(default: int = 50) -> settings:
+def examples(default: int = 30) -> settings:
     """Return a decorator that sets the number of examples of a law."""
     return settings(max_examples=int(os.environ.get("PACO_TEST_EXAMPLES") or default))

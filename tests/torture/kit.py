@@ -138,6 +138,11 @@ class Scenario:
     run: Callable[[Library, Lane], None]
     needs: tuple[str, ...] = ()
 
+    @property
+    def title(self) -> str:
+        """The name without form and case."""
+        return self.name.partition(" (")[0]
+
     def lacks(self, library: Library) -> str:
         """Return a form that the scenario needs and the library does not have, or ``""``."""
         return next((need for need in self.needs if not library.has(need)), "")
@@ -207,6 +212,14 @@ def scenarios() -> list[Scenario]:
     for module in pkgutil.iter_modules(package.__path__):
         importlib.import_module(f"tests.torture.scenarios.{module.name}")
     return ALL
+
+
+def one_of_each(turn: int = 0) -> list[Scenario]:
+    """Return each scenario in one of its forms and cases, in rotation, which begins at ``turn``."""
+    forms: dict[tuple[str, str], list[Scenario]] = {}
+    for scenario in scenarios():
+        forms.setdefault((scenario.area, scenario.title), []).append(scenario)
+    return [each[(number + turn) % len(each)] for number, each in enumerate(forms.values())]
 
 
 def lane(name: str, *, eager: bool = False) -> Lane:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from tests.torture.kit import Library, Scenario
+    from tests.torture.kit import Library
 
 NUMBERS = itertools.count()
 
@@ -128,14 +128,9 @@ IN_CHUNKS = remote("in chunks", on_simulated)
 ONE_BY_ONE = remote("one by one", on_simulated, counted)
 
 
-def title(scenario: Scenario) -> str:
-    """Return the name of a scenario without its form and case."""
-    return scenario.name.partition(" (")[0]
-
-
-#: The scenarios whose items share no objects with the test. They check results, kinds of errors, the source, the
-#: consumer, and leaks in this process. The other scenarios would check nothing on real workers, or something that
-#: cannot hold there: the identity of an error, a source that is not read ahead, a context variable of the caller.
+#: The titles of the scenarios whose items share no objects with the test. They check results, kinds of errors, the
+#: source, the consumer, and leaks in this process. The other scenarios would check nothing on real workers, or check
+#: what cannot hold there: the identity of an error, a source that is not read ahead, a context variable of the caller.
 APART = {
     "results come in the order of the items",
     "no items give no results",

@@ -376,22 +376,25 @@ def report(loop, context):
 
 
 def cases():
-    """Yield (call, source, work, again): the important combinations only, because all of them take a minute."""
+    """Yield (call, source, work, again): all pairs of a call, a source and a work, for all combinations take a minute.
+
+    Each call is also cancelled a second time, while it cleans up.
+    """
     product = itertools.product
     long = "cleans up for long"
-    others = [work for work in WORKS if work not in {"works", long}]
-    yield from product(OVER_ITEMS, THREE_SOURCES, ["works"], (None, 1))
-    yield from product(OVER_ITEMS, ["list"], others, (None,))
-    yield from product(OVER_ITEMS, ["async generator"], [long], (2,))
+    for number, call in enumerate(OVER_ITEMS):
+        for turn, work in enumerate(WORKS):
+            yield call, THREE_SOURCES[(number + turn) % 3], work, None
+        yield call, THREE_SOURCES[number % 3], long, 1 + number % 2
     yield from product(["map", "Stream in order", "Stage"], list(SOURCES)[3:], ["works"], (None,))
     yield from product(GROUPS, (None,), WORKS, (None,))
-    yield from product(GROUPS, (None,), [long], (0, 1, 3))
+    for number, call in enumerate(GROUPS):
+        yield call, None, long, (0, 1, 3)[number % 3]
     # In the caller's own task the function decides what happens to a cancellation.
     yield from product(WRAPPERS, (None,), ["works", "fails", "takes its time"], (None,))
-    yield from product(WRAPPERS, (None,), [long], (None, 1))
+    yield from product(WRAPPERS, (None,), [long], (1,))
 
 
-#: The cases that are cancelled twice take most of the time.
 CASES = [pytest.param(*case, marks=[pytest.mark.slow] if case[-1] is not None else []) for case in cases()]
 cancelled_at = {}
 

@@ -1,7 +1,7 @@
 """Every torture scenario on paco with limit objects: no permit is lost or granted twice.
 
-Each scenario runs with one kind of limit, in rotation; with the environment variable ``PACO_TEST_LIMITS=all``, with all
-kinds. One scenario in four is not `slow`.
+Each scenario runs in one of its forms with one kind of limit, in rotation; with the environment variable
+``PACO_TEST_LIMITS=all``, in all forms with all kinds. One scenario in four is not `slow`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 
 import pytest
 
-from tests.torture.kit import NotThere, lane, scenarios
+from tests.torture.kit import NotThere, lane, one_of_each, scenarios
 from tests.torture.paced import KINDS, paced, permits_out
 
 LANE = lane("asyncio")
@@ -22,7 +22,7 @@ CASES = [
         id=f"{scenario.area}: {scenario.name}: {kind}",
         marks=[pytest.mark.slow] if number // len(KINDS) % 4 else [],
     )
-    for number, scenario in enumerate(scenarios())
+    for number, scenario in enumerate(scenarios() if ALL else one_of_each())
     for turn, kind in enumerate(KINDS)
     if ALL or number % len(KINDS) == turn
 ]

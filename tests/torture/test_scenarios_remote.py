@@ -1,8 +1,8 @@
 """The torture scenarios on paco with its items on workers.
 
-On virtual time with simulated workers, each scenario sends its items in one of two ways, alternately, and one in three
-of the long scenarios runs; with the environment variable ``PACO_TEST_REMOTE=all``, all scenarios run in both ways. One
-in four is not `slow`. In real processes, only the scenarios run whose items share no objects with the test;
+On virtual time with simulated workers, each scenario runs in one of its forms and sends its items in one of two ways,
+in rotation; with the environment variable ``PACO_TEST_REMOTE=all``, it runs in all forms and in both ways. One in four
+is not `slow`. In real processes, only the scenarios run whose items share no objects with the test;
 `tests/remote/test_dask.py` runs the same ones in a Dask cluster.
 """
 
@@ -14,8 +14,8 @@ import os
 import pytest
 
 from paco.remote import Workers
-from tests.torture.kit import Lane, NotThere, lane, scenarios
-from tests.torture.remote import APART, IN_CHUNKS, ONE_BY_ONE, copy_nothing, remote, title
+from tests.torture.kit import Lane, NotThere, lane, one_of_each, scenarios
+from tests.torture.remote import APART, IN_CHUNKS, ONE_BY_ONE, copy_nothing, remote
 
 LANE = lane("asyncio")
 REAL = Lane("real time", asyncio.new_event_loop)
@@ -38,8 +38,6 @@ def ways(number, scenario):
     can = [way for way in WAYS if way not in cannot]
     if ALL or not can:
         return can
-    if scenario.area in {"cancelling", "schedules"} and number % 3:  # many runs
-        return []
     if scenario.area == "resources":  # many items
         return [way for way in can if way is IN_CHUNKS]
     return can[number % len(can) :][:1]
@@ -52,10 +50,10 @@ CASES = [
         id=f"{scenario.area}: {scenario.name}: {way.name}",
         marks=[pytest.mark.slow] if number // 2 % 4 else [],
     )
-    for number, scenario in enumerate(scenarios())
+    for number, scenario in enumerate(scenarios() if ALL else one_of_each(1))
     for way in ways(number, scenario)
 ]
-IN_PROCESSES = [scenario for scenario in scenarios() if title(scenario) in APART]
+IN_PROCESSES = [scenario for scenario in one_of_each(2) if scenario.title in APART]
 
 
 def name(scenario):
@@ -87,7 +85,7 @@ def test_paco_survives_with_its_items_on_workers(scenario, library):
 
 
 def test_all_scenarios_selected_for_processes_exist():
-    assert {title(scenario) for scenario in scenarios()} >= APART
+    assert {scenario.title for scenario in scenarios()} >= APART
 
 
 @pytest.mark.realtime
