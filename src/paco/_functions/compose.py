@@ -83,11 +83,7 @@ def curry(
     **kw: Any,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]: ...
 def curry(
-    arity_or_fn: Any = None,
-    ignore_kwargs: bool = False,
-    evaluator: _Evaluator | None = None,
-    *args: Any,
-    **kw: Any,
+    arity_or_fn: Any = None, ignore_kwargs: bool = False, evaluator: _Evaluator | None = None, *args: Any, **kw: Any
 ) -> Any:
     """Return a function that takes its arguments over several calls: ``f(1)(2)(3)`` or ``f(1, 2)(3)``.
 

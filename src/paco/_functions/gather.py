@@ -123,12 +123,7 @@ def series(
 ) -> Stream[T]: ...
 @overload
 def series(
-    coros_or_futures: Iterable[Call[T]],
-    /,
-    *,
-    timeout: float | None = None,
-    loop: Loop = None,
-    return_exceptions: bool,
+    coros_or_futures: Iterable[Call[T]], /, *, timeout: float | None = None, loop: Loop = None, return_exceptions: bool
 ) -> Stream[T | Exception]: ...
 def series(
     *coros_or_futures: Any, timeout: float | None = None, loop: Loop = None, return_exceptions: bool = False
@@ -159,13 +154,7 @@ def series(
 
 
 def _run_through(
-    name: str,
-    given: tuple[Any, ...],
-    limit: AnyLimit,
-    loop: Loop,
-    timeout: float | None,
-    catch: bool,
-    least: int = 0,
+    name: str, given: tuple[Any, ...], limit: AnyLimit, loop: Loop, timeout: float | None, catch: bool, least: int = 0
 ) -> Stream[Any]:
     calls = futures.calls(name, given)
     with check.discarding(*calls):

@@ -97,11 +97,7 @@ def _check_functions(name: str, coro: object, coro_test: object, assert_coro: ob
 
 
 def _test(
-    name: str,
-    coro_test: Callable[[], Awaitable[Any]],
-    assert_coro: Callable[[Any], Any] | None,
-    *,
-    passes: bool,
+    name: str, coro_test: Callable[[], Awaitable[Any]], assert_coro: Callable[[Any], Any] | None, *, passes: bool
 ) -> Callable[[], Awaitable[bool]]:
     """Return a coroutine function that returns whether to call ``coro`` again."""
 

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import (
-    AsyncIterable,
-    Awaitable,
-    Callable,
-    Coroutine,
-    Iterable,
-)
+from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, cast, overload
 
 from paco._base import check
@@ -330,17 +324,7 @@ def flat_map(
 
     def build(source: Any, limit: int | Limiter, timeout: float | None) -> Stream[Any]:
         flat = AsyncLeaves(source) if isinstance(source, AsyncIterable | Awaitable) else leaves(source)
-        return Stream(
-            Plan(
-                "flat_map",
-                bound(coro, args, kw),
-                flat,
-                limit,
-                timeout,
-                on_error,
-                head,
-            )
-        )
+        return Stream(Plan("flat_map", bound(coro, args, kw), flat, limit, timeout, on_error, head))
 
     return build_or_stage(
         "flat_map", coro, iterable, build, limit=limit, timeout=timeout, loop=loop, check_more=check_initializer

@@ -166,11 +166,7 @@ class CountedCalls(Generic[P, T]):
 
 
 def counted(
-    name: str,
-    coro: Callable[..., Awaitable[Any]],
-    limit: int,
-    raise_exception: bool,
-    return_value: Any,
+    name: str, coro: Callable[..., Awaitable[Any]], limit: int, raise_exception: bool, return_value: Any
 ) -> Callable[..., Coroutine[Any, Any, Any]]:
     """Return a function that runs ``coro`` at most ``limit`` times: `paco.times`, and with a limit of 1 `paco.once`."""
     check.function(name, coro)
