@@ -30,7 +30,6 @@ def apply(coro: Callable[P, Awaitable[T]], *args: P.args, **kw: P.kwargs) -> Cal
     """Return a coroutine function that calls ``coro`` with the given arguments and ignores its own.
 
     Examples:
-        >>> import paco
         >>> async def add(a, b):
         ...     return a + b
         >>> paco.run(paco.apply(add, 1, b=2)("ignored"))
@@ -51,7 +50,6 @@ def partial(coro: Callable[..., Awaitable[T]], *args: Any, **kw: Any) -> Callabl
     arguments of a call replace given ones of the same name, for that call only.
 
     Examples:
-        >>> import paco
         >>> async def show(*args, **kw):
         ...     return args, kw
         >>> paco.run(paco.partial(show, 1, a=2)(3, a=4))
@@ -106,7 +104,6 @@ def curry(
         TypeError: ``arity_or_fn`` is not a function, or its parameters are unknown, as for some functions in C.
 
     Examples:
-        >>> import paco
         >>> @paco.curry
         ... async def area(x, y, z=0):
         ...     return x * y + z
@@ -181,7 +178,6 @@ def compose(*coros: AnyCoroutineFunction) -> Callable[..., Coroutine[Any, Any, A
         TypeError: No functions are given.
 
     Examples:
-        >>> import paco
         >>> async def add_1(number):
         ...     return number + 1
         >>> async def double(number):
@@ -214,7 +210,6 @@ def constant(value: T, delay: float | None = None) -> Callable[..., Coroutine[An
         delay: Seconds to wait first, 0 or more; ``None`` to return without suspending.
 
     Examples:
-        >>> import paco
         >>> paco.run(paco.constant("foo")())
         'foo'
     """
@@ -236,7 +231,6 @@ def thunk(coro: Callable[[], Awaitable[T]]) -> Callable[[], Coroutine[Any, Any, 
     """Return a coroutine function without parameters that calls ``coro`` without arguments.
 
     Examples:
-        >>> import paco
         >>> async def fetch(page=1):
         ...     return f"page {page}"
         >>> paco.run(paco.thunk(fetch)())
@@ -267,7 +261,6 @@ def wraps(fn: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
     it returns an awaitable, as ``lambda: fetch(1)`` does, the awaitable is awaited.
 
     Examples:
-        >>> import paco
         >>> @paco.wraps
         ... def double(number):
         ...     return number * 2
@@ -329,7 +322,6 @@ def once(
         ItemCancelled: The call ended cancelled, although none of its callers was cancelled.
 
     Examples:
-        >>> import paco
         >>> @paco.once
         ... async def connect(host):
         ...     return f"connected to {host}"
@@ -369,7 +361,6 @@ def times(
         return_value: Return this value from later calls; ``None`` for the outcome of the last call.
 
     Examples:
-        >>> import paco
         >>> @paco.times(limit=2)
         ... async def double(number):
         ...     return number * 2

@@ -45,7 +45,6 @@ def whilst(
         TypeError: At the call, if one of the functions is not callable.
 
     Examples:
-        >>> import paco
         >>> calls = []
         >>> async def call():
         ...     calls.append("call")
@@ -73,7 +72,6 @@ def until(
     may not be called at all.
 
     Examples:
-        >>> import paco
         >>> calls = []
         >>> async def call(step):
         ...     calls.append(step)
@@ -173,7 +171,6 @@ def interval(
         RuntimeError: The returned function is called while no event loop is running.
 
     Examples:
-        >>> import paco
         >>> @paco.interval(0.01, times=3)
         ... async def tick(text):
         ...     print(text)

@@ -30,7 +30,6 @@ def run(coro: Awaitable[T], loop: asyncio.AbstractEventLoop | None = None) -> T:
         RuntimeError: An event loop is already running in this thread; use ``await`` there.
 
     Examples:
-        >>> import paco
         >>> async def double(number):
         ...     return number * 2
         >>> paco.run(double(21))

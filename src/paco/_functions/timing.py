@@ -44,7 +44,6 @@ class TimeoutLimit:
         TimeoutError: On leaving, if the timeout has passed.
 
     Examples:
-        >>> import asyncio, paco
         >>> async def main():
         ...     with paco.TimeoutLimit(0.01):
         ...         await asyncio.sleep(60)
@@ -162,7 +161,6 @@ def timeout(
         A coroutine function with the signature of ``coro``; for a coroutine object, a coroutine object.
 
     Examples:
-        >>> import asyncio, paco
         >>> async def fetch(seconds):
         ...     await asyncio.sleep(seconds)
         ...     return "page"
@@ -278,7 +276,6 @@ def throttle(
         raise_exception: Raise ``RuntimeError`` from dropped calls instead.
 
     Examples:
-        >>> import paco
         >>> @paco.throttle(limit=2, timeframe=60)
         ... async def double(number):
         ...     return number * 2
@@ -347,7 +344,6 @@ def defer(coro: Callable[..., Awaitable[Any]], delay: float = 1) -> Callable[...
         delay: Seconds, 0 or more; 0 yields to the event loop once.
 
     Examples:
-        >>> import paco
         >>> @paco.defer(delay=0.01)
         ... async def double(number):
         ...     return number * 2
