@@ -32,9 +32,9 @@ async def inferred(numbers: list[int]) -> None:
 
 
 def refused(numbers: list[int]) -> None:
-    paco.map(half, numbers).journal("run.jsonl", durable="disk")  # type: ignore[call-overload] # pyright: ignore[reportArgumentType]
-    paco.map(half, numbers).journal("run.jsonl", key=3)  # type: ignore[call-overload] # pyright: ignore[reportArgumentType]
-    paco.map(half, numbers).journal()  # type: ignore[call-overload] # pyright: ignore[reportCallIssue]
+    paco.map(half, numbers).journal("run.jsonl", durable="disk")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    paco.map(half, numbers).journal("run.jsonl", key=3)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    paco.map(half, numbers).journal()  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
 
 
 def told(error: RecordedError, other: JournalError) -> None:

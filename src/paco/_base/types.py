@@ -5,13 +5,18 @@ from __future__ import annotations
 from asyncio import AbstractEventLoop
 from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable
 from enum import Enum
-from typing import Any, Final, Literal, ParamSpec, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Literal, Never, ParamSpec, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 P = ParamSpec("P")
 T = TypeVar("T")
 R = TypeVar("R")
 T_co = TypeVar("T_co", covariant=True)
 T_contra = TypeVar("T_contra", contravariant=True)
+if TYPE_CHECKING:  # at runtime, the default of a type variable needs Python 3.13; type checkers know it on all
+    #: The type of an optional argument that changes the type of the result. The default applies if it is omitted.
+    OrNever = TypeVar("OrNever", default=Never)  # pyright: ignore[reportGeneralTypeIssues]
+    OrNone = TypeVar("OrNone", default=None)  # pyright: ignore[reportGeneralTypeIssues]
+    OrAny = TypeVar("OrAny", default=Any)  # pyright: ignore[reportGeneralTypeIssues]
 
 #: The input of a function over items: an iterable, an async iterable, or an awaitable of one.
 Source: TypeAlias = Iterable[T] | AsyncIterable[T] | Awaitable[Iterable[T] | AsyncIterable[T]]

@@ -9,13 +9,13 @@ from inspect import Parameter, Signature
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, overload
 
 from paco._base import check
-from paco._base.decorator import Decorator, DecoratorOr, decorator, keep
+from paco._base.decorator import DecoratorOr, decorator, keep
 from paco._functions.once import counted
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
-    from paco._base.types import AnyCoroutineFunction, P, R, T
+    from paco._base.types import AnyCoroutineFunction, OrNever, P, R, T
 
     _Evaluator: TypeAlias = Callable[[tuple[tuple[Any, ...], dict[str, Any]], Any], Any]
 
@@ -287,20 +287,12 @@ def _is_async(fn: Any) -> bool:
 
 @overload
 def once(
-    coro: Callable[P, Awaitable[T]], raise_exception: bool = False, return_value: None = None
-) -> Callable[P, Coroutine[Any, Any, T]]: ...
+    coro: Callable[P, Awaitable[T]], raise_exception: bool = False, return_value: OrNever | None = None
+) -> Callable[P, Coroutine[Any, Any, T | OrNever]]: ...
 @overload
-def once(
-    coro: Callable[P, Awaitable[T]], raise_exception: bool = False, return_value: R | None = None
-) -> Callable[P, Coroutine[Any, Any, T | R]]: ...
-@overload
-def once(raise_exception: bool = False, return_value: None = None) -> Decorator: ...
-@overload
-def once(raise_exception: bool = False, return_value: R | None = None) -> DecoratorOr[R]: ...
+def once(raise_exception: bool = False, return_value: OrNever | None = None) -> DecoratorOr[OrNever]: ...
 @decorator
-def once(
-    coro: Callable[..., Awaitable[Any]], raise_exception: bool = False, return_value: Any = None
-) -> Callable[..., Coroutine[Any, Any, Any]]:
+def once(coro: Any, raise_exception: bool = False, return_value: Any = None) -> Any:
     """Return a coroutine function that runs ``coro`` once. Later calls get the same result or exception.
 
     Callers that arrive during the call wait for it and share its outcome. The call runs in its own task, with the
@@ -333,20 +325,14 @@ def once(
 
 @overload
 def times(
-    coro: Callable[P, Awaitable[T]], limit: int = 1, raise_exception: bool = False, return_value: None = None
-) -> Callable[P, Coroutine[Any, Any, T]]: ...
+    coro: Callable[P, Awaitable[T]], limit: int = 1, raise_exception: bool = False, return_value: OrNever | None = None
+) -> Callable[P, Coroutine[Any, Any, T | OrNever]]: ...
 @overload
 def times(
-    coro: Callable[P, Awaitable[T]], limit: int = 1, raise_exception: bool = False, return_value: R | None = None
-) -> Callable[P, Coroutine[Any, Any, T | R]]: ...
-@overload
-def times(limit: int = 1, raise_exception: bool = False, return_value: None = None) -> Decorator: ...
-@overload
-def times(limit: int = 1, raise_exception: bool = False, return_value: R | None = None) -> DecoratorOr[R]: ...
+    limit: int = 1, raise_exception: bool = False, return_value: OrNever | None = None
+) -> DecoratorOr[OrNever]: ...
 @decorator
-def times(
-    coro: Callable[..., Awaitable[Any]], limit: int = 1, raise_exception: bool = False, return_value: Any = None
-) -> Callable[..., Coroutine[Any, Any, Any]]:
+def times(coro: Any, limit: int = 1, raise_exception: bool = False, return_value: Any = None) -> Any:
     """Return a coroutine function that runs ``coro`` at most ``limit`` times. Later calls share the last outcome.
 
     `once` is ``times`` with a limit of 1, and describes how an outcome is shared. The last outcome is that of the call

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from paco._base.types import P, R, T
+    from paco._base.types import OrNone, P, T
 
 
 _UNLIMITED: Final = nullcontext()
@@ -228,37 +228,21 @@ def throttle(
     coro: Callable[P, Awaitable[T]],
     limit: int = 1,
     timeframe: float = 1,
-    return_value: None = None,
+    return_value: OrNone | None = None,
     raise_exception: bool = False,
-) -> Callable[P, Coroutine[Any, Any, T | None]]: ...
-@overload
-def throttle(
-    coro: Callable[P, Awaitable[T]],
-    limit: int = 1,
-    timeframe: float = 1,
-    return_value: R | None = None,
-    raise_exception: bool = False,
-) -> Callable[P, Coroutine[Any, Any, T | R]]: ...
+) -> Callable[P, Coroutine[Any, Any, T | OrNone]]: ...
 @overload
 def throttle(
     limit: int = 1, timeframe: float = 1, return_value: object = None, *, raise_exception: Literal[True]
 ) -> Decorator: ...
 @overload
 def throttle(
-    limit: int = 1, timeframe: float = 1, return_value: None = None, raise_exception: bool = False
-) -> DecoratorOr[None]: ...
-@overload
-def throttle(
-    limit: int = 1, timeframe: float = 1, return_value: R | None = None, raise_exception: bool = False
-) -> DecoratorOr[R]: ...
+    limit: int = 1, timeframe: float = 1, return_value: OrNone | None = None, raise_exception: bool = False
+) -> DecoratorOr[OrNone]: ...
 @decorator
 def throttle(
-    coro: Callable[..., Awaitable[Any]],
-    limit: int = 1,
-    timeframe: float = 1,
-    return_value: Any = None,
-    raise_exception: bool = False,
-) -> Callable[..., Coroutine[Any, Any, Any]]:
+    coro: Any, limit: int = 1, timeframe: float = 1, return_value: Any = None, raise_exception: bool = False
+) -> Any:
     """Return a function that drops calls above a rate. A dropped call returns the last result.
 
     At most ``limit`` calls start in any ``timeframe`` seconds, a sliding window on the event loop's clock. A call may

@@ -7,10 +7,10 @@ import warnings
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from dataclasses import replace
 from operator import length_hint
-from typing import TYPE_CHECKING, Any, Generic, Literal, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, cast
 
 from paco._base import check
-from paco._base.types import R, T_co
+from paco._base.types import T_co
 from paco._engine.outcomes import Unfinished, settled
 from paco._engine.sinks import NOTHING, SKIP, InOrder
 from paco._engine.source import Upstream, close
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from os import PathLike
     from types import TracebackType
 
-    from paco._base.types import Executor, Pool
+    from paco._base.types import Executor, OrAny, Pool
     from paco._engine.run import Scheduler
     from paco._stream.plan import Plan
 
@@ -97,41 +97,17 @@ class Stream(
         """
         return self._become(buffer=check.integer(f"{self._plan.name}.buffer", "count", count, 0))
 
-    @overload
     def journal(
         self,
         path: str | PathLike[str],
         *,
         key: Callable[[Any], object] | str | None = None,
         encode: Callable[[Any], object] | None = None,
-        decode: None = None,
+        decode: Callable[[Any], OrAny] | None = None,
         durable: Literal["process", "power"] = "process",
         version: int | str | None = None,
         retry_errors: bool = True,
-    ) -> Stream[Any]: ...
-    @overload
-    def journal(
-        self,
-        path: str | PathLike[str],
-        *,
-        key: Callable[[Any], object] | str | None = None,
-        encode: Callable[[Any], object] | None = None,
-        decode: Callable[[Any], R],
-        durable: Literal["process", "power"] = "process",
-        version: int | str | None = None,
-        retry_errors: bool = True,
-    ) -> Stream[R]: ...
-    def journal(
-        self,
-        path: str | PathLike[str],
-        *,
-        key: Callable[[Any], object] | str | None = None,
-        encode: Callable[[Any], object] | None = None,
-        decode: Callable[[Any], Any] | None = None,
-        durable: Literal["process", "power"] = "process",
-        version: int | str | None = None,
-        retry_errors: bool = True,
-    ) -> Stream[Any]:
+    ) -> Stream[OrAny]:
         """Return a stream that records its results in a file, and resumes from that file when it runs again.
 
         A result is delivered after its record, one line of JSON, is written: about 20 ms later at most, while its slot
