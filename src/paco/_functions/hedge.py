@@ -22,7 +22,7 @@ def hedge(fn: Callable[P, Awaitable[T]], delay: float, extra: int = 1) -> Callab
 @overload
 def hedge(delay: float, extra: int = 1) -> Decorator: ...
 @decorator
-def hedge(fn: Callable[..., Awaitable[Any]], delay: float, extra: int = 1) -> Callable[..., Coroutine[Any, Any, Any]]:
+def hedge(fn: Any, delay: float, extra: int = 1) -> Any:
     """Return a function that repeats slow calls in parallel, and returns the result of the first to succeed.
 
     If an attempt has not ended after ``delay`` seconds, another one starts with the same arguments, up to ``extra``

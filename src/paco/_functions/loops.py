@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import math
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Final, Protocol, overload
+from typing import TYPE_CHECKING, Any, Final, overload
 
 from paco._base import check
 from paco._base.decorator import decorator, keep
@@ -15,7 +15,7 @@ from paco._engine.nursery import background
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
-    from paco._base.types import P, T
+    from paco._base.types import Loop, P, T
 
 #: Calls that never suspend yield to the event loop after this many seconds.
 _SLICE: Final = 0.001
@@ -54,9 +54,8 @@ def whilst(
         >>> paco.run(paco.whilst(call, few))
         [1, 2, 3]
     """
-    _check_functions("whilst", coro, coro_test, assert_coro)
-    test = _test("whilst", coro_test, assert_coro, passes=True)
-    return _repeat("whilst", coro, test, *args, **kw)
+    due = _test("whilst", coro, coro_test, assert_coro, passes=True)
+    return _repeat("whilst", coro, due, *args, **kw)
 
 
 def until(
@@ -81,23 +80,17 @@ def until(
         >>> paco.run(paco.until(call, total, lambda total: total >= 6, 2))
         [2, 4, 6]
     """
-    _check_functions("until", coro, coro_test, assert_coro)
-    test = _test("until", coro_test, assert_coro, passes=False)
-    return _repeat("until", coro, test, *args, **kw)
+    due = _test("until", coro, coro_test, assert_coro, passes=False)
+    return _repeat("until", coro, due, *args, **kw)
 
 
-def _check_functions(name: str, coro: object, coro_test: object, assert_coro: object) -> None:
+def _test(name: str, coro: object, coro_test: Any, assert_coro: Any, *, passes: bool) -> Callable[[], Awaitable[bool]]:
+    """Check the functions, and return a coroutine function that returns whether to call ``coro`` again."""
     with check.discarding(coro, coro_test, assert_coro):
         check.function(name, coro)
         check.function(name, coro_test, "coro_test")
         if assert_coro is not None:
             check.function(name, assert_coro, "assert_coro")
-
-
-def _test(
-    name: str, coro_test: Callable[[], Awaitable[Any]], assert_coro: Callable[[Any], Any] | None, *, passes: bool
-) -> Callable[[], Awaitable[bool]]:
-    """Return a coroutine function that returns whether to call ``coro`` again."""
 
     async def due() -> bool:
         verdict = await check.awaitable(name, coro_test, coro_test())
@@ -125,30 +118,16 @@ async def _repeat(
         results.append(await check.awaitable(name, coro, coro(*args, **kw)))
 
 
-class _Interval(Protocol):
-    """The type of the decorator that `interval` returns if only options are passed."""
-
-    def __call__(self, coro: Callable[P, Awaitable[Any]], /) -> Callable[P, asyncio.Task[None]]: ...
-
-
 @overload
 def interval(
-    coro: Callable[P, Awaitable[Any]],
-    interval: float = 1,
-    times: int | None = None,
-    loop: asyncio.AbstractEventLoop | None = None,
+    coro: Callable[P, Awaitable[Any]], interval: float = 1, times: int | None = None, loop: Loop = None
 ) -> Callable[P, asyncio.Task[None]]: ...
 @overload
 def interval(
-    interval: float = 1, times: int | None = None, loop: asyncio.AbstractEventLoop | None = None
-) -> _Interval: ...
+    interval: float = 1, times: int | None = None, loop: Loop = None
+) -> Callable[[Callable[P, Awaitable[Any]]], Callable[P, asyncio.Task[None]]]: ...
 @decorator
-def interval(
-    coro: Callable[..., Awaitable[Any]],
-    interval: float = 1,
-    times: int | None = None,
-    loop: asyncio.AbstractEventLoop | None = None,
-) -> Callable[..., asyncio.Task[None]]:
+def interval(coro: Any, interval: float = 1, times: int | None = None, loop: Loop = None) -> Any:
     """Return a function that starts a task, which calls ``coro`` every ``interval`` seconds.
 
     The first call starts at once. Calls start at multiples of ``interval`` after it, on the event loop's clock, so they
@@ -188,12 +167,11 @@ def interval(
 
     def start(*args: Any, **kw: Any) -> asyncio.Task[None]:
         check.loop("interval", loop)
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
+        if asyncio._get_running_loop() is None:
             fn = check.called(coro)
-            message = f"paco.interval: no event loop is running to start a task in; call {fn} in an `async def`"
-            raise RuntimeError(message) from None
+            raise RuntimeError(
+                f"paco.interval: no event loop is running to start a task in; call {fn} in an `async def`"
+            )
         return background(_tick(pause, count, coro, *args, **kw), f"paco.interval {check.title(coro)}")
 
     return keep(start, coro)

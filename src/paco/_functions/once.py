@@ -11,6 +11,7 @@ from paco._base.decorator import keep
 from paco._base.errors import ItemCancelled, add_note
 from paco._base.types import P, T
 from paco._engine.nursery import background
+from paco._functions.futures import call
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -41,7 +42,7 @@ class SharedCall(Generic[T]):
         self._value: T | None = None
         self._error: BaseException | None = None
         self._traceback: TracebackType | None = None
-        self._task: asyncio.Task[T] | None = background(_await(awaitable), f"paco.{name} {title}")
+        self._task: asyncio.Task[T] | None = background(call(name, awaitable), f"paco.{name} {title}")
         # Added first, so that it runs before the callers are woken.
         self._task.add_done_callback(self._settle)
 
@@ -71,11 +72,9 @@ class SharedCall(Generic[T]):
         if loop is asyncio.get_running_loop():
             return False
         if loop.is_running():
-            raise RuntimeError(
-                f"paco.{self._name}: a call is running in the event loop of another thread; "
-                "wrap the function once per thread"
-            )
-        self._void = _ignore  # the call that replaces it is counted in its place
+            elsewhere = "a call is running in the event loop of another thread"
+            raise RuntimeError(f"paco.{self._name}: {elsewhere}; wrap the function once per thread")
+        self._void = lambda: None  # the call that replaces it is counted in its place
         return True
 
     async def join(self) -> bool:
@@ -111,14 +110,6 @@ class SharedCall(Generic[T]):
         if self._error is not None:
             raise self._error.with_traceback(self._traceback)
         return cast("T", self._value)
-
-
-def _ignore() -> None:
-    pass
-
-
-async def _await(awaitable: Awaitable[T]) -> T:
-    return await awaitable
 
 
 class CountedCalls(Generic[P, T]):

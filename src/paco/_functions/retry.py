@@ -52,14 +52,14 @@ def retry(
 ) -> Decorator: ...
 @decorator
 def retry(
-    fn: Callable[..., Awaitable[Any]],
+    fn: Any,
     attempts: int = 3,
     on: On = Exception,
     wait: float = 0.1,
     max_wait: float = 10.0,
     timeout: float | None = None,
     budget: float | None = None,
-) -> Callable[..., Coroutine[Any, Any, Any]]:
+) -> Any:
     """Return a function that calls ``fn`` again when it fails, with exponential back-off and full jitter.
 
     After attempt n, it waits for a random time between 0 and ``min(max_wait, wait * 2 ** (n - 1))`` seconds, so that
@@ -152,7 +152,9 @@ class _Policy:
         verdict = self._verdict(error)
         if verdict is None or isinstance(verdict, bool):
             return bool(verdict)
-        return _seconds(verdict)
+        with check.discarding(verdict):
+            expected = "True, False, None or seconds (a number of 0 or more)"
+            return check.seconds("retry", "what on(error) returns", verdict, optional=False, expected=expected) or 0
 
     def pause(self, attempt: int) -> float:
         """Return a random number of seconds to wait after the attempt with this number, from 1."""
@@ -169,16 +171,8 @@ def _verdict(given: On) -> Verdict:
         return lambda error: isinstance(error, on)
     if callable(given) and not isinstance(given, type):
         return cast("Verdict", on)
-    raise TypeError(
-        "paco.retry: on must be a type of Exception, a tuple of types, or a function of the error, got "
-        f"{check.shorten(given)}"
-    )
-
-
-def _seconds(verdict: Any) -> float:
-    with check.discarding(verdict):
-        expected = "True, False, None or seconds (a number of 0 or more)"
-        return check.seconds("retry", "what on(error) returns", verdict, optional=False, expected=expected) or 0
+    expected = "a type of Exception, a tuple of types, or a function of the error"
+    raise TypeError(f"paco.retry: on must be {expected}, got {check.shorten(given)}")
 
 
 class _Budget:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from paco._base import check
+from paco._functions.futures import call
 
 if TYPE_CHECKING:
     from paco._base.types import T
@@ -36,12 +37,15 @@ def run(coro: Awaitable[T], loop: asyncio.AbstractEventLoop | None = None) -> T:
         42
     """
     _demand_awaitable(coro)
-    if _is_running():
-        _close(coro)
+    if asyncio._get_running_loop() is not None:
+        if inspect.iscoroutine(coro):  # close it, so that Python does not also warn that it was never awaited
+            check.discard(coro)
+        elif isinstance(coro, Coroutine):
+            coro.close()
         raise RuntimeError("paco.run: an event loop is already running; write `await ...` instead of paco.run(...)")
     if loop is None and asyncio.isfuture(coro):
         loop = coro.get_loop()
-    main: Coroutine[Any, Any, T] = coro if inspect.iscoroutine(coro) else _await(coro)
+    main: Coroutine[Any, Any, T] = coro if inspect.iscoroutine(coro) else call("run", coro)
     try:
         if loop is None:
             with asyncio.Runner() as runner:
@@ -58,28 +62,6 @@ def _demand_awaitable(coro: object) -> None:
         return
     if callable(coro):
         fn = check.called(coro)
-        raise TypeError(
-            f"paco.run: coro must be an awaitable, got the function {fn}; "
-            f"pass the call, not the function: paco.run({fn}(...))"
-        )
+        correct = f"pass the call, not the function: paco.run({fn}(...))"
+        raise TypeError(f"paco.run: coro must be an awaitable, got the function {fn}; {correct}")
     raise TypeError(f"paco.run: coro must be an awaitable, such as a coroutine object, got {check.shorten(coro)}")
-
-
-def _is_running() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
-
-
-def _close(coro: Awaitable[Any]) -> None:
-    """Close an awaitable, so that Python does not also warn that it was never awaited."""
-    if inspect.iscoroutine(coro):
-        check.discard(coro)
-    elif isinstance(coro, Coroutine):
-        coro.close()
-
-
-async def _await(awaitable: Awaitable[T]) -> T:
-    return await awaitable

@@ -15,10 +15,9 @@ from paco._base.decorator import Decorator, DecoratorOr, decorator, keep
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
-    from types import TracebackType
     from typing import Self
 
-    from paco._base.types import OrNone, P, T
+    from paco._base.types import AnyCoroutineFunction, Loop, OrNone, P, T
 
 
 _UNLIMITED: Final = nullcontext()
@@ -52,7 +51,7 @@ class TimeoutLimit:
         TimeoutError: paco.TimeoutLimit: the block did not finish within 0.01 s
     """
 
-    def __init__(self, timeout: float | None, loop: asyncio.AbstractEventLoop | None = None) -> None:
+    def __init__(self, timeout: float | None, loop: Loop = None) -> None:
         self._timeout = check.timeout("TimeoutLimit", timeout)
         check.loop("TimeoutLimit", loop)
         self._loop = loop
@@ -69,7 +68,8 @@ class TimeoutLimit:
         return self._expired
 
     def __enter__(self) -> Self:
-        task = _current_task()
+        running = asyncio._get_running_loop()  # returns None instead of raising when no loop runs
+        task = None if running is None else asyncio.current_task(running)
         if task is None:
             raise RuntimeError("paco.TimeoutLimit: must be used inside a task, got none; enter it in an `async def`")
         if self._task is not None:
@@ -97,9 +97,7 @@ class TimeoutLimit:
         self._expired = True
         task.cancel()
 
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, exc_type: object, exc: BaseException | None, traceback: object) -> None:
         task, self._task = self._task, None
         handle, self._handle = self._handle, None
         if handle is not None:
@@ -114,35 +112,20 @@ class TimeoutLimit:
     async def __aenter__(self) -> Self:
         return self.__enter__()
 
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, exc_type: object, exc: BaseException | None, traceback: object) -> None:
         self.__exit__(exc_type, exc, traceback)
 
 
-def _current_task() -> asyncio.Task[Any] | None:
-    try:
-        return asyncio.current_task()
-    except RuntimeError:
-        return None
-
-
 @overload
 def timeout(
-    coro: Callable[P, Awaitable[T]], timeout: float | None = None, loop: asyncio.AbstractEventLoop | None = None
+    coro: Callable[P, Awaitable[T]], timeout: float | None = None, loop: Loop = None
 ) -> Callable[P, Coroutine[Any, Any, T]]: ...
 @overload
-def timeout(
-    coro: Awaitable[T], timeout: float | None = None, loop: asyncio.AbstractEventLoop | None = None
-) -> Coroutine[Any, Any, T]: ...
+def timeout(coro: Awaitable[T], timeout: float | None = None, loop: Loop = None) -> Coroutine[Any, Any, T]: ...
 @overload
-def timeout(timeout: float | None = None, loop: asyncio.AbstractEventLoop | None = None) -> Decorator: ...
+def timeout(timeout: float | None = None, loop: Loop = None) -> Decorator: ...
 @decorator
-def timeout(
-    coro: Callable[..., Awaitable[Any]] | Awaitable[Any],
-    timeout: float | None = None,
-    loop: asyncio.AbstractEventLoop | None = None,
-) -> Callable[..., Coroutine[Any, Any, Any]] | Coroutine[Any, Any, Any]:
+def timeout(coro: AnyCoroutineFunction | Awaitable[Any], timeout: float | None = None, loop: Loop = None) -> Any:
     """Limit the time of each call of a coroutine function, or of one coroutine object.
 
     After ``timeout`` seconds, the call is cancelled. When its cleanup has finished, ``TimeoutError`` is raised. All
@@ -188,9 +171,7 @@ def timeout(
     return keep(wrapper, fn)
 
 
-def limiting(
-    what: str, timeout: float | None, loop: asyncio.AbstractEventLoop | None = None
-) -> AbstractContextManager[object]:
+def limiting(what: str, timeout: float | None, loop: Loop = None) -> AbstractContextManager[object]:
     """Return a `TimeoutLimit` whose message says that ``what`` did not finish; a null context if there is no limit."""
     if loop is None and within(timeout)[0] is None:
         return _UNLIMITED
@@ -199,9 +180,7 @@ def limiting(
     return limit
 
 
-def _limited(
-    awaitable: Awaitable[T], timeout: float | None, loop: asyncio.AbstractEventLoop | None
-) -> Coroutine[Any, Any, T]:
+def _limited(awaitable: Awaitable[T], timeout: float | None, loop: Loop) -> Coroutine[Any, Any, T]:
     what = f"timeout: {getattr(awaitable, '__name__', None) or 'the ' + type(awaitable).__name__}"
 
     async def wrapper() -> T:
@@ -269,10 +248,8 @@ def throttle(
         [2, 4, 4, 4]
     """
     check.function("throttle", coro)
-    window = _Window(
-        check.integer("throttle", "limit", limit, 1),
-        check.seconds("throttle", "timeframe", timeframe, optional=False) or 0,
-    )
+    check.integer("throttle", "limit", limit, 1)
+    window = _Window(limit, check.seconds("throttle", "timeframe", timeframe, optional=False) or 0)
     check.flag("throttle", "raise_exception", raise_exception)
     last: Any = None
 
@@ -318,7 +295,7 @@ def defer(coro: Callable[P, Awaitable[T]], delay: float = 1) -> Callable[P, Coro
 @overload
 def defer(delay: float = 1) -> Decorator: ...
 @decorator
-def defer(coro: Callable[..., Awaitable[Any]], delay: float = 1) -> Callable[..., Coroutine[Any, Any, Any]]:
+def defer(coro: Any, delay: float = 1) -> Any:
     """Return a function that waits ``delay`` seconds before it calls ``coro``.
 
     Also works as a decorator: ``@paco.defer``, ``@paco.defer(0.5)``, ``@paco.defer(delay=0.5)``.
