@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Protocol, overload
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, overload
 
 from paco._base import check
-from paco._base.check import ItemFunction, named_as
+from paco._base.check import named_as
 from paco._base.types import MISSING, Loop, Missing, R, Source, T, T_contra
 from paco._engine.sinks import SKIP, Drop
 from paco._stream.coroutine import Answer
@@ -17,7 +17,10 @@ from paco._stream.stream import Stream
 if TYPE_CHECKING:
     from paco.limits import AnyLimit, Limiter
 
-Truth = Coroutine[Any, Any, bool]
+Truth: TypeAlias = Coroutine[Any, Any, bool]
+Test: TypeAlias = Callable[[T], Awaitable[Any]]
+AssertFn: TypeAlias = Callable[[Any], object] | None
+Fold: TypeAlias = Callable[[T, T], Awaitable[T]]
 
 
 class Step(Protocol[R, T_contra]):
@@ -28,8 +31,10 @@ class Step(Protocol[R, T_contra]):
         ...
 
 
-def _selecting(coro: Any, assert_fn: Any, *, keep: bool) -> ItemFunction:
-    """Return a function that returns its item if the test has the wanted verdict, and `SKIP` otherwise."""
+def _select(
+    name: str, coro: Any, iterable: Any, assert_fn: Any, limit: AnyLimit, loop: Loop, *, keep: bool
+) -> Stream[Any] | Stage[Any, Stream[Any]]:
+    """Return the items for which the verdict of the test is ``keep``."""
 
     async def select(item: Any) -> Any:
         verdict = await coro(item)
@@ -39,14 +44,8 @@ def _selecting(coro: Any, assert_fn: Any, *, keep: bool) -> ItemFunction:
                 verdict = await verdict
         return item if bool(verdict) is keep else SKIP
 
-    return named_as(coro, select)
-
-
-def _select(
-    name: str, coro: Any, iterable: Any, assert_fn: Any, limit: AnyLimit, loop: Loop, *, keep: bool
-) -> Stream[Any] | Stage[Any, Stream[Any]]:
     def build(source: Any, limit: int | Limiter, _: float | None) -> Stream[Any]:
-        return Stream(Plan(name, _selecting(coro, assert_fn, keep=keep), source, limit, gaps=True))
+        return Stream(Plan(name, named_as(coro, select), source, limit, gaps=True))
 
     def check_assert_fn() -> None:
         if assert_fn is not None:
@@ -57,33 +56,21 @@ def _select(
 
 @overload
 def filter(
-    coro: Callable[[T], Awaitable[Any]],
-    iterable: Source[T],
-    assert_fn: Callable[[Any], object] | None = None,
-    limit: AnyLimit = 0,
-    loop: Loop = None,
+    coro: Test[T], iterable: Source[T], assert_fn: AssertFn = None, limit: AnyLimit = 0, loop: Loop = None
 ) -> Stream[T]: ...
 @overload
 def filter(
-    coro: Callable[[T], Awaitable[Any]],
-    iterable: Missing = MISSING,
-    assert_fn: Callable[[Any], object] | None = None,
-    limit: AnyLimit = 0,
-    loop: Loop = None,
+    coro: Test[T], iterable: Missing = MISSING, assert_fn: AssertFn = None, limit: AnyLimit = 0, loop: Loop = None
 ) -> Stage[T, Stream[T]]: ...
 def filter(coro: Any, iterable: Any = MISSING, assert_fn: Any = None, limit: AnyLimit = 0, loop: Loop = None) -> Any:
-    """Return the items that pass an async test, in the order of the input.
+    """Return the items that pass an async test, including falsy ones, in the order of the input.
+
+    The arguments that are not described here are those of `map`.
 
     Args:
         coro: The test, called with each item; its result is awaited.
-        iterable: The items, as for `map`. If omitted, a `Stage` for ``|`` is returned.
         assert_fn: Called with what the test returned; an item passes if the result is true. May be sync or async. By
             default, an item passes if the test returned a true value.
-        limit: The maximum number of items in flight, or a limit such as `Rate`; 0 for no limit.
-        loop: ``None`` or the running loop. Accepted for compatibility; has no effect.
-
-    Returns:
-        A `Stream` of the items that pass, including falsy ones.
 
     Examples:
         >>> async def is_even(number):
@@ -96,19 +83,11 @@ def filter(coro: Any, iterable: Any = MISSING, assert_fn: Any = None, limit: Any
 
 @overload
 def filterfalse(
-    coro: Callable[[T], Awaitable[Any]],
-    iterable: Source[T],
-    assert_fn: Callable[[Any], object] | None = None,
-    limit: AnyLimit = 0,
-    loop: Loop = None,
+    coro: Test[T], iterable: Source[T], assert_fn: AssertFn = None, limit: AnyLimit = 0, loop: Loop = None
 ) -> Stream[T]: ...
 @overload
 def filterfalse(
-    coro: Callable[[T], Awaitable[Any]],
-    iterable: Missing = MISSING,
-    assert_fn: Callable[[Any], object] | None = None,
-    limit: AnyLimit = 0,
-    loop: Loop = None,
+    coro: Test[T], iterable: Missing = MISSING, assert_fn: AssertFn = None, limit: AnyLimit = 0, loop: Loop = None
 ) -> Stage[T, Stream[T]]: ...
 def filterfalse(
     coro: Any, iterable: Any = MISSING, assert_fn: Any = None, limit: AnyLimit = 0, loop: Loop = None
@@ -125,20 +104,14 @@ def filterfalse(
 
 
 @overload
-def dropwhile(coro: Callable[[T], Awaitable[Any]], iterable: Source[T], loop: Loop = None) -> Stream[T]: ...
+def dropwhile(coro: Test[T], iterable: Source[T], loop: Loop = None) -> Stream[T]: ...
 @overload
-def dropwhile(
-    coro: Callable[[T], Awaitable[Any]], iterable: Missing = MISSING, loop: Loop = None
-) -> Stage[T, Stream[T]]: ...
+def dropwhile(coro: Test[T], iterable: Missing = MISSING, loop: Loop = None) -> Stage[T, Stream[T]]: ...
 def dropwhile(coro: Any, iterable: Any = MISSING, loop: Loop = None) -> Any:
     """Return all items from the first one that fails an async test; drop those before it.
 
-    The test runs on one item at a time, and is not called again once it has been false.
-
-    Args:
-        coro: The test, called with an item; its result is awaited.
-        iterable: The items, as for `map`. If omitted, a `Stage` for ``|`` is returned.
-        loop: ``None`` or the running loop. Accepted for compatibility; has no effect.
+    The test ``coro`` runs on one item at a time, and is not called again once it has been false. The other arguments
+    are those of `map`.
 
     Examples:
         >>> async def below_four(number):
@@ -182,19 +155,11 @@ def _finding(name: str, coro: Any, *, verdict: bool) -> Callable[[Any, int | Lim
 
 @overload
 def some(
-    coro: Callable[[T], Awaitable[Any]],
-    iterable: Source[T],
-    limit: AnyLimit = 0,
-    timeout: float | None = None,
-    loop: Loop = None,
+    coro: Test[T], iterable: Source[T], limit: AnyLimit = 0, timeout: float | None = None, loop: Loop = None
 ) -> Truth: ...
 @overload
 def some(
-    coro: Callable[[T], Awaitable[Any]],
-    iterable: Missing = MISSING,
-    limit: AnyLimit = 0,
-    timeout: float | None = None,
-    loop: Loop = None,
+    coro: Test[T], iterable: Missing = MISSING, limit: AnyLimit = 0, timeout: float | None = None, loop: Loop = None
 ) -> Stage[T, Truth]: ...
 def some(
     coro: Any, iterable: Any = MISSING, limit: AnyLimit = 0, timeout: float | None = None, loop: Loop = None
@@ -202,13 +167,7 @@ def some(
     """Return whether an async test is true for at least one item.
 
     The first true result decides. Tests that are still running are cancelled, and have finished when the call returns.
-
-    Args:
-        coro: The test, called with an item; its result is awaited.
-        iterable: The items, as for `map`. If omitted, a `Stage` that ends a pipeline is returned.
-        limit: The maximum number of items in flight, or a limit such as `Rate`; 0 for no limit.
-        timeout: Seconds for the whole call; ``None`` for no limit.
-        loop: ``None`` or the running loop. Accepted for compatibility; has no effect.
+    The arguments are those of `map`; without ``iterable``, a `Stage` that ends a pipeline is returned.
 
     Examples:
         >>> async def above_three(number):
@@ -221,23 +180,14 @@ def some(
 
 
 @overload
-def every(
-    coro: Callable[[T], Awaitable[Any]], iterable: Source[T], limit: AnyLimit = 1, loop: Loop = None
-) -> Truth: ...
+def every(coro: Test[T], iterable: Source[T], limit: AnyLimit = 1, loop: Loop = None) -> Truth: ...
 @overload
-def every(
-    coro: Callable[[T], Awaitable[Any]], iterable: Missing = MISSING, limit: AnyLimit = 1, loop: Loop = None
-) -> Stage[T, Truth]: ...
+def every(coro: Test[T], iterable: Missing = MISSING, limit: AnyLimit = 1, loop: Loop = None) -> Stage[T, Truth]: ...
 def every(coro: Any, iterable: Any = MISSING, limit: AnyLimit = 1, loop: Loop = None) -> Any:
     """Return whether an async test is true for all items.
 
     The first false result decides. Tests that are still running are cancelled, and have finished when the call returns.
-
-    Args:
-        coro: The test, called with an item; its result is awaited.
-        iterable: The items, as for `map`. If omitted, a `Stage` that ends a pipeline is returned.
-        limit: The maximum number of items in flight, or a limit such as `Rate`; 0 for no limit.
-        loop: ``None`` or the running loop. Accepted for compatibility; has no effect.
+    The arguments are those of `map`; without ``iterable``, a `Stage` that ends a pipeline is returned.
 
     Examples:
         >>> async def above_ten(number):
@@ -275,11 +225,7 @@ def reduce(
 ) -> Coroutine[Any, Any, R]: ...
 @overload
 def reduce(
-    coro: Callable[[T, T], Awaitable[T]],
-    iterable: Source[T],
-    right: bool = False,
-    initializer: Missing = MISSING,
-    loop: Loop = None,
+    coro: Fold[T], iterable: Source[T], right: bool = False, initializer: Missing = MISSING, loop: Loop = None
 ) -> Coroutine[Any, Any, T]: ...
 @overload
 def reduce(
@@ -287,23 +233,20 @@ def reduce(
 ) -> Stage[T, Coroutine[Any, Any, R]]: ...
 @overload
 def reduce(
-    coro: Callable[[T, T], Awaitable[T]],
-    iterable: Missing = MISSING,
-    right: bool = False,
-    initializer: Missing = MISSING,
-    loop: Loop = None,
+    coro: Fold[T], iterable: Missing = MISSING, right: bool = False, initializer: Missing = MISSING, loop: Loop = None
 ) -> Stage[T, Coroutine[Any, Any, T]]: ...
 def reduce(
     coro: Any, iterable: Any = MISSING, right: bool = False, initializer: Any = MISSING, loop: Loop = None
 ) -> Any:
     """Return the value that an async function of two arguments folds the items into, one step after another.
 
+    ``loop`` is that of `map`.
+
     Args:
         coro: Called with the value so far and an item; its awaited result is the next value.
         iterable: The items, as for `map`. If omitted, a `Stage` that ends a pipeline is returned.
         right: Fold from the last item to the first. All items are read before the first step.
         initializer: The value to start with; by default, the first item.
-        loop: ``None`` or the running loop. Accepted for compatibility; has no effect.
 
     Raises:
         TypeError: There are no items and no ``initializer``.
