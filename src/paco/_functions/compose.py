@@ -336,15 +336,13 @@ def times(coro: Any, limit: int = 1, raise_exception: bool = False, return_value
     """Return a coroutine function that runs ``coro`` at most ``limit`` times. Later calls share the last outcome.
 
     `once` is ``times`` with a limit of 1, and describes how an outcome is shared. The last outcome is that of the call
-    that started last; if it is still running, later callers wait for it.
+    that started last; if it is still running, later callers wait for it. The arguments that are not described here are
+    those of `once`.
 
     Also works as a decorator: ``@paco.times(3)``, ``@paco.times(limit=3)``.
 
     Args:
-        coro: The function to wrap.
         limit: The number of calls that run, 1 or more.
-        raise_exception: Raise ``RuntimeError`` from later calls.
-        return_value: Return this value from later calls; ``None`` for the outcome of the last call.
 
     Examples:
         >>> @paco.times(limit=2)

@@ -77,18 +77,12 @@ def gather(
     """Run coroutines, at most ``limit`` at once, and return their results in the order of the arguments.
 
     Unlike in ``asyncio.gather``, the first error cancels the other coroutines and is raised when they have finished.
-    Coroutines that have not started by then are closed.
+    Coroutines that have not started by then are closed. The arguments that are not described here are those of `map`,
+    for coroutines instead of items.
 
     Args:
         *coros_or_futures: Coroutine objects, coroutine functions and futures, or one iterable of them.
-        limit: The maximum number of coroutines in flight, or a limit such as `Rate`; 0 for no limit.
-        loop: ``None`` or the running loop. Accepted for compatibility; has no effect.
-        timeout: Seconds for the whole call; ``None`` for no limit.
         preserve_order: Without effect: results always keep their order.
-        return_exceptions: Return an ``Exception`` as a result instead of raising it.
-
-    Returns:
-        A `Stream`: ``await`` it for the list, or iterate it.
 
     Examples:
         >>> async def double(number):
@@ -130,14 +124,11 @@ def series(
 ) -> Any:
     """Run coroutines one after another, and return their results in that order. After an error, no more start.
 
+    ``timeout`` and ``loop`` are those of `map`.
+
     Args:
         *coros_or_futures: As for `gather`, but at least one.
-        timeout: Seconds for the whole call; ``None`` for no limit.
-        loop: ``None`` or the running loop. Accepted for compatibility; has no effect.
         return_exceptions: Return an ``Exception`` as a result and continue.
-
-    Returns:
-        A `Stream`: ``await`` it for the list, or iterate it.
 
     Raises:
         ValueError: No coroutines are given.
@@ -179,14 +170,10 @@ def race(
 ) -> Coroutine[Any, Any, T]:
     """Run coroutines concurrently, and return the value or raise the exception of the first one to complete.
 
-    The others are cancelled, and have finished when the call returns.
+    The others are cancelled, and have finished when the call returns. ``timeout`` and ``loop`` are those of `map`.
 
     Args:
         iterable: Coroutine objects, and coroutine functions to call with ``args`` and ``kw``; at least one.
-        loop: ``None`` or the running loop. Accepted for compatibility; has no effect.
-        timeout: Seconds for the whole call; ``None`` for no limit.
-        *args: Arguments for the functions.
-        **kw: Keyword arguments for the functions.
 
     Raises:
         ValueError: No coroutines are given.
@@ -272,12 +259,12 @@ def wait(
 ) -> DoneAndPending[Any]:
     """Run coroutines, at most ``limit`` at once, and wait for them as ``asyncio.wait`` does.
 
+    ``limit`` and ``loop`` are those of `gather`.
+
     Args:
         *coros_or_futures: As for `gather`, but at least one.
-        limit: The maximum number of coroutines in flight, or a limit such as `Rate`; 0 for no limit.
         timeout: Seconds to wait; ``None`` for no limit. After that time, or at a `deadline`, the call returns; it does
             not raise.
-        loop: ``None`` or the running loop. Accepted for compatibility; has no effect.
         return_exceptions: Set an ``Exception`` as the *result* of its future.
         return_when: ``"ALL_COMPLETED"``, ``"FIRST_COMPLETED"`` or ``"FIRST_EXCEPTION"``.
 

@@ -46,9 +46,6 @@ def hedge(fn: Any, delay: float, extra: int = 1) -> Any:
         delay: Seconds from the start of one attempt to the start of the next; 0 to start all at once.
         extra: The maximum number of attempts after the first, 1 or more.
 
-    Returns:
-        A coroutine function with the signature of ``fn``.
-
     Raises:
         TimeoutError: From a call: a `deadline` has passed. All attempts have been cancelled and have finished.
 

@@ -26,9 +26,6 @@ def limited(fn: Callable[P, Awaitable[T]], limit: AnyLimit) -> Callable[P, Corou
         fn: The function. Limits that depend on the item (`PerKey`, a `Rate` with ``cost``) get its first argument.
         limit: As for `map`: an ``int``, a limit of paco, or an async context manager; 0 for no limit.
 
-    Returns:
-        A coroutine function with the signature of ``fn``.
-
     Raises:
         TimeoutError: From a call: a `deadline` has passed before the call got its permit.
 

@@ -202,18 +202,14 @@ def each(
 ) -> Any:
     """Run an async function over items for its side effects: like `map`, but in constant memory and without results.
 
+    The arguments that are not described here are those of `map`.
+
     Args:
-        coro: Called with each item, followed by ``args`` and ``kw``; its result is awaited.
         iterable: The items, as for `map`. If omitted, a `Stage` that ends a pipeline is returned, as in
             ``urls | paco.map(fetch) | paco.each(save)``.
-        limit: The maximum number of items in flight, or a limit such as `Rate`; 0 for no limit.
-        loop: ``None`` or the running loop. Accepted for compatibility; has no effect.
         collect: Return the list of results after all.
-        timeout: Seconds for the whole call; ``None`` for no limit.
         return_exceptions: Continue if an item raises an ``Exception``. It is dropped, or with ``collect`` it is the
             item's result.
-        *args: Further arguments for ``coro``.
-        **kw: Further keyword arguments for ``coro``.
 
     Examples:
         >>> async def show(number):
@@ -294,18 +290,12 @@ def flat_map(
     """Run an async function over the leaves of nested iterables, which are flattened lazily and depth first.
 
     Text (``str``, ``bytes`` and ``bytearray``) is a leaf. Every other iterable is flattened, a mapping into its keys.
-    Only the outermost iterable may be async.
+    Only the outermost iterable may be async. The arguments that are not described here are those of `map`, for leaves
+    instead of items.
 
     Args:
-        coro: Called with each leaf, followed by ``args`` and ``kw``; its result is awaited.
         iterable: Items and iterables of items, nested to any depth. If omitted, a `Stage` for ``|`` is returned.
-        limit: The maximum number of leaves in flight, or a limit such as `Rate`; 0 for no limit.
-        loop: ``None`` or the running loop. Accepted for compatibility; has no effect.
-        timeout: Seconds for the whole call; ``None`` for no limit.
-        return_exceptions: Return a leaf's ``Exception`` as its result instead of raising it.
         initializer: Results to return before those of the leaves.
-        *args: Further arguments for ``coro``.
-        **kw: Further keyword arguments for ``coro``.
 
     Examples:
         >>> async def double(number):
@@ -336,12 +326,12 @@ def repeat(
 ) -> Stream[R]:
     """Call an async function with the numbers from 1 to ``times``, and return its results in that order.
 
+    ``limit`` and ``loop`` are those of `map`.
+
     Args:
         coro: Called with each number; its result is awaited.
         times: The last number, 1 or more.
         step: The step from one number to the next, 1 or more.
-        limit: The maximum number of calls in flight, or a limit such as `Rate`; 0 for no limit.
-        loop: ``None`` or the running loop. Accepted for compatibility; has no effect.
 
     Examples:
         >>> async def double(number):

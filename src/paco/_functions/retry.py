@@ -94,9 +94,6 @@ def retry(
             already bounds the load, including retries, and an item that is not retried is lost. Use a budget in a
             service that makes calls without a limit.
 
-    Returns:
-        A coroutine function with the signature of ``fn``.
-
     Examples:
         >>> answers = iter([OSError("no route"), OSError("no route"), "page"])
         >>> @paco.retry(on=OSError, wait=0.001)

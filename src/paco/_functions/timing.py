@@ -129,19 +129,14 @@ def timeout(coro: AnyCoroutineFunction | Awaitable[Any], timeout: float | None =
     """Limit the time of each call of a coroutine function, or of one coroutine object.
 
     After ``timeout`` seconds, the call is cancelled. When its cleanup has finished, ``TimeoutError`` is raised. All
-    other rules are those of `TimeoutLimit`: for example, if the call suppresses the cancellation and returns, its
-    result is returned. The call runs in the caller's task.
+    other rules, ``timeout`` and ``loop`` are those of `TimeoutLimit`: for example, if the call suppresses the
+    cancellation and returns, its result is returned. The call runs in the caller's task.
 
     Also works as a decorator: ``@paco.timeout(10)``, ``@paco.timeout(timeout=10)``.
 
     Args:
         coro: The function to wrap. Or a coroutine object, or another awaitable that cannot be called; it starts when
             the returned coroutine object is awaited.
-        timeout: Seconds, 0 or more; ``None`` for no limit.
-        loop: ``None`` or the running loop. Accepted for compatibility; has no effect.
-
-    Returns:
-        A coroutine function with the signature of ``coro``; for a coroutine object, a coroutine object.
 
     Examples:
         >>> async def fetch(seconds):
