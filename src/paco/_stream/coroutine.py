@@ -46,10 +46,7 @@ class Answer(Coroutine[Any, Any, T_co]):
         return self._coro.send(value)
 
     def throw(
-        self,
-        typ: type[BaseException] | BaseException,
-        val: BaseException | object = None,
-        tb: TracebackType | None = None,
+        self, typ: type[BaseException] | BaseException, val: object = None, tb: TracebackType | None = None
     ) -> Any:
         """Raise an exception inside the coroutine."""
         self._close_given()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 from paco import limits
 from paco._base import check
@@ -14,14 +14,14 @@ from paco._engine.run import Scheduler
 from paco._engine.sinks import AsCompleted, Drop, ErrorBudget, InOrder, Keep, Sink
 from paco._engine.watch import Watch
 from paco.events import listeners
-from paco.limits import Limiter
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
+    from paco._base.check import ItemFunction
     from paco._base.types import OnError, Service, Source
     from paco._stream.stream import Stream
-    from paco.limits import AnyLimit
+    from paco.limits import AnyLimit, Limiter
 
 #: The approximate maximum of finished results that wait for the consumer of a stream without a limit.
 _UNLIMITED_BUFFER = 1024
@@ -31,8 +31,6 @@ LEAD = 10_000
 #: The same if items are sent one by one. It is smaller because each such item has a task in this process.
 _LEAD_OF_CALLS = 1000
 
-
-ItemFunction: TypeAlias = "Callable[[Any], Awaitable[Any]]"
 Out_co = TypeVar("Out_co", covariant=True)
 Out = TypeVar("Out")
 X = TypeVar("X")
@@ -42,23 +40,9 @@ class Recording(Protocol):
     """Writes a record of each item. `paco.journal.Journal` implements it, and is imported only when used."""
 
     def begin(
-        self,
-        name: str,
-        fn: ItemFunction,
-        sink: InOrder,
-        limit: int | Limiter,
-        *,
-        on_error: OnError,
+        self, name: str, fn: ItemFunction, sink: InOrder, limit: int | Limiter, *, on_error: OnError
     ) -> tuple[Service, ItemFunction, int | Limiter]:
-        """Return the service of the records, and the function and the limit that the run must use instead.
-
-        Args:
-            name: The operation, for messages.
-            fn: The function over the items.
-            sink: Where the results go.
-            limit: The limit of the run.
-            on_error: What happens with an item's exception.
-        """
+        """Return the service of the records, and the function and the limit that the run must use instead."""
         ...
 
 
@@ -215,11 +199,7 @@ def build_or_stage(
     """
     try:
         check.function(name, coro)
-        found: int | Limiter
-        if isinstance(limit, Limiter):
-            found = limit
-        else:
-            found = check.limit(name, limit) if isinstance(limit, int) else limits.checked(name, limit)
+        found = limits.checked(name, limit)
         timeout = check.timeout(name, timeout)
         check.loop(name, loop)
         if check_more is not None:

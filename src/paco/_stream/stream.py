@@ -155,10 +155,8 @@ class Stream(
                 f"paco.{plan.name}: a journal records what one function returns, once; "
                 "call .journal() on the map, flat_map or repeat, and filter its results"
             )
-        how = Journal(
-            f"{plan.name}.journal", path, key, encode, decode, durable, version=version, retry_errors=retry_errors
-        )
-        return self._become(journal=how)
+        how = f"{plan.name}.journal", path, key, encode, decode, durable
+        return self._become(journal=Journal(*how, version=version, retry_errors=retry_errors))
 
     def on(self, engine: int | str | Pool | Executor, *, slots: int | None = None) -> Stream[T_co]:
         """Return a stream whose function runs elsewhere: on all cores of this machine, or on a cluster.
@@ -233,9 +231,8 @@ class Stream(
 
     def _claim(self, use: str) -> None:
         if self._use:
-            name = self._plan.name
             used = f"a stream can be used once, and this one was {self._use}"
-            raise RuntimeError(f"paco.{name}: {used}; call paco.{name} again")
+            raise RuntimeError(f"{self.__name__}: {used}; call {self.__name__} again")
         self._use = use
 
     # ---- await
@@ -264,10 +261,7 @@ class Stream(
         return self._coroutine().send(value)
 
     def throw(
-        self,
-        typ: type[BaseException] | BaseException,
-        val: BaseException | object = None,
-        tb: TracebackType | None = None,
+        self, typ: type[BaseException] | BaseException, val: object = None, tb: TracebackType | None = None
     ) -> Any:
         """Raise an exception inside the stream, as inside a coroutine."""
         return self._coroutine().throw(typ, val, tb)
