@@ -31,6 +31,7 @@ _ROWS = {
     "pyarrow.Table": "table.to_pylist()",
     "pyarrow.RecordBatch": "batch.to_pylist()",
 }
+_SECONDS = "seconds (a number of 0 or more)"
 _ITERABLE = ("__iter__", "__aiter__", "__await__", "__getitem__")
 
 
@@ -186,33 +187,28 @@ def integer(name: str, parameter: str, value: object, least: int) -> int:
 def count_or_fraction(name: str, parameter: str, value: object) -> float:
     """Check for a count, an ``int`` of 0 or more, or a fraction, a float between 0 and 1 exclusive; return it."""
     expected = "an int of 0 or more, or a float between 0 and 1 (a fraction)"
-    number = _number(name, parameter, value, expected)
-    if not (0 < number < 1 if isinstance(value, float) else number >= 0):
-        raise ValueError(_message(name, parameter, expected, value))
-    return number
+    least, most = (0, 1) if isinstance(value, float) else (-1, math.inf)
+    return _number(name, parameter, value, expected, lambda number: least < number < most)
 
 
 def positive(name: str, parameter: str, value: object, expected: str = "a number above 0") -> float:
     """Check that ``value`` is a finite number above 0, and return it."""
-    number = _number(name, parameter, value, expected)
-    if not 0 < number <= sys.float_info.max:  # also false for NaN
-        raise ValueError(_message(name, parameter, expected, value))
-    return number
+    return _number(name, parameter, value, expected, lambda number: 0 < number <= sys.float_info.max)
 
 
 def weight(name: str, fn: object, value: object) -> float:
     """Check that ``fn`` returned a finite number of 0 or more for an item, and return that number."""
     parameter, expected = f"{called(fn)}(item)", "a number of 0 or more"
     discard(value)
-    number = _number(name, parameter, value, expected)
-    if not 0 <= number <= sys.float_info.max:
-        raise ValueError(_message(name, parameter, expected, value))
-    return number
+    return _number(name, parameter, value, expected, lambda number: 0 <= number <= sys.float_info.max)
 
 
-def _number(name: str, parameter: str, value: object, expected: str) -> float:
+def _number(name: str, parameter: str, value: object, expected: str, accepts: Callable[[float], bool]) -> float:
+    """Return ``value`` if it is a number that ``accepts`` accepts. Each comparison of such a test is false for NaN."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(_message(name, parameter, expected, value))
+    if not accepts(value):
+        raise ValueError(_message(name, parameter, expected, value))
     return value
 
 
@@ -224,12 +220,7 @@ def limit(name: str, value: object, parameter: str = "limit") -> int:
 
 
 def seconds(
-    name: str,
-    parameter: str,
-    value: object,
-    *,
-    optional: bool = True,
-    expected: str = "seconds (a number of 0 or more)",
+    name: str, parameter: str, value: object, *, optional: bool = True, expected: str = _SECONDS
 ) -> float | None:
     """Check that ``value`` is a number of 0 or more, not NaN, or ``None`` if ``optional``, and return it.
 
@@ -238,9 +229,7 @@ def seconds(
     if value is None and optional:
         return None
     expected += " or None" if optional else ""
-    number = _number(name, parameter, value, expected)
-    if not number >= 0:  # also true for NaN
-        raise ValueError(_message(name, parameter, expected, value))
+    number = _number(name, parameter, value, expected, lambda number: number >= 0)
     return math.inf if number > sys.float_info.max else number
 
 
@@ -252,15 +241,14 @@ def timeout(name: str, value: object) -> float | None:
 
 def loop(name: str, value: Any) -> None:
     """Check that ``value`` is ``None`` or the running loop. Functions accept it for compatibility only."""
+    expected = "None or the running event loop"
     if value is None:
         return
     if not isinstance(value, asyncio.AbstractEventLoop):
-        raise TypeError(_message(name, "loop", "None or the running event loop", value))
+        raise TypeError(_message(name, "loop", expected, value))
     running = asyncio._get_running_loop()  # returns None instead of raising when no loop runs
     if running is not None and running is not value:
-        raise RuntimeError(
-            f"paco.{name}: loop must be None or the running event loop, got another loop; omit the argument"
-        )
+        raise RuntimeError(f"paco.{name}: loop must be {expected}, got another loop; omit the argument")
 
 
 ItemFunction = Callable[[Any], Awaitable[Any]]

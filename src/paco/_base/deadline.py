@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from collections.abc import Callable
     from contextvars import Token
-    from types import TracebackType
     from typing import Self
 
 
@@ -112,9 +111,7 @@ class Deadline:
         self._token = current_end.set(end)
         return self
 
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         token, self._token = self._token, None
         with suppress(ValueError):  # an abandoned coroutine is closed in another context, where the token is invalid
             current_end.reset(cast("Token[_End | None]", token))
