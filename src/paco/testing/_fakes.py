@@ -13,7 +13,7 @@ R = TypeVar("R")
 
 
 class _Recorder(Generic[T]):
-    def __init__(self, items: Iterable[T], error: Exception | None) -> None:
+    def __init__(self, items: Iterable[T], *, error: Exception | None = None) -> None:
         self.pulled: int = 0
         self.ended: bool = False
         self.closed: bool = False
@@ -54,9 +54,6 @@ class Source(_Recorder[T], Iterator[T]):
         ('a', 1, False)
     """
 
-    def __init__(self, items: Iterable[T], *, error: Exception | None = None) -> None:
-        super().__init__(items, error)
-
     def __next__(self) -> T:
         return self._take(StopIteration)
 
@@ -92,7 +89,7 @@ class AsyncSource(_Recorder[T], AsyncIterator[T]):
     """
 
     def __init__(self, items: Iterable[T], *, error: Exception | None = None, delay: float | None = None) -> None:
-        super().__init__(items, error)
+        super().__init__(items, error=error)
         self._delay = delay
         self._asked = False
 

@@ -47,20 +47,11 @@ def check_leaks() -> Generator[None]:
     """
     leaks: list[str] = []
     with raising(leaks), collecting_reports(leaks):
-        if in_loop():
+        if asyncio._get_running_loop() is None:
+            yield
+        else:
             with collecting_from_loop(leaks):
                 yield
-        else:
-            yield
-
-
-def in_loop() -> bool:
-    """Return whether this thread runs an event loop."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias, TypeVar
 
-from paco.testing._leaks import collecting_from_loop, collecting_reports, in_loop, raising
+from paco.testing._leaks import collecting_from_loop, collecting_reports, raising
 from paco.testing._loop import VirtualLoop
 
 T = TypeVar("T")
@@ -49,24 +49,19 @@ def run_on(
     loop_factory: Callable[[], asyncio.AbstractEventLoop], main: _Main[T], *, eager: bool | None, debug: bool
 ) -> T:
     """Run ``main`` on a new loop with a leak check, and return its result."""
-    if in_loop():
-        raise RuntimeError(
-            "paco.testing.run: must be called outside of an event loop, but this thread runs one; "
-            "await the function instead"
-        )
+    if asyncio._get_running_loop() is not None:
+        expected = "must be called outside of an event loop, but this thread runs one"
+        raise RuntimeError(f"paco.testing.run: {expected}; await the function instead")
     leaks: list[str] = []
-    with (
-        raising(leaks),
-        collecting_reports(leaks),
-        asyncio.Runner(debug=debug or None, loop_factory=loop_factory) as runner,
-    ):
+
+    async def checked() -> T:
+        with collecting_from_loop(leaks):
+            return await (main() if callable(main) else main)
+
+    runner = asyncio.Runner(debug=debug or None, loop_factory=loop_factory)
+    with raising(leaks), collecting_reports(leaks), runner:
         _use_eager_tasks(runner.get_loop(), eager=eager)
-        return runner.run(_checked(main, leaks))
-
-
-async def _checked(main: _Main[T], leaks: list[str]) -> T:
-    with collecting_from_loop(leaks):
-        return await (main() if callable(main) else main)
+        return runner.run(checked())
 
 
 def _use_eager_tasks(loop: asyncio.AbstractEventLoop, *, eager: bool | None) -> None:
@@ -76,10 +71,9 @@ def _use_eager_tasks(loop: asyncio.AbstractEventLoop, *, eager: bool | None) -> 
         return
     factory: Any = getattr(asyncio, "eager_task_factory", None)
     if factory is None:
-        raise RuntimeError(
-            f"paco.testing: eager tasks need Python 3.12 or later, got {sys.version.split()[0]}; "
-            "do not set eager or PACO_TEST_EAGER"
-        )
+        version = sys.version.split()[0]
+        correct = "do not set eager or PACO_TEST_EAGER"
+        raise RuntimeError(f"paco.testing: eager tasks need Python 3.12 or later, got {version}; {correct}")
     loop.set_task_factory(factory)
 
 
@@ -97,8 +91,7 @@ def cancel_at_every_step(
     Args:
         fn: An async function without arguments. It may make its own checks, for example in a ``finally`` block.
         again: Steps after which to cancel a second time; 0 cancels twice at once. The default ``None`` cancels once.
-        eager: Whether to use asyncio's eager task factory (Python 3.12+). The default ``None`` uses it if
-            ``PACO_TEST_EAGER=1`` is set.
+        eager: As for `run`.
         max_steps: The number of steps after which a run counts as endless and fails.
 
     Returns:
@@ -138,9 +131,8 @@ class _CancellingLoop(VirtualLoop):
         self._step += 1
         if self._step >= self._last:
             self._last += self._max_steps  # closing the loop takes steps too
-            raise AssertionError(
-                f"the run must end within {self._max_steps} steps, but has not; raise max_steps if it is not endless"
-            )
+            missed = f"the run must end within {self._max_steps} steps, but has not"
+            raise AssertionError(f"{missed}; raise max_steps if it is not endless")
         if not self._after and self._step in self._steps:
             # Cancel in the first callback, not here: in a real loop a callback cancels too, and the timers of this step
             # run before the tasks that it wakes.
@@ -170,9 +162,8 @@ def _run_cancelled(fn: Callable[[], Awaitable[object]], loop: _CancellingLoop, *
         if arrived and not loop.cancelled:
             raise AssertionError("the run ended with CancelledError, but it was not cancelled")
         if target.cancelling() != loop.cancelled:
-            raise AssertionError(
-                f"Task.cancelling() must be the number of cancellations, {loop.cancelled}, got {target.cancelling()}"
-            )
+            expected = f"must be the number of cancellations, {loop.cancelled}"
+            raise AssertionError(f"Task.cancelling() {expected}, got {target.cancelling()}")
 
 
 async def _ends_cancelled(fn: Callable[[], Awaitable[object]], leaks: list[str]) -> bool:
