@@ -76,7 +76,8 @@ class ConcurrentExecutor:
         self._returned = asyncio.Event()  # set when the latest call of `run` has returned
         self._returned.set()
         if coros is not None:
-            self._extend((coros,))
+            check.iterable(_NAME, coros, "coros")
+            self.extend(*futures.calls(_NAME, (coros,), "coros"))
 
     def __len__(self) -> int:
         return len(self.pool)
@@ -111,11 +112,7 @@ class ConcurrentExecutor:
         Raises:
             TypeError: One of ``coros`` is neither; none of them is added.
         """
-        self._extend((coros,))
-
-    def _extend(self, coros: tuple[Any]) -> None:
-        check.iterable(_NAME, coros[0], "coros")
-        for one in futures.calls(_NAME, coros, "coros"):
+        for one in futures.calls(_NAME, (coros,), "coros"):
             self.add(one)
 
     # ---- events

@@ -35,26 +35,22 @@ ALL_COMPLETED: Final[str] = _Default(asyncio.ALL_COMPLETED)
 
 def calls(name: str, given: tuple[Any, ...], parameter: str = "coros_or_futures") -> Calls:
     """Check coroutine objects, coroutine functions and futures, passed one by one or as one iterable; return them."""
+    many: Iterable[Any] = given
     if len(given) == 1 and _is_many(given[0]):
-        check.iterable(name, given[0], parameter)
-        given = _read(given[0])
-    with check.discarding(*given):
-        for one in given:
-            if not (callable(one) or inspect.isawaitable(one)):
-                expected = "coroutine objects, coroutine functions or futures"
-                raise TypeError(f"paco.{name}: {parameter} must be {expected}, got {check.shorten(one)}")
-    return Calls(given)
-
-
-def _read(many: Iterable[Any]) -> tuple[Any, ...]:
-    """Return the calls of an iterable. If it raises, close the coroutine objects that it has produced."""
-    read: list[Any] = []
+        many = given[0]
+        check.iterable(name, many, parameter)
+    found = Calls()
     try:
-        read.extend(many)
+        found.extend(many)
     except BaseException:
-        check.discard(*read)
+        found.discard()
         raise
-    return tuple(read)
+    for one in found:
+        if not (callable(one) or inspect.isawaitable(one)):
+            found.discard()
+            expected = "coroutine objects, coroutine functions or futures"
+            raise TypeError(f"paco.{name}: {parameter} must be {expected}, got {check.shorten(one)}")
+    return found
 
 
 def _is_many(one: object) -> bool:
