@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 import inspect
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Never, Protocol, TypeAlias, TypeVar
 
 from paco._base import check
-from paco._base.types import P, R, T, T_co
+from paco._base.types import P, R, T_co
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -18,20 +18,16 @@ W = TypeVar("W", bound="Callable[..., Any]")
 _NAMES = ("__module__", "__name__", "__qualname__", "__doc__")
 
 
-class Decorator(Protocol):
-    """The type of a decorator with options: the function that it returns has the signature of the one it wraps."""
-
-    def __call__(self, coro: Callable[P, Awaitable[T]], /) -> Callable[P, Coroutine[Any, Any, T]]:
-        """Return a coroutine function that wraps ``coro``."""
-        ...
-
-
 class DecoratorOr(Protocol[T_co]):
-    """A `Decorator` whose functions may return another value in place of the result."""
+    """The type of a decorator with options. Its functions may return another value in place of the result."""
 
     def __call__(self, coro: Callable[P, Awaitable[R]], /) -> Callable[P, Coroutine[Any, Any, R | T_co]]:
-        """Return a coroutine function that wraps ``coro``."""
+        """Return a coroutine function that wraps ``coro`` and has its signature."""
         ...
+
+
+#: The type of a decorator whose functions return no other value.
+Decorator: TypeAlias = DecoratorOr[Never]
 
 
 async def _probe() -> None:

@@ -268,7 +268,9 @@ def wraps(fn: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
         42
     """
     check.function("wraps", fn, "fn")
-    if _is_async(fn):
+    inner = check.innermost(fn)
+    # A call looks up __call__ on the type. For a plain function that is a method in C, which is not async.
+    if inspect.iscoroutinefunction(inner) or inspect.iscoroutinefunction(type(inner).__call__):
         return fn
 
     async def wrapper(*args: Any, **kw: Any) -> Any:
@@ -276,13 +278,6 @@ def wraps(fn: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
         return await result if inspect.isawaitable(result) else result
 
     return keep(wrapper, fn)
-
-
-def _is_async(fn: Any) -> bool:
-    fn = check.innermost(fn)
-    # Calls look up __call__ on the type. For a plain function that is a method in C, which is not async.
-    method: Any = type(fn).__call__
-    return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(method)
 
 
 @overload

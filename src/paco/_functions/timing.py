@@ -68,9 +68,9 @@ class TimeoutLimit:
         return self._expired
 
     def __enter__(self) -> Self:
-        running = asyncio._get_running_loop()  # returns None instead of raising when no loop runs
-        task = None if running is None else asyncio.current_task(running)
-        if task is None:
+        loop = asyncio._get_running_loop()  # returns None instead of raising when no loop runs
+        task = None if loop is None else asyncio.current_task(loop)
+        if loop is None or task is None:
             raise RuntimeError("paco.TimeoutLimit: must be used inside a task, got none; enter it in an `async def`")
         if self._task is not None:
             raise RuntimeError("paco.TimeoutLimit: this TimeoutLimit is already in use; create one for each block")
@@ -81,17 +81,13 @@ class TimeoutLimit:
         self._requests = task.cancelling() - pending
         self._task = task
         self._expired = False
-        self._handle = self._start(task)
-        return self
-
-    def _start(self, task: asyncio.Task[Any]) -> asyncio.Handle | None:
         seconds, end = within(self._timeout)
-        if seconds is None:
-            return None
         self._end = end or f"{self._timeout} s"
         if seconds == 0:
-            return task.get_loop().call_soon(self._expire, task)  # before what the first suspension schedules
-        return task.get_loop().call_later(seconds, self._expire, task)
+            self._handle = loop.call_soon(self._expire, task)  # before what the first suspension schedules
+        elif seconds is not None:
+            self._handle = loop.call_later(seconds, self._expire, task)
+        return self
 
     def _expire(self, task: asyncio.Task[Any]) -> None:
         self._expired = True
