@@ -91,33 +91,7 @@ def within(timeout: float | None) -> tuple[float | None, str]:
     return (timeout, "") if end is None else end.within(timeout)
 
 
-class Deadline:
-    """The ``with`` block that `deadline` returns. It can be entered again after its block, but not inside it."""
-
-    __slots__ = ("_seconds", "_token")
-
-    def __init__(self, seconds: float | None) -> None:
-        self._seconds = math.inf if seconds is None else seconds
-        self._token: Token[_End | None] | None = None
-
-    def __enter__(self) -> Self:
-        if self._token is not None:
-            raise RuntimeError("paco.deadline: this deadline is already in use; create one for each block")
-        running = asyncio._get_running_loop()  # returns None instead of raising when no loop runs
-        clock = time.monotonic if running is None else running.time
-        outer = current_end.get()
-        sooner = self._seconds < math.inf and (outer is None or self._seconds < outer.remaining())
-        end = _End(clock() + self._seconds, clock, self._seconds) if sooner else outer
-        self._token = current_end.set(end)
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        token, self._token = self._token, None
-        with suppress(ValueError):  # an abandoned coroutine is closed in another context, where the token is invalid
-            current_end.reset(cast("Token[_End | None]", token))
-
-
-def deadline(seconds: float | None) -> Deadline:
+class deadline:  # noqa: N801 - used as a function, like `listening`
     """Set a deadline for all paco calls in a ``with`` block, and for everything they run.
 
     A call ends at its own timeout or at the deadline, whichever is nearer. At the deadline, every function over items,
@@ -128,7 +102,7 @@ def deadline(seconds: float | None) -> Deadline:
 
     A deadline does not cancel the block itself. Code outside paco calls keeps running, for example to save what has
     finished. To cancel the block too, put a `TimeoutLimit` inside: ``with paco.deadline(30),
-    paco.TimeoutLimit(None):``.
+    paco.TimeoutLimit(None):``. A `deadline` can be used again after its block, but not inside it.
 
     Args:
         seconds: Seconds from entering the block, 0 or more, on the event loop's clock; ``None`` for no deadline.
@@ -148,4 +122,26 @@ def deadline(seconds: float | None) -> Deadline:
         >>> paco.run(main())
         paco.map: not finished within the deadline of 0.01 s
     """
-    return Deadline(check.seconds("deadline", "seconds", seconds))
+
+    __slots__ = ("_seconds", "_token")
+
+    def __init__(self, seconds: float | None) -> None:
+        checked = check.seconds("deadline", "seconds", seconds)
+        self._seconds = math.inf if checked is None else checked
+        self._token: Token[_End | None] | None = None
+
+    def __enter__(self) -> Self:
+        if self._token is not None:
+            raise RuntimeError("paco.deadline: this deadline is already in use; create one for each block")
+        running = asyncio._get_running_loop()  # returns None instead of raising when no loop runs
+        clock = time.monotonic if running is None else running.time
+        outer = current_end.get()
+        sooner = self._seconds < math.inf and (outer is None or self._seconds < outer.remaining())
+        end = _End(clock() + self._seconds, clock, self._seconds) if sooner else outer
+        self._token = current_end.set(end)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        token, self._token = self._token, None
+        with suppress(ValueError):  # an abandoned coroutine is closed in another context, where the token is invalid
+            current_end.reset(cast("Token[_End | None]", token))
