@@ -35,6 +35,9 @@ def _select(
     name: str, coro: Any, iterable: Any, assert_fn: Any, limit: AnyLimit, loop: Loop, *, keep: bool
 ) -> Stream[Any] | Stage[Any, Stream[Any]]:
     """Return the items for which the verdict of the test is ``keep``."""
+    if assert_fn is not None:
+        with check.discarding(coro, iterable):
+            check.function(name, assert_fn, "assert_fn")
 
     async def select(item: Any) -> Any:
         verdict = await coro(item)
@@ -47,11 +50,7 @@ def _select(
     def build(source: Any, limit: int | Limiter, _: float | None) -> Stream[Any]:
         return Stream(Plan(name, named_as(coro, select), source, limit, gaps=True))
 
-    def check_assert_fn() -> None:
-        if assert_fn is not None:
-            check.function(name, assert_fn, "assert_fn")
-
-    return build_or_stage(name, coro, iterable, build, limit=limit, loop=loop, check_more=check_assert_fn)
+    return build_or_stage(name, coro, iterable, build, limit=limit, loop=loop)
 
 
 @overload

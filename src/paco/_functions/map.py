@@ -305,10 +305,8 @@ def flat_map(
     """
     head: tuple[Any, ...] = ()
     on_error: OnError = "return" if return_exceptions else "raise"
-
-    def check_initializer() -> None:
-        nonlocal head
-        if initializer is not None:
+    if initializer is not None:
+        with check.discarding(coro, iterable):
             check.plain_iterable("flat_map", initializer, "initializer")
             head = tuple(initializer)
 
@@ -316,9 +314,7 @@ def flat_map(
         flat = AsyncLeaves(source) if isinstance(source, AsyncIterable | Awaitable) else leaves(source)
         return Stream(Plan("flat_map", bound(coro, args, kw), flat, limit, timeout, on_error, head))
 
-    return build_or_stage(
-        "flat_map", coro, iterable, build, limit=limit, timeout=timeout, loop=loop, check_more=check_initializer
-    )
+    return build_or_stage("flat_map", coro, iterable, build, limit=limit, timeout=timeout, loop=loop)
 
 
 def repeat(

@@ -190,20 +190,16 @@ def build_or_stage(
     limit: AnyLimit = 0,
     timeout: float | None = None,
     loop: Loop = None,
-    check_more: Callable[[], None] | None = None,
 ) -> Out | Stage[Any, Out]:
     """Check the arguments that functions over items share, then return what ``build`` makes of them.
 
-    Without an ``iterable``, return a `Stage` that calls ``build`` when it gets one. ``check_more`` checks the arguments
-    that only one function has.
+    Without an ``iterable``, return a `Stage` that calls ``build`` when it gets one.
     """
     try:
         check.function(name, coro)
         found = limits.checked(name, limit)
         timeout = check.timeout(name, timeout)
         check.loop(name, loop)
-        if check_more is not None:
-            check_more()
         if iterable is MISSING:
             return Stage(name, lambda source: build(source, found, timeout))
         check.iterable(name, iterable)
