@@ -56,8 +56,9 @@ def decorator(fn: Callable[..., Any]) -> Callable[..., Any]:
     return choose
 
 
-def keep(wrapper: W, coro: Callable[..., Any]) -> W:
-    """Give ``wrapper`` the name, docstring, signature and ``__wrapped__`` of ``coro``, and return it."""
+def keep(wrapper: W, coro: Callable[..., Any], signature: inspect.Signature | None = None) -> W:
+    """Give ``wrapper`` the name, docstring, ``__wrapped__`` and signature of ``coro``, or another one; return it."""
+    changed: Any = wrapper
     named = check.innermost(coro)
     if inspect.isroutine(named):
         functools.update_wrapper(wrapper, named)
@@ -65,5 +66,7 @@ def keep(wrapper: W, coro: Callable[..., Any]) -> W:
         # A callable object's attributes are its state, so they are not copied; its class has the name.
         kind: Any = named if hasattr(named, "__name__") else named.__class__
         functools.update_wrapper(wrapper, kind, _NAMES, updated=())
-    wrapper.__wrapped__ = coro  # type: ignore[attr-defined] # pyright: ignore[reportFunctionMemberAccess]
+    changed.__wrapped__ = coro
+    if signature is not None:
+        changed.__signature__ = signature
     return wrapper

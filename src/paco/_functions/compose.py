@@ -40,7 +40,7 @@ def apply(coro: Callable[P, Awaitable[T]], *args: P.args, **kw: P.kwargs) -> Cal
     async def wrapper(*_: Any, **__: Any) -> T:
         return await check.awaitable("apply", coro, coro(*args, **kw))
 
-    return _signed(keep(wrapper, coro), _ANYTHING)
+    return keep(wrapper, coro, _ANYTHING)
 
 
 def partial(coro: Callable[..., Awaitable[T]], *args: Any, **kw: Any) -> Callable[..., Coroutine[Any, Any, T]]:
@@ -241,13 +241,7 @@ def thunk(coro: Callable[[], Awaitable[T]]) -> Callable[[], Coroutine[Any, Any, 
     async def wrapper() -> T:
         return await check.awaitable("thunk", coro, coro())
 
-    return _signed(keep(wrapper, coro), _NOTHING)
-
-
-def _signed(wrapper: T, signature: Signature) -> T:
-    """Set the signature of a wrapper that differs from that of the function inside, and return the wrapper."""
-    wrapper.__signature__ = signature  # type: ignore[attr-defined] # pyright: ignore[reportAttributeAccessIssue]
-    return wrapper
+    return keep(wrapper, coro, _NOTHING)
 
 
 @overload
