@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from paco._base import check
-from paco._functions.futures import call
 
 if TYPE_CHECKING:
     from paco._base.types import T
@@ -45,7 +44,7 @@ def run(coro: Awaitable[T], loop: asyncio.AbstractEventLoop | None = None) -> T:
         raise RuntimeError("paco.run: an event loop is already running; write `await ...` instead of paco.run(...)")
     if loop is None and asyncio.isfuture(coro):
         loop = coro.get_loop()
-    main: Coroutine[Any, Any, T] = coro if inspect.iscoroutine(coro) else call("run", coro)
+    main: Coroutine[Any, Any, T] = coro if inspect.iscoroutine(coro) else _await(coro)
     try:
         if loop is None:
             with asyncio.Runner() as runner:
@@ -65,3 +64,7 @@ def _demand_awaitable(coro: object) -> None:
         correct = f"pass the call, not the function: paco.run({fn}(...))"
         raise TypeError(f"paco.run: coro must be an awaitable, got the function {fn}; {correct}")
     raise TypeError(f"paco.run: coro must be an awaitable, such as a coroutine object, got {check.shorten(coro)}")
+
+
+async def _await(awaitable: Awaitable[T]) -> T:
+    return await awaitable

@@ -14,6 +14,7 @@ from paco._engine.run import Scheduler
 from paco._engine.sinks import AsCompleted, Drop, ErrorBudget, InOrder, Keep, Sink
 from paco._engine.watch import Watch
 from paco.events import listeners
+from paco.limits import Limiter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from paco._base.check import ItemFunction
     from paco._base.types import OnError, Service, Source
     from paco._stream.stream import Stream
-    from paco.limits import AnyLimit, Limiter
+    from paco.limits import AnyLimit
 
 #: The approximate maximum of finished results that wait for the consumer of a stream without a limit.
 _UNLIMITED_BUFFER = 1024
@@ -197,7 +198,11 @@ def build_or_stage(
     """
     try:
         check.function(name, coro)
-        found = limits.checked(name, limit)
+        found: int | Limiter
+        if isinstance(limit, Limiter):
+            found = limit
+        else:
+            found = check.limit(name, limit) if isinstance(limit, int) else limits.checked(name, limit)
         timeout = check.timeout(name, timeout)
         check.loop(name, loop)
         if iterable is MISSING:

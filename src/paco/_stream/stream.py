@@ -156,7 +156,8 @@ class Stream(
                 "call .journal() on the map, flat_map or repeat, and filter its results"
             )
         how = f"{plan.name}.journal", path, key, encode, decode, durable
-        return self._become(journal=Journal(*how, version=version, retry_errors=retry_errors))
+        journaled: Stream[Any] = self._become(journal=Journal(*how, version=version, retry_errors=retry_errors))
+        return journaled
 
     def on(self, engine: int | str | Pool | Executor, *, slots: int | None = None) -> Stream[T_co]:
         """Return a stream whose function runs elsewhere: on all cores of this machine, or on a cluster.
