@@ -221,12 +221,11 @@ class Admission:
 
     async def _next(self, run: Scheduler, turn: int) -> Item | None:
         """Wait for room and for an item, and take it; return ``None`` if this worker must end."""
-        while turn := await run.ready(turn):
-            if self.held >= self._ahead or (run.pool.resting and self._too_many_rest()):
-                await run.pool.idling(run.park())
-            elif (item := self._take(run)) or run.exhausted:
-                return item
-        return None
+        turn = await run.ready(turn)
+        while turn and (self.held >= self._ahead or (run.pool.resting and self._too_many_rest())):
+            await run.pool.idling(run.park())
+            turn = await run.ready(turn)
+        return self._take(run) if turn else None
 
     async def _wait_for_turn(self) -> None:
         waiter = self.run.loop.create_future()
