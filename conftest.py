@@ -92,6 +92,8 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
         return (yield)
     measuring.stop()
     os.environ.pop(OF_PROCESSES, None)
+    # Otherwise a process in another folder writes its data there, where nothing finds it.
+    measuring.set_option("run:data_file", os.path.abspath(str(measuring.get_option("run:data_file"))))  # noqa: PTH100
     try:
         return (yield)
     finally:
