@@ -10,7 +10,7 @@ import pytest
 
 import paco
 from paco._base.deadline import remaining
-from paco.testing import AsyncSource, Probe, VirtualLoop, cancel_at_every_step, now, run
+from paco.testing import AsyncSource, Probe, VirtualLoop, now, run
 
 
 async def nap(seconds=60):
@@ -342,7 +342,7 @@ async def test_an_attempt_has_the_smaller_of_its_timeout_and_the_time_left():
 
 
 @pytest.mark.parametrize("again", [None, 1])
-def test_cancelled_at_every_step_nothing_is_left_running_and_the_deadline_is_reset(again):
+def test_cancelled_at_every_step_nothing_is_left_running_and_the_deadline_is_reset(again, cancel_at_every_step):
     async def main():
         probe = Probe(lambda item: item, takes=2, cleanup=1)
         try:

@@ -304,7 +304,7 @@ def test_a_partial_last_line_is_cut_off(run, folder):
     run(*WORDS, "-k")
     whole = (folder / "out.jsonl").read_bytes()
     second = whole.index(b"\n") + 1
-    sizes = {*range(0, len(whole), 23), *range(8), *range(second - 4, second + 8), *range(len(whole) - 4, len(whole))}
+    sizes = {*range(0, len(whole), 47), 1, *range(second - 3, second + 4), *range(len(whole) - 3, len(whole))}
     for size in sorted(sizes):
         (folder / "out.jsonl").write_bytes(whole[:size])
         calls(folder)

@@ -18,7 +18,7 @@ from paco._engine.sinks import Drop
 from paco._engine.watch import Watch
 from paco._stream.plan import Plan
 from paco.events import ItemEnded, ItemStarted, RunEnded, RunStarted
-from paco.testing import AsyncSource, Source, cancel_at_every_step, now
+from paco.testing import AsyncSource, Source, now
 
 
 async def nap(seconds):
@@ -475,7 +475,7 @@ async def test_a_watched_run_creates_no_reference_cycle():
 
 
 @pytest.mark.parametrize("again", [None, 1])
-def test_cancelled_at_every_step_each_started_item_and_the_run_have_an_end_event(again):
+def test_cancelled_at_every_step_each_started_item_and_the_run_have_an_end_event(again, cancel_at_every_step):
     logs = []
 
     async def stages():

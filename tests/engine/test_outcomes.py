@@ -16,7 +16,7 @@ import pytest
 import paco
 from paco._engine import outcomes as _outcomes
 from paco._engine.nursery import Nursery
-from paco.testing import AsyncSource, Probe, Source, cancel_at_every_step, now
+from paco.testing import AsyncSource, Probe, Source, now
 
 
 def invert(number):
@@ -506,7 +506,7 @@ async def test_a_run_with_max_errors_creates_no_reference_cycle():
 
 @pytest.mark.parametrize("again", [None, 1, 2])
 @pytest.mark.parametrize("limit", [2, 0, "Limit"])
-def test_cancelled_at_every_step_nothing_is_left_running(limit, again):
+def test_cancelled_at_every_step_nothing_is_left_running(limit, again, cancel_at_every_step):
     async def main():
         probe = Probe(invert, takes=lambda number: number + 1, cleanup=1)
         value = paco.Limit(2) if limit == "Limit" else limit

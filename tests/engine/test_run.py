@@ -675,8 +675,8 @@ class Clock:
 async def test_only_slow_items_among_others_are_delayed_by_a_turn(monkeypatch, cost, limit, per_item):
     clock = Clock()
     go_by(monkeypatch, clock.look)
-    turns = len(await clock.beside(paco.each(clock.take_and_wait, [cost] * 4000, limit=limit)))
-    assert 0 <= turns - per_item * 4000 < 10
+    turns = len(await clock.beside(paco.each(clock.take_and_wait, [cost] * 1000, limit=limit)))
+    assert 0 <= turns - per_item * 1000 < 10
 
 
 async def test_slow_items_that_need_a_new_worker_each_are_not_delayed_further(monkeypatch):
@@ -687,8 +687,8 @@ async def test_slow_items_that_need_a_new_worker_each_are_not_delayed_further(mo
         await clock.take_and_wait(1e-3)
 
     go_by(monkeypatch, clock.look)
-    turns = len(await clock.beside(paco.each(take, range(4000), limit=4)))
-    assert 0 <= turns - 4000 * 2 / 4 < 10
+    turns = len(await clock.beside(paco.each(take, range(1000), limit=4)))
+    assert 0 <= turns - 1000 * 2 / 4 < 10
 
 
 @pytest.mark.parametrize("limit", [1, 2, 10])

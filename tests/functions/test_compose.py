@@ -28,7 +28,7 @@ from paco import (
     times,
     wraps,
 )
-from paco.testing import cancel_at_every_step, now
+from paco.testing import now
 
 
 async def show(*args, **kw):
@@ -581,7 +581,7 @@ async def test_a_cancellation_in_the_step_in_which_the_call_ends_is_raised_and_t
     assert len(work.finished) == 1
 
 
-def test_cancelled_at_any_step_nothing_is_left_running():
+def test_cancelled_at_any_step_nothing_is_left_running(cancel_at_every_step):
     async def main():
         work = Work(cleanup=1)
         calls = times(work, 2)

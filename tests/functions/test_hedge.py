@@ -10,7 +10,7 @@ import weakref
 import pytest
 
 import paco
-from paco.testing import cancel_at_every_step, now
+from paco.testing import now
 
 
 class Attempts:
@@ -258,7 +258,7 @@ async def test_a_function_that_returns_no_awaitable_is_reported():
 
 @pytest.mark.parametrize("again", [None, 0, 1, 3])
 @pytest.mark.parametrize("ends", ["first", "second", "both fail"])
-def test_cancelled_at_every_step_nothing_is_left_running(ends, again):
+def test_cancelled_at_every_step_nothing_is_left_running(ends, again, cancel_at_every_step):
     plans = {
         "first": [(6, 1), (60, 2)],
         "second": [(60, 1), (2, 2)],

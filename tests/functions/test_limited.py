@@ -11,7 +11,7 @@ import pytest
 
 import paco
 from paco import testing
-from paco.testing import Probe, cancel_at_every_step, now
+from paco.testing import Probe, now
 
 
 async def fetch(url, *, tries=1):
@@ -124,7 +124,7 @@ async def test_after_the_deadline_no_call_waits_and_a_free_permit_is_still_used(
 
 @pytest.mark.parametrize("again", [None, 0, 1])
 @pytest.mark.parametrize("limits", [[paco.Limit], [paco.Rate], [paco.Limit, paco.Rate]])
-def test_cancelled_at_every_step_a_limited_call_has_ended(limits, again):
+def test_cancelled_at_every_step_a_limited_call_has_ended(limits, again, cancel_at_every_step):
     async def main():
         probe = Probe(lambda item: item, takes=1, cleanup=1)
         careful = paco.limited(probe, functools.reduce(operator.and_, [limit(1) for limit in limits]))

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import paco
-from paco.testing import Probe, cancel_at_every_step, now
+from paco.testing import Probe, now
 
 
 class Busy(Exception):
@@ -313,13 +313,13 @@ async def test_a_budget_allows_ten_retries_and_then_a_share_of_the_calls():
 
 
 async def test_a_budget_accumulates_at_most_a_hundred_retries():
-    fetch = Flaky(lambda item: 0 if item < 10_000 else 10**9)
+    fetch = Flaky(lambda item: 0 if item < 1_000 else 10**9)
     retried = paco.retry(fetch, attempts=2, budget=0.5, wait=0)
-    await outcomes(retried, 10_000)
-    for item in range(10_000, 10_500):
+    await outcomes(retried, 1_000)  # which would pay for 500
+    for item in range(1_000, 1_500):
         with pytest.raises(OSError):  # noqa: PT011 - any of them
             await retried(item)
-    repeated = sum(fetch.calls.values()) - 10_500
+    repeated = sum(fetch.calls.values()) - 1_500
     assert repeated == 100 + 250 - 1  # the first call pays into a full bucket; then one retry for two calls
 
 
@@ -413,6 +413,19 @@ async def test_after_an_item_times_out_in_back_off_the_limit_is_not_exceeded(lon
     assert times == [0, 10]  # and not 5, when item 0 ended beside item 1
 
 
+async def test_an_item_that_times_out_as_its_slot_becomes_free_leaves_it_to_the_next_one(longest):
+    times = []
+
+    async def one(item):
+        if item == 0:
+            await paco.timeout(paco.retry(Flaky(9, takes=0), wait=10), 15)(item)
+        times.append(now())
+        await asyncio.sleep(15)
+
+    await paco.map(paco.settle(one), range(3), limit=1)
+    assert times == [0, 15]
+
+
 async def test_after_a_limit_was_lowered_items_start_although_many_are_in_back_off(longest):
     """Else a limit that is low for a moment, as `Adaptive` is when it looks, idles until they come back."""
     limit = paco.Limit(10)
@@ -439,6 +452,7 @@ async def test_every_attempt_pays_the_rate(count, pause):
         assert now() <= 24 + pause  # and the rate is used
 
 
+@pytest.mark.slow
 async def test_under_a_rate_alone_no_item_starts_while_a_thousand_are_in_back_off(longest):
     source = paco.testing.Source(range(5000))
     fetch = paco.retry(Flaky(9, takes=0), wait=10**6, max_wait=10**6)
@@ -771,7 +785,7 @@ class Steps:
 
 @pytest.mark.parametrize("again", [None, 1, 3])
 @pytest.mark.parametrize("limit", [1, 2, "Limit", "Rate", "Rate & Limit"])
-def test_cancelled_at_every_step_of_a_run_nothing_is_left_and_no_permit_is_lost(limit, again):
+def test_cancelled_at_every_step_of_a_run_nothing_is_left_and_no_permit_is_lost(limit, again, cancel_at_every_step):
     made = []
 
     def make():
@@ -786,7 +800,7 @@ def test_cancelled_at_every_step_of_a_run_nothing_is_left_and_no_permit_is_lost(
         value, work = make(), Steps(2)
         made.append(value)
         try:
-            await paco.map(paco.retry(work, wait=0.01), range(4), limit=value)
+            await paco.map(paco.retry(work, wait=0.01), range(3), limit=value)
         finally:
             assert work.running == 0
         if limit == "Limit":
@@ -797,7 +811,7 @@ def test_cancelled_at_every_step_of_a_run_nothing_is_left_and_no_permit_is_lost(
         assert all((value.in_flight, value.waiting) == (0, 0) for value in made)
 
 
-def test_cancelled_at_every_step_a_call_makes_no_further_attempt():
+def test_cancelled_at_every_step_a_call_makes_no_further_attempt(cancel_at_every_step):
     async def main():
         fetch = Flaky(9, takes=1)
         try:

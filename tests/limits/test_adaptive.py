@@ -21,7 +21,7 @@ from aiohttp import web
 import paco
 from paco import testing
 from paco.limits import Decision
-from paco.testing import cancel_at_every_step, now
+from paco.testing import now
 
 
 class Busy(Exception):
@@ -482,6 +482,7 @@ async def test_if_fewer_items_are_as_slow_the_limit_returns_to_its_old_value():
     assert told(limit)[5:] == [("grow", 80), ("grow", 160)]
 
 
+@pytest.mark.slow
 async def test_if_fewer_items_are_faster_than_ever_the_limit_is_tested_even_lower():
     """From 500 at a server of 20 that lets the others wait, there is nothing but a line."""
     limit, server = adaptive(start=500), keeps_waiting(20, steady)
@@ -698,7 +699,7 @@ def test_in_another_loop_the_limit_keeps_what_it_has_learned():
 
 
 @pytest.mark.parametrize("again", [None, 0, 1])
-def test_cancelled_at_every_step_no_permit_is_lost(again):
+def test_cancelled_at_every_step_no_permit_is_lost(again, cancel_at_every_step):
     async def work():
         limit = paco.Adaptive(start=2, drop_on=Busy)
         call = paco.limited(testing.Probe(lambda item: item, takes=1, cleanup=1), limit & 3)
@@ -756,8 +757,8 @@ async def test_with_a_real_server_and_retry_all_items_succeed_and_few_are_refuse
 
     call = paco.retry(fetch, attempts=10**6, on=lambda error: error.args[0])
     async with server.running() as client:
-        results = await paco.map(call, range(250), limit=limit)
-    assert results == [str(number) for number in range(250)]
-    assert server.served == 250
+        results = await paco.map(call, range(150), limit=limit)
+    assert results == [str(number) for number in range(150)]
+    assert server.served == 150
     assert server.refused < 1000
     assert limit.limit < 40

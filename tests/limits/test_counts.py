@@ -13,7 +13,7 @@ import pytest
 import paco
 from paco import testing
 from paco._base.item import inside
-from paco.testing import Probe, VirtualLoop, cancel_at_every_step, now
+from paco.testing import Probe, VirtualLoop, now
 
 
 async def nap(seconds=0):
@@ -225,7 +225,7 @@ async def test_a_permit_granted_together_with_a_cancellation_goes_to_the_next_wa
 
 
 @pytest.mark.parametrize("again", [None, 0, 1])
-def test_cancelled_at_every_step_no_permit_is_lost_or_granted_twice(again):
+def test_cancelled_at_every_step_no_permit_is_lost_or_granted_twice(again, cancel_at_every_step):
     async def main():
         limit, probe = paco.Limit(2), Probe(lambda item: item, takes=lambda item: item % 3)
         call = paco.limited(probe, limit)
@@ -555,7 +555,7 @@ async def test_all_parts_are_released_even_if_one_fails_and_the_first_failure_is
 
 
 @pytest.mark.parametrize("again", [None, 0, 1])
-def test_cancelled_at_every_step_each_part_gets_its_permit_back(again):
+def test_cancelled_at_every_step_each_part_gets_its_permit_back(again, cancel_at_every_step):
     async def main():
         log, count, semaphore = [], paco.Limit(2), asyncio.BoundedSemaphore(2)
         limit = Noted("a", log, rank=0, takes=1) & semaphore & count & Noted("b", log, takes=0)

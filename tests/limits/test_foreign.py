@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 import paco
-from paco.testing import Probe, cancel_at_every_step, now
+from paco.testing import Probe, now
 
 COUNTS = [asyncio.Semaphore, asyncio.BoundedSemaphore, anyio.CapacityLimiter]
 
@@ -97,7 +97,7 @@ async def test_errors_of_items_release_the_permits_of_a_foreign_limit(count):
 @pytest.mark.parametrize("again", [None, 0, 1])
 @pytest.mark.parametrize("form", [collect, iterate, call, in_slots])
 @pytest.mark.parametrize("count", COUNTS)
-def test_cancelled_at_every_step_no_permit_is_lost_or_granted_twice(count, form, again):
+def test_cancelled_at_every_step_no_permit_is_lost_or_granted_twice(count, form, again, cancel_at_every_step):
     async def main():
         limit, probe = count(2), Probe(lambda item: item, takes=lambda item: item % 2)
         try:
@@ -110,7 +110,7 @@ def test_cancelled_at_every_step_no_permit_is_lost_or_granted_twice(count, form,
 
 
 @pytest.mark.parametrize("again", [None, 0, 1])
-def test_a_foreign_rate_works_after_cancellation_at_every_step(again):
+def test_a_foreign_rate_works_after_cancellation_at_every_step(again, cancel_at_every_step):
     async def main():
         limit, probe = aiolimiter.AsyncLimiter(1, 2), Probe(lambda item: item, takes=1)
         try:

@@ -10,7 +10,7 @@ from itertools import chain, repeat
 import pytest
 
 import paco
-from paco.testing import AsyncSource, Probe, Source, cancel_at_every_step, now
+from paco.testing import AsyncSource, Probe, Source, now
 
 first = operator.itemgetter(0)
 
@@ -210,7 +210,7 @@ async def test_the_limit_of_a_key_can_be_changed_while_it_is_in_use():
 async def test_with_ever_new_keys_memory_is_bounded_by_the_rates_that_still_delay():
     limit = paco.PerKey(lambda item: item, lambda: paco.Rate(1, per=10))
     call, most = paco.limited(nap, limit), 0
-    for number in range(1000):
+    for number in range(300):
         await call(1 + number / 10**6)
         most = max(most, len(limit.keys))
     assert 10 <= most <= 15
@@ -408,7 +408,7 @@ def test_its_repr_shows_the_key_function_and_the_number_of_keys():
     [lambda: 1, lambda: paco.Limit(2) & paco.Limit(1), lambda: paco.PerKey(len, int)],
     ids=["number", "two", "per key"],
 )
-def test_cancelled_at_every_step_no_key_is_left_in_use(make_limit, again):
+def test_cancelled_at_every_step_no_key_is_left_in_use(make_limit, again, cancel_at_every_step):
     async def work():
         limit = paco.PerKey(first, make_limit, lookahead=2)
         try:
@@ -420,7 +420,7 @@ def test_cancelled_at_every_step_no_key_is_left_in_use(make_limit, again):
 
 
 @pytest.mark.parametrize("again", [None, 0, 1])
-def test_a_limited_function_cancelled_at_every_step_leaves_no_key_in_use(again):
+def test_a_limited_function_cancelled_at_every_step_leaves_no_key_in_use(again, cancel_at_every_step):
     async def work():
         limit = paco.PerKey(first, lambda: 1)
         call = paco.limited(Probe(lambda item: item, takes=1), limit & 2)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import paco
 from paco import testing
-from paco.testing import Probe, Source, VirtualLoop, cancel_at_every_step, now
+from paco.testing import Probe, Source, VirtualLoop, now
 
 
 async def nap(seconds=0):
@@ -111,6 +111,7 @@ async def test_rounding_never_lets_a_window_exceed_the_rate(n, per, burst, since
     assert starts[-1] - since == pytest.approx((400 - burst) * per / n, rel=1e-4)
 
 
+@pytest.mark.slow
 async def test_rounding_errors_do_not_accumulate():
     starts = await starts_of(paco.Rate(3, burst=2), 3_001)
     assert starts[-1] == math.nextafter(2_999 / 3, math.inf)
@@ -530,7 +531,7 @@ async def test_a_waiter_cancelled_while_it_is_woken_passes_its_turn_on():
     assert starts == [(0, 0), (2, 1)]
 
 
-def test_cancelled_at_every_step_no_start_is_lost_or_made_twice():
+def test_cancelled_at_every_step_no_start_is_lost_or_made_twice(cancel_at_every_step):
     """Whoever of those in line is cancelled, and when: there is a start each second for as long as one is left."""
 
     async def main():
@@ -557,7 +558,7 @@ def test_cancelled_at_every_step_no_start_is_lost_or_made_twice():
 
 @pytest.mark.parametrize("again", [None, 0, 1])
 @pytest.mark.parametrize("cost", [None, lambda item: 1.5])
-def test_runs_cancelled_at_every_step_leave_the_rate_consistent(again, cost):
+def test_runs_cancelled_at_every_step_leave_the_rate_consistent(again, cost, cancel_at_every_step):
     async def main():
         limit = paco.Rate(4, burst=2, cost=cost) & paco.Rate(2) & paco.Limit(2)
         probe = Probe(lambda item: item, takes=0.3)

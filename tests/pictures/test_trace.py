@@ -191,10 +191,10 @@ def test_on_the_real_clock_no_spans_of_a_row_overlap_either(tmp_path):
             await asyncio.sleep(0)
 
     with paco.trace() as trace:
-        paco.run(paco.each(work, range(3000), 30))
+        paco.run(paco.each(work, range(1000), 30))
     found = rows(read(trace, tmp_path))
     assert_no_overlap(found)
-    assert sum(map(len, found.values())) == 3000
+    assert sum(map(len, found.values())) == 1000
 
 
 WORKERS = ["process 1 on a", None, "process 2 on b"]
@@ -602,8 +602,8 @@ def paths(html, state):
 
 
 def test_adjacent_short_items_share_a_bar_and_each_failure_stays_visible():
-    times = [(number / 100, (number + 1) / 100) for number in range(20_000)]
-    states = [FAILED if number % 5000 == 100 else OK for number in range(20_000)]
+    times = [(number / 100, (number + 1) / 100) for number in range(10_000)]
+    states = [FAILED if number % 2500 == 50 else OK for number in range(10_000)]
     html = page.page([record_of(times, states=states)])
     assert [(left, row) for left, row, _ in paths(html, "failed")] == [
         ("8", "0"),

@@ -168,6 +168,7 @@ def test_without_a_scheduler_the_run_fails():
 SCENARIOS = [one for one in one_of_each() if one.title in APART and one.area != "schedules"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: f"{scenario.area}: {scenario.name}")
 def test_paco_survives_in_a_cluster(scenario, client):
     scenario.run(remote("Dask", lambda stream: stream.on(client)), Lane("real time", asyncio.new_event_loop))

@@ -33,7 +33,7 @@ from tests.remote.jobs import counted, kills, quick, where
 pytestmark = pytest.mark.realtime
 
 #: How often processes are killed: a few times in the suite, more often by PACO_KILLS=20.
-KILLS = int(os.environ.get("PACO_KILLS", "3"))
+KILLS = int(os.environ.get("PACO_KILLS", "2"))
 
 
 STARTERS = {"forked": _processes.ForkServer, "spawned": _processes.Spawn}

@@ -254,7 +254,7 @@ async def gives_error(number):
 @pytest.mark.parametrize("engine", [Engine(2), Engine(3, 64)], ids=["2 slots", "64 slots"])
 async def test_all_workers_together_never_exceed_the_limit(engine, limit):
     engine.__init__(engine.processes, engine.slots)
-    await on(paco.map(quick, range(1000), limit=limit), engine)
+    await on(paco.map(quick, range(300), limit=limit), engine)
     assert Seen.most == limit
 
 
@@ -276,6 +276,7 @@ class Lies(list):
         return 0
 
 
+@pytest.mark.slow
 async def test_fast_items_are_sent_in_large_chunks_and_slow_ones_alone():
     fast, slow = Engine(2, 64), Engine(2, 64)
     await on(paco.map(quick, range(20_000), limit=100), fast)
@@ -285,6 +286,7 @@ async def test_fast_items_are_sent_in_large_chunks_and_slow_ones_alone():
     assert {count for _, count in slow.chunks} == {1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "took"), [(list, 11), (iter, 11), (Lies, 13), (lambda items: (one for one in items), 13)]
 )
@@ -337,7 +339,7 @@ async def test_slow_items_in_some_chunks_leave_most_of_the_limit_to_the_others(q
 @pytest.mark.usefixtures("_no_time_for_the_processor")
 async def test_no_two_items_of_a_slot_overlap():
     engine, ends = Engine(2, 64), []
-    times = [0.001 * (5 + number % 11) for number in range(5000)]
+    times = [0.001 * (5 + number % 11) for number in range(2000)]
     with paco.listening(ends.append, ItemEnded):
         await on(paco.map(nap, times, limit=20), engine)
     free_from = {}
@@ -345,11 +347,12 @@ async def test_no_two_items_of_a_slot_overlap():
         row = event.worker, event.slot
         assert free_from.get(row, -math.inf) <= event.start + 1e-9
         free_from[row] = event.end
-    assert len(ends) == 5000
+    assert len(ends) == 2000
     assert max(slot for _, slot in free_from) < 20
     assert len(free_from) < 30  # of each worker about half of the limit
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 async def test_however_often_a_worker_dies_each_item_has_one_result(seed):
     engine, dice = Engine(2, 64), random.Random(seed)  # noqa: S311 - nothing secret
@@ -973,7 +976,7 @@ async def test_during_a_run_the_items_in_flight_of_each_worker_are_known(limit):
 async def test_a_dead_worker_is_marked_as_lost(limit):
     engine, runs = Engine(2), []
     with paco.listening(runs.append, events.RunStarted):
-        task = asyncio.ensure_future(on(paco.map(quick, range(3000), limit=limit), engine))
+        task = asyncio.ensure_future(on(paco.map(quick, range(1000), limit=limit), engine))
         await asyncio.sleep(0.2)
         engine.processes_[0].die()
         await task
@@ -984,7 +987,7 @@ async def test_a_dead_worker_is_marked_as_lost(limit):
         ("process 3 on here", False),
     ]
     assert repr(workers["process 1 on here"]).endswith(" done, lost>")
-    assert sum(worker.done for worker in workers.values()) == 3000
+    assert sum(worker.done for worker in workers.values()) == 1000
 
 
 async def test_with_a_journal_times_are_those_of_the_worker_and_waiting_items_are_not_in_flight(tmp_path):

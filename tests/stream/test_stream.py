@@ -264,6 +264,22 @@ async def test_errors_that_no_caller_receives_are_reported_to_the_loop():
     assert str(reports[0]["exception"]) == "1"
 
 
+async def test_a_consumer_that_is_cancelled_as_its_result_arrives_is_cancelled():
+    arrives = asyncio.Event()
+
+    async def wait(item):
+        await arrives.wait()
+        return item
+
+    async with paco.map(wait, [1], limit=1) as results:
+        consumer = asyncio.ensure_future(anext(results))
+        await asyncio.sleep(1)
+        arrives.set()
+        consumer.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await consumer
+
+
 async def test_a_consumer_that_is_cancelled_leaves_nothing_running():
     probe = Probe(lambda item: item, takes=100, cleanup=5)
 
