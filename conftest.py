@@ -102,14 +102,12 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
-    """Measure coverage, but not of long tests that run the same lines in random ways or in all ways.
+    """Measure coverage, but neither of examples nor of tests that run the same lines in random ways or in all ways.
 
     What they reach by chance needs a test of its own. Processes are measured if the test is marked so.
     """
     measuring = item.config.stash[COVERAGE]
-    long = any(item.get_closest_marker(name) for name in ("slow", "hypothesis"))
-    in_all_ways = item.path.is_relative_to(TORTURE) or "cancel_at_every_step" in getattr(item, "fixturenames", ())
-    if measuring is None or long or in_all_ways:
+    if measuring is None or not is_measured(item):
         return (yield)
     with measuring.collect():
         of_processes = os.environ.pop(OF_PROCESSES, None)
@@ -117,3 +115,10 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
             if of_processes and item.get_closest_marker("measured_processes"):
                 patch.setenv(OF_PROCESSES, of_processes)
             return (yield)
+
+
+def is_measured(item: pytest.Item) -> bool:
+    """Return whether coverage measures a test."""
+    marked = any(item.get_closest_marker(name) for name in ("slow", "hypothesis"))
+    in_all_ways = item.path.is_relative_to(TORTURE) or "cancel_at_every_step" in getattr(item, "fixturenames", ())
+    return not (marked or in_all_ways or isinstance(item, SybilItem))

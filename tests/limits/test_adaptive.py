@@ -482,8 +482,18 @@ async def test_if_fewer_items_are_as_slow_the_limit_returns_to_its_old_value():
     assert told(limit)[5:] == [("grow", 80), ("grow", 160)]
 
 
-@pytest.mark.slow
 async def test_if_fewer_items_are_faster_than_ever_the_limit_is_tested_even_lower():
+    limit = adaptive(start=40)
+    items = Items(limit)
+    await items.rounds(2, takes=10)
+    await items.rounds(3)
+    assert told(limit) == [("lower", 26), ("lower", 17)]
+    await items.rounds(1)
+    assert told(limit)[2:] == [("found", 26)]
+
+
+@pytest.mark.slow
+async def test_from_far_above_what_a_server_works_on_the_limit_is_tested_lower_until_nothing_waits():
     """From 500 at a server of 20 that lets the others wait, there is nothing but a line."""
     limit, server = adaptive(start=500), keeps_waiting(20, steady)
     await use(server, limit)
