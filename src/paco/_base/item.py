@@ -1,4 +1,4 @@
-"""The record of one item, to which the worker that runs it leads; and where items run: slots, workers, details."""
+"""What a run knows of one item: its record; and where items run: slots and workers."""
 
 from __future__ import annotations
 
@@ -84,31 +84,31 @@ class Ran(NamedTuple):
 
 
 class Item:
-    """The record of one item; of a call, where that has permits or counts its attempts itself.
+    """The record of one item, or of a call that holds permits or counts attempts.
 
-    The hot loop for a number makes none: a limit object does, and otherwise whatever has something to note, such as a
-    further attempt. Retries, limits, listeners and the journal read and write the same one.
+    A run under a limit object creates one for each item. Other runs create one only when there is something to record,
+    such as a second attempt. Retries, limits, listeners and the journal share the same record.
 
     Args:
         value: The item itself.
         index: Its number in the run.
-        parent: The item, or the call, that cannot end before this one has.
+        parent: The item or call that this one is part of, and that ends after it.
     """
 
-    # No slots: a record is made for each item, and what is not set on it costs nothing.
-    #: What the limit has given for it, as long as it is `permitted`.
+    # Class attributes instead of slots: an attribute that is never set costs nothing.
+    #: The permit from the limit, while `permitted` is true.
     permit: Any = None
-    #: Whether it has its permit.
+    #: Whether it holds its permit.
     permitted: bool = False
-    #: How often it has been tried.
+    #: The number of attempts so far.
     attempts: int = 1
-    #: How it has failed, where its function returns or runs elsewhere.
+    #: Its error, if its function returns errors or runs on a worker.
     error: BaseException | None = None
-    #: Where and when it ran, if that was elsewhere.
+    #: Where and when it ran, if it ran on a worker.
     ran: Ran | None = None
-    #: What a journal knows of it.
+    #: What the journal has found for it.
     known: Any = None
-    #: Whether its attempts are counted for the outcome of a settled call.
+    #: Whether `settle` reads its number of attempts.
     settles: bool = False
 
     def __init__(self, value: Any = None, index: int = -1, parent: Item | None = None) -> None:
@@ -117,19 +117,19 @@ class Item:
         self.parent: Item | None = parent
 
     def around(self) -> Iterator[Item]:
-        """Yield those that cannot end before this one has."""
+        """Yield the items and calls that this one is part of, innermost first."""
         one = self.parent
         while one is not None:
             yield one
             one = one.parent
 
 
-#: The innermost item, or call, that holds permits or counts attempts here: also in the tasks that it has started.
+#: The innermost item or call that holds permits or counts attempts here, and in the tasks that it has started.
 inside: Final[ContextVar[Item | None]] = ContextVar("paco.item", default=None)
 
 
 class WorkerTask(asyncio.Task[None]):
-    """A task that leads to the run that it works for, and to the record of the item that it runs, if there is one."""
+    """A task that knows the run it works for, and the record of the item it runs, if there is one."""
 
     __slots__ = ("item", "nursery")
 
@@ -138,15 +138,15 @@ class WorkerTask(asyncio.Task[None]):
 
 
 def settling(value: Any) -> Item:
-    """Return the record of a call whose outcome tells its attempts."""
+    """Return a new record for a call of a settled function, which reports its number of attempts."""
     call = Item(value, parent=inside.get())
     call.settles = True
     return call
 
 
 def item_here() -> Item | None:
-    """Return the record of the item that the present task runs, if it is a worker; it is made on demand."""
-    loop = asyncio._get_running_loop()  # the form that answers None where none runs
+    """Return the record of the item that the current task runs; ``None`` if the task is no worker."""
+    loop = asyncio._get_running_loop()  # returns None, instead of raising, if no loop runs
     task = None if loop is None else asyncio.current_task(loop)
     if not isinstance(task, WorkerTask):
         return None
@@ -158,7 +158,7 @@ def item_here() -> Item | None:
 
 
 def tried() -> None:
-    """Count one more attempt at the item that the present task runs, and at the call that is being settled here."""
+    """Count one more attempt of the item that the current task runs, and of the settled call around it."""
     item, call = item_here(), inside.get()
     if item is not None:
         item.attempts += 1
