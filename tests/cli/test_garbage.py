@@ -7,8 +7,7 @@ import json
 
 import pytest
 
-from paco._cli import main
-from paco._cli.run import collected_seldom
+pytestmark = [pytest.mark.realtime, pytest.mark.usefixtures("folder")]
 
 FILES = {
     "jobs.py": """
@@ -16,6 +15,11 @@ import gc
 
 async def collection(item):
     return [gc.get_freeze_count() > 1000, gc.get_threshold()[0]]
+
+class Abort(BaseException): ...
+
+async def abort(item):
+    raise Abort("enough")
 """
 }
 
@@ -30,31 +34,31 @@ def as_python_has_it():
     gc.set_threshold(*thresholds)
 
 
-@pytest.mark.realtime
-def test_while_items_run_older_objects_are_frozen_and_collections_are_rare(folder):
-    assert main(["map", "jobs:collection", "jobs.py", "--head", "1", "--output", "out.jsonl"]) == 0
-    record = json.loads((folder / "out.jsonl").read_text())
-    assert record["result"] == [True, 10_000]
+def collection(run):
+    """Return what an item sees of the collector: whether older objects are frozen, and the first threshold."""
+    return json.loads(run("jobs:collection", "jobs.py", "--head", 1, "--values")[1])
+
+
+def test_while_items_run_older_objects_are_frozen_and_collections_are_rare(run):
+    assert collection(run) == [True, 10_000]
     assert (gc.get_freeze_count(), gc.get_threshold()) == (0, (700, 10, 10))
 
 
-def test_the_collector_settings_are_restored_after_an_error():
-    with pytest.raises(KeyError), collected_seldom():
-        raise KeyError
+def test_the_collector_settings_are_restored_after_an_error(run):
+    with pytest.raises(BaseException, match="enough"):
+        run("jobs:abort", "jobs.py", "--head", 1)
     assert (gc.get_freeze_count(), gc.get_threshold()) == (0, (700, 10, 10))
 
 
 @pytest.mark.parametrize("threshold", [0, 50_000])
-def test_a_collector_that_is_off_or_already_rare_stays_so(threshold):
+def test_a_collector_that_is_off_or_already_rare_stays_so(run, threshold):
     gc.set_threshold(threshold, 10, 10)
-    with collected_seldom():
-        assert gc.get_threshold()[0] == threshold
+    assert collection(run)[1] == threshold
     assert gc.get_threshold()[0] == threshold
 
 
-def test_objects_frozen_before_stay_frozen():
+def test_objects_frozen_before_stay_frozen(run):
     gc.freeze()
-    with collected_seldom():
-        pass
+    collection(run)
     assert gc.get_freeze_count() > 0
     gc.unfreeze()

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from types import SimpleNamespace
 
 import pytest
 
-from paco._cli import main
-from paco._cli.ending import Tally
-from paco._cli.job import limit_of, retry_on, too_many
-from paco._cli.options import rate
-from paco._cli.progress import summary
-from paco._view.meter import Sketch
-
-pytestmark = pytest.mark.usefixtures("folder")
+pytestmark = [pytest.mark.realtime, pytest.mark.usefixtures("folder")]
 
 JOBS = """
 import asyncio
@@ -31,6 +25,8 @@ async def crowded(item):
         await asyncio.sleep(0.001)
     finally:
         in_flight -= 1
+
+async def none(item): ...
 
 async def wrong(item):
     raise ValueError(item)
@@ -55,6 +51,23 @@ class Hostile(Exception):
         raise RuntimeError
 
 
+@pytest.fixture
+def lowers_the_limit(run, folder, monkeypatch):
+    """Return a function that says whether items that raise this error lower an adaptive limit."""
+
+    def lowers(error, *names):
+        async def fail(item):
+            raise error
+
+        monkeypatch.setitem(sys.modules, "given", SimpleNamespace(fail=fail))
+        items(folder, 20)
+        words = [word for name in names for word in ("--retry-on", name)]
+        _, _, err = run("given:fail", "items.txt", "--limit", "auto", "--halt", "never", *words)
+        return int(re.search(r"\n  limit     (\d+)   \(auto\)\n", err)[1]) < 10
+
+    return lowers
+
+
 @pytest.mark.parametrize(
     ("error", "means"),
     [
@@ -71,8 +84,8 @@ class Hostile(Exception):
         (OSError(), False),
     ],
 )
-def test_without_retry_on_errors_of_overload_mean_too_many(error, means):
-    assert too_many(retry_on([]))(error) is means
+def test_without_retry_on_errors_of_overload_mean_too_many(lowers_the_limit, error, means):
+    assert lowers_the_limit(error) is means
 
 
 @pytest.mark.parametrize(
@@ -85,43 +98,34 @@ def test_without_retry_on_errors_of_overload_mean_too_many(error, means):
         (["jobs:broken"], ValueError(), False),
     ],
 )
-def test_with_retry_on_only_the_named_errors_mean_too_many(names, error, means):
-    assert too_many(retry_on(names))(error) is means
-
-
-@pytest.mark.parametrize(
-    ("said", "shown"), [(None, "<paco.Adaptive 10,"), ("50/s", "<paco.Adaptive 10, 0 in flight> & <")]
-)
-def test_auto_selects_an_adaptive_limit(said, shown):
-    limit = limit_of(SimpleNamespace(limit="auto", rate=None if said is None else rate(said)), Exception)
-    assert repr(limit).startswith(shown)
-
-
-def run(*words):
-    return main(["map", *words, "--limit", "auto"])
+def test_with_retry_on_only_the_named_errors_mean_too_many(lowers_the_limit, names, error, means):
+    assert lowers_the_limit(error, *names) is means
 
 
 def items(folder, count):
     (folder / "items.txt").write_text("".join(f"{number}\n" for number in range(count)))
 
 
-@pytest.mark.realtime
 @pytest.mark.usefixtures("virtual_time")
-def test_an_adaptive_limit_stays_near_what_the_server_accepts(folder, capfd):
+@pytest.mark.parametrize("rate", [[], ["--rate", "1000/s"]])
+def test_an_adaptive_limit_stays_near_what_the_server_accepts(run, folder, rate):
     items(folder, 1000)
-    assert run("jobs:crowded", "items.txt", "-o", "out.jsonl", "--retries", "20", "--progress", "json") == 0
-    last = json.loads(capfd.readouterr().err.splitlines()[-1])
+    code, _, err = run("jobs:crowded", "items.txt", "-l", "auto", "--retries", 20, "--progress", "json", *rate)
+    assert code == 0
+    last = json.loads(err.splitlines()[-1])
     assert last["ok"] == 1000
-    assert last["retried"] > 0
+    assert (last["retried"] > 0) == (not rate)  # at this rate, only one item is in flight
     assert 1 <= last["limit"] <= 16
+    assert (last["seconds"] > 0.99) == bool(rate)
 
 
-@pytest.mark.realtime
-def test_errors_of_other_kinds_do_not_lower_an_adaptive_limit(folder, capfd):
+def test_errors_of_other_kinds_do_not_lower_an_adaptive_limit(run, folder):
     items(folder, 50)
-    assert run("jobs:wrong", "items.txt", "--halt", "never") == 1
-    assert "\n  limit     10   (auto)\n  failures  50 ValueError\n" in capfd.readouterr().err
+    code, _, err = run("jobs:wrong", "items.txt", "--limit", "auto", "--halt", "never")
+    assert code == 1
+    assert "\n  limit     10   (auto)\n  failures  50 ValueError\n" in err
 
 
-def test_the_summary_shows_only_a_limit_that_was_found():
-    assert not re.search("limit", "\n".join(summary(Tally(), Sketch(), 0, 1, width=80)))
+def test_the_summary_shows_only_a_limit_that_was_found(run, folder):
+    items(folder, 1)
+    assert "limit" not in run("jobs:none", "items.txt", "--limit", 5)[2]

@@ -5,27 +5,31 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import platform
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 import pytest
-
-from paco._base.item import Ran, item_here
-from paco._cli import main
-from paco.remote._item_calls import ItemCalls
-from paco.remote._processes import called
 
 pytestmark = [pytest.mark.realtime, pytest.mark.usefixtures("folder")]
 
 JOBS = """
-import asyncio, os, pathlib, threading
+import asyncio, os, pathlib, threading, time
 from contextlib import asynccontextmanager
+
+loaded = os.getpid(), time.time()
 
 async def where(item):
     await asyncio.sleep(0.001)
     if item == "7":
         raise ValueError(item)
     return os.getpid()
+
+async def times(item):
+    began = time.time()
+    await asyncio.sleep(0.05)
+    assert loaded[0] == os.getpid()
+    return loaded[1], began, time.time()
 
 async def forever(item):
     open(f"began-{item}", "w").close()
@@ -51,9 +55,10 @@ FILES = {"distant_jobs.py": JOBS, "in.txt": "".join(f"{number}\n" for number in 
 
 
 @pytest.mark.parametrize("more", [[], ["--retries", "1"], ["--rate", "2000/s"], ["--limit", "0"]], ids=" ".join)
-def test_items_run_in_processes_and_give_the_same_records(folder, more, capfd):
-    words = ["map", "distant_jobs:where", "in.txt", "--workers", "2", "--limit", "10", *more, "--output", "out.jsonl"]
-    assert main(words) == 1
+def test_items_run_in_processes_and_give_the_same_records(folder, more, run):
+    words = ["distant_jobs:where", "in.txt", "--workers", "2", "--limit", "10", *more, "--output", "out.jsonl"]
+    code, _, err = run(*words)
+    assert code == 1
     records = [json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()]
     assert sorted(record["id"] for record in records) == list(range(100))
     [failed] = [record for record in records if not record["ok"]]
@@ -65,24 +70,26 @@ def test_items_run_in_processes_and_give_the_same_records(folder, more, capfd):
     pids = {record["result"] for record in records if record["ok"]}
     assert 1 <= len(pids) <= 2
     assert os.getpid() not in pids
-    assert all(record["worker"] == called(record["result"]) for record in records if record["ok"])
-    assert failed["worker"] in map(called, pids)
-    assert "99 ok   1 failed" in capfd.readouterr().err
+    here = platform.node()
+    assert all(record["worker"] == f"process {record['result']} on {here}" for record in records if record["ok"])
+    assert failed["worker"] in {f"process {pid} on {here}" for pid in pids}
+    assert "99 ok   1 failed" in err
 
 
-def test_output_of_workers_goes_to_stderr_too(capfd):
-    assert main(["map", "distant_jobs:says", "in.txt", "--workers", "1", "--head", "1"]) == 0
-    out, err = capfd.readouterr()
+def test_output_of_workers_goes_to_stderr_too(run):
+    code, out, err = run("distant_jobs:says", "in.txt", "--workers", "1", "--head", "1")
+    assert code == 0
     pid = json.loads(out)["result"]
     assert f"said in {pid}\n" in err
 
 
-def test_report_and_trace_have_rows_for_each_worker_also_when_made_from_records(folder, capfd):
+def test_report_and_trace_have_rows_for_each_worker_also_when_made_from_records(folder, run, report):
     more = ["--limit", "10", "--output", "out.jsonl", "--report", "r.html", "--trace", "t.json", "--progress", "json"]
-    assert main(["map", "distant_jobs:where", "in.txt", "--workers", "2", *more]) == 1
-    said = json.loads(capfd.readouterr().err.splitlines()[-1])
+    code, _, err = run("distant_jobs:where", "in.txt", "--workers", "2", *more)
+    assert code == 1
+    said = json.loads(err.splitlines()[-1])
     assert (said["limit"], sum(worker["ok"] for worker in said["workers"])) == (10, 99)
-    assert main(["report", "out.jsonl", "--output", "s.html", "--trace", "u.json"]) == 1
+    assert report("out.jsonl", "--output", "s.html", "--trace", "u.json")[0] == 1
     for page, trace, limit in (("r.html", "t.json", ", limit 10"), ("s.html", "u.json", None)):
         records = [json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()]
         workers = {record["worker"] for record in records}
@@ -100,28 +107,23 @@ def test_report_and_trace_have_rows_for_each_worker_also_when_made_from_records(
             last[span["pid"], span["tid"]] = span["ts"] + span["dur"]
 
 
-def test_the_times_of_a_record_are_those_of_the_worker(folder, monkeypatch):
-    def tell(calls, ticket):
-        now = time.perf_counter()
-        item_here().ran = Ran("process 5 on there", 0, now - 50, now - 30, 1, failed=False)
-
-    monkeypatch.setattr(ItemCalls, "_tell", tell)
-    began = datetime.now(UTC)
-    assert main(["map", "distant_jobs:where", "in.txt", "--workers", "1", "--head", "1", "--output", "out.jsonl"]) == 0
-    ended, record = datetime.now(UTC), json.loads((folder / "out.jsonl").read_text())
-    assert (record["ms"], record["worker"]) == (20_000, "process 5 on there")
-    told = datetime.fromisoformat(record["start"]) + timedelta(seconds=50)
-    assert began - timedelta(milliseconds=1) <= told <= ended  # a record has milliseconds
+def test_the_times_of_a_record_are_those_of_the_worker(folder, run):
+    assert run("distant_jobs:times", "in.txt", "--workers", "1", "--head", "1", "--output", "out.jsonl")[0] == 0
+    record = json.loads((folder / "out.jsonl").read_text())
+    loaded, began, ended = record["result"]
+    start = datetime.fromisoformat(record["start"]).timestamp()
+    assert loaded - 0.001 <= start <= began  # before it was loaded, the item waited for the worker
+    assert ended - began - 0.001 <= record["ms"] / 1000 <= time.time() - loaded
 
 
-def test_no_more_items_are_sent_than_may_run(folder):
+def test_no_more_items_are_sent_than_may_run(folder, run):
     more = ["--workers", "2", "--limit", "3", "--halt", "now,fail=1", "--output", "out.jsonl", "--progress", "json"]
-    assert main(["map", "distant_jobs:forever", "in.txt", *more]) == 3
+    assert run("distant_jobs:forever", "in.txt", *more)[0] == 3
     assert len((folder / "out.jsonl").read_text().splitlines()) == 1
     assert len(list(folder.glob("began-*"))) == 3
 
 
-def test_options_that_cannot_work_with_workers_are_refused_before_anything_runs(capfd):
+def test_options_that_cannot_work_with_workers_are_refused_before_anything_runs(run):
     for words, told in (
         (
             ["distant_jobs:locked", "--workers", "2"],
@@ -137,8 +139,9 @@ def test_options_that_cannot_work_with_workers_are_refused_before_anything_runs(
         ),
         (["distant_jobs:where", "--workers", "0"], "must be a whole number of 1 or more"),
     ):
-        assert main(["map", *words, "in.txt"]) == 2
-        assert told in capfd.readouterr().err
+        code, _, err = run(*words, "in.txt")
+        assert code == 2
+        assert told in err
 
 
 class Refuses:
@@ -154,10 +157,10 @@ class Refuses:
         pass
 
 
-def test_a_missing_engine_ends_the_run_and_is_reported(folder, monkeypatch, capfd):
+def test_a_missing_engine_ends_the_run_and_is_reported(folder, monkeypatch, run):
     monkeypatch.setattr("paco.remote._engines.engine_of", lambda *_: Refuses)
-    assert main(["map", "distant_jobs:where", "in.txt", "--workers", "1", "--output", "out.jsonl"]) == 1
+    code, _, told = run("distant_jobs:where", "in.txt", "--workers", "1", "--output", "out.jsonl")
+    assert code == 1
     assert (folder / "out.jsonl").read_text() == ""
-    told = capfd.readouterr().err
     assert "paco: the workers cannot run the items, so the run was cancelled: OSError: no such cluster\n" in told
     assert "  again     paco map distant_jobs:where in.txt --workers 1 --output out.jsonl --resume\n" in told

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
+import json
 import sys
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 
 import pytest
 
-from paco._cli import target as _target
-from paco._cli.ending import ClosingError, CommandError
-from paco._cli.target import find_target, open_target
-
-pytestmark = pytest.mark.usefixtures("folder")
+pytestmark = [pytest.mark.realtime, pytest.mark.usefixtures("folder")]
 
 JOBS = """
 import asyncio
@@ -32,42 +28,53 @@ class Client:
 client = Client()
 URLS = ["a"]
 """
-FILES = {"jobs.py": JOBS, "pack/__init__.py": "", "pack/inner.py": "async def f(item): ...\n"}
+FILES = {"jobs.py": JOBS, "item.jsonl": "7\n", "pack/__init__.py": "", "pack/inner.py": "async def f(item): ...\n"}
 
 
-def refused(target):
-    with pytest.raises(CommandError) as caught:
-        find_target(target)
-    return str(caught.value)
+@pytest.fixture
+def refused(run):
+    """Return a function that returns why a target is refused."""
+
+    def refused(target, **arguments):
+        code, out, err = run(target, "item.jsonl", *words(arguments))
+        assert (code, out) == (2, "")
+        return err.removeprefix("paco: ").removesuffix("\n")
+
+    return refused
 
 
-def refused_function(found, arguments=()):
-    with pytest.raises(CommandError) as caught:
-        open_target(found, "jobs:it", dict(arguments))
-    return str(caught.value)
+@pytest.fixture
+def called(run, monkeypatch):
+    """Return a function that runs this object as the target for one item, and returns the record and stderr."""
+
+    def called(found, **arguments):
+        monkeypatch.setitem(sys.modules, "jobs", SimpleNamespace(it=found))
+        _, out, err = run("jobs:it", "item.jsonl", *words(arguments))
+        return json.loads(out)["result"] if out else None, err
+
+    return called
 
 
-async def called(found, item, **arguments):
-    async with open_target(found, "jobs:it", arguments) as function:
-        return await function(item)
+def words(arguments):
+    return [word for name, value in arguments.items() for word in ("--arg", f"{name}={value}")]
 
 
 @pytest.mark.parametrize(
     "target", ["jobs:fetch", "jobs.py:fetch", "./jobs.py:fetch", "jobs:client.get", "pack.inner:f"]
 )
-def test_a_function_is_found_by_module_or_file(target):
-    assert asyncio.iscoroutinefunction(find_target(target)) if sys.version_info < (3, 14) else find_target(target)
+def test_a_function_is_found_by_module_or_file(run, target):
+    assert run(target, "item.jsonl")[0] == 0
 
 
-def test_a_file_in_another_folder_can_import_its_neighbors(folder, monkeypatch):
+def test_a_file_in_another_folder_can_import_its_neighbors(run, folder, monkeypatch):
     (folder / "other.py").write_text("from jobs import fetch\n")
     monkeypatch.chdir("/")
-    assert find_target(f"{folder}/other.py:fetch").__name__ == "fetch"
+    assert run(f"{folder}/other.py:fetch", folder / "item.jsonl")[0] == 0
 
 
-def test_a_file_named_like_a_module_does_not_replace_it(folder):
-    (folder / "json.py").write_text("async def f(item): ...\n")
-    assert find_target("json.py:f").__module__ == "_paco_json"
+def test_a_file_named_like_a_module_does_not_replace_it(run, folder):
+    (folder / "json.py").write_text("async def f(item):\n    return __name__\n")
+    assert '"result":"_paco_json"' in run("json.py:f", "item.jsonl")[1]
     assert hasattr(sys.modules["json"], "loads")
 
 
@@ -91,16 +98,16 @@ def test_a_file_named_like_a_module_does_not_replace_it(folder):
         ("./pack:f", "there is no file ./pack"),
     ],
 )
-def test_a_missing_target_is_reported_with_a_suggestion(target, told):
+def test_a_missing_target_is_reported_with_a_suggestion(refused, target, told):
     assert told in refused(target)
 
 
-def test_a_file_that_is_not_python_source_is_refused(folder):
+def test_a_file_that_is_not_python_source_is_refused(refused, folder):
     (folder / "data.txt").touch()
     assert "must end in .py" in refused("./data.txt:f")
 
 
-def test_a_file_that_cannot_be_parsed_names_no_functions(folder):
+def test_a_file_that_cannot_be_parsed_names_no_functions(refused, folder):
     (folder / "bad.py").write_text("def f(:\n")
     assert refused("bad.py").endswith("got 'bad.py'")
 
@@ -115,7 +122,7 @@ def test_a_file_that_cannot_be_parsed_names_no_functions(folder):
         ("raise SystemExit(3)\n", 'if __name__ == "__main__":'),
     ],
 )
-def test_a_failing_import_shows_only_the_traceback_of_the_users_code(folder, target, source, told):
+def test_a_failing_import_shows_only_the_traceback_of_the_users_code(refused, folder, target, source, told):
     (folder / "broken.py").write_text(source)
     text = refused(target)
     assert text.startswith(f"importing {target.partition(':')[0]} failed:\n")
@@ -124,14 +131,13 @@ def test_a_failing_import_shows_only_the_traceback_of_the_users_code(folder, tar
     assert "_target.py" not in text
 
 
-def test_the_current_folder_is_not_searched_under_pythons_safe_path(monkeypatch):
+def test_the_current_folder_is_not_searched_under_pythons_safe_path(refused, run, monkeypatch):
     monkeypatch.setattr(sys, "path", [one for one in sys.path if one])
     before = sys.path[:]
-    safe = SimpleNamespace(safe_path=True)
-    names = ("path", "modules", "stdlib_module_names")
-    monkeypatch.setattr(_target, "sys", SimpleNamespace(flags=safe, **{name: getattr(sys, name) for name in names}))
+    flags = {name: getattr(sys.flags, name) for name in dir(sys.flags) if name[0] != "_"}
+    monkeypatch.setattr(sys, "flags", SimpleNamespace(**flags | {"safe_path": True}))
     assert "is not searched under Python's safe path (-P)" in refused("jobs:fetch")
-    assert find_target("jobs.py:fetch")
+    assert run("jobs.py:fetch", "item.jsonl")[0] == 0
     assert sys.path == before
 
 
@@ -166,11 +172,11 @@ KINDS = {
 
 
 @pytest.mark.parametrize("found", KINDS.values(), ids=KINDS)
-async def test_an_async_function_is_called_with_the_item(found):
-    assert await called(found, 7) == 7
+def test_an_async_function_is_called_with_the_item(called, found):
+    assert called(found)[0] == 7
 
 
-async def test_a_context_manager_is_entered_once_and_provides_the_function():
+def test_a_context_manager_is_entered_once_and_provides_the_function(called):
     events = []
 
     @asynccontextmanager
@@ -179,12 +185,12 @@ async def test_a_context_manager_is_entered_once_and_provides_the_function():
         yield fetch
         events.append("close")
 
-    assert await called(client, 7, name="a") == 7
-    assert await called(client(), 8) == 8
+    assert called(client, name="a")[0] == 7
+    assert called(client())[0] == 7
     assert events == ["open a", "close", "open none", "close"]
 
 
-async def test_a_class_or_an_object_that_is_a_context_manager_is_entered():
+def test_a_class_or_an_object_that_is_a_context_manager_is_entered(called):
     class Pool:
         async def __aenter__(self):
             return fetch
@@ -192,9 +198,9 @@ async def test_a_class_or_an_object_that_is_a_context_manager_is_entered():
         async def __aexit__(self, *_):
             return None
 
-    assert await called(Pool, 7) == 7
-    assert await called(Pool(), 7) == 7
-    assert "so it takes no --arg" in refused_function(Pool(), {"a": "1"})
+    assert called(Pool)[0] == 7
+    assert called(Pool())[0] == 7
+    assert "so it takes no --arg" in called(Pool(), a=1)[1]
 
 
 @asynccontextmanager
@@ -215,20 +221,10 @@ async def fails_to_open():
         (fails_to_open, "ValueError: no database"),
     ],
 )
-async def test_an_error_in_the_setup_of_the_target_is_an_error_of_the_command(found, told):
-    with pytest.raises(CommandError, match=told) as caught:
-        await called(found, 7)
-    assert "contextlib" not in str(caught.value)
-
-
-async def test_an_error_in_the_cleanup_of_the_target_is_reported_as_such():
-    @asynccontextmanager
-    async def client():
-        yield fetch
-        raise ValueError("still in use")
-
-    with pytest.raises(ClosingError, match=r"closing jobs:it failed:\n(.*\n)*ValueError: still in use"):
-        await called(client, 7)
+def test_an_error_in_the_setup_of_the_target_is_an_error_of_the_command(called, found, told):
+    _, err = called(found)
+    assert told in err
+    assert "contextlib" not in err
 
 
 async def generator(item):
@@ -251,26 +247,26 @@ async def two(session, item): ...
         (asynccontextmanager(generator), "cannot be called with --arg alone"),
     ],
 )
-def test_a_target_that_cannot_run_is_refused_with_advice(found, told):
-    assert told in refused_function(found)
+def test_a_target_that_cannot_run_is_refused_with_advice(called, found, told):
+    assert told in called(found)[1]
 
 
-async def test_a_function_without_a_signature_is_accepted():
+def test_a_function_without_a_signature_is_accepted(called):
     class Compiled:
         __signature__ = "unreadable"
 
         async def __call__(self, item, **arguments):
             return item, arguments
 
-    assert await called(Compiled(), 7, a="b") == (7, {"a": "b"})
+    assert called(Compiled(), a="b")[0] == [7, {"a": "b"}]
 
 
-async def test_arg_is_text_unless_its_parameter_is_annotated():
+def test_arg_is_text_unless_its_parameter_is_annotated(called):
     async def job(item, a, b: int = 0, c: float = 0, d: bool | None = False, **more):
         return a, b, c, d, more
 
     given = {"a": "1.10", "b": "2", "c": "1.5", "d": "Yes", "e": "5"}
-    assert await called(job, 7, **given) == ("1.10", 2, 1.5, True, {"e": "5"})
+    assert called(job, **given)[0] == ["1.10", 2, 1.5, True, {"e": "5"}]
 
 
 @pytest.mark.parametrize(
@@ -283,7 +279,7 @@ async def test_arg_is_text_unless_its_parameter_is_annotated():
         ({"item": "1"}, "multiple values for argument 'item'"),
     ],
 )
-def test_an_arg_that_does_not_fit_is_refused(arguments, told):
+def test_an_arg_that_does_not_fit_is_refused(called, arguments, told):
     async def job(item, b: int = 0, d: bool = False, verbose=0): ...
 
-    assert told in refused_function(job, arguments)
+    assert told in called(job, **arguments)[1]
