@@ -13,14 +13,6 @@ import tracemalloc
 import pytest
 
 import paco
-from paco._base import system
-from paco._cli import main
-from paco._cli.job import rate_of
-from paco._cli.options import rate as parse_rate
-from paco._cli.run import again
-from paco._cli.target import find_target
-from paco._records.earlier import EarlierRecords, Maker
-from paco._records.file import RecordFile
 from paco.journal import JournalError
 
 pytestmark = [pytest.mark.realtime, pytest.mark.usefixtures("folder")]
@@ -169,7 +161,12 @@ def test_equal_items_are_distinguished(run, folder):
 
 def journal(items, **how):
     """Run the function of the command through the library."""
-    return paco.run(paco.map(find_target("jobs:work"), items).journal("out.jsonl", **how))
+    return paco.run(paco.map(target("work"), items).journal("out.jsonl", **how))
+
+
+def target(name):
+    sys.path.insert(0, "")
+    return getattr(importlib.import_module("jobs"), name)
 
 
 def test_the_library_resumes_a_file_of_the_command(run, folder):
@@ -200,7 +197,7 @@ def test_command_and_library_identify_items_alike(run, folder):
     calls(folder)
 
     rows = [{"id": 2, "seen": 2}, {"id": 3, "seen": 2}]
-    assert paco.run(paco.map(find_target("jobs:row"), rows).journal("out.jsonl", key="id")) == ["done 2", "done 3"]
+    assert paco.run(paco.map(target("row"), rows).journal("out.jsonl", key="id")) == ["done 2", "done 3"]
     assert calls(folder) == ["3"]
     (folder / "rows.jsonl").write_text('{"id": 3}\n{"id": 4}\n')
     assert run("jobs:row", "rows.jsonl", "-o", "out.jsonl", "--key", "id", "--resume")[0] == 0
@@ -226,7 +223,7 @@ OLD = """\
 
 
 @pytest.mark.parametrize("by", ["command", "library"])
-def test_a_file_with_8_byte_keys_is_resumed_and_its_items_keep_their_keys(run, folder, by):
+def test_a_file_with_8_byte_keys_is_resumed_and_its_items_keep_their_keys(run, report, folder, by):
     (folder / "out.jsonl").write_text(OLD)
     (folder / "mended").touch()
     if by == "command":
@@ -237,7 +234,7 @@ def test_a_file_with_8_byte_keys_is_resumed_and_its_items_keep_their_keys(run, f
     assert calls(folder) == ["a", "bad", "new"]
     assert sorted(len(key) for key in final(folder)) == [16, 16, 16, 32, 32]
     assert all(record["ok"] for record in final(folder).values())
-    assert main(["report", "out.jsonl"]) == 0
+    assert report("out.jsonl")[0] == 0
 
 
 def test_only_what_failed_is_run_again(run, folder):
@@ -251,26 +248,35 @@ def test_only_what_failed_is_run_again(run, folder):
     assert "2 items   2 ok   0 failed   2 skipped" in err
 
 
-def test_the_printed_command_resumes_the_run(run, folder, capfd):
+def test_the_printed_command_resumes_the_run(run, folder):
     items(folder, "a", "bad it's")
     _, _, err = run(*WORDS)
     line = err.splitlines()[-1].removeprefix("  again     ")
     assert line == "paco map jobs:work items.txt -o out.jsonl --retry-failed"
     (folder / "mended").touch()
-    assert main(shlex.split(line)[1:]) == 0
-    assert "again" not in capfd.readouterr().err
+    code, _, err = run(*shlex.split(line)[2:])
+    assert code == 0
+    assert "again" not in err
 
 
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["a:b", "--resume", "c d"], "paco map a:b 'c d' --retry-failed"),
-        (["a:b", "--retry-failed", "--", "-c"], "paco map a:b --retry-failed -- -c"),
+        (["-o", "out put.jsonl", "--resume"], "-o 'out put.jsonl' --retry-failed"),
+        (
+            ["-o", "o.jsonl", "--retry-failed", "--", "-c"],
+            "-o o.jsonl --retry-failed -- -c",
+        ),
     ],
 )
-def test_the_printed_command_quotes_the_original_arguments(words, line, monkeypatch):
-    monkeypatch.setattr(system, "_msvcrt", None)
-    assert again(words, "--retry-failed") == line
+def test_the_printed_command_quotes_the_original_arguments(run, folder, words, line, monkeypatch):
+    monkeypatch.setattr("paco._base.system._msvcrt", None)
+    items(folder, "bad")
+    (folder / "-c").write_text("bad")
+    run("jobs:work", "items.txt", "-o", words[1], "--", "-c")
+    assert (
+        run("jobs:work", "items.txt", *words)[2].splitlines()[-1] == f"  again     paco map jobs:work items.txt {line}"
+    )
 
 
 def test_a_stopped_run_can_be_resumed(run, folder):
@@ -390,20 +396,20 @@ def test_an_output_that_another_run_writes_is_refused(run, folder):
 
 
 @pytest.mark.slow
-def test_the_index_of_records_takes_little_memory(folder):
-    with (folder / "out.jsonl").open("w") as file:
-        for number in range(20_000):
-            key = f"{random.getrandbits(128):032x}"
-            file.write(f'{{"id":{number},"key":"{key}","ok":true,"result":{number}}}\n')
-    file = RecordFile("out.jsonl", "out.jsonl")
-    file.open()
-    records = EarlierRecords(file, Maker("work", None))
-    tracemalloc.start()
-    records.load()
-    size, _ = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    file.close()
-    assert size / 20_000 < 50
+def test_the_index_of_records_takes_little_memory(run, folder):
+    items(folder, "a")
+    run(*WORDS)
+    resumed = []
+    for count in (0, 20_000):
+        with (folder / "out.jsonl").open("a") as file:
+            for number in range(count):
+                key = f"{random.getrandbits(128):032x}"
+                file.write(f'{{"id":{number},"key":"{key}","ok":true,"result":{number}}}\n')
+        tracemalloc.start()
+        assert run(*WORDS, "--resume")[0] == 0
+        resumed.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert (resumed[1] - resumed[0]) / 20_000 < 50
 
 
 # ---- attempts
@@ -462,7 +468,9 @@ def test_the_rate_option_is_respected(run, folder, limit):
     assert starts == pytest.approx([0, 0.01, 0.02, 0.03, 0.04, 0.05])
 
 
-@pytest.mark.parametrize(("rate", "count", "burst"), [("50/s", 50, 1), ("1000/s", 996, 5), ("60/m", 60, 1)])
-def test_a_fast_rate_compensates_late_timers_and_is_never_exceeded(rate, count, burst):
-    made = rate_of(parse_rate(rate))
-    assert (made.n, made._burst) == (count, burst)
+@pytest.mark.usefixtures("virtual_time")
+def test_a_fast_rate_compensates_late_timers_and_is_never_exceeded(run, folder):
+    items(folder, *range(20))
+    _, out, _ = run("jobs:begins", "items.txt", "--rate", "1000/s", "--limit", 0)
+    starts = [json.loads(line)["result"] for line in out.splitlines()]
+    assert starts == pytest.approx([0] * 4 + [number / 996 for number in range(16)])  # at most 4 + 996 in a second

@@ -89,7 +89,7 @@ class _MapRun:
         self._progress = _progress(job)
         self._records = ItemRecords(job.output, job.options, job.tally, self._progress, self._item_failed)
         self._task: Any = asyncio.current_task()
-        self._started = self._cancelling = self._closing = False
+        self._started = self._cancelling = False
         #: Why the run was halted, if it was; and whether the reason is that the first items all failed.
         self._halted = ""
         self._all_failed = False
@@ -109,8 +109,6 @@ class _MapRun:
                     raise
             except ClosingError as error:
                 self._troubles.append(str(error))
-            finally:
-                self._closing = True
         return self._end()
 
     def _show(self) -> None:
@@ -189,7 +187,7 @@ class _MapRun:
         if self._progress is not None:
             self._progress.say_state(state)
         self._job.console.say(safe_lines(f"{why}{state} {count:,} running item{'' if count == 1 else 's'}{more}"))
-        if cancel and not (self._cancelling or self._closing):
+        if cancel and not self._cancelling:
             self._cancelling = True
             self._task.cancel()
 
