@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import gzip
 import io
 import json
 import os
+import sys
+import tracemalloc
 import zlib
-from contextlib import aclosing
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paco._cli import inputs
-from paco._cli.ending import Tally
 from paco._cli.formats import FORMATS, BrokenInputError
-from paco._cli.inputs import Input, ItemReader, chunks_of, find_inputs
-from paco._cli.options import parse_map
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-9, 9) | st.text('ab,"\\[]{}\n日', max_size=6),
@@ -36,11 +33,6 @@ def read(name, data, size=1000):
     return [form.parse(raw) for chunk in chunks for raw in form.split(chunk)]
 
 
-def reader_of(path):
-    options = parse_map(["jobs:f", str(path)])
-    return ItemReader(options, find_inputs(options, 0), Tally())
-
-
 def good(values):
     return [(value, None) for value in values]
 
@@ -48,6 +40,11 @@ def good(values):
 @pytest.fixture
 def short(monkeypatch):
     monkeypatch.setattr("paco._cli.formats.LONGEST", 1000)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 100])
+def test_lines_are_split_correctly_wherever_the_chunks_end(size):
+    assert read("lines", b"\xef\xbb\xbfone\r\n\ntwo\nlast", size) == good(["one", "two", "last"])
 
 
 @given(st.lists(VALUES, max_size=5), SIZES, st.booleans(), st.sampled_from([None, 2]))
@@ -155,36 +152,57 @@ def test_an_invalid_header_is_reported(data, said):
         read("csv", data)
 
 
-# ---- gzip
+# ---- files
 
 
-def test_gzip_is_unpacked_in_bounded_pieces_member_after_member(tmp_path):
-    packed = gzip.compress(b"a" * 1_000_000) + b"\0\0" + gzip.compress(b"b")
-    (tmp_path / "a.gz").write_bytes(packed)
-    pieces = list(chunks_of(str(tmp_path / "a.gz"), gzip=True))
-    assert b"".join(pieces) == b"a" * 1_000_000 + b"b"
-    assert max(map(len, pieces)) <= inputs._CHUNK
+FILES = {"jobs.py": "async def echo(item):\n    return item\n"}
 
 
-def read_in_place(path):
-    return b"".join(chunks_of(path, gzip=True))
+@pytest.fixture
+def results(run, folder):
+    """Return a function that runs an input of this name and these bytes, and returns the results and stderr."""
+
+    def results(name, data, *words, ends=0):
+        if name != "-":
+            (folder / name).write_bytes(data)
+        code, out, err = run("jobs:echo", name, *words, "--keep-order", "--values")
+        assert code == ends
+        return list(map(json.loads, out.splitlines())), err
+
+    return results
 
 
-def chunks_live(path):
-    live = Input(path, "lines", gzip=True, regular=False)
-    return ItemReader(parse_map(["jobs:f"]), [live], Tally()).chunks(live)
+@pytest.fixture
+def piped(results, pipe):
+    """Return a function that does the same with a pipe."""
 
+    def piped(name, data, **how):
+        os.write(pipe[1], data)
+        os.close(pipe[1])
+        return results("-", b"", "--format", name, **how)
 
-def read_as_a_pipe(path):
-    async def run():
-        async with aclosing(chunks_live(path)) as pieces:
-            return b"".join([piece async for piece in pieces])
-
-    return asyncio.run(run())
+    return piped
 
 
 @pytest.mark.realtime
-@pytest.mark.parametrize("reading", [read_in_place, read_as_a_pipe])
+def test_gzip_is_unpacked_member_after_member(results):
+    assert results("a.gz", gzip.compress(b"1\n2\n") + b"\0\0" + gzip.compress(b"3"))[0] == ["1", "2", "3"]
+
+
+@pytest.mark.realtime
+@pytest.mark.usefixtures("short")
+def test_gzip_is_unpacked_in_bounded_pieces(results):
+    tracemalloc.start()
+    found, err = results("a.gz", gzip.compress(b"a" * 20_000_000), ends=1)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found == []
+    assert "LineTooLong" in err
+    assert most < 30_000_000  # the test itself has 20 MB, until they are compressed
+
+
+@pytest.mark.realtime
+@pytest.mark.parametrize("source", ["results", "piped"])
 @pytest.mark.parametrize(
     ("data", "said"),
     [
@@ -195,39 +213,31 @@ def read_as_a_pipe(path):
         (gzip.compress(b"abc", mtime=0)[:-3], "the file is cut off: the gzip data has no end"),
     ],
 )
-def test_invalid_or_truncated_gzip_is_reported(tmp_path, reading, data, said):
-    (tmp_path / "a.gz").write_bytes(data)
-    with pytest.raises(BrokenInputError, match=said):
-        reading(str(tmp_path / "a.gz"))
+def test_invalid_or_truncated_gzip_is_reported(request, source, data, said):
+    assert said in request.getfixturevalue(source)("lines.gz", data, ends=1)[1]
 
 
 @pytest.mark.realtime
-def test_gzip_from_a_pipe_is_decompressed_as_it_arrives():
+def test_gzip_from_a_pipe_is_decompressed_as_it_arrives(run, folder, pipe, monkeypatch):
     packer = zlib.compressobj(wbits=31)
-    first = packer.compress(b"one\n") + packer.flush(zlib.Z_SYNC_FLUSH)
-    out, into = os.pipe()
+    os.write(pipe[1], packer.compress(b"one\n") + packer.flush(zlib.Z_SYNC_FLUSH))
 
-    async def run():
-        async with aclosing(chunks_live(out)) as pieces:
-            os.write(into, first)
-            assert await anext(pieces) == b"one\n"
-            os.write(into, packer.compress(b"two\n") + packer.flush())
-            os.close(into)
-            assert [piece async for piece in pieces] == [b"two\n", b""]
+    async def answer(item):
+        if item == "one":
+            os.write(pipe[1], packer.compress(b"two\n") + packer.flush())
+            os.close(pipe[1])
+        return item
 
-    asyncio.run(run())
-    os.close(out)
+    monkeypatch.setitem(sys.modules, "given", SimpleNamespace(answer=answer))
+    assert run("given:answer", "--format", "lines.gz", "--values")[:2] == (0, '"one"\n"two"\n')
 
 
 @pytest.mark.realtime
-def test_a_truncated_gzip_file_never_ends_silently(tmp_path):
-    lines = b"".join(b"%d\n" % number for number in range(20_000))
-    (tmp_path / "a.txt.gz").write_bytes(gzip.compress(lines)[:-2000])
-    reader = reader_of(tmp_path / "a.txt.gz")
-    values = [item.value for item in reader.items]
-    assert values == [str(number) for number in range(len(values))]
-    assert reader.error.strerror == "the file is cut off: the gzip data has no end"
-    assert not reader.ended
+def test_a_truncated_gzip_file_never_ends_silently(results):
+    lines = b"".join(b"%d\n" % number for number in range(5000))
+    found, err = results("a.txt.gz", gzip.compress(lines)[:-500], ends=1)
+    assert found == [str(number) for number in range(len(found))]
+    assert "the later items are missing: a.txt.gz: the file is cut off: the gzip data has no end" in err
 
 
 @pytest.mark.realtime
@@ -241,33 +251,22 @@ def test_a_truncated_gzip_file_never_ends_silently(tmp_path):
         ("a.tsv", b"x\ty\n1\t2\n3\t4\n", {"x": "1", "y": "2"}),
     ],
 )
-async def test_the_file_name_determines_the_format(tmp_path, name, data, value):
-    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
-    reader = reader_of(tmp_path / name)
-    async with aclosing(reader.live_items()) as items:
-        found = [item.value async for item in items]
-    assert (found[0], len(found), reader.total()) == (value, 2, 2)
-    in_place = reader_of(tmp_path / name)
-    assert [item.value for item in in_place.items] == found
-    assert in_place.ended
-
-
-@pytest.mark.parametrize("name", ["csv.gz", "csv"])
-def test_the_format_option_overrides_the_file_name(tmp_path, name):
-    (tmp_path / "a.gz").touch()
-    packed, stdin = find_inputs(parse_map(["jobs:f", str(tmp_path / "a.gz"), "-", "--format", name]), 0)
-    assert packed.format == stdin.format == "csv"
-    assert packed.gzip
-    assert stdin.gzip == name.endswith(".gz")
-    assert stdin.name == "standard input"
+def test_the_file_name_determines_the_format(results, name, data, value):
+    found, err = results(name, gzip.compress(data) if name.endswith(".gz") else data)
+    assert (found[0], len(found)) == (value, 2)
+    assert "   2 items   " in err
 
 
 @pytest.mark.realtime
-async def test_an_input_that_fails_while_it_is_read_is_named_and_nothing_already_read_is_lost(tmp_path):
-    (tmp_path / "a.json").write_text("[1, 2, 3")
-    reader = reader_of(tmp_path / "a.json")
-    assert [item.value for item in reader.items] == [1, 2]  # 3 may be the beginning of 35
-    assert (reader.error.filename, reader.error.strerror) == (
-        str(tmp_path / "a.json"),
-        "the file is cut off: the JSON array has no end",
-    )
+@pytest.mark.parametrize("name", ["csv.gz", "csv"])
+def test_the_format_option_overrides_the_file_name(results, piped, name):
+    packed = gzip.compress(b"x\n1\n")
+    assert results("a.gz", packed, "--format", name)[0] == [{"x": "1"}]
+    assert piped(name, packed if name.endswith(".gz") else b"x\n1\n")[0] == [{"x": "1"}]
+
+
+@pytest.mark.realtime
+def test_an_input_that_fails_while_it_is_read_is_named_and_nothing_already_read_is_lost(results):
+    found, err = results("a.json", b"[1, 2, 3", ends=1)
+    assert found == [1, 2]  # 3 may be the beginning of 35
+    assert "the later items are missing: a.json: the file is cut off: the JSON array has no end" in err

@@ -3,119 +3,95 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
+import signal
+import sys
 import threading
-from contextlib import aclosing
+from types import SimpleNamespace
 
 import pytest
 
-from paco._cli import inputs as _inputs
-from paco._cli.ending import CommandError, Tally
-from paco._cli.formats import Splitter
-from paco._cli.inputs import Input, ItemReader, find_inputs
-from paco._cli.options import parse_map
 from tests.patience import until
 
-pytestmark = pytest.mark.realtime
+pytestmark = [pytest.mark.realtime, pytest.mark.usefixtures("folder")]
 
+JOBS = """
+import threading
 
-@pytest.fixture
-def pipe():
-    out, into = os.pipe()
-    yield out, into
-    with contextlib.suppress(OSError):  # the test has closed it
-        os.close(into)
-    join_readers()  # at the end of the pipe, before its number belongs to another file
-    os.close(out)
+async def echo(item):
+    return item
 
-
-@pytest.fixture
-def short_lines(monkeypatch):
-    monkeypatch.setattr("paco._cli.formats.LONGEST", 1000)
-
-
-def join_readers():
+async def fail(item):
     for thread in threading.enumerate():
-        if thread.name == "paco-reader":
+        if thread.name == "paco-counter":
             thread.join()
+    raise ValueError
+"""
+FILES = {"jobs.py": JOBS, "a": "1\n2", "b": "3\n4\n", "empty": ""}
+FIRST_ONLY = ("--limit", 1, "--fail-fast")
+
+
+@pytest.fixture
+def results(run):
+    """Return a function that runs `echo` over inputs, and returns the results and stderr."""
+
+    def results(*words, ends=0):
+        code, out, err = run("jobs:echo", *words, "--keep-order", "--values")
+        assert code == ends
+        return list(map(json.loads, out.splitlines())), err
+
+    return results
+
+
+@pytest.fixture
+def job(run, monkeypatch):
+    """Return a function that runs another one over standard input, one item at a time."""
+
+    def job(function, *words):
+        monkeypatch.setitem(sys.modules, "given", SimpleNamespace(function=function))
+        return run("given:function", *words)
+
+    return job
 
 
 def written(folder, data, name="items.txt"):
-    path = folder / name
-    path.write_bytes(data)
-    return str(path)
+    (folder / name).write_bytes(data)
+    return name
 
 
-def reader_of(*words):
-    """Return a reader of the inputs that these words name, as on the command line."""
-    options = parse_map(["jobs:f", *map(str, words)])
-    return ItemReader(options, find_inputs(options, 0), Tally())
+def records(out):
+    return sorted(map(json.loads, out.splitlines()), key=lambda record: record["id"])
 
 
-def live_reader(*inputs):
-    return ItemReader(parse_map(["jobs:f"]), inputs, Tally())
+def test_an_item_is_a_line_without_its_end_and_blank_lines_are_skipped(results, folder):
+    found, err = results(written(folder, "\ufeff one\r\n\n \t\r\nzwei 日本\nlast".encode()))
+    assert found == [" one", "zwei 日本", "last"]
+    assert "   3 items   3 ok" in err
 
 
-def chunks_of(pipe):
-    live = Input(pipe, "lines", gzip=False, regular=False)
-    return live_reader(live).chunks(live)
+@pytest.mark.parametrize("more", [[], ["-o", "new", "--resume"]], ids=["in the loop", "live"])
+def test_several_inputs_are_read_one_after_the_other(run, folder, more):
+    _, out, _ = run("jobs:echo", "a", "empty", "b", *more)
+    found = records(out or (folder / "new").read_text())
+    assert [(record["id"], record["input"]) for record in found] == [(0, "1"), (1, "2"), (2, "3"), (3, "4")]
 
 
-async def values(reader):
-    async with aclosing(reader.live_items()) as items:
-        return [item.value async for item in items]
+def test_lines_with_unusual_bytes_are_items_like_others(results, folder):
+    assert results(written(folder, b"\xff\xfe\na\0b\n\x1b[2J\n"))[0] == ["\\xff\\xfe", "a\0b", "\x1b[2J"]
 
 
-async def counted(reader):
-    await until(lambda: reader._total is not None)
-    return reader.total()
+def test_a_line_above_the_size_limit_is_an_error_of_its_item(run, folder, monkeypatch):
+    monkeypatch.setattr("paco._cli.formats.LONGEST", 1000)
+    _, out, _ = run("jobs:echo", written(folder, b"x" * 1000 + b"\n" + b"y" * 300_000 + b"\nz\n"))
+    first, long, last = records(out)
+    assert (first["ok"], last["input"]) == (True, "z")
+    assert (long["error"]["type"], long["input"]) == ("LineTooLong", "y" * 200 + "...")
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 100])
-def test_lines_are_split_correctly_wherever_the_chunks_end(size):
-    data = b"\xef\xbb\xbfone\r\n\ntwo\nlast"
-    splitter = Splitter()
-    lines = []
-    for start in range(0, len(data), size):
-        lines += splitter.feed(data[start : start + size])
-    assert lines + splitter.feed(b"") == [b"one\r", b"", b"two", b"last"]
-    assert splitter.feed(b"") == []
-
-
-async def test_an_item_is_a_line_without_its_end_and_blank_lines_are_skipped(tmp_path):
-    path = written(tmp_path, "\ufeff one\r\n\n \t\r\nzwei 日本\nlast".encode())
-    reader = reader_of(path)
-    assert await values(reader) == [" one", "zwei 日本", "last"]
-    assert reader.total() == 3
-
-
-async def test_several_inputs_are_read_one_after_the_other(tmp_path):
-    reader = reader_of(written(tmp_path, b"1\n2", "a"), written(tmp_path, b"3\n", "b"), written(tmp_path, b"", "c"))
-    async with aclosing(reader.live_items()) as items:
-        assert [(item.id, item.value) async for item in items] == [(0, "1"), (1, "2"), (2, "3")]
-
-
-async def test_lines_with_unusual_bytes_are_items_like_others(tmp_path):
-    path = written(tmp_path, b"\xff\xfe\na\0b\n\x1b[2J\n")
-    assert await values(reader_of(path)) == ["\\xff\\xfe", "a\0b", "\x1b[2J"]
-
-
-@pytest.mark.usefixtures("short_lines")
-async def test_a_line_above_the_size_limit_is_an_error_of_its_item_and_does_not_fill_the_memory(tmp_path):
-    path = written(tmp_path, b"x" * 1000 + b"\n" + b"y" * 300_000 + b"\nz\n")
-    async with aclosing(reader_of(path).live_items()) as items:
-        first, long, last = [item async for item in items]
-    assert first.problem is None
-    assert long.problem.type == "LineTooLong"
-    assert long.value == "y" * 200 + "..."
-    assert last.value == "z"
-
-
-async def test_an_item_of_json_lines_is_the_value_of_its_line(tmp_path):
-    path = written(tmp_path, b'{"a": [1, null]}\n\n"text"\n12\n', "a.jsonl")
-    assert await values(reader_of(path)) == [{"a": [1, None]}, "text", 12]
+def test_an_item_of_json_lines_is_the_value_of_its_line(results, folder):
+    found, _ = results(written(folder, b'{"a": [1, null]}\n\n"text"\n12\n', "a.jsonl"))
+    assert found == [{"a": [1, None]}, "text", 12]
 
 
 @pytest.mark.parametrize(
@@ -125,210 +101,161 @@ async def test_an_item_of_json_lines_is_the_value_of_its_line(tmp_path):
         (b'{"a": NaN}', "NaN is not JSON"),
         (b"-Infinity", "-Infinity is not JSON"),
         (b"9" * 5000, "integer string conversion"),
+        (b"1" * 1_000_000, "integer string conversion"),
         (b"[" * 100_000, "nested too deeply"),
         (b'"\xff"', "escape"),
         (b"1 2", "Extra data at column 3"),
     ],
+    ids=lambda line: str(line[:10]),
 )
-async def test_a_line_that_is_not_json_is_an_error_of_that_item(tmp_path, line, reason):
-    path = written(tmp_path, line + b"\n1\n", "a.jsonl")
-    async with aclosing(reader_of(path).live_items()) as items:
-        bad, good = [item async for item in items]
-    assert bad.problem.type == "JSONDecodeError"
-    assert reason in bad.problem.message
-    assert bad.value == line.decode(errors="backslashreplace")
-    assert (good.value, good.problem) == (1, None)
+def test_a_line_that_is_not_json_is_an_error_of_that_item(run, folder, line, reason):
+    bad, good = records(run("jobs:echo", written(folder, line + b"\n1\n", "a.jsonl"))[1])
+    assert bad["error"]["type"] == "JSONDecodeError"
+    assert reason in bad["error"]["message"]
+    assert bad["input"] == line.decode(errors="backslashreplace")
+    assert good["result"] == 1
 
 
-async def test_the_format_can_be_given(tmp_path):
-    path = written(tmp_path, b"[1]\n", "a.csv")
-    assert await values(reader_of(path, "--format", "lines")) == ["[1]"]
-    assert await values(reader_of(path, "--format", "jsonl")) == [[1]]
+def test_the_format_can_be_given(results, folder):
+    name = written(folder, b"[1]\n", "a.csv")
+    assert results(name, "--format", "lines")[0] == ["[1]"]
+    assert results(name, "--format", "jsonl")[0] == [[1]]
 
 
-async def test_head_reads_only_the_first_items(tmp_path):
-    reader = reader_of(written(tmp_path, b"1\n2\n3\n"), "--head", 2)
-    assert await values(reader) == ["1", "2"]
-    assert reader.total() == 2
+@pytest.mark.parametrize("head", [1, 2, 3])
+def test_head_reads_only_the_first_items(results, head):
+    found, err = results("a", "b", "--head", head)
+    assert found == ["1", "2", "3"][:head]
+    assert f"   {head} items   " in err
 
 
-async def test_the_total_is_counted_during_the_run(tmp_path):
-    reader = reader_of(written(tmp_path, b"1\n\n2\n3"), written(tmp_path, b"4\n", "b"))
-    assert await counted(reader) == 4  # a blank line is none
-    assert await counted(reader_of(written(tmp_path, b"1\n2\n3"), "--head", 2)) == 2
-    assert await counted(reader_of(written(tmp_path, b""))) == 0
+@pytest.mark.parametrize(
+    ("words", "counted"),
+    [(["a", "b"], "1 of 4 items"), (["a", "b", "--head", 2], "1 of 2 items"), (["empty"], "0 items"), ([], "1 items")],
+)
+def test_the_total_is_counted_during_the_run_unless_the_input_is_a_pipe(run, pipe, words, counted):
+    os.write(pipe[1], b"1\n2\n")
+    assert f"    {counted}   " in run("jobs:fail", *words, *FIRST_ONLY)[2]
 
 
-async def test_the_total_is_none_until_it_is_known(tmp_path, monkeypatch):
-    monkeypatch.setattr(threading.Thread, "start", lambda _: None)
-    assert reader_of(written(tmp_path, b"1\n")).total() is None
+def test_items_that_nobody_asks_for_are_not_counted(results, monkeypatch):
+    started, start = [], threading.Thread.start
+    monkeypatch.setattr(threading.Thread, "start", lambda thread: (started.append(thread.name), start(thread))[1])
+    results("a", "--progress", "off")
+    assert "paco-counter" not in started
+    results("a")
+    assert "paco-counter" in started
 
 
-def test_counting_lines_ignores_an_unreadable_file():
-    threads = set(threading.enumerate())
-    reader = live_reader(Input("no such file", "lines", gzip=False, regular=True))
-    for thread in set(threading.enumerate()) - threads:
-        thread.join()
-    assert reader.total() is None
+@pytest.mark.parametrize("name", ["a", "b"])
+@pytest.mark.parametrize("more", [[], ["-o", "new", "--resume"]], ids=["in the loop", "live"])
+def test_a_stop_ends_the_items_of_a_file(run, folder, name, more):
+    code, out, _ = run("jobs:fail", name, *FIRST_ONLY, *more)
+    assert code == 3
+    assert [record["id"] for record in records(out or (folder / "new").read_text())] == [0]
 
 
-def test_items_that_nobody_asks_for_are_not_counted(tmp_path, monkeypatch):
-    monkeypatch.setattr(threading.Thread, "start", lambda _: pytest.fail("no thread is needed"))
-    assert reader_of(written(tmp_path, b"1\n"), "--progress", "off", "--total", 7).total() == 7
-
-
-@pytest.mark.parametrize("lines", [b"1\n2\n3\n", b"1\n2"])
-def test_a_stop_ends_the_items_of_a_file_read_in_the_loop(tmp_path, lines):
-    reader = reader_of(written(tmp_path, lines))
-    items = reader.items
-    assert next(items).value == "1"
-    reader.stop()
-    assert list(items) == []
-    assert not reader.ended
-
-
-def test_head_applies_to_files_read_in_the_loop(tmp_path):
-    reader = reader_of(written(tmp_path, b"1\n2\n"), written(tmp_path, b"3\n4\n", "b"), "--head", 3)
-    assert [item.value for item in reader.items] == ["1", "2", "3"]
-    assert reader.total() == 3
-
-
-async def test_a_stop_ends_the_items(tmp_path):
-    reader = reader_of(written(tmp_path, b"1\n2\n"))
-    async with aclosing(reader.live_items()) as items:
-        await anext(items)
-        reader.stop()
-        assert [item async for item in items] == []
-    assert reader._read == 1
-
-
-async def test_an_input_that_fails_ends_the_items_and_keeps_its_error(tmp_path):
-    good, bad = written(tmp_path, b"1\n"), written(tmp_path, b"2\n", "b")
-    reader = reader_of(good, bad, good)
-    (tmp_path / "b").unlink()
-    assert await values(reader) == ["1"]
-    assert isinstance(reader.error, FileNotFoundError)
+@pytest.mark.parametrize("more", [[], ["--resume"]], ids=["in the loop", "live"])
+def test_an_input_that_fails_ends_the_items_and_is_reported(run, folder, more):
+    (folder / "removes.py").write_text(
+        "import os\nfrom contextlib import asynccontextmanager\n@asynccontextmanager\n"
+        "async def f():\n    os.remove('b')\n    async def g(item): ...\n    yield g\n"
+    )
+    code, _, err = run("removes:f", "a", "b", "a", "-o", "new", *more)
+    assert code == 1
+    assert len(records((folder / "new").read_text())) == 2
+    assert "cannot read further, so the later items are missing: b: No such file" in err
 
 
 @pytest.mark.parametrize("count", [0, 2, 32, 100])
-def test_lines_before_a_failure_in_the_same_chunk_are_read(tmp_path, count):
-    reader = reader_of(written(tmp_path, json.dumps(list(range(count))).encode() + b" 1", "a.json"))
-    assert [item.value for item in reader.items] == list(range(count))
-    assert "something follows the end" in reader.error.strerror
+def test_lines_before_a_failure_in_the_same_chunk_are_read(results, folder, count):
+    found, err = results(written(folder, json.dumps(list(range(count))).encode() + b" 1", "a.json"), ends=1)
+    assert found == list(range(count))
+    assert "a.json: something follows the end" in err
 
 
-def test_inputs_are_checked_before_anything_starts(tmp_path):
+def test_inputs_are_checked_before_anything_starts(run, folder):
     for names, told in [
         (["-", "-"], "given twice"),
-        ([str(tmp_path / "none")], "cannot read .*none: No such file"),
-        ([str(tmp_path)], "it is a folder"),
+        (["none"], "cannot read none: No such file"),
+        ([folder], "it is a folder"),
         (["a\0b"], "cannot read"),
     ]:
-        with pytest.raises(CommandError, match=told):
-            reader_of(*names)
+        code, out, err = run("jobs:echo", *names)
+        assert (code, out) == (2, "")
+        assert told in err
 
 
-def test_an_input_that_may_not_be_read_is_refused(tmp_path, monkeypatch):
+def test_an_input_that_may_not_be_read_is_refused(run, monkeypatch):
     monkeypatch.setattr(os, "access", lambda *_: False)
-    with pytest.raises(CommandError, match="permission denied"):
-        reader_of(written(tmp_path, b""))
+    assert run("jobs:echo", "a") == (2, "", "paco: cannot read a: permission denied\n")
 
 
-async def test_a_pipe_delivers_its_lines_while_its_writer_is_idle(pipe):
+# ---- pipes
+
+
+@pytest.mark.parametrize("blocking", [True, False])
+def test_a_pipe_delivers_its_lines_while_its_writer_is_idle(job, pipe, blocking):
     out, into = pipe
-    reader = live_reader(Input(out, "lines", gzip=False, regular=False))
-    async with aclosing(reader.live_items()) as items:
-        os.write(into, b"1\n2\n")
-        assert [(await anext(items)).value for _ in range(2)] == ["1", "2"]
-        waiting = asyncio.ensure_future(anext(items))
-        await asyncio.sleep(0.01)
-        assert not waiting.done()
-        os.write(into, b"3")
-        os.close(into)
-        assert (await waiting).value == "3"
-        assert reader.total() is None
-        assert [item async for item in items] == []
-    assert reader.total() == 3
+    os.set_blocking(out, blocking)
+    os.write(into, b"1\n2\n")
+
+    async def answer(item):
+        if item == "2":
+            await asyncio.sleep(0.01)
+            os.write(into, b"3")
+            os.close(into)
+        return item
+
+    code, out, _ = job(answer)
+    assert code == 0
+    assert [record["input"] for record in records(out)] == ["1", "2", "3"]
 
 
-async def test_a_stop_ends_the_wait_for_a_pipe(pipe):
-    reader = live_reader(Input(pipe[0], "lines", gzip=False, regular=False))
-    async with aclosing(reader.live_items()) as items:
-        waiting = asyncio.ensure_future(anext(items, None))
-        await asyncio.sleep(0.01)
-        reader.stop()
-        reader.stop()
-        assert await waiting is None
-    assert reader.total() is None
+def test_a_stop_ends_the_wait_for_a_pipe_and_what_comes_later_is_dropped(job, pipe):
+    os.write(pipe[1], b"1\n2\n")
+    reader = []
+
+    async def fail(item):
+        if item == "1":
+            await asyncio.sleep(0.01)
+            raise ValueError
+        reader.extend(thread for thread in threading.enumerate() if thread.name == "paco-reader")
+        await asyncio.sleep(0.02)
+        os.write(pipe[1], b"late\n")
+        await until(lambda: not reader[0].is_alive())
+
+    code, out, _ = job(fail, "--halt", "soon,fail=1")
+    assert (code, len(records(out))) == (3, 2)
 
 
-async def test_a_stop_before_the_first_read_ends_a_pipe_at_once(pipe):
-    reader = live_reader(Input(pipe[0], "lines", gzip=False, regular=False))
-    reader.stop()
-    async with aclosing(reader.live_items()) as items:
-        assert [item async for item in items] == []
+def test_a_reader_ends_with_its_loop(job, pipe):
+    async def fail(item):
+        raise ValueError
+
+    os.write(pipe[1], b"1\n")
+    assert job(fail, "--fail-fast")[0] == 3
+    os.write(pipe[1], b"late")
 
 
-async def test_a_non_blocking_pipe_is_waited_for(pipe):
-    out, into = pipe
-    os.set_blocking(out, False)
-    async with aclosing(chunks_of(out)) as chunks:
-        waiting = asyncio.ensure_future(anext(chunks))
-        await asyncio.sleep(0.01)
-        os.write(into, b"1")
-        assert await waiting == b"1"
+def test_a_stop_before_the_first_read_ends_a_pipe_at_once(run, pipe, monkeypatch):
+    monkeypatch.setattr("paco._cli.run._loop_factory", lambda: signal.raise_signal(signal.SIGINT))
+    assert run("jobs:echo")[:2] == (130, "")
 
 
 @pytest.mark.posix
-async def test_opening_a_named_pipe_does_not_block_the_loop(tmp_path):
-    path = str(tmp_path / "pipe")
-    os.mkfifo(path)
-    reader = reader_of(path)
-    (found,) = reader._inputs
-    assert not found.regular
-    reading = asyncio.ensure_future(values(reader))
-    await asyncio.sleep(0.01)
-    into = os.open(path, os.O_WRONLY)
-    os.write(into, b"1\n")
-    os.close(into)
-    assert await reading == ["1"]
+def test_opening_a_named_pipe_does_not_block_the_loop(run, folder):
+    os.mkfifo("pipe")
+    assert run("jobs:echo", "pipe", "--max-time", "10ms")[:2] == (1, "")
+    os.close(os.open("pipe", os.O_WRONLY))
+    writer = threading.Thread(target=(folder / "pipe").write_text, args=["1\n"])
+    writer.start()
+    assert [record["input"] for record in records(run("jobs:echo", "pipe")[1])] == ["1"]
+    writer.join()
 
 
-async def test_a_pipe_that_fails_ends_the_items():
-    reader = live_reader(Input(1_000_000, "lines", gzip=False, regular=False))  # no such descriptor
-    assert await values(reader) == []
-    assert isinstance(reader.error, OSError)
-
-
-def test_a_reader_ends_with_its_loop(pipe):
-    async def give_up():
-        chunks = chunks_of(pipe[0])
-        waiting = asyncio.ensure_future(anext(chunks))
-        await asyncio.sleep(0.01)
-        waiting.cancel()
-        await asyncio.wait([waiting])
-        await chunks.aclose()
-
-    asyncio.run(give_up())
-    os.write(pipe[1], b"late")
-    join_readers()
-
-
-def test_a_pipe_that_another_process_has_made_non_blocking_is_waited_for(pipe, monkeypatch):
-    os.set_blocking(pipe[0], False)
-    monkeypatch.setattr("select.select", lambda waiting, *_: os.write(pipe[1], b"at last"))
-    assert _inputs._Descriptor(pipe[0]).read(100) == b"at last"
-
-
-def test_an_answer_after_the_wait_was_cancelled_is_dropped():
-    async def drop():
-        future = asyncio.get_running_loop().create_future()
-        future.cancel()
-        _inputs._settle(future, b"late")
-
-    asyncio.run(drop())
-
-
-async def test_json_lines_of_a_million_digits_do_not_stop_the_run(tmp_path):
-    path = written(tmp_path, b"1" * 1_000_000 + b"\n" + json.dumps("ok").encode(), "a.jsonl")
-    assert (await values(reader_of(path)))[1] == "ok"
+def test_a_pipe_that_fails_ends_the_items(run, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(fileno=lambda: 1_000_000))  # no such descriptor
+    code, _, err = run("jobs:echo")
+    assert code == 1
+    assert "the later items are missing: standard input: Bad file descriptor" in err

@@ -152,6 +152,10 @@ class TestHalting:
         assert ids(out) == [1]
         assert "halting: 1 item failed (--halt now,fail=1); cancelling 1 running item\n" in err
 
+    def test_a_halt_is_announced_without_progress_too(self, run):
+        code, _, err = run("jobs:fail", "three.txt", "--fail-fast", "-l", 1, "--progress", "off")
+        assert (code, err) == (3, "halting: 1 item failed (--halt now,fail=1); cancelling 0 running items\n")
+
     def test_a_halt_percentage_ends_the_run(self, run):
         code, out, _ = run("jobs:odd", "items.txt", "--halt", "soon,fail=30%", "-l", 1, "--total", 100)
         assert code == 3
