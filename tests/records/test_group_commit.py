@@ -9,10 +9,8 @@ import os
 
 import pytest
 
-from paco._records import file as _file
 from paco._records import group_commit
 from paco._records.file import RecordFile
-from paco._records.group_commit import GroupCommit
 from tests.patience import until
 
 pytestmark = pytest.mark.realtime
@@ -42,7 +40,7 @@ class Run:
     """Has lines written as a run does."""
 
     def __init__(self, file, **how):
-        self.commit = GroupCommit(file, **how)
+        self.commit = group_commit.GroupCommit(file, **how)
         self.errors = []
         self.is_ending = False
         self.commit.prepare(self)
@@ -79,7 +77,7 @@ async def test_a_single_line_is_written_soon(file, path):
 async def test_lines_are_written_in_groups(file, monkeypatch):
     sizes = []
     write = os.write
-    monkeypatch.setattr(_file.os, "write", lambda to, data: sizes.append(len(data)) or write(to, data))
+    monkeypatch.setattr(os, "write", lambda to, data: sizes.append(len(data)) or write(to, data))
     monkeypatch.setattr(group_commit, "_GROUP_SECONDS", 3600)
     run = Run(file)
     for _ in range(100):
@@ -134,7 +132,7 @@ async def test_a_full_disk_leaves_whole_lines(file, path, monkeypatch):
     def write(to, data):
         return next(parts)(to, data)
 
-    monkeypatch.setattr(_file.os, "write", write)
+    monkeypatch.setattr(os, "write", write)
     monkeypatch.setattr(group_commit, "_GROUP_SECONDS", 3600)
     run = Run(file)
     run.commit.add(b"1\n")

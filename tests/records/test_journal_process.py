@@ -15,7 +15,6 @@ import subprocess
 import pytest
 
 import paco
-from paco._records.file import RecordFile
 from paco.journal import JournalError
 from tests.patience import wait_until
 
@@ -138,14 +137,12 @@ def test_another_process_is_refused_until_the_first_has_ended_or_was_killed(star
 def test_a_child_that_outlives_its_killed_parent_does_not_lock_the_file(start, tmp_path):
     process = start("asyncio.run(fork('run.jsonl'))", "-W", "ignore")
     child = int(process.stdout.readline())
-    file = RecordFile(str(tmp_path / "run.jsonl"), "x", power=False)
     with pytest.raises(JournalError, match="in use"):
-        file.open()
-    file.close()
+        paco.run(paco.map(paco.identity, []).journal(tmp_path / "run.jsonl"))
     process.kill()
     process.wait()
-    file.open()
-    file.close()
+    with pytest.raises(JournalError, match="made by slow, and this is identity"):  # it was read, so it is not locked
+        paco.run(paco.map(paco.identity, []).journal(tmp_path / "run.jsonl"))
     os.kill(child, signal.SIGKILL)  # it was there all the time
 
 

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import datetime as dt
+import decimal
 import enum
 import functools
 import importlib.util
 import json
 import math
 import os
+import stat
 import sys
 import uuid
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paco._base import system
-from paco._base.check import message
-from paco._records import file as _file
-from paco._records import lines as _lines
+import paco
 from paco._records.earlier import NOWHERE, EarlierRecords, Index, Keys, Maker, Seen, canonical, digest, made_by
-from paco._records.file import JournalError, RecordFile
-from paco._records.lines import NotJSONError, Span, decode, encode, failure, line, opening, success
+from paco._records.file import RecordFile, _leave_all, _sync_folder
+from paco._records.lines import FAST, NotJSONError, Span, _fast, decode, encode, failure, line, opening, success
+from paco.journal import JournalError
 
 MAKER = Maker("fetch", "00")
 
@@ -40,7 +41,7 @@ JSON = st.recursive(
 @pytest.fixture(params=["with orjson", "without"])
 def lane(request, monkeypatch):
     if request.param == "without":
-        monkeypatch.setattr(_lines, "FAST", None)
+        monkeypatch.setattr("paco._records.lines.FAST", None)
 
 
 # ---- values
@@ -48,23 +49,27 @@ def lane(request, monkeypatch):
 
 @given(value=JSON)
 def test_orjson_and_json_read_the_same_values(value):
-    fast = _lines.FAST
-    assert fast is not None
-    try:
-        texts = [encode(value)]
-        _lines.FAST = None
+    assert FAST is not None
+    texts = [encode(value)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("paco._records.lines.FAST", None)
         texts.append(encode(value))
         read = [decode(text.encode(errors="surrogatepass")) for text in texts]
-        _lines.FAST = fast
-        read += [decode(text.encode(errors="surrogatepass")) for text in texts]
-    finally:
-        _lines.FAST = fast
+    read += [decode(text.encode(errors="surrogatepass")) for text in texts]
     assert all(json.dumps(one) == json.dumps(read[0]) for one in read)
     assert all(text.isascii() or text.isprintable() for text in texts)
 
 
 class Shade(enum.StrEnum):
     DARK = "dark"
+
+
+class Mood(enum.Enum):
+    DARK = "dark"
+
+
+class Size(enum.IntEnum):
+    BIG = 3
 
 
 class Number(float):
@@ -134,6 +139,28 @@ class Page:
         (1e300, 1e300),
         (12345678901234567890, 12345678901234567890),
         ({"a": math.nan, "b": {1, 2}}, {"a": None, "b": [1, 2]}),
+        (None, None),
+        ((1, 2), [1, 2]),
+        ({3, 1, 2}, [1, 2, 3]),
+        (frozenset({1, "a"}), ["a", 1]),
+        (PurePosixPath("a/b"), "a/b"),
+        (dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC), "2026-01-02T03:04:05+00:00"),
+        (dt.date(2026, 1, 2), "2026-01-02"),
+        (dt.time(3, 4), "03:04:00"),
+        (dt.timedelta(minutes=1), 60.0),
+        (b"\xff\x00", "/wA="),
+        (bytearray(b"hi"), "aGk="),
+        (memoryview(b"hi"), "aGk="),
+        (decimal.Decimal("1.10"), "1.10"),
+        (Size.BIG, 3),
+        ({1: {"a": [Mood.DARK]}}, {"1": {"a": ["dark"]}}),
+        *[
+            (
+                {"a": [number, 1.5, True, "x"], "b": (Page(number, None, number),), number: 1},
+                {"a": [None, 1.5, True, "x"], "b": [{"_hidden": None, "seen": None, "shade": None}], str(number): 1},
+            )
+            for number in (math.nan, math.inf, -math.inf)
+        ],
     ],
 )
 def test_a_value_comes_back_the_same_with_and_without_orjson(value, read):
@@ -151,7 +178,7 @@ def test_invalid_json_is_a_value_error(text):
 
 def test_without_orjson_the_standard_library_is_used(monkeypatch):
     monkeypatch.setitem(sys.modules, "orjson", None)
-    assert _lines._fast() is None
+    assert _fast() is None
 
 
 @pytest.mark.usefixtures("lane")
@@ -161,14 +188,34 @@ def test_a_number_with_more_digits_than_python_reads_is_refused(value):
         encode(value)
 
 
-@pytest.mark.usefixtures("lane")
-def test_the_error_for_a_value_without_a_json_form_names_its_type():
-    with pytest.raises(NotJSONError, match=r"test_records\.Unknown"):
-        encode([{"a": Unknown()}])
-
-
 class Unknown:
     """Something without a JSON form."""
+
+
+@pytest.mark.usefixtures("lane")
+@pytest.mark.parametrize(
+    ("value", "named"),
+    [
+        ([{"a": Unknown()}], r"test_records\.Unknown"),
+        (object(), "type object"),
+        (Page, "type"),
+        ([{"x": pytest}], "module"),
+        (Span(1, 1, object(), 1), "object"),
+        ({(1, 2): 3}, "tuple"),
+        ([math.nan, object()], "object"),
+        ((loop := []).append(loop) or loop, "contains itself"),
+    ],
+)
+def test_a_value_without_a_json_form_is_an_error_that_names_its_type(value, named):
+    with pytest.raises(NotJSONError, match=named):
+        encode(value)
+
+
+@pytest.mark.parametrize("text", ["\x9b2J é", "\u202e", "\ud800", "\x1b[2J", "\u2028"])
+def test_a_record_has_no_control_characters(text):
+    assert encode(text).isprintable()
+    assert json.loads(encode(text)) == text
+    assert encode("naïve 日本") == '"naïve 日本"'
 
 
 # ---- lines
@@ -181,17 +228,36 @@ def test_the_start_of_an_item_is_formatted_like_the_standard_library(start):
     assert record["start"] == expected
 
 
-def test_further_fields_come_last():
-    record = json.loads(line(opening(0, "", 1), failure("E", "m"), Span(1, 0, 0.0, 0.0), ',"version":2'))
-    assert list(record)[-1] == "version"
+def test_a_record_has_the_input_the_result_the_times_and_further_fields():
+    assert line(opening(7, "00ff", {"url": "a"}), success("[1]"), Span(1, 4, 0.0015, 12.34), ',"version":2') == (
+        b'{"id":7,"key":"00ff","input":{"url":"a"},"ok":true,"result":[1],'
+        b'"attempts":1,"slot":4,"start":"1970-01-01T00:00:00.001Z","ms":12.3,"version":2}\n'
+    )
 
 
-def test_an_error_whose_str_fails_is_recorded_by_its_type():
+def test_the_record_of_an_error_has_its_type_and_message():
+    record = json.loads(line(opening(0, "", "x"), failure("E", 'a "b"'), Span(0, None, 0, 0.0)))
+    assert record["error"] == {"type": "E", "message": 'a "b"'}
+    assert (record["ok"], record["slot"], record["attempts"]) == (False, None, 0)
+
+
+async def test_an_error_whose_str_fails_is_recorded_by_its_type(path):
     class Hostile(Exception):
         def __str__(self):
             raise ZeroDivisionError
 
-    assert message(Hostile()) == "<Hostile whose str() failed>"
+    async def fails(item):
+        raise Hostile
+
+    await paco.map(fails, [1], return_exceptions=True).journal(path)
+    assert '"message":"<Hostile whose str() failed>"' in path.read_text()
+
+
+async def test_an_item_takes_the_lowest_free_slot(path):
+    naps = [1, 3, 2, 9, 9]  # the first ends, then the third, in the same slot, then the second
+    await paco.map(asyncio.sleep, naps, limit=3).journal(path)
+    slots = {record["id"]: record["slot"] for record in map(json.loads, path.read_text().splitlines())}
+    assert slots == {0: 0, 1: 1, 2: 2, 3: 0, 4: 2}
 
 
 # ---- keys
@@ -493,8 +559,8 @@ def test_a_second_open_is_refused_until_the_first_is_closed(path):
 
 
 def test_without_file_locks_opening_still_works(path, monkeypatch):
-    monkeypatch.setattr(system, "_fcntl", None)
-    monkeypatch.setattr(system, "_msvcrt", None)
+    monkeypatch.setattr("paco._base.system._fcntl", None)
+    monkeypatch.setattr("paco._base.system._msvcrt", None)
     files = [RecordFile(str(path), "x", power=False) for _ in range(2)]
     for file in files:
         file.open()
@@ -512,36 +578,30 @@ def test_a_new_file_can_be_read_by_its_owner_only(path):
 
 
 @pytest.mark.posix
-def test_durable_power_syncs_each_group_and_the_folder(path, monkeypatch):
+@pytest.mark.parametrize("name", ["fdatasync", "fsync"])
+async def test_durable_power_syncs_each_group_and_the_folder_and_omits_file_times_if_possible(path, monkeypatch, name):
     synced = []
-    monkeypatch.setattr(system, "sync", lambda descriptor: synced.append(os.fstat(descriptor).st_size))
-    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append("folder"))
-    path.write_bytes(b"1\n")
-    file = RecordFile(str(path), "x", power=True)
-    file.open()
-    file.append([b"2\n", b"3\n"])
-    file.close()
-    assert synced == [2, "folder", 6]
+
+    def sync(descriptor):
+        synced.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else path.read_bytes().count(b"\n"))
+
+    monkeypatch.setattr("paco._base.system._fcntl", None)
+    monkeypatch.delattr(os, "fdatasync", raising=False)
+    monkeypatch.setattr(os, "fsync", sync)
+    if name == "fdatasync":
+        monkeypatch.setattr(os, name, lambda descriptor: synced.append(f"data {descriptor > 0}"), raising=False)
+    await paco.map(fetch, [1]).journal(path, durable="power")
+    assert synced == (["data True", "folder", "data True"] if name == "fdatasync" else [0, "folder", 1])
 
 
 def test_a_folder_that_cannot_be_synced_is_not_an_error():
-    _file._sync_folder("/nowhere/at/all")
-
-
-@pytest.mark.parametrize("name", ["fdatasync", "fsync"])
-def test_a_sync_omits_file_times_if_the_system_supports_it(name, monkeypatch):
-    synced = []
-    monkeypatch.setattr(system, "_fcntl", None)
-    monkeypatch.delattr(os, "fdatasync", raising=False)
-    monkeypatch.setattr(os, name, synced.append, raising=False)
-    system.sync(7)
-    assert synced == [7]
+    _sync_folder("/nowhere/at/all")
 
 
 def test_a_child_process_closes_the_file_whatever_its_parent_does(path):
     file = RecordFile(str(path), "x", power=False)
     file.open()
-    _file._leave_all()
+    _leave_all()
     second = RecordFile(str(path), "x", power=False)
     second.open()
     second.close()
