@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -12,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.patience import until
+from tests.patience import until, wait_until
 
 pytestmark = [pytest.mark.realtime, pytest.mark.usefixtures("folder")]
 
@@ -62,6 +63,25 @@ def written(folder, data, name="items.txt"):
 
 def records(out):
     return sorted(map(json.loads, out.splitlines()), key=lambda record: record["id"])
+
+
+def is_open(path):
+    for descriptor in range(256):
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
+                return True
+    return False
+
+
+@pytest.mark.posix
+def test_a_named_pipe_is_closed_when_it_has_been_read(results, folder):
+    os.mkfifo("pipe")
+    writer = threading.Thread(target=(folder / "pipe").write_text, args=("1\n2\n",))
+    writer.start()
+    assert results("pipe")[0] == ["1", "2"]
+    writer.join()
+    wait_until(lambda: not any(thread.name == "paco-reader" for thread in threading.enumerate()))
+    assert not is_open(folder / "pipe")
 
 
 def test_an_item_is_a_line_without_its_end_and_blank_lines_are_skipped(results, folder):

@@ -177,7 +177,10 @@ def test_three_ctrl_c_exit_even_if_an_item_blocks_the_loop(start, folder):
 @pytest.mark.parametrize("pause", [0, 0.002, 0.02])
 def test_ctrl_c_in_quick_succession_at_any_moment_leaves_whole_records(start, folder, pause):
     """The last item ends after the signals, so that the run is there when they come."""
-    process = start("map", "jobs:gate", items(folder, *range(100_000), "wait"), "-o", "out.jsonl")
+    # A signal can interrupt `open` of the standard library, between the creation of the file and its return.
+    options = ("-X", "faulthandler", "-W", "error", "-W", "ignore::ResourceWarning")
+    words = ("map", "jobs:gate", items(folder, *range(100_000), "wait"), "-o", "out.jsonl")
+    process = start(*words, options=options)
     wait_until((folder / "out.jsonl").exists)  # it is opened just before the run
     for _ in range(6):
         process.send_signal(signal.SIGINT)

@@ -73,6 +73,10 @@ def open_output(options: MapOptions, found: Any, stdout: int, inputs: Sequence[I
         CommandError: The file cannot be used.
     """
     name = options.output
+    maker, earlier = (
+        made_by(found),
+        None,
+    )  # reads source files, so before the output appears: Ctrl-C may come from then on
     try:
         file, written = _open(name, stdout, opened)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
@@ -82,7 +86,6 @@ def open_output(options: MapOptions, found: Any, stdout: int, inputs: Sequence[I
     if any(one.regular and os.path.samestat(written, Path(str(one.path)).stat()) for one in inputs):
         name = "standard output" if name == STDOUT else name
         raise CommandError(f"{name} is both input and output: the run would read its own records")
-    maker, earlier = made_by(found), None
     if options.resume or options.retry_failed:
         earlier = _earlier(file, maker)
     elif file.regular and name != STDOUT and written.st_size:
