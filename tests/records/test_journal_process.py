@@ -141,8 +141,8 @@ def test_a_child_that_outlives_its_killed_parent_does_not_lock_the_file(start, t
         paco.run(paco.map(paco.identity, []).journal(tmp_path / "run.jsonl"))
     process.kill()
     process.wait()
-    with pytest.raises(JournalError, match="made by slow, and this is identity"):  # it was read, so it is not locked
-        paco.run(paco.map(paco.identity, []).journal(tmp_path / "run.jsonl"))
+    with pytest.raises(JournalError, match="made by slow, and this is letters"):  # it was read, so it is not locked
+        paco.run(paco.map(letters, []).journal(tmp_path / "run.jsonl"))
     os.kill(child, signal.SIGKILL)  # it was there all the time
 
 
