@@ -51,7 +51,7 @@ def fragment(records: Sequence[ItemTable]) -> str:
 
 
 def _style() -> str:
-    return resources.files(__package__).joinpath("page.css").read_text("utf-8").partition("\n")[2]
+    return resources.files("paco._pictures").joinpath("page.css").read_text("utf-8").partition("\n")[2]
 
 
 def _to_show(records: Sequence[ItemTable]) -> list[ItemTable]:
