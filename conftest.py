@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import importlib
 import os
+import pkgutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,6 +92,9 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
     measuring = session.config.stash[COVERAGE] = coverage.Coverage.current()
     if measuring is None:
         return (yield)
+    for module in pkgutil.walk_packages(paco.__path__, "paco."):  # otherwise a test that is not measured may import it
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
     measuring.stop()
     os.environ.pop(OF_PROCESSES, None)
     # Otherwise a process in another folder writes its data there, where nothing finds it.
