@@ -77,6 +77,13 @@ def is_open(path):
     return False
 
 
+def test_an_input_that_is_removed_before_the_run_is_an_error_that_names_it(run, folder):
+    (folder / "removes.py").write_text("import os\nos.remove('a')\nasync def echo(item):\n    return item\n")
+    code, out, err = run("removes:echo", "a", "-o", "out.jsonl")
+    assert (code, out) == (1, "")
+    assert "paco: cannot read further, so the later items are missing: a: No such file or directory" in err
+
+
 @pytest.mark.posix
 def test_a_named_pipe_is_closed_when_it_has_been_read(results, folder):
     os.mkfifo("pipe")

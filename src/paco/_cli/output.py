@@ -73,24 +73,29 @@ def open_output(options: MapOptions, found: Any, stdout: int, inputs: Sequence[I
         CommandError: The file cannot be used.
     """
     name = options.output
-    maker, earlier = (
-        made_by(found),
-        None,
-    )  # reads source files, so before the output appears: Ctrl-C may come from then on
+    maker = made_by(found)  # reads source files, so it comes before the output exists
     try:
         file, written = _open(name, stdout, opened)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise CommandError(f"cannot write {name}: {getattr(error, 'strerror', None) or error}") from None
     except JournalError as error:
         raise CommandError(str(error)) from None
-    if any(one.regular and os.path.samestat(written, Path(str(one.path)).stat()) for one in inputs):
+    if any(one.regular and _is_same(written, str(one.path)) for one in inputs):
         name = "standard output" if name == STDOUT else name
         raise CommandError(f"{name} is both input and output: the run would read its own records")
+    earlier = None
     if options.resume or options.retry_failed:
         earlier = _earlier(file, maker)
     elif file.regular and name != STDOUT and written.st_size:
         file.mend()
     return Output(file, maker, maker.fields(), earlier)
+
+
+def _is_same(written: os.stat_result, path: str) -> bool:
+    try:
+        return os.path.samestat(written, Path(path).stat())
+    except OSError:
+        return False  # the input was removed meanwhile, which reading it reports
 
 
 def _open(name: str, stdout: int, opened: ExitStack) -> tuple[RecordFile, os.stat_result]:
