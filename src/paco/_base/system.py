@@ -165,5 +165,5 @@ def how_ended(code: int) -> str:
 
 
 def was_killed(code: int) -> bool:
-    """Tell whether somebody has killed a process, as far as the system tells that from an end of its own."""
+    """Return whether SIGKILL ended a process; false on systems that do not report this."""
     return hasattr(signal, "SIGKILL") and code == -signal.SIGKILL

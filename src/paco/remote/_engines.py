@@ -184,7 +184,7 @@ class Workers:
                 process.gone.result()
 
     def leave(self) -> list[WorkerProcess]:
-        """Tell the processes to end, and return them. Does not wait."""
+        """Ask the processes to end, and return them without waiting."""
         with self._lock:
             self._closed = True
             processes = self._processes.copy()
