@@ -53,7 +53,7 @@ CASES = [
     for number, scenario in enumerate(scenarios() if ALL else one_of_each(1))
     for way in ways(number, scenario)
 ]
-IN_PROCESSES = [scenario for scenario in one_of_each(2) if scenario.title in APART]
+IN_PROCESSES = [scenario for scenario in (scenarios() if ALL else one_of_each(2)) if scenario.title in APART]
 
 
 def name(scenario):
