@@ -145,8 +145,9 @@ class GroupCommit:
         self._thread = ThreadPoolExecutor(1, "paco-journal")  # not the loop's executor, which the items may keep busy
         wait = True
         try:
-            if self._load is None or await self._has_loaded(self._load):
-                await self._write_all()
+            if self._load is not None:
+                await self._load_file(self._load)
+            await self._write_all()
             await self._job(self._file.close)
         except GeneratorExit:  # the loop was closed, and this coroutine is being garbage-collected
             wait = False
@@ -165,16 +166,13 @@ class GroupCommit:
             self._file.close()
             self._load = self._delivery = None  # they refer to this object: break the cycle
 
-    async def _has_loaded(self, load: Callable[[], str]) -> bool:
-        """Load the file; return whether loading was completed, and not stopped early because the run ends."""
+    async def _load_file(self, load: Callable[[], str]) -> None:
+        """Load the file, which stops early if the run ends."""
         warning = await self._job(load)
-        if self._file.stopped:
-            if self.run.is_ending:
-                return False
+        if self._file.stopped and not self.run.is_ending:
             raise ItemCancelled("the task that was reading the journal was cancelled, but the run was not")
-        if warning:
+        if warning and not self._file.stopped:
             warnings.warn(warning, stacklevel=2)
-        return True
 
     def finish(self) -> None:
         """Record that the other tasks of the run have ended: no missing line will come, so write all that wait."""
