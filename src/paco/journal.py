@@ -25,7 +25,7 @@ from paco._base.deadline import clock
 from paco._base.errors import as_item_error, trim
 from paco._base.item import Slots
 from paco._engine.outcomes import Err, Ok, Outcome
-from paco._records.earlier import EarlierRecords, made_by
+from paco._records.earlier import EarlierRecords, ItemKey, made_by
 from paco._records.file import JournalError, RecordFile
 from paco._records.group_commit import GroupCommit
 from paco._records.lines import NotJSONError, Record, Span, failure, line, opening, span_of, success, through_json
@@ -68,7 +68,7 @@ class Journal:
 
     name: str  # of the operation, for messages
     path: Any
-    key: Callable[[Any], object] | str | None
+    key: ItemKey
     encode: Callable[[Any], object] | None
     decode: Callable[[Any], Any] | None
     durable: str
@@ -87,13 +87,7 @@ class Journal:
         self.path = check.path(name, "path", self.path)
 
     def begin(
-        self,
-        name: str,
-        fn: ItemFunction,
-        sink: InOrder,
-        limit: int | Limiter,
-        *,
-        on_error: OnError,
+        self, name: str, fn: ItemFunction, sink: InOrder, limit: int | Limiter, *, on_error: OnError
     ) -> tuple[GroupCommit, ItemFunction, int | Limiter]:
         """Return the service that writes the journal, and the function and the limit that replace those of a run.
 
@@ -151,18 +145,10 @@ class _ItemRecorder:
     until the line is written. The arguments are those of `Journal.begin`.
     """
 
-    def __init__(
-        self,
-        journal: Journal,
-        name: str,
-        fn: ItemFunction,
-        sink: InOrder,
-        *,
-        on_error: OnError,
-    ) -> None:
+    def __init__(self, journal: Journal, name: str, fn: ItemFunction, sink: InOrder, *, on_error: OnError) -> None:
         self._journal = journal
-        self._title = f"paco.{name}: the journal {journal.path}"
-        self._file = RecordFile(journal.path, self._title, power=journal.durable == "power")
+        title = f"paco.{name}: the journal {journal.path}"
+        self._file = RecordFile(journal.path, title, power=journal.durable == "power")
         self._maker = made_by(fn)
         self._earlier = EarlierRecords(self._file, self._maker, key=journal.key, version=journal.version)
         self._more = self._maker.fields(journal.version)
@@ -176,8 +162,8 @@ class _ItemRecorder:
         self._file.open()
         self._earlier.load()
         changed = (
-            f"{self._title}: {self._maker.name} has changed since the last record was written; recorded results stay "
-            "as they are, and the other items run with the new code (to run all items again, change version=)"
+            f"{self._file.title}: {self._maker.name} has changed since the last record was written; recorded results "
+            "stay as they are, and the other items run with the new code (to run all items again, change version=)"
         )
         return changed if self._earlier.changed else ""
 

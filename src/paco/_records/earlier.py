@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from operator import attrgetter
 from shlex import quote
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 from paco._base.check import shorten
 from paco._records.file import JournalError, RecordFile
@@ -28,6 +28,8 @@ _SHARDS: Final = 1024
 NOWHERE: Final = -1
 #: Passed as a version, accepts records of every version.
 ANY_VERSION: Final = object()
+#: What identifies an item: the name of a field, or a function of the item; ``None`` for its content.
+ItemKey: TypeAlias = Callable[[Any], object] | str | None
 
 
 # ---- keys
@@ -187,19 +189,13 @@ class EarlierRecords:
     Args:
         file: The file of the records.
         maker: The function of the run. Records of another function are refused.
-        key: What identifies an item, if not its content: the name of a field, or a function of the item.
+        key: What identifies an item.
         version: Records of another version are ignored.
         strict: Whether a torn record in the middle of the file is refused. If not, it is skipped.
     """
 
     def __init__(
-        self,
-        file: RecordFile,
-        maker: Maker,
-        *,
-        key: Callable[[Any], object] | str | None = None,
-        version: object = ANY_VERSION,
-        strict: bool = True,
+        self, file: RecordFile, maker: Maker, *, key: ItemKey = None, version: object = ANY_VERSION, strict: bool = True
     ) -> None:
         self._file = file
         self._maker = maker

@@ -269,13 +269,9 @@ class Record(NamedTuple):
             start = dt.datetime.fromisoformat(self.fields["start"]).timestamp()
         except (KeyError, TypeError, ValueError, OverflowError):
             start = 0.0
-        return Span(
-            int(self._number("attempts", 1)),
-            None if self.fields.get("slot") is None else int(self._number("slot", 0)),
-            start,
-            self._number("ms", 0.0),
-            worker if isinstance(worker, str) else None,
-        )
+        slot = None if self.fields.get("slot") is None else int(self._number("slot", 0))
+        where = worker if isinstance(worker, str) else None
+        return Span(int(self._number("attempts", 1)), slot, start, self._number("ms", 0.0), where)
 
     def error(self) -> tuple[str, str]:
         """Return the name of the error's type, and its message."""
