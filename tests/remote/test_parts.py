@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import threading
+from functools import partial
 from multiprocessing.connection import Connection
 from types import SimpleNamespace
 
@@ -36,7 +37,7 @@ async def forever(number):
 
 
 def order(run="run", flag=""):
-    return Order(run, "map", b"", 2, 100.0, on_error="return", watched=False, deadline=INFINITE, flag=flag).dump()
+    return Order(run, "map", 2, 100.0, on_error="return", watched=False, deadline=INFINITE, flag=flag).dump()
 
 
 def chunk(fn, items, **more):
@@ -126,12 +127,9 @@ async def test_a_runner_of_chunks_keeps_few_functions_and_few_cancelled_runs(mon
     runner = ChunkRunner()
     for number in range(4):
         runner.cancel(f"run {number}")
-        data = Order(
-            "run", "map", bytes([number]), 1, 1.0, on_error="return", watched=False, deadline=INFINITE, flag=""
-        ).dump()
-        await runner.work(data, _pickles.dump_function("map", double), pickle.dumps([1]))
+        await runner.work(order(), _pickles.dump_function("map", partial(double, number)), pickle.dumps([]))
     assert list(runner._cancelled) == ["run 2", "run 3"]
-    assert list(runner._functions) == [bytes([2]), bytes([3])]
+    assert runner._function.cache_info()[1:] == (4, 2, 2)
 
 
 async def test_a_chunk_of_a_run_that_was_cancelled_is_not_started():

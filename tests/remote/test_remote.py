@@ -578,7 +578,7 @@ async def test_an_object_that_cannot_be_unpickled_ends_the_run(engine):
 
 async def test_a_worker_with_another_version_of_python_or_paco_is_reported(engine, monkeypatch):
     monkeypatch.setattr("paco.remote._messages._VERSIONS", ("cpython", 3, 99, "7.0"))
-    data = Order("", "map", b"", 1, 1, True, False, math.inf, "").dump()
+    data = Order("", "map", 1, 1, True, False, math.inf, "").dump()
     monkeypatch.undo()
     with pytest.raises(
         RuntimeError, match=r"runs cpython 3\.\d+ with paco .* sent it items runs cpython 3\.99 with paco 7"

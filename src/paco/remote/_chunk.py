@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from collections import OrderedDict, defaultdict
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -23,9 +24,9 @@ from paco.remote._messages import Order, PackedError, Report
 from paco.remote._processes import called
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-    from typing import Self
+    from collections.abc import Iterator
 
+    from paco._base.check import ItemFunction
     from paco._base.types import OnError
     from paco._engine.sinks import Store
     from paco.remote._messages import Span
@@ -37,33 +38,8 @@ _CANCELLED: Final = 1000
 _LOOK: Final = 0.05
 
 
-class _Timed:
-    """An iterator over the items of a chunk that stops when the time is up."""
-
-    def __init__(self, items: list[Any], seconds: float) -> None:
-        self.items = iter(items)
-        self._seconds = seconds
-        self._clock = events.clock()
-        #: The time from which on no further item could start.
-        self.over: float | None = None
-
-    def __iter__(self) -> Self:
-        self._end = self._clock() + self._seconds
-        return self
-
-    def __next__(self) -> Any:
-        now = self._clock()
-        if now < self._end:
-            for item in self.items:
-                return item
-        self.over = now
-        raise StopIteration
-
-
 class _Results(Drop):
     """Collects results and errors by the number of the item. Unfinished items have neither."""
-
-    __slots__ = ("_frozen", "_goes_on", "errors", "late", "values")
 
     def __init__(self, on_error: OnError) -> None:
         self.values = dict[int, Any]()
@@ -79,7 +55,6 @@ class _Results(Drop):
         self._frozen = True
 
     def failed(self, index: int, error: BaseException) -> bool:
-        """Store the error of an item, and return whether the other items continue."""
         if not self._frozen:
             self.errors[index] = error
         elif not isinstance(error, asyncio.CancelledError | GeneratorExit):
@@ -88,23 +63,15 @@ class _Results(Drop):
 
 
 class Chunk:
-    """A chunk that runs in this process, under its share of the limit.
+    """A chunk that runs in this process, named ``where``. All chunks of its run share the ``slots``."""
 
-    Args:
-        order: How to run it.
-        where: The name of this process, for messages.
-        function: Called with each item; its result is awaited.
-        items: Its items.
-        slots: The slots of the items of all chunks of the run.
-    """
-
-    def __init__(
-        self, order: Order, where: str, function: Callable[[Any], Awaitable[Any]], items: list[Any], slots: Slots
-    ) -> None:
+    def __init__(self, order: Order, where: str, function: ItemFunction, items: list[Any], slots: Slots) -> None:
         self.order = order
         self._where = where
         self._function = function
-        self._items = source = _Timed(items, order.seconds)
+        self._clock = events.clock()
+        self._over: float | None = None  # the time from which on no further item could start
+        source = self._until(self._clock() + order.seconds, items)
         self._results = results = _Results(order.on_error)
         self._ended = list[ItemEnded]()
         watch = None
@@ -117,9 +84,17 @@ class Chunk:
         self.run: Scheduler = Scheduler(order.name, function, source, results, watch=watch, **how)
         self.run.heeds_deadline = False  # the run that sent it already heeds the same deadline
 
+    def _until(self, end: float, items: list[Any]) -> Iterator[Any]:
+        """Yield the items until the time is up."""
+        for item in items:
+            if self._clock() >= end:
+                break
+            yield item
+        self._over = self._clock()
+
     async def work(self) -> bytes:
         """Run it, and return the report as bytes."""
-        clock, run, results = events.clock(), self.run, self._results
+        clock, run, results = self._clock, self.run, self._results
         began, used = clock(), time.thread_time()
         with deadline(max(self.order.deadline, 0)):
             run.start()
@@ -129,7 +104,7 @@ class Chunk:
             if all(error is not one for one in results.errors.values()):
                 results.errors[-1] = error
         now, busy = clock(), time.thread_time() - used
-        tail = 0.0 if self._items.over is None else now - self._items.over
+        tail = 0.0 if self._over is None else now - self._over
         values = self._pickled()
         errors = {number: PackedError.of(error) for number, error in results.errors.items()}
         late = {number: PackedError.of(error) for number, error in results.late.items()}
@@ -157,15 +132,11 @@ class Chunk:
 
 
 class ChunkRunner:
-    """Runs the chunks of a process, in the loop of the caller.
-
-    Args:
-        where: The name of the process; empty for the default name.
-    """
+    """Runs the chunks of a process, in the loop of the caller. ``where`` names it, if not by its process ID."""
 
     def __init__(self, where: str = "") -> None:
         self._where = where or called(os.getpid())
-        self._functions: OrderedDict[bytes, Callable[[Any], Awaitable[Any]]] = OrderedDict()
+        self._function = lru_cache(_FUNCTIONS)(_pickles.loads)  # a run sends its function with every chunk
         self._cancelled: OrderedDict[str, None] = OrderedDict()
         self._working = defaultdict[str, set[Chunk]](set)  # by run
         self._slots = defaultdict[str, Slots](Slots)  # by run
@@ -204,12 +175,7 @@ class ChunkRunner:
 
     def _prepared(self, data: bytes, function: bytes, items: bytes) -> Chunk:
         order = Order.load(data)
-        fn = self._functions.get(order.digest) or _pickles.loads(function)
-        self._functions[order.digest] = fn
-        self._functions.move_to_end(order.digest)
-        if len(self._functions) > _FUNCTIONS:
-            self._functions.popitem(last=False)
-        return Chunk(order, self._where, fn, _pickles.loads(items), self._slots[order.run])
+        return Chunk(order, self._where, self._function(function), _pickles.loads(items), self._slots[order.run])
 
     def _look(self, chunk: Chunk) -> None:
         """Cancel the run when its flag appears; check repeatedly until the chunk is done."""

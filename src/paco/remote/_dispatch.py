@@ -7,7 +7,6 @@ import uuid
 from collections import Counter, deque
 from contextlib import suppress
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from paco._base import check
@@ -100,12 +99,6 @@ class Dispatcher:
             be room for another chunk then.
     """
 
-    _function: bytes
-    _digest: bytes
-    #: Measures the items and sets the sizes of chunks; from `open` on.
-    sizes: Sizes
-    _stats: WorkerStats
-
     def __init__(
         self,
         run: Scheduler,
@@ -139,10 +132,10 @@ class Dispatcher:
         """Pickle the function, and open the engine. If that fails, the run fails."""
         options = self._options
         try:
-            self._function = _pickles.dump_function(options.name, self._fn)
-            self._digest = blake2b(self._function, digest_size=16).digest()
+            self._function: bytes = _pickles.dump_function(options.name, self._fn)
             self._engine = engine = options.engine()
-            self.sizes = Sizes(engine, options.limit, options.lead, paced=options.paced)
+            #: Measures the items and sets the sizes of chunks.
+            self.sizes: Sizes = Sizes(engine, options.limit, options.lead, paced=options.paced)
             self._stats = WorkerStats(self._workers, here=engine.ours)
             await engine.open()
         except Exception as error:
@@ -205,7 +198,7 @@ class Dispatcher:
             return
         options, engine, limit = self._options, self._engine, min(shape.limit, len(entries))
         how = options.on_error, options.watched, remaining(), engine.flag
-        order = Order(self._id, options.name, self._digest, limit, shape.seconds, *how)
+        order = Order(self._id, options.name, limit, shape.seconds, *how)
         try:
             future = engine.submit(order.dump(), self._function, items)
         except Exception as error:

@@ -26,29 +26,16 @@ _VERSIONS: Final = (sys.implementation.name, *sys.version_info[:2], __version__)
 
 
 class Order(NamedTuple):
-    """How a worker must run a chunk of items.
+    """How a worker must run a chunk of items."""
 
-    Attributes:
-        run: The id of the run, with which `Engine.cancel` cancels it.
-        name: The operation, for messages.
-        digest: The digest of the pickled function.
-        limit: The maximum number of items in flight.
-        seconds: The seconds after which no further item starts.
-        on_error: Whether an item's error ends the chunk (raise) or not (return).
-        watched: Whether to report the times of the items.
-        deadline: The seconds left of the run's `paco.deadline`; infinity for none.
-        flag: A path that is created when the run is cancelled; empty if the engine cancels in another way.
-    """
-
-    run: str
-    name: str
-    digest: bytes
-    limit: int
-    seconds: float
-    on_error: OnError
-    watched: bool
-    deadline: float
-    flag: str
+    run: str  # the id of the run, with which `Engine.cancel` cancels it
+    name: str  # of the operation, for messages
+    limit: int  # the maximum number of items in flight
+    seconds: float  # after these, no further item starts
+    on_error: OnError  # whether an item's error ends the chunk (raise) or not (return)
+    watched: bool  # whether to report the times of the items
+    deadline: float  # the seconds left of the run's `paco.deadline`; infinity for none
+    flag: str  # a path that is created when the run is cancelled; empty if the engine cancels in another way
 
     def dump(self) -> bytes:
         """Return the order as bytes, with the versions needed to read it."""
