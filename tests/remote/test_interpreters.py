@@ -89,13 +89,13 @@ def fake(monkeypatch):
     interpreters.get_current = lambda: SimpleNamespace(id=1)
     monkeypatch.setitem(sys.modules, "concurrent.futures.interpreter", pools)
     monkeypatch.setitem(sys.modules, "concurrent.interpreters", interpreters)
-    monkeypatch.setattr(_executors, "_worker", None)
+    monkeypatch.setattr(_executors, "_runner", None)
     with Fake() as pool:
         yield pool
-        worker = _executors._worker
-        if worker is not None:
-            atexit.unregister(worker._runner.close)
-            pool.submit(worker._runner.close).result()
+        runner = _executors._runner
+        if runner is not None:
+            atexit.unregister(runner.loop.close)
+            pool.submit(runner.loop.close).result()
 
 
 @pytest.fixture(params=["fake", pytest.param("real", marks=real)])

@@ -29,12 +29,7 @@ if TYPE_CHECKING:
 
 
 class ExecutorEngine:
-    """Any executor as an engine.
-
-    Args:
-        executor: The executor, which is left open.
-        slots: The number of calls that it makes at once.
-    """
+    """Any executor as an engine. It is left open; ``slots`` is the number of calls that it makes at once."""
 
     ours = False
 
@@ -104,7 +99,13 @@ def is_pool(executor: Any) -> bool:
 
 
 class _InterpreterRunner(ChunkRunner):
-    """A `ChunkRunner` that adds advice to import errors."""
+    """Runs the chunks of an interpreter, in an event loop of its own. It adds advice to import errors."""
+
+    def __init__(self) -> None:
+        here = import_module("concurrent.interpreters").get_current()
+        super().__init__(f"interpreter {here.id} of {called(os.getpid())}")
+        self.loop = asyncio.Runner()
+        atexit.register(self.loop.close)  # cancels the tasks that items have left running
 
     def _prepared(self, data: bytes, function: bytes, items: bytes) -> Chunk:
         try:
@@ -123,20 +124,7 @@ def _reason(error: BaseException) -> str:
     return message(error)
 
 
-class _Worker:
-    """The chunks of an interpreter, and its event loop."""
-
-    def __init__(self) -> None:
-        here = import_module("concurrent.interpreters").get_current()
-        self._runner = asyncio.Runner()
-        self._chunks = _InterpreterRunner(f"interpreter {here.id} of {called(os.getpid())}")
-        atexit.register(self._runner.close)  # cancels the tasks that items have left running
-
-    def work(self, *chunk: bytes) -> bytes:
-        return self._runner.run(self._chunks.work(*chunk), context=Context())
-
-
-_worker: _Worker | None = None
+_runner: _InterpreterRunner | None = None
 
 
 def interpret(path: bytes, *chunk: bytes) -> bytes:
@@ -146,8 +134,8 @@ def interpret(path: bytes, *chunk: bytes) -> bytes:
         path: The program's pickled ``sys.path``. An interpreter starts with the original one, without later changes.
         *chunk: The arguments of `ChunkRunner.work`.
     """
-    global _worker  # noqa: PLW0603 - there is one for each interpreter
-    if _worker is None:
+    global _runner  # noqa: PLW0603 - there is one for each interpreter
+    if _runner is None:
         sys.path[:] = pickle.loads(path)  # noqa: S301 - from this process
-        _worker = _Worker()
-    return _worker.work(*chunk)
+        _runner = _InterpreterRunner()
+    return _runner.loop.run(_runner.work(*chunk), context=Context())
