@@ -180,7 +180,7 @@ def test_paco_survives_in_a_cluster(scenario, client):
 def test_a_chunk_that_was_cancelled_by_the_cluster_had_not_begun():
     from distributed.scheduler import KilledWorker
 
-    cluster = Cluster(None, "", None)
+    cluster = Cluster("dask://127.0.0.1:9", None)
     assert cluster.lost(CancelledError()) == 0
     assert cluster.lost(KilledWorker("work", None, 1)) == 1
     assert cluster.lost(OSError()) is None

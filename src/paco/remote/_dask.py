@@ -23,12 +23,7 @@ _SCHEME: Final = "dask://"
 
 
 def dask_engine(name: str, engine: Any, slots: int | None) -> Callable[[], Engine]:
-    """Return a function that opens the cluster when a run starts.
-
-    Args:
-        name: The operation, for messages.
-        engine: A Dask client, or an address such as ``dask://host:8786``.
-        slots: The maximum number of chunks at once, for a cluster that grows; ``None`` for its number of threads.
+    """Return a function that opens the cluster when a run starts; the arguments are those of `engine_of`.
 
     Raises:
         ImportError: ``distributed`` is not installed.
@@ -41,49 +36,37 @@ def dask_engine(name: str, engine: Any, slots: int | None) -> Callable[[], Engin
         distributed = importlib.import_module("distributed")
     except ImportError as error:
         raise ImportError(f"paco.{name}: a Dask cluster needs the Dask client; pip install paco[dask]") from error
-    if isinstance(engine, str):
-        address = "tcp://" + engine.removeprefix(_SCHEME)
-        return lambda: Cluster(None, address, slots)
-    if not isinstance(engine, distributed.Client):
+    if not isinstance(engine, (str, distributed.Client)):
         raise TypeError(f"paco.{name}: engine must be a Dask client, got {check.shorten(engine)}")
-    return lambda: Cluster(engine, "", slots)
+    return lambda: Cluster(engine, slots)
 
 
 class Cluster:
     """A Dask cluster as the engine of one run.
 
     Args:
-        client: Its client, which is left open; or ``None`` to connect to ``address``.
-        address: The address of its scheduler, if there is no client.
-        slots: The maximum number of chunks at once; ``None`` for its number of threads.
+        engine: Its client, which is left open, or the address of its scheduler.
+        slots: The maximum number of chunks at once, for a cluster that grows; ``None`` for its number of threads.
     """
 
     flag = ""
     ours = False
+    slots = processes = 1
 
-    def __init__(self, client: Any, address: str, slots: int | None) -> None:
-        self._client: Any = client
-        self._address = address
-        self._own = client is None
+    def __init__(self, engine: Any, slots: int | None) -> None:
+        self._address = engine if isinstance(engine, str) else None
+        self._client: Any = None if self._address else engine
         self._slots = slots
-        self._threads: dict[str, int] = {}
         self._sent: dict[Future[bytes], Any] = {}  # futures of the standard library, with those of Dask
         self._looking: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        if self._own:
+        if self._address is not None:
             connect: Any = importlib.import_module("distributed").Client
-            self._client = await connect(self._address, asynchronous=True, set_as_default=False)
+            address = "tcp://" + self._address.removeprefix(_SCHEME)
+            self._client = await connect(address, asynchronous=True, set_as_default=False)
         await self._look()
         self._looking = background(self._keep_looking(), "paco.remote.look")
-
-    @property
-    def slots(self) -> int:
-        return self._slots or sum(self._threads.values()) or 1
-
-    @property
-    def processes(self) -> int:
-        return self._slots or len(self._threads) or 1
 
     def submit(self, order: bytes, function: bytes, items: bytes) -> Future[bytes]:
         sent = self._client.submit(work, order, function, items, pure=False)  # pure would run equal chunks only once
@@ -124,7 +107,7 @@ class Cluster:
             self._looking.cancel()
             with suppress(asyncio.CancelledError):
                 await self._looking
-        if self._own and self._client is not None:
+        if self._address is not None and self._client is not None:
             await self._client.close()
 
     async def _keep_looking(self) -> None:
@@ -135,7 +118,9 @@ class Cluster:
     async def _look(self) -> None:
         """Query the workers of the cluster, in the loop of the client, which may run in another thread."""
         loop = self._client.loop.asyncio_loop
-        self._threads = await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._count(), loop))
+        threads = await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._count(), loop))
+        self.slots = self._slots or sum(threads.values()) or 1
+        self.processes = self._slots or len(threads) or 1
 
     async def _count(self) -> dict[str, int]:
         threads: dict[str, int] = await self._client.nthreads()

@@ -29,28 +29,17 @@ _STILLBORN: Final = 5
 class Engine(Protocol):
     """Runs the chunks of one run."""
 
+    #: The maximum number of chunks at once.
+    slots: int
+    #: The number of processes, as far as known.
+    processes: int
+    #: A path that `cancel` creates to tell the workers; empty if the engine cancels in another way.
+    flag: str
+    #: Whether its processes are `Workers`: they share the clock of this machine, and chunks spread evenly.
+    ours: bool
+
     async def open(self) -> None:
         """Prepare to run chunks; called when the run begins."""
-        ...
-
-    @property
-    def slots(self) -> int:
-        """The maximum number of chunks at once."""
-        ...
-
-    @property
-    def processes(self) -> int:
-        """The number of processes, as far as known."""
-        ...
-
-    @property
-    def flag(self) -> str:
-        """A path that `cancel` creates to tell the workers; empty if the engine cancels in another way."""
-        ...
-
-    @property
-    def ours(self) -> bool:
-        """Whether its processes are `Workers`: they share the clock of this machine, and chunks spread evenly."""
         ...
 
     def submit(self, order: bytes, function: bytes, items: bytes) -> Future:
@@ -200,12 +189,7 @@ def _processors() -> int:
 
 
 class WorkersEngine:
-    """Workers as the engine of a run.
-
-    Args:
-        workers: The workers.
-        keep: Whether they stay open after the run.
-    """
+    """Workers as the engine of a run, which ends them unless ``keep`` is true."""
 
     flag = ""
     ours = True
