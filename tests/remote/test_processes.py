@@ -301,7 +301,7 @@ async def test_a_process_that_does_not_end_is_killed(monkeypatch, kept):
     monkeypatch.setattr(_engines, "WorkersEngine", lambda _, keep: engine)
     workers = engine._workers
     run = asyncio.ensure_future(paco.map(blocks, [1]).on(workers if kept else 1))
-    await until(lambda: any(process.load for process in workers._processes))
+    await until(lambda: any(process.pending for process in workers._processes))
     [pid] = workers.pids
     run.cancel()
     if kept:

@@ -144,7 +144,7 @@ class Workers:
                     f"paco.remote.Workers: {self._stillborn} processes in a row died as they started; "
                     "their messages are on stderr"
                 )
-            return min(self.started(), key=lambda process: process.load).submit(*chunk)
+            return min(self.started(), key=lambda process: len(process.pending)).submit(*chunk)
 
     def cancel(self, run: str) -> None:
         """Cancel the chunks of a run in all processes. Does not wait."""

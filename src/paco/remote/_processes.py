@@ -229,10 +229,7 @@ class ProcessDied(Exception):
 class SentFuture(Future[bytes]):
     """The future report of a chunk, with the name of the process that has the chunk."""
 
-    def __init__(self, worker: str) -> None:
-        super().__init__()
-        self.set_running_or_notify_cancel()  # the chunk is cancelled in its process, not here
-        self.worker = worker
+    worker: str
 
 
 class WorkerProcess:
@@ -254,7 +251,8 @@ class WorkerProcess:
         self._line.send(pickle.dumps((sys.path, _loops())))
         self._ended = ended
         self._lock = threading.Lock()
-        self._pending: dict[int, Future[bytes]] = {}
+        #: The future reports of its chunks, by number.
+        self.pending: dict[int, Future[bytes]] = {}
         self._number = 0
         #: Resolved when the process has ended and its chunks have failed.
         self.gone: Future[None] = Future()
@@ -267,17 +265,14 @@ class WorkerProcess:
         """The process ID, or 0 if it could not be started. Reading it waits until it is known, for milliseconds."""
         return self.known.result()
 
-    @property
-    def load(self) -> int:
-        """The number of its chunks."""
-        return len(self._pending)
-
     def submit(self, *chunk: bytes) -> SentFuture:
         """Send a chunk, and return a future of its report."""
-        future = SentFuture(called(self.pid))
+        future = SentFuture()
+        future.set_running_or_notify_cancel()  # the chunk is cancelled in its process, not here
+        future.worker = called(self.pid)
         with self._lock:
             self._number += 1
-            self._pending[self._number] = future
+            self.pending[self._number] = future
         self._line.send(pickle.dumps((self._number, *chunk)))
         return future
 
@@ -301,7 +296,7 @@ class WorkerProcess:
             if data:
                 number, report = pickle.loads(data)  # noqa: S301 - from a process that this one started
                 with self._lock:
-                    future = self._pending.pop(number)
+                    future = self.pending.pop(number)
                 future.set_result(report)
         try:
             code = child.wait(PATIENCE)
@@ -311,7 +306,7 @@ class WorkerProcess:
         self._ended(self, there, code)
         self._line.close()
         with self._lock:
-            pending, self._pending = self._pending, {}
+            pending, self.pending = self.pending, {}
         for future in pending.values():
             message = f"process {self.pid} has ended {system.how_ended(code)}"
             future.set_exception(ProcessDied(message, there=there))
