@@ -21,7 +21,6 @@ import threading
 from concurrent.futures import Future
 from contextlib import suppress
 from contextvars import Context
-from functools import partial
 from multiprocessing import Pipe
 from pathlib import Path
 from queue import SimpleQueue
@@ -50,8 +49,11 @@ def called(pid: int) -> str:
     return f"process {pid} on {platform.node()}"
 
 
-class Line:
-    """Sends messages of bytes to another process, and receives them.
+def start_thread(name: str, run: Callable[..., object], *args: object) -> threading.Thread:
+    """Start a daemon thread in an empty context. Without the GIL, it would inherit the context of a run."""
+    thread = threading.Thread(target=Context().run, args=(run, *args), name=name, daemon=True)
+    thread.start()
+    return thread
 
     Args:
         connection: The connection, which `close` closes.
@@ -60,10 +62,7 @@ class Line:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._queue: SimpleQueue[bytes | None] = SimpleQueue()
-        # In an empty context: without the GIL, a thread would keep the context of its starter as long as it lives.
-        send = partial(Context().run, self._send_all)
-        self._thread = threading.Thread(target=send, name="paco-line", daemon=True)
-        self._thread.start()
+        self._thread = start_thread("paco-line", self._send_all)
 
     def send(self, data: bytes) -> None:
         """Queue a message. It is dropped if the other side is gone."""
@@ -125,8 +124,6 @@ class Spawn:
 
 class ForkServer:
     """Starts workers through a fork server, which it starts with the first worker."""
-
-    _requests: socket.socket
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[Any] | None = None
@@ -256,9 +253,7 @@ class WorkerProcess:
         self._number = 0
         #: Resolved when the process has ended and its chunks have failed.
         self.gone: Future[None] = Future()
-        # In an empty context: without the GIL, a thread inherits the context of its starter, here that of one run.
-        receive = partial(Context().run, self._receive)
-        threading.Thread(target=receive, name="paco-process", daemon=True).start()
+        start_thread("paco-process", self._receive)
 
     @property
     def pid(self) -> int:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from paco._base.system import KEYS
 from paco.remote._chunk import ChunkRunner
-from paco.remote._processes import Line
+from paco.remote._processes import Line, start_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,31 +37,17 @@ _GRACE: Final = 1.0
 
 
 class Host:
-    """A thread with an event loop that runs the chunks of this process.
-
-    Args:
-        new_loop: Creates the loop; ``None`` for asyncio's default.
-    """
+    """A thread with an event loop, of asyncio or made by ``new_loop``, that runs the chunks of this process."""
 
     def __init__(self, new_loop: Callable[[], asyncio.AbstractEventLoop] | None = None) -> None:
         self.process = os.getpid()
         self.chunks = ChunkRunner()
-        started = threading.Event()
-        # In an empty context: without the GIL, a thread inherits the context of its starter, here that of an old run.
-        run = partial(Context().run, self._run, started, new_loop)
-        self._thread = threading.Thread(target=run, name="paco-worker", daemon=True)
-        self._thread.start()
-        started.wait()
+        self._loop = (new_loop or asyncio.new_event_loop)()
+        self._thread = start_thread("paco-worker", self._run)
 
-    def _run(self, started: threading.Event, new_loop: Callable[[], asyncio.AbstractEventLoop] | None) -> None:
-        with asyncio.Runner(loop_factory=new_loop) as runner:
-            self._loop = runner.get_loop()
-            self._end = self._loop.create_future()
-            self._loop.call_soon(started.set)
-            runner.run(self._wait())
-
-    async def _wait(self) -> None:
-        await self._end
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:  # at the end, it cancels all tasks
+            runner.get_loop().run_forever()
 
     def start(self, order: bytes, function: bytes, items: bytes) -> Future[bytes]:
         """Start a chunk, from any thread, and return a future of its report."""
@@ -78,7 +64,7 @@ class Host:
 
     def close(self) -> None:
         """Cancel all chunks, and wait until they have ended."""
-        self._loop.call_soon_threadsafe(self._end.set_result, None)
+        self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
 
 
@@ -110,7 +96,7 @@ def _follow_parent() -> None:
     """Exit when the parent does, if multiprocessing started this process: its pools outlive it (cpython#111873)."""
     parent = multiprocessing.parent_process()
     if parent is not None:
-        threading.Thread(target=_end_after, args=(parent.join,), name="paco-parent", daemon=True).start()
+        start_thread("paco-parent", _end_after, parent.join)
 
 
 def _end_after(join: Callable[[], None]) -> None:
@@ -122,11 +108,7 @@ def _end_after(join: Callable[[], None]) -> None:
 
 
 def main(descriptor: int) -> None:
-    """Run chunks until the program closes the connection or is gone.
-
-    Args:
-        descriptor: The file descriptor (on Windows, the handle) of the connection to the program.
-    """
+    """Run chunks until the program closes the connection, given by its descriptor (on Windows, handle), or is gone."""
     for key in KEYS:
         signal.signal(key, signal.SIG_IGN)  # the program handles Ctrl-C, and then cancels the items here
     line = Line(_Connection(descriptor))
