@@ -35,15 +35,13 @@ _STRIDE: Final = 64
 class Chunks:
     """Sends the items of a run to the workers of an engine.
 
+    `RunOptions` describes the arguments that are missing here.
+
     Args:
-        name: The operation, for messages: ``map``.
         source: A checked source of items.
         sink: Where the results go.
-        engine: Opens the engine.
         limit: The maximum number of items in flight, in all workers together; 0 for ``lead``.
-        lead: The maximum number of items that wait at the workers, in addition to those in flight.
         buffer: The maximum number of results that wait for a consumer; ``None`` for those of a few chunks.
-        on_error: What happens with an item's ``Exception``.
         watch: Notifies listeners; ``None`` if there are none.
     """
 

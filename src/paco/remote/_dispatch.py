@@ -18,8 +18,9 @@ from paco.remote._feedback import SECONDS, Shape, Sizes, WorkerStats
 from paco.remote._messages import Order, Report, WorkerLost
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
+    from paco._base.check import ItemFunction
     from paco._base.item import Ran, Worker
     from paco._base.types import Future, OnError
     from paco._engine.run import Scheduler
@@ -40,46 +41,27 @@ Outcomes: TypeAlias = "tuple[dict[int, Any], dict[int, BaseException], dict[int,
 
 
 class RunOptions(NamedTuple):
-    """The settings of a run on an engine.
+    """The settings of a run on an engine."""
 
-    Attributes:
-        name: The operation, for messages: ``map``.
-        engine: Opens the engine.
-        limit: The maximum number of items in flight, in all workers together.
-        lead: The maximum number of items that wait at the workers, in addition to those in flight.
-        on_error: Whether an item's error ends its chunk (raise) or not (return).
-        watched: Whether to report where and when the items ran.
-        paced: Whether each item must start as soon as it is available.
-    """
-
-    name: str
-    engine: Callable[[], Engine]
-    limit: int
-    lead: int
-    on_error: OnError
-    watched: bool
-    paced: bool = False
+    name: str  # of the operation, for messages: ``map``
+    engine: Callable[[], Engine]  # opens the engine
+    limit: int  # the maximum number of items in flight, in all workers together
+    lead: int  # the maximum number of items that wait at the workers, in addition to those in flight
+    on_error: OnError  # whether an item's error ends its chunk (raise) or not (return)
+    watched: bool  # whether to report where and when the items ran
+    paced: bool = False  # whether each item must start as soon as it is available
 
 
 @dataclass(eq=False, slots=True)
 class SentChunk:
-    """A chunk in flight.
+    """A chunk in flight."""
 
-    Attributes:
-        entries: Its items.
-        limit: Its share of the limit.
-        size: The size of its pickled items in bytes.
-        alone: Whether it was sent so that no other chunk is in its process.
-        single: Whether it has been the only chunk in flight all the time.
-        worker: Its worker, if known.
-    """
-
-    entries: list[Entry]
-    limit: int
-    size: int
-    alone: bool
-    single: bool
-    worker: Worker | None
+    entries: list[Entry]  # its items
+    limit: int  # its share of the limit
+    size: int  # the size of its pickled items in bytes
+    alone: bool  # whether it was sent so that no other chunk is in its process
+    single: bool  # whether it has been the only chunk in flight all the time
+    worker: Worker | None  # its worker, if known
 
     def count(self, items: int) -> None:
         """Add to the number of items in flight on its worker."""
@@ -95,14 +77,13 @@ class Dispatcher:
         fn: The function over the items.
         options: The settings of the run.
         workers: The workers that have received chunks, by name; the dispatcher adds them.
-        landed: Called in the loop of the run when a chunk has come back, with its items and their outcomes. There may
-            be room for another chunk then.
+        landed: Called in the loop of the run when a chunk has come back: there may be room for another one then.
     """
 
     def __init__(
         self,
         run: Scheduler,
-        fn: Callable[[Any], Awaitable[Any]],
+        fn: ItemFunction,
         options: RunOptions,
         workers: dict[str, Worker],
         landed: Callable[[list[Entry], Outcomes], None],

@@ -45,17 +45,11 @@ _new: Final[Any] = vars(tuple)["__new__"]  # a quarter of what the constructor o
 
 
 class Shape(NamedTuple):
-    """The shape of a chunk.
+    """The shape of a chunk."""
 
-    Attributes:
-        items: The number of items.
-        limit: The maximum number of items in flight.
-        seconds: The seconds after which no further item starts.
-    """
-
-    items: int
-    limit: int
-    seconds: float
+    items: int  # the number of items
+    limit: int  # the maximum number of items in flight
+    seconds: float  # after these, no further item starts
 
 
 class Sizes:
@@ -144,25 +138,15 @@ class Sizes:
         evenly among the chunks that can be sent now, but into at most about a thousand chunks per second.
         """
         if self._paced:
-            part = max(left / chunks, self._flow(used + left) / _PER_SECOND, 1)
+            # How many items end per second: none before a chunk is back.
+            flow = (used + left) / self._latency if self._latency else math.inf if self._count else 0
+            part = max(left / chunks, flow / _PER_SECOND, 1)
         else:
             part = max(left * shape.limit / self._limit, shape.limit, shape.items / _LEAST_PART)
         return math.ceil(min(part, shape.items))
 
-    def _flow(self, items: float) -> float:
-        """Return how many items end per second if this many are in flight; 0 before any has ended."""
-        if not self._count:
-            return 0
-        return items / self._latency if self._latency else math.inf
-
     def learn(self, report: Report, limit: int, size: int) -> None:
-        """Adapt to the measurements of a chunk that is back.
-
-        Args:
-            report: Its report.
-            limit: Its limit.
-            size: The size of its items in bytes.
-        """
+        """Adapt to the report of a chunk that is back, given its limit and the size of its items in bytes."""
         started, seconds = max(report.started, 1), report.seconds
         each = seconds / started
         share = started / (started + self._limit) if self._count else 1  # a moving average over about `limit` items
@@ -176,16 +160,12 @@ class Sizes:
 
 
 class WorkerStats:
-    """Keeps the statistics of the workers of a run. Use it in the loop in which it was created.
+    """Keeps the statistics of the workers of a run, by name. Use it in the loop in which it was created.
 
     All processes of a machine share one clock; the clocks of two machines can differ by any amount. A report arrives
     after it was made, which bounds the difference from one side. The times of a worker are shifted by the smallest
     difference seen so far. So they are never too early, never in the future, and late by the travel time of the fastest
-    report.
-
-    Args:
-        workers: The workers by name; it adds new ones.
-        here: Whether the workers are processes of this machine.
+    report. If the workers are ``here``, on this machine, there is no difference.
     """
 
     def __init__(self, workers: dict[str, Worker], *, here: bool = False) -> None:
@@ -195,21 +175,13 @@ class WorkerStats:
         self._ahead: dict[str, float] = {}  # the seconds to add to the times of each worker, by name
 
     def worker(self, name: str) -> Worker:
-        """Return the worker of a name."""
-        worker = self._workers.get(name)
-        if worker is None:
-            worker = self._workers[name] = Worker(name)
-        return worker
+        """Return the worker of a name, which is added if it is new."""
+        return self._workers.setdefault(name, Worker(name))
 
     def ran(self, report: Report, done: int) -> dict[int, Ran]:
-        """Count the finished items of a report, and return where and when each ran, by its number in the chunk.
+        """Count the ``done`` items of a report, and return where and when each ran, by its number in the chunk.
 
-        Args:
-            report: The report of a chunk.
-            done: The number of items that finished.
-
-        Returns:
-            An empty dict if the order did not request times.
+        The dict is empty if the order did not request times.
         """
         worker, where, spans = self.worker(report.where), report.where, report.spans or ()
         failed = sum(span[-1] for span in spans) if spans else len(report.errors or ())

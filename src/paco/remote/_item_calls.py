@@ -18,8 +18,9 @@ from paco._engine.outcomes import Err
 from paco.remote._dispatch import Dispatcher, RunOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
+    from paco._base.check import ItemFunction
     from paco._base.item import Ran, Worker
     from paco._engine.run import Scheduler
     from paco.limits import Limiter
@@ -30,34 +31,32 @@ if TYPE_CHECKING:
 class _SentItem:
     """An item that was sent, until its outcome is back."""
 
-    __slots__ = ("answer", "late", "ran")
+    #: The error that it raised while it was cancelled.
+    late: BaseException | None = None
+    #: Where and when it ran, if requested.
+    ran: Ran | None = None
 
     def __init__(self) -> None:
         #: Resolved with its outcome.
         self.answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        #: The error that it raised while it was cancelled.
-        self.late: BaseException | None = None
-        #: Where and when it ran, if requested.
-        self.ran: Ran | None = None
 
 
 class ItemCalls:
     """Sends the items of one run one by one, and returns their results.
 
+    `RunOptions` describes the arguments that are missing here.
+
     Args:
-        name: The operation, for messages.
         fn: The function over the items.
-        engine: Opens the engine.
         limit: The limit of the run.
         most: The maximum number of items in flight if the limit sets none.
         lead: The number of items to send in addition to those in flight, if the limit is a number.
-        watched: Whether to record where and when the items run.
     """
 
     def __init__(
         self,
         name: str,
-        fn: Callable[[Any], Awaitable[Any]],
+        fn: ItemFunction,
         engine: Callable[[], Engine],
         limit: int | Limiter,
         most: int,

@@ -66,33 +66,19 @@ Span: TypeAlias = "tuple[int, int, float, float, int, bool]"
 
 
 class Report(NamedTuple):
-    """The outcome of a chunk.
+    """The outcome of a chunk. Items are known by their numbers in the chunk."""
 
-    Attributes:
-        where: The name of the process that ran it.
-        started: The number of items that were started, from the first one on.
-        seconds: The seconds that the chunk took.
-        busy: The CPU time of the thread of the event loop during that time, in seconds.
-        tail: The seconds at the end during which no further item could start.
-        values: The pickled results, by the numbers of the items in the chunk.
-        errors: The errors that items raised, by number.
-        late: The errors that items raised while they were cancelled, by number.
-        spans: When the items ran, if requested.
-        now: The time on the worker's clock when the report was made.
-        refusal: Why the chunk was not run at all.
-    """
-
-    where: str
-    started: int = 0
-    seconds: float = 0.0
-    busy: float = 0.0
-    tail: float = 0.0
-    values: bytes = b""
-    errors: dict[int, PackedError] | None = None
-    late: dict[int, PackedError] | None = None
-    spans: list[Span] | None = None
-    now: float = 0.0
-    refusal: PackedError | None = None
+    where: str  # the name of the process that ran it
+    started: int = 0  # the number of items that were started, from the first one on
+    seconds: float = 0.0  # how long the chunk took
+    busy: float = 0.0  # the CPU time of the thread of the event loop during that time, in seconds
+    tail: float = 0.0  # the seconds at the end during which no further item could start
+    values: bytes = b""  # the pickled dict of results by number
+    errors: dict[int, PackedError] | None = None  # the errors that items raised, by number
+    late: dict[int, PackedError] | None = None  # the errors that items raised while they were cancelled, by number
+    spans: list[Span] | None = None  # when the items ran, if requested
+    now: float = 0.0  # the time on the worker's clock when the report was made
+    refusal: PackedError | None = None  # why the chunk was not run at all
 
     def dump(self) -> bytes:
         """Return the report as bytes."""
@@ -144,10 +130,9 @@ class PackedError(NamedTuple):
         return cls(type(error).__name__, message(error), shown[-_TEXT:], _pickled(error), packed)
 
     def error(self, where: str) -> BaseException:
-        """Return the original error or a `RemoteError`, with a note that contains the traceback from the worker.
+        """Return the original error or a `RemoteError`, with the traceback from the worker ``where`` as a note.
 
-        Args:
-            where: The name of the worker; empty for no note.
+        There is no note if ``where`` is empty.
         """
         error = self._itself()
         cause = None if self.cause is None else self.cause.error("")
