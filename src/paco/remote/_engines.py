@@ -130,10 +130,7 @@ class Workers:
             return self._processes.copy()
 
     def send(self, *chunk: bytes) -> Future:
-        """Send a chunk to the process with the fewest chunks, and return a future of its report.
-
-        Args:
-            *chunk: The order, the function and the items.
+        """Send a chunk (order, function, items) to the process with the fewest chunks; return a future of its report.
 
         Raises:
             RuntimeError: The workers are closed, or several processes in a row died as they started.

@@ -55,11 +55,7 @@ def dumps(value: object) -> bytes:
 
 
 def dump_function(name: str, fn: Any) -> bytes:
-    """Return the function of a run as bytes.
-
-    Args:
-        name: The operation, for messages.
-        fn: The function.
+    """Return the function of a run as bytes. ``name`` is the operation, for messages.
 
     Raises:
         TypeError: The function cannot be pickled; the message names the culprit.
@@ -82,26 +78,14 @@ def dump_function(name: str, fn: Any) -> bytes:
 
 
 def unfit(name: str, what: str, error: Exception) -> TypeError:
-    """Return an error that says what cannot be sent, with the error of pickle as its cause.
-
-    Args:
-        name: The operation, for messages.
-        what: A description of the value.
-        error: The error that pickle raised.
-    """
+    """Return an error that says what cannot be sent, with the error of pickle as its cause."""
     refused = TypeError(f"paco.{name}: {what} cannot be sent to another process: {message(error)}")
     refused.__cause__ = error
     return refused
 
 
 def unfit_values(name: str, values: dict[int, Any], what: Callable[[Any], str]) -> dict[int, TypeError]:
-    """Return an error for each value that cannot be pickled, by number.
-
-    Args:
-        name: The operation, for messages.
-        values: The values by number.
-        what: Describes a value.
-    """
+    """Return an error for each value that cannot be pickled, by number; ``what`` describes a value."""
     errors: dict[int, TypeError] = {}
     for number, value in values.items():
         try:
@@ -189,9 +173,8 @@ def _culprit(fn: Any) -> str:
     try:
         used = inspect.getclosurevars(fn)
     except TypeError:  # a callable object
-        used = None
-    names = {} if used is None else {**used.globals, **used.nonlocals}
-    for name, value in names.items():
+        return ""
+    for name, value in {**used.globals, **used.nonlocals}.items():
         if isinstance(value, ModuleType | FunctionType | type):
             continue
         try:

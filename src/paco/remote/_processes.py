@@ -55,9 +55,9 @@ def start_thread(name: str, run: Callable[..., object], *args: object) -> thread
     thread.start()
     return thread
 
-    Args:
-        connection: The connection, which `close` closes.
-    """
+
+class Line:
+    """Sends messages of bytes to another process, and receives them, over a connection that `close` closes."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -93,12 +93,9 @@ def start_thread(name: str, run: Callable[..., object], *args: object) -> thread
 
 
 def _run(code: str, handle: int) -> subprocess.Popen[Any]:
-    root = str(Path(__file__).parents[2])
+    command = [sys.executable, "-P", "-c", code, str(handle), str(Path(__file__).parents[2])]
     return subprocess.Popen(  # noqa: S603 - the interpreter that runs this
-        [sys.executable, "-P", "-c", code, str(handle), root],
-        stdin=subprocess.DEVNULL,
-        stdout=_stdout(),
-        **system.handed_down(handle),
+        command, stdin=subprocess.DEVNULL, stdout=_stdout(), **system.handed_down(handle)
     )
 
 
@@ -211,12 +208,7 @@ Starter: Final = ForkServer if FORKS else Spawn
 
 
 class ProcessDied(Exception):
-    """A process died while it had chunks.
-
-    Args:
-        message: How it ended.
-        there: Whether it was ready, so that it can have begun the chunks.
-    """
+    """A process died while it had chunks; ``there`` says whether it was ready, so that it can have begun them."""
 
     def __init__(self, message: str, *, there: bool) -> None:
         super().__init__(message)
