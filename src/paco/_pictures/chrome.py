@@ -50,7 +50,10 @@ def _events(record: ItemTable, processes: Iterator[int], zero: float) -> Iterato
         number = process if lane.name is None else next(processes)
         if lane.name is not None:
             yield from _process(number, f"{run.title} (run {run.id}): {lane.name}")
-        yield from _threads(number, lane.rows)
+        for slot in range(lane.rows):
+            # Perfetto treats thread 0 as the idle thread.
+            yield _about(number, slot + 1, "thread_name", name=f"slot {slot}")
+            yield _about(number, slot + 1, "thread_sort_index", sort_index=slot)
         for item in lane.items:
             yield _span(record, item, number, where.row[item] - lane.first, zero)
 
@@ -60,29 +63,17 @@ def _process(number: int, name: str) -> Iterator[str]:
     yield _about(number, 0, "process_sort_index", sort_index=number)
 
 
-def _threads(process: int, count: int) -> Iterator[str]:
-    for slot in range(count):
-        # Perfetto treats thread 0 as the idle thread.
-        yield _about(process, slot + 1, "thread_name", name=f"slot {slot}")
-        yield _about(process, slot + 1, "thread_sort_index", sort_index=slot)
-
-
 def _span(record: ItemTable, item: int, process: int, slot: int, zero: float) -> str:
     begin, finish = _nanoseconds(record.starts[item] - zero), _nanoseconds(record.ends[item] - zero)
     state, position = record.states[item], record.positions[item]
-    word = STATES[state]
+    word, more, detail = STATES[state], "", record.failures.get(position)
+    if detail is not None:
+        told = {"item": safe(detail.item), "error": safe(detail.error), "attempts": detail.attempts}
+        more = f',"args":{json.dumps(told)}'
     return (
         f'{{"ph":"X","pid":{process},"tid":{slot + 1},"ts":{_micros(begin)},"dur":{_micros(finish - begin)},'
-        f'"name":"{word} #{position}","cat":"{word}","cname":"{_COLOURS[state]}"{_details(record, position)}}}'
+        f'"name":"{word} #{position}","cat":"{word}","cname":"{_COLOURS[state]}"{more}}}'
     )
-
-
-def _details(record: ItemTable, position: int) -> str:
-    detail = record.failures.get(position)
-    if detail is None:
-        return ""
-    details = {"item": safe(detail.item), "error": safe(detail.error), "attempts": detail.attempts}
-    return f',"args":{json.dumps(details)}'
 
 
 def _about(process: int, thread: int, what: str, **facts: Any) -> str:

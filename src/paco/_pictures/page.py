@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from paco._base import __version__
 from paco._pictures.picture import curve, distribution, quantiles, text, timeline
 from paco._pictures.record import OK, SLOWEST, STATES, Detail, ItemTable, done, latencies, peak_of, rows
-from paco._view.meter import duration, latency, per_second, share
+from paco._view.meter import duration, latency, most_waited, per_second, share
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -171,11 +171,11 @@ def _failures(record: ItemTable) -> Iterable[str]:
     if not record.kinds:
         return
     yield "<h2>Failures</h2>"
-    ranked = sorted(record.kinds.items(), key=lambda kind: -kind[1].count)
-    rows = ((f"{kind.count:,}", text(name), *_item(kind.first)) for name, kind in ranked[:_KINDS])
+    ranked = record.kinds.most_common(_KINDS)
+    rows = ((f"{count:,}", text(kind), *_item(record.first[kind])) for kind, count in ranked)
     yield _table(("count", "error", "#", "first item"), rows)
-    if len(ranked) > _KINDS:
-        yield f"<p>And {len(ranked) - _KINDS:,} other kinds.</p>"
+    if len(record.kinds) > _KINDS:
+        yield f"<p>And {len(record.kinds) - _KINDS:,} other kinds.</p>"
 
 
 def _slowest(record: ItemTable) -> Iterable[str]:
@@ -204,27 +204,18 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _where_the_time_went(record: ItemTable) -> str:
     """Return a sentence about what items waited for most of the time, with advice."""
-    reason, percent = _most(record)
-    if reason is None:
+    most = most_waited(record.run.waited)
+    if most is None or not len(record):
         return "What the items waited for was not recorded." if len(record) else "No item has ended."
     detail = [f"; the slowest, #{one.position:,}, took {latency(one.elapsed)}" for one in record.slowest()[:1]]
-    sentence = _SENTENCES[reason].format(limit=f"{record.run.limit:,}", slowest="".join(detail))
-    return f"For {percent} of the time {sentence}"
+    sentence = _SENTENCES[most[0]].format(limit=f"{record.run.limit:,}", slowest="".join(detail))
+    return f"For {share(most[1], 1)} of the time {sentence}"
 
 
 def _pace(record: ItemTable) -> str:
     """Return what items waited for most of the time, and its share: ``a free slot, 68%``."""
-    reason, percent = _most(record)
-    return "-" if reason is None else f"{_WAITED_FOR[reason]}, {percent}"
-
-
-def _most(record: ItemTable) -> tuple[Waiting | None, str]:
-    waited = record.run.waited
-    total = sum(waited.values())
-    if not len(record) or not total:
-        return None, ""
-    reason = max(waited, key=lambda one: waited[one])
-    return reason, share(waited[reason], total)
+    most = most_waited(record.run.waited) if len(record) else None
+    return "-" if most is None else f"{_WAITED_FOR[most[0]]}, {share(most[1], 1)}"
 
 
 #: What a run waits for, as the end of a sentence with advice.

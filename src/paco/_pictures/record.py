@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import math
 from array import array
+from collections import Counter
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -37,16 +38,6 @@ class Detail(NamedTuple):
     error: str
 
 
-class Kind:
-    """The failures with the same error: their number, and the first of them."""
-
-    __slots__ = ("count", "first")
-
-    def __init__(self, first: Detail) -> None:
-        self.count: int = 0
-        self.first: Detail = first
-
-
 class ItemTable:
     """The items of a run in the order in which they ended, with 29 bytes for each."""
 
@@ -60,7 +51,8 @@ class ItemTable:
         self.workers = array("I")  # numbers in `names`
         self.names: dict[str | None, int] = {}  # None for this process
         self.failures: dict[int, Detail] = {}  # by position
-        self.kinds: dict[str, Kind] = {}
+        self.kinds: Counter[str] = Counter()  # the number of failures with each error
+        self.first: dict[str, Detail] = {}  # the first failure of each kind
         self.ended: RunEnded | None = None
         self._slowest: list[Detail] = []  # a heap
         self._quick = -1.0  # items that take no longer are not among the slowest
@@ -86,11 +78,10 @@ class ItemTable:
         if event.outcome == "cancelled":
             return CANCELLED
         detail = _detail(event)
-        kind = self.kinds.get(detail.error)
-        if kind is None:
-            name = detail.error if len(self.kinds) < _MOST_KINDS else type(event.error).__name__
-            kind = self.kinds.setdefault(name, Kind(detail))
-        kind.count += 1
+        known = detail.error in self.kinds or len(self.kinds) < _MOST_KINDS
+        kind = detail.error if known else type(event.error).__name__
+        self.kinds[kind] += 1
+        self.first.setdefault(kind, detail)
         if len(self.failures) < _MOST_TOLD:
             self.failures[event.position] = detail
         return FAILED

@@ -71,8 +71,6 @@ class Sketch:
     Durations are counted in buckets whose bounds grow by 1%, as in DDSketch (https://arxiv.org/abs/1908.10693).
     """
 
-    __slots__ = ("_counts", "_longest", "_times", "_total")
-
     _LOG = math.log(1.01)
     _SHORTEST = 1e-9  # shorter durations count as this one
     _LEAST = math.ceil(math.log(_SHORTEST) / _LOG)
@@ -110,6 +108,12 @@ class Sketch:
             if rank <= 0:
                 break
         return min(math.exp(bucket * self._LOG), self._longest) if bucket > self._LEAST else 0.0
+
+
+def most_waited(waited: Mapping[Waiting, float]) -> tuple[Waiting, float] | None:
+    """Return what kept the next item from starting for the longest time, and its share; ``None`` if nothing waited."""
+    most = max(waited, key=waited.__getitem__, default=None)
+    return None if most is None or waited[most] <= 0 else (most, waited[most] / sum(waited.values()))
 
 
 #: The seconds over which rates are measured. A short window lets the rate and the eta follow changes.
@@ -223,14 +227,6 @@ class Meter:
         return min((now.done + now.skipped) / now.total, 1.0) if now.total else None
 
     def waiting(self) -> tuple[Waiting, float] | None:
-        """Return what the run mostly waited for in the last ten seconds.
-
-        Returns:
-            The reason that kept the next item from starting for the longest time, and its share of all waiting; or
-            ``None`` if nothing waited.
-        """
-        before = self.before.waited
-        waited = self.now.waited.items()
-        spent: dict[Waiting, float] = {reason: seconds - before.get(reason, 0.0) for reason, seconds in waited}
-        most = max(spent, key=spent.__getitem__, default=None)
-        return None if most is None or spent[most] <= 0 else (most, spent[most] / sum(spent.values()))
+        """Return what the run mostly waited for in the last ten seconds, as `most_waited` does."""
+        before, waited = self.before.waited, self.now.waited.items()
+        return most_waited({reason: seconds - before.get(reason, 0.0) for reason, seconds in waited})
