@@ -94,50 +94,42 @@ class LiveLines(PlainLines):
 
 
 class FedBar(Display):
-    """The user's own bar, such as one of tqdm: ``update(n)`` is called with the number of newly done items."""
+    """The user's own bar, which is told the number of newly done items.
+
+    It has ``update(n)``, such as a bar of tqdm; or it is a ``rich.progress.Progress``, which gets a task for each run.
+    """
 
     def __init__(self, bar: Any) -> None:
         self._bar = bar
         self._told: dict[Meter, int] = {}
+        self._tasks: dict[Meter, Any] = {}
 
     def show(self, meters: Sequence[Meter]) -> None:
         for meter in meters:
             more = meter.now.done - self._told.get(meter, 0)
             if more and not meter.fed:  # in a pipeline only the first stage counts
                 self._told[meter] = meter.now.done
-                self.advance(meter, more)
+                self._advance(meter, more)
 
     def end(self, meter: Meter) -> None:
         self.show([meter])
         self._told.pop(meter, None)
+        self._tasks.pop(meter, None)
 
-    def advance(self, meter: Meter, more: int) -> None:
-        """Advance the bar by the items that were newly done."""
-        self._bar.update(more)
-
-
-class FedTasks(FedBar):
-    """The user's own ``rich.progress.Progress``, with a task for each run."""
-
-    def __init__(self, bar: Any) -> None:
-        super().__init__(bar)
-        self._tasks: dict[Meter, Any] = {}
-
-    def advance(self, meter: Meter, more: int) -> None:
+    def _advance(self, meter: Meter, more: int) -> None:
+        if not hasattr(self._bar, "add_task"):
+            self._bar.update(more)
+            return
         if meter not in self._tasks:
             title = safe(meter.title).replace("[", r"\[")  # rich would read it as markup
             self._tasks[meter] = self._bar.add_task(title, total=meter.now.total)
         self._bar.advance(self._tasks[meter], more)
 
-    def end(self, meter: Meter) -> None:
-        super().end(meter)
-        self._tasks.pop(meter, None)
-
 
 def display_for(bar: Any) -> Display:
     """Return the display for the user's own bar, or for stderr if ``bar`` is ``None``."""
     if bar is not None:
-        return FedTasks(bar) if hasattr(bar, "add_task") else FedBar(bar)
+        return FedBar(bar)
     console = Console(sys.stderr, os.environ)
     return LiveLines(console) if console.live else PlainLines(console)
 
