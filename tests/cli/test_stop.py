@@ -239,6 +239,10 @@ class TestOutput:
         ]
         assert not (folder / "out.jsonl").exists()
 
+    def test_a_dry_run_counts_all_items_even_if_a_run_would_skip_some(self, run):
+        code, out, _ = run("jobs:fail", "three.txt", "-o", "out.jsonl", "--retry-failed", "--dry-run")
+        assert (code, out.splitlines()[2]) == (0, "items    3")
+
     def test_a_dry_run_reports_invalid_items(self, run, folder):
         (folder / "a.jsonl").write_text('{"a": 1}\n{oops\n{oops\n')
         (folder / "empty.json").touch()

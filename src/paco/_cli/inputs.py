@@ -8,6 +8,7 @@ import os
 import stat
 import threading
 import zlib
+from concurrent.futures import Future, InvalidStateError
 from contextlib import aclosing
 from functools import partial
 from gzip import BadGzipFile, GzipFile
@@ -36,19 +37,12 @@ _BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "c
 
 
 class Input(NamedTuple):
-    """One INPUT. If ``regular`` is false (a pipe, a terminal, a device), reading it may wait for data.
+    """One INPUT."""
 
-    Attributes:
-        path: The path, or the descriptor of standard input.
-        format: The name of the format, without ``.gz``.
-        gzip: Whether it is compressed.
-        regular: Whether it is a regular file.
-    """
-
-    path: str | int
-    format: str
+    path: str | int  # or the descriptor of standard input
+    format: str  # its name, without ``.gz``
     gzip: bool
-    regular: bool
+    regular: bool  # if not (a pipe, a terminal, a device), reading it may wait for data
 
     @property
     def name(self) -> str:
@@ -57,11 +51,7 @@ class Input(NamedTuple):
 
 
 def find_inputs(options: MapOptions, stdin: int) -> list[Input]:
-    """Return the inputs of a run.
-
-    Args:
-        options: The options.
-        stdin: The descriptor of standard input; -1 if it is closed.
+    """Return the inputs of a run; ``stdin`` is the descriptor of standard input, or -1 if it is closed.
 
     Raises:
         CommandError: An input cannot be read, standard input is named twice, or the options need another format.
@@ -148,32 +138,21 @@ def chunks_of(path: str, *, gzip: bool) -> Generator[bytes]:
     yield b""
 
 
-def _serve(one: Input, wanted: SimpleQueue[asyncio.Future[bytes] | None], loop: asyncio.AbstractEventLoop) -> None:
+def _serve(one: Input, wanted: SimpleQueue[Future[bytes] | None]) -> None:
     """Read a chunk for each future that is wanted, until there is none. This runs in a thread."""
     descriptor = -1
     read: Callable[[], bytes] = bytes
     while (future := wanted.get()) is not None:
-        answer: bytes | OSError
-        try:
-            if descriptor < 0:  # here, since opening a named pipe waits for its writer
-                descriptor = one.path if isinstance(one.path, int) else os.open(one.path, os.O_RDONLY)
-                read = _reading(_Descriptor(descriptor), gzip=one.gzip)
-            answer = read()
-        except OSError as error:
-            answer = error
-        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
-            loop.call_soon_threadsafe(_settle, future, answer)
+        with contextlib.suppress(InvalidStateError):  # the wait has ended meanwhile
+            try:
+                if descriptor < 0:  # here, since opening a named pipe waits for its writer
+                    descriptor = one.path if isinstance(one.path, int) else os.open(one.path, os.O_RDONLY)
+                    read = _reading(_Descriptor(descriptor), gzip=one.gzip)
+                future.set_result(read())
+            except OSError as error:
+                future.set_exception(error)
     if descriptor >= 0 and descriptor != one.path:
         os.close(descriptor)
-
-
-def _settle(future: asyncio.Future[bytes], answer: bytes | OSError) -> None:
-    if future.done():
-        return
-    if isinstance(answer, OSError):
-        future.set_exception(answer)
-    else:
-        future.set_result(answer)
 
 
 # ---- items
@@ -184,45 +163,30 @@ _new: Final[Any] = vars(tuple)["__new__"]  # takes a quarter of the time of the 
 
 
 class InputItem(NamedTuple):
-    """An item of the command.
+    """An item of the command."""
 
-    Attributes:
-        id: Its position in the input, from 0.
-        head: The start of its record.
-        value: What TARGET is called with.
-        problem: Why it cannot run; ``None`` if it can.
-    """
-
-    id: int
-    head: str
-    value: Any
-    problem: Problem | None
+    id: int  # its position in the input, from 0
+    head: str  # the start of its record
+    value: Any  # what TARGET is called with
+    problem: Problem | None  # why it cannot run
 
     def __repr__(self) -> str:
         return repr(self.value)  # messages and pictures show this
 
 
 class ItemReader:
-    """Reads the items one by one, in constant memory except for their keys.
-
-    Args:
-        options: The options.
-        inputs: The inputs, in the order in which they are read.
-        tally: Counts the items that are skipped.
-        earlier: The records of earlier runs, if this run resumes.
-    """
+    """Reads the items one by one, in constant memory except for their keys. ``tally`` counts the skipped ones."""
 
     def __init__(
         self, options: MapOptions, inputs: Sequence[Input], tally: Tally, earlier: EarlierRecords | None = None
     ) -> None:
         self._inputs = inputs
         self._head, self._key = options.head, options.key
-        self._only_failed = options.retry_failed
-        self._resumes = earlier is not None
+        self._only_failed = options.retry_failed and earlier is not None
         self._tally = tally
         self._total = options.total  # used if the inputs cannot be counted
         self._read = 0
-        self._waiting: asyncio.Future[bytes] | None = None
+        self._waiting: Future[bytes] = Future()  # for a chunk of a pipe
         #: Whether to read no more items.
         self.stopped = False
         #: Whether all items have been read.
@@ -234,7 +198,7 @@ class ItemReader:
         #: which takes a fifth of the time. Other inputs may wait for data, and a resumed run may skip millions of
         #: items, so for these it is an async generator, which lets the loop run.
         self.items: Iterator[InputItem] | AsyncGenerator[InputItem]
-        self.items = self._items() if regular and not self._resumes else self.live_items()
+        self.items = self._items() if regular and earlier is None else self.live_items()
         self._keys = Keys() if earlier is None else earlier.keys
         counts = options.progress != "off" or options.halt is not None or options.max_time is not None
         if counts and regular and not options.dry_run:
@@ -260,7 +224,7 @@ class ItemReader:
     def stop(self) -> None:
         """Read no more items, and end the wait for a pipe."""
         self.stopped = True
-        if self._waiting is not None and not self._waiting.done():
+        with contextlib.suppress(InvalidStateError):  # nothing is being read
             self._waiting.set_result(b"")
 
     def _items(self) -> Iterator[InputItem]:
@@ -309,17 +273,15 @@ class ItemReader:
                     yield chunk
                     await asyncio.sleep(0)  # millions of skipped items, none of which awaits, must not block the loop
             return
-        loop = asyncio.get_running_loop()
-        wanted: SimpleQueue[asyncio.Future[bytes] | None] = SimpleQueue()
-        # A daemon thread that calls os.read, not a file object: at exit, a blocked read must hold neither process nor
-        # lock.
-        threading.Thread(target=_serve, args=(one, wanted, loop), name="paco-reader", daemon=True).start()
+        wanted: SimpleQueue[Future[bytes] | None] = SimpleQueue()
+        # A daemon thread that calls os.read, not a file object: at exit, a blocked read must not hold process or lock.
+        threading.Thread(target=_serve, args=(one, wanted), name="paco-reader", daemon=True).start()
         try:
             while not self.stopped:
                 # Read one chunk at a time, on request, so that a slow run holds back the writer of the pipe.
-                self._waiting = loop.create_future()
+                self._waiting = Future()
                 wanted.put(self._waiting)
-                chunk = await self._waiting
+                chunk = await asyncio.wrap_future(self._waiting)
                 if not self.stopped:
                     yield chunk
                 if not chunk:
@@ -349,15 +311,12 @@ class ItemReader:
             else:
                 problem = Problem("KeyError", f"--key: the item is not an object with a member {self._key!r}")
         key, position = self._keys.next(canonical(identity))
-        if self._resumes and self._is_skipped(position):
+        # The position of a record is an odd number if it has a result.
+        if self._only_failed if position == NOWHERE else position % 2 == 1:
             self._tally.skipped += 1
             return None
         item: InputItem = _new(InputItem, (number, opening(number, key.hex(), value), value, problem))
         return item
-
-    def _is_skipped(self, position: int) -> bool:
-        """Return whether to skip an item, given the position of its record: an odd one if it has a result."""
-        return self._only_failed if position == NOWHERE else position % 2 == 1
 
 
 def _few_of(raws: Iterator[bytes]) -> Iterator[list[bytes]]:
