@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from paco._cli.ending import Interrupts
     from paco._cli.inputs import Input, InputItem
-    from paco._cli.options import MapOptions, RateOption
+    from paco._cli.options import MapOptions
     from paco._cli.run import RetryOn
     from paco._view.console import Console
 
@@ -35,7 +35,6 @@ _CHANGED = (
     "run with the new code"
 )
 _SHOWN = 100
-_NOTHING = "nothing was run (--dry-run)"
 
 
 def prepared(
@@ -43,13 +42,7 @@ def prepared(
 ) -> MapJob | tuple[str, int]:
     """Return the job; or with ``--dry-run`` what it would do, and the exit code.
 
-    Args:
-        options: The options.
-        stdin: The descriptor of standard input; -1 if it is closed.
-        stdout: The descriptor of standard output; -1 if it is closed.
-        console: Shows messages and progress.
-        interrupts: The signals that end the run early.
-        opened: Closes the output at the end.
+    ``stdin`` and ``stdout`` are descriptors, or -1 if they are closed. The output is open until ``opened`` closes it.
 
     Raises:
         CommandError: Something does not exist, is of the wrong kind, or cannot be used.
@@ -130,17 +123,18 @@ _EACH_BURST = 250
 
 
 def limit_of(options: MapOptions, on: RetryOn) -> int | paco.Limiter:
-    """Return the limit of ``--limit`` and ``--rate``; ``on`` says which errors are retried."""
-    limit = paco.Adaptive(drop_on=too_many(on)) if options.limit == AUTO else options.limit
-    return limit if options.rate is None else rate_of(options.rate) & limit
+    """Return the limit of ``--limit`` and ``--rate``; ``on`` says which errors are retried.
 
-
-def too_many(on: RetryOn) -> Callable[[Exception], bool]:
-    """Return a function that says whether an error means overload.
-
-    These are the errors of ``--retry-on``; without it, timeouts, connection errors, and HTTP statuses 429 and 503.
+    The errors of ``--retry-on`` mean overload; without it, timeouts, connection errors, and HTTP statuses 429 and 503.
     """
-    return _is_overload if isinstance(on, type) else partial(_is_wanted, on)
+    drop_on: Callable[[Exception], bool] = _is_overload if isinstance(on, type) else partial(_is_wanted, on)
+    limit = paco.Adaptive(drop_on=drop_on) if options.limit == AUTO else options.limit
+    if options.rate is None:
+        return limit
+    starts, seconds = options.rate.starts, options.rate.seconds
+    burst = 1 + int(starts / seconds / _EACH_BURST)
+    # At most `starts` starts in any `seconds`, and nearly as many.
+    return paco.Rate(starts - burst + 1, seconds, burst) & limit
 
 
 def _is_wanted(on: Callable[[Exception], Any], error: Exception) -> bool:
@@ -159,12 +153,6 @@ def _is_overload(error: Exception) -> bool:
         told: Any = getattr(error, "response", error)
         return getattr(told, "status", getattr(told, "status_code", None)) in _BUSY
     return False
-
-
-def rate_of(rate: RateOption) -> paco.Rate:
-    """Return a rate that allows at most ``rate.starts`` starts in any ``rate.seconds``, and nearly as many."""
-    burst = 1 + int(rate.starts / rate.seconds / _EACH_BURST)
-    return paco.Rate(rate.starts - burst + 1, rate.seconds, burst)
 
 
 # ---- --dry-run
@@ -198,5 +186,5 @@ async def dry_run(options: MapOptions, inputs: Sequence[Input]) -> tuple[str, in
         lines.append(f"first    {fit(first.value if isinstance(first.value, str) else repr(first.value), _SHOWN)}")
     if first_bad is not None and (problem := first_bad.problem):
         lines.append(f"bad      #{first_bad.id}: {fit(f'{problem.type}: {problem.message}', _SHOWN)}")
-    lines += [f"output   {'standard output' if options.output == STDOUT else options.output}", _NOTHING]
-    return "\n".join(map(safe, lines)), FAILED if bad else 0
+    lines.append(f"output   {'standard output' if options.output == STDOUT else options.output}")
+    return "\n".join(map(safe, [*lines, "nothing was run (--dry-run)"])), FAILED if bad else 0

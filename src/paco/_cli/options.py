@@ -69,18 +69,14 @@ def duration(text: str) -> float:
 
 
 class RateOption(NamedTuple):
-    """The value of ``--rate``: at most ``starts`` starts in any ``s``, ``m`` or ``h``."""
+    """The value of ``--rate``: at most ``starts`` starts in any ``s``, ``m`` or ``h``, in ``seconds``."""
 
     starts: float
     unit: str
+    seconds: float
 
     def __str__(self) -> str:
         return f"{self.starts:,g}/{self.unit}"
-
-    @property
-    def seconds(self) -> float:
-        """The seconds of the unit."""
-        return _UNITS[self.unit]
 
 
 def rate(text: str) -> RateOption:
@@ -88,21 +84,15 @@ def rate(text: str) -> RateOption:
     match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)/(s|m|h)", text, re.ASCII)
     if match is None or not float(match[1]):
         raise argparse.ArgumentTypeError(f"must be N/s, N/m or N/h with N above 0, such as 50/s, got {text!r}")
-    return RateOption(float(match[1]), match[2])
+    return RateOption(float(match[1]), match[2], _UNITS[match[2]])
 
 
 class Halt(NamedTuple):
-    """The value of ``--halt``.
+    """The value of ``--halt``, with either a number or a share of failures that halts the run."""
 
-    Attributes:
-        when: ``soon`` to start nothing more, ``now`` to cancel the running items too, or ``never``.
-        fail: The number of failures that halts the run; 0 if ``share`` is used.
-        share: The share of all items whose failure halts the run; 0 if ``fail`` is used.
-    """
-
-    when: str
+    when: str  # ``soon`` to start nothing more, ``now`` to cancel the running items too, or ``never``
     fail: int = 0
-    share: float = 0.0
+    share: float = 0.0  # of all items
 
     def __str__(self) -> str:
         return self.when if self.when == "never" else f"{self.when},fail={self.fail or f'{self.share:.0%}'}"
@@ -154,14 +144,9 @@ exit codes:
 
 
 class MapOptions(NamedTuple):
-    """The options of `paco map`.
+    """The options of `paco map`."""
 
-    Attributes:
-        words: The arguments that the options were parsed from.
-        engine: Where TARGET runs: in this many processes, in the cluster at this address, or ``None`` for here.
-    """
-
-    words: tuple[str, ...]
+    words: tuple[str, ...]  # that the options were parsed from
     target: str
     inputs: list[str]
     limit: int | Literal["auto"]
@@ -169,7 +154,7 @@ class MapOptions(NamedTuple):
     timeout: float | None
     retries: int
     retry_on: list[str]
-    engine: int | str | None
+    engine: int | str | None  # the number of processes, the address of the cluster, or None to run TARGET here
     output: str
     keep_order: bool
     values: bool
@@ -210,20 +195,19 @@ def _new_parser(name: str, usage: str, epilog: str = "") -> _Parser:
 
 def _map_parser() -> _Parser:
     parser = _new_parser("paco map", "paco map [options] TARGET [INPUT ...]", _EPILOG)
-    for add in (_add_what, _add_pace, _add_where, _add_output, _add_resume, _add_stop, _add_look, _add_input):
-        add(parser)
+    _add_target_and_pace(parser)
+    _add_output_and_end(parser)
+    _add_display_and_input(parser)
     return parser
 
 
-def _add_what(parser: _Parser) -> None:
+def _add_target_and_pace(parser: _Parser) -> None:
     add = parser.add_argument_group("what").add_argument
     target = "module:function or path.py:function: an async def f(item), or an async context manager that yields one"
     add("target", metavar="TARGET", nargs="?", help=target)
     inputs = "files of lines, .jsonl, .json (an array), .csv or .tsv, or .gz of these; - for stdin (default)"
     add("inputs", metavar="INPUT", nargs="*", help=inputs)
 
-
-def _add_pace(parser: _Parser) -> None:
     add = parser.add_argument_group("pace").add_argument
     at_once = "items in flight at once; 0: no limit; auto: adapt to latency and errors (default: 32)"
     add("-l", "--limit", type=whole_number(0, AUTO), default=32, metavar="N", help=at_once)
@@ -234,8 +218,6 @@ def _add_pace(parser: _Parser) -> None:
     on = "an exception to retry (module.Name), or module:predicate; repeatable (default: any Exception)"
     add("--retry-on", action="append", default=[], metavar="NAME", help=on)
 
-
-def _add_where(parser: _Parser) -> None:
     add = parser.add_argument_group("where").add_argument
     workers = "run TARGET in N processes on this machine; --limit applies to all of them together"
     add("--workers", type=whole_number(1), metavar="N", help=workers)
@@ -243,15 +225,13 @@ def _add_where(parser: _Parser) -> None:
     add("--dask", metavar="ADDRESS", help=dask)
 
 
-def _add_output(parser: _Parser) -> None:
+def _add_output_and_end(parser: _Parser) -> None:
     add = parser.add_argument_group("output").add_argument
     output = "append a record to FILE as each item finishes, one line of JSON; - for stdout (default)"
     add("-o", "--output", default=STDOUT, metavar="FILE", help=output)
     add("-k", "--keep-order", action="store_true", help="write records in the order of the input")
     add("--values", action="store_true", help="write only the results, one line of JSON each")
 
-
-def _add_resume(parser: _Parser) -> None:
     add = parser.add_argument_group("resume").add_argument
     resume = "skip items that have a result in FILE; run those that failed or are missing"
     add("--resume", action="store_true", help=resume)
@@ -259,8 +239,6 @@ def _add_resume(parser: _Parser) -> None:
     key = "the member of a JSON object that identifies an item (default: its whole content)"
     add("--key", metavar="FIELD", help=key)
 
-
-def _add_stop(parser: _Parser) -> None:
     add = parser.add_argument_group("stop").add_argument
     when = "after N failures, or N%% of all items, start no more items (soon), or cancel the running ones too (now); "
     default = "never: do not halt (default: soon, if the first 20 items all fail)"
@@ -271,7 +249,7 @@ def _add_stop(parser: _Parser) -> None:
     add("--grace", type=duration, default=10.0, metavar="DUR", help=grace)
 
 
-def _add_look(parser: _Parser) -> None:
+def _add_display_and_input(parser: _Parser) -> None:
     add = parser.add_argument_group("look").add_argument
     dry = "import TARGET, check its parameters, count the items, and run nothing"
     add("-n", "--dry-run", action="store_true", help=dry)
@@ -281,8 +259,6 @@ def _add_look(parser: _Parser) -> None:
     add("--trace", metavar="FILE", help="write a trace for https://ui.perfetto.dev")
     add("-h", "--help", action="store_true", help="show this")
 
-
-def _add_input(parser: _Parser) -> None:
     add = parser.add_argument_group("input").add_argument
     formats = f"{', '.join(FORMATS)}, or one of these with .gz (default: from the name of INPUT)"
     add("--format", metavar="FORMAT", type=one_of(FORMATS, ".gz"), help=formats)
@@ -329,11 +305,7 @@ def _check_together(parser: _Parser, options: argparse.Namespace) -> None:
 
 
 def parse_map(argv: Sequence[str]) -> MapOptions | str:
-    """Return the options of `paco map`, or the help text to print.
-
-    Raises:
-        CommandError: An argument is wrong. The text says which one, and why.
-    """
+    """Return the options of `paco map`, or the help text to print; raise `CommandError` if an argument is wrong."""
     parser = _map_parser()
     given = _parsed(parser, argv)
     if isinstance(given, str):
@@ -346,20 +318,8 @@ def parse_map(argv: Sequence[str]) -> MapOptions | str:
     return MapOptions(*map(found.__getitem__, MapOptions._fields))
 
 
-class ReportOptions(NamedTuple):
-    """The options of `paco report`."""
-
-    file: str
-    output: str | None
-    trace: str | None
-
-
-def parse_report(argv: Sequence[str]) -> ReportOptions | str:
-    """Return the options of `paco report`, or the help text to print.
-
-    Raises:
-        CommandError: An argument is wrong. The text says which one, and why.
-    """
+def parse_report(argv: Sequence[str]) -> argparse.Namespace | str:
+    """Return the options of `paco report` (``file``, ``output``, ``trace``), or the help text, as `parse_map` does."""
     parser = _new_parser("paco report", "paco report [options] FILE.jsonl")
     parser.description = "Write an HTML page with pictures of a finished run, and print its summary."
     parser.add_argument("file", metavar="FILE", nargs="?", help="the records: a file that `paco map --output` wrote")
@@ -367,8 +327,6 @@ def parse_report(argv: Sequence[str]) -> ReportOptions | str:
     parser.add_argument("--trace", metavar="FILE", help="also write a trace for https://ui.perfetto.dev")
     parser.add_argument("-h", "--help", action="store_true", help="show this")
     given = _parsed(parser, argv)
-    if isinstance(given, str):
-        return given
-    if given.file is None:
+    if not isinstance(given, str) and given.file is None:
         parser.error("FILE is missing: a file that `paco map --output` wrote")
-    return ReportOptions(given.file, given.output, given.trace)
+    return given

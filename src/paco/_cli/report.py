@@ -14,9 +14,9 @@ from paco._view.meter import Sketch
 from paco.events import WAITING, ItemEnded, Run, RunEnded
 
 if TYPE_CHECKING:
+    from argparse import Namespace
     from collections.abc import Iterator, Sequence
 
-    from paco._cli.options import ReportOptions
     from paco._pictures.record import ItemTable
     from paco._records.lines import Record, Span
     from paco.events import Outcome
@@ -43,7 +43,7 @@ def report_command(words: Sequence[str]) -> int:
         raise CommandError(describe(error)) from None
 
 
-def _report(options: ReportOptions) -> int:
+def _report(options: Namespace) -> int:
     """Read the records, write the pictures, and print the summary."""
     from paco._pictures.chrome import chrome
     from paco._pictures.page import page
