@@ -26,11 +26,7 @@ usage: paco map [options] TARGET [INPUT ...]    run an async function over the i
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code.
-
-    Args:
-        argv: The arguments of the command; ``None`` for those of this process.
-    """
+    """Run the command with these arguments, or else those of this process, and return its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     if argv is None and (reconfigure := getattr(sys.stdout, "reconfigure", None)):
         reconfigure(errors="backslashreplace")  # as on stderr: cp1252, on Windows, lacks most characters
@@ -81,11 +77,7 @@ def _dispatch(words: list[str], interrupts: Interrupts) -> int:
 
 
 def _map(words: Sequence[str], interrupts: Interrupts) -> int:
-    """Run `paco map` with these arguments and return the exit code.
-
-    Raises:
-        CommandError: Nothing was run. The text says why.
-    """
+    """Run `paco map` with these arguments and return the exit code."""
     from paco._cli.job import prepared
     from paco._cli.options import parse_map
     from paco._cli.run import MapJob, run

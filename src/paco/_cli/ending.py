@@ -184,14 +184,9 @@ class Tally:
     """Counts items by how they ended."""
 
     def __init__(self) -> None:
-        self.started = 0
-        self.ok = 0
-        self.failed = 0
-        self.cancelled = 0
-        #: Items skipped because of records of earlier runs.
-        self.skipped = 0
-        #: The number of further attempts of all items.
-        self.retried = 0
+        self.started = self.ok = self.failed = self.cancelled = 0
+        self.skipped = 0  # because of records of earlier runs
+        self.retried = 0  # the number of further attempts of all items
         self._kinds: dict[str, tuple[int, str | None]] = {}
 
     @property
@@ -201,7 +196,6 @@ class Tally:
 
     @property
     def in_flight(self) -> int:
-        """Items in flight."""
         return self.started - self.done - self.cancelled
 
     def fail(self, problem: Problem) -> None:

@@ -159,11 +159,7 @@ class ArrayFormat:
         self._several = False
 
     def split(self, chunk: bytes) -> Iterable[bytes]:
-        """Return the elements that end in ``chunk``.
-
-        Raises:
-            BrokenInputError: The input does not begin with an array, or something follows it, or the array has no end.
-        """
+        """Return the elements that end in ``chunk``; raise `BrokenInputError` if the input is not one whole array."""
         if not chunk and self._depth:
             raise BrokenInputError("the file is cut off: the JSON array has no end")
         if self._depth == 0:
@@ -245,11 +241,7 @@ class TableFormat:
         self._open = False
 
     def split(self, chunk: bytes) -> Iterable[bytes]:
-        """Return the rows that end in ``chunk``.
-
-        Raises:
-            BrokenInputError: The header cannot be read, or has a name twice.
-        """
+        """Return the rows that end in ``chunk``; raise `BrokenInputError` if the header is bad or has a name twice."""
         for line in self._splitter.feed(chunk):
             yield from self._add(line)
         if not chunk:

@@ -39,19 +39,11 @@ if TYPE_CHECKING:
 
 
 class Output(NamedTuple):
-    """Where the records go.
+    """Where the records go."""
 
-    Attributes:
-        file: The file, open and locked.
-        maker: The function that makes the results.
-        made_by: The fields of a record that name it, as JSON with a leading comma.
-        earlier: The records of earlier runs, if this run resumes.
-    """
-
-    file: RecordFile
-    maker: Maker
-    made_by: str
-    earlier: EarlierRecords | None
+    file: RecordFile  # open and locked
+    maker: Maker  # of the results
+    earlier: EarlierRecords | None  # the records of earlier runs, if this run resumes
 
     @property
     def proven(self) -> bool:
@@ -60,17 +52,12 @@ class Output(NamedTuple):
 
 
 def open_output(options: MapOptions, found: Any, stdout: int, inputs: Sequence[Input], opened: ExitStack) -> Output:
-    """Open the file that the records go to, and read the records in it if this run resumes.
+    """Open the file that the records go to, until ``opened`` closes it, and read the records in it if this run resumes.
 
-    Args:
-        options: The options.
-        found: The object that TARGET names.
-        stdout: The descriptor of standard output; -1 if it is closed.
-        inputs: The inputs, none of which may be the output.
-        opened: Closes the file at the end.
+    ``found`` is the object that TARGET names, and ``stdout`` the descriptor of standard output, or -1 if it is closed.
 
     Raises:
-        CommandError: The file cannot be used.
+        CommandError: The file cannot be used, or is one of the inputs.
     """
     name = options.output
     maker = made_by(found)  # reads source files, so it comes before the output exists
@@ -88,7 +75,7 @@ def open_output(options: MapOptions, found: Any, stdout: int, inputs: Sequence[I
         earlier = _earlier(file, maker)
     elif file.regular and name != STDOUT and written.st_size:
         file.mend()
-    return Output(file, maker, maker.fields(), earlier)
+    return Output(file, maker, earlier)
 
 
 def _is_same(written: os.stat_result, path: str) -> bool:
@@ -112,11 +99,7 @@ def _open(name: str, stdout: int, opened: ExitStack) -> tuple[RecordFile, os.sta
 
 
 def _earlier(file: RecordFile, maker: Maker) -> EarlierRecords:
-    """Return the records of earlier runs.
-
-    Raises:
-        CommandError: The file cannot be read, is not a file of records, or holds the results of another function.
-    """
+    """Return the records of earlier runs; raise `CommandError` if the file has none, or those of another function."""
     if not file.regular:
         raise CommandError(f"cannot resume from {file.path}: it is not a regular file")
     records = EarlierRecords(file, maker, strict=False)
@@ -132,12 +115,7 @@ def _earlier(file: RecordFile, maker: Maker) -> EarlierRecords:
 class ItemRecords:
     """Writes a record of each item, and counts the items. A run of the command has it in place of a journal.
 
-    Args:
-        output: Where the records go.
-        options: The options of the run.
-        tally: Counts the items.
-        progress: Shows failures and durations; ``None`` to show nothing.
-        item_failed: Called after each failure.
+    ``item_failed`` is called after each failure.
     """
 
     def __init__(
@@ -148,7 +126,7 @@ class ItemRecords:
         progress: Progress | None,
         item_failed: Callable[[], None],
     ) -> None:
-        self._made_by = output.made_by
+        self._made_by = output.maker.fields()
         self._options = options
         self._tally = tally
         self._progress = progress
@@ -161,13 +139,7 @@ class ItemRecords:
     # ---- the interface of a journal
 
     def begin(
-        self,
-        name: str,
-        fn: ItemFunction,
-        sink: InOrder,
-        limit: int | Limiter,
-        *,
-        on_error: OnError,
+        self, name: str, fn: ItemFunction, sink: InOrder, limit: int | Limiter, *, on_error: OnError
     ) -> tuple[GroupCommit, ItemFunction, int | Limiter]:
         """Return the service that writes, the function that also adds records, and the same limit."""
         return self.commit, self._recorded(fn), limit
@@ -241,14 +213,7 @@ class ItemRecords:
         return isinstance(error, Exception | SystemExit | asyncio.CancelledError)
 
     def _fail(self, item: InputItem, number: int, error: BaseException, span: Span) -> None:
-        """Add the line of an item that failed, then count and show the failure.
-
-        Args:
-            item: The item.
-            number: The order of its start, from 0.
-            error: Its error.
-            span: When and where it ran.
-        """
+        """Add the line of an item that failed, then count and show the failure. ``number`` is its order of starting."""
         problem = item.problem or self._problem(error)
         outcome = failure(problem.type, problem.message)
         self.commit.add(b"" if self._options.values else line(item.head, outcome, span, self._made_by), number)

@@ -26,25 +26,12 @@ _QUANTILES = (50, 95, 99)
 
 
 def summary(
-    tally: Tally,
-    latencies: Sketch,
-    total: int | None,
-    seconds: float,
-    *,
-    width: int,
-    found: int = 0,
-    again: str = "",
+    tally: Tally, latencies: Sketch, total: int | None, seconds: float, *, width: int, found: int = 0, again: str = ""
 ) -> list[str]:
     """Return the lines of a summary; the first one goes after a word such as ``done``.
 
-    Args:
-        tally: The counts.
-        latencies: The durations of the items.
-        total: The number of items, if known.
-        seconds: The duration of the run.
-        width: The columns of a line.
-        found: The last limit of ``--limit auto``; otherwise 0.
-        again: The command line that runs the items left, if there are any.
+    ``found`` is the last limit of ``--limit auto``, otherwise 0; ``again`` is the command line that runs the items
+    left, if there are any.
     """
     lines = [f"in {duration(seconds)}    {_counts(tally, total, seconds)}"]
     if longest := latencies.longest():
@@ -97,15 +84,9 @@ class JSONLines(Display):
 
 
 def display_for(wanted: str, console: Console, output: RecordFile, *, typing: bool) -> Display | None:
-    """Return the display of a run; ``None`` if only the summary is shown.
+    """Return the display of a run for ``--progress``, but not ``off``; ``None`` if only the summary is shown.
 
-    Repaint no lines on a terminal that also shows the records or what the user types.
-
-    Args:
-        wanted: The value of ``--progress``, but not ``off``.
-        console: The console to write to.
-        output: The file of the records.
-        typing: Whether items are typed at a terminal.
+    Repaint no lines on a terminal that also shows the records or, with ``typing``, the items that the user types.
     """
     if wanted == "json":
         return JSONLines(console)
@@ -130,11 +111,8 @@ def _facts(meter: Meter) -> dict[str, Any]:
         facts["workers"] = [
             {
                 "worker": worker.name,
-                "in_flight": worker.in_flight,
-                "ok": worker.ok,
-                "failed": worker.failed,
+                **{name: getattr(worker, name) for name in ("in_flight", "ok", "failed", "lost")},
                 "rate": round(meter.rate_of(worker), 3),
-                "lost": worker.lost,
             }
             for worker in now.workers.values()
         ]
@@ -142,17 +120,7 @@ def _facts(meter: Meter) -> dict[str, Any]:
 
 
 class Progress:
-    """Shows the counts of a run.
-
-    Args:
-        console: The console to write to.
-        tally: The counts.
-        total: Returns the number of items; ``None`` while it is unknown.
-        display: Shows the progress; ``None`` to show only the summary.
-        title: The title of the run.
-        limit: The limit of the run.
-        cap: The maximum rate as the user wrote it.
-    """
+    """Shows the counts of a run, or only the summary without a display. ``cap`` is the value of ``--rate``."""
 
     def __init__(
         self,
@@ -169,6 +137,8 @@ class Progress:
         self._tally = tally
         self._total = total
         self._display = display
+        #: Whether what the run waits for is shown.
+        self.watches = isinstance(display, PlainLines)
         self._limit = limit
         self._loop = asyncio.get_running_loop()
         self._run: events.Run | None = None
@@ -180,20 +150,12 @@ class Progress:
         self._timer: asyncio.TimerHandle | None = None
 
     def _read(self) -> Reading:
-        tally, most = self._tally, self._limit if isinstance(self._limit, int) else self._limit.most
-        return Reading(
-            self._loop.time(),
-            tally.ok,
-            tally.failed,
-            tally.cancelled,
-            tally.retried,
-            tally.in_flight,
-            0 if most == sys.maxsize else most,
-            self._total(),
-            {} if self._run is None else self._run.waited,
-            {} if self._run is None else copies(self._run.workers),
-            tally.skipped,
-        )
+        tally, run = self._tally, self._run
+        most = self._limit if isinstance(self._limit, int) else self._limit.most
+        limit = 0 if most == sys.maxsize else most
+        counts = tally.ok, tally.failed, tally.cancelled, tally.retried, tally.in_flight, limit, self._total()
+        waited, workers = ({}, {}) if run is None else (run.waited, copies(run.workers))
+        return Reading(self._loop.time(), *counts, waited, workers, tally.skipped)
 
     def say_state(self, state: str) -> None:
         """Show a word before the title, such as ``draining``."""
@@ -203,13 +165,7 @@ class Progress:
         """Show what this run waits for, and its workers."""
         self._run = event.run
 
-    @property
-    def watches(self) -> bool:
-        """Whether what the run waits for is shown."""
-        return isinstance(self._display, PlainLines)
-
     def start(self) -> None:
-        """Start showing the run."""
         if self._display is not None:
             self._timer = self._loop.call_later(self._display.every, self._tick, self._display)
 
@@ -251,13 +207,7 @@ class Progress:
         self._unshown = 0
 
     def summary(self, ended: str = "done", again: str = "", found: int = 0) -> None:
-        """Write the summary.
-
-        Args:
-            ended: How the run ended: ``done``, ``stopped`` or ``halted``.
-            again: The command line that runs the items left, if there are any.
-            found: The last limit of ``--limit auto``; otherwise 0.
-        """
+        """Write the summary of a run that ended as ``done``, ``stopped`` or ``halted``; see `summary` for the rest."""
         self._meter.look()
         seconds, width = self._meter.elapsed(), self._console.width()
         if isinstance(self._display, JSONLines):

@@ -20,15 +20,15 @@ from paco._view.console import safe_lines
 from paco.events import RunStarted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Generator
     from contextlib import AbstractAsyncContextManager
 
+    from paco._base.check import ItemFunction
     from paco._cli.ending import Interrupts, Tally
     from paco._cli.inputs import ItemReader
     from paco._cli.options import MapOptions
     from paco._cli.output import Output
     from paco._cli.progress import Progress
-    from paco._cli.target import Function
     from paco._view.console import Console
 
     #: The errors to retry: a function of an error, or a type.
@@ -48,7 +48,7 @@ class MapJob(NamedTuple):
     """Everything that a run needs, checked and opened; ``typing`` says whether items are typed at a terminal."""
 
     options: MapOptions
-    target: AbstractAsyncContextManager[Function]
+    target: AbstractAsyncContextManager[ItemFunction]
     retry_on: RetryOn
     limit: int | paco.Limiter
     reader: ItemReader
@@ -122,7 +122,7 @@ class _MapRun:
         if options.report or options.trace:
             self._trace = self._block.enter_context(paco.trace())
 
-    async def _run_items(self, target: Function) -> None:
+    async def _run_items(self, target: ItemFunction) -> None:
         job, options, limit = self._job, self._job.options, self._job.limit
         function = attempted(target, options, job.retry_on)
         engine = _engine(function, options)
@@ -231,19 +231,14 @@ class _MapRun:
             troubles.append(f"{self._halted}; the first error:\n{self._records.first_error}")
 
     def _left(self) -> str:
-        """Return the command line that runs the items left, or an empty text if there is none."""
+        """Return the command line that runs the items left: the same words with another option; empty if none are."""
         options = self._job.options
-        if options.values or options.output == STDOUT or not self._job.output.file.regular:
-            return ""
         option = RESUME if self._job.reader.stopped else RETRY if self._tally.failed else ""
-        return again(options.words, option) if option else ""
-
-
-def again(words: Sequence[str], option: str) -> str:
-    """Return the command line that runs the items left: the same words, with ``option`` instead of a similar one."""
-    kept = [word for word in words if word not in {RESUME, RETRY}]
-    place = kept.index("--") if "--" in kept else len(kept)
-    return command_line(["paco", "map", *kept[:place], option, *kept[place:]])
+        if not option or options.values or options.output == STDOUT or not self._job.output.file.regular:
+            return ""
+        kept = [word for word in options.words if word not in {RESUME, RETRY}]
+        place = kept.index("--") if "--" in kept else len(kept)
+        return command_line(["paco", "map", *kept[:place], option, *kept[place:]])
 
 
 def _progress(job: MapJob) -> Progress | None:
@@ -259,14 +254,14 @@ def _progress(job: MapJob) -> Progress | None:
     return Progress(console, job.tally, job.reader.total, display, title=title, limit=job.limit, cap=cap)
 
 
-def attempted(function: Function, options: MapOptions, on: RetryOn) -> Function:
+def attempted(function: ItemFunction, options: MapOptions, on: RetryOn) -> ItemFunction:
     """Return the function with ``--timeout`` and ``--retries`` applied. With retries it is settled."""
     if options.retries:  # settle() counts the attempts, which takes 3 us
         return paco.settle(paco.retry(function, options.retries + 1, on, timeout=options.timeout))
     return function if options.timeout is None else paco.timeout(function, options.timeout)
 
 
-def _engine(function: Function, options: MapOptions) -> Callable[[], Any] | None:
+def _engine(function: ItemFunction, options: MapOptions) -> Callable[[], Any] | None:
     """Return the function that opens the workers or the cluster of the options, if there are any.
 
     Raises:

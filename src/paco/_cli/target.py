@@ -16,7 +16,7 @@ import pkgutil
 import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from paco._base.check import message
 from paco._cli.ending import ClosingError, CommandError, explain, suggest
@@ -26,16 +26,11 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from types import ModuleType
 
-    #: The function to run: it takes an item, and returns a result.
-    Function: TypeAlias = Callable[[Any], Awaitable[Any]]
+    from paco._base.check import ItemFunction
 
 _TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 #: How the value of ``--arg`` is converted to the type of its parameter. Other types get the text.
-_CONVERSIONS: dict[str, Callable[[str], Any]] = {
-    "int": int,
-    "float": float,
-    "bool": lambda text: _TRUTH[text.lower()],
-}
+_CONVERSIONS: dict[str, Callable[[str], Any]] = {"int": int, "float": float, "bool": lambda text: _TRUTH[text.lower()]}
 
 
 def find_target(target: str) -> Any:
@@ -149,16 +144,11 @@ def _import_file(name: str) -> ModuleType:
 
 def open_target(
     found: Any, name: str, arguments: Mapping[str, str], *, unpack: bool = False
-) -> AbstractAsyncContextManager[Function]:
+) -> AbstractAsyncContextManager[ItemFunction]:
     """Return a context manager to enter around the run; it yields the function.
 
-    None of the user's code is called before it is entered.
-
-    Args:
-        found: The object that ``name`` names.
-        name: TARGET, for messages.
-        arguments: The values of ``--arg``.
-        unpack: Whether the members of an item become keyword arguments.
+    None of the user's code is called before it is entered. With ``unpack``, the members of an item become keyword
+    arguments.
 
     Raises:
         CommandError: ``found`` is neither an async function of one item nor an async context manager, or it does not
@@ -184,7 +174,7 @@ def _makes_manager(found: Any) -> bool:
 
 
 @asynccontextmanager
-async def _entered(make: Callable[[], Any], name: str, *, unpack: bool) -> AsyncGenerator[Function]:
+async def _entered(make: Callable[[], Any], name: str, *, unpack: bool) -> AsyncGenerator[ItemFunction]:
     """Enter the user's context manager around the run, and yield the function that it yields.
 
     Raises:
@@ -207,7 +197,7 @@ async def _entered(make: Callable[[], Any], name: str, *, unpack: bool) -> Async
             raise ClosingError(f"closing {name} failed:\n{explain(error)}") from error
 
 
-def _one_item(function: Any, name: str, keywords: dict[str, Any], *, unpack: bool) -> Function:
+def _one_item(function: Any, name: str, keywords: dict[str, Any], *, unpack: bool) -> ItemFunction:
     if unpack:  # the parameters are checked at each call, since the members are unknown before
         return functools.partial(_unpacked, functools.partial(function, **keywords))
     _bind(function, name, "called with one item", object(), **keywords)
@@ -262,10 +252,8 @@ def _convert(found: Any, name: str, arguments: Mapping[str, str]) -> dict[str, A
     values: dict[str, Any] = {}
     for key, text in arguments.items():
         if key not in parameters and not free:
-            known = ", ".join(parameters) or "none"
-            raise CommandError(
-                f"--arg {key}: {name} has no such parameter{suggest(key, parameters) or f'; it has {known}'}"
-            )
+            hint = suggest(key, parameters) or f"; it has {', '.join(parameters) or 'none'}"
+            raise CommandError(f"--arg {key}: {name} has no such parameter{hint}")
         values[key] = _value(key, text, parameters[key].annotation) if key in parameters else text
     return values
 

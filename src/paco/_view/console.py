@@ -61,12 +61,10 @@ def has_rich() -> bool:
 
 
 class Console:
-    """Writes messages and progress to a stream, usually stderr.
+    """Writes messages and progress to a stream, usually stderr, if there is one.
 
-    Args:
-        stream: The stream; ``None`` to write nothing.
-        environ: The environment variables. ``CI``, ``TERM``, ``NO_COLOR`` and ``FORCE_COLOR`` count.
-        live: Whether to repaint lines; ``None`` to repaint on a terminal, unless ``CI`` is set.
+    Of the environment variables, ``CI``, ``TERM``, ``NO_COLOR`` and ``FORCE_COLOR`` count. With ``live`` lines are
+    repainted; if it is ``None``, they are on a terminal, unless ``CI`` is set.
     """
 
     def __init__(self, stream: TextIO | None, environ: Mapping[str, str], *, live: bool | None = None) -> None:
