@@ -11,7 +11,6 @@ import pytest
 
 import paco
 from paco._cli.ending import Problem, Tally
-from paco._cli.inputs import InputItem
 from paco._cli.progress import JSONLines, Progress
 from paco._view.console import Console
 from paco._view.progress import LiveLines, PlainLines
@@ -50,7 +49,7 @@ class Watched:
 
 
 def item(number=0, value="https://example.org/"):
-    return InputItem(number, "", value, None)
+    return SimpleNamespace(id=number, value=value)
 
 
 async def test_the_lines_are_repainted_ten_times_a_second():
