@@ -11,10 +11,8 @@ import weakref
 import pytest
 
 import paco
-from paco._base.item import Item
 from paco._engine.sinks import Drop
 from paco._stream.plan import Plan
-from paco.limits import checked
 from paco.testing import AsyncSource, Probe, Source, now
 
 VAR: contextvars.ContextVar[object] = contextvars.ContextVar("VAR", default="unset")
@@ -371,11 +369,3 @@ async def test_a_worker_that_is_being_cancelled_is_not_woken():
     assert waits.done()
     assert not admission._call_one()
     await run.join()
-
-
-def test_a_release_is_not_awaited_after_the_loop_is_gone():
-    run = Plan("map", same, [1], checked("map", asyncio.BoundedSemaphore(1))).run(Drop())
-    run.loop = asyncio.new_event_loop()
-    run.loop.close()
-    run.admission.run = run
-    assert run.admission._give_back(Item(), GeneratorExit()) is None

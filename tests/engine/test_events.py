@@ -7,6 +7,7 @@ import contextvars
 import functools
 import gc
 import itertools
+import sys
 import time
 import weakref
 
@@ -14,9 +15,6 @@ import pytest
 
 import paco
 from paco import events, testing
-from paco._engine.sinks import Drop
-from paco._engine.watch import Watch
-from paco._stream.plan import Plan
 from paco.events import ItemEnded, ItemStarted, RunEnded, RunStarted
 from paco.testing import AsyncSource, Source, now
 
@@ -321,16 +319,15 @@ async def test_a_listening_block_may_be_left_in_another_context():
 
 
 @pytest.mark.parametrize("limit", [4, paco.Limit(4)])
-async def test_without_a_listener_a_run_holds_no_watch_and_its_function_is_not_wrapped(limit):
-    def run():
-        return Plan("map", same, [1], limit).run(Drop())
+async def test_without_a_listener_the_function_of_a_run_is_not_wrapped(limit):
+    async def caller(item):
+        return sys._getframe(1).f_code.co_qualname
 
-    assert run().watch is None
-    assert run().fn is same
+    (plain,) = await paco.map(caller, [1], limit)
     with paco.listening(Log()):
-        assert isinstance(run().watch, Watch)
-        assert run().fn is not same
-    assert run().watch is None
+        assert await paco.map(caller, [1], limit) != [plain]
+    assert await paco.map(caller, [1], limit) == [plain]
+    assert plain.partition(".")[0] in {"Scheduler", "Admission"}
 
 
 # ---- a run is none the worse for it

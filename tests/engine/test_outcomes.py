@@ -14,8 +14,6 @@ import weakref
 import pytest
 
 import paco
-from paco._engine import outcomes as _outcomes
-from paco._engine.nursery import Nursery
 from paco.testing import AsyncSource, Probe, Source, now
 
 
@@ -43,7 +41,7 @@ async def test_all_items_run_even_if_some_fail_and_the_order_is_kept():
 
 
 async def test_outcomes_have_the_start_and_the_duration_of_an_item(monkeypatch):
-    monkeypatch.setattr(_outcomes, "time", lambda: 1_700_000_000 + now())
+    monkeypatch.setattr("paco._engine.outcomes.time", lambda: 1_700_000_000 + now())
     outcomes = await paco.map(paco.settle(slowly(5)), [1, 0, 2], limit=1)
     assert [one.start for one in outcomes] == [1_700_000_000, 1_700_000_005, 1_700_000_010]
     assert [one.elapsed for one in outcomes] == [5, 5, 5]
@@ -310,14 +308,6 @@ async def test_the_timeout_of_a_stream_as_completed_has_no_undelivered_outcomes(
         async for outcome in paco.map(paco.settle(probe), [1, 2, 3, 4], limit=3, timeout=10).as_completed():
             handed.append(outcome.item)
     assert (handed, caught.value.outcomes) == ([1, 2, 4], ())
-
-
-async def test_tasks_that_keep_no_results_have_no_outcomes():
-    nursery = Nursery("nothing", 0)
-    assert not nursery.enter()
-    with pytest.raises(paco.RunTimeout) as caught:
-        await nursery.join()
-    assert caught.value.outcomes == ()
 
 
 def test_a_run_timeout_survives_pickling():

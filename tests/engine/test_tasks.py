@@ -11,7 +11,6 @@ from contextlib import suppress
 import pytest
 
 import paco
-from paco._engine import nursery
 from paco.remote._worker import Host
 from paco.testing import AsyncSource
 
@@ -150,8 +149,13 @@ class InThread:
 def waiters(monkeypatch):
     """Return who waits for which tasks, as asyncio is told, on each Python."""
     told = {}
-    monkeypatch.setattr(nursery, "_add_waiter", told.__setitem__)
-    monkeypatch.setattr(nursery, "_discard_waiter", lambda task, waiter: told[task] is waiter and told.pop(task))
+    monkeypatch.setattr("paco._engine.nursery._add_waiter", told.__setitem__)
+
+    def discard(task, waiter):
+        if told[task] is waiter:
+            del told[task]
+
+    monkeypatch.setattr("paco._engine.nursery._discard_waiter", discard)
     return told
 
 
