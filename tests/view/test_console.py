@@ -10,8 +10,6 @@ import threading
 
 import pytest
 
-from paco._base.check import message
-from paco._cli.ending import describe, explain, suggest
 from paco._view.console import Console, fit, safe, safe_lines
 from tests.screens import Terminal, left
 
@@ -172,31 +170,3 @@ def test_no_line_end_is_added_to_output_that_ends_with_one(monkeypatch):
     with Console(screen, {}).guarding():
         sys.stderr.write("whole\n")
     assert screen.getvalue() == "whole\n"
-
-
-def test_a_similar_word_is_suggested():
-    assert suggest("fetsh", ["fetch", "store"]) == "; did you mean fetch?"
-    assert not suggest("zzz", ["fetch"])
-
-
-def test_an_error_whose_str_raises_is_shown_by_its_type():
-    class HostileError(Exception):
-        def __str__(self):
-            raise ValueError
-
-    assert message(HostileError()) == "<HostileError whose str() failed>"
-
-
-def test_an_os_error_is_shown_without_its_number():
-    assert describe(OSError(28, "No space left on device")) == "No space left on device"
-    assert describe(FileNotFoundError(2, "No such file", "a.txt")) == "a.txt: No such file"
-    assert describe(OSError("odd")) == "odd"
-
-
-def test_a_traceback_begins_in_the_users_code():
-    try:
-        int("mine")
-    except ValueError as error:
-        text = explain(error)
-    assert text.startswith("Traceback")
-    assert text.endswith("ValueError: invalid literal for int() with base 10: 'mine'")

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
+import math
+import random
 
-from paco._view.meter import clock, duration, latency, per_second, share
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from paco._view.meter import Sketch, clock, duration, latency, per_second, share
 
 
 @pytest.mark.parametrize(
@@ -58,3 +63,38 @@ def test_an_eta_is_shown_like_a_clock(seconds, text):
 @pytest.mark.parametrize(("seconds", "text"), [(0.04, "0.0s"), (9.44, "9.4s"), (202, "3m 22s"), (3900, "1h 05m")])
 def test_a_duration_has_at_most_two_units(seconds, text):
     assert duration(seconds) == text
+
+
+# ---- quantiles
+
+
+@given(st.lists(st.floats(1e-8, 1e6), min_size=1), st.floats(0, 1))
+def test_a_quantile_is_at_most_one_percent_too_high(times, share):
+    sketch = Sketch()
+    for time in times:
+        sketch.add(time)
+    exact = sorted(times)[max(math.ceil(share * len(times)) - 1, 0)]
+    assert exact * (1 - 1e-9) <= sketch.quantile(share) <= exact * 1.01 * (1 + 1e-9)
+
+
+def test_quantiles_take_constant_memory():
+    sketch, dice = Sketch(), random.Random(1)  # noqa: S311 - dice, not secrets
+    for _ in range(20_000):
+        sketch.add(dice.lognormvariate(0, 2))
+    assert len(sketch._counts) < 2000
+
+
+def test_no_quantile_exceeds_the_maximum():
+    sketch = Sketch()
+    assert sketch.longest() == 0
+    for number in range(1, 10_001):
+        sketch.add(number / 1000)
+    assert [sketch.quantile(percent / 100) for percent in (50, 90, 99)] == pytest.approx([5, 9, 9.9], rel=0.011)
+    assert sketch.quantile(1) == sketch.longest() == 10
+
+
+def test_a_latency_of_zero_is_shown():
+    sketch = Sketch()
+    assert sketch.quantile(0.5) == 0
+    sketch.add(0)
+    assert sketch.quantile(0.5) == 0

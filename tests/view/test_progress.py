@@ -5,24 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
-import math
 import os
-import random
 import re
 import struct
 import sys
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from rich.cells import cell_len
 from rich.progress import Progress
 
 import paco
 from paco import events, testing
 from paco._view import lines, progress
-from paco._view.console import columns
-from paco._view.meter import Sketch
 from paco._view.progress import Board, Display, FedBar, LiveLines, PlainLines
 from paco.events import ItemEnded, RunEnded, RunStarted
 from paco.testing import AsyncSource
@@ -134,7 +129,7 @@ async def test_no_line_is_wider_than_the_terminal(width):
     with watched(screen):
         await paco.each(odd, range(200), 100, return_exceptions=True)
     for frame in screen.frames:
-        assert all(columns(line) <= width for line in frame)
+        assert all(cell_len(line) <= width for line in frame)
 
 
 async def test_at_80_columns_all_important_figures_are_shown():
@@ -560,41 +555,6 @@ def test_displays_do_nothing_by_default():
     display = Display()
     assert (display.show([]), display.end(None), display.rest(), display.close()) == (None,) * 4
     assert type(progress.display_for(Bar())) is FedBar
-
-
-# ---- quantiles
-
-
-@given(st.lists(st.floats(1e-8, 1e6), min_size=1), st.floats(0, 1))
-def test_a_quantile_is_at_most_one_percent_too_high(times, share):
-    sketch = Sketch()
-    for time in times:
-        sketch.add(time)
-    exact = sorted(times)[max(math.ceil(share * len(times)) - 1, 0)]
-    assert exact * (1 - 1e-9) <= sketch.quantile(share) <= exact * 1.01 * (1 + 1e-9)
-
-
-def test_quantiles_take_constant_memory():
-    sketch, dice = Sketch(), random.Random(1)  # noqa: S311 - dice, not secrets
-    for _ in range(20_000):
-        sketch.add(dice.lognormvariate(0, 2))
-    assert len(sketch._counts) < 2000
-
-
-def test_no_quantile_exceeds_the_maximum():
-    sketch = Sketch()
-    assert sketch.longest() == 0
-    for number in range(1, 10_001):
-        sketch.add(number / 1000)
-    assert [sketch.quantile(percent / 100) for percent in (50, 90, 99)] == pytest.approx([5, 9, 9.9], rel=0.011)
-    assert sketch.quantile(1) == sketch.longest() == 10
-
-
-def test_a_latency_of_zero_is_shown():
-    sketch = Sketch()
-    assert sketch.quantile(0.5) == 0
-    sketch.add(0)
-    assert sketch.quantile(0.5) == 0
 
 
 # ---- bad input
