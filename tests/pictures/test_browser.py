@@ -14,7 +14,6 @@ import aiohttp
 import pytest
 
 from paco._pictures.page import page
-from paco._pictures.record import FAILED, OK
 from tests.patience import PATIENCE, wait_until
 from tests.pictures.test_trace import record_of
 
@@ -152,7 +151,7 @@ def report(path: Path, count: int, limit: int, workers: int = 0) -> None:
         start = heapq.heappop(free)
         spans.append((start, start + dice.lognormvariate(-2, 1)))
         heapq.heappush(free, spans[-1][1])
-    states = [FAILED if dice.random() < 0.01 else OK for _ in spans]
+    states = ["failed" if dice.random() < 0.01 else "ok" for _ in spans]
     names = [f"process {number} on worker-{number}.cluster.example.org" for number in range(workers)] or [None]
     path.write_text(page([record_of(spans, limit=limit, states=states, workers=names)]), "utf-8")
 

@@ -21,7 +21,6 @@ import paco
 from paco import events, testing
 from paco._pictures import page, picture
 from paco._pictures import record as records
-from paco._pictures.record import CANCELLED, FAILED, OK, ItemTable
 from paco.events import WAITING, ItemEnded, Run, RunEnded, Worker
 from paco.testing import AsyncSource
 
@@ -67,15 +66,14 @@ def record_of(spans, *, limit=0, name="work", states=None, workers=(None,)):
     The workers take turns.
     """
     run = Run("map", name, limit, len(spans), [1.0, *[0.0] * (len(WAITING) - 1)], fed=False)
-    record, free, busy = ItemTable(run), list(range(len(spans))), []
+    record, free, busy = records.ItemTable(run), list(range(len(spans))), []
     for position, (start, end) in enumerate(sorted(spans)):
         while busy and busy[0][0] <= start:
             heapq.heappush(free, heapq.heappop(busy)[1])
         slot = heapq.heappop(free)
         heapq.heappush(busy, (end, slot))
-        state = OK if states is None else states[position]
-        outcome = {OK: "ok", FAILED: "failed", CANCELLED: "cancelled"}[state]
-        error = None if state == OK else ValueError("bad")
+        outcome = "ok" if states is None else states[position]
+        error = None if outcome == "ok" else ValueError("bad")
         run.started += 1
         setattr(run, outcome, getattr(run, outcome) + 1)
         record.add(
@@ -107,7 +105,7 @@ def test_a_trace_that_is_entered_again_continues():
 
 
 def test_an_item_takes_29_bytes():
-    record = ItemTable(Run("map", "f", 0, None, [0.0] * len(WAITING), fed=False))
+    record = records.ItemTable(Run("map", "f", 0, None, [0.0] * len(WAITING), fed=False))
     columns = (record.starts, record.ends, record.positions, record.slots, record.states, record.workers)
     assert sum(column.itemsize for column in columns) == 29
 
@@ -133,7 +131,7 @@ def test_a_cancelled_item_counts_neither_as_slow_nor_as_failed():
             raise ValueError
 
     (record,) = traced(lambda: paco.map(fails, [9, 1, 9], limit=3))._records.values()
-    assert Counter(record.states) == {CANCELLED: 2, FAILED: 1}
+    assert Counter(record.states) == {records.CANCELLED: 2, records.FAILED: 1}
     assert list(record.kinds) == ["ValueError"]
     assert [one.position for one in record.slowest()] == [1]
 
@@ -603,7 +601,7 @@ def paths(html, state):
 
 def test_adjacent_short_items_share_a_bar_and_each_failure_stays_visible():
     times = [(number / 100, (number + 1) / 100) for number in range(10_000)]
-    states = [FAILED if number % 2500 == 50 else OK for number in range(10_000)]
+    states = ["failed" if number % 2500 == 50 else "ok" for number in range(10_000)]
     html = page.page([record_of(times, states=states)])
     assert [(left, row) for left, row, _ in paths(html, "failed")] == [
         ("8", "0"),
@@ -661,7 +659,7 @@ def test_the_curve_has_a_point_for_each_change():
 
 @given(spans)
 def test_the_histogram_counts_every_item_once(times):
-    bars = picture.histogram(record_of(times, states=[FAILED if one % 3 else OK for one in range(len(times))]))
+    bars = picture.histogram(record_of(times, states=["failed" if one % 3 else "ok" for one in range(len(times))]))
     assert sum(bar.ok + bar.failed for bar in bars) == len(times)
     assert all(first.high == second.low for first, second in itertools.pairwise(bars))
     for start, end in times:
