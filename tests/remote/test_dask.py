@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import platform
 import sys
 import warnings
 from concurrent.futures import CancelledError
@@ -15,7 +16,6 @@ import paco
 from paco.events import ItemEnded
 from paco.remote import WorkerLost
 from paco.remote._dask import Cluster
-from paco.remote._processes import called
 from tests.patience import PATIENCE, until
 from tests.remote.jobs import counted, kills, quick, where
 from tests.torture.kit import Lane, one_of_each
@@ -87,7 +87,8 @@ def test_listeners_receive_the_worker_of_an_item_but_not_the_items_in_flight_of_
     ends = []
     with paco.listening(ends.append, ItemEnded):
         found = paco.run(paco.map(where, range(300), limit=10).on(client))
-    assert [event.worker for event in sorted(ends, key=lambda event: event.position)] == list(map(called, found))
+    workers = [event.worker for event in sorted(ends, key=lambda event: event.position)]
+    assert workers == [f"process {pid} on {platform.node()}" for pid in found]
     workers = ends[0].run.workers.values()
     assert (sum(worker.ok for worker in workers), {worker.in_flight for worker in workers}) == (300, {None})
 

@@ -6,6 +6,7 @@ import asyncio
 import atexit
 import importlib
 import os
+import platform
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType, SimpleNamespace
@@ -15,7 +16,6 @@ import pytest
 import paco
 from paco.events import ItemEnded
 from paco.remote import _executors
-from paco.remote._processes import called
 from tests.patience import until
 from tests.programs import SOURCE
 
@@ -130,7 +130,7 @@ async def test_each_interpreter_is_a_worker_with_its_own_name(jobs, pool):
     with paco.listening(lambda event: names.add(event.worker), ItemEnded):
         await paco.map(jobs.double, range(10)).on(pool)
     (name,) = names
-    assert name.endswith(f" of {called(os.getpid())}")
+    assert name.endswith(f" of process {os.getpid()} on {platform.node()}")
     assert name.startswith("interpreter ")
 
 
