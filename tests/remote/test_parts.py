@@ -10,13 +10,14 @@ import signal
 import socket
 import sys
 import threading
+from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import Connection
 from types import SimpleNamespace
 
 import pytest
 
-from paco._base.deadline import deadline, remaining
+import paco
 from paco.remote import _chunk, _executors, _pickles, _worker
 from paco.remote._chunk import ChunkRunner
 from paco.remote._feedback import Shape, Sizes
@@ -188,18 +189,27 @@ def test_a_run_in_this_process_can_be_cancelled_from_another_loop():
     assert "a run that was never here" in _worker.host().chunks._cancelled
 
 
-async def time_left(number):
-    return remaining()
+async def attempts(wait):
+    """Return how often a call is attempted if the next attempt comes after this time."""
+    calls = []
+
+    async def fails():
+        calls.append(wait)
+        raise ValueError
+
+    with suppress(ValueError):
+        await paco.retry(fails, 2, on=lambda error: wait)()
+    return len(calls)
 
 
 @pytest.mark.realtime
 def test_items_of_a_host_do_not_see_the_context_of_the_sending_thread():
     """Which is that of some run: without a GIL, a thread inherits the context that it is started in."""
-    with deadline(5):
+    with paco.deadline(0.001):
         host = Host()
-        report = Report.load(host.start(*chunk(time_left, [1])).result())
+        report = Report.load(host.start(*chunk(attempts, [0.01])).result())
     host.close()
-    assert _pickles.loads(report.values) == {0: INFINITE}
+    assert _pickles.loads(report.values) == {0: 2}
 
 
 @pytest.mark.realtime

@@ -12,7 +12,6 @@ import threading
 import warnings
 from concurrent.futures import Future
 from contextlib import suppress
-from contextvars import ContextVar
 
 import pytest
 from hypothesis import given, settings
@@ -21,105 +20,17 @@ from hypothesis import strategies as st
 import paco
 import paco.testing
 from paco import events
-from paco._base.deadline import remaining
-from paco._base.item import Ran
 from paco._stream.plan import LEAD, Plan
 from paco.events import ItemEnded
 from paco.remote import RemoteError, WorkerLost, _pickles
-from paco.remote._chunk import ChunkRunner
 from paco.remote._feedback import WorkerStats
 from paco.remote._messages import Order, PackedError, Report
-
-#: In which pretended process the code runs.
-process: ContextVar[Process] = ContextVar("process")
-
-
-class Died(Exception):
-    pass
-
-
-class Process:
-    def __init__(self, engine):
-        self.engine, self.tasks, self.futures = engine, set(), set()
-        engine.started += 1
-        self.name = f"process {engine.started} on here"
-        self.runner = ChunkRunner(self.name)
-
-    def submit(self, *chunk):
-        future = Future()
-        future.worker = self.name
-        future.set_running_or_notify_cancel()
-        self.futures.add(future)
-        token = process.set(self)
-        task = asyncio.get_running_loop().create_task(self.work(future, chunk))
-        process.reset(token)
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
-        return future
-
-    async def work(self, future, chunk):
-        report = await self.runner.work(*chunk)
-        if future in self.futures:
-            self.futures.discard(future)
-            future.set_result(report)
-
-    def die(self):
-        """Have all that runs here end, without a report, and another process come in its place."""
-        self.engine.deaths += 1
-        self.engine.processes_[self.engine.processes_.index(self)] = Process(self.engine)
-        dead, self.futures = self.futures, set()
-        for run, chunks in list(self.runner._working.items()):
-            for chunk in list(chunks):
-                chunk.run.cancel()
-            self.runner.cancel(run)
-        for future in dead:
-            future.set_exception(Died("it has died"))
-
-
-class Engine:
-    """Processes that are pretended: a runner of chunks each, in the loop of the test."""
-
-    flag = ""
-    ours = True
-
-    def __init__(self, processes=2, slots=None):
-        self.started = 0
-        self.processes_ = [Process(self) for _ in range(processes)]
-        self.processes = processes
-        self.slots = slots or processes
-        self.chunks, self.most, self.deaths, self.closed, self.cancelled = [], 0, 0, False, []
-
-    async def open(self):
-        await asyncio.sleep(0)
-
-    def submit(self, order, function, items):
-        one = min(self.processes_, key=lambda process: len(process.futures))
-        future = one.submit(order, function, items)
-        with suppress(OSError):  # of `Vanishing`
-            self.chunks.append((Order.load(order), len(_pickles.loads(items))))
-        return future
-
-    def lost(self, error):
-        return 1 if isinstance(error, Died) else None
-
-    def cancel(self, run, futures):
-        self.cancelled.append(run)
-        for process in self.processes_:
-            process.runner.cancel(run)
-
-    async def close(self):
-        await asyncio.sleep(0)
-        self.closed = True
+from tests.torture.remote import Died, Engine, on, process
 
 
 @pytest.fixture
 def engine():
     return Engine()
-
-
-def on(stream, engine):
-    """Do what `Stream.on` does, with an engine that has no public form."""
-    return stream._become(engine=lambda: engine)
 
 
 #: What the items do is counted here: they run in this process after all.
@@ -360,7 +271,7 @@ async def test_however_often_a_worker_dies_each_item_has_one_result(seed):
     async def kill():
         while not engine.closed:
             await asyncio.sleep(dice.uniform(0.2, 0.6))
-            dice.choice(engine.processes_).die()
+            dice.choice(engine.all).die()
 
     killing = asyncio.ensure_future(kill())
     assert await on(paco.map(quick, range(5000), limit=20), engine) == list(range(5000))
@@ -616,11 +527,20 @@ async def test_a_timeout_is_raised_after_the_items_on_workers_have_ended(engine)
 async def test_a_deadline_applies_to_calls_inside_items_on_workers(engine):
     with paco.deadline(5):
         await asyncio.sleep(1)
-        assert await on(paco.map(time_left, [1]), engine) == [4]
+        assert await on(paco.map(attempts, [3.9, 4.1]), engine) == [2, 1]
 
 
-async def time_left(number):
-    return remaining()
+async def attempts(wait):
+    """Return how often a call is attempted if each further attempt comes after this time."""
+    calls = []
+
+    async def fails():
+        calls.append(wait)
+        raise ValueError
+
+    with suppress(ValueError):
+        await paco.retry(fails, 2, on=lambda error: wait)()
+    return len(calls)
 
 
 async def test_break_ends_the_items_on_workers(engine):
@@ -670,8 +590,8 @@ async def test_cancelled_at_any_step_a_run_returns_when_nothing_runs_on_workers(
 async def test_the_death_of_workers_during_cancellation_ends_the_wait_for_them():
     class Fragile(Engine):
         def cancel(self, run, futures):
-            for process in list(self.processes_):
-                process.die()
+            for one in list(self.all):
+                one.die()
 
     engine = Fragile()
     with pytest.raises(TimeoutError):
@@ -720,7 +640,7 @@ async def test_items_of_a_dead_worker_run_again_and_are_delivered_once():
     task = asyncio.ensure_future(on(paco.map(quick, range(3000), limit=20), engine))
     for _ in range(5):
         await asyncio.sleep(0.2)
-        engine.processes_[0].die()
+        engine.all[0].die()
     assert await task == list(range(3000))
     assert engine.deaths == 5
     assert 3000 < len(Seen.ended) < 6000
@@ -978,7 +898,7 @@ async def test_a_dead_worker_is_marked_as_lost(limit):
     with paco.listening(runs.append, events.RunStarted):
         task = asyncio.ensure_future(on(paco.map(quick, range(1000), limit=limit), engine))
         await asyncio.sleep(0.2)
-        engine.processes_[0].die()
+        engine.all[0].die()
         await task
     workers = runs[0].run.workers
     assert [(name, worker.lost) for name, worker in workers.items()] == [
@@ -1022,7 +942,7 @@ def test_processes_of_one_machine_share_a_clock():
         stats = WorkerStats({}, here=True)
         return stats.ran(Report("a", 1, spans=[(0, 2, 5.0, 6.0, 1, False)], now=-100.0), 1)
 
-    assert asyncio.run(main()) == {0: Ran("a", 2, 5.0, 6.0, 1, False)}
+    assert asyncio.run(main()) == {0: ("a", 2, 5.0, 6.0, 1, False)}
 
 
 async def test_the_clock_of_a_worker_is_corrected_by_its_fastest_report():

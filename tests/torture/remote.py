@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from concurrent.futures import Future
+from contextlib import suppress
+from contextvars import ContextVar
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import paco
 from paco.remote import _pickles
 from paco.remote._chunk import ChunkRunner
-from paco.remote._messages import Report
+from paco.remote._messages import Order, Report
 from tests.torture.ours import PACO
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from concurrent.futures import Future
 
     import pytest
 
@@ -51,32 +53,98 @@ def copy_nothing(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Report, "load", lambda report: report)
 
 
-class Simulated:
-    """An engine of two workers inside the current event loop."""
+#: The simulated process in which the code runs.
+process: ContextVar[Process] = ContextVar("process")
+
+
+class Died(Exception):
+    """Raised for the chunks of a process that has died."""
+
+
+class Process:
+    """A simulated process: a runner of chunks inside the current event loop."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.futures: set[Future[Any]] = set()
+        engine.started += 1
+        self.name = f"process {engine.started} on here"
+        self.runner = ChunkRunner(self.name)
+        self.tasks: set[asyncio.Task[None]] = set()
+
+    def submit(self, *chunk: bytes) -> Future[Any]:
+        future: Any = Future()
+        future.worker = self.name
+        future.set_running_or_notify_cancel()
+        self.futures.add(future)
+        token = process.set(self)
+        task = asyncio.get_running_loop().create_task(self.work(future, chunk))
+        process.reset(token)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        return future
+
+    async def work(self, future: Future[Any], chunk: Any) -> None:
+        report = await self.runner.work(*chunk)
+        if future in self.futures:
+            self.futures.discard(future)
+            future.set_result(report)
+
+    def die(self) -> None:
+        """End all that runs here, without a report, and have another process in its place."""
+        self.engine.deaths += 1
+        self.engine.all[self.engine.all.index(self)] = Process(self.engine)
+        dead, self.futures = self.futures, set()
+        for run, chunks in list(self.runner._working.items()):
+            for chunk in list(chunks):
+                chunk.run.cancel()
+            self.runner.cancel(run)
+        for future in dead:
+            future.set_exception(Died("it has died"))
+
+
+class Engine:
+    """Simulated processes inside the current event loop."""
 
     flag = ""
     ours = True
-    slots = 128
-    processes = 2
 
-    def __init__(self) -> None:
-        self.runners = itertools.cycle([ChunkRunner(), ChunkRunner()])
+    def __init__(self, processes: int = 2, slots: int = 0) -> None:
+        self.started = self.deaths = 0
+        self.closed = False
+        self.all = [Process(self) for _ in range(processes)]
+        self.processes = processes
+        self.slots = slots or processes
+        #: The order and the number of items of each chunk.
+        self.chunks: list[tuple[Order, int]] = []
+        #: The runs that were cancelled.
+        self.cancelled: list[str] = []
 
     async def open(self) -> None:
         await asyncio.sleep(0)
 
-    def submit(self, *chunk: bytes) -> Future[Any]:
-        return asyncio.run_coroutine_threadsafe(next(self.runners).work(*chunk), asyncio.get_running_loop())
+    def submit(self, order: bytes, function: bytes, items: bytes) -> Future[Any]:
+        future = min(self.all, key=lambda one: len(one.futures)).submit(order, function, items)
+        with suppress(OSError):  # of items that cannot be unpickled
+            self.chunks.append((Order.load(order), len(_pickles.loads(items))))
+        return future
 
-    def lost(self, error: BaseException) -> None:
-        return None
+    def lost(self, error: BaseException) -> int | None:
+        return 1 if isinstance(error, Died) else None
 
     def cancel(self, run: str, futures: list[Any]) -> None:
-        for _ in range(self.processes):
-            next(self.runners).cancel(run)
+        self.cancelled.append(run)
+        for one in self.all:
+            one.runner.cancel(run)
 
     async def close(self) -> None:
         await asyncio.sleep(0)
+        self.closed = True
+
+
+def on(stream: Any, engine: Engine | None = None) -> Any:
+    """Move a stream to simulated workers, as `Stream.on` does with an engine."""
+    return stream._become(engine=lambda: engine or Engine(2, 128))
 
 
 def remote(name: str, on: Callable[[Any], Any], limit: Callable[[Any], Any] = lambda number: number) -> Library:
@@ -119,13 +187,8 @@ def counted(number: Any) -> Any:
     return paco.Limit(number)
 
 
-def on_simulated(stream: Any) -> Any:
-    """Move a stream to simulated workers, as `Stream.on` does with an engine."""
-    return stream._become(engine=Simulated)
-
-
-IN_CHUNKS = remote("in chunks", on_simulated)
-ONE_BY_ONE = remote("one by one", on_simulated, counted)
+IN_CHUNKS = remote("in chunks", on)
+ONE_BY_ONE = remote("one by one", on, counted)
 
 
 #: The titles of the scenarios whose items share no objects with the test. They check results, kinds of errors, the
