@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
 
 import pytest
 
-from paco._cli.options import Halt, duration, halt
+import paco
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -75,48 +74,55 @@ def ids(out):
 # ---- rules
 
 
-@pytest.mark.parametrize(
-    ("text", "rule"),
-    [
-        ("soon,fail=3", Halt("soon", 3)),
-        ("now,fail=1", Halt("now", 1)),
-        ("soon,fail=10%", Halt("soon", share=0.1)),
-        ("never", Halt("never")),
-    ],
-)
-def test_halt_accepts_the_rules_of_gnu_parallel(text, rule):
-    assert halt(text) == rule
-    assert str(rule) == text
+@pytest.mark.realtime
+class TestRules:
+    @pytest.mark.parametrize(
+        ("text", "items"), [("soon,fail=3", 3), ("now,fail=1", 1), ("soon,fail=10%", 10), ("now,fail=100%", 100)]
+    )
+    def test_halt_accepts_the_rules_of_gnu_parallel(self, run, text, items):
+        code, out, err = run("jobs:fail", "items.txt", "--halt", text, "-l", 1, "--total", 100)
+        assert (code, len(ids(out))) == (3, items)
+        assert f"halting: {items} item{'s' * (items > 1)} failed (--halt {text}); " in err
 
+    def test_halt_refuses_other_rules(self, run):
+        for text in (
+            "",
+            "soon",
+            "never,fail=1",
+            "late,fail=1",
+            "soon,fail=0",
+            "soon,fail=101%",
+            "soon,fail=x",
+            "now,done=1",
+        ):
+            code, _, err = run("jobs:fail", "items.txt", "--halt", text)
+            assert code == 2
+            assert "argument --halt: must" in err
 
-@pytest.mark.parametrize(
-    "text", ["", "soon", "never,fail=1", "late,fail=1", "soon,fail=0", "soon,fail=101%", "soon,fail=x", "now,done=1"]
-)
-def test_halt_refuses_other_rules(text):
-    with pytest.raises(argparse.ArgumentTypeError, match="must"):
-        halt(text)
+    @pytest.mark.parametrize(
+        ("text", "seconds"),
+        [
+            *[("30s", 30), ("2m", 120), ("500ms", 0.5), ("1.5h", 5400)],
+            *[("1h30m", 5400), ("1d", 86400), (".5s", 0.5), ("7", 7)],
+        ],
+    )
+    def test_a_duration_has_units(self, run, monkeypatch, text, seconds):
+        given = []
+        monkeypatch.setattr(paco, "timeout", lambda fn, seconds: (given.append(seconds), fn)[1])
+        run("jobs:fail", "items.txt", "--head", 1, "--timeout", text)
+        assert given == [seconds]
 
+    def test_an_invalid_duration_is_refused(self, run):
+        for text in "", "s", "1y", "-1s", "1 s", "1s2", "1..2s", "nan", "٣s":
+            code, _, err = run("jobs:fail", "items.txt", f"--timeout={text}")
+            assert code == 2
+            assert "must be a duration such as 30s" in err
 
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [("30s", 30), ("2m", 120), ("500ms", 0.5), ("1.5h", 5400), ("1h30m", 5400), ("1d", 86400), (".5s", 0.5), ("7", 7)],
-)
-def test_a_duration_has_units(text, seconds):
-    assert duration(text) == seconds
-
-
-@pytest.mark.parametrize("text", ["", "s", "1y", "-1s", "1 s", "1s2", "1..2s", "nan", "٣s"])
-def test_an_invalid_duration_is_refused(text):
-    with pytest.raises(argparse.ArgumentTypeError, match="must be a duration such as 30s"):
-        duration(text)
-
-
-def test_a_halt_percentage_refers_to_all_items_and_needs_a_known_total():
-    rule = halt("soon,fail=10%")
-    assert not rule.is_reached(100, None)
-    assert not rule.is_reached(99, 1000)
-    assert rule.is_reached(100, 1000)
-    assert not rule.is_reached(0, 0)
+    def test_a_halt_percentage_needs_a_known_total(self, run, pipe):
+        os.write(pipe[1], b"1\n2\n3\n")
+        os.close(pipe[1])
+        code, out, _ = run("jobs:fail", "--halt", "soon,fail=10%", "-l", 1)
+        assert (code, len(ids(out))) == (1, 3)
 
 
 @pytest.mark.realtime
