@@ -75,9 +75,9 @@ async def executor(future: asyncio.Future[int]) -> None:
 
 
 async def refused() -> None:
-    paco.gather(1)  # type: ignore[call-overload] # pyright: ignore[reportCallIssue, reportArgumentType]
-    paco.gather(half)  # type: ignore[arg-type] # pyright: ignore[reportCallIssue, reportArgumentType]
-    paco.gather([half])  # type: ignore[arg-type] # pyright: ignore[reportCallIssue, reportArgumentType]
-    paco.series(1)  # type: ignore[call-overload] # pyright: ignore[reportCallIssue, reportArgumentType]
+    paco.gather(1)  # type: ignore[call-overload] # pyright: ignore[reportArgumentType]
+    paco.gather(half)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    paco.gather([half])  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    paco.series(1)  # type: ignore[call-overload] # pyright: ignore[reportArgumentType]
     await paco.race(answer())  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
-    await paco.wait(1)  # type: ignore[call-overload] # pyright: ignore[reportCallIssue, reportArgumentType]
+    await paco.wait(1)  # type: ignore[call-overload] # pyright: ignore[reportArgumentType]

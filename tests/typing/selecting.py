@@ -90,13 +90,13 @@ async def folds(numbers: list[int], words: list[str]) -> None:
 
 
 async def refused(numbers: list[int], words: list[str]) -> None:
-    paco.filter(is_even, words)  # type: ignore[arg-type] # pyright: ignore[reportCallIssue, reportArgumentType]
-    paco.filter(plain, numbers)  # type: ignore[arg-type] # pyright: ignore[reportCallIssue, reportArgumentType]
-    paco.filterfalse(is_even, words)  # type: ignore[arg-type] # pyright: ignore[reportCallIssue, reportArgumentType]
-    paco.dropwhile(is_even, words)  # type: ignore[arg-type] # pyright: ignore[reportCallIssue, reportArgumentType]
-    await paco.some(is_even, words)  # type: ignore[arg-type] # pyright: ignore[reportCallIssue, reportArgumentType]
-    await paco.every(plain, numbers)  # type: ignore[arg-type] # pyright: ignore[reportCallIssue, reportArgumentType]
-    await paco.reduce(is_even, numbers)  # type: ignore[arg-type] # pyright: ignore[reportCallIssue, reportArgumentType]
-    await paco.reduce(count, words)  # type: ignore[arg-type] # pyright: ignore[reportCallIssue, reportArgumentType]
-    await paco.reduce(add, words, initializer=0)  # type: ignore[misc] # pyright: ignore[reportCallIssue, reportArgumentType]
-    await paco.reduce(count, words, initializer="")  # type: ignore[misc] # pyright: ignore[reportCallIssue, reportArgumentType]
+    paco.filter(is_even, words)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    paco.filter(plain, numbers)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    paco.filterfalse(is_even, words)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    paco.dropwhile(is_even, words)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    await paco.some(is_even, words)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    await paco.every(plain, numbers)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    await paco.reduce(is_even, numbers)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    await paco.reduce(count, words)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    await paco.reduce(add, words, initializer=0)  # type: ignore[misc] # pyright: ignore[reportArgumentType]
+    await paco.reduce(count, words, initializer="")  # type: ignore[misc] # pyright: ignore[reportArgumentType]

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, overload
 
 from paco._base import check
 from paco._base.check import named_as
-from paco._base.types import MISSING, Loop, Missing, R, Source, T, T_contra
+from paco._base.types import MISSING, Loop, R, Source, T, T_contra
 from paco._engine.sinks import SKIP, Drop
 from paco._stream.coroutine import Answer
 from paco._stream.plan import Plan, Stage, build_or_stage
 from paco._stream.stream import Stream
 
 if TYPE_CHECKING:
-    from paco.limits import AnyLimit, Limiter
+    from paco.limits import AnyLimit
 
 Truth: TypeAlias = Coroutine[Any, Any, bool]
 Test: TypeAlias = Callable[[T], Awaitable[Any]]
@@ -31,9 +32,7 @@ class Step(Protocol[R, T_contra]):
         ...
 
 
-def _select(
-    name: str, coro: Any, iterable: Any, assert_fn: Any, limit: AnyLimit, loop: Loop, *, keep: bool
-) -> Stream[Any] | Stage[Any, Stream[Any]]:
+def _select(name: str, coro: Any, iterable: Any, assert_fn: Any, limit: AnyLimit, loop: Loop, *, keep: bool) -> Any:
     """Return the items for which the verdict of the test is ``keep``."""
     if assert_fn is not None:
         with check.discarding(coro, iterable):
@@ -47,10 +46,7 @@ def _select(
                 verdict = await verdict
         return item if bool(verdict) is keep else SKIP
 
-    def build(source: Any, limit: int | Limiter, _: float | None) -> Stream[Any]:
-        return Stream(Plan(name, named_as(coro, select), source, limit, gaps=True))
-
-    return build_or_stage(name, coro, iterable, build, limit=limit, loop=loop)
+    return build_or_stage(name, coro, iterable, Stream, limit, loop, fn=named_as(coro, select), gaps=True)
 
 
 @overload
@@ -59,7 +55,7 @@ def filter(
 ) -> Stream[T]: ...
 @overload
 def filter(
-    coro: Test[T], iterable: Missing = MISSING, assert_fn: AssertFn = None, limit: AnyLimit = 0, loop: Loop = None
+    coro: Test[T], *, assert_fn: AssertFn = None, limit: AnyLimit = 0, loop: Loop = None
 ) -> Stage[T, Stream[T]]: ...
 def filter(coro: Any, iterable: Any = MISSING, assert_fn: Any = None, limit: AnyLimit = 0, loop: Loop = None) -> Any:
     """Return the items that pass an async test, including falsy ones, in the order of the input.
@@ -86,7 +82,7 @@ def filterfalse(
 ) -> Stream[T]: ...
 @overload
 def filterfalse(
-    coro: Test[T], iterable: Missing = MISSING, assert_fn: AssertFn = None, limit: AnyLimit = 0, loop: Loop = None
+    coro: Test[T], *, assert_fn: AssertFn = None, limit: AnyLimit = 0, loop: Loop = None
 ) -> Stage[T, Stream[T]]: ...
 def filterfalse(
     coro: Any, iterable: Any = MISSING, assert_fn: Any = None, limit: AnyLimit = 0, loop: Loop = None
@@ -105,7 +101,7 @@ def filterfalse(
 @overload
 def dropwhile(coro: Test[T], iterable: Source[T], loop: Loop = None) -> Stream[T]: ...
 @overload
-def dropwhile(coro: Test[T], iterable: Missing = MISSING, loop: Loop = None) -> Stage[T, Stream[T]]: ...
+def dropwhile(coro: Test[T], *, loop: Loop = None) -> Stage[T, Stream[T]]: ...
 def dropwhile(coro: Any, iterable: Any = MISSING, loop: Loop = None) -> Any:
     """Return all items from the first one that fails an async test; drop those before it.
 
@@ -119,7 +115,7 @@ def dropwhile(coro: Any, iterable: Any = MISSING, loop: Loop = None) -> Any:
         [4, 5, 1]
     """
 
-    def build(source: Any, limit: int | Limiter, _: float | None) -> Stream[Any]:
+    def build(plan: Plan) -> Stream[Any]:
         dropping = True
 
         async def select(item: Any) -> Any:
@@ -127,15 +123,15 @@ def dropwhile(coro: Any, iterable: Any = MISSING, loop: Loop = None) -> Any:
             dropping = dropping and bool(await coro(item))
             return SKIP if dropping else item
 
-        return Stream(Plan("dropwhile", named_as(coro, select), source, limit, gaps=True))
+        return Stream(replace(plan, fn=named_as(coro, select)))
 
-    return build_or_stage("dropwhile", coro, iterable, build, limit=1, loop=loop)
+    return build_or_stage("dropwhile", coro, iterable, build, 1, loop, gaps=True)
 
 
-def _finding(name: str, coro: Any, *, verdict: bool) -> Callable[[Any, int | Limiter, float | None], Answer[bool]]:
+def _finding(coro: Any, *, verdict: bool) -> Callable[[Plan], Answer[bool]]:
     """Return a ``build`` for a call that returns ``verdict`` if any test does, and the opposite otherwise."""
 
-    async def find(source: Any, limit: int | Limiter, timeout: float | None) -> bool:
+    async def find(plan: Plan) -> bool:
         found = False
 
         async def judge(item: Any) -> None:
@@ -144,12 +140,12 @@ def _finding(name: str, coro: Any, *, verdict: bool) -> Callable[[Any, int | Lim
                 found = True
                 run.stop()
 
-        run = Plan(name, named_as(coro, judge), source, limit, timeout).run(Drop())
+        run = replace(plan, fn=named_as(coro, judge)).run(Drop())
         run.start()
         await run.join()
         return found is verdict
 
-    return lambda source, limit, timeout: Answer(name, find(source, limit, timeout), source)
+    return lambda plan: Answer(plan.name, find(plan), plan.source)
 
 
 @overload
@@ -157,9 +153,7 @@ def some(
     coro: Test[T], iterable: Source[T], limit: AnyLimit = 0, timeout: float | None = None, loop: Loop = None
 ) -> Truth: ...
 @overload
-def some(
-    coro: Test[T], iterable: Missing = MISSING, limit: AnyLimit = 0, timeout: float | None = None, loop: Loop = None
-) -> Stage[T, Truth]: ...
+def some(coro: Test[T], *, limit: AnyLimit = 0, timeout: float | None = None, loop: Loop = None) -> Stage[T, Truth]: ...
 def some(
     coro: Any, iterable: Any = MISSING, limit: AnyLimit = 0, timeout: float | None = None, loop: Loop = None
 ) -> Any:
@@ -174,14 +168,13 @@ def some(
         >>> paco.run(paco.some(above_three, [1, 2, 3, 4, 5]))
         True
     """
-    build = _finding("some", coro, verdict=True)
-    return build_or_stage("some", coro, iterable, build, limit=limit, timeout=timeout, loop=loop)
+    return build_or_stage("some", coro, iterable, _finding(coro, verdict=True), limit, loop, timeout)
 
 
 @overload
 def every(coro: Test[T], iterable: Source[T], limit: AnyLimit = 1, loop: Loop = None) -> Truth: ...
 @overload
-def every(coro: Test[T], iterable: Missing = MISSING, limit: AnyLimit = 1, loop: Loop = None) -> Stage[T, Truth]: ...
+def every(coro: Test[T], *, limit: AnyLimit = 1, loop: Loop = None) -> Stage[T, Truth]: ...
 def every(coro: Any, iterable: Any = MISSING, limit: AnyLimit = 1, loop: Loop = None) -> Any:
     """Return whether an async test is true for all items.
 
@@ -194,11 +187,10 @@ def every(coro: Any, iterable: Any = MISSING, limit: AnyLimit = 1, loop: Loop = 
         >>> paco.run(paco.every(above_ten, [1, 2, 3, 4, 5]))
         False
     """
-    build = _finding("every", coro, verdict=False)
-    return build_or_stage("every", coro, iterable, build, limit=limit, loop=loop)
+    return build_or_stage("every", coro, iterable, _finding(coro, verdict=False), limit, loop)
 
 
-async def _folded(coro: Any, source: Any, result: Any, *, right: bool) -> Any:
+async def _folded(plan: Plan, coro: Any, result: Any, *, right: bool) -> Any:
     async def step(item: Any) -> None:
         nonlocal result
         result = item if result is MISSING else await coro(result, item)
@@ -206,9 +198,8 @@ async def _folded(coro: Any, source: Any, result: Any, *, right: bool) -> Any:
     async def same(item: Any) -> Any:
         return item
 
-    if right:
-        source = reversed(await Plan("reduce", same, source, 1).collect())
-    await Plan("reduce", named_as(coro, step), source, 1).drain()
+    source = reversed(await replace(plan, fn=same).collect()) if right else plan.source
+    await replace(plan, fn=named_as(coro, step), source=source).drain()
     if result is MISSING:
         raise TypeError("paco.reduce: iterable must not be empty, got no items; pass an initializer")
     return result
@@ -223,17 +214,13 @@ def reduce(
     coro: Step[R, T], iterable: Source[T], right: bool, initializer: R, loop: Loop = None
 ) -> Coroutine[Any, Any, R]: ...
 @overload
-def reduce(
-    coro: Fold[T], iterable: Source[T], right: bool = False, initializer: Missing = MISSING, loop: Loop = None
-) -> Coroutine[Any, Any, T]: ...
+def reduce(coro: Fold[T], iterable: Source[T], right: bool = False, *, loop: Loop = None) -> Coroutine[Any, Any, T]: ...
 @overload
 def reduce(
-    coro: Step[R, T], iterable: Missing = MISSING, right: bool = False, *, initializer: R, loop: Loop = None
+    coro: Step[R, T], *, right: bool = False, initializer: R, loop: Loop = None
 ) -> Stage[T, Coroutine[Any, Any, R]]: ...
 @overload
-def reduce(
-    coro: Fold[T], iterable: Missing = MISSING, right: bool = False, initializer: Missing = MISSING, loop: Loop = None
-) -> Stage[T, Coroutine[Any, Any, T]]: ...
+def reduce(coro: Fold[T], *, right: bool = False, loop: Loop = None) -> Stage[T, Coroutine[Any, Any, T]]: ...
 def reduce(
     coro: Any, iterable: Any = MISSING, right: bool = False, initializer: Any = MISSING, loop: Loop = None
 ) -> Any:
@@ -257,7 +244,7 @@ def reduce(
         15
     """
 
-    def build(source: Any, _limit: int | Limiter, _timeout: float | None) -> Coroutine[Any, Any, Any]:
-        return Answer("reduce", _folded(coro, source, initializer, right=right), source)
+    def build(plan: Plan) -> Coroutine[Any, Any, Any]:
+        return Answer("reduce", _folded(plan, coro, initializer, right=right), plan.source)
 
-    return build_or_stage("reduce", coro, iterable, build, limit=1, loop=loop)
+    return build_or_stage("reduce", coro, iterable, build, 1, loop)

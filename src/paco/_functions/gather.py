@@ -12,9 +12,10 @@ from paco._base import check
 from paco._base.deadline import within
 from paco._base.types import Loop, T
 from paco._engine.sinks import Drop
+from paco._engine.source import Calls
 from paco._functions import futures
 from paco._stream.coroutine import Answer
-from paco._stream.plan import Plan
+from paco._stream.plan import Plan, build_or_stage
 from paco._stream.stream import Stream
 
 if TYPE_CHECKING:
@@ -22,13 +23,15 @@ if TYPE_CHECKING:
 
 #: A coroutine object, a future, or a coroutine function that takes no arguments.
 Call: TypeAlias = Awaitable[T] | Callable[[], Awaitable[T]]
+#: One of several calls, or one iterable of all calls.
+OneOrAll: TypeAlias = Call[T] | Iterable[Call[T]]
 Futures: TypeAlias = set[asyncio.Future[T]]
 DoneAndPending: TypeAlias = Coroutine[Any, Any, tuple[Futures[T], Futures[T]]]
 
 
 @overload
 def gather(
-    *coros_or_futures: Call[T],
+    *coros_or_futures: OneOrAll[T],
     limit: AnyLimit = 0,
     loop: Loop = None,
     timeout: float | None = None,
@@ -37,29 +40,7 @@ def gather(
 ) -> Stream[T]: ...
 @overload
 def gather(
-    *coros_or_futures: Call[T],
-    limit: AnyLimit = 0,
-    loop: Loop = None,
-    timeout: float | None = None,
-    preserve_order: bool = False,
-    return_exceptions: bool,
-) -> Stream[T | Exception]: ...
-@overload
-def gather(
-    coros_or_futures: Iterable[Call[T]],
-    /,
-    *,
-    limit: AnyLimit = 0,
-    loop: Loop = None,
-    timeout: float | None = None,
-    preserve_order: bool = False,
-    return_exceptions: Literal[False] = False,
-) -> Stream[T]: ...
-@overload
-def gather(
-    coros_or_futures: Iterable[Call[T]],
-    /,
-    *,
+    *coros_or_futures: OneOrAll[T],
     limit: AnyLimit = 0,
     loop: Loop = None,
     timeout: float | None = None,
@@ -92,32 +73,19 @@ def gather(
         >>> paco.run(main())
         [2, 4, 6]
     """
-    return _run_through("gather", coros_or_futures, limit, loop, timeout, return_exceptions)
+    return _run_through("gather", futures.calls("gather", coros_or_futures), limit, loop, timeout, return_exceptions)
 
 
 @overload
 def series(
-    *coros_or_futures: Call[T],
+    *coros_or_futures: OneOrAll[T],
     timeout: float | None = None,
     loop: Loop = None,
     return_exceptions: Literal[False] = False,
 ) -> Stream[T]: ...
 @overload
 def series(
-    *coros_or_futures: Call[T], timeout: float | None = None, loop: Loop = None, return_exceptions: bool
-) -> Stream[T | Exception]: ...
-@overload
-def series(
-    coros_or_futures: Iterable[Call[T]],
-    /,
-    *,
-    timeout: float | None = None,
-    loop: Loop = None,
-    return_exceptions: Literal[False] = False,
-) -> Stream[T]: ...
-@overload
-def series(
-    coros_or_futures: Iterable[Call[T]], /, *, timeout: float | None = None, loop: Loop = None, return_exceptions: bool
+    *coros_or_futures: OneOrAll[T], timeout: float | None = None, loop: Loop = None, return_exceptions: bool
 ) -> Stream[T | Exception]: ...
 def series(
     *coros_or_futures: Any, timeout: float | None = None, loop: Loop = None, return_exceptions: bool = False
@@ -141,24 +109,19 @@ def series(
         >>> paco.run(main())
         [2, 4, 6]
     """
-    return _run_through("series", coros_or_futures, 1, loop, timeout, return_exceptions, least=1)
+    calls = _at_least_one("series", futures.calls("series", coros_or_futures))
+    return _run_through("series", calls, 1, loop, timeout, return_exceptions)
 
 
-def _run_through(
-    name: str, given: tuple[Any, ...], limit: AnyLimit, loop: Loop, timeout: float | None, catch: bool, least: int = 0
-) -> Stream[Any]:
-    calls = futures.calls(name, given)
+def _run_through(name: str, calls: Calls, limit: AnyLimit, loop: Loop, timeout: float | None, catch: bool) -> Any:
     with check.discarding(*calls):
-        found = limits.checked(name, limit)
-        timeout = check.timeout(name, timeout)
-        check.loop(name, loop)
-        _at_least(name, calls, least)
-    return Stream(Plan(name, partial(futures.call, name), calls, found, timeout, "return" if catch else "raise"))
+        return build_or_stage(name, partial(futures.call, name), calls, Stream, limit, loop, timeout, catch=catch)
 
 
-def _at_least(name: str, calls: list[Any], least: int) -> None:
-    if len(calls) < least:
+def _at_least_one(name: str, calls: Calls) -> Calls:
+    if not calls:
         raise ValueError(f"paco.{name}: give at least one coroutine object, coroutine function or future, got none")
+    return calls
 
 
 def race(
@@ -193,8 +156,7 @@ def race(
         timeout = check.timeout("race", timeout)
         check.iterable("race", iterable)
     if not isinstance(iterable, AsyncIterable | Awaitable):
-        source = futures.calls("race", (iterable,), "iterable")
-        _at_least("race", source, 1)
+        source = _at_least_one("race", futures.calls("race", (iterable,), "iterable"))
 
     async def contender(one: Any) -> Any:
         return await futures.call("race", one, *args, **kw)
@@ -206,12 +168,12 @@ async def _first(plan: Plan) -> Any:
     async with Stream[Any](plan) as results:
         async for result in results:
             return result
-    return _at_least(plan.name, [], 1)
+    return _at_least_one(plan.name, Calls())
 
 
 @overload
 def wait(
-    *coros_or_futures: Call[T],
+    *coros_or_futures: OneOrAll[T],
     limit: AnyLimit = 0,
     timeout: float | None = None,
     loop: Loop = None,
@@ -220,29 +182,7 @@ def wait(
 ) -> DoneAndPending[T]: ...
 @overload
 def wait(
-    *coros_or_futures: Call[T],
-    limit: AnyLimit = 0,
-    timeout: float | None = None,
-    loop: Loop = None,
-    return_exceptions: bool,
-    return_when: str = futures.ALL_COMPLETED,
-) -> DoneAndPending[T | Exception]: ...
-@overload
-def wait(
-    coros_or_futures: Iterable[Call[T]],
-    /,
-    *,
-    limit: AnyLimit = 0,
-    timeout: float | None = None,
-    loop: Loop = None,
-    return_exceptions: Literal[False] = False,
-    return_when: str = futures.ALL_COMPLETED,
-) -> DoneAndPending[T]: ...
-@overload
-def wait(
-    coros_or_futures: Iterable[Call[T]],
-    /,
-    *,
+    *coros_or_futures: OneOrAll[T],
     limit: AnyLimit = 0,
     timeout: float | None = None,
     loop: Loop = None,
@@ -286,13 +226,12 @@ def wait(
         >>> paco.run(main())
         ([2, 4], set())
     """
-    calls = futures.calls("wait", coros_or_futures)
+    calls = _at_least_one("wait", futures.calls("wait", coros_or_futures))
     with check.discarding(*calls):
         found = limits.checked("wait", limit)
         timeout = check.timeout("wait", timeout)
         check.loop("wait", loop)
         futures.return_when("wait", return_when)
-        _at_least("wait", calls, 1)
     once = list({id(one): one for one in calls}.values())  # by identity, since a callable object may be unhashable
     fail_fast = return_when is futures.ALL_COMPLETED and not return_exceptions
     waiting = _wait(once, found, timeout, return_when, catch=return_exceptions, fail_fast=fail_fast)

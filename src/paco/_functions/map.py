@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, cast, overload
 
 from paco._base import check
@@ -14,8 +15,7 @@ from paco._stream.plan import Plan, Stage, build_or_stage
 from paco._stream.stream import Stream
 
 if TYPE_CHECKING:
-    from paco._base.types import OnError
-    from paco.limits import AnyLimit, Limiter
+    from paco.limits import AnyLimit
 
 Nothing = Coroutine[Any, Any, None]
 
@@ -109,12 +109,8 @@ def map(
         >>> paco.run(main())
         [2, 4, 6, 8, 10]
     """
-    on_error: OnError = "return" if return_exceptions else "raise"
-
-    def build(source: Any, limit: int | Limiter, timeout: float | None) -> Stream[Any]:
-        return Stream(Plan("map", bound(coro, args, kw), source, limit, timeout, on_error))
-
-    return build_or_stage("map", coro, iterable, build, limit=limit, timeout=timeout, loop=loop)
+    fn = bound(coro, args, kw)
+    return build_or_stage("map", coro, iterable, Stream, limit, loop, timeout, fn=fn, catch=return_exceptions)
 
 
 @overload
@@ -219,13 +215,12 @@ def each(
         2
         3
     """
-    on_error: OnError = "return" if return_exceptions else "raise"
 
-    def build(source: Any, limit: int | Limiter, timeout: float | None) -> Coroutine[Any, Any, Any]:
-        plan = Plan("each", bound(coro, args, kw), source, limit, timeout, on_error)
-        return Stream[Any](plan) if collect else Answer("each", plan.drain(), source)
+    def build(plan: Plan) -> Coroutine[Any, Any, Any]:
+        return Stream[Any](plan) if collect else Answer("each", plan.drain(), plan.source)
 
-    return build_or_stage("each", coro, iterable, build, limit=limit, timeout=timeout, loop=loop)
+    fn = bound(coro, args, kw)
+    return build_or_stage("each", coro, iterable, build, limit, loop, timeout, fn=fn, catch=return_exceptions)
 
 
 @overload
@@ -304,17 +299,18 @@ def flat_map(
         [2, 4, 6, 8, 10]
     """
     head: tuple[Any, ...] = ()
-    on_error: OnError = "return" if return_exceptions else "raise"
     if initializer is not None:
         with check.discarding(coro, iterable):
             check.plain_iterable("flat_map", initializer, "initializer")
             head = tuple(initializer)
 
-    def build(source: Any, limit: int | Limiter, timeout: float | None) -> Stream[Any]:
-        flat = AsyncLeaves(source) if isinstance(source, AsyncIterable | Awaitable) else leaves(source)
-        return Stream(Plan("flat_map", bound(coro, args, kw), flat, limit, timeout, on_error, head))
+    def build(plan: Plan) -> Stream[Any]:
+        nested = plan.source
+        flat = AsyncLeaves(nested) if isinstance(nested, AsyncIterable | Awaitable) else leaves(nested)
+        return Stream(replace(plan, source=flat, head=head))
 
-    return build_or_stage("flat_map", coro, iterable, build, limit=limit, timeout=timeout, loop=loop)
+    fn = bound(coro, args, kw)
+    return build_or_stage("flat_map", coro, iterable, build, limit, loop, timeout, fn=fn, catch=return_exceptions)
 
 
 def repeat(
@@ -336,9 +332,5 @@ def repeat(
         [2, 4, 6, 8, 10]
     """
     times = check.integer("repeat", "times", times, 1)
-    step = check.integer("repeat", "step", step, 1)
-
-    def build(source: Any, limit: int | Limiter, _: float | None) -> Stream[R]:
-        return Stream(Plan("repeat", coro, source, limit))
-
-    return cast("Stream[R]", build_or_stage("repeat", coro, range(1, times + 1, step), build, limit=limit, loop=loop))
+    numbers = range(1, times + 1, check.integer("repeat", "step", step, 1))
+    return cast("Stream[R]", build_or_stage("repeat", coro, numbers, Stream, limit, loop))

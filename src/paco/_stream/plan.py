@@ -33,7 +33,6 @@ LEAD = 10_000
 _LEAD_OF_CALLS = 1000
 
 Out_co = TypeVar("Out_co", covariant=True)
-Out = TypeVar("Out")
 X = TypeVar("X")
 
 
@@ -186,29 +185,34 @@ def build_or_stage(
     name: str,
     coro: Any,
     iterable: Any,
-    build: Callable[[Any, int | Limiter, float | None], Out],
-    *,
-    limit: AnyLimit = 0,
+    build: Callable[[Plan], object],
+    limit: AnyLimit,
+    loop: Loop,
     timeout: float | None = None,
-    loop: Loop = None,
-) -> Out | Stage[Any, Out]:
-    """Check the arguments that functions over items share, then return what ``build`` makes of them.
+    *,
+    fn: ItemFunction | None = None,
+    catch: bool = False,
+    gaps: bool = False,
+) -> Any:
+    """Check the arguments that functions over items share, then return what ``build`` makes of their `Plan`.
 
-    Without an ``iterable``, return a `Stage` that calls ``build`` when it gets one.
+    Without an ``iterable``, return a `Stage` that does so when it gets one. ``fn`` runs in place of ``coro``.
     """
     try:
         check.function(name, coro)
-        found: int | Limiter
-        if isinstance(limit, Limiter):
-            found = limit
-        else:
-            found = check.limit(name, limit) if isinstance(limit, int) else limits.checked(name, limit)
-        timeout = check.timeout(name, timeout)
+        found = limit if isinstance(limit, int | Limiter) else limits.checked(name, limit)
+        if isinstance(found, int):
+            check.limit(name, found)
+        seconds = check.timeout(name, timeout)
         check.loop(name, loop)
-        if iterable is MISSING:
-            return Stage(name, lambda source: build(source, found, timeout))
-        check.iterable(name, iterable)
+        if iterable is not MISSING:
+            check.iterable(name, iterable)
     except BaseException:
         check.discard(iterable)
         raise
-    return build(iterable, found, timeout)
+    on_error: OnError = "return" if catch else "raise"
+
+    def apply(source: Any) -> object:
+        return build(Plan(name, coro if fn is None else fn, source, found, seconds, on_error, gaps=gaps))
+
+    return Stage[Any, Any](name, apply) if iterable is MISSING else apply(iterable)
