@@ -54,8 +54,7 @@ def whilst(
         >>> paco.run(paco.whilst(call, few))
         [1, 2, 3]
     """
-    due = _test("whilst", coro, coro_test, assert_coro, passes=True)
-    return _repeat("whilst", coro, due, *args, **kw)
+    return _repeat("whilst", lambda: coro(*args, **kw), coro, coro_test, assert_coro, passes=True)
 
 
 def until(
@@ -80,42 +79,37 @@ def until(
         >>> paco.run(paco.until(call, total, lambda total: total >= 6, 2))
         [2, 4, 6]
     """
-    due = _test("until", coro, coro_test, assert_coro, passes=False)
-    return _repeat("until", coro, due, *args, **kw)
+    return _repeat("until", lambda: coro(*args, **kw), coro, coro_test, assert_coro, passes=False)
 
 
-def _test(name: str, coro: object, coro_test: Any, assert_coro: Any, *, passes: bool) -> Callable[[], Awaitable[bool]]:
-    """Check the functions, and return a coroutine function that returns whether to call ``coro`` again."""
+def _repeat(
+    name: str, call: Callable[[], Awaitable[T]], coro: object, coro_test: Any, assert_coro: Any, *, passes: bool
+) -> Coroutine[Any, Any, list[T]]:
+    """Check the functions, and return a coroutine that makes calls as long as the test passes, or does not pass."""
     with check.discarding(coro, coro_test, assert_coro):
         check.function(name, coro)
         check.function(name, coro_test, "coro_test")
         if assert_coro is not None:
             check.function(name, assert_coro, "assert_coro")
 
-    async def due() -> bool:
-        verdict = await check.awaitable(name, coro_test, coro_test())
-        if assert_coro is not None:
-            verdict = assert_coro(verdict)
-            if inspect.isawaitable(verdict):
-                verdict = await verdict
-        return bool(verdict) is passes
+    async def repeat() -> list[T]:
+        results: list[T] = []
+        yielded = -math.inf
+        while True:
+            # Not the loop's clock: on a virtual clock, calls that do not suspend take no time.
+            if perf_counter() - yielded > _SLICE:
+                await asyncio.sleep(0)
+                yielded = perf_counter()
+            verdict = await check.awaitable(name, coro_test, coro_test())
+            if assert_coro is not None:
+                verdict = assert_coro(verdict)
+                if inspect.isawaitable(verdict):
+                    verdict = await verdict
+            if bool(verdict) is not passes:
+                return results
+            results.append(await check.awaitable(name, coro, call()))
 
-    return due
-
-
-async def _repeat(
-    name: str, coro: Callable[P, Awaitable[T]], due: Callable[[], Awaitable[bool]], /, *args: P.args, **kw: P.kwargs
-) -> list[T]:
-    results: list[T] = []
-    yielded = -math.inf
-    while True:
-        # Not the loop's clock: on a virtual clock, calls that do not suspend take no time.
-        if perf_counter() - yielded > _SLICE:
-            await asyncio.sleep(0)
-            yielded = perf_counter()
-        if not await due():
-            return results
-        results.append(await check.awaitable(name, coro, coro(*args, **kw)))
+    return repeat()
 
 
 @overload
@@ -200,15 +194,9 @@ async def _tick(
 
 async def _sleep_until(when: float) -> None:
     """Sleep until an exact time of the event loop's clock. A delay would add the rounding error of a subtraction."""
-    loop = asyncio.get_running_loop()
-    waiter = loop.create_future()
-    handle = loop.call_at(when, _wake, waiter)
+    due = asyncio.Event()
+    handle = asyncio.get_running_loop().call_at(when, due.set)
     try:
-        await waiter
+        await due.wait()
     finally:
         handle.cancel()
-
-
-def _wake(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():  # it may have been cancelled in this step of the loop
-        waiter.set_result(None)
