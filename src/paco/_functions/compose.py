@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from paco._base.types import AnyCoroutineFunction, OrNever, P, R, T
 
-    _Evaluator: TypeAlias = Callable[[tuple[tuple[Any, ...], dict[str, Any]], Any], Any]
+    _Evaluator: TypeAlias = Callable[[tuple[tuple[Any, ...], dict[str, Any]], Any], Any] | None
 
 X = TypeVar("X")
 
@@ -66,22 +66,14 @@ def partial(coro: Callable[..., Awaitable[T]], *args: Any, **kw: Any) -> Callabl
 
 @overload
 def curry(
-    arity_or_fn: Callable[..., Any],
-    ignore_kwargs: bool = False,
-    evaluator: _Evaluator | None = None,
-    *args: Any,
-    **kw: Any,
+    arity_or_fn: Callable[..., Any], ignore_kwargs: bool = False, evaluator: _Evaluator = None, *args: Any, **kw: Any
 ) -> Callable[..., Any]: ...
 @overload
 def curry(
-    arity_or_fn: int | None = None,
-    ignore_kwargs: bool = False,
-    evaluator: _Evaluator | None = None,
-    *args: Any,
-    **kw: Any,
+    arity_or_fn: int | None = None, ignore_kwargs: bool = False, evaluator: _Evaluator = None, *args: Any, **kw: Any
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]: ...
 def curry(
-    arity_or_fn: Any = None, ignore_kwargs: bool = False, evaluator: _Evaluator | None = None, *args: Any, **kw: Any
+    arity_or_fn: Any = None, ignore_kwargs: bool = False, evaluator: _Evaluator = None, *args: Any, **kw: Any
 ) -> Any:
     """Return a function that takes its arguments over several calls: ``f(1)(2)(3)`` or ``f(1, 2)(3)``.
 

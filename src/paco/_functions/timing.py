@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from paco._base.types import AnyCoroutineFunction, Loop, OrNone, P, T
 
-
 _UNLIMITED: Final = nullcontext()
 
 
@@ -60,12 +59,8 @@ class TimeoutLimit:
         self._task: asyncio.Task[Any] | None = None
         self._handle: asyncio.Handle | None = None
         self._requests = 0
-        self._expired = False
-
-    @property
-    def expired(self) -> bool:
-        """Whether the timeout passed before the last block ended."""
-        return self._expired
+        #: Whether the timeout passed before the last block ended.
+        self.expired: bool = False
 
     def __enter__(self) -> Self:
         loop = asyncio._get_running_loop()  # returns None instead of raising when no loop runs
@@ -80,7 +75,7 @@ class TimeoutLimit:
         pending = bool(getattr(task, "_must_cancel", False))
         self._requests = task.cancelling() - pending
         self._task = task
-        self._expired = False
+        self.expired = False
         seconds, end = within(self._timeout)
         self._end = end or f"{self._timeout} s"
         if seconds == 0:
@@ -90,7 +85,7 @@ class TimeoutLimit:
         return self
 
     def _expire(self, task: asyncio.Task[Any]) -> None:
-        self._expired = True
+        self.expired = True
         task.cancel()
 
     def __exit__(self, exc_type: object, exc: BaseException | None, traceback: object) -> None:
@@ -98,7 +93,7 @@ class TimeoutLimit:
         handle, self._handle = self._handle, None
         if handle is not None:
             handle.cancel()
-        if not self._expired or task is None:
+        if not self.expired or task is None:
             return
         others = task.uncancel() > self._requests
         del task  # it may hold the error below, whose frames would refer to it: avoid a cycle
@@ -186,12 +181,7 @@ def _limited(awaitable: Awaitable[T], timeout: float | None, loop: Loop) -> Coro
 
 @overload
 def throttle(
-    coro: Callable[P, Awaitable[T]],
-    limit: int = 1,
-    timeframe: float = 1,
-    return_value: object = None,
-    *,
-    raise_exception: Literal[True],
+    coro: Callable[P, Awaitable[T]], limit: int = 1, timeframe: float = 1, *, raise_exception: Literal[True]
 ) -> Callable[P, Coroutine[Any, Any, T]]: ...
 @overload
 def throttle(
@@ -202,9 +192,7 @@ def throttle(
     raise_exception: bool = False,
 ) -> Callable[P, Coroutine[Any, Any, T | OrNone]]: ...
 @overload
-def throttle(
-    limit: int = 1, timeframe: float = 1, return_value: object = None, *, raise_exception: Literal[True]
-) -> Decorator: ...
+def throttle(limit: int = 1, timeframe: float = 1, *, raise_exception: Literal[True]) -> Decorator: ...
 @overload
 def throttle(
     limit: int = 1, timeframe: float = 1, return_value: OrNone | None = None, raise_exception: bool = False
