@@ -133,10 +133,8 @@ def retry(
 class _Policy:
     """The checked arguments of `retry`, which decide when to make another attempt."""
 
-    __slots__ = ("_max_wait", "_verdict", "_wait", "attempts", "budget")
-
     def __init__(self, attempts: int, on: On, wait: float, max_wait: float, budget: float | None) -> None:
-        self.attempts: int = check.integer("retry", "attempts", attempts, 1)
+        self._attempts = check.integer("retry", "attempts", attempts, 1)
         self._verdict = _verdict(on)
         self._wait = check.seconds("retry", "wait", wait, optional=False) or 0
         self._max_wait = check.seconds("retry", "max_wait", max_wait, optional=False) or 0
@@ -144,7 +142,25 @@ class _Policy:
             raise ValueError(f"paco.retry: max_wait must not be less than wait, got {max_wait} and {wait}")
         self.budget: _Budget | None = None if budget is None else _Budget(budget)
 
-    def judge(self, error: Exception) -> bool | float:
+    def pause(self, error: Exception, attempt: int) -> float | str:
+        """Return the seconds to wait after an attempt, or the reason to give up; empty if no attempts are left."""
+        verdict = self._judge(error)
+        if verdict is False:
+            return "on does not retry this error"
+        if attempt >= self._attempts:
+            return ""
+        if verdict is True:
+            import random  # the import takes a millisecond, and is only needed after an error
+
+            most = min(self._max_wait, self._wait * 2 ** min(attempt - 1, _DOUBLINGS))
+            verdict = random.uniform(0, most)  # noqa: S311 - spreads load; no secret
+        if verdict >= remaining():
+            return _TOO_LATE
+        if self.budget is not None and not self.budget.take():
+            return self.budget.spent
+        return verdict
+
+    def _judge(self, error: Exception) -> bool | float:
         """Return whether to retry an error, or the seconds to wait before the retry."""
         verdict = self._verdict(error)
         if verdict is None or isinstance(verdict, bool):
@@ -152,13 +168,6 @@ class _Policy:
         with check.discarding(verdict):
             expected = "True, False, None or seconds (a number of 0 or more)"
             return check.seconds("retry", "what on(error) returns", verdict, optional=False, expected=expected) or 0
-
-    def pause(self, attempt: int) -> float:
-        """Return a random number of seconds to wait after the attempt with this number, from 1."""
-        import random  # the import takes a millisecond, and is only needed after an error
-
-        most = min(self._max_wait, self._wait * 2 ** min(attempt - 1, _DOUBLINGS))
-        return random.uniform(0, most)  # noqa: S311 - spreads load; no secret
 
 
 def _verdict(given: On) -> Verdict:
@@ -174,8 +183,6 @@ def _verdict(given: On) -> Verdict:
 
 class _Budget:
     """A token bucket of retries: each call adds a fraction of a retry, and each retry takes one."""
-
-    __slots__ = ("_left", "_share", "spent")
 
     def __init__(self, share: float) -> None:
         self._share = check.positive("retry", "budget", share, "a number above 0 or None")
@@ -211,26 +218,11 @@ class _Call:
     def failed(self, error: Exception) -> Coroutine[Any, Any, None] | None:
         """Return what to await before the next attempt, or ``None`` to give up; then a note of the error says why."""
         self._attempts += 1
-        pause = self._pause(error)
+        pause = self._policy.pause(error, self._attempts)
         if isinstance(pause, str):
             self._give_up(error, pause)
             return None
         return self._rest(pause, error)
-
-    def _pause(self, error: Exception) -> float | str:
-        """Return the seconds to wait, or the reason to give up; empty if no attempts are left."""
-        policy = self._policy
-        verdict = policy.judge(error)
-        if verdict is False:
-            return "on does not retry this error"
-        if self._attempts >= policy.attempts:
-            return ""
-        seconds = policy.pause(self._attempts) if verdict is True else verdict
-        if seconds >= remaining():
-            return _TOO_LATE
-        if policy.budget is not None and not policy.budget.take():
-            return policy.budget.spent
-        return seconds
 
     async def _rest(self, seconds: float, error: Exception) -> None:
         try:
