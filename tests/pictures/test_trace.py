@@ -701,7 +701,9 @@ def test_ticks_of_latencies_are_powers_of_ten_or_finer_if_few():
 @pytest.mark.parametrize("method", ["save", "report"])
 @pytest.mark.parametrize("path", [None, 5, b"bytes", SimpleNamespace()])
 def test_a_path_must_be_a_path(method, path):
-    with pytest.raises(TypeError, match=rf"^paco\.trace\(\)\.{method}: path must be a str or a Path, got "):
+    with pytest.raises(
+        TypeError, match=rf"^paco\.trace\(\)\.{method}: path must be the path of a file \(a str or a Path\), got "
+    ):
         getattr(paco.trace(), method)(path)
 
 

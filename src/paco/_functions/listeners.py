@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -12,6 +11,7 @@ from paco.events import ItemEnded, Run, RunEnded, RunStarted, listening
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from os import PathLike
 
 
 class Bar(Protocol):
@@ -140,7 +140,7 @@ class trace:  # noqa: N801 - used as a function, like `listening`
         """The recorded runs, in the order in which they started."""
         return list(self._records)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | PathLike[str]) -> None:
         """Write a JSON file in the Trace Event Format, which Perfetto and ``chrome://tracing`` open.
 
         The trace shows each run as a process, and each slot of the run as a row, on which items never overlap. A worker
@@ -164,10 +164,10 @@ class trace:  # noqa: N801 - used as a function, like `listening`
         """
         from paco._pictures.chrome import chrome
 
-        with _path("save", path).open("w", encoding="utf-8") as file:
+        with Path(check.path("trace().save", "path", path)).open("w", encoding="utf-8") as file:
             file.writelines(chrome(list(self._records.values())))
 
-    def report(self, path: str | os.PathLike[str]) -> None:
+    def report(self, path: str | PathLike[str]) -> None:
         """Write an HTML page that shows where the time went: a single file without scripts or external resources.
 
         For each run, the page has a timeline with a row for each slot, the items in flight over time, the distribution
@@ -190,16 +190,9 @@ class trace:  # noqa: N801 - used as a function, like `listening`
         """
         from paco._pictures.page import page
 
-        _path("report", path).write_text(page(list(self._records.values())), "utf-8")
+        Path(check.path("trace().report", "path", path)).write_text(page(list(self._records.values())), "utf-8")
 
     def _repr_html_(self) -> str:
         from paco._pictures.page import fragment
 
         return fragment(list(self._records.values()))
-
-
-def _path(method: str, path: str | os.PathLike[str]) -> Path:
-    try:
-        return Path(os.fspath(path))
-    except TypeError:
-        raise TypeError(f"paco.trace().{method}: path must be a str or a Path, got {check.shorten(path)}") from None
