@@ -80,10 +80,8 @@ class Pool(Protocol):
 class Service(Protocol):
     """Work that must outlive the other tasks of a nursery, such as writing the journal or sending items to workers."""
 
-    @property
-    def role(self) -> str:
-        """What its task does, for the name of the task."""
-        ...
+    #: What its task does, for the name of the task.
+    role: str
 
     def prepare(self, run: Any, /) -> None:
         """Set up before any task starts, in the context that the tasks copy."""

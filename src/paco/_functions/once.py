@@ -19,18 +19,10 @@ if TYPE_CHECKING:
 
 
 class SharedCall(Generic[T]):
-    """A call in its own task that any number of callers wait for.
+    """A call in its own task that any number of callers wait for; it is cancelled with the last of them.
 
-    The call continues while at least one caller waits. If the last one is cancelled, the call is cancelled too, and
-    finishes before the caller's ``CancelledError`` is raised, so nothing is left running. The call runs in the context
-    of the caller that started it. Afterwards only its outcome is kept: the task would keep its event loop and context
-    alive.
-
-    Args:
-        name: The operation, for messages, such as ``once``.
-        title: What is called, for the name of the task.
-        awaitable: What to await.
-        void: Called if the call ends without a result or an error that counts.
+    Afterwards only its outcome is kept: the task would keep its event loop and context alive. ``void`` is called if
+    the call ends without a result or an error that counts.
     """
 
     def __init__(self, name: str, title: str, awaitable: Awaitable[T], void: Callable[[], None]) -> None:
@@ -113,13 +105,7 @@ class SharedCall(Generic[T]):
 
 
 class CountedCalls(Generic[P, T]):
-    """The number of calls of a function that are left, and its last call.
-
-    Args:
-        name: The operation, for messages, such as ``once``.
-        coro: The function.
-        limit: The number of calls allowed. A call that ends cancelled does not count.
-    """
+    """The number of calls of a function that are left, and its last call. A call that ends cancelled does not count."""
 
     def __init__(self, name: str, coro: Callable[P, Awaitable[T]], limit: int) -> None:
         self.left = limit

@@ -16,13 +16,8 @@ if TYPE_CHECKING:
 class Answer(Coroutine[Any, Any, T_co]):
     """A coroutine for a single result.
 
-    A coroutine that is closed or cancelled before its first step never runs. Python would then warn that the coroutine
-    objects and streams passed to it were never awaited, although the caller did nothing wrong. So they are closed.
-
-    Args:
-        name: The operation, for messages, such as ``race``.
-        coro: The coroutine object that computes the result.
-        given: The arguments for `paco._engine.source.close` to close if ``coro`` never starts.
+    If it is closed or cancelled before its first step, ``coro`` never runs. Python would then warn that the coroutine
+    objects and streams in ``given`` were never awaited, although the caller did nothing wrong. So they are closed.
     """
 
     __slots__ = ("__name__", "__weakref__", "_coro", "_given")
