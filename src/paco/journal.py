@@ -89,10 +89,7 @@ class Journal:
     def begin(
         self, name: str, fn: ItemFunction, sink: InOrder, limit: int | Limiter, *, on_error: OnError
     ) -> tuple[GroupCommit, ItemFunction, int | Limiter]:
-        """Return the service that writes the journal, and the function and the limit that replace those of a run.
-
-        `paco._stream.plan.Recording` describes the arguments.
-        """
+        """Return the service that writes the journal, and the function and the limit that replace those of a run."""
         recorder = _ItemRecorder(self, name, fn, sink, on_error=on_error)
         recorded = recorder.outcomes(fn) if check.is_settled(fn) else recorder.results(fn)
         if isinstance(limit, Limiter):

@@ -156,8 +156,7 @@ class Stream(
                 "call .journal() on the map, flat_map or repeat, and filter its results"
             )
         how = f"{plan.name}.journal", path, key, encode, decode, durable
-        journaled: Stream[Any] = self._become(journal=Journal(*how, version=version, retry_errors=retry_errors))
-        return journaled
+        return self._become(journal=Journal(*how, version=version, retry_errors=retry_errors))
 
     def on(self, engine: int | str | Pool | Executor, *, slots: int | None = None) -> Stream[T_co]:
         """Return a stream whose function runs elsewhere: on all cores of this machine, or on a cluster.
@@ -226,7 +225,7 @@ class Stream(
         """
         return self._become(max_errors=check.count_or_fraction(f"{self._plan.name}.max_errors", "most", most))
 
-    def _become(self, **changes: Any) -> Stream[T_co]:
+    def _become(self, **changes: Any) -> Stream[Any]:
         self._claim("replaced")
         return Stream(replace(self._plan, **changes))
 
