@@ -27,14 +27,12 @@ from paco._functions.compose import apply, compose, constant, curry, identity, o
 from paco._functions.executor import ConcurrentExecutor, concurrent
 from paco._functions.filter import dropwhile, every, filter, filterfalse, reduce, some
 from paco._functions.gather import gather, race, series, wait
-from paco._functions.hedge import hedge
-from paco._functions.limited import limited
 from paco._functions.listeners import progress, trace
 from paco._functions.loops import interval, until, whilst
 from paco._functions.map import each, flat_map, map, repeat
-from paco._functions.retry import retry
+from paco._functions.retry import hedge, retry
 from paco._functions.run import run
-from paco._functions.timing import TimeoutLimit, defer, throttle, timeout
+from paco._functions.timing import TimeoutLimit, defer, limited, throttle, timeout
 from paco._stream.plan import Stage
 from paco._stream.stream import Stream
 from paco.events import listening

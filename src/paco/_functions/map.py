@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, cast, overload
 
 from paco._base import check
 from paco._base.check import bound
 from paco._base.types import MISSING, Loop, Missing, P, R, Source, T
-from paco._functions.flatten import AsyncLeaves, leaves
+from paco._engine.source import Upstream, close, opened
 from paco._stream.coroutine import Answer
 from paco._stream.plan import Plan, Stage, build_or_stage
 from paco._stream.stream import Stream
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Generator, Iterator
+
     from paco.limits import AnyLimit
 
 Nothing = Coroutine[Any, Any, None]
@@ -306,11 +308,55 @@ def flat_map(
 
     def build(plan: Plan) -> Stream[Any]:
         nested = plan.source
-        flat = AsyncLeaves(nested) if isinstance(nested, AsyncIterable | Awaitable) else leaves(nested)
+        flat = _AsyncLeaves(nested) if isinstance(nested, AsyncIterable | Awaitable) else _leaves(nested)
         return Stream(replace(plan, source=flat, head=head))
 
     fn = bound(coro, args, kw)
     return build_or_stage("flat_map", coro, iterable, build, limit, loop, timeout, fn=fn, catch=return_exceptions)
+
+
+def _leaves(nested: Iterable[Any]) -> Generator[Any]:
+    """Yield the leaves of nested iterables, depth first. Text is a leaf. Close generators that are left early."""
+    stack: list[Iterator[Any]] = [iter(nested)]
+    try:
+        while stack:
+            for element in stack[-1]:
+                if isinstance(element, Iterable) and not isinstance(element, str | bytes | bytearray):
+                    stack.append(iter(cast("Iterable[object]", element)))
+                    break
+                yield element
+            else:
+                stack.pop()
+    finally:
+        for iterator in reversed(stack):
+            close(iterator)
+
+
+class _AsyncLeaves(AsyncIterator[Any], Upstream):
+    """The leaves of an async source. If the source is an `Upstream`, calls are passed on to it."""
+
+    def __init__(self, source: Any) -> None:
+        self._source = source
+        self._leaves = self._walk()
+
+    async def _walk(self) -> AsyncGenerator[Any]:
+        async with opened(self._source) as items:
+            async for item in items:
+                for leaf in _leaves((item,)):
+                    yield leaf
+
+    async def __anext__(self) -> Any:
+        return await anext(self._leaves)
+
+    async def aclose(self) -> None:
+        await self._leaves.aclose()
+
+    def feeds(self, fail: Callable[[BaseException], None]) -> None:
+        if isinstance(self._source, Upstream):
+            self._source.feeds(fail)
+
+    def abandon(self) -> None:
+        close(self._source)
 
 
 def repeat(
