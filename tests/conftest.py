@@ -57,20 +57,26 @@ def folder(request, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def run(capfd):
-    """Return a function that runs `paco map` in this process, and returns its exit code, stdout and stderr."""
-    return partial(command, capfd, "map")
+def main():
+    """Return the function that is the command `paco`."""
+    from paco._cli import main
+
+    return main
 
 
 @pytest.fixture
-def report(capfd):
+def run(main, capfd):
+    """Return a function that runs `paco map` in this process, and returns its exit code, stdout and stderr."""
+    return partial(command, main, capfd, "map")
+
+
+@pytest.fixture
+def report(main, capfd):
     """Return a function that does the same with `paco report`."""
-    return partial(command, capfd, "report")
+    return partial(command, main, capfd, "report")
 
 
-def command(capfd, *words):
-    from paco._cli import main
-
+def command(main, capfd, *words):
     code = main(list(map(str, words)))
     return code, *capfd.readouterr()
 

@@ -22,7 +22,6 @@ from types import SimpleNamespace
 import pytest
 
 import paco
-from paco._cli import main
 
 pytestmark = [pytest.mark.realtime, pytest.mark.usefixtures("folder")]
 
@@ -556,7 +555,7 @@ def own_end(monkeypatch):
         signal.signal(number, handler)
 
 
-def test_ctrl_c_during_interpreter_shutdown_keeps_the_exit_code(monkeypatch, capfd, own_end):
+def test_ctrl_c_during_interpreter_shutdown_keeps_the_exit_code(main, monkeypatch, capfd, own_end):
     left = []
     monkeypatch.setattr(os, "_exit", left.append)
     monkeypatch.setattr(sys, "argv", ["paco", "--bogus"])
@@ -567,7 +566,7 @@ def test_ctrl_c_during_interpreter_shutdown_keeps_the_exit_code(monkeypatch, cap
     capfd.readouterr()
 
 
-def test_the_command_outside_the_main_thread_handles_no_signals(monkeypatch, capfd, own_end):
+def test_the_command_outside_the_main_thread_handles_no_signals(main, monkeypatch, capfd, own_end):
     monkeypatch.setattr(sys, "argv", ["paco", "--version"])
     thread = threading.Thread(target=main)
     thread.start()
@@ -577,7 +576,7 @@ def test_the_command_outside_the_main_thread_handles_no_signals(monkeypatch, cap
 
 
 @pytest.mark.usefixtures("own_end")
-def test_paco_alone_has_a_version_a_help_and_known_subcommands(capfd, monkeypatch):
+def test_paco_alone_has_a_version_a_help_and_known_subcommands(main, capfd, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["paco", "--version"])
     assert main() == 0
     assert main(["--help"]) == main(["-h"]) == 0
@@ -587,7 +586,7 @@ def test_paco_alone_has_a_version_a_help_and_known_subcommands(capfd, monkeypatc
     assert "unknown command mpa; did you mean map?" in capfd.readouterr().err
 
 
-def test_help_into_a_closed_pipe_is_not_an_error(monkeypatch):
+def test_help_into_a_closed_pipe_is_not_an_error(main, monkeypatch):
     redirected = []
 
     def closed():

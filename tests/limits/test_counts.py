@@ -7,12 +7,12 @@ import functools
 import itertools
 import operator
 import sys
+from contextvars import copy_context
 
 import pytest
 
 import paco
 from paco import testing
-from paco._base.item import inside
 from paco.testing import Probe, VirtualLoop, now
 
 
@@ -113,7 +113,7 @@ async def test_a_newcomer_does_not_take_a_second_free_permit_before_the_first_ca
 
 
 async def test_errors_and_cancellation_release_the_permit():
-    limit = paco.Limit(1)
+    limit, context = paco.Limit(1), dict(copy_context())
 
     async def fail():
         async with limit.slot():
@@ -125,7 +125,7 @@ async def test_errors_and_cancellation_release_the_permit():
     with pytest.raises(TimeoutError):
         await paco.timeout(paco.limited(ten_seconds, limit), 1)()
     assert limit.in_flight == 0
-    assert inside.get() is None
+    assert dict(copy_context()) == context
 
 
 async def test_repr_and_attributes_show_its_state():
@@ -388,18 +388,18 @@ async def test_a_waiter_that_is_being_cancelled_does_not_count_for_a_deadlock():
 
 
 async def test_a_nested_slot_of_a_limit_of_one_raises_a_deadlock_error():
-    limit = paco.Limit(1)
+    limit, outside = paco.Limit(1), dict(copy_context())
     async with limit.slot():
-        outer = inside.get()
+        within = dict(copy_context())
         with pytest.raises(RuntimeError, match=DEADLOCK.format(1)):
             async with limit.slot():
                 pass
-        assert inside.get() is outer
+        assert dict(copy_context()) == within != outside
         assert limit.in_flight == 1
     limit.limit = 2
     async with limit.slot(), limit.slot():
         assert limit.in_flight == 2
-    assert inside.get() is None
+    assert dict(copy_context()) == outside
 
 
 # ---- &
