@@ -6,12 +6,12 @@ import asyncio
 import functools
 import re
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import pytest
 
 import paco
-from paco.remote._worker import Host
 from paco.testing import AsyncSource
 
 knows_waiters = pytest.mark.skipif(sys.version_info < (3, 14), reason="asyncio knows who waits since 3.14")
@@ -118,28 +118,15 @@ def test_tasks_on_workers_are_named_after_their_function_too():
             await asyncio.sleep(0)
         return here, *await task
 
-    executor = InThread()
-    for limit, role in ((1, "sender 1"), (paco.Limit(1), "sender")):
-        here, there = paco.run(main(limit))
-        assert f"paco.map names_of_tasks {role}" in here
-        assert {"paco chunk", "paco.map names_of_tasks worker 1"} <= set(there)
-    executor.host.close()
+    with ThreadPoolExecutor(1) as executor:
+        for limit, role in ((1, "sender 1"), (paco.Limit(1), "sender")):
+            here, there = paco.run(main(limit))
+            assert f"paco.map names_of_tasks {role}" in here
+            assert {"paco chunk", "paco.map names_of_tasks worker 1"} <= set(there)
 
 
 async def names_of_tasks(item):
     return sorted(task.get_name() for task in asyncio.all_tasks())
-
-
-class InThread:
-    """An executor whose only worker is a thread of this process, with a loop of its own."""
-
-    _max_workers = 1
-
-    def __init__(self):
-        self.host = Host()
-
-    def submit(self, _, *chunk):
-        return self.host.start(*chunk)
 
 
 # ---- who waits
