@@ -154,8 +154,6 @@ class Limiter:
 class Slot:
     """An ``async with`` block that holds a permit."""
 
-    __slots__ = ("_item", "_limit", "_permit", "_token")
-
     def __init__(self, limit: Limiter, item: Any) -> None:
         self._limit = limit
         self._item = item
@@ -191,8 +189,6 @@ AnyLimit: TypeAlias = int | Limiter | AbstractAsyncContextManager[object, bool |
 class Foreign(Limiter):
     """A limit made of any async context manager: entered before an item starts, exited when the item has ended."""
 
-    __slots__ = ("_manager",)
-
     def __init__(self, manager: Any) -> None:
         self._manager: Any = manager
 
@@ -216,8 +212,6 @@ class Foreign(Limiter):
 
 class Both(Limiter):
     """Several limits that must all grant a permit. They are asked in a fixed order, so that callers cannot deadlock."""
-
-    __slots__ = ("_releases_at_once", "parts")
 
     def __init__(self, parts: list[Limiter]) -> None:
         #: The combined limits, in the order in which they are asked.

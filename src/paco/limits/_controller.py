@@ -23,14 +23,11 @@ exponentially distributed service times, Gradient2 as published reaches two thir
 limit, because it takes single slow items for a queue. This controller reaches more than 90% in most runs.
 
 **Drops** are errors that mean "too many". The limit becomes 0.95 of what the server carried: of the items that were in
-flight when the refused item began and were not refused before it. One cut halves the limit at most. One drop in ten
-ended items is tolerated.
+flight when the refused item began and were not refused before it. One cut halves the limit at most.
 
 **Growth** is additive, with a step that grows with each good round: 0, 1, 1, 2, 2, 3, … So growth is slow after a cut,
 and still takes only 27 rounds from 20 to 200. Until the first sign of overload the limit doubles. Together with the
 cuts this is AIMD, additive increase and multiplicative decrease (Chiu and Jain, 1989), as in TCP.
-
-**Outliers.** One item counts for at most five times the average, because one that hangs says nothing about the others.
 """
 
 from __future__ import annotations
@@ -53,7 +50,7 @@ _FEW: Final = 30
 _LONG: Final = 10
 #: The least number of samples in a round that tests a lower limit.
 _ENOUGH: Final = 10
-#: The most that one item counts for, as a multiple of the short average.
+#: The most that one item counts for, as a multiple of the short average: one that hangs says nothing about the others.
 _OUTLIER: Final = 5
 #: The number of decisions kept.
 _HISTORY: Final = 1000
@@ -86,8 +83,6 @@ class Decision:
 
 class _Average:
     """The mean of the first ``span`` values, and an exponential average of that span afterwards."""
-
-    __slots__ = ("count", "value")
 
     def __init__(self) -> None:
         self.value = 0.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import OrderedDict
+from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, cast
 
@@ -23,15 +24,12 @@ DropOn: TypeAlias = "type[Exception] | tuple[type[Exception], ...] | Callable[[E
 _STALE: Final = 60.0
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Permit:
     """A permit, and the item inside which it was acquired. A caller that waits holds it once its future is done."""
 
-    __slots__ = ("future", "holder")
-
-    future: asyncio.Future[None]
-
-    def __init__(self) -> None:
-        self.holder: Item | None = inside.get()
+    holder: Item | None = field(init=False, default_factory=inside.get)
+    future: asyncio.Future[None] = field(init=False)
 
 
 class Limit(Limiter):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections import OrderedDict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from paco._base import check
@@ -19,15 +20,13 @@ if TYPE_CHECKING:
 _SWEEP: Final = 2
 
 
+@dataclass(slots=True, eq=False)
 class _Entry:
     """A key, its limit, and how many items wait for the limit or hold a permit."""
 
-    __slots__ = ("key", "limit", "users")
-
-    def __init__(self, key: Hashable, limit: Limiter) -> None:
-        self.key = key
-        self.limit = limit
-        self.users = 0
+    key: Hashable
+    limit: Limiter
+    users: int = 0
 
 
 class PerKey(Limiter):
@@ -154,21 +153,21 @@ class PerKey(Limiter):
 
     def _leave(self, entry: _Entry) -> None:
         entry.users -= 1
-        if not entry.users and not self._forget(entry):
-            self._unused[entry.key] = None
+        if not entry.users:
+            self._forget(entry)
 
     def _sweep(self) -> None:
         """Forget unused keys whose limits are idle. Check only a few, oldest first: the cost per item is constant."""
         for _ in range(min(_SWEEP, len(self._unused))):
             key, _none = self._unused.popitem(last=False)
-            if not self._forget(self._entries[key]):
-                self._unused[key] = None
+            self._forget(self._entries[key])
 
-    def _forget(self, entry: _Entry) -> bool:
-        idle = entry.limit.idle()
-        if idle:
+    def _forget(self, entry: _Entry) -> None:
+        """Forget an unused key if its limit is idle; otherwise keep it among the unused ones, to check it again."""
+        if entry.limit.idle():
             del self._entries[entry.key]
-        return idle
+        else:
+            self._unused[entry.key] = None
 
     # ---- calling the user's functions
 

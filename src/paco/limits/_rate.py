@@ -6,6 +6,7 @@ import asyncio
 import math
 import sys
 from collections import OrderedDict
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from paco._base import check
@@ -21,15 +22,12 @@ _TICKS: Final = 1 << 64
 _TIMER: Final = 0.001
 
 
+@dataclass(slots=True, eq=False)
 class Booking:
     """A caller that waits for its start, and then the room that is booked for it."""
 
-    __slots__ = ("cost", "future")
-
-    future: asyncio.Future[None]
-
-    def __init__(self, cost: float) -> None:
-        self.cost: float = cost
+    cost: float
+    future: asyncio.Future[None] = field(init=False, repr=False)
 
 
 class Bucket:
@@ -48,8 +46,6 @@ class Bucket:
     All numbers are whole: a token is divided into units so that a whole number of units leaks in a tick. Only a time
     that no float represents exactly is rounded, and that to a later time. (`fractions` would take ten times as long.)
     """
-
-    __slots__ = ("_burst", "_last", "_leak", "_level", "_taken", "_token", "booked")
 
     def __init__(self, n: float, per: float, burst: int) -> None:
         self._burst = burst
