@@ -31,9 +31,6 @@ class _Recorder(Generic[T]):
         self.ended = True
         raise self._error or end
 
-    def _close(self) -> None:
-        self.closed = True
-
 
 class Source(_Recorder[T], Iterator[T]):
     """An iterator that records how it is used. `generator` returns the same as a generator.
@@ -59,14 +56,14 @@ class Source(_Recorder[T], Iterator[T]):
 
     def close(self) -> None:
         """Record the call. The iterator stays usable: code that iterates an iterator does not own it."""
-        self._close()
+        self.closed = True
 
     def generator(self) -> Generator[T]:
         """Return a generator over the items that records on this object. The code that iterates it must close it."""
         try:
             yield from self
         finally:
-            self._close()
+            self.closed = True
 
 
 class AsyncSource(_Recorder[T], AsyncIterator[T]):
@@ -109,7 +106,7 @@ class AsyncSource(_Recorder[T], AsyncIterator[T]):
 
     async def aclose(self) -> None:
         """Record the call. The iterator stays usable: code that iterates an iterator does not own it."""
-        self._close()
+        self.closed = True
 
     async def generator(self) -> AsyncGenerator[T]:
         """Return an async generator over the items that records on this object."""
@@ -117,7 +114,7 @@ class AsyncSource(_Recorder[T], AsyncIterator[T]):
             async for item in self:
                 yield item
         finally:
-            self._close()
+            self.closed = True
 
 
 class Probe(Generic[T, R]):

@@ -8,7 +8,7 @@ import logging
 import sys
 import warnings
 import weakref
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from paco.testing._loop import Deadlock, describe, place
@@ -46,12 +46,9 @@ def check_leaks() -> Generator[None]:
           task 'nap', at ...
     """
     leaks: list[str] = []
-    with raising(leaks), collecting_reports(leaks):
-        if asyncio._get_running_loop() is None:
-            yield
-        else:
-            with collecting_from_loop(leaks):
-                yield
+    running = asyncio._get_running_loop() is not None
+    with raising(leaks), collecting_reports(leaks), collecting_from_loop(leaks) if running else nullcontext():
+        yield
 
 
 @contextmanager
