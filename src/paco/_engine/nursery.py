@@ -8,7 +8,7 @@ cancelled child as successful, and on Python 3.11 and 3.12 leaves the ``cancelli
 from __future__ import annotations
 
 import asyncio
-import contextvars
+from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, Final
 
 from paco._base.check import shorten
@@ -46,15 +46,11 @@ def background(coro: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
 class Failure:
     """The first error of a run, and those after it. Raising or reporting them releases them."""
 
-    __slots__ = ("_count", "_first", "_late", "_name", "handed_on")
-
     def __init__(self, name: str) -> None:
         self._name = name
         self._first: BaseException | None = None
         self._late: list[str] = []
         self._count = 0
-        #: Whether the next stage of the pipeline raises the error, so that it need not be reported here.
-        self.handed_on: bool = False
 
     def first(self, error: BaseException, note: str) -> None:
         """Record the error that ends the run."""
@@ -70,57 +66,48 @@ class Failure:
         if self._count <= _SHOWN:
             self._late.append(f"{where}: {shorten(error)}")
 
-    def throw(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Raise the first error. If there is none, report later errors to the event loop: the caller has its result."""
-        first, late = self._take()
-        if first is None:
-            _report(loop, late)
-            return
-        try:
-            raise first
-        finally:
-            del first
+    def throw(self, loop: asyncio.AbstractEventLoop, cancelled: asyncio.CancelledError | None = None) -> None:
+        """Raise the cancellation of the caller, with the errors in its notes; otherwise raise the first error.
 
-    def throw_cancelled(self, cancelled: asyncio.CancelledError) -> None:
-        """Raise the cancellation of the caller. It takes precedence over errors, which go into its notes."""
+        If there is neither, report later errors to the event loop: the caller has its result.
+        """
         first, late = self._take()
-        if first is not None:
-            add_note(cancelled, f"paco.{self._name}: cancelled while failing with {shorten(first)}")
-        if late:
-            add_note(cancelled, late)
         try:
-            raise cancelled
+            if cancelled is not None:
+                if first is not None:
+                    add_note(cancelled, f"paco.{self._name}: cancelled while failing with {shorten(first)}")
+                if late:
+                    add_note(cancelled, late)
+                raise cancelled
+            if first is not None:
+                raise first
+            _report(loop, late)
         finally:
             del first, cancelled
 
-    def report(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Report all errors to the event loop, because no caller is left to receive them."""
+    def report(self, loop: asyncio.AbstractEventLoop, *, handed_on: bool) -> None:
+        """Report all errors, but not one that the next stage raises, to the event loop: no caller is left."""
         first, late = self._take()
         if first is None:
             _report(loop, late)
-        elif not self.handed_on:
+        elif not handed_on:
             _report(loop, f"paco.{self._name}: failed after the caller stopped waiting for it", first)
 
     def _take(self) -> tuple[BaseException | None, str]:
-        first, self._first = self._first, None
-        count, self._count = self._count, 0
-        if not count:
-            return first, ""
-        late = f"paco.{self._name}: {count} more failed while stopping: " + "; ".join(self._late)
-        if count > len(self._late):
-            late += f"; and {count - len(self._late)} more"
-        self._late = []
-        if first is not None:
-            add_note(first, late)
+        first, shown, count, late = self._first, self._late, self._count, ""
+        self._first, self._late, self._count = None, [], 0
+        if count:
+            late = f"paco.{self._name}: {count} more failed while stopping: " + "; ".join(shown)
+            if count > len(shown):
+                late += f"; and {count - len(shown)} more"
+            if first is not None:
+                add_note(first, late)
         return first, late
 
 
 def _report(loop: asyncio.AbstractEventLoop, message: str, error: BaseException | None = None) -> None:
     if message:
-        context: dict[str, Any] = {"message": message}
-        if error is not None:
-            context["exception"] = error
-        loop.call_exception_handler(context)
+        loop.call_exception_handler({"message": message} if error is None else {"message": message, "exception": error})
 
 
 class Nursery:
@@ -129,6 +116,7 @@ class Nursery:
     A subclass overrides the empty methods: they are called when a task ends, when the nursery stops, and at its end.
     """
 
+    # Slots here, and a dict in the subclass: instances share the keys of their dicts, but 30 at most.
     __slots__ = (
         "__weakref__",
         "_abandoned",
@@ -184,7 +172,7 @@ class Nursery:
     def enter(self) -> bool:
         """Bind to the running loop and to a copy of the caller's context; return false if no time is left."""
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
-        self.base: contextvars.Context = contextvars.copy_context()
+        self.base: Context = copy_context()
         self._parent = None if _add_waiter is None else asyncio.current_task(self.loop)
         self._on_done: Any = self._ended  # one bound method for all tasks: fewer objects for the garbage collector
         end, seconds, deadline = current_end.get(), self._timeout, ""
@@ -203,9 +191,7 @@ class Nursery:
         )
         return True
 
-    def start_task(
-        self, coro: Coroutine[Any, Any, None], context: contextvars.Context, name: str
-    ) -> asyncio.Task[None]:
+    def start_task(self, coro: Coroutine[Any, Any, None], context: Context, name: str) -> asyncio.Task[None]:
         """Start a task in the given context; the nursery waits for it."""
         # Not loop.create_task: an eager task factory would run the first step of the new task inside the step that
         # starts it, so workers that retire would nest without bound.
@@ -219,9 +205,7 @@ class Nursery:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """Account for a task that is done. This is a callback because a task can be cancelled before its first step."""
-        error: BaseException | None = asyncio.CancelledError() if task.cancelled() else task.exception()
-        if error is not None:
-            self._task_failed(task, error)
+        self._task_ended(task, asyncio.CancelledError() if task.cancelled() else task.exception())
         worker: Any = task  # cast() would take 40 ns
         worker.nursery = worker.item = None  # so that a reference to the task does not keep the results alive
         if self._parent is not None:
@@ -229,17 +213,12 @@ class Nursery:
         self.tasks.discard(task)
         if not self.tasks:
             self._finish()
-            return
-        self._task_left(task)
-        if self.tasks <= self._serving:
+        elif self.tasks <= self._serving:
             for service in self.services:
                 service.finish()
 
-    def _task_failed(self, task: asyncio.Task[None], error: BaseException) -> None:
-        """Handle a task that was cancelled or that raised an error it did not handle; for subclasses."""
-
-    def _task_left(self, task: asyncio.Task[None]) -> None:
-        """Run when a task has ended and others have not; for subclasses."""
+    def _task_ended(self, task: asyncio.Task[None], error: BaseException | None) -> None:
+        """Run when a task has ended, with an error that it did not handle if there is one; for subclasses."""
 
     # ---- ending
 
@@ -259,12 +238,11 @@ class Nursery:
         if self._abandoned and isinstance(error, ItemCancelled):
             # asyncio.run cancels remaining tasks at its end. Nobody awaits this nursery, so there is no error to raise.
             # A second cancellation would interrupt the cleanup of the tasks.
-            self._end([task for task in self.tasks if not task.cancelling()])
+            self._end({task for task in self.tasks if not task.cancelling()})
             return
         self._failure.first(error, note)
         self.stop()
         if self.downstream is not None:
-            self._failure.handed_on = True
             self.downstream(error)
 
     def ending(self) -> bool:
@@ -273,14 +251,13 @@ class Nursery:
 
     def stop(self) -> None:
         """Start nothing more, and cancel each task once except the calling one. Does not wait."""
-        current = asyncio.current_task(self.loop)
-        self._end([task for task in self.tasks if task is not current])
+        self._end(self.tasks - {asyncio.current_task(self.loop)})
 
     def cancel(self) -> None:
         """Start nothing more, and cancel each task once, including the calling one. Does not wait."""
-        self._end(list(self.tasks))
+        self._end(self.tasks.copy())
 
-    def _end(self, tasks: list[asyncio.Task[None]]) -> None:
+    def _end(self, tasks: set[asyncio.Task[None]]) -> None:
         if self.is_ending:
             return
         self.is_ending = True
@@ -310,7 +287,7 @@ class Nursery:
             self._failure.late(error, "closing its source")
         _alive.discard(self)
         if self._abandoned:
-            self._failure.report(self.loop)
+            self._failure.report(self.loop, handed_on=self.downstream is not None)
         for watcher in self._watchers:
             if not watcher.done():
                 watcher.set_result(None)
@@ -327,10 +304,8 @@ class Nursery:
     async def join(self, cancelled: asyncio.CancelledError | None = None) -> None:
         """Wait until all tasks have ended, then raise the first error.
 
-        If the wait is cancelled, all tasks are cancelled, and `join` raises the cancellation when they have ended.
-
-        Args:
-            cancelled: A cancellation that the caller has caught, to be raised when all tasks have ended.
+        If the wait is cancelled, all tasks are cancelled, and `join` raises the cancellation when they have ended; or
+        ``cancelled``, one that the caller has caught before.
         """
         while not self.done:
             try:
@@ -343,9 +318,7 @@ class Nursery:
                 raise
         self.told = True
         try:
-            if cancelled is not None:
-                self._failure.throw_cancelled(cancelled)
-            self._failure.throw(self.loop)
+            self._failure.throw(self.loop, cancelled)
         finally:
             del cancelled
 
@@ -365,7 +338,7 @@ class Nursery:
                 _discard_waiter(task, self._parent)
             self._parent = None
         if self.done:
-            self._failure.report(self.loop)
+            self._failure.report(self.loop, handed_on=self.downstream is not None)
         else:
             _alive.add(self)
 
