@@ -212,8 +212,6 @@ def _ignore(_: Any) -> None:
 class Subscription:
     """A listener, as runs hold it. ``call`` calls the listener until its block ends or it raises."""
 
-    __slots__ = ("_listener", "call", "kinds")
-
     def __init__(self, listener: Callable[[Any], object], kinds: Iterable[type]) -> None:
         self._listener = listener
         self.kinds: frozenset[type] = frozenset(kinds)

@@ -15,6 +15,7 @@ from paco._base.check import discard
 from paco._base.errors import trim
 from paco._base.item import Item, inside
 from paco._engine.sinks import InOrder
+from paco._engine.source import LEAD
 
 if TYPE_CHECKING:
     import contextvars
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
 #: The maximum number of workers to wake in one turn of the loop.
 _BURST: Final = 64
-#: The maximum number of items to read ahead of an async source, whatever the lookahead of the limit.
-_LEAD: Final = 64
 #: The maximum number of items in back-off, under a limit that does not count items.
 _RESTING: Final = 1000
 
@@ -37,8 +36,6 @@ class Admission:
     """Starts the items of a run when a limit object grants them permits.
 
     Args:
-        limit: The limit.
-        sink: Where the results go.
         buffer: The maximum of finished results that wait for a consumer; ``None`` for the highest number of items that
             were in flight at once.
     """
@@ -47,7 +44,6 @@ class Admission:
         self._limiter = limit
         self._ahead = max(limit.lookahead, 1)
         self.held: int = 0
-        self.lead: int = _LEAD
         self.role: str = "worker"
         self._waiting = sink if isinstance(sink, InOrder) and buffer is None else None
         self._store = sink.store  # after the run has ended early, nothing reads it
@@ -86,7 +82,7 @@ class Admission:
         return False
 
     def wanted(self) -> int:
-        return self._ahead - self.held
+        return min(self._ahead - self.held, LEAD)
 
     def exhausted(self) -> None:
         """End every worker that waits for the gate."""
@@ -202,7 +198,9 @@ class Admission:
         if run.pool.resting:
             run.unpark(1)  # the worker at the gate may have waited for this item to end
         while self._at_gate and not (run.exhausted or run.is_ending):
-            await run.pool.idling(self._wait_for_turn())
+            waiter = run.loop.create_future()
+            self._off_duty.append(waiter)
+            await run.pool.idling(waiter)
         if run.is_ending or run.exhausted:
             return None
         self._at_gate = True
@@ -226,11 +224,6 @@ class Admission:
             await run.pool.idling(run.park())
             turn = await run.ready(turn)
         return self._take(run) if turn else None
-
-    async def _wait_for_turn(self) -> None:
-        waiter = self.run.loop.create_future()
-        self._off_duty.append(waiter)
-        await waiter
 
     def _take(self, run: Scheduler) -> Item | None:
         for value in run.items:

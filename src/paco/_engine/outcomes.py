@@ -72,11 +72,7 @@ Outcome: TypeAlias = Ok[Item, T] | Err[Item]
 
 def settled(results: Iterable[Any]) -> tuple[Outcome[Any, Any], ...]:
     """Return those results that are `Ok` or `Err` values."""
-    return tuple(filter(_is_outcome, results))
-
-
-def _is_outcome(result: object) -> bool:
-    return isinstance(result, Ok | Err)
+    return tuple(filter(lambda result: isinstance(cast("object", result), Ok | Err), results))
 
 
 class Unfinished(Exception):
@@ -168,8 +164,11 @@ def settle(
         except (Exception, asyncio.CancelledError) as error:
             if isinstance(error, asyncio.CancelledError) and _is_being_cancelled():
                 raise
-            trim(error)  # the Err is in no variable, because the frames of its error refer to this one
-            return _told(Err(item, cast("Exception", as_item_error(error)), call.attempts, start, now() - began))
+            trim(error)
+            error = cast("Exception", as_item_error(error))
+            failed(error)  # the function returns, but listeners must see that the item has failed
+            # The Err is in no variable, because the frames of its error refer to this one.
+            return Err(item, error, call.attempts, start, now() - began)
         finally:
             try:
                 inside.reset(token)
@@ -179,12 +178,6 @@ def settle(
 
     check.settling.add(wrapper.__code__)
     return keep(wrapper, fn)
-
-
-def _told(outcome: Err[Any]) -> Err[Any]:
-    """Report the item as failed to listeners, although its function returns."""
-    failed(outcome.error)
-    return outcome
 
 
 def _is_being_cancelled() -> bool:

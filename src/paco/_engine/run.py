@@ -22,8 +22,8 @@ from paco._base.errors import as_item_error, not_awaitable, trim
 from paco._engine.nursery import Nursery
 from paco._engine.outcomes import settled
 from paco._engine.sinks import NOTHING
-from paco._engine.source import Calls, Reader, Upstream, close
-from paco._engine.workers import WorkerPool, give_way
+from paco._engine.source import LEAD, Calls, Reader, Upstream, close
+from paco._engine.workers import Pace, WorkerPool, give_way
 
 if TYPE_CHECKING:
     import contextvars
@@ -31,12 +31,10 @@ if TYPE_CHECKING:
 
     from paco._base.types import OnError
     from paco._engine.outcomes import Outcome
-    from paco._engine.sinks import Collector, InOrder, Sink
+    from paco._engine.sinks import InOrder, Sink
     from paco._engine.watch import Watch
-    from paco._engine.workers import Admitting, Pace
+    from paco._engine.workers import Admitting
 
-#: The maximum number of items to read ahead of an async source: without a limit, `Scheduler.wanted` is unbounded.
-_LEAD: Final = 64
 _UNWATCHED: Final = nullcontext()
 
 
@@ -45,38 +43,13 @@ class Scheduler(Nursery):
 
     Args:
         name: The operation, for messages: ``map``.
-        fn: Called with each item; its result is awaited.
         source: A checked source of items.
-        sink: Where the results go.
         limit: The maximum number of items in flight; 0 for no limit.
         timeout: Seconds for the whole run; ``None`` for no limit.
-        on_error: What happens with an item's ``Exception``.
-        offset: The number of results that the sink already holds.
+        offset: The number of results that the sink already holds, which precede those of the items.
         watch: Notifies listeners; ``None`` if there are none.
         admission: Decides when items start; ``None`` if the limit is a number.
     """
-
-    __slots__ = (
-        "_on_error",
-        "_source",
-        "admission",
-        "attention",
-        "consumer",
-        "exhausted",
-        "fn",
-        "hungry",
-        "items",
-        "lead",
-        "offset",
-        "pace",
-        "parked",
-        "pool",
-        "reader",
-        "sink",
-        "started",
-        "stopped",
-        "watch",
-    )
 
     def __init__(
         self,
@@ -95,8 +68,7 @@ class Scheduler(Nursery):
         function = watch.view.function if watch is not None else "" if isinstance(source, Calls) else title(fn)
         super().__init__(name, timeout, function)
         #: The workers, and their slots.
-        self.pool: WorkerPool = WorkerPool(limit or sys.maxsize, offset)
-        #: Decides when items start; ``None`` if every free slot may start one.
+        self.pool: WorkerPool = WorkerPool(limit or sys.maxsize)
         self.admission: Admitting | None = admission
         self.watch: Watch | None = watch
         self.fn: Any = fn
@@ -105,7 +77,6 @@ class Scheduler(Nursery):
         self.reader: Reader | None = None
         self.sink: Sink = sink
         self._on_error = on_error
-        #: The number of results that precede those of the items.
         self.offset: int = offset
         #: The index of the next item.
         self.started: int = offset
@@ -115,10 +86,6 @@ class Scheduler(Nursery):
         self.exhausted: bool = False
         #: Whether the run is ending before all items have run.
         self.stopped: bool = False
-        #: The maximum number of items to read ahead of an async source.
-        self.lead: int = _LEAD if admission is None else admission.lead
-        #: How often the workers read the clock.
-        self.pace: Pace = self.pool.pace
         #: Resolved when the consumer of a stream, if it waits, can take a result.
         self.consumer: asyncio.Future[None] | None = None
         #: Workers that wait for room or for an item.
@@ -140,11 +107,14 @@ class Scheduler(Nursery):
             if not self.enter():
                 return
             if read:
-                self.items = self.reader = Reader(source, self, self.loop)
+                self.items = self.reader = Reader(source, self)
                 self.start_task(self.reader.read(), self.base.copy(), f"{self.title} reader")
+            self.pace: Pace = Pace(self.loop, self.offset, batches=self.admission is None)
+            self.pool.run = self
             if self.admission is not None:
                 self.admission.run = self
-            self.pool.begin(self)
+            self.pool.spawn()
+            self.pool.grow_soon()
 
     # ---- working
 
@@ -247,12 +217,9 @@ class Scheduler(Nursery):
     def wanted(self) -> int:
         """Return the number of items that could start now: the free slots, but no more than the sink has room for."""
         pool, room = self.pool, self.sink.room(self.started) - self.started
-        free = pool.limit - len(pool.workers) + pool.idle if self.admission is None else self.admission.wanted()
-        return min(free, room)
-
-    def rests(self) -> None:
-        """Have the consumer wake the reader when it takes a result: maybe no worker waits for room and would do so."""
-        self.hungry = True
+        if self.admission is not None:
+            return min(self.admission.wanted(), room)
+        return min(pool.limit - len(pool.workers) + pool.idle, room, LEAD)
 
     def supplied(self) -> None:
         """Have a worker take the item that was read, or handle the end of the source."""
@@ -285,7 +252,7 @@ class Scheduler(Nursery):
     def _collected(self, error: BaseException, index: int) -> bool:
         """Pass an error to the sink; return whether its worker may continue."""
         self._leave_if_collected(error)
-        goes_on = cast("Collector", self.sink).failed(index, error if self.is_ending else as_item_error(error))
+        goes_on: bool = cast("Any", self.sink).failed(index, error if self.is_ending else as_item_error(error))
         if not (goes_on or self.is_ending):
             self.fail(as_item_error(error))  # without a note: the collector describes the item
         return goes_on and not self.is_ending
@@ -314,7 +281,7 @@ class Scheduler(Nursery):
 
     def fail(self, error: BaseException, note: str = "") -> None:
         if self.watch is not None and not (self.is_ending or self._abandoned):
-            self.watch.failed(error)
+            self.watch.error = error
         super().fail(error, note)
 
     def _stopping(self) -> None:

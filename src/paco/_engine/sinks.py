@@ -45,7 +45,11 @@ class Store(Protocol):
 
 
 class Sink(Protocol):
-    """Receives the results of a run."""
+    """Receives the results of a run.
+
+    A sink for the error policy ``collect`` has one more method, ``failed(index, error)``: it stores the error of an
+    item, and returns whether the other items continue.
+    """
 
     store: Store
 
@@ -62,18 +66,8 @@ class Sink(Protocol):
         ...
 
 
-class Collector(Protocol):
-    """Receives the errors of a run with the error policy ``collect``."""
-
-    def failed(self, index: int, error: BaseException, /) -> bool:
-        """Store the error of an item, and return whether the other items continue."""
-        ...
-
-
 class Keep:
     """Collects all results in one list, in input order; with ``gaps`` if some results may be `SKIP`."""
-
-    __slots__ = ("_gaps", "_results", "store")
 
     def __init__(self, head: tuple[Any, ...] = (), *, gaps: bool = False) -> None:
         self._results: list[Any] = list(head)
@@ -99,24 +93,13 @@ class Keep:
 
 
 class _Forget:
-    """Discards every result."""
-
-    __slots__ = ()
-
     def __setitem__(self, index: int, result: Any, /) -> None: ...
-
-
-#: A store that discards every result.
-FORGET: Final = _Forget()
 
 
 class Drop:
     """Discards all results, for a run with side effects only, in constant memory."""
 
-    __slots__ = ("store",)
-
-    def __init__(self) -> None:
-        self.store: Store = FORGET
+    store: Store = _Forget()
 
     def room(self, started: int) -> int:
         return sys.maxsize
@@ -136,8 +119,6 @@ class InOrder:
         most: The approximate maximum of waiting results: no item starts while that many wait.
         head: Results that precede those of the items.
     """
-
-    __slots__ = ("most", "results", "store", "taken", "window")
 
     def __init__(self, window: int, most: int, head: tuple[Any, ...] = ()) -> None:
         self.results: dict[int, Any] = dict(enumerate(head))
@@ -183,8 +164,6 @@ class AsCompleted(InOrder):
     move to a deque at once whenever the deque is empty.
     """
 
-    __slots__ = ("_batch",)
-
     def __init__(self, window: int, most: int, head: tuple[Any, ...] = ()) -> None:
         super().__init__(window, most, head)
         self._batch: deque[Any] = deque()
@@ -213,13 +192,9 @@ class ErrorBudget:
     """A store that ends the run if too many results are errors.
 
     Args:
-        name: The operation, for the message: ``map``.
-        store: Where the results go.
         most: The maximum number of errors; or a float, the maximum fraction, judged from `_ENOUGH` results on.
-        on_error: What happens with an item's exception. With ``return``, returned exceptions count as errors.
+        on_error: The error policy. With ``return``, returned exceptions count as errors.
     """
-
-    __slots__ = ("_errors", "_kinds", "_last", "_most", "_name", "_results", "_run", "_store")
 
     def __init__(self, name: str, store: Store, most: float, on_error: OnError) -> None:
         self._name = name

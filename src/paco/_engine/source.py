@@ -11,17 +11,20 @@ import inspect
 from abc import abstractmethod
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from paco._base.check import discard
 from paco._base.errors import trim
 
 if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop, Future
+    from asyncio import Future
     from collections.abc import Callable, Iterable
 
     from paco._base.types import T
     from paco._engine.run import Scheduler
+
+#: The maximum number of items to read ahead of an async source, whatever the limit of the run.
+LEAD: Final = 64
 
 
 class Upstream:
@@ -52,12 +55,9 @@ class Reader:
     precede it.
     """
 
-    __slots__ = ("_error", "_items", "_loop", "_parked", "_run", "_source", "ended")
-
-    def __init__(self, source: Any, run: Scheduler, loop: AbstractEventLoop) -> None:
+    def __init__(self, source: Any, run: Scheduler) -> None:
         self._source: Any = source
         self._run: Scheduler = run
-        self._loop = loop
         self._items: deque[Any] = deque()
         self._error: BaseException | None = None
         self._parked: Future[None] | None = None
@@ -96,28 +96,25 @@ class Reader:
 
     async def read(self) -> None:
         """Read the source to its end, never further than wanted, and close it. If the run ends, close it early."""
+        items, run = self._items, self._run
         try:
-            await self._read_all()
+            async with opened(self._source) as source:
+                async for item in source:
+                    if run.ending():
+                        break  # the source has swallowed its only cancellation, as wait_for does on 3.11 (gh-86296)
+                    items.append(item)
+                    run.supplied()
+                    while len(items) >= run.wanted():
+                        run.hungry = True  # maybe no worker waits for room, so the consumer must wake this task
+                        self._parked = run.loop.create_future()
+                        await self._parked
         except BaseException as error:  # a worker raises it after the items before it
             trim(error)
             self._error = error
         self.ended = True
         self._source = None
-        if not self._loop.is_closed():  # it is closed if this coroutine is being garbage-collected
-            self._run.supplied()
-
-    async def _read_all(self) -> None:
-        items, run = self._items, self._run
-        async with opened(self._source) as source:
-            async for item in source:
-                if run.ending():
-                    return  # the source has swallowed its only cancellation, as wait_for does on 3.11 (gh-86296)
-                items.append(item)
-                run.supplied()
-                while len(items) >= min(run.wanted(), run.lead):
-                    run.rests()
-                    self._parked = self._loop.create_future()
-                    await self._parked
+        if not run.loop.is_closed():  # it is closed if this coroutine is being garbage-collected
+            run.supplied()
 
     def close(self) -> BaseException | None:
         """Close a source that was never read, and return the error that no worker has raised."""

@@ -41,10 +41,6 @@ class Watch:
     """Sends the events of one run to its listeners.
 
     Args:
-        name: The operation: ``map``.
-        fn: The function over the items.
-        source: A checked source of items.
-        sink: Where the results go.
         limit: The maximum number of items in flight, 0 for no limit; or the limit object.
         subscriptions: The listeners; ``None`` for those of the current context.
         slots: The slots of the items, if several runs share them.
@@ -84,7 +80,8 @@ class Watch:
         self._slots = Slots() if slots is None else slots
         self._running = 0
         self._run: Any = None
-        self._error: BaseException | None = None
+        #: The error that ends the run.
+        self.error: BaseException | None = None
 
     def _shown(self) -> int:
         return 0 if self._top == sys.maxsize else self._top
@@ -247,10 +244,6 @@ class Watch:
 
     # ---- ending
 
-    def failed(self, error: BaseException) -> None:
-        """Record the error that ends the run."""
-        self._error = error
-
     @contextmanager
     def ending(self) -> Generator[None]:
         """Return a block in which the run ends; send `RunEnded` after it."""
@@ -260,7 +253,7 @@ class Watch:
             yield
         finally:
             self._run = self._admission = self._reader = None  # break reference cycles
-            error, self._error = self._error, None
+            error, self.error = self.error, None
             outcome: events.Outcome = "failed" if error is not None else "cancelled" if stopped else "ok"
             _publish(self._subscribed(events.RunEnded), events.RunEnded(self.view, now, outcome, error))
 

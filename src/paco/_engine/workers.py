@@ -38,27 +38,22 @@ def give_way() -> Generator[None, None, None]:
 class Turn:
     """The current turn of an event loop. The first run that reads the clock in a turn begins it."""
 
-    __slots__ = ("_count", "_runs", "now", "share")
-
     def __init__(self) -> None:
         #: The number of the current turn; 0 if it has not begun.
         self.now: int = 0
         #: The seconds of the turn that each run may use.
         self.share: float = SLICE
-        self._count = self._runs = 0
+        #: The number of runs in the current turn so far.
+        self.runs: int = 0
+        self._count = 0
 
     def begin(self, loop: AbstractEventLoop) -> int:
         """Begin the current turn and return its number. Its time is divided by the number of runs in the last turn."""
-        self._count += 1
-        self.now = self._count
-        self.share = SLICE / max(self._runs, 1)
-        self._runs = 0
+        self.now = self._count = self._count + 1
+        self.share = SLICE / max(self.runs, 1)
+        self.runs = 0
         loop.call_soon(self._over)
         return self.now
-
-    def join(self) -> None:
-        """Count one more run in the current turn."""
-        self._runs += 1
 
     def _over(self) -> None:
         self.now = 0
@@ -70,18 +65,13 @@ _turns: Final[weakref.WeakKeyDictionary[AbstractEventLoop, Turn]] = weakref.Weak
 class Pace:
     """Measures how long the items of one run hold the loop, and decides how often its workers read the clock.
 
-    Args:
-        started: The number of items that count as started when the run begins.
+    When the run begins, ``started`` items count as started. With ``batches``, slow items may start in batches.
     """
 
-    __slots__ = ("_batches", "_counted", "_looked", "_loop", "_since", "in_batches", "seen", "stride", "turn", "used")
-
-    turn: Turn
-    _batches: bool  # whether slow items may be started in batches
     _looked: float  # the time of the last reading of the clock
     _since: float  # when the current turn began for this run
 
-    def __init__(self, started: int) -> None:
+    def __init__(self, loop: AbstractEventLoop, started: int, *, batches: bool) -> None:
         #: The number of items between two readings of the clock; 1 if items are slow.
         self.stride: int = 2
         #: Whether items are slow and start in batches, one for each turn of the loop.
@@ -90,13 +80,9 @@ class Pace:
         self.seen: int = 0
         #: The seconds of the current turn that the run has used.
         self.used: float = 0.0
+        self.turn: Turn = _turns.setdefault(loop, Turn())
+        self._loop, self._batches = loop, batches
         self._counted = started  # the number of items started at the last reading of the clock
-
-    def begin(self, loop: AbstractEventLoop, *, batches: bool) -> None:
-        """Begin in a loop, and start slow items in batches if wanted."""
-        self._loop = loop
-        self.turn = _turns.setdefault(loop, Turn())
-        self._batches = batches
 
     def look(self, started: int) -> None:
         """Read the clock, and adapt the stride to the time that an item holds the loop.
@@ -110,7 +96,7 @@ class Pace:
         if begins:
             self.seen = number
             self._since = now
-            self.turn.join()
+            self.turn.runs += 1
         if count := started - self._counted:
             each = (now - self._looked) / count
             if each > _SLOW:
@@ -132,8 +118,6 @@ _AT_ONCE: Final = 128
 class Admitting(Protocol):
     """Decides when items start, in place of the hot loop: `Admission` for a limit object, `Chunks` for an engine."""
 
-    #: The maximum number of items to read ahead of an async source.
-    lead: int
     #: The number of items that have been taken but may not start yet.
     held: int
     #: The word for its workers in task names.
@@ -163,17 +147,9 @@ class Admitting(Protocol):
 
 
 class WorkerPool:
-    """The workers of a run; at most ``limit`` of them have a slot.
+    """The workers of a run; at most ``limit`` of them have a slot."""
 
-    Args:
-        limit: The number of slots.
-        started: The number of items that count as started when the run begins.
-    """
-
-    __slots__ = ("_growing", "_returning", "_spawned", "idle", "limit", "pace", "resting", "run", "workers")
-
-    def __init__(self, limit: int, started: int = 0) -> None:
-        #: The number of slots.
+    def __init__(self, limit: int) -> None:
         self.limit: int = limit
         #: The tasks that have a slot.
         self.workers: set[asyncio.Task[None]] = set()
@@ -185,17 +161,8 @@ class WorkerPool:
         self._growing = False
         #: Tasks that wait to get a slot back, each with the future that grants it.
         self._returning: deque[tuple[asyncio.Task[None], asyncio.Future[None]]] = deque()
-        #: How often the workers read the clock.
-        self.pace: Pace = Pace(started)
-        #: The run to work for; ``None`` after its end.
+        #: The run to work for; ``None`` before its start and after its end, to break the reference cycle.
         self.run: Any = None
-
-    def begin(self, run: Scheduler) -> None:
-        """Start to work for a run, with one worker."""
-        self.run = run
-        self.pace.begin(run.loop, batches=run.admission is None)
-        self.spawn()
-        self.grow_soon()
 
     # ---- growing on demand
 
@@ -249,14 +216,9 @@ class WorkerPool:
     # ---- lending a slot, and getting it back
 
     async def rest(self, task: WorkerTask, seconds: float, error: BaseException) -> None:
-        """Sleep inside an item while another item uses its slot.
+        """Sleep inside the item that this task runs, after an attempt raised ``error``; another item uses its slot.
 
         At most ``limit`` items lend their slots at once. Others keep their slots while they sleep.
-
-        Args:
-            task: The worker that runs the item: the current task.
-            seconds: The seconds to sleep.
-            error: The error of the previous attempt.
         """
         if self.limit == sys.maxsize or self.resting >= self.limit:
             await asyncio.sleep(seconds)
@@ -296,12 +258,7 @@ class WorkerPool:
 
 
 async def back_off(seconds: float, error: BaseException) -> None:
-    """Sleep between two attempts. Inside an item, other items use its slot and its permits meanwhile.
-
-    Args:
-        seconds: The seconds to sleep.
-        error: The error of the previous attempt.
-    """
+    """Sleep after an attempt that raised ``error``. Inside an item, others use its slot and its permits meanwhile."""
     task = asyncio.current_task()
     run: Any = task.nursery if isinstance(task, WorkerTask) else None
     if run is not None and task in run.pool.workers:
