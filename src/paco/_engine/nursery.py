@@ -205,7 +205,9 @@ class Nursery:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """Account for a task that is done. This is a callback because a task can be cancelled before its first step."""
-        self._task_ended(task, asyncio.CancelledError() if task.cancelled() else task.exception())
+        error: BaseException | None = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if error is not None:
+            self._task_failed(task, error)
         worker: Any = task  # cast() would take 40 ns
         worker.nursery = worker.item = None  # so that a reference to the task does not keep the results alive
         if self._parent is not None:
@@ -213,12 +215,17 @@ class Nursery:
         self.tasks.discard(task)
         if not self.tasks:
             self._finish()
-        elif self.tasks <= self._serving:
+            return
+        self._task_left(task)
+        if self.tasks <= self._serving:
             for service in self.services:
                 service.finish()
 
-    def _task_ended(self, task: asyncio.Task[None], error: BaseException | None) -> None:
-        """Run when a task has ended, with an error that it did not handle if there is one; for subclasses."""
+    def _task_failed(self, task: asyncio.Task[None], error: BaseException) -> None:
+        """Handle a task that was cancelled or that raised an error it did not handle; for subclasses."""
+
+    def _task_left(self, task: asyncio.Task[None]) -> None:
+        """Run when a task has ended and others have not; for subclasses."""
 
     # ---- ending
 

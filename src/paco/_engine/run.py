@@ -271,9 +271,11 @@ class Scheduler(Nursery):
         if isinstance(error, GeneratorExit) and asyncio.current_task(self.loop) is None:
             raise error
 
-    def _task_ended(self, task: asyncio.Task[None], error: BaseException | None) -> None:
-        if error is not None and task in self.pool.workers:
+    def _task_failed(self, task: asyncio.Task[None], error: BaseException) -> None:
+        if task in self.pool.workers:
             self.source_failed(error)
+
+    def _task_left(self, task: asyncio.Task[None]) -> None:
         self.pool.vacate(task)
 
     def outcomes(self) -> tuple[Outcome[Any, Any], ...]:
