@@ -45,7 +45,7 @@ class Chunks:
         watch: Notifies listeners; ``None`` if there are none.
     """
 
-    __slots__ = ("_dispatcher", "_options", "_stream", "_total", "_wanted", "held", "lead", "role", "run")
+    __slots__ = ("_dispatcher", "_options", "_stream", "_total", "_wanted", "held", "role", "run")
 
     def __init__(
         self,
@@ -62,7 +62,6 @@ class Chunks:
     ) -> None:
         self.held: int = 0
         self.role: str = "sender"
-        self.lead: int = 10_000  # `wanted` is a tighter bound: the items of one chunk
         self._options = RunOptions(name, engine, limit or lead, lead, on_error, watched=watch is not None)
         self._wanted = 1
         self._total = length(source)
