@@ -8,6 +8,7 @@ cancelled child as successful, and on Python 3.11 and 3.12 leaves the ``cancelli
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, Final
 
@@ -110,10 +111,10 @@ def _report(loop: asyncio.AbstractEventLoop, message: str, error: BaseException 
         loop.call_exception_handler({"message": message} if error is None else {"message": message, "exception": error})
 
 
-class Nursery:
+class Nursery(ABC):
     """Starts tasks and waits until all have ended: call `enter`, then `start_task` for each task, then `join`.
 
-    A subclass overrides the empty methods: they are called when a task ends, when the nursery stops, and at its end.
+    The abstract methods are called when a task ends, when the nursery stops, and at its end.
     """
 
     # Slots here, and a dict in the subclass: instances share the keys of their dicts, but 30 at most.
@@ -221,11 +222,13 @@ class Nursery:
             for service in self.services:
                 service.finish()
 
+    @abstractmethod
     def _task_failed(self, task: asyncio.Task[None], error: BaseException) -> None:
-        """Handle a task that was cancelled or that raised an error it did not handle; for subclasses."""
+        """Handle a task that was cancelled or that raised an error it did not handle."""
 
+    @abstractmethod
     def _task_left(self, task: asyncio.Task[None]) -> None:
-        """Run when a task has ended and others have not; for subclasses."""
+        """Run when a task has ended and others have not."""
 
     # ---- ending
 
@@ -233,9 +236,10 @@ class Nursery:
         end = deadline or f"its timeout of {self._timeout} s"
         self.fail(RunTimeout(f"paco.{self.name}: not finished within {end}", self.outcomes()))
 
+    @abstractmethod
     def outcomes(self) -> tuple[Outcome[Any, Any], ...]:
         """Return the `Ok` and `Err` results that were not delivered."""
-        return ()
+        ...
 
     def fail(self, error: BaseException, note: str = "") -> None:
         """Record the first error and cancel the tasks that still run. A later error is added to the first as a note."""
@@ -280,8 +284,9 @@ class Nursery:
         if self._timer is not None:
             self._timer.cancel()
 
+    @abstractmethod
     def _stopping(self) -> None:
-        """Run before the tasks are cancelled; for subclasses."""
+        """Run before the tasks are cancelled."""
 
     def _finish(self) -> None:
         self.done = self.is_ending = True
@@ -299,8 +304,9 @@ class Nursery:
             if not watcher.done():
                 watcher.set_result(None)
 
+    @abstractmethod
     def _finishing(self) -> None:
-        """Run when all tasks have ended; for subclasses. An error that it raises is reported."""
+        """Run when all tasks have ended. An error that it raises is reported."""
 
     def until_done(self) -> asyncio.Future[None]:
         """Return a new future that is resolved when all tasks have ended. The caller may resolve it earlier."""
