@@ -6,6 +6,7 @@ import asyncio
 import os
 import platform
 import sys
+import time
 import warnings
 from concurrent.futures import CancelledError
 from importlib.util import find_spec
@@ -66,8 +67,17 @@ def connected(cluster):
 
 @pytest.fixture
 def client(connected):
-    connected.wait_for_workers(2, timeout=PATIENCE)  # one that a test has killed is replaced
+    end = time.monotonic() + PATIENCE
+    while not is_whole(connected):  # one that a test has killed is replaced
+        assert time.monotonic() < end
     return connected
+
+
+def is_whole(client):
+    """Return whether both workers answer: the scheduler notices only after a while that one has died."""
+    client.wait_for_workers(2, timeout=PATIENCE)
+    answers = client.run(os.getpid, on_error="return")
+    return len(answers) == 2 and all(isinstance(one, int) for one in answers.values())
 
 
 async def late(argument):
