@@ -63,7 +63,7 @@ class Source(_Recorder[T], Iterator[T]):
         try:
             yield from self
         finally:
-            self.closed = True
+            self.closed: bool = True
 
 
 class AsyncSource(_Recorder[T], AsyncIterator[T]):
@@ -114,7 +114,7 @@ class AsyncSource(_Recorder[T], AsyncIterator[T]):
             async for item in self:
                 yield item
         finally:
-            self.closed = True
+            self.closed: bool = True
 
 
 class Probe(Generic[T, R]):
