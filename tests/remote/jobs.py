@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
+
+import paco
 
 
 async def where(number):
@@ -36,3 +39,16 @@ async def counted(path):
 def note(path, text):
     with Path(path).open("a") as file:
         file.write(text)
+
+
+async def attempts(wait):
+    """Return how often a call is attempted if the next attempt comes after this many seconds."""
+    calls = []
+
+    async def fails():
+        calls.append(wait)
+        raise ValueError
+
+    with suppress(ValueError):
+        await paco.retry(fails, 2, on=lambda error: wait)()
+    return len(calls)

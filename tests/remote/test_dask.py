@@ -146,7 +146,8 @@ def test_break_ends_the_items_in_the_workers(client, tmp_path):
 async def test_an_item_that_kills_its_workers_is_lost_and_no_other_item(client, cluster):
     from distributed import Client
 
-    async with Client(cluster.scheduler_address, asynchronous=True, set_as_default=False) as ours:  # measured
+    # The client is in the loop of this test, so that coverage measures how the error arrives.
+    async with Client(cluster.scheduler_address, asynchronous=True, set_as_default=False) as ours:
         found = await paco.map(kills, [49, 50, 51], limit=2, return_exceptions=True).on(ours)
     assert isinstance(found[1], WorkerLost)
     assert found[::2] == [49, 51]

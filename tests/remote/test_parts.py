@@ -10,7 +10,6 @@ import signal
 import socket
 import sys
 import threading
-from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import Connection
 from types import SimpleNamespace
@@ -25,6 +24,7 @@ from paco.remote._messages import Order, Report
 from paco.remote._processes import Line
 from paco.remote._worker import Host
 from tests.patience import wait_until
+from tests.remote.jobs import attempts
 
 INFINITE = float("inf")
 
@@ -187,19 +187,6 @@ def test_closing_a_host_ends_everything_in_it():
 def test_a_run_in_this_process_can_be_cancelled_from_another_loop():
     asyncio.run(_worker.end("a run that was never here"))
     assert "a run that was never here" in _worker.host().chunks._cancelled
-
-
-async def attempts(wait):
-    """Return how often a call is attempted if the next attempt comes after this time."""
-    calls = []
-
-    async def fails():
-        calls.append(wait)
-        raise ValueError
-
-    with suppress(ValueError):
-        await paco.retry(fails, 2, on=lambda error: wait)()
-    return len(calls)
 
 
 @pytest.mark.realtime

@@ -11,7 +11,6 @@ import tempfile
 import threading
 import warnings
 from concurrent.futures import Future
-from contextlib import suppress
 
 import pytest
 from hypothesis import given, settings
@@ -25,6 +24,7 @@ from paco.events import ItemEnded
 from paco.remote import RemoteError, WorkerLost, _pickles
 from paco.remote._feedback import WorkerStats
 from paco.remote._messages import Order, PackedError, Report
+from tests.remote.jobs import attempts
 from tests.torture.remote import Died, Engine, on, process
 
 
@@ -528,19 +528,6 @@ async def test_a_deadline_applies_to_calls_inside_items_on_workers(engine):
     with paco.deadline(5):
         await asyncio.sleep(1)
         assert await on(paco.map(attempts, [3.9, 4.1]), engine) == [2, 1]
-
-
-async def attempts(wait):
-    """Return how often a call is attempted if each further attempt comes after this time."""
-    calls = []
-
-    async def fails():
-        calls.append(wait)
-        raise ValueError
-
-    with suppress(ValueError):
-        await paco.retry(fails, 2, on=lambda error: wait)()
-    return len(calls)
 
 
 async def test_break_ends_the_items_on_workers(engine):
