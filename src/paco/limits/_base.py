@@ -154,6 +154,8 @@ class Limiter:
 class Slot:
     """An ``async with`` block that holds a permit."""
 
+    __slots__ = ("_item", "_limit", "_permit", "_token")
+
     def __init__(self, limit: Limiter, item: Any) -> None:
         self._limit = limit
         self._item = item
