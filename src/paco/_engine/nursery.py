@@ -87,7 +87,7 @@ class Failure:
             del first, cancelled
 
     def report(self, loop: asyncio.AbstractEventLoop, *, handed_on: bool) -> None:
-        """Report all errors, but not one that the next stage raises, to the event loop: no caller is left."""
+        """Report the errors to the event loop, since no caller is left; leave out one that the next stage raises."""
         first, late = self._take()
         if first is None:
             _report(loop, late)
@@ -117,7 +117,7 @@ class Nursery(ABC):
     The abstract methods are called when a task ends, when the nursery stops, and at its end.
     """
 
-    # Slots here, and a dict in the subclass: instances share the keys of their dicts, but 30 at most.
+    # The subclass has a dict, whose keys all instances share as long as there are at most 30. So these are slots.
     __slots__ = (
         "__weakref__",
         "_abandoned",
@@ -317,8 +317,8 @@ class Nursery(ABC):
     async def join(self, cancelled: asyncio.CancelledError | None = None) -> None:
         """Wait until all tasks have ended, then raise the first error.
 
-        If the wait is cancelled, all tasks are cancelled, and `join` raises the cancellation when they have ended; or
-        ``cancelled``, one that the caller has caught before.
+        If the wait is cancelled, `join` cancels all tasks, and raises the cancellation when they have ended. A caller
+        that has caught a cancellation before passes it as ``cancelled``, and `join` raises that one.
         """
         while not self.done:
             try:

@@ -72,7 +72,11 @@ Outcome: TypeAlias = Ok[Item, T] | Err[Item]
 
 def settled(results: Iterable[Any]) -> tuple[Outcome[Any, Any], ...]:
     """Return those results that are `Ok` or `Err` values."""
-    return tuple(filter(lambda result: isinstance(cast("object", result), Ok | Err), results))
+    return tuple(filter(_is_outcome, results))
+
+
+def _is_outcome(result: object) -> bool:
+    return isinstance(result, Ok | Err)
 
 
 class Unfinished(Exception):

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from paco._base.types import OnError
     from paco._engine.outcomes import Outcome
-    from paco._engine.sinks import InOrder, Sink
+    from paco._engine.sinks import Collector, InOrder, Sink
     from paco._engine.watch import Watch
     from paco._engine.workers import Admitting
 
@@ -252,7 +252,7 @@ class Scheduler(Nursery):
     def _collected(self, error: BaseException, index: int) -> bool:
         """Pass an error to the sink; return whether its worker may continue."""
         self._leave_if_collected(error)
-        goes_on: bool = cast("Any", self.sink).failed(index, error if self.is_ending else as_item_error(error))
+        goes_on = cast("Collector", self.sink).failed(index, error if self.is_ending else as_item_error(error))
         if not (goes_on or self.is_ending):
             self.fail(as_item_error(error))  # without a note: the collector describes the item
         return goes_on and not self.is_ending

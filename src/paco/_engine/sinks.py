@@ -45,11 +45,7 @@ class Store(Protocol):
 
 
 class Sink(Protocol):
-    """Receives the results of a run.
-
-    A sink for the error policy ``collect`` has one more method, ``failed(index, error)``: it stores the error of an
-    item, and returns whether the other items continue.
-    """
+    """Receives the results of a run."""
 
     store: Store
 
@@ -63,6 +59,14 @@ class Sink(Protocol):
 
     def left(self) -> Iterable[Any]:
         """Return the results that are not delivered if the run ends now, in input order; may include placeholders."""
+        ...
+
+
+class Collector(Protocol):
+    """Receives the errors of a run with the error policy ``collect``."""
+
+    def failed(self, index: int, error: BaseException, /) -> bool:
+        """Store the error of an item, and return whether the other items continue."""
         ...
 
 

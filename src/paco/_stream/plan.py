@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 from paco import limits
 from paco._base import check
@@ -36,6 +36,16 @@ Out_co = TypeVar("Out_co", covariant=True)
 X = TypeVar("X")
 
 
+class Recording(Protocol):
+    """Writes a record of each item: a journal, which is imported only when it is used, or the output of the command."""
+
+    def begin(
+        self, name: str, fn: ItemFunction, sink: InOrder, limit: int | Limiter, *, on_error: OnError
+    ) -> tuple[Service, ItemFunction, int | Limiter]:
+        """Return the service of the records, and the function and the limit that the run must use instead."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """A run that has not started: its function, its source and its options."""
@@ -51,7 +61,7 @@ class Plan:
     ordered: bool = True
     buffer: int | None = None
     max_errors: float | None = None
-    journal: Any = None  # a `paco.journal.Journal`, which is imported only when it is used
+    journal: Recording | None = None
     engine: Callable[[], Any] | None = None  # opens the engine on which the items run: see `paco.remote`
 
     def run(self, sink: Sink) -> Scheduler:
