@@ -114,6 +114,75 @@ def test_a_closed_console_is_not_an_error():
     assert Console(None, {}).width() == 500
 
 
+class Bare:
+    """An object in place of a stream that can only be written to, and says that it is a terminal."""
+
+    encoding = None
+
+    def __init__(self):
+        self.text = ""
+
+    def isatty(self):
+        return True
+
+    def write(self, text):
+        self.text += text
+
+
+class Broken:
+    """An object in place of a stream that raises whatever is asked of it."""
+
+    def __getattr__(self, name):
+        raise RuntimeError(name)
+
+
+def detached():
+    """Return a stream whose buffer was taken away."""
+    stream = io.TextIOWrapper(io.BytesIO())
+    stream.detach()
+    return stream
+
+
+def closed():
+    stream = io.StringIO()
+    stream.close()
+    return stream
+
+
+@pytest.mark.parametrize("stream", [None, object(), Broken(), detached(), closed()], ids=lambda one: type(one).__name__)
+def test_any_object_may_stand_in_place_of_a_stream(stream):
+    console = Console(stream, {})
+    console.say("nobody reads this")
+    assert not console.live
+    assert console.width() == 500
+
+
+def test_what_a_stream_cannot_do_is_left_out():
+    stream = Bare()
+    console = Console(stream, {"TERM": "xterm"})
+    assert console.unicode
+    assert console.width() == 80
+    console.say("one")
+    console.say("two")
+    console.paint([[("50%", "")]])
+    console.paint([])
+    assert left(stream.text) == ["one", "two"]
+
+
+def test_an_unknown_encoding_is_taken_for_utf_8():
+    stream = Bare()
+    stream.encoding = "klingon"
+    Console(stream, {"TERM": "dumb"}).say("✓")
+    assert stream.text == "✓\n"
+
+
+@pytest.mark.parametrize("stdout", [None, object(), closed()], ids=lambda one: type(one).__name__)
+def test_stdout_may_be_any_object_while_lines_are_repainted(monkeypatch, stdout):
+    monkeypatch.setattr(sys, "stdout", stdout)
+    with Console(Terminal(), {}).guarding():
+        assert sys.stdout is stdout
+
+
 def test_output_of_the_target_goes_to_stderr_as_whole_lines_above_the_repainted_one(monkeypatch):
     screen = Terminal()
     monkeypatch.setattr(sys, "stderr", screen)

@@ -356,8 +356,9 @@ def test_a_terminal_without_rich_gets_plain_lines(terminal, monkeypatch):
     assert type(progress.display_for(None)) is PlainLines
 
 
-async def test_without_a_stderr_nothing_is_shown(monkeypatch):
-    on_stderr(monkeypatch, None)
+@pytest.mark.parametrize("stream", [None, object()])
+async def test_without_a_proper_stderr_nothing_is_shown(monkeypatch, stream):
+    on_stderr(monkeypatch, stream)
     with paco.progress():
         await paco.each(nap, [11])
 

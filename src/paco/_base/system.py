@@ -119,7 +119,7 @@ def understands_escapes(stream: TextIO) -> bool:
         return True
     try:
         handle = _msvcrt.get_osfhandle(stream.fileno())
-    except (OSError, ValueError):  # the terminal of another program
+    except (AttributeError, OSError, ValueError):  # the terminal of another program
         return True
     import ctypes
 

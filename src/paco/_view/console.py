@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import io
 import os
@@ -60,10 +61,27 @@ def has_rich() -> bool:
     return find_spec("rich") is not None
 
 
+def _is_terminal(stream: Any) -> bool:
+    """Return whether a stream is a terminal. ``None``, a closed stream, and one that cannot tell are not."""
+    try:
+        return bool(stream.isatty())
+    except Exception:
+        return False
+
+
+def _encoding_of(stream: Any) -> str:
+    """Return the encoding of a stream; UTF-8 if it has none that Python knows."""
+    try:
+        return codecs.lookup(stream.encoding).name
+    except Exception:
+        return "utf-8"
+
+
 class Console:
     """Writes messages and progress to a stream, usually stderr, if there is one.
 
-    Of the environment variables, ``CI``, ``TERM``, ``NO_COLOR`` and ``FORCE_COLOR`` count. With ``live`` lines are
+    The stream may be any object. What it cannot do, such as tell its width, is left out. If it refuses a text, because
+    it is closed or has no reader, nothing more is written: the run goes on, since its records matter more. Of the environment variables, ``CI``, ``TERM``, ``NO_COLOR`` and ``FORCE_COLOR`` count. With ``live`` lines are
     repainted; if it is ``None``, they are on a terminal, unless ``CI`` is set.
     """
 
@@ -71,16 +89,16 @@ class Console:
         self._stream = stream
         # Reentrant: a signal handler may call say() while the main thread is inside say().
         self._lock = threading.RLock()
-        self._terminal = stream is not None and stream.isatty()
-        escapes = stream is not None and self._terminal and understands_escapes(stream)
+        self._terminal = _is_terminal(stream)
+        escapes = self._terminal and understands_escapes(cast("TextIO", stream))
         able = escapes and not environ.get("CI") if live is None else live
         #: Whether lines are repainted. That needs rich, and a terminal that is not dumb.
         self.live = stream is not None and able and environ.get("TERM") != "dumb" and has_rich()
         #: Whether styles are shown.
         self.color = not environ.get("NO_COLOR") and (self.live or bool(environ.get("FORCE_COLOR")))
-        self._encoding: str = getattr(stream, "encoding", None) or "utf-8"
+        self._encoding: str = _encoding_of(stream)
         #: Whether the stream can show more than ASCII.
-        self.unicode = "utf" in self._encoding.lower()
+        self.unicode = "utf" in self._encoding
         self._lines: Sequence[Line] = ()
         self._painting: Any = None  # rich's live display, while lines are shown
         if self.live:
@@ -90,7 +108,7 @@ class Console:
         """Return the present columns and lines; they change when the window is resized."""
         if self._stream is None or not self._terminal:
             return _WIDE
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(Exception):
             size = os.get_terminal_size(self._stream.fileno())
             return size if size.columns else _USUAL  # a pseudo-terminal without a size reports 0
         return _USUAL
@@ -155,12 +173,12 @@ class Console:
         return Segments([segment for line in lines for segment in (*line, Segment.line())][:-1])
 
     def _write(self, text: str) -> None:
-        if self._stream is not None:
+        stream: Any = self._stream
+        if stream is not None:
             try:
-                self._stream.write(text.encode(self._encoding, "backslashreplace").decode(self._encoding))
-                self._stream.flush()
-            except (OSError, ValueError):
-                # The reader is gone (`2>&1 | head`). The run goes on, since its records matter more.
+                stream.write(text.encode(self._encoding, "backslashreplace").decode(self._encoding))
+                getattr(stream, "flush", str)()
+            except Exception:
                 self._stream = None
 
     @contextlib.contextmanager
@@ -183,7 +201,7 @@ class Console:
 
         stream = cast("TextIO", _InPlaceOf(sys.stderr, write))
         with contextlib.ExitStack() as redirected:
-            if sys.stdout is sys.stderr or (sys.stdout is not None and sys.stdout.isatty()):
+            if sys.stdout is sys.stderr or _is_terminal(sys.stdout):
                 redirected.enter_context(contextlib.redirect_stdout(stream))
             redirected.enter_context(contextlib.redirect_stderr(stream))
             try:
