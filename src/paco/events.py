@@ -268,8 +268,7 @@ class listening:  # noqa: N801 - used as a function; a generator would check its
     def __init__(self, listener: Callable[[E], object], kind: type[E]) -> None: ...
     def __init__(self, listener: Callable[[Any], object], kind: type[Any] | None = None) -> None:
         if not callable(listener):
-            check.discard(listener)
-            raise TypeError(f"paco.listening: listener must be a function of one event, got {check.shorten(listener)}")
+            raise TypeError(check.refusal("listening", "listener", "a function of one event", listener))
         if inspect.iscoroutinefunction(listener) or inspect.iscoroutinefunction(type(listener).__call__):
             raise TypeError(
                 "paco.listening: listener must be a plain function, got the coroutine function "

@@ -11,6 +11,7 @@ import functools
 import inspect
 import math
 import re
+from collections.abc import Iterable
 from contextlib import closing
 
 import pytest
@@ -374,6 +375,52 @@ async def test_a_numpy_array_leaves_the_operator_to_the_stage_and_gives_its_rows
     assert await paco.map(total, numpy.array([[1, 2], [3, 4]])) == [3, 7]
 
 
+class Series:
+    """What a series, an index and a frame of pandas do with an operand: ``|`` is for each element, or left to it."""
+
+    __pandas_priority__ = 3000
+
+    def __init__(self, *values):
+        self.values = values
+
+    def __iter__(self):
+        return iter(self.values)
+
+    def __or__(self, other):
+        if getattr(other, "__pandas_priority__", 0) > self.__pandas_priority__:
+            return NotImplemented
+        return [value | other for value in self]
+
+
+async def test_a_series_leaves_the_operator_to_the_stage_and_gives_its_elements():
+    async def same(item):
+        return item
+
+    assert await (Series(1, 2, 3) | paco.map(same, limit=2)) == [1, 2, 3]
+    assert await (Series(1, 2, 3) | (paco.map(same) | paco.filter(same))) == [1, 2, 3]
+    with pytest.raises(TypeError, match="unsupported operand"):
+        Series(1) | object()
+
+
+async def test_pandas_leaves_the_operator_to_the_stage():
+    pandas = pytest.importorskip("pandas")
+
+    async def same(item):
+        return item
+
+    stage = paco.map(same, limit=2)
+    for make in (pandas.Series, pandas.Index, pandas.array, pandas.Categorical):
+        assert await (make(["a", "b"]) | stage) == ["a", "b"]
+    with pytest.raises(TypeError, match=r"the left side of \| must be .+; pass its rows: frame.itertuples\(\)"):
+        pandas.DataFrame({"a": [1]}) | stage
+
+
+def test_the_keys_of_a_dict_take_the_operator_and_the_error_says_how_to_call_the_stage():
+    for items in ({1: 2}.keys(), {1: 2}.items()):
+        with pytest.raises(TypeError, match=r"<paco stage map> has no items .+: stage\(list\(items\)\)"):
+            items | paco.map(work)
+
+
 @pytest.mark.parametrize("kind", ["int64", "float64", "bool_", "str_", "bytes_", "array"])
 async def test_a_numpy_scalar_is_not_an_iterable(kind):
     numpy = pytest.importorskip("numpy")
@@ -383,6 +430,123 @@ async def test_a_numpy_scalar_is_not_an_iterable(kind):
         paco.map(work, scalar).close()
     with pytest.raises(TypeError, match=r"^paco\.map: the left side of \| must be "):
         (scalar | paco.map(work)).close()
+
+
+# ---- what was given beside a wrong argument
+
+
+DEFERRED = {
+    "coroutine object": lambda: work(),  # noqa: PLW0108 - a new one each time
+    "stream": lambda: paco.map(work, [1]),
+    "stream of a coroutine object": lambda: paco.map(work, work()),
+    "pipeline": lambda: [1] | paco.map(work) | paco.map(work),
+    "one result": lambda: paco.some(work, work()),
+}
+
+
+BESIDE = {
+    "map": lambda given: paco.map(work, given, limit=-1),
+    "map of it": lambda given: paco.map(given, [1]),
+    "map without a function": lambda given: paco.map(None, given),
+    "each": lambda given: paco.each(work, given, timeout="x"),
+    "filter": lambda given: paco.filter(work, given, assert_fn=5),
+    "flat_map": lambda given: paco.flat_map(work, given, initializer=5),
+    "flat_map of it": lambda given: paco.flat_map(work, [1], initializer=given),
+    "reduce": lambda given: paco.reduce(work, given, loop=5),
+    "repeat": lambda given: paco.repeat(work, given),
+    "gather": lambda given: paco.gather(given, 5),
+    "series": lambda given: paco.series(given, timeout=-1),
+    "race": lambda given: paco.race([given], timeout=-1),
+    "race of it": lambda given: paco.race([given, 5]),
+    "race of a generator": lambda given: paco.race((one for one in [given]), loop=5),
+    "wait": lambda given: paco.wait(given, return_when="x"),
+    "executor": lambda given: paco.ConcurrentExecutor().add(given, 5),
+    "executor, many": lambda given: paco.ConcurrentExecutor().extend(given, 5),
+    "executor, listener": lambda given: paco.ConcurrentExecutor().on("start", given),
+    "timeout": lambda given: paco.timeout(given, "x"),
+    "limited": lambda given: paco.limited(given, 5),
+    "retry": paco.retry,
+    "retry on": lambda given: paco.retry(work, on=given),
+    "settle": paco.settle,
+    "compose": lambda given: paco.compose(work, given),
+    "whilst": lambda given: paco.whilst(work, given),
+    "partition": paco.partition,
+    "run": lambda given: paco.run(given, loop=5),
+    "Rate": paco.Rate,
+    "PerKey": lambda given: paco.PerKey(given, work),
+    "a timeout": lambda given: paco.map(work, [1], timeout=given),
+    "progress": paco.progress,
+    "listening": paco.listening,
+    "buffer": lambda given: paco.map(work, [1]).buffer(given),
+    "on": lambda given: paco.map(work, [1]).on(given),
+    "journal": lambda given: paco.map(work, [1]).journal(given),
+    "max_errors": lambda given: paco.map(work, [1]).max_errors(given),
+}
+
+
+@pytest.mark.parametrize("call", BESIDE.values(), ids=BESIDE)
+def test_no_warning_comes_beside_the_error_of_a_refused_call(call):
+    for make in DEFERRED.values():
+        with pytest.raises((TypeError, ValueError)):
+            call(make())
+
+
+OPTIONS = {
+    "buffer": lambda stream: stream.buffer(-1),
+    "on": lambda stream: stream.on(0),
+    "on, slots": lambda stream: stream.on(2, slots=0),
+    "max_errors": lambda stream: stream.max_errors(-1),
+    "journal": lambda stream: stream.journal(5),
+    "journal, key": lambda stream: stream.journal("x", key=5),
+    "journal, durable": lambda stream: stream.journal("x", durable="y"),
+    "for": list,
+    "in": lambda stream: 1 in stream,
+    "unpacking": lambda stream: work(*stream),
+}
+
+
+@pytest.mark.parametrize("option", OPTIONS.values(), ids=OPTIONS)
+async def test_a_refused_option_of_a_stream_gives_no_warning_beside_its_error_and_leaves_the_stream_usable(option):
+    with pytest.raises((TypeError, ValueError)):
+        option(paco.map(work, [1]))
+    stream = paco.map(work, [1])
+    with pytest.raises((TypeError, ValueError)):
+        option(stream)
+    assert await stream == [None]
+
+
+def test_a_refused_journal_gives_no_warning_beside_its_error():
+    with pytest.raises(RuntimeError, match="journal"):
+        paco.filter(work, [1]).journal("x")
+    with pytest.raises(RuntimeError, match="journal"):
+        paco.map(work, [1]).journal("x").journal("y")
+
+
+@pytest.mark.parametrize(("call", "options"), [(paco.gather, {"limit": 1}), (paco.series, {})])
+async def test_calls_that_an_error_leaves_unstarted_give_no_warning(call, options):
+    async def fail():
+        raise KeyError
+
+    for make in DEFERRED.values():
+        with pytest.raises(KeyError):
+            await call(fail(), make(), **options)
+
+
+def test_a_plain_for_over_results_says_what_to_write():
+    for make in (lambda: paco.map(work, [1]), lambda: paco.filter(work, [1]), lambda: paco.gather(work())):
+        with pytest.raises(TypeError, match=r"^paco\.\w+: .+ paco\.run.+ or write `async for`"):
+            for _ in make():
+                pass
+    for make in (lambda: paco.reduce(work, [1, 2]), lambda: paco.race([work()]), lambda: paco.wait(work())):
+        with pytest.raises(TypeError, match=r"^paco\.\w+: .+ await this, or pass it to paco\.run"):
+            _, _ = make()
+
+
+def test_a_stream_is_not_taken_for_an_iterable():
+    stream = paco.map(work, [1])
+    assert not isinstance(stream, Iterable)
+    assert paco.run(paco.flat_map(paco.identity(2), [stream])) == [2]
+    stream.close()
 
 
 # ---- gather, series, wait, race

@@ -13,6 +13,7 @@ import inspect
 import math
 import os
 import sys
+from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import contextmanager
 from functools import partial
@@ -52,20 +53,47 @@ def message(error: BaseException) -> str:
         return f"<{type(error).__name__} whose str() failed>"
 
 
-def _message(name: str, parameter: str, expected: str, value: object) -> str:
-    return f"paco.{name}: {parameter} must be {expected}, got {shorten(value)}"
+def refusal(name: str, parameter: str, expected: str, value: object) -> str:
+    """Return the message that refuses an argument, and `discard` the argument."""
+    text = f"paco.{name}: {parameter} must be {expected}, got {shorten(value)}"
+    discard(value)
+    return text
+
+
+class Deferred:
+    """Results that do not exist yet: the base of what the function ``paco.{name}`` returns to be awaited."""
+
+    __slots__ = ("__name__",)
+
+    _remedy = "await this, or pass it to paco.run(...)"
+
+    def __init__(self, name: str) -> None:
+        self.__name__: str = f"paco.{name}"  # the name that asyncio shows for a task
+
+    @abstractmethod
+    def discard(self) -> None:
+        """Have no warning say that this was never awaited: an error tells more."""
+
+    if not TYPE_CHECKING:  # type checkers must still refuse a plain `for`
+
+        def __getitem__(self, index: object) -> object:
+            # Python calls this for `for`, `list()` and unpacking. An `__iter__` would make this pass for an iterable.
+            self.discard()
+            raise TypeError(f"{self.__name__}: the results do not exist yet; before you iterate, {self._remedy}")
 
 
 def discard(*given: object) -> None:
-    """Close unstarted coroutine objects among ``given``, so that Python does not warn that they were never awaited."""
+    """Close unstarted coroutine objects among ``given``, so that no warning says that they were never awaited."""
     for one in given:
-        if inspect.iscoroutine(one) and inspect.getcoroutinestate(one) == inspect.CORO_CREATED:
+        if isinstance(one, Deferred):
+            one.discard()
+        elif inspect.iscoroutine(one) and inspect.getcoroutinestate(one) == inspect.CORO_CREATED:
             one.close()
 
 
 @contextmanager
 def discarding(*given: object) -> Generator[None]:
-    """Close unstarted coroutine objects among ``given`` if the block raises."""
+    """Call `discard` with the objects if the block raises."""
     try:
         yield
     except BaseException:
@@ -83,14 +111,13 @@ def function(name: str, coro: object, parameter: str = "coro") -> None:
             f"pass the function, not the call: {called} instead of {called}(...)"
         )
     if not callable(coro):
-        raise TypeError(_message(name, parameter, "a coroutine function", coro))
+        raise TypeError(refusal(name, parameter, "a coroutine function", coro))
 
 
 def plain_function(name: str, fn: object, parameter: str) -> None:
     """Check that ``fn`` is a callable and not async."""
-    discard(fn)
     if not callable(fn) or inspect.iscoroutinefunction(innermost(fn)):
-        raise TypeError(_message(name, parameter, "a plain function, not an async one", fn))
+        raise TypeError(refusal(name, parameter, "a plain function, not an async one", fn))
 
 
 def innermost(coro: Any) -> Any:
@@ -127,22 +154,22 @@ def awaitable(name: str, coro: object, result: Awaitable[T]) -> Awaitable[T]:
 def flag(name: str, parameter: str, value: object) -> None:
     """Check that ``value`` is ``True`` or ``False``. Another value is usually meant for the parameter next to it."""
     if not isinstance(value, bool):
-        raise TypeError(_message(name, parameter, "True or False", value))
+        raise TypeError(refusal(name, parameter, "True or False", value))
 
 
 def one_of(name: str, parameter: str, value: object, choices: tuple[str, ...]) -> None:
     """Check that ``value`` is one of ``choices``."""
     expected = " or ".join(map(repr, choices))
     if not isinstance(value, str):
-        raise TypeError(_message(name, parameter, expected, value))
+        raise TypeError(refusal(name, parameter, expected, value))
     if value not in choices:
-        raise ValueError(_message(name, parameter, expected, value))
+        raise ValueError(refusal(name, parameter, expected, value))
 
 
 def version(name: str, value: object) -> None:
     """Check that ``value`` can name a version: an ``int``, a ``str`` or ``None``."""
     if isinstance(value, bool) or not isinstance(value, int | str | None):
-        raise TypeError(_message(name, "version", "an int, a str or None", value))
+        raise TypeError(refusal(name, "version", "an int, a str or None", value))
 
 
 def path(name: str, parameter: str, value: object) -> str:
@@ -150,7 +177,7 @@ def path(name: str, parameter: str, value: object) -> str:
     if isinstance(value, os.PathLike):
         value = os.fspath(cast("os.PathLike[str]", value))
     if not isinstance(value, str) or not value:
-        raise TypeError(_message(name, parameter, "the path of a file (a str or a Path)", value))
+        raise TypeError(refusal(name, parameter, "the path of a file (a str or a Path)", value))
     return value
 
 
@@ -160,27 +187,27 @@ def iterable(name: str, value: object, parameter: str = "iterable") -> None:
     for kind in type(value).__mro__:
         rows = _ROWS.get(f"{kind.__module__.partition('.')[0]}.{kind.__name__}")
         if rows is not None:
-            raise TypeError(_message(name, parameter, expected, type(value)) + f"; pass its rows: {rows}")
+            raise TypeError(refusal(name, parameter, expected, type(value)) + f"; pass its rows: {rows}")
     if isinstance(value, str | bytes | bytearray):
-        raise TypeError(_message(name, parameter, expected, value) + "; to run over one value, pass [value]")
+        raise TypeError(refusal(name, parameter, expected, value) + "; to run over one value, pass [value]")
     scalar = getattr(value, "shape", None) == ()  # a numpy scalar has an __iter__, but it raises
     if scalar or not any(hasattr(type(value), method) for method in _ITERABLE):
-        raise TypeError(_message(name, parameter, expected, value))
+        raise TypeError(refusal(name, parameter, expected, value))
 
 
 def plain_iterable(name: str, value: object, parameter: str) -> None:
     """Check that ``value`` is a sync iterable and not text."""
     if not isinstance(value, Iterable) or isinstance(value, str | bytes | bytearray):
-        raise TypeError(_message(name, parameter, "an iterable", value))
+        raise TypeError(refusal(name, parameter, "an iterable", value))
 
 
 def integer(name: str, parameter: str, value: object, least: int) -> int:
     """Check that ``value`` is an ``int`` of at least ``least``, and return it. Refuse ``bool``; never clamp."""
     expected = f"an int of {least} or more"
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(_message(name, parameter, expected, value))
+        raise TypeError(refusal(name, parameter, expected, value))
     if value < least:
-        raise ValueError(_message(name, parameter, expected, value))
+        raise ValueError(refusal(name, parameter, expected, value))
     return value
 
 
@@ -199,23 +226,22 @@ def positive(name: str, parameter: str, value: object, expected: str = "a number
 def weight(name: str, fn: object, value: object) -> float:
     """Check that ``fn`` returned a finite number of 0 or more for an item, and return that number."""
     parameter, expected = f"{called(fn)}(item)", "a number of 0 or more"
-    discard(value)
     return _number(name, parameter, value, expected, lambda number: 0 <= number <= sys.float_info.max)
 
 
 def _number(name: str, parameter: str, value: object, expected: str, accepts: Callable[[float], bool]) -> float:
     """Return ``value`` if it is a number that ``accepts`` accepts. Each comparison of such a test is false for NaN."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(_message(name, parameter, expected, value))
+        raise TypeError(refusal(name, parameter, expected, value))
     if not accepts(value):
-        raise ValueError(_message(name, parameter, expected, value))
+        raise ValueError(refusal(name, parameter, expected, value))
     return value
 
 
 def limit(name: str, value: object, parameter: str = "limit") -> int:
     """Check a numeric limit, an ``int`` of 0 (no limit) or more, and return it. The message names limit objects too."""
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(_message(name, parameter, "an int of 0 or more, or a limit such as paco.Rate(50)", value))
+        raise TypeError(refusal(name, parameter, "an int of 0 or more, or a limit such as paco.Rate(50)", value))
     return integer(name, parameter, value, 0)
 
 
@@ -245,7 +271,7 @@ def loop(name: str, value: Any) -> None:
     if value is None:
         return
     if not isinstance(value, asyncio.AbstractEventLoop):
-        raise TypeError(_message(name, "loop", expected, value))
+        raise TypeError(refusal(name, "loop", expected, value))
     running = asyncio._get_running_loop()  # returns None instead of raising when no loop runs
     if running is not None and running is not value:
         raise RuntimeError(f"paco.{name}: loop must be {expected}, got another loop; omit the argument")

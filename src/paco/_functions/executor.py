@@ -121,7 +121,7 @@ class ConcurrentExecutor:
         """Call ``fn``, which may be sync or async, on each ``event``."""
         self._check_event(event)
         if not callable(fn):
-            raise TypeError(f"paco.{_NAME}: fn must be a function, got {check.shorten(fn)}")
+            raise TypeError(check.refusal(_NAME, "fn", "a function", fn))
         self._listeners.setdefault(event, []).append(fn)
 
     def off(self, event: str) -> None:

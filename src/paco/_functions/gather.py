@@ -150,13 +150,13 @@ def race(
         >>> paco.run(paco.race([slow, fast]))
         'hare'
     """
+    check.iterable("race", iterable)
     source: Any = iterable
-    with check.discarding(iterable):
-        check.loop("race", loop)
-        timeout = check.timeout("race", timeout)
-        check.iterable("race", iterable)
     if not isinstance(iterable, AsyncIterable | Awaitable):
         source = _at_least_one("race", futures.calls("race", (iterable,), "iterable"))
+    with check.discarding(*(source if isinstance(source, Calls) else (source,))):
+        check.loop("race", loop)
+        timeout = check.timeout("race", timeout)
 
     async def contender(one: Any) -> Any:
         return await futures.call("race", one, *args, **kw)

@@ -69,7 +69,7 @@ class progress:  # noqa: N801 - used as a function, like `listening`
     def __init__(self, bar: Bar | Tasks | None = None, *, total: int | None = None) -> None:
         if bar is not None and not callable(getattr(bar, "update", None)):
             expected = "an object with update(n), such as a bar of tqdm, or be left out"
-            raise TypeError(f"paco.progress: bar must be {expected}, got {check.shorten(bar)}")
+            raise TypeError(check.refusal("progress", "bar", expected, bar))
         self._bar = bar
         self._total = None if total is None else check.integer("progress", "total", total, 0)
         self._entered = ExitStack()

@@ -169,9 +169,8 @@ class _Policy:
         verdict = self._verdict(error)
         if verdict is None or isinstance(verdict, bool):
             return bool(verdict)
-        with check.discarding(verdict):
-            expected = "True, False, None or seconds (a number of 0 or more)"
-            return check.seconds("retry", "what on(error) returns", verdict, optional=False, expected=expected) or 0
+        expected = "True, False, None or seconds (a number of 0 or more)"
+        return check.seconds("retry", "what on(error) returns", verdict, optional=False, expected=expected) or 0
 
 
 def _verdict(given: On) -> Verdict:
@@ -182,7 +181,7 @@ def _verdict(given: On) -> Verdict:
     if callable(given) and not isinstance(given, type):
         return cast("Verdict", on)
     expected = "a type of Exception, a tuple of types, or a function of the error"
-    raise TypeError(f"paco.retry: on must be {expected}, got {check.shorten(given)}")
+    raise TypeError(check.refusal("retry", "on", expected, given))
 
 
 class _Budget:

@@ -52,7 +52,7 @@ def run(coro: Awaitable[T], loop: asyncio.AbstractEventLoop | None = None) -> T:
         check.loop("run", loop)
         return loop.run_until_complete(main)
     except BaseException:
-        check.discard(main)
+        check.discard(main, coro)
         raise
 
 

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Coroutine, Generator
 from typing import TYPE_CHECKING, Any, cast
 
+from paco._base.check import Deferred
 from paco._base.types import T_co
 from paco._engine.source import close
 
@@ -13,17 +14,17 @@ if TYPE_CHECKING:
     from types import CoroutineType, TracebackType
 
 
-class Answer(Coroutine[Any, Any, T_co]):
+class Answer(Deferred, Coroutine[Any, Any, T_co]):
     """A coroutine for a single result.
 
     If it is closed or cancelled before its first step, ``coro`` never runs. Python would then warn that the coroutine
     objects and streams in ``given`` were never awaited, although the caller did nothing wrong. So they are closed.
     """
 
-    __slots__ = ("__name__", "__weakref__", "_coro", "_given")
+    __slots__ = ("__weakref__", "_coro", "_given")
 
     def __init__(self, name: str, coro: Coroutine[Any, Any, T_co], given: object) -> None:
-        self.__name__: str = f"paco.{name}"  # the name that asyncio shows for a task
+        super().__init__(name)
         self._coro = cast("CoroutineType[Any, Any, T_co]", coro)
         self._coro.__qualname__ = self.__name__
         self._given = given
@@ -52,6 +53,10 @@ class Answer(Coroutine[Any, Any, T_co]):
         """Close the coroutine."""
         self._close_given()
         self._coro.close()
+
+    def discard(self) -> None:
+        if self._unstarted():
+            self.close()
 
     def _unstarted(self) -> bool:
         return inspect.getcoroutinestate(self._coro) == inspect.CORO_CREATED

@@ -156,7 +156,9 @@ class Stage(Generic[T_contra, Out_co]):
     """
 
     __slots__ = ("_apply", "_name")
-    __array_ufunc__ = None  # makes numpy leave `|` to this class, instead of applying it to each element
+    # These make numpy and pandas leave `|` to this class, instead of applying it to each element.
+    __array_ufunc__ = None
+    __pandas_priority__ = 5000  # that of a data frame, the highest in pandas, is 4000
 
     def __init__(self, name: str, apply: Callable[[Any], Out_co]) -> None:
         self._name = name
@@ -172,7 +174,13 @@ class Stage(Generic[T_contra, Out_co]):
     def __ror__(self, source: Source[T_contra]) -> Out_co:
         with check.discarding(source):
             check.iterable(self._name, source, "the left side of |")
-        return self._apply(source)
+            return self._apply(source)
+
+    if not TYPE_CHECKING:  # type checkers must still refuse a plain `for`
+
+        def __getitem__(self, index: object) -> object:
+            # Python calls this for a plain `for`, and for `keys | stage` if these are the keys of a dict.
+            raise TypeError(f"{self!r} has no items to iterate yet; call it with them, as a list: stage(list(items))")
 
     def __or__(self: Stage[T_contra, Stream[R]], other: Stage[R, X]) -> Stage[T_contra, X]:
         if not isinstance(cast("object", other), Stage):

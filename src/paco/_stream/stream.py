@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 # T may be covariant, although a list is not: `await` returns a new list, which nothing else refers to.
 class Stream(
+    check.Deferred,
     Coroutine[Any, Any, list[T_co]],  # pyright: ignore[reportInvalidTypeArguments]
     AsyncIterator[T_co],
     Upstream,
@@ -60,12 +61,15 @@ class Stream(
         [0, 2, 4]
     """
 
-    __slots__ = ("__name__", "__weakref__", "_coro", "_downstream", "_plan", "_run", "_sink", "_use")
+    __slots__ = ("__weakref__", "_coro", "_downstream", "_excused", "_plan", "_run", "_sink", "_use")
+
+    _remedy = "await this or pass it to paco.run(...) for a list, or write `async for`"
 
     def __init__(self, plan: Plan) -> None:
         self._use = ""
+        self._excused = False  # whether an error has told of a mistake
         self._plan = plan
-        self.__name__: str = f"paco.{plan.name}"  # the name that asyncio shows for a task
+        super().__init__(plan.name)
         self._run: Scheduler | None = None
         self._sink: InOrder | None = None
         self._coro: Answer[list[T_co]] | None = None
@@ -74,6 +78,9 @@ class Stream(
     def __repr__(self) -> str:
         plan = self._plan
         return f"<paco.{plan.name} stream of {check.shorten(plan.fn)}, limit={plan.limit}, {self._use or 'unused'}>"
+
+    def discard(self) -> None:
+        self._excused = True
 
     def __length_hint__(self) -> int:
         hint = -1 if self._plan.gaps else length_hint(self._plan.source, -1)
@@ -95,7 +102,9 @@ class Stream(
             count: An ``int`` of 0 or more. The default is the limit; about 1,000 without a limit; or, with a limit
                 object, the number of items that have been in flight at once.
         """
-        return self._become(buffer=check.integer(f"{self._plan.name}.buffer", "count", count, 0))
+        with check.discarding(self):
+            check.integer(f"{self._plan.name}.buffer", "count", count, 0)
+        return self._become(buffer=count)
 
     def journal(
         self,
@@ -150,13 +159,15 @@ class Stream(
         from paco.journal import Journal
 
         plan = self._plan
-        if plan.gaps or plan.journal is not None:
-            raise RuntimeError(
-                f"paco.{plan.name}: a journal records what one function returns, once; "
-                "call .journal() on the map, flat_map or repeat, and filter its results"
-            )
-        how = f"{plan.name}.journal", path, key, encode, decode, durable
-        return self._become(journal=Journal(*how, version=version, retry_errors=retry_errors))
+        with check.discarding(self):
+            if plan.gaps or plan.journal is not None:
+                raise RuntimeError(
+                    f"paco.{plan.name}: a journal records what one function returns, once; "
+                    "call .journal() on the map, flat_map or repeat, and filter its results"
+                )
+            how = f"{plan.name}.journal", path, key, encode, decode, durable
+            journal = Journal(*how, version=version, retry_errors=retry_errors)
+        return self._become(journal=journal)
 
     def on(self, engine: int | str | Pool | Executor, *, slots: int | None = None) -> Stream[T_co]:
         """Return a stream whose function runs elsewhere: on all cores of this machine, or on a cluster.
@@ -197,7 +208,9 @@ class Stream(
         """
         from paco.remote._engines import engine_of
 
-        return self._become(engine=engine_of(f"{self._plan.name}.on", engine, slots))
+        with check.discarding(self):
+            opened = engine_of(f"{self._plan.name}.on", engine, slots)
+        return self._become(engine=opened)
 
     def max_errors(self, most: float) -> Stream[T_co]:
         """Return a stream that ends early, with `TooManyErrors`, when more than ``most`` items have failed.
@@ -223,7 +236,9 @@ class Stream(
             paco.map: 2 of 4 items failed, and max_errors is 1
             [1.0, 0.5]
         """
-        return self._become(max_errors=check.count_or_fraction(f"{self._plan.name}.max_errors", "most", most))
+        with check.discarding(self):
+            check.count_or_fraction(f"{self._plan.name}.max_errors", "most", most)
+        return self._become(max_errors=most)
 
     def _become(self, **changes: Any) -> Stream[Any]:
         self._claim("replaced")
@@ -345,8 +360,9 @@ class Stream(
 
     def __del__(self) -> None:
         if not self._use:
-            message = f"paco.{self._plan.name}(...) was never awaited or iterated"
-            warnings.warn(message, RuntimeWarning, stacklevel=2, source=self)
+            if not self._excused:
+                message = f"paco.{self._plan.name}(...) was never awaited or iterated"
+                warnings.warn(message, RuntimeWarning, stacklevel=2, source=self)
             self.close()
         elif self._run is not None:
             self._run.abandon_soon()

@@ -81,7 +81,9 @@ class Console:
     """Writes messages and progress to a stream, usually stderr, if there is one.
 
     The stream may be any object. What it cannot do, such as tell its width, is left out. If it refuses a text, because
-    it is closed or has no reader, nothing more is written: the run goes on, since its records matter more. Of the environment variables, ``CI``, ``TERM``, ``NO_COLOR`` and ``FORCE_COLOR`` count. With ``live`` lines are
+    it is closed or has no reader, nothing more is written: the run goes on, since its records matter more.
+
+    Of the environment variables, ``CI``, ``TERM``, ``NO_COLOR`` and ``FORCE_COLOR`` count. With ``live`` lines are
     repainted; if it is ``None``, they are on a terminal, unless ``CI`` is set.
     """
 

@@ -247,7 +247,5 @@ def engine_of(name: str, engine: Any, slots: int | None) -> Callable[[], Engine]
 
         kind = Interpreters if is_pool(engine) else ExecutorEngine
         return lambda: kind(engine, slots or slots_of(engine))
-    raise TypeError(
-        f"paco.{name}: engine must be a number of processes, paco.remote.Workers, an executor (anything with submit), "
-        f"a Dask client or an address such as 'dask://host:8786', got {check.shorten(engine)}"
-    )
+    expected = "a number of processes, paco.remote.Workers, an executor (anything with submit), a Dask client"
+    raise TypeError(check.refusal(name, "engine", f"{expected} or an address such as 'dask://host:8786'", engine))
