@@ -55,9 +55,11 @@ class Run:
         function: The name of the function over the items; empty if the items are calls themselves, as for ``gather``.
         limit: The current maximum of items in flight; 0 for no limit.
         total: The number of items, or ``None`` if the source does not know it.
-        parent: The run whose item started this run, or ``None``.
-        feeds: The run that reads the results of this run, as the next stage of a pipeline, or ``None``.
-        fed: Whether this run reads the results of another run.
+        parent: The run whose item started this run, or ``None``. A run that a source started has the parent of the run
+            that reads the source.
+        feeds: The run that reads the results of this run, as the next stage of a pipeline, or from an async generator
+            that iterates this run; or ``None``.
+        fed: Whether this run reads the results of another run, which starts after this one.
         date: When the run started, in seconds since 1970.
         start: When the run started, in seconds on the clock that times its items. That is the event loop's clock if the
             loop overrides asyncio's, as `paco.testing.VirtualLoop` does. Otherwise it is ``time.perf_counter``, because
@@ -75,10 +77,10 @@ class Run:
     limit: int
     total: int | None
     _waits: list[float]
-    fed: bool = field(kw_only=True)
     id: int = field(init=False, default_factory=itertools.count(1).__next__)
     parent: Run | None = field(init=False, default=None)
     feeds: Run | None = field(init=False, default=None)
+    fed: bool = field(init=False, default=False)
     date: float = field(init=False, default=0.0)
     start: float = field(init=False, default=0.0)
     started: int = field(init=False, default=0)
@@ -230,8 +232,10 @@ class Subscription:
 
 #: The listeners for a run that starts here.
 listeners: ContextVar[tuple[Subscription, ...]] = ContextVar("paco.listeners", default=())
-#: The run whose item or source is executing.
+#: The run whose item is executing.
 current: ContextVar[Run | None] = ContextVar("paco.run", default=None)
+#: The run whose async source is executing.
+reading: ContextVar[Run | None] = ContextVar("paco.reading", default=None)
 
 
 class listening:  # noqa: N801 - used as a function; a generator would check its arguments only when entered

@@ -557,6 +557,39 @@ async def test_each_stage_of_a_pipeline_is_a_run_that_names_the_next_stage():
     assert [run.fed for run in (last, middle, first)] == [True, True, False]
 
 
+async def test_a_run_inside_a_source_is_a_sibling_and_one_that_is_iterated_feeds_the_reader():
+    async def nested(item):
+        return await paco.map(same, [item])
+
+    async def rows():
+        await paco.each(same, [1])
+        async with paco.map(nested, [1, 2], limit=1) as inner:
+            async for row in inner:
+                yield row
+
+    async def item(_):
+        return await paco.filter(same, rows())
+
+    log, listening = heard()
+    with listening:
+        await paco.map(item, [1])
+    outer, reader, awaited, iterated, *nested_runs = log.runs()
+    assert [run.parent for run in (reader, awaited, iterated)] == [outer, outer, outer]
+    assert [run.parent for run in nested_runs] == [iterated, iterated]
+    assert [run.feeds for run in log.runs()] == [None, None, None, reader, None, None]
+    assert [run.fed for run in log.runs()] == [False, True, False, False, False, False]
+
+
+async def test_a_run_inside_an_awaitable_source_is_a_sibling():
+    async def rows():
+        return await paco.map(same, [1, 2])
+
+    log, listening = heard()
+    with listening:
+        await paco.each(same, rows())
+    assert [(run.parent, run.feeds, run.fed) for run in log.runs()] == [(None, None, False)] * 2
+
+
 async def test_the_total_is_the_length_of_the_source_through_stages_that_keep_the_number_of_items():
     def totals(*stages):
         return paco.listening(lambda event: seen.append(event.run.total), RunStarted), stages

@@ -65,7 +65,7 @@ def record_of(spans, *, limit=0, name="work", states=None, workers=(None,)):
 
     The workers take turns.
     """
-    run = Run("map", name, limit, len(spans), [1.0, *[0.0] * (len(WAITING) - 1)], fed=False)
+    run = Run("map", name, limit, len(spans), [1.0, *[0.0] * (len(WAITING) - 1)])
     record, free, busy = records.ItemTable(run), list(range(len(spans))), []
     for position, (start, end) in enumerate(sorted(spans)):
         while busy and busy[0][0] <= start:
@@ -105,7 +105,7 @@ def test_a_trace_that_is_entered_again_continues():
 
 
 def test_an_item_takes_29_bytes():
-    record = records.ItemTable(Run("map", "f", 0, None, [0.0] * len(WAITING), fed=False))
+    record = records.ItemTable(Run("map", "f", 0, None, [0.0] * len(WAITING)))
     columns = (record.starts, record.ends, record.positions, record.slots, record.states, record.workers)
     assert sum(column.itemsize for column in columns) == 29
 

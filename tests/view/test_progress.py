@@ -519,6 +519,57 @@ async def test_a_bar_shows_the_first_stage_of_a_pipeline():
     assert sum(n for _, n in bar.calls) == 5
 
 
+async def batched(source, size):
+    """Yield the items of a source in batches."""
+    batch = []
+    async for item in source:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+
+
+async def same(item):
+    return item
+
+
+@pytest.mark.parametrize("completed", [False, True])
+async def test_a_bar_shows_the_run_that_a_source_iterates_as_the_first_stage(completed):
+    bar = Bar()
+    with paco.progress(bar):
+        pages = paco.map(nap, [0.1] * 30, limit=3)
+        await paco.each(same, batched(pages.as_completed() if completed else pages, 10))
+    assert sum(n for _, n in bar.calls) == 30
+
+
+async def test_a_bar_shows_each_run_that_a_source_awaits():
+    async def rows():
+        for row in await paco.map(nap, [0.1] * 3):
+            yield await paco.hedge(same, 1)(row)
+        yield await paco.race([nap(0), nap(1)])
+
+    bar = Bar()
+    with paco.progress(bar):
+        await paco.each(same, rows())
+    assert sum(n for _, n in bar.calls) == 3 + 3 + 1 + 4
+
+
+async def test_a_bar_shows_a_flat_map_over_an_async_source():
+    bar = Bar()
+    with paco.progress(bar):
+        await paco.flat_map(nap, AsyncSource([[0.1, 0.2], [0.3]]))
+    assert sum(n for _, n in bar.calls) == 3
+
+
+async def test_a_total_is_that_of_the_run_that_reads_no_other():
+    bar = Progress(console=None, disable=True)
+    screen = Screen()
+    with paco.progress(bar, total=30), watched(screen, total=30):
+        await paco.each(same, batched(paco.map(nap, AsyncSource([0.1] * 30), limit=3), 10))
+    assert [(task.description, task.completed, task.total) for task in bar.tasks] == [("map nap", 30, 30)]
+    assert [end.partition("  ")[2].partition(" items")[0] for end in screen.ends] == ["30", "3"]
+
+
 async def test_a_bar_of_rich_gets_a_task_for_each_run():
     bar = Progress(console=None, disable=True)
     with paco.progress(bar, total=7):

@@ -74,7 +74,7 @@ def _read(path: str) -> tuple[ItemTable, Tally, Sketch]:
         function = str(record.fields.get("function", ""))
     if not last:
         raise CommandError(f"{path} has no records; expected a file that `paco map --output` or a journal wrote")
-    run = Run("map", function, slots, None, [0.0] * len(WAITING), fed=False)
+    run = Run("map", function, slots, None, [0.0] * len(WAITING))
     run.date = run.start = first
     table, tally, latencies = ItemTable(run), Tally(), Sketch()
     for offset, record, span in _records(path):

@@ -108,7 +108,10 @@ class Scheduler(Nursery):
                 return
             if read:
                 self.items = self.reader = Reader(source, self)
-                self.start_task(self.reader.read(), self.base.copy(), f"{self.title} reader")
+                context = self.base.copy()
+                if self.watch is not None:
+                    context.run(self.watch.reads)
+                self.start_task(self.reader.read(), context, f"{self.title} reader")
             self.pace: Pace = Pace(self.loop, self.offset, batches=self.admission is None)
             self.pool.run = self
             if self.admission is not None:

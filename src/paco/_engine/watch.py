@@ -18,7 +18,7 @@ from paco._base import check
 from paco._base.errors import as_item_error
 from paco._base.item import Slots
 from paco._engine.sinks import AsCompleted, InOrder
-from paco._engine.source import Calls, Upstream
+from paco._engine.source import Calls
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Iterable
@@ -42,6 +42,7 @@ class Watch:
 
     Args:
         limit: The maximum number of items in flight, 0 for no limit; or the limit object.
+        feeds: Whether the results, if they are a stream, go one by one to the user or the next stage.
         subscriptions: The listeners; ``None`` for those of the current context.
         slots: The slots of the items, if several runs share them.
     """
@@ -60,6 +61,7 @@ class Watch:
         sink: Sink,
         limit: int | Limiter,
         *,
+        feeds: bool = False,
         subscriptions: tuple[Subscription, ...] | None = None,
         slots: Slots | None = None,
     ) -> None:
@@ -70,14 +72,15 @@ class Watch:
         #: The reason why no item starts although there is a slot, room and an item.
         self._held_back_by = _LOOP if isinstance(limit, int) else _RATE
         self._waits = [0.0] * len(events.WAITING)
-        fed, function = isinstance(source, Upstream), "" if isinstance(source, Calls) else check.title(fn)
+        function = "" if isinstance(source, Calls) else check.title(fn)
         #: The run as listeners see it.
-        self.view: events.Run = events.Run(name, function, self._shown(), length(source), self._waits, fed=fed)
+        self.view: events.Run = events.Run(name, function, self._shown(), length(source), self._waits)
         self._subscriptions = events.listeners.get() if subscriptions is None else subscriptions
         self._on_start = self._subscribed(events.ItemStarted)
         self._on_end = self._subscribed(events.ItemEnded)
         self._stream = sink if isinstance(sink, InOrder) else None  # other sinks always have room
         self._slots = Slots() if slots is None else slots
+        self._feeds = feeds and self._stream is not None
         self._running = 0
         self._run: Any = None
         #: The error that ends the run.
@@ -99,24 +102,32 @@ class Watch:
     def starting(self, run: Scheduler) -> Generator[None]:
         """Return a block in which a run starts. Runs that its items start become its children."""
         self._run, self._admission = run, run.admission
-        view, around = self.view, events.current.get()
-        view.feeds = around if run.downstream is not None else None  # the run whose reader starts this one
-        view.parent = around if view.feeds is None else view.feeds.parent
+        view, reading = self.view, events.reading.get()
+        view.parent = events.current.get()
+        if reading is not None and self._feeds:
+            view.feeds, reading.fed = reading, True
         self._clock = events.clock()
         view.date, view.start = time.time(), self._clock()
         self._last = view.start
         self._reader, self._reason = None, self._held_back_by
-        token = events.current.set(view)  # the items inherit this context, and so do the runs that they start
+        # The items inherit this context, and so do the runs that they start.
+        inside, outside = events.current.set(view), events.reading.set(None)
         try:
             yield
         except BaseException:
             self._run = self._admission = None  # break the reference cycle
             raise
         finally:
-            events.current.reset(token)
+            events.current.reset(inside)
+            events.reading.reset(outside)
         if run.reader is not None:
             self._reader, self._reason = run.reader, _INPUT
         _publish(self._subscribed(events.RunStarted), events.RunStarted(view, view.start))
+
+    def reads(self) -> None:
+        """Let this task read the source. Runs that it starts are siblings of this one, not its children."""
+        events.current.set(self.view.parent)
+        events.reading.set(self.view)
 
     # ---- items
 

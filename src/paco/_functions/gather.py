@@ -161,7 +161,7 @@ def race(
     async def contender(one: Any) -> Any:
         return await futures.call("race", one, *args, **kw)
 
-    return Answer("race", _first(Plan("race", contender, source, timeout=timeout, ordered=False)), source)
+    return Answer("race", _first(Plan("race", contender, source, timeout=timeout, ordered=False, feeds=False)), source)
 
 
 async def _first(plan: Plan) -> Any:

@@ -39,8 +39,8 @@ class progress:  # noqa: N801 - used as a function, like `listening`
 
     On a terminal, three lines for each run are redrawn on stderr ten times a second, and one line stays when a run has
     ended. This needs rich, which ``pip install paco[cli]`` installs. Without rich, in CI, or if stderr is not a
-    terminal, one line is written every 10 s. Runs that start inside an item of another run are not shown. Narrow
-    terminals show less. The quantiles are at most 1% too high.
+    terminal, one line is written every 10 s. Runs that start inside an item of another run are not shown, those inside
+    a source are. Narrow terminals show less. The quantiles are at most 1% too high.
 
     It costs about 3 µs per item, most of it for having a listener at all; ``./dev bench --only listeners`` measures it.
 
@@ -48,7 +48,8 @@ class progress:  # noqa: N801 - used as a function, like `listening`
         bar: Update this bar instead of writing lines. Either any object with ``update(n)``, such as a tqdm bar: it gets
             the number of newly finished items ten times a second, in a pipeline those of the first stage. Or a
             ``rich.progress.Progress``: it gets a task for each run.
-        total: The number of items, for sources that do not know it, such as generators.
+        total: The number of items, for sources that do not know it, such as generators. It is not that of a run that
+            reads the results of another one.
 
     Raises:
         TypeError: At the call, if ``bar`` has no ``update``, or ``total`` is not an ``int``.

@@ -304,7 +304,7 @@ def hedge(fn: Any, delay: float, extra: int = 1) -> Any:
             return (await check.awaitable("hedge", fn, fn(*args, **kw)),)  # a result may be an exception, too
 
         attempt.__name__ = title
-        plan = Plan("hedge", attempt, due(), on_error="return", ordered=False)
+        plan = Plan("hedge", attempt, due(), on_error="return", ordered=False, feeds=False)
         return await _first_to_succeed(plan, lambda: made)
 
     return keep(wrapper, fn)

@@ -58,6 +58,7 @@ class Plan:
     on_error: OnError = "raise"
     head: tuple[Any, ...] = ()  # results that come before those of the items
     gaps: bool = False  # whether a result may be SKIP
+    feeds: bool = True  # whether the results of a stream go, one by one, to the user or the next stage
     ordered: bool = True
     buffer: int | None = None
     max_errors: float | None = None
@@ -98,7 +99,7 @@ class Plan:
         watch = None
         if listeners.get():
             most = limit if engine is None else limit or LEAD
-            how["watch"] = watch = Watch(self.name, fn, self.source, sink, most)
+            how["watch"] = watch = Watch(self.name, fn, self.source, sink, most, feeds=self.feeds)
             fn = fn if engine is not None else watch.around(fn)
         if not isinstance(limit, int):
             how["admission"] = Admission(limit, sink, self.buffer)

@@ -262,7 +262,7 @@ class Stream(
 
     async def _collect_stream(self) -> list[T_co]:
         # The list keeps every result anyway, so results behind a slow item need no bound.
-        stream, results = Stream[T_co](replace(self._plan, buffer=sys.maxsize)), list[T_co]()
+        stream, results = Stream[T_co](replace(self._plan, buffer=sys.maxsize, feeds=False)), list[T_co]()
         try:
             async for result in stream:
                 results.append(result)

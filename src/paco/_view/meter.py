@@ -136,6 +136,7 @@ class Reading(NamedTuple):
     waited: Mapping[Waiting, float]  # for each reason, the seconds for which it has kept the next item from starting
     workers: Mapping[str, Worker]  # a copy of each, by its name
     skipped: int = 0  # items that an earlier run has finished
+    fed: bool = False  # whether the run reads the results of another run
 
     @property
     def done(self) -> int:
@@ -160,22 +161,19 @@ def reading_of(run: Run, clock: Callable[[], float], total: int | None = None) -
     """
     total = total if run.total is None and not run.fed else run.total
     counts = run.ok, run.failed, run.cancelled, run.retried, run.in_flight, run.limit
-    return Reading(clock(), *counts, total, run.waited, copies(run.workers))
+    return Reading(clock(), *counts, total, run.waited, copies(run.workers), fed=run.fed)
 
 
 class Meter:
     """Measures a run from readings of its counts. Call `look` regularly, and add the durations of items to `latencies`.
 
-    ``cap`` is the maximum rate as the user wrote it; ``fed`` tells whether the run reads the results of another run.
+    ``cap`` is the maximum rate as the user wrote it.
     """
 
-    def __init__(
-        self, title: str, read: Callable[[], Reading], latencies: Sketch, *, cap: str = "", fed: bool = False
-    ) -> None:
+    def __init__(self, title: str, read: Callable[[], Reading], latencies: Sketch, *, cap: str = "") -> None:
         self.title = title
         self.latencies = latencies
         self.cap = cap
-        self.fed = fed
         #: A word to show before the title, such as ``draining``.
         self.state = ""
         self._read = read

@@ -107,7 +107,7 @@ class FedBar(Display):
     def show(self, meters: Sequence[Meter]) -> None:
         for meter in meters:
             more = meter.now.done - self._told.get(meter, 0)
-            if more and not meter.fed:  # in a pipeline only the first stage counts
+            if more and not meter.now.fed:  # in a pipeline only the first stage counts
                 self._told[meter] = meter.now.done
                 self._advance(meter, more)
 
@@ -152,7 +152,7 @@ class Board:
         if run.parent is not None:
             return
         read = partial(reading_of, run, events.clock(), self._total)
-        self._meters[run] = Meter(run.title, read, Sketch(), fed=run.fed)
+        self._meters[run] = Meter(run.title, read, Sketch())
         loop = asyncio.get_running_loop()
         if loop not in self._timers:
             self._timers[loop] = loop.call_later(self._display.every, self._tick, loop)
