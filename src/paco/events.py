@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from contextvars import Token
 
+    from paco._base.item import Item
+
 #: How an item or a run ended. ``cancelled`` means that it was stopped early, not that it failed.
 Outcome: TypeAlias = Literal["ok", "failed", "cancelled"]
 #: What keeps the next item from starting. ``limit``: all slots are busy. ``rate``: a limit object, such as a rate, does
@@ -65,9 +67,10 @@ class Run:
             loop overrides asyncio's, as `paco.testing.VirtualLoop` does. Otherwise it is ``time.perf_counter``, because
             the clock of uvloop only counts milliseconds.
         started: Items that have started.
-        ok: Items that succeeded.
-        failed: Items that raised.
+        ok: Items that succeeded, not counting skipped ones.
+        failed: Items that raised, not counting skipped ones.
         cancelled: Items that were cancelled because the run was ending.
+        skipped: Items that did not run, because an earlier run has recorded their results (`Stream.journal`).
         retried: Finished items that took more than one attempt.
         workers: The workers that have received items, by name; empty if the items run in this process.
     """
@@ -87,12 +90,14 @@ class Run:
     ok: int = field(init=False, default=0)
     failed: int = field(init=False, default=0)
     cancelled: int = field(init=False, default=0)
+    skipped: int = field(init=False, default=0)
     retried: int = field(init=False, default=0)
     workers: dict[str, Worker] = field(init=False, default_factory=dict[str, Worker])
 
     def __repr__(self) -> str:
         of = "" if self.total is None else f" of {self.total:,}"
-        return f"<run {self.id}: {self.title}, {self.done:,}{of} done, {self.failed:,} failed>"
+        skipped = f", {self.skipped:,} skipped" if self.skipped else ""
+        return f"<run {self.id}: {self.title}, {self.done:,}{of} done, {self.failed:,} failed{skipped}>"
 
     @property
     def title(self) -> str:
@@ -109,13 +114,13 @@ class Run:
 
     @property
     def done(self) -> int:
-        """Items that succeeded or failed."""
+        """Items that succeeded or failed, in this run."""
         return self.ok + self.failed
 
     @property
     def in_flight(self) -> int:
         """Items that are running now; an upper bound if they run elsewhere."""
-        count = self.started - self.ok - self.failed - self.cancelled
+        count = self.started - self.ok - self.failed - self.cancelled - self.skipped
         return min(count, self.limit) if self.workers and self.limit else count
 
     @property
@@ -166,6 +171,7 @@ class ItemEnded(NamedTuple):
         outcome: ``ok``, ``failed``, or ``cancelled`` if the run was ending.
         error: What was raised; ``None`` for ``ok``.
         worker: The name of the `Worker` that ran it and measured its times; ``None`` for this process.
+        skipped: Whether it did not run, because an earlier run has recorded its result or error (`Stream.journal`).
     """
 
     run: Run
@@ -178,6 +184,7 @@ class ItemEnded(NamedTuple):
     outcome: Outcome
     error: BaseException | None
     worker: str | None = None
+    skipped: bool = False
 
     @property
     def elapsed(self) -> float:
@@ -329,6 +336,31 @@ def failed(error: BaseException) -> None:
         failed
         [None]
     """
-    item = None if current.get() is None else item_here()
+    item = _watched_item()
     if item is not None:
         item.error = error
+
+
+def skipped() -> None:
+    """Mark the item that runs in this task as skipped: its result, or its error, was made at an earlier time.
+
+    For wrappers that look results up, such as a cache. Does nothing if the run has no listeners.
+
+    Examples:
+        >>> cache = {5: 25}
+        >>> async def cached(number):
+        ...     paco.events.skipped()
+        ...     return cache[number]
+        >>> with paco.listening(lambda ended: print(ended.outcome, ended.skipped), paco.events.ItemEnded):
+        ...     paco.run(paco.map(cached, [5]))
+        ok True
+        [25]
+    """
+    item = _watched_item()
+    if item is not None:
+        item.skipped = True
+
+
+def _watched_item() -> Item | None:
+    """Return the record of the item that runs in this task, if its run has listeners."""
+    return None if current.get() is None else item_here()

@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, Final
 
+from paco import events
 from paco._base import check
 from paco._base.deadline import clock
 from paco._base.errors import as_item_error, trim
@@ -273,8 +274,11 @@ class _ItemRecorder:
     def _replayed(self, record: Record) -> Any:
         """Return the recorded result of an item, or raise its recorded error."""
         if not record.ok:
+            events.skipped()
             raise RecordedError(*record.error())
-        return record.outcome if self._journal.decode is None else self._journal.decode(record.outcome)
+        result = record.outcome if self._journal.decode is None else self._journal.decode(record.outcome)
+        events.skipped()
+        return result
 
     def _replayed_outcome(self, item: Any, record: Record) -> Outcome[Any, Any]:
         span = record.span()
@@ -283,6 +287,7 @@ class _ItemRecorder:
             return Ok(item, self._replayed(record), *began)
         except Exception as error:
             trim(error)
+            events.failed(error)
             return Err(item, error, *began)
 
     def _as_recorded(self, error: Any) -> Any:

@@ -765,6 +765,47 @@ async def test_recorded_results_have_the_events_of_successful_items(path, limit)
     assert bar.pulled == 4
 
 
+@pytest.mark.parametrize("kind", ["number", "object", "settled", "workers", "workers, object"])
+@pytest.mark.realtime
+def test_items_with_a_recorded_result_are_counted_apart(path, kind):
+    limit = paco.Limit(2) if "object" in kind else 2
+    fn = paco.settle(half) if kind == "settled" else half
+
+    def stream(items):
+        made = paco.map(fn, items, limit=limit, return_exceptions=True).journal(path, retry_errors=False)
+        return made.on(1) if "workers" in kind else made
+
+    paco.run(stream([0, 1]))
+    seen = []
+    with paco.trace() as trace, paco.listening(seen.append, ItemEnded):
+        paco.run(stream([0, 1, 2, 0]))
+    (watched,) = trace.runs
+    assert sorted((event.item, event.outcome, event.skipped) for event in seen) == [
+        (0, "failed", False),
+        (0, "failed", True),
+        (1, "ok", True),
+        (2, "ok", False),
+    ]
+    assert (watched.ok, watched.failed, watched.skipped, watched.done, watched.in_flight) == (1, 1, 2, 2, 0)
+    assert repr(trace) == "<paco trace: runs 1, items 2>"
+    assert repr(watched).endswith("2 of 4 done, 1 failed, 2 skipped>")
+    assert ">skipped</span><b>2<" in trace._repr_html_()
+
+
+async def half(number):
+    return 1 / number
+
+
+async def test_an_item_whose_recorded_result_is_not_decoded_has_failed(path):
+    def refuse(_):
+        raise ValueError("no such value")
+
+    await paco.map(same, [1]).journal(path)
+    with paco.trace() as trace, pytest.raises(ValueError, match="no such value"):
+        await paco.map(same, [1]).journal(path, decode=refuse)
+    assert (trace.runs[0].failed, trace.runs[0].skipped) == (1, 0)
+
+
 # ---- what made the results
 
 

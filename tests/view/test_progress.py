@@ -269,6 +269,21 @@ async def test_cancelled_items_are_counted_and_have_no_latency():
 # ---- when
 
 
+async def test_skipped_items_are_counted_apart_and_have_neither_rate_nor_latency(tmp_path):
+    async def known(seconds):
+        if not seconds:
+            events.skipped()
+        return await nap(seconds)
+
+    screen = Screen(200)
+    with watched(screen):
+        await paco.each(known, [0] * 4 + [2] * 6, 2)
+    assert screen.frames[3][0].endswith("60%  6/10  eta 0:08")
+    assert screen.frames[3][1].startswith("  rate 0.5/s   in flight 2/2   ok 2")
+    assert screen.frames[3][2].startswith("  p50 2s   p95 2s   p99 2s   skipped 4")
+    assert screen.ends == ["each known  6 items in 6.0s  1/s  failed 0  p50 2s  p95 2s  p99 2s  skipped 4"]
+
+
 async def test_lines_are_repainted_only_while_a_run_is_active():
     screen = Screen()
     with watched(screen):

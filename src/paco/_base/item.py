@@ -108,6 +108,8 @@ class Item:
     ran: Ran | None = None
     #: What the journal has found for it.
     known: Any = None
+    #: Whether its function did not run, because what it did is recorded.
+    skipped: bool = False
     #: Whether `settle` reads its number of attempts.
     settles: bool = False
 

@@ -168,11 +168,13 @@ class Watch:
     def _item_ends(self, begun: _Begun, item: Any, error: BaseException | None = None) -> None:
         position, slot, start = begun
         view, now, run = self.view, self._clock(), self._run
-        attempts, end, where = 1, now, None
+        attempts, end, where, skipped = 1, now, None, False
         if run.noted:
-            error, attempts, start, end, where = self._noted(error, start, now)
-        outcome: events.Outcome = "ok"
-        if error is None:
+            error, attempts, start, end, where, skipped = self._noted(error, start, now)
+        outcome: events.Outcome = "ok" if error is None else "failed"
+        if skipped:
+            view.skipped += 1
+        elif error is None:
             view.ok += 1
         elif isinstance(error, GeneratorExit) and current_task(run.loop) is None:
             return  # the loop is gone, and this coroutine is being garbage-collected
@@ -180,27 +182,30 @@ class Watch:
             outcome = "cancelled"
             view.cancelled += 1
         else:
-            outcome = "failed"
             view.failed += 1
         heappush(self._slots.free, slot)
         self._running -= 1
         self._count(now, position + run.offset)
         if self._on_end:
-            ended = _new(events.ItemEnded, (view, position, slot, item, start, end, attempts, outcome, error, where))
-            _publish(self._on_end, ended)
+            what = view, position, slot, item, start, end, attempts, outcome, error, where, skipped
+            _publish(self._on_end, _new(events.ItemEnded, what))
 
     def _noted(
         self, error: BaseException | None, start: float, end: float
-    ) -> tuple[BaseException | None, int, float, float, str | None]:
-        """Return the error, attempts, start, end and worker of an item, completed from its record if there is one."""
+    ) -> tuple[BaseException | None, int, float, float, str | None, bool]:
+        """Return the error, attempts, start, end and worker of an item, completed from its record if there is one.
+
+        The last value is whether it was skipped.
+        """
         worker: Any = current_task()
         record, worker.item = worker.item, None  # so that the record is not taken for that of the next item
         if record is None:
-            return error, 1, start, end, None
+            return error, 1, start, end, None, False
         error, record.error = record.error if error is None else error, None
         ran, attempts = record.ran, record.attempts
         self.view.retried += attempts > 1
-        return (error, attempts, start, end, None) if ran is None else (error, attempts, ran.start, ran.end, ran.worker)
+        where = (start, end, None) if ran is None else (ran.start, ran.end, ran.worker)
+        return error, attempts, *where, record.skipped
 
     def ran(self, position: int, item: Any, ran: Ran | None, error: BaseException | None) -> None:
         """Send the events of an item that ran elsewhere. If its times are unknown, both are the current time."""

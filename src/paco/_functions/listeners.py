@@ -95,8 +95,8 @@ class trace:  # noqa: N801 - used as a function, like `listening`
     for this object. Both work after the block and inside it.
 
     A trace takes 29 bytes per item and about 2 kB per run. In addition, it keeps the first 1,000 failures and the 20
-    slowest items of each run as text. It keeps no results. It costs about 2.5 µs per item, most of it for having a
-    listener at all; ``./dev bench --only listeners`` measures it.
+    slowest items of each run as text. It keeps no results, and only counts the items that a journal skips. It costs
+    about 2.5 µs per item, most of it for having a listener at all; ``./dev bench --only listeners`` measures it.
 
     Examples:
         >>> async def double(number):
@@ -131,7 +131,8 @@ class trace:  # noqa: N801 - used as a function, like `listening`
         self._records[event.run] = ItemTable(event.run)
 
     def _item(self, event: ItemEnded) -> None:
-        self._records[event.run].add(event)
+        if not event.skipped:
+            self._records[event.run].add(event)
 
     def _ended(self, event: RunEnded) -> None:
         self._records[event.run].ended = event

@@ -115,8 +115,10 @@ def _ending(record: ItemTable) -> str:
 def _tiles(record: ItemTable) -> Iterable[str]:
     run, seconds = record.run, record.seconds()
     total = run.done + run.cancelled
-    items = f"{total:,}" if run.total in (None, total) else f"{total:,} of {run.total:,}"
+    items = f"{total:,}" if run.total in (None, total + run.skipped) else f"{total:,} of {run.total:,}"
     yield _tile("items", items)
+    if run.skipped:
+        yield _tile("skipped", f"{run.skipped:,}")
     yield _tile("failed", f"{run.failed:,}", share(run.failed, total) if run.failed else "", bad=run.failed > 0)
     yield _tile("retried", f"{run.retried:,}", share(run.retried, total) if run.retried else "")
     yield _tile("wall time", duration(seconds) if seconds >= 1 else latency(seconds))

@@ -62,7 +62,7 @@ class ItemTable:
 
     def add(self, event: ItemEnded) -> None:
         """Add an item that has ended."""
-        _, position, slot, _, start, end, attempts, _, error, worker = event
+        _, position, slot, _, start, end, attempts, _, error, worker, _ = event
         self.starts.append(start)
         self.ends.append(end)
         self.positions.append(position)

@@ -49,7 +49,7 @@ def plain(meter: Meter) -> Line:
 def ended(meter: Meter, width: int) -> Line:
     """Return the summary of an ended run as one line."""
     now, seconds = meter.now, meter.elapsed()
-    counted = f"{now.done:,}" if now.total in {None, now.done} else f"{now.done:,} of {now.total:,}"
+    counted = f"{now.done:,}" if now.total in {None, now.done + now.skipped} else f"{now.done:,} of {now.total:,}"
     items = "item" if counted == "1" else "items"
     took = duration(seconds) if seconds >= 1 else latency(seconds)
     rate = per_second(now.done / seconds) if seconds > 0 else ""
@@ -130,7 +130,7 @@ def _latencies(meter: Meter) -> Line:
 
 
 def _rare(meter: Meter) -> Line:
-    counts = (("retried", meter.now.retried), ("cancelled", meter.now.cancelled))
+    counts = (("skipped", meter.now.skipped), ("retried", meter.now.retried), ("cancelled", meter.now.cancelled))
     return [(f"{word} {count:,}" if count else "", "") for word, count in counts]
 
 

@@ -161,7 +161,7 @@ def reading_of(run: Run, clock: Callable[[], float], total: int | None = None) -
     """
     total = total if run.total is None and not run.fed else run.total
     counts = run.ok, run.failed, run.cancelled, run.retried, run.in_flight, run.limit
-    return Reading(clock(), *counts, total, run.waited, copies(run.workers), fed=run.fed)
+    return Reading(clock(), *counts, total, run.waited, copies(run.workers), run.skipped, run.fed)
 
 
 class Meter:

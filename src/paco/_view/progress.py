@@ -106,9 +106,10 @@ class FedBar(Display):
 
     def show(self, meters: Sequence[Meter]) -> None:
         for meter in meters:
-            more = meter.now.done - self._told.get(meter, 0)
+            over = meter.now.done + meter.now.skipped
+            more = over - self._told.get(meter, 0)
             if more and not meter.now.fed:  # in a pipeline only the first stage counts
-                self._told[meter] = meter.now.done
+                self._told[meter] = over
                 self._advance(meter, more)
 
     def end(self, meter: Meter) -> None:
@@ -160,7 +161,7 @@ class Board:
     def item(self, event: ItemEnded) -> None:
         """Add the duration of an item."""
         meter = self._meters.get(event.run)
-        if meter is not None and event.outcome != "cancelled":
+        if meter is not None and not event.skipped and event.outcome != "cancelled":
             meter.latencies.add(event.end - event.start)
 
     def ended(self, event: RunEnded) -> None:
