@@ -1,8 +1,9 @@
 """Events of a run: its start and end, and those of each of its items.
 
-A *listener* is a plain function that is called with each event. It is called for every run that starts inside its
-``with`` block, including nested calls, pipelines and tasks, because listeners are kept in a context variable. A run
-that starts without listeners pays nothing: its function is not even wrapped.
+A *listener* is a plain function that is called with each event. In a `listening` block, it is called for every run that
+starts inside the block, including nested calls, pipelines and tasks, because such listeners are kept in a context
+variable. With `install`, it is called for every run of the process. A run that starts without listeners pays nothing:
+its function is not even wrapped.
 
 Examples:
     >>> from paco.events import ItemEnded
@@ -22,6 +23,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import itertools
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias, TypeVar, get_args, overload
@@ -245,6 +247,30 @@ current: ContextVar[Run | None] = ContextVar("paco.run", default=None)
 reading: ContextVar[Run | None] = ContextVar("paco.reading", default=None)
 
 
+#: The listeners for every run that starts in this process.
+_installed: Final[list[Subscription]] = []
+
+
+def subscribed() -> tuple[Subscription, ...]:
+    """Return the listeners for a run that starts here."""
+    return (*_installed, *listeners.get()) if _installed else listeners.get()
+
+
+def _check(name: str, listener: object, kinds: tuple[object, ...]) -> None:
+    """Check a listener, and the types of the events that it is for."""
+    if not callable(listener):
+        raise TypeError(check.refusal(name, "listener", "a function of one event", listener))
+    if inspect.iscoroutinefunction(listener) or inspect.iscoroutinefunction(type(listener).__call__):
+        raise TypeError(
+            f"paco.{name}: listener must be a plain function, got the coroutine function {check.called(listener)}, "
+            "which paco does not await; pass a plain function that puts the events into a queue"
+        )
+    for kind in kinds:
+        if kind not in EVENTS:
+            names = ", ".join(one.__name__ for one in EVENTS)
+            raise TypeError(check.refusal(name, "kind", f"one of {names}, or None", kind))
+
+
 class listening:  # noqa: N801 - used as a function; a generator would check its arguments only when entered
     """Call a listener with the events of each run that starts inside the block.
 
@@ -278,17 +304,7 @@ class listening:  # noqa: N801 - used as a function; a generator would check its
     @overload
     def __init__(self, listener: Callable[[E], object], kind: type[E]) -> None: ...
     def __init__(self, listener: Callable[[Any], object], kind: type[Any] | None = None) -> None:
-        if not callable(listener):
-            raise TypeError(check.refusal("listening", "listener", "a function of one event", listener))
-        if inspect.iscoroutinefunction(listener) or inspect.iscoroutinefunction(type(listener).__call__):
-            raise TypeError(
-                "paco.listening: listener must be a plain function, got the coroutine function "
-                f"{check.called(listener)}, which paco does not await; pass a plain function that puts the events into "
-                "a queue"
-            )
-        if kind is not None and kind not in EVENTS:
-            names = ", ".join(one.__name__ for one in EVENTS)
-            raise TypeError(f"paco.listening: kind must be one of {names}, or None, got {check.shorten(kind)}")
+        _check("listening", listener, () if kind is None else (kind,))
         self._listener = listener
         self._kinds = EVENTS if kind is None else (kind,)
         self._entered: list[tuple[Subscription, Token[tuple[Subscription, ...]]]] = []
@@ -304,6 +320,48 @@ class listening:  # noqa: N801 - used as a function; a generator would check its
             listeners.reset(token)
         except ValueError:  # exited in another context than entered, as in a pytest fixture
             listeners.set(tuple(one for one in listeners.get() if one is not subscription))
+
+
+@overload
+def install(listener: Callable[[Event], object]) -> Callable[[], None]: ...
+@overload
+def install(listener: Callable[[E], object], *kinds: type[E]) -> Callable[[], None]: ...
+def install(listener: Callable[[Any], object], *kinds: type[Any]) -> Callable[[], None]:
+    """Call a listener with the events of every run that starts in this process from now on, in any thread and context.
+
+    For programs whose runs start in tasks that do not inherit the context of a `listening` block, such as the requests
+    of a web application whose metrics are set up in its lifespan. The listener is called in the thread of each run, as
+    by `listening`.
+
+    Args:
+        listener: Called with each event.
+        kinds: The types of events to listen to; all if none is given.
+
+    Returns:
+        A function that removes the listener. It is not called after that.
+
+    Raises:
+        TypeError: ``listener`` is not a plain function, or one of ``kinds`` is not a type of event.
+
+    Examples:
+        >>> async def double(number):
+        ...     return 2 * number
+        >>> uninstall = paco.events.install(lambda event: print(event.run.title, event.outcome), paco.events.RunEnded)
+        >>> paco.run(paco.map(double, [1, 2, 3]))
+        map double ok
+        [2, 4, 6]
+        >>> uninstall()
+    """
+    _check("events.install", listener, kinds)
+    subscription = Subscription(listener, kinds or EVENTS)
+    _installed.append(subscription)
+
+    def uninstall() -> None:
+        subscription.close()
+        with suppress(ValueError):  # it was called before
+            _installed.remove(subscription)
+
+    return uninstall
 
 
 def retried() -> None:

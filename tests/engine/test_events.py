@@ -8,6 +8,7 @@ import functools
 import gc
 import itertools
 import sys
+import threading
 import time
 import weakref
 
@@ -762,6 +763,113 @@ async def test_reports_from_a_thread_are_ignored():
     with listening:
         await paco.map(lambda _: asyncio.to_thread(events.retried), [1])
     assert [event.attempts for event in log.of(ItemEnded)] == [1]
+
+
+# ---- the whole process
+
+
+@pytest.fixture
+def install():
+    """Install listeners that are removed after the test."""
+    removals = []
+
+    def install(*args):
+        removals.append(events.install(*args))
+        return removals[-1]
+
+    yield install
+    for remove in removals:
+        remove()
+
+
+async def test_an_installed_listener_hears_runs_of_every_context(install):
+    outside, log = contextvars.copy_context(), Log()
+    install(log)
+    await asyncio.create_task(paco.each(same, [1, 2]), context=outside)
+    await asyncio.create_task(paco.each(same, [3]), context=contextvars.Context())
+    assert [event.item for event in log.of(ItemEnded)] == [1, 2, 3]
+    assert len(log.runs()) == len(log.of(RunEnded)) == 2
+
+
+@pytest.mark.realtime
+def test_an_installed_listener_hears_runs_of_every_thread(install):
+    log = Log()
+    install(log, RunEnded)
+    thread = threading.Thread(target=paco.run, args=[paco.map(same, [1])])
+    thread.start()
+    thread.join()
+    assert [type(event) for event in log] == [RunEnded]
+
+
+async def test_an_installed_listener_hears_the_kinds_that_it_is_for_beside_those_of_blocks(install):
+    log, runs, items = Log(), Log(), Log()
+    install(runs, RunStarted, RunEnded)
+    install(items, ItemEnded)
+    with paco.listening(log, ItemStarted):
+        await paco.each(same, [1, 2])
+    assert [type(event) for event in runs] == [RunStarted, RunEnded]
+    assert [type(event) for event in items] == [ItemEnded, ItemEnded]
+    assert [type(event) for event in log] == [ItemStarted, ItemStarted]
+
+
+@pytest.mark.parametrize("path", ["chunks", "single items"])
+@pytest.mark.realtime
+def test_an_installed_listener_hears_items_that_run_elsewhere(install, path):
+    log = Log()
+    install(log, ItemEnded)
+    paco.run(paco.map(same, [1, 2], limit=2 if path == "chunks" else paco.Limit(2)).on(1))
+    assert sorted(event.item for event in log) == [1, 2]
+    assert all(event.worker for event in log)
+
+
+async def test_an_uninstalled_listener_hears_nothing_more_not_even_of_a_run_that_goes_on(install):
+    log, other = Log(), Log()
+    uninstall = install(log)
+    install(other, ItemEnded)
+
+    async def remove(_):
+        uninstall()
+        uninstall()
+
+    await paco.each(remove, [1, 2], limit=1)
+    assert [type(event) for event in log] == [RunStarted, ItemStarted]
+    assert len(other) == 2
+
+
+async def test_a_listener_that_was_installed_twice_is_removed_once_by_each(install):
+    log = Log()
+    first, second = install(log, RunEnded), install(log, RunEnded)
+    for remove, heard_so_far in ((None, 2), (first, 3), (first, 4), (second, 4)):
+        if remove is not None:
+            remove()
+        await paco.each(same, [1])
+        assert len(log) == heard_so_far
+
+
+async def test_an_installed_listener_that_raises_is_reported_once_and_does_not_affect_the_run(install):
+    def broken(event):
+        raise ZeroDivisionError
+
+    told = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["message"]))
+    install(broken)
+    assert await paco.map(same, [1, 2]) == [1, 2]
+    assert await paco.map(same, [1, 2]) == [1, 2]
+    assert len(told) == 1
+    assert "broken raised, and will not be called again" in told[0]
+
+
+def test_what_is_installed_must_be_a_function_and_kinds_of_events():
+    for wrong in (None, 5, "print"):
+        with pytest.raises(TypeError, match=r"^paco\.events\.install: listener must be a function of one event, got "):
+            events.install(wrong)
+    with pytest.raises(
+        TypeError, match=r"^paco\.events\.install: listener must be a plain function, got the coroutine"
+    ):
+        events.install(nap)
+    for kinds in ([str], [ItemEnded, 5], [[]]):
+        with pytest.raises(TypeError, match=r"^paco\.events\.install: kind must be one of RunStarted, "):
+            events.install(print, *kinds)
 
 
 # ---- the clock

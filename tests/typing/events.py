@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_type
 
 import paco
+from paco import events
 from paco.events import Event, ItemEnded, ItemStarted, Outcome, Run, RunEnded, RunStarted, Waiting
 
 if TYPE_CHECKING:
@@ -35,6 +36,14 @@ def listeners() -> None:
         pass
     with paco.listening(lambda event: event.elapsed, ItemEnded):
         pass
+
+
+def installed() -> None:
+    uninstall = events.install(hear_all)
+    assert_type(uninstall(), None)
+    events.install(hear_ended, ItemEnded)
+    events.install(print, RunStarted, RunEnded)
+    events.install(hear_ended, RunEnded)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 def refused() -> None:

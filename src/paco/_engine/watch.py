@@ -75,7 +75,7 @@ class Watch:
         function = "" if isinstance(source, Calls) else check.title(fn)
         #: The run as listeners see it.
         self.view: events.Run = events.Run(name, function, self._shown(), length(source), self._waits)
-        self._subscriptions = events.listeners.get() if subscriptions is None else subscriptions
+        self._subscriptions = events.subscribed() if subscriptions is None else subscriptions
         self._on_start = self._subscribed(events.ItemStarted)
         self._on_end = self._subscribed(events.ItemEnded)
         self._stream = sink if isinstance(sink, InOrder) else None  # other sinks always have room
