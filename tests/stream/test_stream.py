@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import itertools
 import logging
@@ -294,6 +295,127 @@ async def test_a_consumer_that_is_cancelled_leaves_nothing_running():
     assert running.cancelled()
     assert probe.running == 0
     assert now() == 6
+
+
+# ---- a wait for the next result that is cancelled
+
+
+def through_wait_for(stream):
+    return asyncio.wait_for(anext(stream), 0.4)
+
+
+async def through_timeout(stream):
+    async with asyncio.timeout(0.4):
+        return await anext(stream)
+
+
+async def through_a_timeout_limit(stream):
+    with paco.TimeoutLimit(0.4):
+        return await anext(stream)
+
+
+def through_paco_timeout(stream):
+    return paco.timeout(lambda: anext(stream), 0.4)()
+
+
+async def through_a_task_that_is_cancelled(stream):
+    step = asyncio.ensure_future(anext(stream))
+    await asyncio.wait([step], timeout=0.4)
+    if step.cancel():
+        raise TimeoutError  # before the task has noticed
+    return step.result()
+
+
+async def through_a_loop_in_a_block(stream):
+    async with asyncio.timeout(0.4):
+        async for result in stream:
+            return result
+        raise StopAsyncIteration
+
+
+STEPS = [one for name, one in list(globals().items()) if name.startswith("through_")]
+STREAMS = {
+    "in order": lambda nap: paco.map(nap, range(5), limit=1),
+    "as completed": lambda nap: paco.map(nap, range(5), limit=1).as_completed(),
+    "a limit object": lambda nap: paco.map(nap, range(5), limit=paco.Limit(1)),
+    "no buffer": lambda nap: paco.map(nap, range(5), limit=1).buffer(0),
+    "an async source": lambda nap: paco.map(nap, AsyncSource(range(5)), limit=1),
+    "a pipeline": lambda nap: range(5) | paco.map(nap, limit=1) | paco.map(same, limit=1),
+    "a filter": lambda nap: paco.filter(paco.compose(paco.constant(True), nap), range(5), limit=1),
+    "flattened": lambda nap: paco.flat_map(nap, [[0, [1, 2]], 3, 4], limit=1),
+}
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("kind", STREAMS)
+async def test_a_timeout_around_a_wait_for_the_next_result_leaves_the_run_as_it_is(kind, step):
+    nap = Probe(lambda item: item, takes=1)
+    got, timeouts = [], 0
+    async with STREAMS[kind](nap) as stream:
+        while True:
+            try:
+                got.append(await step(stream))
+            except TimeoutError:
+                timeouts += 1
+            except (StopAsyncIteration, RuntimeError):  # a coroutine turns the former into the latter
+                break
+    assert got == [0, 1, 2, 3, 4]
+    assert timeouts == 10
+    assert (now(), nap.running) == (5, 0)
+
+
+async def test_a_timeout_around_a_wait_for_the_next_result_loses_no_journaled_result(tmp_path):
+    nap = Probe(lambda item: item, takes=1)
+    results, got = aiter(paco.map(nap, range(3), limit=1).journal(tmp_path / "run.jsonl")), []
+    while len(got) < 3:
+        with contextlib.suppress(TimeoutError):
+            got.append(await through_wait_for(results))
+    await results.aclose()
+    assert got == [0, 1, 2]
+
+
+async def test_an_error_that_comes_between_two_waits_is_raised_by_the_second():
+    async def fail(item):
+        await asyncio.sleep(1)
+        raise ValueError(item)
+
+    results = aiter(paco.map(fail, [1]))
+    with pytest.raises(TimeoutError):
+        await through_wait_for(results)
+    await asyncio.sleep(1)
+    with pytest.raises(ValueError, match="1"):
+        await anext(results)
+
+
+async def test_a_cancelled_loop_outside_a_block_says_so_when_it_is_continued():
+    stream = paco.map(Probe(lambda item: item, takes=1), range(3), limit=1)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.4):
+            async for _ in stream:
+                pass
+    with pytest.raises(RuntimeError, match="this one was cancelled"):
+        await anext(stream)
+    with pytest.raises(RuntimeError, match="this one was cancelled"):
+        aiter(stream)
+
+
+def test_a_step_in_a_block_that_is_cancelled_leaves_nothing_running(cancel_at_every_step):
+    async def fail(item):
+        try:
+            await asyncio.sleep(item)
+            raise ValueError(item)
+        finally:
+            await asyncio.sleep(1)
+
+    async def main():
+        with contextlib.suppress(ValueError):
+            async with paco.map(fail, [1, 2, 3]) as results:
+                await anext(results)
+
+    assert cancel_at_every_step(main) > 5
+
+
+# ---- one consumer, one use
 
 
 async def test_a_stream_has_one_consumer():

@@ -322,8 +322,11 @@ class Scheduler(Nursery):
                 consumer.set_result(None)
 
     async def next(self, sink: InOrder) -> Any:
-        """Wait for the next result and take it; at the end return `NOTHING`, or raise the error of the run."""
-        if self.consumer is not None:
+        """Wait for the next result and take it; at the end return `NOTHING`, or raise the error of the run.
+
+        The run continues if the wait is cancelled, for example by a timeout: the consumer may wait again.
+        """
+        if self.consumer is not None and not self.consumer.done():
             raise RuntimeError(f"paco.{self.name}: another task waits for the next result; a stream has one consumer")
         while (result := sink.take()) is NOTHING:
             if self.done:
@@ -331,15 +334,13 @@ class Scheduler(Nursery):
                 break
             if self.parked:
                 self._release()  # the consumer has taken everything, so there is room
-            self.consumer = self.loop.create_future()
+            self.consumer = waiter = self.loop.create_future()
             self.attention = -1
             try:
-                await self.consumer
-            except asyncio.CancelledError as error:
-                self.stop()
-                await self.join(error)
+                await waiter
             finally:
-                self.consumer = None
+                if self.consumer is waiter:
+                    self.consumer = None
         return result
 
     def release(self) -> None:

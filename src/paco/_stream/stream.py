@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import sys
 import warnings
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
@@ -18,7 +20,7 @@ from paco._stream.coroutine import Answer
 
 if TYPE_CHECKING:
     from os import PathLike
-    from types import TracebackType
+    from types import FrameType, TracebackType
 
     from paco._base.types import Executor, OrAny, Pool
     from paco._engine.run import Scheduler
@@ -37,9 +39,12 @@ class Stream(
 
     A stream starts when it is used, and it can be used once. While it is iterated, the function runs ahead of the
     consumer, by at most ``limit`` items in flight and as many finished results (see `buffer`). Control returns when
-    everything that the stream started has finished: at its end, after an error or a cancellation, and at the end of an
-    ``async with`` block. After a plain ``break`` without that block, running items are cancelled within the next steps
-    of the event loop, once nothing refers to the stream.
+    everything that the stream started has finished: at its end, after an error, at the end of an ``async with`` block,
+    and after a cancellation of an ``async for`` outside such a block. After a plain ``break`` without that block,
+    running items are cancelled within the next steps of the event loop, once nothing refers to the stream.
+
+    A timeout around ``anext()`` ends only that wait, and so does any other cancellation of it: the run continues, and
+    the next ``anext()`` waits for the same result. The same holds for an ``async for`` inside an ``async with`` block.
 
     ```python
     pages = await paco.map(fetch, urls, limit=50)
@@ -61,13 +66,14 @@ class Stream(
         [0, 2, 4]
     """
 
-    __slots__ = ("__weakref__", "_coro", "_downstream", "_excused", "_plan", "_run", "_sink", "_use")
+    __slots__ = ("__weakref__", "_block", "_coro", "_downstream", "_excused", "_plan", "_run", "_sink", "_use")
 
     _remedy = "await this or pass it to paco.run(...) for a list, or write `async for`"
 
     def __init__(self, plan: Plan) -> None:
         self._use = ""
         self._excused = False  # whether an error has told of a mistake
+        self._block = False  # whether an `async with` block will end the run
         self._plan = plan
         super().__init__(plan.name)
         self._run: Scheduler | None = None
@@ -309,7 +315,11 @@ class Stream(
         while True:
             result: T_co = sink.take()
             if result is NOTHING:
-                result = await run.next(sink)
+                try:
+                    result = await run.next(sink)
+                except asyncio.CancelledError as error:
+                    await self._step_cancelled(error)
+                    raise
                 if result is NOTHING:
                     raise StopAsyncIteration
             if run.hungry:
@@ -328,11 +338,35 @@ class Stream(
         self._run, self._sink = run, sink
         return run, sink
 
+    async def _step_cancelled(self, error: asyncio.CancelledError) -> None:
+        """End the run if its consumer is an ``async for``. A consumer that calls ``anext()`` may wait again."""
+        consumer = inspect.currentframe()
+        for _ in range(2):  # this method, and `__anext__`
+            consumer = consumer and consumer.f_back
+        try:
+            if not self._block and _in_loop(consumer):
+                await self._cancelled(error)
+        finally:
+            del error, consumer  # the error refers to this frame: avoid a cycle
+
+    async def _cancelled(self, error: asyncio.CancelledError) -> None:
+        """Stop the run, and raise the cancellation of its consumer when everything has finished."""
+        run = cast("Scheduler", self._run)
+        run.stop()
+        try:
+            await run.join(error)
+        finally:
+            self._run, self._use = None, "cancelled"
+            del error
+
     async def __aenter__(self) -> Stream[T_co]:
         self._claim("iterated")
+        self._block = True
         return self
 
-    async def __aexit__(self, *exc_info: object) -> None:
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, asyncio.CancelledError) and self._run is not None:
+            await self._cancelled(error)
         await self.aclose()
 
     async def aclose(self) -> None:
@@ -366,3 +400,11 @@ class Stream(
             self.close()
         elif self._run is not None:
             self._run.abandon_soon()
+
+
+def _in_loop(frame: FrameType | None) -> bool:
+    """Return whether a frame is suspended in a step of an ``async for``, and not in an ``await``."""
+    import dis  # the import takes a millisecond, and only a cancellation needs it
+
+    code = b"" if frame is None else frame.f_code.co_code[: frame.f_lasti : 2]
+    return code.rfind(dis.opmap["GET_ANEXT"]) > code.rfind(dis.opmap["GET_AWAITABLE"])
