@@ -8,6 +8,7 @@ import functools
 import gc
 import inspect
 import itertools
+import math
 import weakref
 
 import pytest
@@ -18,6 +19,7 @@ from paco import (
     compose,
     constant,
     curry,
+    deadline,
     identity,
     once,
     partial,
@@ -28,6 +30,7 @@ from paco import (
     times,
     wraps,
 )
+from paco._base.deadline import remaining
 from paco.testing import now
 
 
@@ -658,6 +661,47 @@ async def test_a_timeout_of_one_caller_does_not_end_the_call_for_another():
 
 
 # ---- once and times: from loop to loop
+
+
+@pytest.mark.parametrize("wrap", [once, times(2)])
+async def test_a_deadline_of_one_caller_ends_its_wait_and_not_the_call(wrap):
+    calls = []
+
+    async def connect(number):
+        calls.append(number)
+        await timeout(asyncio.sleep, 10)(3)
+        return remaining()
+
+    async def hurried():
+        with deadline(1):
+            return await shared(1)
+
+    async def patient():
+        await asyncio.sleep(0.5)
+        return await shared(2)
+
+    shared = wrap(connect)
+    if wrap is not once:
+        await shared(0)
+    first, second = await asyncio.gather(hurried(), patient(), return_exceptions=True)
+    assert type(first) is TimeoutError
+    name = "once" if wrap is once else "times"
+    assert str(first) == f"paco.{name}: the wait for connect did not finish within the deadline of 1 s"
+    assert second == await shared(3) == math.inf
+    assert calls[-1] == 1
+
+
+async def test_a_deadline_of_the_only_caller_cancels_the_call_which_does_not_count():
+    probe = testing.Probe(lambda _: "connection", takes=3, cleanup=1)
+    connect = once(probe)
+    with pytest.raises(TimeoutError), deadline(1):
+        await connect(1)
+    assert (testing.now(), probe.running) == (2, 0)
+    with pytest.raises(TimeoutError), deadline(0):
+        await connect(1)
+    assert await connect(1) == "connection"
+    with deadline(0):
+        assert await connect(1) == "connection"
 
 
 def test_the_result_stays_from_one_event_loop_to_the_next():

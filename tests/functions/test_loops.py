@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
+import math
 import sys
 
 import pytest
 
-from paco import interval, until, whilst
+from paco import deadline, interval, timeout, until, whilst
+from paco._base.deadline import remaining
 from paco.testing import now
 
 
@@ -375,3 +377,17 @@ def test_interval_can_be_cancelled_at_every_step_through_its_task(cancel_at_ever
 
     assert cancel_at_every_step(main) > 5
     assert cancel_at_every_step(main, eager=True) > 3
+
+
+async def test_an_interval_outlives_the_deadline_of_the_caller_that_starts_it():
+    times = []
+
+    @interval(1, times=3)
+    async def tick():
+        await timeout(asyncio.sleep, 9)(0.5)
+        times.append((now(), remaining()))
+
+    with deadline(1.2):
+        task = tick()
+    await task
+    assert times == [(0.5, math.inf), (1.5, math.inf), (2.5, math.inf)]

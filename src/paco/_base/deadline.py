@@ -8,7 +8,7 @@ import time
 import weakref
 from asyncio import BaseEventLoop
 from contextlib import suppress
-from contextvars import ContextVar
+from contextvars import Context, ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from paco._base import check
@@ -91,6 +91,13 @@ def within(timeout: float | None) -> tuple[float | None, str]:
     return (timeout, "") if end is None else end.within(timeout)
 
 
+def detached() -> Context:
+    """Return a copy of the current context without its deadline, for work that does not end with the current caller."""
+    context = copy_context()
+    context.run(current_end.set, None)
+    return context
+
+
 class deadline:  # noqa: N801 - used as a function, like `listening`
     """Set a deadline for all paco calls in a ``with`` block, and for everything they run.
 
@@ -101,7 +108,8 @@ class deadline:  # noqa: N801 - used as a function, like `listening`
     deadline as they inherit context variables.
 
     A deadline does not cancel the block itself. Code outside paco calls keeps running, for example to save what has
-    finished. To cancel the block too, put a `TimeoutLimit` inside: ``with paco.deadline(30),
+    finished. Work that outlives its caller has no deadline: the shared call of `once` and `times`, and the task of
+    `interval`. To cancel the block too, put a `TimeoutLimit` inside: ``with paco.deadline(30),
     paco.TimeoutLimit(None):``. A `deadline` can be used again after its block, but not inside it.
 
     Args:

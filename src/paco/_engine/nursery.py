@@ -36,9 +36,9 @@ _SHOWN: Final = 3
 _alive: Final[set[object]] = set()
 
 
-def background(coro: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
+def background(coro: Coroutine[Any, Any, T], name: str, context: Context | None = None) -> asyncio.Task[T]:
     """Start a task in the running loop and hold a reference to it until it is done."""
-    task = asyncio.Task(coro, loop=asyncio.get_running_loop(), name=name)
+    task = asyncio.Task(coro, loop=asyncio.get_running_loop(), name=name, context=context)
     _alive.add(task)
     task.add_done_callback(_alive.discard)
     return task

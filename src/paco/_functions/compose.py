@@ -277,10 +277,12 @@ def once(coro: Any, raise_exception: bool = False, return_value: Any = None) -> 
     """Return a coroutine function that runs ``coro`` once. Later calls get the same result or exception.
 
     Callers that arrive during the call wait for it and share its outcome. The call runs in its own task, with the
-    context variables of the first caller, so cancelling one caller does not stop it for the others. If the last waiting
-    caller is cancelled, the call is cancelled too, and finishes before the caller's ``CancelledError`` is raised. A
-    call that ends cancelled does not count; the next call runs again. With ``raise_exception`` or ``return_value``,
-    nothing is shared: the call runs in the caller's task, and calls that arrive meanwhile count as later ones.
+    context variables of the first caller but without its `deadline`, so cancelling one caller does not stop it for the
+    others, and a deadline ends only the wait of the caller that has set it. If the last waiting caller is cancelled or
+    its deadline passes, the call is cancelled too, and finishes before the caller's ``CancelledError`` or
+    ``TimeoutError`` is raised. A call that ends cancelled does not count; the next call runs again. With
+    ``raise_exception`` or ``return_value``, nothing is shared: the call runs in the caller's task, and calls that
+    arrive meanwhile count as later ones.
 
     The outcome is kept as long as the returned function, even across event loops. If a method is wrapped, all instances
     share one call. Also works as a decorator: ``@paco.once``, ``@paco.once(raise_exception=True)``.
@@ -293,6 +295,7 @@ def once(coro: Any, raise_exception: bool = False, return_value: Any = None) -> 
     Raises:
         RuntimeError: A later call, with ``raise_exception``; or a call that the function makes to itself.
         ItemCancelled: The call ended cancelled, although none of its callers was cancelled.
+        TimeoutError: The caller's `deadline` has passed before the shared call has ended.
 
     Examples:
         >>> @paco.once

@@ -9,6 +9,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, overload
 
 from paco._base import check
+from paco._base.deadline import detached
 from paco._base.decorator import decorator, keep
 from paco._engine.nursery import background
 
@@ -127,7 +128,8 @@ def interval(coro: Any, interval: float = 1, times: int | None = None, loop: Loo
     The first call starts at once. Calls start at multiples of ``interval`` after it, on the event loop's clock, so they
     do not drift. If a call takes longer than ``interval``, the starts that it missed are skipped; calls never overlap.
     The task ends with ``None`` after ``times`` calls, or with the exception of the first call that fails. Cancel it to
-    stop earlier. The caller owns the task, but does not need to keep a reference to it.
+    stop earlier. The caller owns the task, but does not need to keep a reference to it. A `deadline` around the caller
+    does not end it.
 
     Also works as a decorator: ``@paco.interval``, ``@paco.interval(10)``, ``@paco.interval(interval=10, times=3)``.
 
@@ -166,7 +168,7 @@ def interval(coro: Any, interval: float = 1, times: int | None = None, loop: Loo
             raise RuntimeError(
                 f"paco.interval: no event loop is running to start a task in; call {fn} in an `async def`"
             )
-        return background(_tick(pause, count, coro, *args, **kw), f"paco.interval {check.title(coro)}")
+        return background(_tick(pause, count, coro, *args, **kw), f"paco.interval {check.title(coro)}", detached())
 
     return keep(start, coro)
 

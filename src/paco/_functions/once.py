@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, cast
 
 from paco._base import check
+from paco._base.deadline import detached
 from paco._base.decorator import keep
 from paco._base.errors import ItemCancelled, add_note
 from paco._base.types import P, T
 from paco._engine.nursery import background
 from paco._functions.futures import call
+from paco._functions.timing import limiting
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -21,12 +24,15 @@ if TYPE_CHECKING:
 class SharedCall(Generic[T]):
     """A call in its own task that any number of callers wait for; it is cancelled with the last of them.
 
-    Afterwards only its outcome is kept: the task would keep its event loop and context alive. ``void`` is called if
-    the call ends without a result or an error that counts.
+    A `deadline` of a caller ends only its own wait. Afterwards only the outcome of the call is kept: the task would
+    keep its event loop and context alive. ``make`` makes the call. ``void`` is called if it ends without a result or
+    an error that counts.
     """
 
-    def __init__(self, name: str, title: str, awaitable: Awaitable[T], void: Callable[[], None]) -> None:
-        self._name = name
+    def __init__(self, name: str, coro: Any, make: Callable[[], Awaitable[T]], void: Callable[[], None]) -> None:
+        context = detached()
+        awaitable = check.awaitable(name, coro, context.run(make))
+        self._name, self._title = name, check.title(coro)
         self._void = void
         self._waiting = 0
         self._abandoned = False
@@ -34,7 +40,7 @@ class SharedCall(Generic[T]):
         self._value: T | None = None
         self._error: BaseException | None = None
         self._traceback: TracebackType | None = None
-        self._task: asyncio.Task[T] | None = background(call(name, awaitable), f"paco.{name} {title}")
+        self._task: asyncio.Task[T] | None = background(call(name, awaitable), f"paco.{name} {self._title}", context)
         # Added first, so that it runs before the callers are woken.
         self._task.add_done_callback(self._settle)
 
@@ -76,16 +82,20 @@ class SharedCall(Generic[T]):
             if task is asyncio.current_task():
                 deadlock = "the function calls itself, which would deadlock; call the unwrapped function instead"
                 raise RuntimeError(f"paco.{self._name}: {deadlock}")
-            self._waiting += 1
-            try:
-                await asyncio.wait([task])
-            except asyncio.CancelledError as cancelled:
-                if self._waiting == 1 and not task.done():
-                    await self._abandon(task, cancelled)
-                raise
-            finally:
-                self._waiting -= 1
+            with limiting(f"{self._name}: the wait for {self._title}", None):
+                await self._wait(task)
         return self._counts or not self._abandoned
+
+    async def _wait(self, task: asyncio.Task[T]) -> None:
+        self._waiting += 1
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as cancelled:
+            if self._waiting == 1 and not task.done():
+                await self._abandon(task, cancelled)
+            raise
+        finally:
+            self._waiting -= 1
 
     async def _abandon(self, task: asyncio.Task[T], cancelled: asyncio.CancelledError) -> None:
         """Cancel the call and wait until it has ended, even if the caller is cancelled again."""
@@ -132,8 +142,8 @@ class CountedCalls(Generic[P, T]):
             last = self._last
             if self.left or last is None or last.is_lost():
                 # Called before it is counted: an error in the arguments concerns this caller only.
-                awaitable = check.awaitable(self._name, self._coro, self._coro(*args, **kw))
-                last = self._last = SharedCall(self._name, check.title(self._coro), awaitable, self._give_back)
+                make = partial(self._coro, *args, **kw)
+                last = self._last = SharedCall(self._name, self._coro, make, self._give_back)
                 self.left = 0
             if await last.join():
                 return last.result()
