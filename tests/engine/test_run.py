@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import gc
 import itertools
 import time
 import traceback
 import tracemalloc
+from operator import length_hint
 
 import pytest
 
@@ -566,6 +568,80 @@ def go_by(monkeypatch, look):
     """Have the engine look at another clock, and take the loop for one of real time."""
     monkeypatch.setattr("paco._engine.workers.perf_counter", look)
     monkeypatch.setattr("paco._engine.workers.own_clock", lambda loop: False)
+
+
+def frozen():
+    return 7.0
+
+
+@pytest.mark.parametrize("limit", [1, 4, 0, "Limit"])
+async def test_items_that_never_suspend_yield_even_if_the_clock_is_frozen(monkeypatch, limit):
+    monkeypatch.setattr("paco._engine.workers.perf_counter", frozen)
+    turns = 0
+
+    async def count_turns():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.ensure_future(count_turns())
+    await paco.each(same, range(50_000), limit=paco.Limit(4) if limit == "Limit" else limit)
+    counting.cancel()
+    await asyncio.wait([counting])
+    assert turns >= 5
+
+
+@pytest.mark.realtime
+@pytest.mark.parametrize("call", ["each", "until", "whilst", "filter"])
+def test_a_run_over_endless_instant_items_times_out_under_freezegun(call):
+    freezegun = pytest.importorskip("freezegun")
+    endless = {
+        "each": lambda: paco.each(same, itertools.count(), limit=4),
+        "until": lambda: paco.until(paco.constant(1), paco.constant(False)),
+        "whilst": lambda: paco.whilst(paco.constant(1), paco.constant(True)),
+        "filter": lambda: paco.filter(paco.constant(False), itertools.count(), limit=2),
+    }
+
+    async def main():
+        await paco.timeout(endless[call](), 0.05)
+
+    with freezegun.freeze_time("2024-01-01", real_asyncio=True), pytest.raises(TimeoutError):
+        asyncio.run(main())
+
+
+class Endless:
+    """A sequence without an end, which reports more items than `len` can."""
+
+    def __len__(self):
+        return 2**64
+
+    def __getitem__(self, index):
+        return index
+
+
+@pytest.mark.parametrize("source", [range(2**64), range(-(2**70), 2**70), Endless()])
+@pytest.mark.parametrize("watched", [False, True])
+async def test_a_source_of_more_items_than_a_length_can_say_runs_as_an_endless_one(source, watched):
+    probe = Probe(lambda item: item, takes=1)
+    with paco.listening(lambda event: None) if watched else contextlib.nullcontext():
+        stream = paco.map(probe, source, limit=10)
+        assert length_hint(stream, -1) == -1
+        async with stream as results:
+            assert [await anext(results) for _ in range(100)] == [source[index] for index in range(100)]
+    assert probe.peak == 10
+
+
+async def test_a_wait_for_the_end_that_is_cancelled_again_and_again_keeps_nothing():
+    run = asyncio.ensure_future(paco.map(Probe(lambda item: item, takes=9, cleanup=2), range(3)))
+    await asyncio.sleep(1)
+    for _ in range(1000):
+        run.cancel()
+        await asyncio.sleep(0)
+    kept = sum(isinstance(one, asyncio.Future) for one in gc.get_objects())
+    with contextlib.suppress(asyncio.CancelledError):
+        await run
+    assert kept < 100
 
 
 async def test_a_resumed_worker_yields_once_and_then_continues_however_long_the_others_took(monkeypatch):

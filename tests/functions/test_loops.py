@@ -161,6 +161,31 @@ def test_a_cancellation_at_any_step_is_raised_and_leaves_nothing_running(cancel_
     assert cancel_at_every_step(main) > 10
 
 
+@pytest.mark.parametrize("repeat", [until, whilst])
+async def test_calls_that_never_suspend_yield_even_if_the_clock_is_frozen(monkeypatch, repeat):
+    monkeypatch.setattr("paco._functions.loops.perf_counter", lambda: 7.0)
+    turns = calls = 0
+
+    async def count_turns():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def call():
+        nonlocal calls
+        calls += 1
+
+    async def more():
+        return (calls < 50_000) is (repeat is whilst)
+
+    counting = asyncio.ensure_future(count_turns())
+    await repeat(call, more)
+    counting.cancel()
+    await asyncio.wait([counting])
+    assert turns >= 5
+
+
 # ---- interval
 
 

@@ -321,14 +321,17 @@ class Nursery(ABC):
         that has caught a cancellation before passes it as ``cancelled``, and `join` raises that one.
         """
         while not self.done:
+            watcher = self.until_done()
             try:
-                await self.until_done()
+                await watcher
             except asyncio.CancelledError as error:
                 cancelled = cancelled or error
                 self.stop()
             except GeneratorExit:
                 self.abandon_soon()  # the user has closed the waiting coroutine
                 raise
+            finally:
+                self._watchers.remove(watcher)  # anyio cancels the wait in each turn until it ends
         self.told = True
         try:
             self._failure.throw(self.loop, cancelled)

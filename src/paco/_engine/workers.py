@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import sys
 import types
 import weakref
 from collections import deque
-from operator import length_hint
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from paco._base.deadline import own_clock
 from paco._base.item import WorkerTask
+from paco._engine.source import length
 
 if TYPE_CHECKING:
     import contextvars
@@ -27,6 +28,8 @@ _STRIDE: Final = 64
 _SLOW: Final = 25e-6
 #: The seconds of a turn that all runs together may use before they yield to the loop.
 SLICE: Final = 0.001
+#: The number of items of a turn after which a run yields even if no time has passed: a test may have frozen the clock.
+MOST: Final = 10_000
 
 
 @types.coroutine
@@ -83,6 +86,7 @@ class Pace:
         self.turn: Turn = _turns.setdefault(loop, Turn())
         self._loop, self._batches = loop, batches
         self._counted = started  # the number of items started at the last reading of the clock
+        self._first = started  # and at the first one in the current turn
 
     def look(self, started: int) -> None:
         """Read the clock, and adapt the stride to the time that an item holds the loop.
@@ -95,7 +99,7 @@ class Pace:
         begins = self.seen != number
         if begins:
             self.seen = number
-            self._since = now
+            self._since, self._first = now, started
             self.turn.runs += 1
         if count := started - self._counted:
             each = (now - self._looked) / count
@@ -108,7 +112,7 @@ class Pace:
             # If the loop has its own clock, the order of items must not depend on real time.
             self.in_batches = self.stride == 1 and self._batches and not own_clock(self._loop)
         self._looked, self._counted = now, started
-        self.used = now - self._since
+        self.used = now - self._since if started - self._first < MOST else math.inf
 
 
 #: The maximum number of workers to start in one turn of the loop: starting that many takes 0.4 ms.
@@ -201,8 +205,8 @@ class WorkerPool:
             run.reader.wake()
             return run.reader.waiting()
         # Length hints of built-in iterators are reliable; others may be wrong.
-        items, workers = run.items, len(self.workers)
-        return max(length_hint(items, workers) if type(items).__module__ == "builtins" else workers, 1)
+        hint = length(run.items) if type(run.items).__module__ == "builtins" else None
+        return max(len(self.workers) if hint is None else hint, 1)
 
     async def idling(self, wait: Awaitable[None]) -> None:
         """Await something as an idle worker, one that runs no item."""

@@ -6,20 +6,18 @@ import asyncio
 import inspect
 import math
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Final, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from paco._base import check
 from paco._base.deadline import detached
 from paco._base.decorator import decorator, keep
 from paco._engine.nursery import background
+from paco._engine.workers import MOST, SLICE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
     from paco._base.types import Loop, P, T
-
-#: Calls that never suspend yield to the event loop after this many seconds.
-_SLICE: Final = 0.001
 
 
 def whilst(
@@ -95,10 +93,10 @@ def _repeat(
 
     async def repeat() -> list[T]:
         results: list[T] = []
-        yielded = -math.inf
+        yielded = 0.0
         while True:
             # Not the loop's clock: on a virtual clock, calls that do not suspend take no time.
-            if perf_counter() - yielded > _SLICE:
+            if not len(results) % MOST or perf_counter() - yielded > SLICE:
                 await asyncio.sleep(0)
                 yielded = perf_counter()
             verdict = await check.awaitable(name, coro_test, coro_test())

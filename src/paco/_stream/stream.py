@@ -8,14 +8,13 @@ import sys
 import warnings
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from dataclasses import replace
-from operator import length_hint
 from typing import TYPE_CHECKING, Any, Generic, Literal, cast
 
 from paco._base import check
 from paco._base.types import T_co
 from paco._engine.outcomes import Unfinished, settled
 from paco._engine.sinks import NOTHING, SKIP, InOrder
-from paco._engine.source import Upstream, close
+from paco._engine.source import Upstream, close, length
 from paco._stream.coroutine import Answer
 
 if TYPE_CHECKING:
@@ -89,8 +88,8 @@ class Stream(
         self._excused = True
 
     def __length_hint__(self) -> int:
-        hint = -1 if self._plan.gaps else length_hint(self._plan.source, -1)
-        return NotImplemented if hint < 0 else hint
+        hint = None if self._plan.gaps else length(self._plan.source)
+        return NotImplemented if hint is None else hint
 
     # ---- options
 
