@@ -22,7 +22,7 @@ KILLS = int(os.environ.get("PACO_KILLS", "2"))
 ITEMS = 4000 if KILLS >= 10 else 1000
 
 JOBS = """
-import asyncio, pathlib, zlib
+import asyncio, pathlib, time, zlib
 
 async def work(item):
     number = zlib.crc32(item.encode())
@@ -32,6 +32,11 @@ async def work(item):
     if number % 10 == 0:
         raise ValueError(item)
     return {"length": len(item), "text": "日" * (number % 200)}
+
+async def stuck(item):
+    while int(item) >= 3:
+        time.sleep(0.001)
+    return item
 """
 
 
@@ -168,3 +173,14 @@ def test_a_reader_that_closes_the_pipe_gets_whole_records_and_ends_the_run(tmp_p
     process.stdout.close()
     assert process.wait() == 141
     assert all(json.loads(line)["key"] for line in lines)
+
+
+def test_a_busy_loop_holds_back_no_record_from_a_kill(tmp_path):
+    prepare(tmp_path)
+    (tmp_path / "numbers").write_text("".join(f"{number}\n" for number in range(10)))
+    out = tmp_path / "out.jsonl"
+    with popen("-m", "paco", "map", "jobs:stuck", "numbers", "-o", out, cwd=tmp_path, stdin=None) as process:
+        wait_until(lambda: out.exists() and out.read_text().count("\n") == 3)
+        process.kill()
+        process.communicate()
+    assert [json.loads(line)["result"] for line in out.read_text().splitlines()] == ["0", "1", "2"]

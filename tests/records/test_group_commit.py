@@ -11,7 +11,7 @@ import pytest
 
 from paco._records import group_commit
 from paco._records.file import RecordFile
-from tests.patience import until
+from tests.patience import until, wait_until
 
 pytestmark = pytest.mark.realtime
 
@@ -94,6 +94,30 @@ async def test_a_large_group_does_not_wait(file, path, monkeypatch):
     run.commit.add(b"x" * group_commit._GROUP_BYTES)
     await until(lambda: path.stat().st_size > group_commit._GROUP_BYTES)
     await run.end()
+
+
+async def test_lines_are_written_while_the_loop_is_busy(file, path):
+    run = Run(file)
+    for number in range(3):
+        run.commit.add(b"%d\n" % number)
+        wait_until(lambda: path.read_bytes().endswith(b"%d\n" % number))  # noqa: B023 - blocks the loop
+    await asyncio.sleep(0)
+    run.commit.add(b"3\n")
+    wait_until(lambda: path.read_bytes() == b"0\n1\n2\n3\n")
+    await run.end()
+    assert path.read_bytes() == b"0\n1\n2\n3\n"
+    assert run.errors == []
+
+
+async def test_a_disk_that_fails_while_the_loop_is_busy_is_reported(file, path, monkeypatch):
+    monkeypatch.setattr(os, "write", full)
+    run = Run(file)
+    run.commit.add(b"1\n")
+    failed = wait_until(lambda: run.commit.error)
+    run.commit.add(b"2\n")
+    await run.end()
+    assert run.errors == [failed]
+    assert (failed.filename, path.read_bytes()) == (str(path), b"")
 
 
 async def test_items_wait_for_a_slow_reader(pipe, monkeypatch):

@@ -39,6 +39,12 @@ async def slow(item):
     await asyncio.sleep(0.01)
     return item
 
+async def stuck(item):
+    """Return at once, but block the event loop from the fourth item on."""
+    while item >= 3:
+        time.sleep(0.001)
+    return item
+
 async def run(fn, journal, handed, items, limit=100):
     """Write down what is handed on, at once and in the file of this run; errors are not run again."""
     into = os.open(handed, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -108,6 +114,15 @@ def test_a_run_killed_at_random_completes_on_resume_and_no_delivered_result_chan
     (tmp_path / "release").touch()
     ended(start(f"asyncio.run(run(work, 'killed', 'killed.{KILLS}', range({ITEMS})))"))
     the_same_in_all(tmp_path, "killed", KILLS)
+
+
+def test_a_busy_loop_holds_back_no_record_from_a_kill(start, tmp_path):
+    process = start("asyncio.run(run(stuck, 'run.jsonl', 'handed', range(10)))")
+    wait_until(lambda: (tmp_path / "run.jsonl").exists() and len(whole_lines(tmp_path / "run.jsonl")) == 3)
+    process.kill()
+    process.communicate()
+    assert [json.loads(line)["result"] for line in whole_lines(tmp_path / "run.jsonl")] == [0, 1, 2]
+    assert whole_lines(tmp_path / "handed") == []
 
 
 def test_after_ctrl_c_all_delivered_results_are_in_the_file(start, tmp_path):

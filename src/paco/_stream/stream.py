@@ -125,9 +125,10 @@ class Stream(
         """Return a stream that records its results in a file, and resumes from that file when it runs again.
 
         A result is delivered after its record, one line of JSON, is written: about 20 ms later at most, while its slot
-        is already free. If the run is killed, run it again: recorded results are delivered in the order of the items,
-        and only the other items run. So the function runs at least once for each item, and a delivered result never
-        changes on a later run. On every run, a result is what JSON makes of it: ``json.loads(json.dumps(result))``.
+        is already free, and whatever the event loop does. If the run is killed, run it again: recorded results are
+        delivered in the order of the items, and only the other items run. So the function runs at least once for each
+        item, and a delivered result never changes on a later run. On every run, a result is what reading its record
+        returns: a tuple is a list, and `paco.journal` says what becomes of the types that JSON does not have.
 
         Args:
             path: The file. A new one is readable by its owner only. It is locked while the run lasts.
