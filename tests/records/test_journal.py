@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import collections
 import dataclasses
 import datetime as dt
+import decimal
+import enum
 import errno
 import functools
 import gc
@@ -116,6 +120,47 @@ async def test_a_changed_input_resumes_by_the_content_of_its_items(path, again):
         with suppress(ValueError):
             new.remove(item)
     assert fn.started[3:] == new
+
+
+@dataclasses.dataclass
+class Spot:
+    x: int
+
+
+class Mood(enum.Enum):
+    DARK = "dark"
+
+
+class Shade(enum.StrEnum):
+    DARK = "dark"
+
+
+ALIKE = {
+    "sequences": [[1, 2], (1, 2), {1, 2}, frozenset({1, 2}), [1, [2]], [1, (2,)]],
+    "objects": [{"x": 1}, Spot(1), collections.OrderedDict(x=1), {"x": True}, [["x", 1]]],
+    "keys": [{"1": 0}, {1: 0}, {1.0: 0}, {True: 0}, {"true": 0}, {None: 0}, {"null": 0}],
+    "text": ["dark", Mood.DARK, Shade.DARK, [Mood.DARK], ["dark"], Path("dark")],
+    "bytes": ["aGk=", b"hi", bytearray(b"hi"), base64.b64encode(b"hi")],
+    "times": ["2026-01-02", dt.date(2026, 1, 2), 60.0, dt.timedelta(minutes=1), 60, decimal.Decimal(60), "60"],
+    "numbers": [None, math.nan, math.inf, 0, False, 0.0, -0.0, "0", 2**64, float(2**64), -(2**63) - 1, -(2.0**63)],
+    "surrogates": ["\ud83d\ude00", "\U0001f600", ["\ud83d\ude00"], {"\ud83d\ude00": 0}, {"\U0001f600": 0}],
+    "names": [{1}, {"\0type": "set", "": [1]}, {"\0type": "dict of ['str']", "": {"\0type": "set", "": [1]}}],
+}
+
+
+@pytest.mark.parametrize("kind", ALIKE)
+@pytest.mark.parametrize("how", [{}, {"key": lambda item: item}], ids=["content", "key"])
+async def test_items_with_the_same_json_form_keep_their_results_in_any_order(path, kind, how):
+    async def name(item):
+        return f"{type(item)} {item!a}"
+
+    async def forbid(item):
+        raise AssertionError(item)
+
+    forbid.__wrapped__ = name
+    names = await paco.map(name, ALIKE[kind]).journal(path, **how)
+    assert len(set(names)) == len(names)
+    assert await paco.map(forbid, ALIKE[kind][::-1]).journal(path, **how) == names[::-1]
 
 
 async def test_equal_items_are_distinguished(path):

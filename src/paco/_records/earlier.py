@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import json
+import re
 from array import array
 from bisect import bisect_left
 from collections import defaultdict
@@ -16,10 +17,17 @@ from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 from paco._base.check import shorten
 from paco._records.file import JournalError, RecordFile
-from paco._records.lines import BEGINNING, SHORT_KEY, Record, convert, encode, is_torn, parse
+from paco._records.lines import BEGINNING, SAME, SHORT_KEY, SURROGATE, Record, convert, encode, is_torn, parse
 
 #: Always the encoder of the standard library: others write some floats differently, which would change the keys.
-_CANONICAL = json.JSONEncoder(ensure_ascii=True, sort_keys=True, separators=(",", ":"), default=convert).encode
+_CANONICAL, _READABLE = (
+    json.JSONEncoder(ensure_ascii=ascii, sort_keys=True, separators=(",", ":"), default=convert).encode
+    for ascii in (True, False)
+)
+#: Two lone surrogates that together, in the escapes of JSON, are one character.
+_PAIR: Final = re.compile("[\ud800-\udbff][\udc00-\udfff]")
+#: The member, in a canonical form, that names a type which JSON does not have.
+_TYPE: Final = "\0type"
 #: The bytes of a key. A record shows it as twice as many hex digits.
 KEY_SIZE: Final = 16
 #: With ten million keys in this many shards, an insertion into an array moves 80 kB.
@@ -43,7 +51,32 @@ def canonical(value: Any) -> bytes:
         ValueError: The value contains itself.
         RecursionError: The value is nested too deeply.
     """
-    return _CANONICAL(value).encode()
+    text = _CANONICAL(value)
+    if SURROGATE in text and _PAIR.search(readable := _READABLE(value)):
+        return readable.encode(errors="surrogatepass")
+    return text.encode()
+
+
+def distinct(value: Any) -> Any:
+    """Return a value whose canonical form no value of another type has.
+
+    In it, what JSON would return with another type (a set as a list, an enum as its value) is an object that names the
+    type. The rest, which is all that can be read from JSON, stays the same.
+
+    Raises:
+        TypeError: The value has no JSON form.
+        RecursionError: The value contains itself, or is nested too deeply.
+    """
+    kind = type(value)
+    if kind in SAME or kind is float:
+        return value
+    if kind is list:
+        return list(map(distinct, value))
+    if kind is not dict:
+        return {_TYPE: kind.__qualname__, "": distinct(convert(value))}
+    inner = dict(zip(value, map(distinct, value.values()), strict=True))
+    keys = {type(key).__qualname__ for key in value}
+    return inner if keys <= {"str"} and _TYPE not in value else {_TYPE: f"dict of {sorted(keys)}", "": inner}
 
 
 def digest(content: bytes, occurrence: int, size: int) -> bytes:
@@ -259,7 +292,7 @@ class EarlierRecords:
         """
         known_by = item if self._known_by is None else self._known_by(item)
         try:
-            content = canonical(known_by)
+            content = canonical(distinct(known_by))
         except (TypeError, ValueError, RecursionError) as error:
             raise TypeError(
                 f"{self._file.title} must recognize {shorten(item)} on a later run, but {shorten(known_by)} has no "

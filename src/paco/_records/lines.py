@@ -170,9 +170,9 @@ def decode(text: bytes) -> Any:
 
 
 #: Types whose values JSON returns unchanged. Not float: NaN comes back as None.
-_SAME: Final = frozenset({str, int, bool, type(None)})
+SAME: Final = frozenset({str, int, bool, type(None)})
 #: The beginning of a lone surrogate in JSON: two lone surrogates in a row come back as one character.
-_SURROGATE: Final = "\\ud"
+SURROGATE: Final = "\\ud"
 
 
 def through_json(value: Any) -> tuple[str, Any]:
@@ -182,7 +182,7 @@ def through_json(value: Any) -> tuple[str, Any]:
         NotJSONError: JSON cannot hold the value.
     """
     text = encode(value)
-    return text, value if type(value) in _SAME and _SURROGATE not in text else decode(text.encode())
+    return text, value if type(value) in SAME and SURROGATE not in text else decode(text.encode())
 
 
 # ---- records to lines
