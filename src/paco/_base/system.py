@@ -11,6 +11,7 @@ import os
 import select
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from multiprocessing.connection import Connection
 
 
 def _module(name: str) -> Any:
@@ -153,6 +155,23 @@ def handed_down(handle: int) -> dict[str, Any]:
         "executable": getattr(sys, "_base_executable", sys.executable),
         "env": {**os.environ, "__PYVENV_LAUNCHER__": sys.executable},
     }
+
+
+def keep(handle: int) -> None:
+    """Let no program that this process starts inherit a handle that was handed down to this process."""
+    if _msvcrt is None:
+        os.set_inheritable(handle, False)
+    else:
+        system: Any = os
+        system.set_handle_inheritable(handle, False)
+
+
+def hang_up(connection: Connection) -> None:
+    """Close a connection; where it is a pair of sockets, even if other processes have inherited this end of it."""
+    if _msvcrt is None:
+        with suppress(OSError), socket.socket(fileno=os.dup(connection.fileno())) as end:
+            end.shutdown(socket.SHUT_RDWR)
+    connection.close()
 
 
 def how_ended(code: int) -> str:

@@ -11,7 +11,6 @@ import asyncio
 import os
 import pickle
 import platform
-import select
 import signal
 import socket
 import struct
@@ -79,7 +78,7 @@ class Line:
         """Send all queued messages, then close the connection."""
         self._queue.put(None)
         self._thread.join()
-        self._connection.close()
+        system.hang_up(self._connection)
 
     def _send_all(self) -> None:
         while (data := self._queue.get()) is not None:
@@ -171,18 +170,10 @@ class Forked:
         data = os.read(self._pipe, NUMBER.size)
         return NUMBER.unpack(data)[0] if data else None
 
-    def wait(self, timeout: float | None = None) -> int:
-        """Wait until the process has ended, and return its exit code.
-
-        Raises:
-            subprocess.TimeoutExpired: It has not ended within ``timeout`` seconds.
-        """
-        poll = select.poll()
-        poll.register(self._pipe, select.POLLIN)
-        if not poll.poll(None if timeout is None else 1000 * timeout):
-            raise subprocess.TimeoutExpired("a worker", timeout or 0)
+    def wait(self) -> int:
+        """Wait until the process has ended, and return its exit code."""
         code = self._read()
-        if code is None:  # the server was killed, so it cannot report the exit code
+        if code is None:  # the server was killed, so it cannot report the exit code, nor that the process has ended
             self.kill()
             code = self._server.wait()
         self._code = code
@@ -231,8 +222,7 @@ class WorkerProcess:
 
     def __init__(self, start: Callable[[int], Child], ended: Callable[[WorkerProcess, bool, int], None]) -> None:
         ours, theirs = Pipe()
-        with theirs:
-            self._child = start(theirs.fileno())
+        self._child = start(theirs.fileno())
         #: Resolved when its process ID is known.
         self.known: Future[int] = Future()
         self.known.set_running_or_notify_cancel()  # so that it cannot be cancelled
@@ -245,7 +235,9 @@ class WorkerProcess:
         self._number = 0
         #: Resolved when the process has ended and its chunks have failed.
         self.gone: Future[None] = Future()
+        self._code: Future[int] = Future()
         start_thread("paco-process", self._receive)
+        start_thread("paco-wait", self._wait, theirs)
 
     @property
     def pid(self) -> int:
@@ -275,9 +267,14 @@ class WorkerProcess:
         """Kill it."""
         self._child.kill()
 
+    def _wait(self, theirs: Connection) -> None:
+        """Wait until the process has ended, then end the connection, which a process that it has left may have, too."""
+        self.known.set_result(self._child.pid)
+        self._code.set_result(self._child.wait())
+        system.hang_up(theirs)
+
     def _receive(self) -> None:
-        there, child = False, self._child
-        self.known.set_result(child.pid)
+        there = False
         while (data := self._line.receive()) is not None:
             there = True
             if data:
@@ -286,10 +283,10 @@ class WorkerProcess:
                     future = self.pending.pop(number)
                 future.set_result(report)
         try:
-            code = child.wait(PATIENCE)
-        except subprocess.TimeoutExpired:  # it closed the socket but still runs
-            child.kill()
-            code = child.wait()
+            code = self._code.result(PATIENCE)
+        except TimeoutError:  # it closed the socket but still runs
+            self.kill()
+            code = self._code.result()
         self._ended(self, there, code)
         self._line.close()
         with self._lock:

@@ -22,7 +22,7 @@ from importlib import import_module
 from multiprocessing import connection
 from typing import TYPE_CHECKING, Any, Final
 
-from paco._base.system import KEYS
+from paco._base import system
 from paco.remote._chunk import ChunkRunner
 from paco.remote._processes import Line, start_thread
 
@@ -109,8 +109,9 @@ def _end_after(join: Callable[[], None]) -> None:
 
 def main(descriptor: int) -> None:
     """Run chunks until the program closes the connection, given by its descriptor (on Windows, handle), or is gone."""
-    for key in KEYS:
+    for key in system.KEYS:
         signal.signal(key, signal.SIG_IGN)  # the program handles Ctrl-C, and then cancels the items here
+    system.keep(descriptor)
     line = Line(_Connection(descriptor))
     sys.path[:], loops = pickle.loads(line.receive() or b"")  # noqa: S301 - from the program that started this process
     host = Host(_loop_factory(loops))
