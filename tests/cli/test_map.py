@@ -213,6 +213,70 @@ def test_an_error_of_an_item_is_recorded_and_the_other_items_run(run, folder):
     assert "working on good" in err  # what the target prints does not mix with the records
 
 
+HOSTILE = """
+import asyncio, builtins
+
+class Panic(BaseException): ...
+
+async def child(error):
+    await asyncio.sleep(0)
+    raise error
+
+async def grouped(error):
+    async with asyncio.TaskGroup() as group:
+        group.create_task(child(error))
+
+def thread(error):
+    raise error
+
+async def hostile(item):
+    await asyncio.sleep(0.02)
+    match item.split():
+        case [how, name]:
+            error = {"Panic": Panic, **vars(asyncio), **vars(builtins)}[name]("out of bounds")
+            match how:
+                case "raises": raise error
+                case "awaits": await asyncio.create_task(child(error))
+                case "gathers": await asyncio.gather(child(error), asyncio.sleep(1))
+                case "groups": await grouped(error)
+                case "calls": await asyncio.to_thread(thread, error)
+                case "cleans":
+                    try:
+                        await asyncio.timeout(0).__aenter__()
+                        await asyncio.sleep(1)
+                    finally:
+                        raise error
+    return item
+"""
+BASES = ["Panic", "SystemExit", "KeyboardInterrupt", "GeneratorExit", "CancelledError"]
+HOWS = ["raises", "awaits", "gathers", "groups", "calls", "cleans"]
+
+
+@pytest.mark.parametrize(
+    "more", [[], ["--retries", 1], ["--timeout", 5], ["--rate", "10000/s"], ["--workers", 1]], ids=str
+)
+def test_an_error_of_any_class_fails_its_item_and_nothing_else(run, folder, more):
+    """An exception that Python or asyncio has for the end of a program, a task or a generator is one, too."""
+    (folder / "hostile_jobs.py").write_text(HOSTILE)
+    hostile = [f"{how} {name}" for how in HOWS for name in BASES]
+    (folder / "items.txt").write_text("\n".join(["good", *hostile, *map(str, range(20))]))
+    code, out, _ = run("hostile_jobs:hostile", "items.txt", "--limit", 100, "--halt", "never", *more)
+    assert code == 1
+    found = {record["input"]: record for record in records(out)}
+    assert len(found) == 21 + len(hostile)
+    assert {item for item, record in found.items() if not record["ok"]} == set(hostile) - {"groups CancelledError"}
+    for item in set(hostile) - {"groups CancelledError"}:
+        how, name = item.split()
+        group = how == "groups" and name in {"Panic", "GeneratorExit"}
+        assert found[item]["error"]["type"] == ("BaseExceptionGroup" if group else name), item
+
+
+def test_a_ctrl_c_interrupts_a_target_that_has_restored_the_handler_of_python(run, folder):
+    source = "import signal\nasync def f(item):\n    signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    (folder / "restores.py").write_text(source + "    signal.raise_signal(signal.SIGINT)\n")
+    assert run("restores:f", "three.txt", "--limit", 1)[::2] == (130, "paco: interrupted\n")
+
+
 def test_a_line_that_is_not_json_is_recorded_with_zero_attempts(run, folder):
     (folder / "items.jsonl").write_text('{"a":1}\n{oops\n')
     code, out, _ = run("jobs:mutate", "items.jsonl")

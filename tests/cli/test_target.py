@@ -120,6 +120,7 @@ def test_a_file_that_cannot_be_parsed_names_no_functions(refused, folder):
         ("import nonexisting\n", "No module named 'nonexisting'"),
         ("f(:\n", "SyntaxError"),
         ("raise SystemExit(3)\n", 'if __name__ == "__main__":'),
+        ("class Panic(BaseException): ...\nraise Panic('mine')\n", "Panic: mine"),
     ],
 )
 def test_a_failing_import_shows_only_the_traceback_of_the_users_code(refused, folder, target, source, told):

@@ -57,6 +57,13 @@ def as_item_error(error: BaseException) -> BaseException:
     return replaced
 
 
+def as_raised(error: BaseException) -> BaseException:
+    """Return the error that `as_item_error` replaced, or the error itself."""
+    cause = error.__cause__
+    replaced = isinstance(cause, asyncio.CancelledError | StopAsyncIteration | GeneratorExit)
+    return cause if replaced and type(error) in {ItemCancelled, RuntimeError} and cause is not None else error
+
+
 def not_awaitable(error: TypeError, where: TracebackType, name: str, fn: object) -> TypeError:
     """Return an error that says how to make ``fn`` async if its result could not be awaited; otherwise ``error``."""
     import dis  # the import takes a millisecond, and only this error needs it

@@ -12,6 +12,7 @@ import signal
 import socket
 import traceback
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -79,6 +80,12 @@ def describe(error: OSError) -> str:
 
 # ---- signals
 
+
+def is_interrupt(error: BaseException) -> bool:
+    """Return whether an error is a Ctrl-C because TARGET has restored Python's handler, which raises anywhere."""
+    return isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 #: The number of signals at which the process exits at once.
 _LEAVE = 3
 
@@ -100,6 +107,7 @@ class Interrupts:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._advance: Callable[[], None] | None = None
         self._last: Callable[[], None] | None = None
+        self._wake: Callable[[], int] | None = None
 
     @contextmanager
     def caught(self, *, for_good: bool) -> Generator[None]:
@@ -154,9 +162,14 @@ class Interrupts:
                 # A Python function: handlers run between bytecodes, and uvloop, which is compiled, executes none.
                 loop.add_reader(receiver, lambda: receiver.recv(4096))
                 stack.callback(loop.remove_reader, receiver)
-                before = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
-                stack.callback(signal.set_wakeup_fd, before)
+                self._wake = partial(signal.set_wakeup_fd, sender.fileno(), warn_on_full_buffer=False)
+                stack.callback(_stop_waking, self._wake())
             yield
+
+    def resumed(self) -> None:
+        """Wake the loop again after it was ended and runs on: uvloop has put its own descriptor in place."""
+        if self._wake is not None:
+            self._wake()
 
     def _handle(self, number: int, _frame: object) -> None:
         self.count += 1
@@ -172,6 +185,13 @@ class Interrupts:
         if self._loop is not None and self._advance is not None:
             with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
                 self._loop.call_soon_threadsafe(self._advance)
+
+
+def _stop_waking(before: int) -> None:
+    try:
+        signal.set_wakeup_fd(before)
+    except (OSError, ValueError):  # uvloop has closed it since
+        signal.set_wakeup_fd(-1)
 
 
 # ---- items

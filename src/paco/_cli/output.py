@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import paco
 from paco._base.check import message
-from paco._cli.ending import CommandError, Problem, describe, explain
+from paco._base.errors import as_raised
+from paco._cli.ending import CommandError, Problem, describe, explain, is_interrupt
 from paco._cli.options import STDOUT
 from paco._records.earlier import EarlierRecords, made_by
 from paco._records.file import APPENDING, PRIVATE, JournalError, RecordFile
@@ -205,12 +206,16 @@ class ItemRecords:
         return recorded
 
     def _is_of_the_item(self, error: BaseException) -> bool:
-        """Return whether to record an error; if not because the run is ending, count the item as cancelled."""
+        """Return whether to record an error; if not because the run is ending, count the item as cancelled.
+
+        An error is of the item whatever its class: a panic of a library written in Rust is a ``BaseException``.
+        """
         run = self.commit.run
         if isinstance(error, asyncio.CancelledError) and (run.is_ending or run.was_let_go()):
             self._tally.cancelled += 1
             return False
-        return isinstance(error, Exception | SystemExit | asyncio.CancelledError)
+        collected = isinstance(error, GeneratorExit) and asyncio._get_running_loop() is None  # the loop is gone
+        return not (collected or is_interrupt(error))
 
     def _fail(self, item: InputItem, number: int, error: BaseException, span: Span) -> None:
         """Add the line of an item that failed, then count and show the failure. ``number`` is its order of starting."""
@@ -226,8 +231,7 @@ class ItemRecords:
         if not self._tally.failed:
             self.first_error = explain(error)
         failed(error)  # tells listeners, since an error that is not an Exception is not raised
-        if isinstance(error, paco.ItemCancelled) and error.__cause__ is not None:
-            error = error.__cause__  # the record shows anyway that the error is one of the item
+        error = as_raised(error)  # the record shows anyway that the error is one of the item
         return Problem(type(error).__name__, message(error))
 
 

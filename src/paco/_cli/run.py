@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 import paco
 from paco._base.check import message
 from paco._base.system import command_line
-from paco._cli.ending import CLOSED_PIPE, FAILED, HALTED, ClosingError, CommandError, describe
+from paco._cli.ending import CLOSED_PIPE, FAILED, HALTED, ClosingError, CommandError, describe, is_interrupt
 from paco._cli.options import AUTO, STDOUT
 from paco._cli.output import ItemRecords
 from paco._stream.plan import Plan
@@ -66,7 +66,22 @@ def run(job: MapJob) -> int:
         CommandError: TARGET could not be set up, or cannot be sent to the workers.
     """
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_run(job))
+        return _completed(runner.get_loop(), job)
+
+
+def _completed(loop: asyncio.AbstractEventLoop, job: MapJob) -> int:
+    """Run a job to its end, although tasks of its items may raise what ends a loop, such as `SystemExit`.
+
+    Asyncio raises such an error from the loop, besides storing it for whatever awaits the task.
+    """
+    main = asyncio.ensure_future(_run(job), loop=loop)
+    while True:
+        try:
+            return loop.run_until_complete(main)
+        except (SystemExit, KeyboardInterrupt) as error:
+            if main.done() or is_interrupt(error):
+                raise
+            loop.call_soon(job.interrupts.resumed)
 
 
 async def _run(job: MapJob) -> int:

@@ -6,6 +6,7 @@ It is an async function of one item, or an async context manager that yields suc
 from __future__ import annotations
 
 import ast
+import asyncio
 import contextlib
 import functools
 import importlib
@@ -16,7 +17,7 @@ import pkgutil
 import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from paco._base.check import message
 from paco._cli.ending import ClosingError, CommandError, explain, suggest
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from paco._base.check import ItemFunction
 
 _TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+#: What ends a coroutine from outside.
+_CANCELLATIONS: Final = (asyncio.CancelledError, GeneratorExit)
 #: How the value of ``--arg`` is converted to the type of its parameter. Other types get the text.
 _CONVERSIONS: dict[str, Callable[[str], Any]] = {"int": int, "float": float, "bool": lambda text: _TRUTH[text.lower()]}
 
@@ -45,9 +48,9 @@ def find_target(target: str) -> Any:
     is_file = place.endswith(".py") or "/" in place or os.sep in place
     try:
         found: Any = _import_file(place) if is_file else _import_module(place)
-    except CommandError:
+    except (CommandError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:  # even a panic of a library written in Rust
         what = 'what must not run on import under: if __name__ == "__main__":'
         hint = f"\n(put {what})" if isinstance(error, SystemExit) else ""
         raise CommandError(f"importing {place} failed:\n{explain(error)}{hint}") from error
@@ -184,7 +187,9 @@ async def _entered(make: Callable[[], Any], name: str, *, unpack: bool) -> Async
     try:
         manager = make()
         function = await manager.__aenter__()
-    except (Exception, SystemExit) as error:
+    except _CANCELLATIONS:
+        raise
+    except BaseException as error:
         raise CommandError(f"setting up {name} failed:\n{explain(error)}") from error
     try:
         what = f"what {name} yields"
@@ -193,7 +198,9 @@ async def _entered(make: Callable[[], Any], name: str, *, unpack: bool) -> Async
     finally:
         try:
             await manager.__aexit__(None, None, None)
-        except (Exception, SystemExit) as error:
+        except _CANCELLATIONS:
+            raise
+        except BaseException as error:
             raise ClosingError(f"closing {name} failed:\n{explain(error)}") from error
 
 

@@ -102,7 +102,13 @@ class Admission:
                 task.item, item.parent = item, around
                 inside.set(item)
                 base = context.copy()
-                if not await self._run_one(run, item):
+                try:
+                    goes_on = await self._run_one(run, item)
+                except GeneratorExit:  # of a future that the item awaited: Python closes the item, then raises it here
+                    if asyncio._get_running_loop() is None:  # the loop is gone
+                        raise
+                    goes_on = not run.is_ending
+                if not goes_on:
                     return
                 task.item = item.value = None  # so that the item is not kept alive while this worker waits
                 try:

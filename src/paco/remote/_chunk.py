@@ -59,7 +59,7 @@ class _Results(Drop):
             self.errors[index] = error
         elif not isinstance(error, asyncio.CancelledError | GeneratorExit):
             self.late[index] = error
-        return self._goes_on and isinstance(error, Exception)
+        return self._goes_on
 
 
 class Chunk:

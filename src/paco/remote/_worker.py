@@ -47,7 +47,12 @@ class Host:
 
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:  # at the end, it cancels all tasks
-            runner.get_loop().run_forever()
+            loop, ended = runner.get_loop(), False
+            while not ended:
+                # A task that an item started has raised it. Whatever awaits that task gets it too.
+                with suppress(SystemExit, KeyboardInterrupt):
+                    loop.run_forever()
+                    ended = True
 
     def start(self, order: bytes, function: bytes, items: bytes) -> Future[bytes]:
         """Start a chunk, from any thread, and return a future of its report."""
