@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import sys
@@ -41,11 +42,15 @@ def test_report_and_trace_can_be_written_separately(run, folder, option):
     assert (folder / "it").stat().st_size
 
 
-def test_a_report_that_cannot_be_written_is_reported_and_the_records_are_complete(run):
-    code, out, err = run("jobs:odd", "items.txt", "--head", 1, "--report", "none/r.html")
+def test_a_report_that_cannot_be_written_is_reported_and_the_records_are_complete(run, folder, monkeypatch):
+    def full(path, *_):
+        raise OSError(errno.ENOSPC, "No space left on device", path)
+
+    monkeypatch.setattr("paco._pictures.file.write", full)
+    code, out, err = run("jobs:odd", "items.txt", "--head", 1, "--report", "r.html")
     assert code == 1
     assert len(out.splitlines()) == 1
-    assert "paco: cannot write the pictures: none/r.html: No such file or directory\n" in err
+    assert f"paco: cannot write the pictures: {folder / 'r.html'}: No space left on device\n" in err
 
 
 def test_an_invalid_line_is_a_failure_in_report_and_trace(run, folder):
@@ -102,6 +107,14 @@ def test_an_impossible_record_is_skipped(run, report, folder, field, value):
     assert "1 items   1 ok   0 failed" in out
 
 
+def test_a_slot_that_no_run_has_takes_one_row(run, report, folder):
+    run("jobs:odd", "items.txt", "-o", "out.jsonl", "-k")
+    lines = (folder / "out.jsonl").read_text().replace('"slot":1', '"slot":4294967295').splitlines()
+    (folder / "out.jsonl").write_text("\n".join(lines))
+    assert report("out.jsonl", "--trace", "t.json")[0] == 1
+    assert sorted({span["tid"] for span in spans(folder / "t.json")}) == [1, 2, 3]
+
+
 def test_the_report_counts_retried_items(report, folder):
     record = {"id": 0, "key": "00" * 8, "input": 1, "ok": True, "result": 1, "attempts": 3, "slot": None}
     (folder / "out.jsonl").write_text(json.dumps({**record, "start": "2026-11-22T12:04:10.115Z", "ms": 181.0}) + "\n")
@@ -116,7 +129,7 @@ def test_the_report_counts_retried_items(report, folder):
         ([], "FILE is missing"),
         (["none.jsonl"], "none.jsonl: No such file or directory"),
         (["items.txt"], "items.txt has no records"),
-        (["out.jsonl", "-o", "out.jsonl"], "out.jsonl is the file of the records"),
+        (["out.jsonl", "-o", "out.jsonl"], "out.jsonl is both the file of the records and report"),
         (["out.jsonl", "-o", "none/a.html"], "none/a.html: No such file or directory"),
         (["out.jsonl", "two.jsonl"], "unexpected argument two.jsonl"),
         (["out.jsonl", "--outptu", "x"], "unknown option --outptu; did you mean --output?"),

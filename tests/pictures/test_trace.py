@@ -713,3 +713,35 @@ def test_a_path_may_be_text(tmp_path):
     trace.report(str(tmp_path / "a.html"))
     assert {path.name for path in Path(tmp_path).iterdir()} == {"a.json", "a.html"}
     assert isinstance(trace._records[trace.runs[0]].ended, RunEnded)
+
+
+# ---- files
+
+
+@pytest.mark.parametrize("method", ["save", "report"])
+def test_a_file_of_another_kind_is_not_replaced(tmp_path, method):
+    trace, path = traced(lambda: paco.map(nap, [1])), tmp_path / "it"
+    path.write_text("mine")
+    with pytest.raises(FileExistsError, match=r"it exists and is not a (trace|report) of paco; give another name"):
+        getattr(trace, method)(path)
+    assert path.read_text() == "mine"
+    path.unlink()
+    getattr(trace, method)(path)
+    getattr(trace, method)(path)
+    other = {"save": "report", "report": "save"}[method]
+    with pytest.raises(FileExistsError):
+        getattr(trace, other)(path)
+
+
+@pytest.mark.posix
+@pytest.mark.parametrize("method", ["save", "report"])
+def test_only_its_owner_reads_a_new_file_and_no_link_is_followed(tmp_path, method):
+    trace = traced(lambda: paco.map(nap, [1]))
+    getattr(trace, method)(tmp_path / "it")
+    assert (tmp_path / "it").stat().st_mode & 0o777 == 0o600
+    for target in ("it", "missing"):
+        (tmp_path / "link").unlink(missing_ok=True)
+        (tmp_path / "link").symlink_to(target)
+        with pytest.raises(FileExistsError, match="it is a link"):
+            getattr(trace, method)(tmp_path / "link")
+    assert not (tmp_path / "missing").exists()

@@ -204,4 +204,4 @@ def test_new_files_are_private_and_existing_files_keep_their_permissions(run, fo
     finally:
         os.umask(before)
     modes = {path.name: path.stat().st_mode & 0o777 for path in folder.glob("*.*l")}
-    assert modes == {"new.jsonl": 0o600, "run.jsonl": 0o600, "old.jsonl": 0o640, "page.html": 0o666}
+    assert modes == {"new.jsonl": 0o600, "run.jsonl": 0o600, "old.jsonl": 0o640, "page.html": 0o600}

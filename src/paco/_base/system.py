@@ -41,6 +41,8 @@ ENDINGS: Final = (*KEYS, signal.SIGTERM)
 #: What ends the input at a terminal.
 END_OF_INPUT: Final = "Ctrl-D" if _msvcrt is None else "Ctrl-Z and Enter"
 
+#: The mode of a new file. Only its owner may read it: records, reports and traces contain items.
+PRIVATE: Final = 0o600
 #: Seconds from one try to the next where `select` cannot wait for a pipe.
 _TRY_SECONDS: Final = 0.01
 #: Windows locks bytes against reading too: this one is behind the end of any file.

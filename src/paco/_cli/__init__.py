@@ -5,6 +5,7 @@ The modules, each importing only from those above it::
     ending     errors, signals and exit codes, and the counts of how items ended
     formats    split bytes into items, and parse them
     options    parse the command line
+    files      where files are, and that none is used for two things
     inputs     find the inputs, and read their bytes and items
     target     find, import and check TARGET and the errors to retry
     progress   the summary and the progress of a run, for people and programs

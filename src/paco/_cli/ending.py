@@ -72,10 +72,14 @@ def explain(error: BaseException) -> str:
     return "".join(traceback.format_exception(type(error), error, frames)).rstrip()
 
 
-def describe(error: OSError) -> str:
-    """Return the file and the system's message of ``error``, without its number."""
-    text = error.strerror or message(error)
-    return f"{error.filename}: {text}" if error.filename is not None else text
+def reason(error: Exception) -> str:
+    """Return the system's message of ``error``, without its number, or else its text."""
+    return getattr(error, "strerror", None) or message(error)
+
+
+def describe(error: OSError, name: str | None = None) -> str:
+    """Return the file, by this ``name`` if it is given, and the system's message of ``error``, without its number."""
+    return f"{name or error.filename}: {reason(error)}" if error.filename is not None else reason(error)
 
 
 # ---- signals

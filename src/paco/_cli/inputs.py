@@ -18,7 +18,8 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from paco._base import system
-from paco._cli.ending import CommandError, Problem
+from paco._cli.ending import CommandError, Problem, reason
+from paco._cli.files import placed
 from paco._cli.formats import FORMATS, OBJECTS, BrokenInputError
 from paco._records.earlier import NOWHERE, Keys, canonical
 from paco._records.lines import opening
@@ -39,19 +40,17 @@ _BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "c
 class Input(NamedTuple):
     """One INPUT."""
 
+    name: str  # for messages
     path: str | int  # or the descriptor of standard input
     format: str  # its name, without ``.gz``
     gzip: bool
     regular: bool  # if not (a pipe, a terminal, a device), reading it may wait for data
 
-    @property
-    def name(self) -> str:
-        """The name for messages."""
-        return self.path if isinstance(self.path, str) else "standard input"
 
+def find_inputs(options: MapOptions, stdin: int, folder: str) -> list[Input]:
+    """Return the inputs of a run, whose names are relative to ``folder``.
 
-def find_inputs(options: MapOptions, stdin: int) -> list[Input]:
-    """Return the inputs of a run; ``stdin`` is the descriptor of standard input, or -1 if it is closed.
+    ``stdin`` is the descriptor of standard input, or -1 if it is closed.
 
     Raises:
         CommandError: An input cannot be read, standard input is named twice, or the options need another format.
@@ -62,7 +61,9 @@ def find_inputs(options: MapOptions, stdin: int) -> list[Input]:
     if STDIN in names and stdin < 0:
         raise CommandError("standard input is closed; give a file as INPUT")
     inputs = [
-        Input(stdin, *_format_of("", options.format), regular=False) if name == STDIN else _file(name, options.format)
+        Input("standard input", stdin, *_format_of("", options.format), regular=False)
+        if name == STDIN
+        else _file(name, placed(name, folder), options.format)
         for name in names
     ]
     needs = "--unpack" if options.unpack else "--key" if options.key is not None else ""
@@ -71,16 +72,16 @@ def find_inputs(options: MapOptions, stdin: int) -> list[Input]:
     return inputs
 
 
-def _file(name: str, format_: str | None) -> Input:
+def _file(name: str, path: str, format_: str | None) -> Input:
     try:
-        mode = Path(name).stat().st_mode
+        mode = Path(path).stat().st_mode
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise CommandError(f"cannot read {name}: {getattr(error, 'strerror', None) or error}") from None
+        raise CommandError(f"cannot read {name}: {reason(error)}") from None
     if stat.S_ISDIR(mode):
         raise CommandError(f"cannot read {name}: it is a folder; give the files in it, for example {name}/*")
-    if not os.access(name, os.R_OK):
+    if not os.access(path, os.R_OK):
         raise CommandError(f"cannot read {name}: permission denied")
-    return Input(name, *_format_of(name.lower(), format_), regular=stat.S_ISREG(mode))
+    return Input(name, path, *_format_of(name.lower(), format_), regular=stat.S_ISREG(mode))
 
 
 def _format_of(name: str, format_: str | None) -> tuple[str, bool]:

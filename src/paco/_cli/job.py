@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import paco
 from paco._base.system import END_OF_INPUT
 from paco._cli.ending import FAILED, CommandError, Tally, describe, suggest
+from paco._cli.files import Use, check_apart, check_pictures, current_folder, placed, sources
 from paco._cli.inputs import ItemReader, find_inputs
 from paco._cli.options import AUTO, STDOUT
 from paco._cli.output import open_output
@@ -47,14 +48,17 @@ def prepared(
     Raises:
         CommandError: Something does not exist, is of the wrong kind, or cannot be used.
     """
-    inputs = find_inputs(options, stdin)
-    found = find_target(options.target)
+    folder = current_folder()  # before TARGET is imported, which may change to another one
+    inputs = find_inputs(options, stdin, folder)
+    found = find_target(options.target, folder)
     target = open_target(found, options.target, options.arguments, unpack=options.unpack)
-    on = retry_on(options.retry_on)
+    on = retry_on(options.retry_on, folder)
     limit = limit_of(options, on)
+    path = "" if options.output == STDOUT else placed(options.output, folder)
+    options = _with_files(options, inputs, found, path or stdout, folder)
     if options.dry_run:
         return asyncio.run(dry_run(options, inputs))
-    output = open_output(options, found, stdout, inputs, opened)
+    output = open_output(options, path, found, stdout, opened)
     if output.earlier is not None and output.earlier.changed:
         console.say(safe(f"paco: {_CHANGED.format(output.maker.name, options.output)}"))
     typing = _announce(inputs, console)
@@ -71,16 +75,32 @@ def _announce(inputs: Sequence[Input], console: Console) -> bool:
     return True
 
 
+def _with_files(options: MapOptions, inputs: Sequence[Input], found: Any, output: str | int, folder: str) -> MapOptions:
+    """Return the options with the places of the pictures. ``output`` is the place of the records.
+
+    Raises:
+        CommandError: A file is used for two things, or a picture cannot be written.
+    """
+    name = "standard output" if options.output == STDOUT else options.output
+    asked = {"report": options.report, "trace": options.trace}
+    places = {role: placed(picture, folder) for role, picture in asked.items() if picture}
+    pictures = [Use(role, str(asked[role]), place) for role, place in places.items()]
+    read = [Use("input", one.name, one.path) for one in inputs]
+    check_apart([*read, *sources(options.target, found, folder)], [Use("output", name, output), *pictures])
+    check_pictures(pictures)
+    return options._replace(report=places.get("report"), trace=places.get("trace"))
+
+
 # ---- the errors to retry, and the limit
 
 
-def retry_on(names: Sequence[str]) -> RetryOn:
+def retry_on(names: Sequence[str], folder: str) -> RetryOn:
     """Return the errors to retry: a function of an error, or ``Exception`` if there are no names.
 
     Raises:
         CommandError: A name is neither an exception nor a function.
     """
-    verdicts = [_verdict(name) for name in names]
+    verdicts = [_verdict(name, folder) for name in names]
 
     def any_of(error: Exception) -> Any:
         for verdict in verdicts:
@@ -92,8 +112,8 @@ def retry_on(names: Sequence[str]) -> RetryOn:
     return any_of if verdicts else Exception
 
 
-def _verdict(name: str) -> RetryOn:
-    found = find_target(name) if ":" in name else _exception(name)
+def _verdict(name: str, folder: str) -> RetryOn:
+    found = find_target(name, folder) if ":" in name else _exception(name)
     if isinstance(found, type):
         if issubclass(found, Exception):
             return found

@@ -11,9 +11,10 @@ from paco._cli.ending import CommandError, suggest
 from paco._cli.formats import FORMATS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 AUTO: Final = "auto"
+_ARG: Final = "--arg="
 STDOUT: Final = "-"
 
 # ---- the values of the options
@@ -120,6 +121,29 @@ def halt(text: str) -> Halt:
     if match is None or (match[2] and int(match[1]) > 100):  # noqa: PLR2004 - percent
         raise argparse.ArgumentTypeError(f"must have fail=N or fail=N% after the comma, N from 1, got {text!r}")
     return Halt(when, share=int(match[1]) / 100) if match[2] else Halt(when, int(match[1]))
+
+
+# ---- secrets
+
+_NAME = r"[\w-]*?(?:token|secret|pass|pwd|key|auth|cred|cookie|bearer|private|signature|session|jwt|dsn)[\w-]*="
+#: What looks like a secret, after its beginning: an argument, but not a number of things (``max_tokens=100``); a part
+#: of an argument (``https://e.org?token=...``); what is in front of the host of a URL.
+_SECRET: Final = re.compile(
+    rf"(?P<whole>\A(?!\w*s=\d+\Z){_NAME}).+|(?P<part>[?&;\s]{_NAME})[^&;\s]+|(?P<url>://)[^/\s]+(?=@)",
+    re.DOTALL | re.IGNORECASE,
+)
+
+
+def hide_secrets(argument: str) -> str:
+    """Return an argument, ``NAME=VALUE``, with asterisks in place of what looks like a secret."""
+    return _SECRET.sub(lambda found: f"{found[found.lastgroup or 0]}***", argument)
+
+
+def without_secrets(words: Iterable[str]) -> Iterator[str]:
+    """Yield the words of a command line, to show in a log, with asterisks in place of the secrets of ``--arg``."""
+    for before, word in itertools.pairwise(("", *words)):
+        option = _ARG if word.startswith(_ARG) else ""
+        yield option + hide_secrets(word.removeprefix(option)) if option or before == "--arg" else word
 
 
 # ---- the options

@@ -9,29 +9,29 @@ from collections import deque
 from contextlib import closing
 from heapq import heappop, heappush
 from itertools import count
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import paco
 from paco._base.check import message
 from paco._base.errors import as_raised
-from paco._cli.ending import CommandError, Problem, describe, explain, is_interrupt
+from paco._base.system import PRIVATE
+from paco._cli.ending import CommandError, Problem, describe, explain, is_interrupt, reason
 from paco._cli.options import STDOUT
 from paco._records.earlier import EarlierRecords, made_by
-from paco._records.file import APPENDING, PRIVATE, JournalError, RecordFile
+from paco._records.file import APPENDING, JournalError, RecordFile
 from paco._records.group_commit import GroupCommit
 from paco._records.lines import Span, encode, failure, line, span_of, success
 from paco.events import clock, failed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from contextlib import ExitStack
 
     from paco._base.check import ItemFunction
     from paco._base.item import WorkerTask
     from paco._base.types import OnError
     from paco._cli.ending import Tally
-    from paco._cli.inputs import Input, InputItem
+    from paco._cli.inputs import InputItem
     from paco._cli.options import MapOptions
     from paco._cli.progress import Progress
     from paco._engine.sinks import InOrder
@@ -52,64 +52,53 @@ class Output(NamedTuple):
         return self.earlier is not None and self.earlier.succeeded
 
 
-def open_output(options: MapOptions, found: Any, stdout: int, inputs: Sequence[Input], opened: ExitStack) -> Output:
+def open_output(options: MapOptions, path: str, found: Any, stdout: int, opened: ExitStack) -> Output:
     """Open the file that the records go to, until ``opened`` closes it, and read the records in it if this run resumes.
 
-    ``found`` is the object that TARGET names, and ``stdout`` the descriptor of standard output, or -1 if it is closed.
+    ``path`` is the place of that file, ``found`` the object that TARGET names, ``stdout`` the descriptor of standard
+    output, or -1 if it is closed.
 
     Raises:
-        CommandError: The file cannot be used, or is one of the inputs.
+        CommandError: The file cannot be used.
     """
     name = options.output
     maker = made_by(found)  # reads source files, so it comes before the output exists
     try:
-        file, written = _open(name, stdout, opened)
+        file = _open(name, path, stdout, opened)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise CommandError(f"cannot write {name}: {getattr(error, 'strerror', None) or error}") from None
+        raise CommandError(f"cannot write {name}: {reason(error)}") from None
     except JournalError as error:
         raise CommandError(str(error)) from None
-    if any(one.regular and _is_same(written, str(one.path)) for one in inputs):
-        name = "standard output" if name == STDOUT else name
-        raise CommandError(f"{name} is both input and output: the run would read its own records")
     earlier = None
     if options.resume or options.retry_failed:
         earlier = _earlier(file, maker)
-    elif file.regular and name != STDOUT and written.st_size:
+    elif file.regular and name != STDOUT:
         file.mend()
     return Output(file, maker, earlier)
 
 
-def _is_same(written: os.stat_result, path: str) -> bool:
-    try:
-        return os.path.samestat(written, Path(path).stat())
-    except OSError:
-        return False  # the input was removed meanwhile, which reading it reports
-
-
-def _open(name: str, stdout: int, opened: ExitStack) -> tuple[RecordFile, os.stat_result]:
-    file = opened.enter_context(closing(RecordFile(name, name)))
+def _open(name: str, path: str, stdout: int, opened: ExitStack) -> RecordFile:
+    file = opened.enter_context(closing(RecordFile(path, name)))
     if name != STDOUT:
-        descriptor = os.open(name, APPENDING | os.O_WRONLY, PRIVATE)
-        file.take(descriptor)
+        file.take(os.open(path, APPENDING | os.O_WRONLY, PRIVATE))
     elif stdout < 0:
         raise CommandError("standard output is closed; give a file with --output")
     else:
-        descriptor = os.dup(stdout)
-        file.share(descriptor)
-    return file, os.fstat(descriptor)
+        file.share(os.dup(stdout))
+    return file
 
 
 def _earlier(file: RecordFile, maker: Maker) -> EarlierRecords:
     """Return the records of earlier runs; raise `CommandError` if the file has none, or those of another function."""
     if not file.regular:
-        raise CommandError(f"cannot resume from {file.path}: it is not a regular file")
+        raise CommandError(f"cannot resume from {file.title}: it is not a regular file")
     records = EarlierRecords(file, maker, strict=False)
     try:
         records.load()
     except JournalError as error:
         raise CommandError(f"cannot resume: {error}") from None
     except OSError as error:
-        raise CommandError(f"cannot resume from {describe(error)}") from None
+        raise CommandError(f"cannot resume from {describe(error, file.title)}") from None
     return records
 
 

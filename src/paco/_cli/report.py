@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from paco._cli.ending import CommandError, Problem, Tally, describe
+from paco._cli.files import Use, check_apart, check_pictures
 from paco._cli.options import parse_report
 from paco._cli.progress import summary
 from paco._records.earlier import Index
@@ -45,17 +46,18 @@ def report_command(words: Sequence[str]) -> int:
 
 def _report(options: Namespace) -> int:
     """Read the records, write the pictures, and print the summary."""
+    from paco._pictures import file
     from paco._pictures.chrome import chrome
     from paco._pictures.page import page
 
-    table, tally, latencies = _read(options.file)
     target = options.output or str(Path(options.file).with_suffix(".html"))
-    if Path(target).exists() and Path(target).samefile(options.file):
-        raise CommandError(f"{target} is the file of the records; give another file with --output")
-    Path(target).write_text(page([table]), "utf-8")
+    pictures = [Use("report", target, target), *(Use("trace", name, name) for name in [options.trace] if name)]
+    check_apart([Use("the file of the records", options.file, options.file)], pictures)
+    check_pictures(pictures)
+    table, tally, latencies = _read(options.file)
+    file.write(target, file.REPORT, [page([table])])
     if options.trace:
-        with Path(options.trace).open("w", encoding="utf-8") as file:
-            file.writelines(chrome([table]))
+        file.write(options.trace, file.TRACE, chrome([table]))
     seconds = table.end() - table.run.start
     first, *rest = summary(tally, latencies, None, seconds, width=_WIDTH)
     print("\n".join([f"{options.file} {first}", *rest, f"  pictures  {target}"]))
@@ -66,20 +68,21 @@ def _read(path: str) -> tuple[ItemTable, Tally, Sketch]:
     """Return the last record of each item, as a trace of the run would have it, their counts and their durations."""
     from paco._pictures.record import ItemTable
 
-    index, first, last, slots, function = Index(), float("inf"), 0.0, 0, ""
+    index, first, last, slots, function = Index(), float("inf"), 0.0, set[int](), ""
     for offset, record, span in _records(path):
         index.put(record.key, offset)
         first, last = min(first, span.start), max(last, span.start + span.ms / 1000)
-        slots = max(slots, (span.slot or 0) + 1)
+        slots.add(span.slot or 0)
         function = str(record.fields.get("function", ""))
     if not last:
         raise CommandError(f"{path} has no records; expected a file that `paco map --output` or a journal wrote")
-    run = Run("map", function, slots, None, [0.0] * len(WAITING))
+    rank = {slot: row for row, slot in enumerate(sorted(slots))}  # an edited record may have any slot
+    run = Run("map", function, len(slots), None, [0.0] * len(WAITING))
     run.date = run.start = first
     table, tally, latencies = ItemTable(run), Tally(), Sketch()
     for offset, record, span in _records(path):
         if index.get(record.key) == offset:
-            _count(record, span, table, tally)
+            _count(record, span._replace(slot=rank[span.slot or 0]), table, tally)
             latencies.add(span.ms / 1000)
     run.started = tally.done
     run.ok, run.failed = tally.ok, tally.failed

@@ -13,7 +13,7 @@ import paco
 from paco._base.check import message
 from paco._base.system import command_line
 from paco._cli.ending import CLOSED_PIPE, FAILED, HALTED, ClosingError, CommandError, describe, is_interrupt
-from paco._cli.options import AUTO, STDOUT
+from paco._cli.options import AUTO, STDOUT, without_secrets
 from paco._cli.output import ItemRecords
 from paco._stream.plan import Plan
 from paco._view.console import safe_lines
@@ -230,7 +230,7 @@ class _MapRun:
         options, reader = self._job.options, self._job.reader
         troubles, failed = self._troubles, self._records.commit.error
         if isinstance(failed, OSError):
-            troubles.append(f"cannot write the output, so the run was cancelled: {describe(failed)}")
+            troubles.append(f"cannot write the output, so the run was cancelled: {describe(failed, options.output)}")
         try:
             if self._trace is not None and options.report:
                 self._trace.report(options.report)
@@ -251,7 +251,7 @@ class _MapRun:
         option = RESUME if self._job.reader.stopped else RETRY if self._tally.failed else ""
         if not option or options.values or options.output == STDOUT or not self._job.output.file.regular:
             return ""
-        kept = [word for word in options.words if word not in {RESUME, RETRY}]
+        kept = [word for word in without_secrets(options.words) if word not in {RESUME, RETRY}]
         place = kept.index("--") if "--" in kept else len(kept)
         return command_line(["paco", "map", *kept[:place], option, *kept[place:]])
 

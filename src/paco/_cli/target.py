@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from paco._base.check import message
 from paco._cli.ending import ClosingError, CommandError, explain, suggest
+from paco._cli.options import hide_secrets
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -36,8 +37,10 @@ _CANCELLATIONS: Final = (asyncio.CancelledError, GeneratorExit)
 _CONVERSIONS: dict[str, Callable[[str], Any]] = {"int": int, "float": float, "bool": lambda text: _TRUTH[text.lower()]}
 
 
-def find_target(target: str) -> Any:
+def find_target(target: str, folder: str = "") -> Any:
     """Return the object that ``module:name`` or ``path.py:name`` names; ``name`` may have dots.
+
+    Modules and relative paths are looked up in ``folder``.
 
     Raises:
         CommandError: The object does not exist, or importing it failed.
@@ -47,7 +50,7 @@ def find_target(target: str) -> Any:
         raise CommandError(_without_colon(target))
     is_file = place.endswith(".py") or "/" in place or os.sep in place
     try:
-        found: Any = _import_file(place) if is_file else _import_module(place)
+        found: Any = _import_file(place, folder) if is_file else _import_module(place, folder)
     except (CommandError, KeyboardInterrupt):
         raise
     except BaseException as error:  # even a panic of a library written in Rust
@@ -101,23 +104,23 @@ def _search(folder: str) -> None:
         sys.path.insert(0, folder)
 
 
-def _import_module(name: str) -> ModuleType:
-    _search(str(Path.cwd()))
+def _import_module(name: str, folder: str) -> ModuleType:
+    _search(folder)
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         missing = error.name or ""
         if name == missing or name.startswith(f"{missing}."):
-            raise CommandError(_without_module(name, missing)) from None
+            raise CommandError(_without_module(name, missing, folder)) from None
         raise  # a module that it imports is missing
 
 
-def _without_module(name: str, missing: str) -> str:
+def _without_module(name: str, missing: str, folder: str) -> str:
     parent = missing.rpartition(".")[0]
     if parent and not hasattr(sys.modules[parent], "__path__"):
         function = name[len(parent) + 1 :]
         return f"{parent} is a module and no package, so there is no {missing}; did you mean {parent}:{function}?"
-    folders: list[str] = list(sys.modules[parent].__path__) if parent else [str(Path.cwd())]
+    folders: list[str] = list(sys.modules[parent].__path__) if parent else [folder]
     known = [one.name for one in pkgutil.iter_modules(folders)]
     hint = suggest(missing.rpartition(".")[2], known)
     if not parent and sys.flags.safe_path:
@@ -125,11 +128,11 @@ def _without_module(name: str, missing: str) -> str:
     return f"there is no module {missing}{hint}"
 
 
-def _import_file(name: str) -> ModuleType:
-    path = Path(name)
+def _import_file(name: str, folder: str) -> ModuleType:
+    path = Path(folder, name)
     if not path.is_file():
-        folder = path.parent
-        known = [str(folder / one.name) for one in folder.glob("*.py")] if folder.is_dir() else []
+        near = path.parent.glob("*.py") if path.parent.is_dir() else ()
+        known = [str(Path(name).parent / one.name) for one in near]
         raise CommandError(f"there is no file {name}{suggest(name, known)}")
     _search(str(path.parent.resolve()))
     taken = path.stem in sys.modules or path.stem in sys.stdlib_module_names
@@ -272,4 +275,5 @@ def _value(key: str, text: str, annotation: Any) -> Any:
     try:
         return _CONVERSIONS.get(kind, str)(text)
     except (ValueError, KeyError):
-        raise CommandError(f"--arg {key} must be of type {kind}, got {text!r}") from None
+        shown = hide_secrets(f"{key}={text}").removeprefix(f"{key}=")
+        raise CommandError(f"--arg {key} must be of type {kind}, got {shown!r}") from None

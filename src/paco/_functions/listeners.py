@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from paco._base import check
@@ -149,7 +148,10 @@ class trace:  # noqa: N801 - used as a function, like `listening`
         that ran items elsewhere is also shown as a process. The file has about 110 bytes per item.
 
         Args:
-            path: The file to write; an existing one is replaced.
+            path: The file to write, which only its owner may read if it is new. An earlier trace of paco is replaced.
+
+        Raises:
+            FileExistsError: The path is another file, or a link; neither is overwritten.
 
         Examples:
             >>> import json, tempfile
@@ -164,10 +166,9 @@ class trace:  # noqa: N801 - used as a function, like `listening`
             >>> [event["name"] for event in events if event["ph"] == "X"]
             ['ok #0', 'ok #1', 'ok #2']
         """
-        from paco._pictures.chrome import chrome
+        from paco._pictures import chrome, file
 
-        with Path(check.path("trace().save", "path", path)).open("w", encoding="utf-8") as file:
-            file.writelines(chrome(list(self._records.values())))
+        file.write(check.path("trace().save", "path", path), file.TRACE, chrome.chrome(list(self._records.values())))
 
     def report(self, path: str | PathLike[str]) -> None:
         """Write an HTML page that shows where the time went: a single file without scripts or external resources.
@@ -179,7 +180,10 @@ class trace:  # noqa: N801 - used as a function, like `listening`
         most twelve runs are shown: the longest ones, and runs inside an item of another run only if there is room.
 
         Args:
-            path: The file to write; an existing one is replaced.
+            path: The file to write, which only its owner may read if it is new. An earlier report of paco is replaced.
+
+        Raises:
+            FileExistsError: The path is another file, or a link; neither is overwritten.
 
         Examples:
             >>> import tempfile
@@ -190,9 +194,9 @@ class trace:  # noqa: N801 - used as a function, like `listening`
             >>> with tempfile.TemporaryDirectory() as folder:
             ...     trace.report(f"{folder}/report.html")
         """
-        from paco._pictures.page import page
+        from paco._pictures import file, page
 
-        Path(check.path("trace().report", "path", path)).write_text(page(list(self._records.values())), "utf-8")
+        file.write(check.path("trace().report", "path", path), file.REPORT, [page.page(list(self._records.values()))])
 
     def _repr_html_(self) -> str:
         from paco._pictures.page import fragment

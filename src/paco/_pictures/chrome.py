@@ -13,6 +13,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from paco._base import __version__
+from paco._pictures.file import TRACE
 from paco._pictures.record import STATES, ItemTable, in_flight, rows
 from paco._view.console import safe
 
@@ -29,13 +30,13 @@ def chrome(records: Sequence[ItemTable]) -> Iterator[str]:
     """Yield the file in pieces."""
     zero = min((record.run.start for record in records), default=0.0)
     processes = itertools.count(1)
-    yield '{"traceEvents":[\n'
+    yield f'{TRACE}{__version__}"}},"displayTimeUnit":"ms","traceEvents":[\n'
     divider = ""
     for record in records:
         for event in _events(record, processes, zero):
             yield divider + event
             divider = ",\n"
-    yield f'\n],"displayTimeUnit":"ms","otherData":{{"producer":"paco {__version__}"}}}}\n'
+    yield "\n]}\n"
 
 
 def _events(record: ItemTable, processes: Iterator[int], zero: float) -> Iterator[str]:

@@ -7,6 +7,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Final
 
 from paco._base import __version__
+from paco._pictures.file import REPORT
 from paco._pictures.picture import curve, distribution, quantiles, text, timeline
 from paco._pictures.record import OK, SLOWEST, STATES, Detail, ItemTable, done, latencies, peak_of, rows
 from paco._view.meter import duration, latency, most_waited, per_second, share
@@ -30,8 +31,7 @@ def page(records: Sequence[ItemTable]) -> str:
     """Return the whole page."""
     title = records[0].run.title if len(records) == 1 else f"{len(records):,} runs"
     return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+        f'{REPORT}<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
         f"<title>paco: {text(title)}</title><style>body{{margin:0}}</style></head><body>\n"

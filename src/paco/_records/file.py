@@ -26,8 +26,6 @@ class JournalError(RuntimeError):
     """
 
 
-#: The mode of a new file. Only its owner may read it, since records contain the items.
-PRIVATE: Final = 0o600
 #: The flags for opening a file so that no write can overwrite earlier records.
 APPENDING: Final[int] = os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
 
@@ -85,7 +83,7 @@ class RecordFile:
             OSError: The file cannot be opened for reading and writing.
             JournalError: It is not a regular file, or another run uses it.
         """
-        self.take(os.open(self.path, APPENDING | os.O_RDWR, PRIVATE))
+        self.take(os.open(self.path, APPENDING | os.O_RDWR, system.PRIVATE))
         if not self.regular:
             raise JournalError(f"{self.title} is not a regular file; give the path of one, or of a new file")
         if self._power:  # sync the earlier records too: their results are about to be delivered
