@@ -18,14 +18,14 @@ import asyncio
 import time
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from paco import events
 from paco._base import check
 from paco._base.deadline import clock
 from paco._base.errors import as_item_error, trim
 from paco._base.item import Slots
-from paco._engine.outcomes import Err, Ok, Outcome
+from paco._engine.outcomes import Err, Ok, Outcome, is_outcome
 from paco._records.earlier import EarlierRecords, ItemKey, made_by
 from paco._records.file import JournalError, RecordFile
 from paco._records.group_commit import GroupCommit
@@ -92,7 +92,7 @@ class Journal:
     ) -> tuple[GroupCommit, ItemFunction, int | Limiter]:
         """Return the service that writes the journal, and the function and the limit that replace those of a run."""
         recorder = _ItemRecorder(self, name, fn, sink, on_error=on_error)
-        recorded = recorder.outcomes(fn) if check.is_settled(fn) else recorder.results(fn)
+        recorded = recorder.outcomes(fn) if on_error == "settle" else recorder.results(fn)
         if isinstance(limit, Limiter):
             limit = _Unrecorded(limit, recorder.look_up)
         return recorder.commit, check.named_as(fn, recorded), limit
@@ -182,11 +182,9 @@ class _ItemRecorder:
             try:
                 text, value = self._succeeded(await fn(item))
             except BaseException as error:
-                own = isinstance(error, Exception | asyncio.CancelledError)
-                run = self.commit.run
-                if not own or run.is_ending or run.was_let_go():
-                    raise  # not an error of the item: the run is ending
-                failed = as_item_error(error)
+                failed = self._of_the_item(error)
+                if failed is None:
+                    raise
                 text = _failure(failed)
             finally:
                 heappush(free, slot)
@@ -213,13 +211,26 @@ class _ItemRecorder:
                 return self._replayed_outcome(item, record)
             slot = slots.take()
             try:
-                text, outcome = self._settled(await fn(item))
+                outcome = await fn(item)
+            except BaseException as error:  # it has cancelled itself, or was lost on a worker
+                failed = self._of_the_item(error)
+                if failed is None or not is_outcome(failed):
+                    raise
+                outcome = Err(item, failed)
             finally:
                 slots.give(slot)
+            text, outcome = self._settled(outcome)
             self._add_outcome(head, text, outcome, slot, None if task.item is None else task.item.ran)
             return outcome
 
         return recorded
+
+    def _of_the_item(self, error: BaseException) -> Exception | None:
+        """Return the error to record for an item that raised ``error``; ``None`` if it raised because the run ends."""
+        run = self.commit.run
+        if not isinstance(error, Exception | asyncio.CancelledError) or run.is_ending or run.was_let_go():
+            return None
+        return cast("Exception", as_item_error(error))
 
     def _add_outcome(self, head: str, text: str, outcome: Outcome[Any, Any], slot: int, ran: Ran | None) -> None:
         # Not inside the coroutine: coverage does not see its lines after a cancellation that was caught below it.

@@ -38,6 +38,22 @@ async def forever(item):
     await asyncio.sleep(0.1)  # in which more might begin
     raise ValueError(item)
 
+class Refused(Exception):
+    def __init__(self, text, *, response):
+        super().__init__(text)
+
+class Vanishing:
+    def __reduce__(self):
+        return int, ("not here",)
+
+async def harms(item):
+    if item == "3":
+        raise Refused("503", response=None)
+    if item == "4":
+        asyncio.current_task().cancel()
+        await asyncio.sleep(1)
+    return {"5": threading.Lock, "6": Vanishing, "7": lambda: Refused("503", response=1)}.get(item, lambda: item)()
+
 async def says(item):
     print("said in", os.getpid(), flush=True)
     return os.getpid()
@@ -52,6 +68,16 @@ async def locked():
     yield get
 """
 FILES = {"distant_jobs.py": JOBS, "in.txt": "".join(f"{number}\n" for number in range(100))}
+
+
+@pytest.mark.parametrize("more", [[], ["--retries", "1"]], ids=" ".join)
+def test_a_value_that_cannot_be_sent_fails_its_item_alone(folder, more, run):
+    words = ["distant_jobs:harms", "in.txt", "--workers", "2", "--limit", "10", *more, "--output", "out.jsonl"]
+    assert run(*words)[0] == 1
+    records = [json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()]
+    errors = {record["input"]: record["error"]["type"] for record in records if not record["ok"]}
+    harm = ["RemoteError", "CancelledError", "TypeError", "TypeError", "RemoteError"]
+    assert (len(records), errors) == (100, dict(zip("34567", harm, strict=True)))
 
 
 @pytest.mark.parametrize("more", [[], ["--retries", "1"], ["--rate", "2000/s"], ["--limit", "0"]], ids=" ".join)

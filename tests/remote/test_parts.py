@@ -42,7 +42,7 @@ def order(run="run", flag=""):
 
 
 def chunk(fn, items, **more):
-    return order(**more), _pickles.dump_function("map", fn), pickle.dumps(items)
+    return order(**more), _pickles.dump_function("map", fn), _pickles.dump_all(dict(enumerate(items)))[0]
 
 
 # ---- sizes
@@ -128,7 +128,7 @@ async def test_a_runner_of_chunks_keeps_few_functions_and_few_cancelled_runs(mon
     runner = ChunkRunner()
     for number in range(4):
         runner.cancel(f"run {number}")
-        await runner.work(order(), _pickles.dump_function("map", partial(double, number)), pickle.dumps([]))
+        await runner.work(order(), _pickles.dump_function("map", partial(double, number)), _pickles.dump_all({})[0])
     assert list(runner._cancelled) == ["run 2", "run 3"]
     assert runner._function.cache_info()[1:] == (4, 2, 2)
 
@@ -196,7 +196,7 @@ def test_items_of_a_host_do_not_see_the_context_of_the_sending_thread():
         host = Host()
         report = Report.load(host.start(*chunk(attempts, [0.01])).result())
     host.close()
-    assert _pickles.loads(report.values) == {0: 2}
+    assert _pickles.load_all(report.values) == ({0: 2}, {})
 
 
 @pytest.mark.realtime
@@ -232,7 +232,7 @@ def test_a_worker_runs_until_its_program_says_goodbye_or_ends(monkeypatch, loops
     line.send(pickle.dumps((1, *chunk(double, [1, 2]))))
     number, report = _pickles.loads(line.receive())
     assert number == 1
-    assert _pickles.loads(Report.load(report).values) == {0: 2, 1: 4}
+    assert _pickles.load_all(Report.load(report).values) == ({0: 2, 1: 4}, {})
     line.send(pickle.dumps((2, *chunk(forever, [1]))))
     line.send(pickle.dumps((None, "run")))
     assert _pickles.loads(line.receive())[0] == 2

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import math
 import random
+import re
 import sys
 import tempfile
 import threading
@@ -476,15 +477,113 @@ def _raise():
 
 
 async def vanishes(number):
-    return Vanishing()
+    return Vanishing() if number == 2 else number
 
 
-async def test_an_object_that_cannot_be_unpickled_ends_the_run(engine):
-    with pytest.raises(OSError, match="not here") as caught:
-        await on(paco.map(double, [Vanishing()]), engine)
-    assert caught.value.__notes__[-1] == "paco.map: its workers"
-    with pytest.raises(TypeError, match=r"the results from process \d+ on .* not here"):
-        await on(paco.map(vanishes, [1]), Engine())
+async def test_an_object_that_cannot_be_unpickled_is_an_error_of_its_item(engine):
+    found = await on(paco.map(identity, [1, Vanishing(), 3], return_exceptions=True), engine)
+    assert found[::2] == [1, 3]
+    assert str(found[1]) == "paco.map: the item cannot be sent to another process: not here"
+    found = await on(paco.map(vanishes, [1, 2, 3], return_exceptions=True), Engine())
+    assert found[::2] == [1, 3]
+    assert re.fullmatch(r"paco\.map: the result from .* cannot be sent to another process: not here", str(found[1]))
+    with pytest.raises(TypeError, match=r"the result from .* not here") as caught:
+        await on(paco.map(vanishes, [1, 2, 3]), Engine())
+    assert caught.value.__notes__ == ["paco.map: item 1: 2"]
+
+
+async def identity(item):
+    return item
+
+
+class Keyword(Exception):
+    """Can be pickled; to unpickle it fails, because a keyword is missing."""
+
+    def __init__(self, text, *, response):
+        super().__init__(text)
+        self.response = response
+
+
+class Locked(Exception):
+    """Cannot be pickled."""
+
+    def __init__(self, text):
+        super().__init__(text)
+        self.lock = threading.Lock()
+
+
+class Other(Exception):
+    """Unpickles to something that is no exception."""
+
+    def __reduce__(self):
+        return str, ("other",)
+
+
+BAD = {
+    "keyword": lambda: Keyword("503", response=None),
+    "lock": lambda: Locked("503"),
+    "other": lambda: Other("503"),
+    "group": lambda: ExceptionGroup("503", [ValueError(1), Keyword("503", response=None)]),
+    "cause": lambda: caused(ValueError("503"), Locked("503")),
+}
+
+
+def caused(error, cause):
+    error.__cause__ = cause
+    return error
+
+
+async def raises_bad(item):
+    if item in BAD:
+        error = BAD[item]()
+        raise error
+    if item == "cancels itself":
+        asyncio.current_task().cancel()
+        await asyncio.sleep(1)
+    return BAD[item[9:]]() if item.startswith("returned ") else Vanishing() if item == "vanishes" else item
+
+
+HARMFUL = [*BAD, *(f"returned {name}" for name in BAD if name != "cause"), "vanishes", "cancels itself"]
+USES = {
+    "a number": lambda stream, path: stream,
+    "as completed": lambda stream, path: stream.as_completed(),
+    "a journal": lambda stream, path: stream.journal(path, encode=str),
+}
+
+
+@pytest.mark.parametrize("limit", [3, paco.Limit(3)], ids=["number", "object"])
+@pytest.mark.parametrize("form", USES)
+async def test_a_value_that_cannot_be_sent_is_the_error_of_its_item_in_a_settled_run(engine, form, limit, tmp_path):
+    items = [piece for number, harmful in enumerate(HARMFUL) for piece in (f"{number}", harmful)]
+    stream = USES[form](paco.map(paco.settle(raises_bad), items, limit=limit), tmp_path / "run.jsonl")
+    outcomes = await on(stream, engine)
+    found = {outcome.item: outcome for outcome in outcomes}
+    assert len(outcomes) == len(found) == len(items)
+    assert {item for item, outcome in found.items() if isinstance(outcome, paco.Err)} == set(HARMFUL)
+    assert all(isinstance(found[item].error, RemoteError) for item in HARMFUL[:-2] if item != "cause")
+    assert repr(found["cause"].error) == "ValueError('503')"
+    assert str(found["cause"].error.__cause__) == "Locked: 503 (it cannot be pickled)"
+    assert isinstance(found["cancels itself"].error, paco.ItemCancelled)
+
+
+async def test_items_that_cannot_be_sent_are_outcomes_of_a_settled_run(engine):
+    items = [1, threading.Lock(), Vanishing(), 4]
+    found = await on(paco.map(paco.settle(identity), items, limit=2), engine)
+    assert [type(outcome) for outcome in found] == [paco.Ok, paco.Err, paco.Err, paco.Ok]
+    assert [outcome.item for outcome in found[1:3]] == items[1:3]
+
+
+async def test_an_item_lost_with_its_workers_is_an_outcome_of_a_settled_run():
+    found = await on(paco.map(paco.settle(two_dies), range(5), limit=3), Engine(2))
+    assert [outcome.item for outcome in found] == list(range(5))
+    assert [outcome.item for outcome in found if isinstance(outcome, paco.Err)] == [2]
+    assert isinstance(found[2].error, WorkerLost)
+
+
+async def two_dies(number):
+    if number == 2:
+        process.get().die()
+    return number
 
 
 async def test_a_worker_with_another_version_of_python_or_paco_is_reported(engine, monkeypatch):
@@ -1249,7 +1348,7 @@ async def test_an_invalid_report_of_a_worker_ends_the_run():
     class Nonsense:
         def submit(self, fn, *args):
             future = Future()
-            future.set_result(Report("elsewhere", 1, values=_pickles.dumps({7: "of which item?"})).dump())
+            future.set_result(Report("elsewhere", 1, values=_pickles.dump_all({7: "of which item?"})[0]).dump())
             return future
 
     with pytest.raises(IndexError):

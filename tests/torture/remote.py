@@ -45,8 +45,9 @@ def hold(value: Any) -> Held:
 
 def copy_nothing(patch: pytest.MonkeyPatch) -> None:
     """Replace pickling: functions, items, results and errors are passed as they are."""
-    for name in ("dumps", "dump_error"):
-        patch.setattr(_pickles, name, hold)
+    patch.setattr(_pickles, "dump_error", hold)
+    patch.setattr(_pickles, "dump_all", lambda values: (hold(values), {}))
+    patch.setattr(_pickles, "load_all", lambda held: (held.value, {}))
     patch.setattr(_pickles, "dump_function", lambda name, fn: hold(fn))
     patch.setattr(_pickles, "loads", lambda held: held.value)
     patch.setattr(Report, "dump", lambda report: report)
@@ -126,7 +127,7 @@ class Engine:
     def submit(self, order: bytes, function: bytes, items: bytes) -> Future[Any]:
         future = min(self.all, key=lambda one: len(one.futures)).submit(order, function, items)
         with suppress(OSError):  # of items that cannot be unpickled
-            self.chunks.append((Order.load(order), len(_pickles.loads(items))))
+            self.chunks.append((Order.load(order), len(_pickles.load_all(items)[0])))
         return future
 
     def lost(self, error: BaseException) -> int | None:

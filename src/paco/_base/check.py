@@ -139,12 +139,16 @@ def title(fn: object) -> str:
     return name if isinstance(name, str) else type(fn).__name__
 
 
+class NotAwaitable(TypeError):
+    """A function that must be async is not. This is an error of the program: `settle` makes no outcome of it."""
+
+
 def awaitable(name: str, coro: object, result: Awaitable[T]) -> Awaitable[T]:
     """Return ``result`` if it can be awaited. Otherwise raise an error that says how to make ``coro`` async."""
     if inspect.isawaitable(result):
         return result
     fn = called(coro)
-    raise TypeError(
+    raise NotAwaitable(
         f"paco.{name}: {fn} must be a coroutine function, but it returned {shorten(result)}, which cannot be awaited; "
         f"write it as `async def`, wrap a fast function as paco.wraps({fn}), or run a blocking one in a thread: "
         f"lambda *args: asyncio.to_thread({fn}, *args)"
@@ -314,4 +318,4 @@ settling: Final[set[Any]] = set()
 
 def is_settled(fn: Any) -> bool:
     """Return whether `settle` made the user's function, so that it returns only outcomes."""
-    return getattr(given(fn), "__code__", None) in settling
+    return getattr(innermost(given(fn)), "__code__", None) in settling

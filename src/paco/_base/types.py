@@ -27,8 +27,9 @@ AnyCoroutineFunction: TypeAlias = Callable[..., Awaitable[Any]]
 #: The ``loop`` parameter of old signatures: checked, but otherwise unused.
 Loop: TypeAlias = AbstractEventLoop | None
 
-#: What becomes of an item's exception: it ends the run, it is the result of the item, or the sink collects it.
-OnError: TypeAlias = Literal["raise", "return", "collect"]
+#: What becomes of an item's exception: it ends the run, it is the result of the item, the result is an `Err` (because
+#: the function is settled), or the sink collects it.
+OnError: TypeAlias = Literal["raise", "return", "settle", "collect"]
 
 
 class _Missing(Enum):

@@ -6,7 +6,7 @@ import asyncio
 import inspect
 from dataclasses import dataclass, field
 from time import time
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, TypeAlias, TypeGuard, TypeVar, cast
 
 from paco._base import check
 from paco._base.decorator import keep
@@ -55,7 +55,8 @@ class Err(Generic[Item_co]):
         item: The item.
         error: The exception that the function raised; after several attempts, that of the last one.
         attempts: 1, plus 1 for each further attempt by `retry`.
-        start: When the call started, in seconds since 1970, by the system clock.
+        start: When the call started, in seconds since 1970, by the system clock; 0 if the call did not end by itself,
+            because the item cancelled itself or was lost on a worker.
         elapsed: Seconds from start to end, back-off included, by the clock of the event loop.
     """
 
@@ -187,6 +188,14 @@ def settle(
 def _is_being_cancelled() -> bool:
     task = asyncio.current_task()
     return task is None or task.cancelling() > 0
+
+
+def is_outcome(error: BaseException) -> TypeGuard[Exception]:
+    """Return whether an error that a settled function raised makes an `Err` of its item, for the run to build.
+
+    Such errors come from around the function: a cancellation that the item caused, a limit, or the way to a worker.
+    """
+    return isinstance(error, Exception) and not isinstance(error, check.NotAwaitable)
 
 
 def partition(outcomes: Iterable[Ok[Item, T] | Err[Item]]) -> tuple[list[Ok[Item, T]], list[Err[Item]]]:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from paco._base.check import shorten, title
 from paco._base.errors import as_item_error, not_awaitable, trim
 from paco._engine.nursery import Nursery
-from paco._engine.outcomes import settled
+from paco._engine.outcomes import Err, is_outcome, settled
 from paco._engine.sinks import NOTHING
 from paco._engine.source import LEAD, Calls, Reader, Upstream, close
 from paco._engine.workers import Pace, WorkerPool, give_way
@@ -248,6 +248,9 @@ class Scheduler(Nursery):
         error = as_item_error(error)
         if self._on_error == "return" and isinstance(error, Exception):
             self.sink.store[index] = error
+            return True
+        if self._on_error == "settle" and is_outcome(error):
+            self.sink.store[index] = Err(item, error)
             return True
         self.fail(error, f"{position}: {shorten(item)}")
         return False

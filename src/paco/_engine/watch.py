@@ -210,6 +210,7 @@ class Watch:
         """Send the events of an item that ran elsewhere. If its times are unknown, both are the current time."""
         view = self.view
         worker, slot, start, end, attempts, failed = ran or ("", 0, now := self._clock(), now, 1, True)
+        failed = failed or error is not None  # a result that cannot be sent, for example
         if failed:
             view.failed += 1
         else:

@@ -219,9 +219,10 @@ def build_or_stage(
     except BaseException:
         check.discard(iterable)
         raise
-    on_error: OnError = "return" if catch else "raise"
+    run = coro if fn is None else fn
+    on_error: OnError = "settle" if check.is_settled(run) else "return" if catch else "raise"
 
     def apply(source: Any) -> object:
-        return build(Plan(name, coro if fn is None else fn, source, found, seconds, on_error, gaps=gaps))
+        return build(Plan(name, run, source, found, seconds, on_error, gaps=gaps))
 
     return Stage[Any, Any](name, apply) if iterable is MISSING else apply(iterable)

@@ -6,21 +6,22 @@ import asyncio
 import os
 import time
 from collections import OrderedDict, defaultdict
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from paco import events
 from paco._base import check
-from paco._base.check import given
+from paco._base.check import given, instead_of
 from paco._base.deadline import deadline
 from paco._base.item import Slots
+from paco._engine.outcomes import Err, Ok
 from paco._engine.run import Scheduler
 from paco._engine.sinks import Drop
 from paco._engine.watch import Watch
 from paco.events import ItemEnded, Subscription
 from paco.remote import _pickles
-from paco.remote._messages import Order, PackedError, Report
+from paco.remote._messages import Order, PackedError, Report, pickled, sent
 from paco.remote._processes import called
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ _FUNCTIONS: Final = 16
 _CANCELLED: Final = 1000
 #: Seconds between two checks for a flag.
 _LOOK: Final = 0.05
+_OUTCOMES: Final = (Ok, Err)
 
 
 class _Results(Drop):
@@ -48,7 +50,7 @@ class _Results(Drop):
         self.errors: dict[int, BaseException] = {}
         #: The errors that items raised while they were cancelled.
         self.late: dict[int, BaseException] = {}
-        self._goes_on = on_error == "return"
+        self._goes_on = on_error != "raise"
         self._frozen = False
 
     def freeze(self) -> None:
@@ -60,6 +62,19 @@ class _Results(Drop):
         elif not isinstance(error, asyncio.CancelledError | GeneratorExit):
             self.late[index] = error
         return self._goes_on
+
+
+class _Unfit:
+    """Stands for an item that cannot be unpickled here."""
+
+    def __init__(self, name: str, error: Exception) -> None:
+        self.error = _pickles.unfit(name, "the item", error)
+
+
+async def _fit(fn: ItemFunction, item: Any) -> Any:
+    if isinstance(item, _Unfit):
+        raise item.error
+    return await fn(item)
 
 
 class Chunk:
@@ -105,23 +120,28 @@ class Chunk:
                 results.errors[-1] = error
         now, busy = clock(), time.thread_time() - used
         tail = 0.0 if self._over is None else now - self._over
-        values = self._pickled()
+        values, outcomes = self._pickled()  # which may add errors
         errors = {number: PackedError.of(error) for number, error in results.errors.items()}
         late = {number: PackedError.of(error) for number, error in results.late.items()}
         return Report(
-            self._where, run.started, now - began, busy, tail, values, errors, late, self._spans(), now
+            self._where, run.started, now - began, busy, tail, values, outcomes, errors, late, self._spans(), now
         ).dump()
 
-    def _pickled(self) -> bytes:
-        """Return the pickled results. A result that cannot be pickled becomes an error of its item."""
-        values = self._results.values
-        try:
-            return _pickles.dumps(values)
-        except Exception:
-            what = f"the result of {check.called(given(self._function))},"
-            unfit = _pickles.unfit_values(self.order.name, values, lambda value: f"{what} {check.shorten(value)},")
-        self._results.errors |= unfit
-        return _pickles.dumps({number: value for number, value in values.items() if number not in unfit})
+    def _pickled(self) -> tuple[bytes, tuple[int, ...]]:
+        """Return the pickled results, and which are outcomes. A result that cannot be sent is an error of its item."""
+        values, errors = self._results.values, self._results.errors
+        outcomes = tuple(number for number, value in values.items() if type(value) in _OUTCOMES)
+        there = values | {number: sent(values[number]) for number in outcomes}
+        for number, value in values.items():
+            result = value.value if type(value) is Ok else value
+            if isinstance(result, BaseException) and pickled(result) is None:
+                errors[number] = result
+                del there[number]
+        data, unfit = _pickles.dump_all(there)
+        for number, error in unfit.items():
+            what = f"the result of {check.called(given(self._function))}, {check.shorten(values[number])},"
+            errors[number] = _pickles.unfit(self.order.name, what, error)
+        return data, outcomes
 
     def _spans(self) -> list[Span]:
         return [
@@ -174,8 +194,12 @@ class ChunkRunner:
             await chunk.run.until_done()
 
     def _prepared(self, data: bytes, function: bytes, items: bytes) -> Chunk:
-        order = Order.load(data)
-        return Chunk(order, self._where, self._function(function), _pickles.loads(items), self._slots[order.run])
+        order, fn = Order.load(data), self._function(function)
+        values, unfit = _pickles.load_all(items)
+        if unfit:
+            values |= {number: _Unfit(order.name, error) for number, error in unfit.items()}
+            fn = instead_of(fn, partial(_fit, fn))
+        return Chunk(order, self._where, fn, [values[number] for number in sorted(values)], self._slots[order.run])
 
     def _look(self, chunk: Chunk) -> None:
         """Cancel the run when its flag appears; check repeatedly until the chunk is done."""

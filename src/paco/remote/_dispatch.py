@@ -15,7 +15,7 @@ from paco._base.errors import trim
 from paco._engine.nursery import background
 from paco.remote import _pickles
 from paco.remote._feedback import SECONDS, Shape, Sizes, WorkerStats
-from paco.remote._messages import Order, Report, WorkerLost
+from paco.remote._messages import Order, Report, WorkerLost, received
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -197,15 +197,16 @@ class Dispatcher:
 
     def _pickled(self, entries: list[Entry]) -> tuple[bytes, list[Entry]]:
         """Return the pickled items, and their entries. Items that cannot be pickled fail and are left out."""
-        items = [item for _, item in entries]
-        try:
-            return _pickles.dumps(items), entries
-        except Exception:
-            values = dict(enumerate(items))
-            unfit = _pickles.unfit_values(self._options.name, values, lambda item: f"the item {check.shorten(item)}")
-        self._landed(entries, ({}, dict[int, BaseException](unfit), {}))
-        fit = [entry for number, entry in enumerate(entries) if number not in unfit]
-        return _pickles.dumps([item for _, item in fit]), fit
+        data, unfit = _pickles.dump_all({number: item for number, (_, item) in enumerate(entries)})
+        if not unfit:
+            return data, entries
+        self._landed(
+            entries, ({}, self._unfit(unfit, lambda number: f"the item {check.shorten(entries[number][1])}"), {})
+        )
+        return self._pickled([entry for number, entry in enumerate(entries) if number not in unfit])
+
+    def _unfit(self, errors: dict[int, Exception], what: Callable[[int], str]) -> dict[int, BaseException]:
+        return {number: _pickles.unfit(self._options.name, what(number), error) for number, error in errors.items()}
 
     # ---- coming back
 
@@ -234,26 +235,26 @@ class Dispatcher:
             report = Report.load(future.result())
         except (Exception, asyncio.CancelledError) as error:
             return {}, {} if self._stopped else self._lose(chunk, error), {}
-        values, ran = ({}, {}) if self._stopped else self._taken(chunk, report)
+        values, unfit, ran = ({}, {}, {}) if self._stopped else self._taken(chunk, report)
         errors = {} if self._stopped and self._options.on_error != "raise" else dict(report.errors or {})
         errors |= report.late or {}
-        return values, {number: error.error(report.where) for number, error in errors.items()}, ran
+        return values, unfit | {number: error.error(report.where) for number, error in errors.items()}, ran
 
-    def _taken(self, chunk: SentChunk, report: Report) -> tuple[dict[int, Any], dict[int, Ran]]:
-        """Return the results of a chunk, and where and when its items ran. Queue the items that it has not started."""
+    def _taken(self, chunk: SentChunk, report: Report) -> Outcomes:
+        """Return the outcomes of a chunk except what its items raised. Queue the items that it has not started."""
         self._futile = 0
         if report.refusal is not None:
             self.broken(report.refusal.error(report.where))
-            return {}, {}
-        try:
-            values: dict[int, Any] = _pickles.loads(report.values)
-        except Exception as error:
-            raise _pickles.unfit(self._options.name, f"the results from {report.where}", error) from error
+            return {}, {}, {}
+        values, unfit = _pickles.load_all(report.values)
+        for number in values.keys() & report.outcomes:
+            values[number] = received(values[number], report.where)
+        errors = self._unfit(unfit, lambda _: f"the result from {report.where}")
         started = max(report.started, 1)
         size = max(chunk.size * started // len(chunk.entries), len(report.values))
         self.sizes.learn(report, chunk.limit, size)
         self.queue.extendleft(reversed(chunk.entries[report.started :]))
-        return values, self._stats.ran(report, len(values) + len(report.errors or ()))
+        return values, errors, self._stats.ran(report, len(values) + len(errors) + len(report.errors or ()))
 
     def _lose(self, chunk: SentChunk, error: BaseException) -> dict[int, BaseException]:
         """Queue the items of a lost chunk to be sent again, in smaller pieces if their worker died with them.

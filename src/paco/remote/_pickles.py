@@ -15,15 +15,13 @@ import io
 import marshal
 import pickle
 import warnings
+from contextlib import suppress
 from types import CellType, FunctionType, ModuleType
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from paco._base import check
 from paco._base.check import given, message
 from paco.limits import Limiter
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 #: The size of a pickled function, in bytes, above which a warning is given.
 _LARGE: Final = 1_000_000
@@ -84,15 +82,44 @@ def unfit(name: str, what: str, error: Exception) -> TypeError:
     return refused
 
 
-def unfit_values(name: str, values: dict[int, Any], what: Callable[[Any], str]) -> dict[int, TypeError]:
-    """Return an error for each value that cannot be pickled, by number; ``what`` describes a value."""
-    errors: dict[int, TypeError] = {}
+class _Plain(pickle.Pickler):
+    """Pickles values of built-in types only. It is asked about no other values, so these cost nothing."""
+
+    def reducer_override(self, obj: object) -> Any:
+        raise TypeError(type(obj))
+
+
+def dump_all(values: dict[int, Any]) -> tuple[bytes, dict[int, Exception]]:
+    """Return values by number as bytes, and the errors of those that cannot be pickled.
+
+    Values of built-in types are sent in one pickle, which can be read anywhere. Each other value may fail to unpickle:
+    it is sent in a pickle of its own, so that the others can be read.
+    """
+    data, errors = io.BytesIO(), dict[int, Exception]()
+    with suppress(Exception):
+        _Plain(data, pickle.HIGHEST_PROTOCOL).dump((values, None))
+        return data.getvalue(), errors
+    pickles = dict[int, bytes]()
     for number, value in values.items():
         try:
-            dumps(value)
+            pickles[number] = dumps(value)
         except Exception as error:
-            errors[number] = unfit(name, what(value), error)
-    return errors
+            errors[number] = error
+    return pickle.dumps((None, pickles)), errors
+
+
+def load_all(data: bytes) -> tuple[dict[int, Any], dict[int, Exception]]:
+    """Return the values from their bytes, and the errors of those that cannot be unpickled, by number."""
+    values, pickles = loads(data)
+    if pickles is None:
+        return values, {}
+    values, errors = {}, {}
+    for number, one in pickles.items():
+        try:
+            values[number] = loads(one)
+        except Exception as error:
+            errors[number] = error
+    return values, errors
 
 
 def dump_error(error: BaseException) -> bytes:
