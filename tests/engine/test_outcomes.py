@@ -8,8 +8,10 @@ import contextvars
 import dataclasses
 import gc
 import inspect
+import itertools
 import pickle
 import weakref
+from functools import partial
 
 import pytest
 
@@ -107,6 +109,64 @@ async def test_an_item_that_ends_cancelled_by_itself_is_settled():
     (outcome,) = await paco.map(paco.settle(fetch), [1])
     assert isinstance(outcome.error, paco.ItemCancelled)
     assert isinstance(outcome.error.__cause__, asyncio.CancelledError)
+
+
+async def fails_when_cancelled():
+    try:
+        await asyncio.sleep(0)
+    except asyncio.CancelledError:
+        raise ValueError from None
+
+
+CANCELS = {
+    "awaits": lambda: asyncio.sleep(0),
+    "returns": paco.constant(None),
+    "fails": fails_when_cancelled,
+}
+
+
+class Turnstile:
+    """A foreign limit that suspends each time."""
+
+    async def __aenter__(self):
+        await asyncio.sleep(0)
+
+    async def __aexit__(self, *error):
+        await asyncio.sleep(0)
+
+
+FORMS = {
+    "plain": lambda stream, path: stream,
+    "as completed": lambda stream, path: stream.as_completed(),
+    "journal": lambda stream, path: stream.journal(path),
+    "max errors": lambda stream, path: stream.max_errors(1),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("limit", [1, 2, paco.Limit(2), Turnstile()], ids=["1", "2", "a limit", "a foreign limit"])
+async def test_an_item_that_cancels_itself_is_an_err_and_the_others_go_on(form, limit, tmp_path):
+    async def fetch(item, how):
+        if item == 1:
+            asyncio.current_task().cancel()
+            await CANCELS[how]()
+        return item
+
+    number = itertools.count()
+    for how in CANCELS:
+        for settled in (partial(paco.settle(fetch), how=how), paco.settle(partial(fetch, how=how))):
+            for watch in (paco.listening(lambda event: None), contextlib.nullcontext()):
+                with watch:
+                    stream = FORMS[form](paco.map(settled, range(4), limit=limit), tmp_path / f"{next(number)}.jsonl")
+                    found = {outcome.item: outcome for outcome in await stream}
+                assert [isinstance(found[item], paco.Err) for item in range(4)] == [
+                    False,
+                    how != "returns",
+                    False,
+                    False,
+                ]
+                if how == "awaits":
+                    assert isinstance(found[1].error, paco.ItemCancelled)
 
 
 async def test_a_cancellation_of_the_caller_is_not_settled():

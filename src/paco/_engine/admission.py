@@ -16,6 +16,7 @@ from paco._base.errors import trim
 from paco._base.item import Item, inside
 from paco._engine.sinks import InOrder
 from paco._engine.source import LEAD
+from paco._engine.workers import absorb_cancellation
 
 if TYPE_CHECKING:
     import contextvars
@@ -136,6 +137,7 @@ class Admission:
                 try:
                     released = self._give_back(item, failed)
                     if released is not None:
+                        await absorb_cancellation()  # one of the item, which must not hit the limit
                         await self._heard(released)
                 except Exception:
                     released = None  # already reported; the outcome of the item must be reported too

@@ -8,6 +8,7 @@ import sys
 import types
 import weakref
 from collections import deque
+from contextlib import suppress
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
@@ -36,6 +37,13 @@ MOST: Final = 10_000
 def give_way() -> Generator[None, None, None]:
     """Continue in the next turn of the loop: ``asyncio.sleep(0)`` with one frame less."""
     yield
+
+
+async def absorb_cancellation() -> None:
+    """Absorb a cancellation that a call did not receive before it ended, so that it does not hit what follows."""
+    if cast("asyncio.Task[Any]", asyncio.current_task()).cancelling():
+        with suppress(asyncio.CancelledError):
+            await give_way()
 
 
 class Turn:

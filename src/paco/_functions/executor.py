@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast, overload
 from paco import limits
 from paco._base import check
 from paco._engine.sinks import Drop
+from paco._engine.workers import absorb_cancellation
 from paco._functions import futures
 from paco._stream.plan import Plan
 
@@ -229,10 +230,10 @@ class ConcurrentExecutor:
                 self.errors.append(error)
                 if self._listeners.get("task.error"):
                     job.mark_retrieved()
-                await job.absorb_cancellation()
+                await absorb_cancellation()
                 await self._tell("task.error", job, error)
             elif not job.future.cancelled():
-                await job.absorb_cancellation()
+                await absorb_cancellation()
                 await self._tell("task.finish", job, result)
         finally:
             del self, job, error  # a kept error refers to this frame: avoid a cycle

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
-from contextlib import ExitStack, asynccontextmanager, closing, suppress
+from contextlib import ExitStack, asynccontextmanager, closing
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -181,12 +181,6 @@ class Job:
             self.future.set_result(result if failed is None else failed)
         else:
             self.future.set_exception(failed)
-
-    async def absorb_cancellation(self) -> None:
-        """Absorb a cancellation that the call did not receive before it ended, so that it does not hit what follows."""
-        if cast("asyncio.Task[Any]", asyncio.current_task()).cancelling():
-            with suppress(asyncio.CancelledError):
-                await asyncio.sleep(0)
 
     def mark_retrieved(self) -> None:
         """Keep the event loop from reporting an exception of the future that the user has received in another way."""
