@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import functools
 import gc
 import inspect
 import logging
 import math
 import os
+import queue
 import re
 import signal
 import socket
+import socketserver
 import subprocess
 import sys
 import threading
 import time
 import weakref
 from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, suppress
 from itertools import count
 from types import SimpleNamespace
 
+import anyio
+import anyio.to_thread
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import paco
 from paco.testing import (
     AsyncSource,
     Deadlock,
@@ -79,11 +87,34 @@ def test_a_sleep_takes_no_time_however_long(seconds):
 
 
 async def test_the_clock_is_exactly_at_the_time_of_the_timer():
-    expected = 0.0
-    for _ in range(1000):
+    for tenths in range(1, 1001):
         await asyncio.sleep(0.1)
-        expected += 0.1
-        assert now() == expected
+        assert now() == tenths / 10  # and not the sum of floats: 0.1 + 0.1 + 0.1 is 0.30000000000000004
+
+
+async def test_times_add_up_as_decimal_numbers_wherever_they_are_computed():
+    await asyncio.sleep(0.1)
+    await paco.timeout(asyncio.sleep, 9)(0.2)
+    assert (now(), now() - 0.1, 1 - now(), 0.1 + now()) == (0.3, 0.2, 0.7, 0.4)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.3):
+            await asyncio.sleep(1)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await asyncio.sleep(1)
+    with anyio.move_on_after(0.1):
+        await anyio.sleep(1)
+    assert now() == 0.8
+    assert type(copy.copy(now())) is float
+    assert [now() + math.inf, now() - math.inf] == [math.inf, -math.inf]
+    assert math.isnan(now() + math.nan)
+
+
+async def test_a_tiny_sleep_until_a_time_reaches_it():
+    for end in (1 / 3, 0.1 + 0.2, 1e-9, 123.456, 1e5 / 3):
+        while now() < end:  # noqa: ASYNC110 - what a poller does
+            await asyncio.sleep(end - now())
+    assert now() - 1e5 / 3 < 1e-10
 
 
 async def test_only_timers_of_the_same_time_run_in_the_same_step():
@@ -197,6 +228,124 @@ async def test_a_thread_may_call_into_the_loop():
     loop = asyncio.get_running_loop()
     told = loop.create_future()
     await asyncio.gather(told, asyncio.to_thread(loop.call_soon_threadsafe, told.set_result, 1))
+
+
+def call_in_through_a_timer(loop, told):
+    threading.Timer(0.03, loop.call_soon_threadsafe, [told.set_result, 1]).start()
+
+
+def call_in_through_a_thread(loop, told):
+    def work():
+        time.sleep(0.03)
+        loop.call_soon_threadsafe(told.set_result, 1)
+
+    threading.Thread(target=work, daemon=True).start()
+
+
+def call_in_through_two_threads(loop, told):
+    jobs = queue.Queue()
+
+    def work():
+        time.sleep(jobs.get())
+        loop.call_soon_threadsafe(told.set_result, 1)
+
+    threading.Thread(target=work).start()
+    threading.Timer(0.01, jobs.put, [0.02]).start()
+
+
+@pytest.mark.parametrize("call_in", [call_in_through_a_timer, call_in_through_a_thread, call_in_through_two_threads])
+async def test_a_thread_that_somebody_else_has_started_is_waited_for(call_in):
+    loop = asyncio.get_running_loop()
+    told = loop.create_future()
+    call_in(loop, told)
+    assert await asyncio.wait_for(told, 60) == 1
+    assert now() == 0
+
+
+async def test_jobs_in_executors_and_threads_of_others_are_waited_for():
+    with ThreadPoolExecutor(1) as executor, anyio.fail_after(60):
+        assert await anyio.to_thread.run_sync(lambda: time.sleep(0.02) or 42) == 42
+        for job in (lambda: time.sleep(0.02), functools.partial(time.sleep, 0.02)):
+            await asyncio.wait_for(asyncio.wrap_future(executor.submit(job)), 60)
+        for _ in range(50):
+            assert await anyio.Path(__file__).exists()
+    assert now() == 0
+
+
+async def test_threads_that_wait_for_work_do_not_slow_the_clock_down():
+    jobs = queue.Queue()
+    idle = threading.Thread(target=jobs.get)
+    idle.start()
+    with socketserver.TCPServer(("127.0.0.1", 0), socketserver.BaseRequestHandler) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        await asyncio.to_thread(int)
+        await anyio.to_thread.run_sync(int)
+        for _ in range(100):
+            await asyncio.sleep(86_400)
+        server.shutdown()
+    jobs.put(None)
+    idle.join()
+    serving.join()
+    assert now() == 8_640_000
+
+
+@pytest.mark.posix
+async def test_a_process_is_waited_for():
+    async with asyncio.timeout(60):
+        process = await asyncio.create_subprocess_exec("sleep", "0.05")
+        assert await process.wait() == 0
+    assert now() == 0
+
+
+def polls_the_clock():
+    async def main():
+        while now() < 10:  # noqa: ASYNC110 - the fault
+            await asyncio.sleep(0)
+
+    return main
+
+
+def schedules_itself():
+    async def main():
+        def again():
+            asyncio.get_running_loop().call_soon(again)
+
+        again()
+        await asyncio.sleep(1)
+
+    return main
+
+
+def is_cancelled_in_each_turn():
+    async def main():
+        with anyio.move_on_after(0.1):
+            await paco.map(Probe(lambda item: item, takes=9, cleanup=2), range(3))
+
+    return main
+
+
+@pytest.mark.parametrize("polls", [polls_the_clock, schedules_itself, is_cancelled_in_each_turn])
+def test_turns_without_end_at_one_time_are_reported(monkeypatch, polls):
+    monkeypatch.setattr("paco.testing._loop._TURNS", 1000)
+    with pytest.raises(Deadlock) as caught:
+        run(polls())
+    stands = (
+        r"time stands still at \d\.\d: callbacks were ready in each of 1,000 turns of the loop; let what polls sleep"
+    )
+    assert re.match(stands, str(caught.value))
+    assert "\n  ready: <Handle " in str(caught.value)
+
+
+async def test_many_turns_that_wait_for_a_thread_are_no_deadlock(monkeypatch):
+    monkeypatch.setattr("paco.testing._loop._TURNS", 10)
+    thread = threading.Timer(0.02, int)
+    thread.start()
+    while thread.is_alive():  # noqa: ASYNC110 - it polls
+        await asyncio.sleep(0)
+    job = asyncio.ensure_future(asyncio.to_thread(time.sleep, 0.02))
+    while not job.done():  # noqa: ASYNC110 - it polls
+        await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize("shut_down", [False, True])

@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 import math
 import selectors
+import sys
+import threading
+import weakref
 from collections.abc import Callable, Iterable
+from decimal import Context, Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, TypeVarTuple
 
@@ -22,10 +26,51 @@ _Poll: TypeAlias = Callable[[float | None], _Events]
 
 _ASYNCIO: Final = str(Path(asyncio.__file__).parent)
 _DAY: Final = 24 * 3600.0  # the longest wait that asyncio itself uses; epoll rejects a wait of 25 days
+_TURNS: Final = 250_000  # turns of the loop in which time does not pass, after which a program makes no progress
+_SHOWN: Final = 3  # callbacks in the message then
+_LOOK: Final = 0.005  # seconds between two looks at other threads
+_EXACT: Final = Context(prec=50, traps=[])
+_LIBRARY: Final = Path(asyncio.__file__).parents[1]
+#: Where a thread waits for work: an executor, a queue, a server, another event loop.
+_IDLE: Final = tuple(
+    str(_LIBRARY / name)
+    for name in ("concurrent", "multiprocessing", "queue.py", "socketserver.py", "asyncio/base_events.py")
+)
+#: What those call in order to wait.
+_WAITS: Final = tuple(str(_LIBRARY / name) for name in ("threading.py", "selectors.py"))
 
 
 class Deadlock(AssertionError):
-    """No callback is ready and no timer is set, so no task can continue. The message says where each task waits."""
+    """No task can continue, or time cannot pass. The message says where each task waits.
+
+    Either no callback is ready and no timer is set, or callbacks were ready in each of 250,000 turns of the loop.
+    """
+
+
+class _Time(float):
+    """A time whose sums and differences are those of the decimal numbers shown, so that three times 0.1 s is 0.3 s."""
+
+    __slots__ = ()
+
+    def __add__(self, other: float) -> float:
+        if 0 <= other <= math.ulp(self):  # the resolution, which asyncio adds in each turn
+            return float.__add__(self, other)
+        return _Time(_EXACT.add(_decimal(self), _decimal(other)))
+
+    __radd__ = __add__
+
+    def __sub__(self, other: float) -> _Time:
+        return _Time(_EXACT.subtract(_decimal(self), _decimal(other)))
+
+    def __rsub__(self, other: float) -> _Time:
+        return _Time(_EXACT.subtract(_decimal(other), _decimal(self)))
+
+    def __reduce__(self) -> tuple[type[float], tuple[str]]:
+        return float, (repr(self),)
+
+
+def _decimal(number: float) -> Decimal:
+    return Decimal(repr(float(number)))
 
 
 class _Selector(selectors.DefaultSelector):
@@ -40,15 +85,17 @@ class _Selector(selectors.DefaultSelector):
 class VirtualLoop(asyncio.SelectorEventLoop):
     """An event loop whose clock jumps to the next timer when no callback is ready.
 
-    The clock starts at 0.0. A jump sets it to exactly the time of the timer, so nothing drifts: timers with equal times
-    run in the same step, and timers with different times never do. If no callback is ready and there is no timer (or
-    only timers at infinity), ``run_until_complete`` raises `Deadlock`; the loop can then be closed as usual.
+    The clock starts at 0.0. A jump sets it to exactly the time of the timer, and times add up as decimal numbers, so
+    nothing drifts: after three sleeps of 0.1 s it is 0.3. Timers with equal times run in the same step, and timers with
+    different times never do. If no callback is ready and there is no timer (or only timers at infinity),
+    ``run_until_complete`` raises `Deadlock`; the loop can then be closed as usual.
 
-    Time passes only while no callback is ready, so a polling loop (``while now() < 10: await asyncio.sleep(0)``) never
-    ends. While a job of ``run_in_executor`` or ``asyncio.to_thread`` is in flight or a socket is watched, the loop
-    waits in real time, so that no timer fires too early; the time that the job takes does not advance the clock. This
-    makes threads correct but not fast: test sockets and processes on a real loop. Other threads may call
-    ``call_soon_threadsafe``, but the loop does not know that it should wait for them.
+    Time passes only while no callback is ready. So a polling loop (``while now() < 10: await asyncio.sleep(0)``) never
+    ends by itself; it ends with `Deadlock` after 250,000 turns. While a job of ``run_in_executor`` or
+    ``asyncio.to_thread`` is in flight, a socket is watched, or a thread that was started since the loop was made does
+    something other than wait, the loop waits in real time, so that no timer fires too early; the time that the job
+    takes does not advance the clock. This makes threads correct but not fast: test sockets and processes on a real
+    loop.
 
     Examples:
         >>> with asyncio.Runner(loop_factory=VirtualLoop) as runner:
@@ -69,6 +116,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         super().__init__(self._poller)
         self._own_files = len(self._poller.get_map())  # the pipe by which threads wake the loop
         self._jobs = 0
+        self._turns = 0  # since time has passed
+        self._foreign = weakref.WeakSet(threading.enumerate())  # threads that do not work for this loop
         self._set_time(0.0)
 
     def close(self) -> None:
@@ -83,7 +132,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def _set_time(self, when: float) -> None:
         # A step runs the timers before time() + resolution. A resolution of one ulp means "up to now"; 0 would run no
         # timer, and the 1 ns of a real clock would run some too early.
-        self._now, self._clock_resolution = when, math.ulp(when)
+        self._now, self._clock_resolution, self._turns = _Time(when), math.ulp(when), 0
 
     def _wait(self, poll: _Poll, timeout: float | None) -> _Events:
         self._step_ended()
@@ -92,20 +141,48 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         # without sockets and threads: a signal that the loop handles is one.
         if timeout != 0 and not events and not self._ready:
             events = self._idle(poll)
+        self._turns = 0 if events else self._turns + 1
+        if self._turns > _TURNS:
+            self._refuse_to_poll()
         self._step_begins()
         return events
 
     def _idle(self, poll: _Poll) -> _Events:
         when = self._scheduled[0].when() if self._scheduled else math.inf
-        if self._jobs or len(self._poller.get_map()) > self._own_files:
-            events = poll(None if when == math.inf else min(when - self._now, _DAY))
+        left = when - self._now
+        if self._is_busy():
+            events = poll(None if when == math.inf else min(left, _DAY))
             if events or when == math.inf:
                 return events
+        while left > 0 and self._threads_work():
+            if events := poll(min(left, _LOOK)):
+                return events
+            left -= _LOOK
         if when == math.inf:
-            tasks = "\n  ".join(["these tasks wait:", *describe(asyncio.all_tasks(self))])
-            raise Deadlock(f"nothing is ready and no timer is set at time {self._now}; {tasks}")
+            raise Deadlock(f"nothing is ready and no timer is set at time {self._now}; {self._waiting()}")
         self._set_time(when)
         return []
+
+    def _refuse_to_poll(self) -> None:
+        """Raise `Deadlock` because of the number of turns without time, unless something in real time is awaited."""
+        turns, self._turns = self._turns - 1, 0
+        if not (self._is_busy() or self._threads_work()):
+            ready = f"time stands still at {self._now}: callbacks were ready in each of {turns:,} turns of the loop"
+            handles = "".join(f"\n  ready: {handle!r}" for handle in list(self._ready)[:_SHOWN])
+            raise Deadlock(f"{ready}; let what polls sleep for a time; {self._waiting()}{handles}")
+
+    def _waiting(self) -> str:
+        return "\n  ".join(["these tasks wait:", *describe(asyncio.all_tasks(self))])
+
+    def _is_busy(self) -> bool:
+        """Return whether a job is in flight or a socket is watched."""
+        return self._jobs > 0 or len(self._poller.get_map()) > self._own_files
+
+    def _threads_work(self) -> bool:
+        """Return whether a thread that was started since the loop was made does something other than wait for work."""
+        others = [thread for thread in threading.enumerate() if thread not in self._foreign]
+        frames = sys._current_frames() if others else {}  # noqa: SLF001 - documented, in spite of its name
+        return any(not _awaits_work(frames.get(thread.ident or 0)) for thread in others)
 
     def _step_begins(self) -> None:
         """Run before the callbacks of each step; a hook for subclasses."""
@@ -130,6 +207,19 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             await super().shutdown_default_executor(*args, **kwargs)
         finally:
             self._jobs -= 1
+
+
+def _awaits_work(frame: FrameType | None) -> bool:
+    """Return whether a thread waits for work and there is none, given its innermost frame."""
+    waits = frame is not None and frame.f_code.co_name in {"wait", "select"}
+    while frame is not None and frame.f_code.co_filename.startswith(_WAITS):
+        frame = frame.f_back
+    if frame is None or not frame.f_code.co_filename.startswith(_IDLE):
+        return False
+    if frame.f_code.co_name == "_worker":  # of an executor, which waits in C; a job runs in another frame
+        return "work_item" not in frame.f_locals and not frame.f_locals["work_queue"].qsize()
+    # A thread that waits for a queue with an item is about to wake.
+    return waits and not (frame.f_code.co_name == "get" and frame.f_locals["self"].qsize())
 
 
 def now() -> float:
