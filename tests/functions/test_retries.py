@@ -6,6 +6,7 @@ import asyncio
 import gc
 import inspect
 import itertools
+import math
 import random
 import weakref
 
@@ -263,6 +264,47 @@ async def test_a_handled_error_is_part_of_no_reference_cycle(where, longest):
         assert all(local() is None for local in locals_)
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted", "note"),
+    [
+        ({}, 86_400, "a wait of 86,400 s was asked for, and longest is 300 s"),
+        ({}, 300.5, "a wait of 300.5 s was asked for, and longest is 300 s"),
+        ({}, math.inf, "a wait of inf s was asked for, and longest is 300 s"),
+        ({"longest": math.inf}, math.inf, "a wait of inf s was asked for, and longest is inf s"),
+        ({"longest": 0}, 1, "a wait of 1 s was asked for, and longest is 0 s"),
+    ],
+)
+@pytest.mark.parametrize("within", [False, True])
+async def test_a_longer_wait_than_longest_ends_the_attempts(options, wanted, note, within):
+    fetch = Flaky()
+    patient = paco.retry(fetch, on=lambda error: wanted, **options)
+    with pytest.raises(OSError) as caught:  # noqa: PT011 - it has no text
+        await (paco.map(patient, [1], limit=1) if within else patient(1))
+    assert notes(caught)[0] == f"paco.retry: gave up after 1 attempt and 0 s: {note}"
+    assert now() == 0
+
+
+@pytest.mark.parametrize(("options", "wanted"), [({}, 300), ({"longest": 1e6}, 86_400), ({"longest": math.inf}, 1e9)])
+async def test_a_wait_of_longest_at_most_is_made(options, wanted):
+    answers = iter([OSError(), "page"])
+
+    async def fetch():
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    assert await paco.retry(fetch, on=lambda error: wanted, **options)() == "page"
+    assert now() == wanted
+
+
+async def test_longest_does_not_bound_the_back_off(monkeypatch):
+    monkeypatch.setattr("random.uniform", lambda low, high: high)
+    with pytest.raises(OSError):  # noqa: PT011 - it has no text
+        await paco.retry(Flaky(), attempts=2, wait=600, max_wait=600)(1)
+    assert now() == 600
 
 
 # ---- seconds for each attempt
@@ -739,6 +781,8 @@ async def test_a_function_that_returns_no_awaitable_is_called_once_and_reported(
         ({"wait": 20}, ValueError, "max_wait must not be less than wait, got 10.0 and 20"),
         ({"timeout": "1"}, TypeError, "timeout must be seconds"),
         ({"timeout": -1}, ValueError, "timeout must be seconds"),
+        ({"longest": None}, TypeError, "longest must be seconds"),
+        ({"longest": -1}, ValueError, "longest must be seconds"),
         ({"budget": 0}, ValueError, "budget must be a number above 0 or None, got 0"),
         ({"budget": True}, TypeError, "budget must be a number above 0 or None, got True"),
         ({"budget": float("inf")}, ValueError, "budget must be a number above 0 or None, got inf"),

@@ -27,7 +27,7 @@ async def retried(numbers: list[int]) -> None:
     assert_type(await paco.retry(half)(1, key=""), float)
     assert_type(await paco.retry(half, 5, OSError, 1, 30, 10, 0.1)(1), float)
     assert_type(await paco.retry(half, on=(OSError, ValueError))(1), float)
-    assert_type(await paco.retry(half, on=after)(1), float)
+    assert_type(await paco.retry(half, on=after, longest=3600)(1), float)
     assert_type(await paco.retry(half, on=broad)(1), float)
     assert_type(await paco.retry(half, on=lambda error: isinstance(error, OSError))(1), float)
     assert_type(await paco.map(paco.retry(half), numbers), list[float])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import math
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast, overload
 
@@ -44,6 +45,7 @@ def retry(
     max_wait: float = 10.0,
     timeout: float | None = None,
     budget: float | None = None,
+    longest: float = 300.0,
 ) -> Callable[P, Coroutine[Any, Any, T]]: ...
 @overload
 def retry(
@@ -53,6 +55,7 @@ def retry(
     max_wait: float = 10.0,
     timeout: float | None = None,
     budget: float | None = None,
+    longest: float = 300.0,
 ) -> Decorator: ...
 @decorator
 def retry(
@@ -63,6 +66,7 @@ def retry(
     max_wait: float = 10.0,
     timeout: float | None = None,
     budget: float | None = None,
+    longest: float = 300.0,
 ) -> Any:
     """Return a function that calls ``fn`` again when it fails, with exponential back-off and full jitter.
 
@@ -75,8 +79,8 @@ def retry(
     not wait for a slot; what it still does runs in addition to the limit. Outside a run, the back-off is a plain sleep.
 
     When no attempts are left, the last exception is raised as itself, with a note of the attempts and the elapsed time.
-    It is raised at once if ``on`` rejects it, if the budget is spent, or if the back-off would not end before a
-    `deadline`. Cancellations, ``KeyboardInterrupt`` and ``SystemExit`` are never retried.
+    It is raised at once if ``on`` rejects it or asks for too long a wait, if the budget is spent, or if the back-off
+    would not end before a `deadline`. Cancellations, ``KeyboardInterrupt`` and ``SystemExit`` are never retried.
 
     A call that succeeds costs about 3 µs more than a plain call of ``fn``.
 
@@ -87,7 +91,8 @@ def retry(
         attempts: The maximum number of calls of ``fn``, including the first; 1 or more.
         on: The errors to retry: a type of ``Exception``, a tuple of types, or a function that is called with the error.
             The function returns whether to retry, or the seconds to wait before the retry. These seconds are used
-            as they are, without jitter and even beyond ``max_wait``, as a server's ``Retry-After`` requires.
+            as they are, without jitter and even beyond ``max_wait``, as a server's ``Retry-After`` requires; if they
+            are more than ``longest``, the error is raised at once.
         wait: The maximum of the first wait, in seconds.
         max_wait: The maximum of every wait, in seconds.
         timeout: Seconds for each attempt; ``None`` for no limit. An attempt that takes longer is cancelled, and when it
@@ -97,6 +102,8 @@ def retry(
             ``retryThrottling`` and Finagle's ``RetryBudget``. There is no budget by default because a limit or a rate
             already bounds the load, including retries, and an item that is not retried is lost. Use a budget in a
             service that makes calls without a limit.
+        longest: The longest wait, in seconds, that ``on`` may ask for. A server that refuses for a day should not hold
+            up a run for a day.
 
     Examples:
         >>> answers = iter([OSError("no route"), OSError("no route"), "page"])
@@ -110,7 +117,7 @@ def retry(
         'page'
     """
     check.function("retry", fn, "fn")
-    policy = _Policy(attempts, on, wait, max_wait, budget)
+    policy = _Policy(attempts, on, wait, max_wait, budget, longest)
     check.timeout("retry", timeout)
     what = f"retry: {check.called(fn)}"
 
@@ -137,13 +144,16 @@ def retry(
 class _Policy:
     """The checked arguments of `retry`, which decide when to make another attempt."""
 
-    def __init__(self, attempts: int, on: On, wait: float, max_wait: float, budget: float | None) -> None:
+    def __init__(
+        self, attempts: int, on: On, wait: float, max_wait: float, budget: float | None, longest: float
+    ) -> None:
         self._attempts = check.integer("retry", "attempts", attempts, 1)
         self._verdict = _verdict(on)
         self._wait = check.seconds("retry", "wait", wait, optional=False) or 0
         self._max_wait = check.seconds("retry", "max_wait", max_wait, optional=False) or 0
         if self._max_wait < self._wait:
             raise ValueError(f"paco.retry: max_wait must not be less than wait, got {max_wait} and {wait}")
+        self._longest = check.seconds("retry", "longest", longest, optional=False) or 0
         self.budget: _Budget | None = None if budget is None else _Budget(budget)
 
     def pause(self, error: Exception, attempt: int) -> float | str:
@@ -158,6 +168,8 @@ class _Policy:
 
             most = min(self._max_wait, self._wait * 2 ** min(attempt - 1, _DOUBLINGS))
             verdict = random.uniform(0, most)  # noqa: S311 - spreads load; no secret
+        elif verdict > self._longest or verdict == math.inf:
+            return f"a wait of {verdict:,.15g} s was asked for, and longest is {self._longest:,.15g} s"
         if verdict >= remaining():
             return _TOO_LATE
         if self.budget is not None and not self.budget.take():
