@@ -163,7 +163,7 @@ class _ItemRecorder:
             f"{self._file.title}: {self._maker.name} has changed since the last record was written; recorded results "
             "stay as they are, and the other items run with the new code (to run all items again, change version=)"
         )
-        return changed if self._earlier.changed else ""
+        return "\n".join(filter(None, [self._file.warning, changed if self._earlier.changed else ""]))
 
     # ---- an item
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
 import linecache
@@ -46,6 +47,21 @@ async def flaky(item):
 
 async def slow(item):
     await asyncio.sleep(3600)
+
+async def loses(item):
+    path = pathlib.Path("out.jsonl")
+    if item == "deleted":
+        path.unlink()
+    elif item == "replaced":
+        path.rename("old.jsonl")
+        path.write_text("")
+    elif item == "emptied":
+        while not path.stat().st_size:
+            await asyncio.sleep(0.005)
+        path.write_text("")
+    elif item == "wait":
+        await asyncio.sleep(0.2)
+        print("all items ran")
 
 async def begins(item):
     return asyncio.get_running_loop().time()
@@ -393,6 +409,29 @@ def test_an_output_that_another_run_writes_is_refused(run, folder):
         code, _, err = run(*WORDS)
     assert code == 2
     assert err == "paco: out.jsonl is in use by another run; wait until that run ends, or use another file\n"
+
+
+@pytest.mark.posix
+def test_an_output_that_cannot_be_locked_is_told_and_written(run, folder, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", fail)
+    items(folder, "a", "b")
+    code, _, err = run(*WORDS)
+    assert code == 0
+    assert "paco: out.jsonl cannot be locked, since its file system has no locks (Function not implemented)" in err
+    assert len(final(folder)) == 2
+
+
+@pytest.mark.parametrize("how", ["deleted", "replaced", "emptied"])
+def test_an_output_that_another_program_takes_away_is_told_at_once_and_fails_the_run(run, folder, how):
+    items(folder, "a", how, "b", "wait")
+    code, _, err = run("jobs:loses", "items.txt", "-o", "out.jsonl", "--limit", 1, "--progress", "off")
+    lost = "paco: out.jsonl was deleted, renamed, replaced or truncated by another program during this run"
+    assert code == 1
+    assert err.count(lost) == 2
+    assert err.index(lost) < err.index("all items ran")
 
 
 @pytest.mark.slow

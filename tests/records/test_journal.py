@@ -12,6 +12,7 @@ import enum
 import errno
 import functools
 import gc
+import io
 import itertools
 import json
 import math
@@ -1214,6 +1215,157 @@ async def test_items_that_end_after_the_disk_has_failed_leave_nothing(path, monk
         await paco.map(fn, [1, 100, 100]).journal(path)
     assert now() == 6
     assert path.read_bytes() == b""
+
+
+# ---- files that other programs take away
+
+
+def renamed(path):
+    path.rename(path.with_name("old"))
+
+
+def replaced(path):
+    path.with_name("new").write_bytes(path.read_bytes())
+    path.with_name("new").replace(path)
+
+
+def emptied(path):
+    path.write_bytes(b"")
+
+
+def shortened(path):
+    os.truncate(path, path.stat().st_size - 1)
+
+
+def without_its_folder(path):
+    path.parent.rename(path.parent.with_name("moved"))
+
+
+LOSSES = [os.unlink, renamed, replaced, emptied, shortened, without_its_folder]
+
+
+@pytest.mark.parametrize("lose", LOSSES)
+@pytest.mark.parametrize("settled", [False, True])
+async def test_the_loss_of_the_file_is_told_at_once_and_fails_the_run_at_its_end(tmp_path, lose, settled):
+    path, seen = tmp_path / "folder" / "run.jsonl", []
+    path.parent.mkdir()
+
+    async def fn(item):
+        await asyncio.sleep(1)
+        if item == 3:
+            lose(path)
+        return item
+
+    stream = paco.map(paco.settle(fn) if settled else fn, range(10), limit=1).journal(path)
+    with (
+        pytest.raises(JournalError, match=r"run\.jsonl was deleted, renamed, replaced or truncated by another program"),
+        warnings.catch_warnings(record=True) as told,
+    ):
+        async for item in stream:
+            seen.append(item.value if settled else item)
+            assert bool(told) == (len(seen) >= 4)
+    assert seen == list(range(10))
+    assert ["run.jsonl was deleted, renamed, replaced or truncated" in str(one.message) for one in told] == [True]
+
+
+@pytest.mark.parametrize("lose", LOSSES)
+async def test_the_loss_of_the_file_after_the_last_record_fails_the_run(tmp_path, lose):
+    path = tmp_path / "folder" / "run.jsonl"
+    path.parent.mkdir()
+
+    async def source():
+        yield 1
+        await asyncio.sleep(1)
+        lose(path)
+
+    with pytest.raises(JournalError, match="was deleted, renamed, replaced or truncated"):
+        await paco.map(same, source()).journal(path)
+
+
+async def test_a_file_that_stays_at_its_path_is_not_lost(tmp_path, monkeypatch):
+    real, link, moved = (tmp_path / name for name in ("real", "link", "moved"))
+    real.mkdir()
+    link.symlink_to("real")
+
+    async def fn(item):
+        await asyncio.sleep(1)
+        if item == 1:
+            (real / "run.jsonl").write_text((real / "run.jsonl").read_text() + "\n")
+            os.chdir("/")
+        if item == 2:
+            real.rename(moved)
+            link.unlink()
+            link.symlink_to("moved")
+        return item
+
+    for _ in range(2):
+        monkeypatch.chdir(tmp_path)
+        assert await paco.map(fn, range(5), limit=1).journal("link/run.jsonl") == list(range(5))
+
+
+async def test_a_path_that_cannot_be_looked_at_any_more_says_nothing_about_the_file(path, monkeypatch):
+    async def fn(item):
+        monkeypatch.setattr(Path, "stat", forbidden)
+        return item
+
+    def forbidden(_):
+        raise PermissionError
+
+    assert await paco.map(fn, range(5)).journal(path) == list(range(5))
+
+
+# ---- file systems without locks
+
+
+@pytest.mark.posix
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+async def test_a_file_that_cannot_be_locked_is_told_and_used(path, monkeypatch, number):
+    monkeypatch.setattr("fcntl.flock", failing_with(number))
+    for _ in range(2):
+        with pytest.warns(UserWarning, match=r"the journal .*run\.jsonl cannot be locked") as told:
+            assert await paco.map(same, [1, 2]).journal(path) == [1, 2]
+        assert len(told) == 1
+
+
+def failing_with(number):
+    def fail(*_):
+        raise OSError(number, os.strerror(number))
+
+    return fail
+
+
+@pytest.mark.posix
+@pytest.mark.parametrize("name", ["fcntl.flock", "os.fstat", "os.fdatasync", "os.ftruncate", "os.write"])
+async def test_every_error_of_the_file_has_its_name(path, monkeypatch, name):
+    path.write_text('{"id":0,"key":"0011223344556677","ok":true,"result":1}\n{"id":1')
+    with monkeypatch.context() as patch:
+        patch.setattr(name, failing_with(errno.EIO))
+        with pytest.raises(OSError, match=rf"{os.strerror(errno.EIO)}: '.*run\.jsonl'"):
+            await paco.map(same, [1, 2]).journal(path, durable="power")
+
+
+class BadDisk(io.FileIO):
+    """A file on a disk that cannot be read."""
+
+    def readinto(self, _):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+@pytest.mark.parametrize("later", [False, True])
+async def test_an_error_of_reading_has_the_name_of_the_file(path, monkeypatch, later):
+    await paco.map(same, ["x" * 100_000, 1]).journal(path)
+
+    bad = BadDisk.readinto
+    if later:
+        monkeypatch.setattr(BadDisk, "readinto", io.FileIO.readinto)
+    monkeypatch.setattr("paco._records.file.io.FileIO", BadDisk)
+
+    async def source():
+        monkeypatch.setattr(BadDisk, "readinto", bad)
+        yield "x" * 100_000
+
+    with pytest.raises(OSError, match=r"Input/output error: '.*run\.jsonl'"):
+        await paco.map(same, source()).journal(path)
 
 
 # ---- leaving, and being cancelled

@@ -58,9 +58,13 @@ def prepared(
     options = _with_files(options, inputs, found, path or stdout, folder)
     if options.dry_run:
         return asyncio.run(dry_run(options, inputs))
-    output = open_output(options, path, found, stdout, opened)
+
+    def tell(text: str) -> None:
+        console.say(safe(f"paco: {text}"))
+
+    output = open_output(options, path, found, stdout, tell, opened)
     if output.earlier is not None and output.earlier.changed:
-        console.say(safe(f"paco: {_CHANGED.format(output.maker.name, options.output)}"))
+        tell(_CHANGED.format(output.maker.name, options.output))
     typing = _announce(inputs, console)
     tally = Tally()
     reader = ItemReader(options, inputs, tally, output.earlier)

@@ -45,6 +45,7 @@ class Output(NamedTuple):
     file: RecordFile  # open and locked
     maker: Maker  # of the results
     earlier: EarlierRecords | None  # the records of earlier runs, if this run resumes
+    tell: Callable[[str], None]  # shows the user a line
 
     @property
     def proven(self) -> bool:
@@ -52,11 +53,13 @@ class Output(NamedTuple):
         return self.earlier is not None and self.earlier.succeeded
 
 
-def open_output(options: MapOptions, path: str, found: Any, stdout: int, opened: ExitStack) -> Output:
+def open_output(
+    options: MapOptions, path: str, found: Any, stdout: int, tell: Callable[[str], None], opened: ExitStack
+) -> Output:
     """Open the file that the records go to, until ``opened`` closes it, and read the records in it if this run resumes.
 
     ``path`` is the place of that file, ``found`` the object that TARGET names, ``stdout`` the descriptor of standard
-    output, or -1 if it is closed.
+    output, or -1 if it is closed. ``tell`` shows the user a line.
 
     Raises:
         CommandError: The file cannot be used.
@@ -74,7 +77,9 @@ def open_output(options: MapOptions, path: str, found: Any, stdout: int, opened:
         earlier = _earlier(file, maker)
     elif file.regular and name != STDOUT:
         file.mend()
-    return Output(file, maker, earlier)
+    if file.warning:
+        tell(file.warning)
+    return Output(file, maker, earlier, tell)
 
 
 def _open(name: str, path: str, stdout: int, opened: ExitStack) -> RecordFile:
@@ -122,7 +127,7 @@ class ItemRecords:
         self._progress = progress
         self._item_failed = item_failed
         #: Writes the lines.
-        self.commit = GroupCommit(output.file, keep_order=options.keep_order)
+        self.commit = GroupCommit(output.file, keep_order=options.keep_order, tell=output.tell)
         #: The traceback of the first failure; empty if there is none.
         self.first_error = ""
 

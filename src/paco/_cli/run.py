@@ -15,6 +15,7 @@ from paco._base.system import command_line
 from paco._cli.ending import CLOSED_PIPE, FAILED, HALTED, ClosingError, CommandError, describe, is_interrupt
 from paco._cli.options import AUTO, STDOUT, without_secrets
 from paco._cli.output import ItemRecords
+from paco._records.file import JournalError
 from paco._stream.plan import Plan
 from paco._view.console import safe_lines
 from paco.events import RunStarted
@@ -155,7 +156,9 @@ class _MapRun:
                 raise
             self._task.uncancel()  # the cancellation was meant for the items; TARGET is closed as after any run
         except Exception as error:  # items do not raise here: the output failed, or the workers did
-            if error is not self._records.commit.error:
+            if isinstance(error, JournalError):
+                self._troubles.append(str(error))
+            elif error is not self._records.commit.error:
                 why = f"{type(error).__name__}: {message(error)}"
                 self._troubles.append(f"the workers cannot run the items, so the run was cancelled: {why}")
             job.reader.stop()

@@ -7,7 +7,7 @@ import io
 import os
 import stat
 import threading
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 from weakref import WeakSet
@@ -52,8 +52,12 @@ def write_whole(descriptor: int, group: bytes, *, regular: bool) -> None:
         raise
 
 
+#: Errors of file systems without locks: some network file systems, and some that a program provides.
+_LOCKLESS: Final = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}
+
+
 class RecordFile:
-    """A file of records, locked for one run.
+    """A file of records, locked for one run. Its errors have its name.
 
     Call `open`, then `read` to the end. After that, one thread may call `append` while another one calls `line`.
 
@@ -66,9 +70,14 @@ class RecordFile:
     def __init__(self, path: str, title: str, *, power: bool = False) -> None:
         self.path = path
         self.title = title
+        self._place = Path(path).absolute()  # since an item may change the working directory
         #: Whether this is a regular file: not a pipe, a terminal or a device.
         self.regular: bool = False
+        #: What to tell the user about the open file; empty if there is nothing to tell.
+        self.warning: str = ""
         self._power = power
+        self._owned = False  # whether it is a regular file, locked and at the path
+        self._end = 0  # the size that the file must have at least
         self._descriptor = -1
         self._lines: BinaryIO | None = None
         # Reentrant: the garbage collector may end a run, and so close its file, in the thread that writes to it.
@@ -83,12 +92,21 @@ class RecordFile:
             OSError: The file cannot be opened for reading and writing.
             JournalError: It is not a regular file, or another run uses it.
         """
-        self.take(os.open(self.path, APPENDING | os.O_RDWR, system.PRIVATE))
-        if not self.regular:
-            raise JournalError(f"{self.title} is not a regular file; give the path of one, or of a new file")
-        if self._power:  # sync the earlier records too: their results are about to be delivered
-            system.sync(self._descriptor)
-            _sync_folder(self.path)
+        with self._named():
+            self.take(os.open(self._place, APPENDING | os.O_RDWR, system.PRIVATE))
+            if not self.regular:
+                raise JournalError(f"{self.title} is not a regular file; give the path of one, or of a new file")
+            if self._power:  # sync the earlier records too: their results are about to be delivered
+                system.sync(self._descriptor)
+                _sync_folder(str(self._place))
+
+    @contextmanager
+    def _named(self) -> Generator[None]:
+        try:
+            yield
+        except OSError as error:
+            error.filename = self.path
+            raise
 
     def take(self, descriptor: int) -> None:
         """Use a file that is open for writing, and lock it if it is a regular file.
@@ -97,14 +115,27 @@ class RecordFile:
             JournalError: Another run uses it.
         """
         self.share(descriptor)
-        if self.regular and not system.locked(descriptor):
+        try:
+            free = not self.regular or system.locked(descriptor)
+        except OSError as error:
+            if error.errno not in _LOCKLESS:
+                raise
+            free = True
+            self.warning = (
+                f"{self.title} cannot be locked, since its file system has no locks ({error.strerror}); "
+                "make sure that only one run at a time writes it"
+            )
+        if not free:
             raise JournalError(f"{self.title} is in use by another run; wait until that run ends, or use another file")
+        self._owned = self.regular
 
     def share(self, descriptor: int) -> None:
         """Use a file that is open for writing, without a lock: others may write to it too."""
         self._descriptor = descriptor
-        self.regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
         _open.add(self)
+        status = os.fstat(descriptor)
+        self.regular = stat.S_ISREG(status.st_mode)
+        self._end = status.st_size
 
     def is_terminal(self) -> bool:
         """Return whether the records go to a terminal."""
@@ -116,21 +147,22 @@ class RecordFile:
         Raises:
             OSError: The file cannot be read.
         """
-        if self._descriptor >= 0:
-            self._lines = io.BufferedReader(io.FileIO(self.path), 1 << 16)
-        offset = 0
-        for line in self._lines or ():
-            if self.stopped:
-                return
-            yield offset, line
-            offset += len(line)
+        with self._named():
+            if self._descriptor >= 0:
+                self._lines = io.BufferedReader(io.FileIO(self._place), 1 << 16)
+            offset = 0
+            for line in self._lines or ():
+                if self.stopped:
+                    return
+                yield offset, line
+                offset += len(line)
 
     def mend(self) -> None:
         """Make the file end in a whole line: cut off a torn record, or add a missing line end.
 
         Do nothing if the file cannot be read.
         """
-        with suppress(OSError), Path(self.path).open("rb") as file:
+        with suppress(OSError), self._place.open("rb") as file:
             size, block = file.seek(0, os.SEEK_END), 1 << 16
             while True:
                 file.seek(max(size - block, 0))
@@ -145,14 +177,17 @@ class RecordFile:
 
     def cut(self, offset: int) -> None:
         """Remove everything from ``offset`` on."""
-        os.ftruncate(self._descriptor, offset)
+        with self._named():
+            os.ftruncate(self._descriptor, offset)
+            self._end = offset
 
     def line(self, offset: int) -> bytes:
         """Return the line that begins at ``offset``, or nothing if the file was never read."""
         if self._lines is None:
             return b""
-        self._lines.seek(offset)
-        return self._lines.readline()
+        with self._named():
+            self._lines.seek(offset)
+            return self._lines.readline()
 
     def append(self, lines: Iterable[bytes]) -> None:
         """Write lines. When this returns, they survive the end of the process, and with ``power`` a power failure.
@@ -160,14 +195,31 @@ class RecordFile:
         Raises:
             OSError: Not all lines were written. The file ends in a whole line if possible.
         """
+        group = b"".join(lines)
+        with self._busy, self._named():
+            write_whole(self._descriptor, group, regular=self.regular)
+            self._end += len(group)
+            if self._power:
+                system.sync(self._descriptor)
+
+    def lost(self) -> str:
+        """Return what to tell the user if written records are no longer at the path, or an empty text."""
+        if not self._owned:
+            return ""
         with self._busy:
-            try:
-                write_whole(self._descriptor, b"".join(lines), regular=self.regular)
-                if self._power:
-                    system.sync(self._descriptor)
-            except OSError as error:
-                error.filename = self.path
-                raise
+            here = os.fstat(self._descriptor)
+        try:
+            intact = os.path.samestat(self._place.stat(), here) and here.st_size >= self._end
+        except (FileNotFoundError, NotADirectoryError):
+            intact = False
+        except OSError:  # the path cannot be looked at any more, which says nothing about the file
+            intact = True
+        if intact:
+            return ""
+        return (
+            f"{self.title} was deleted, renamed, replaced or truncated by another program during this run, so records "
+            "are missing there; leave the file alone while a run writes it, and run again what is missing"
+        )
 
     def close(self) -> None:
         """Wait for a write in progress, then close the file, which unlocks it."""

@@ -18,6 +18,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from paco._base.errors import ItemCancelled, trim
+from paco._records.file import JournalError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,6 +49,7 @@ class GroupCommit:
             text of a warning, or an empty text.
         sink: The sink of the run if each of its results must wait for its line; see `Delivery`.
         keep_order: Whether lines are written in the order of their numbers. A line waits for those with lower numbers.
+        tell: Called in the loop with what the user must know, such as the loss of the file, which fails the run later.
     """
 
     def __init__(
@@ -57,10 +59,13 @@ class GroupCommit:
         sink: InOrder | None = None,
         *,
         keep_order: bool = False,
+        tell: Callable[[str], None] = warnings.warn,
     ) -> None:
         self.role = "journal"
         self._file = file
         self._load = load
+        self._tell = tell
+        self._lost = ""  # what to tell about the loss of the file
         self._delivery = None if sink is None else Delivery(sink, self)
         self._lines: list[bytes] = []
         self._busy = threading.RLock()  # held while lines are taken from the list and written
@@ -156,7 +161,7 @@ class GroupCommit:
             if self._load is not None:
                 await self._load_file(self._load)
             await self._write_all()
-            await self._job(self._file.close)
+            await self._close()
         except GeneratorExit as error:  # the loop was closed, and this coroutine is being garbage-collected
             self.error = error
             wait = False
@@ -176,13 +181,19 @@ class GroupCommit:
             self._file.close()
             self._load = self._delivery = None  # they refer to this object: break the cycle
 
+    async def _close(self) -> None:
+        lost = self._lost or await self._job(self._file.lost)
+        await self._job(self._file.close)
+        if lost:
+            raise JournalError(lost)
+
     async def _load_file(self, load: Callable[[], str]) -> None:
         """Load the file, which stops early if the run ends."""
         warning = await self._job(load)
         if self._file.stopped and not self.run.is_ending:
             raise ItemCancelled("the task that was reading the journal was cancelled, but the run was not")
         if warning and not self._file.stopped:
-            warnings.warn(warning, stacklevel=2)
+            self._tell(warning)
 
     def finish(self) -> None:
         """Record that the other tasks of the run have ended: no missing line will come, so write all that wait."""
@@ -210,8 +221,11 @@ class GroupCommit:
             self._enough = math.inf
             added = self.added
             self._asked.set()
+            told = self._lost
             await self._job(self._write, len(self._lines))
             self.written = added
+            if self._lost and not told:
+                self._tell(self._lost)
             self._written_at = self._loop.time()
             self._has_room.set()
 
@@ -238,6 +252,7 @@ class GroupCommit:
             except OSError as error:
                 self.error = error
                 raise
+            self._lost = self._lost or self._file.lost()
 
     # ---- waiting
 
