@@ -559,6 +559,16 @@ def test_progress_is_repainted_only_where_it_disturbs_no_other_output(run, monke
     ("words", "said"),
     [
         (["jobs:echo", "none.txt"], "cannot read none.txt: No such file or directory"),
+        (
+            ["three.txt", "jobs:echo"],
+            "cannot read jobs:echo: No such file or directory; did you mean: paco map jobs:echo t",
+        ),
+        (
+            ["none", "jobs.py:echo"],
+            "cannot read jobs.py:echo: No such file or directory; did you mean: paco map jobs.py:ec",
+        ),
+        (["-", "jobs:echo"], "; did you mean: paco map jobs:echo -"),
+        (["three.txt", "jobs.py"], "got 'three.txt', which is a file; TARGET comes first: paco map TARGET three.txt"),
         (["jobs:echo", "three.txt", "-o", "none/out.jsonl"], "cannot write none/out.jsonl: No such file or directory"),
         (["jobs:echo", "three.txt", "-o", "a\0b"], "cannot write a\\x00b: "),
         (["jobs:echo", "three.txt", "-o", "three.txt"], "three.txt is both input and output"),

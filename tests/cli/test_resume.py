@@ -21,12 +21,15 @@ pytestmark = [pytest.mark.realtime, pytest.mark.usefixtures("folder")]
 JOBS = """
 import asyncio, pathlib
 
-async def work(item):
+async def work(item, model=""):
     with pathlib.Path("calls.txt").open("a") as calls:
         calls.write(f"{item}\\n")
     if str(item).startswith("bad") and not pathlib.Path("mended").exists():
         raise ValueError(item)
     return f"done {item}"
+
+async def ask(item, model="", token=""):
+    return f"{model} {item}"
 
 async def row(item):
     return await work(item["id"])
@@ -346,7 +349,21 @@ def test_a_partial_line_inside_the_file_is_skipped(run, folder):
     assert calls(folder) == []
 
 
-@pytest.mark.parametrize("line", ["done a", "[1]", "5", '{"a": 1}', '{"key": 5, "ok": true}', "null"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "done a",
+        "[1]",
+        "5",
+        '{"a": 1}',
+        '{"key": 5, "ok": true}',
+        "null",
+        '{"id":1,"name":"a"}',
+        '{"id":1,"key":"00"}',
+        '{"id":1,"name":',
+        "\0\0",
+    ],
+)
 def test_a_file_without_records_is_refused(run, folder, line):
     items(folder, "a")
     (folder / "out.jsonl").write_text(f"{line}\n")
@@ -354,6 +371,86 @@ def test_a_file_without_records_is_refused(run, folder, line):
     assert code == 2
     assert err.startswith("paco: cannot resume: out.jsonl is damaged: line 1 is not a record (")
     assert (folder / "out.jsonl").read_text() == f"{line}\n"
+
+
+@pytest.mark.parametrize("function", [[], {}, 0, False, "", ["work"]])
+def test_a_record_of_an_odd_function_is_refused(run, folder, function):
+    items(folder, "a")
+    run(*WORDS)
+    record = json.loads((folder / "out.jsonl").read_text()) | {"function": function}
+    (folder / "out.jsonl").write_text(json.dumps(record))
+    code, _, err = run(*WORDS, "--resume")
+    assert code == 2
+    assert "has the results of another function" in err
+
+
+def test_another_argument_is_told_by_its_name_but_not_its_value(run, folder):
+    items(folder, "a", "b")
+    words = ["jobs:ask", "items.txt", "-o", "out.jsonl"]
+    changed = "had another value, or none, for results in out.jsonl; recorded results stay as they are"
+    assert run(*words, "--arg", "model=small", "--arg", "token=s3cret")[0] == 0
+    assert "s3cret" not in (folder / "out.jsonl").read_text()
+    for given, told in [
+        (["model=small", "token=s3cret"], ""),
+        (["token=s3cret", "model=small"], ""),
+        (["model=large", "token=s3cret"], "--arg model "),
+        (["model=large"], "--arg model, token "),
+        ([], "--arg model, token "),
+    ]:
+        arguments = [word for one in given for word in ("--arg", one)]
+        for option in ("--resume", "--retry-failed"):
+            code, _, err = run(*words, *arguments, option)
+            assert code == 0
+            assert (f"paco: {told}{changed}" in err) == bool(told)
+            assert ("--arg" in err) == bool(told)
+    assert [record["result"] for record in final(folder).values()] == ["small a", "small b"]
+    items(folder, "a", "b", "c")
+    assert run(*words, "--arg", "model=large", "--resume")[0] == 0
+    assert f"--arg model, token {changed}" in run(*words, "--arg", "model=large", "--resume")[2]
+
+
+def test_the_arguments_of_a_failed_record_do_not_matter(run, folder):
+    items(folder, "bad")
+    assert run(*WORDS, "--arg", "model=small")[0] == 1
+    assert "had another value" not in run(*WORDS, "--arg", "model=large", "--resume")[2]
+
+
+def test_a_key_that_is_given_twice_is_told_once(run, folder):
+    (folder / "rows.jsonl").write_text('5\n5\n{"id": 1}\n{"id": 1, "v": 2}\n{"id": 1, "v": 3}\n{"id": 2}\n')
+    words = ["jobs:row", "rows.jsonl", "--key", "id", "-o", "out.jsonl"]
+    for option in ([], ["--resume"], ["--retry-failed"], ["--dry-run"]):
+        _, _, err = run(*words, *option)
+        assert err.count("paco: --key id: 1 is the value of more than one item (item 3 is the second)") == 1
+    assert "--key" not in run("jobs:row", "rows.jsonl", "-o", "other.jsonl")[2]
+
+
+def test_a_second_run_without_resume_tells_that_it_appends(run, folder):
+    items(folder, "a")
+    told = (
+        "paco: out.jsonl is not empty: this run appends to it, and runs all items (to skip those with a result: --res"
+    )
+    assert told not in run(*WORDS)[2]
+    assert told in run(*WORDS)[2]
+    assert "not empty" not in run(*WORDS, "--resume")[2]
+
+
+@pytest.mark.parametrize("text", [bytes(4096), b"\0", b"\n" + bytes(512), b"GIF89a\0"])
+def test_a_file_that_is_not_text_is_not_appended_to(run, folder, text):
+    items(folder, "a")
+    (folder / "out.jsonl").write_bytes(text)
+    code, _, err = run(*WORDS)
+    assert (code, calls(folder)) == (2, [])
+    assert err == "paco: out.jsonl is not a file of text; records are not added to it, use another file\n"
+    assert (folder / "out.jsonl").read_bytes() == text
+
+
+def test_zeros_after_a_record_are_cut_off_before_the_next_record(run, folder):
+    items(folder, "a")
+    run(*WORDS)
+    whole = (folder / "out.jsonl").read_bytes()
+    (folder / "out.jsonl").write_bytes(whole + bytes(512))
+    assert run(*WORDS)[0] == 0
+    assert (folder / "out.jsonl").read_bytes().startswith(whole + b'{"id":0')
 
 
 def test_a_last_line_that_is_no_partial_record_is_not_cut_off(run, folder):

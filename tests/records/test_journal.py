@@ -164,6 +164,17 @@ async def test_items_with_the_same_json_form_keep_their_results_in_any_order(pat
     assert await paco.map(forbid, ALIKE[kind][::-1]).journal(path, **how) == names[::-1]
 
 
+@pytest.mark.parametrize("key", ["id", lambda row: row["id"]], ids=["field", "function"])
+async def test_a_key_that_is_given_twice_is_told_once(path, key):
+    rows = [{"id": 1, "v": value} for value in "abc"]
+    for _ in range(2):
+        with pytest.warns(
+            UserWarning, match=r"run\.jsonl gets a key twice: it is 1 for .* and for {'id': 1, 'v': 'b'}"
+        ) as told:
+            assert await paco.map(same, rows, limit=1).journal(path, key=key) == rows
+        assert len(told) == 1
+
+
 async def test_equal_items_are_distinguished(path):
     count = itertools.count()
     fn = Probe(lambda item: f"{item}{next(count)}")

@@ -361,7 +361,7 @@ async def fetch(item):
 
 
 def test_a_function_is_identified_by_its_innermost_name_and_source():
-    name, source = made_by(fetch)
+    name, source, _ = made_by(fetch)
     assert (name, len(source)) == ("fetch", 16)
     assert made_by(functools.partial(wrapper(functools.partial(wrapper(fetch))), 1)) == (name, source)
     assert made_by(Client().get).name == "Client.get"
@@ -459,11 +459,27 @@ def test_a_last_record_without_a_line_end_is_kept(path):
     assert path.read_bytes() == a_record("a") + a_record("b")
 
 
-@pytest.mark.parametrize("text", [b'{"id":1,"name":"somebody else\'s"}', b"notes", b'{"a":{"b":[', b"\xff\xfe"])
-def test_a_file_of_another_kind_is_refused_and_unchanged(path, text):
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"id":1,"name":"somebody else\'s"}',
+        b'{"id":1,"name":"somebody el',
+        b'{"id":1,"nam',
+        b'{"id":"x',
+        b"notes",
+        b'{"a":{"b":[',
+        b"\xff\xfe",
+        bytes(4096),
+        b"\0",
+        bytes(512) + b"\n" + bytes(512),
+        b"\n" + bytes(512),
+    ],
+)
+@pytest.mark.parametrize("strict", [True, False])
+def test_a_file_of_another_kind_is_refused_and_unchanged(path, text, strict):
     path.write_bytes(text)
-    records = unread(path)
-    with pytest.raises(JournalError, match="is damaged: line 1 is not a record"):
+    records = unread(path, strict=strict)
+    with pytest.raises(JournalError, match=r"is damaged: line \d is not a record"):
         records.load()
     assert path.read_bytes() == text
     close(records)

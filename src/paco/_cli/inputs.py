@@ -18,6 +18,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from paco._base import system
+from paco._base.check import shorten
 from paco._cli.ending import CommandError, Problem, reason
 from paco._cli.files import placed
 from paco._cli.formats import FORMATS, OBJECTS, BrokenInputError
@@ -63,7 +64,7 @@ def find_inputs(options: MapOptions, stdin: int, folder: str) -> list[Input]:
     inputs = [
         Input("standard input", stdin, *_format_of("", options.format), regular=False)
         if name == STDIN
-        else _file(name, placed(name, folder), options.format)
+        else _file(name, placed(name, folder), options)
         for name in names
     ]
     needs = "--unpack" if options.unpack else "--key" if options.key is not None else ""
@@ -72,16 +73,18 @@ def find_inputs(options: MapOptions, stdin: int, folder: str) -> list[Input]:
     return inputs
 
 
-def _file(name: str, path: str, format_: str | None) -> Input:
+def _file(name: str, path: str, options: MapOptions) -> Input:
     try:
         mode = Path(path).stat().st_mode
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise CommandError(f"cannot read {name}: {reason(error)}") from None
+        swapped = ":" in name and ":" not in options.target
+        hint = f"; did you mean: paco map {system.command_line([name, options.target])}" if swapped else ""
+        raise CommandError(f"cannot read {name}: {reason(error)}{hint}") from None
     if stat.S_ISDIR(mode):
         raise CommandError(f"cannot read {name}: it is a folder; give the files in it, for example {name}/*")
     if not os.access(path, os.R_OK):
         raise CommandError(f"cannot read {name}: permission denied")
-    return Input(name, path, *_format_of(name.lower(), format_), regular=stat.S_ISREG(mode))
+    return Input(name, path, *_format_of(name.lower(), options.format), regular=stat.S_ISREG(mode))
 
 
 def _format_of(name: str, format_: str | None) -> tuple[str, bool]:
@@ -176,15 +179,25 @@ class InputItem(NamedTuple):
 
 
 class ItemReader:
-    """Reads the items one by one, in constant memory except for their keys. ``tally`` counts the skipped ones."""
+    """Reads the items one by one, in constant memory except for their keys.
+
+    ``tally`` counts the skipped ones, and ``tell`` is called with what the user must know.
+    """
 
     def __init__(
-        self, options: MapOptions, inputs: Sequence[Input], tally: Tally, earlier: EarlierRecords | None = None
+        self,
+        options: MapOptions,
+        inputs: Sequence[Input],
+        tally: Tally,
+        earlier: EarlierRecords | None,
+        tell: Callable[[str], None],
     ) -> None:
         self._inputs = inputs
         self._head, self._key = options.head, options.key
         self._only_failed = options.retry_failed and earlier is not None
+        self._unique = self._key is not None  # whether to tell of an item that equals an earlier one
         self._tally = tally
+        self._tell = tell
         self._total = options.total  # used if the inputs cannot be counted
         self._read = 0
         self._waiting: Future[bytes] = Future()  # for a chunk of a pipe
@@ -312,6 +325,12 @@ class ItemReader:
             else:
                 problem = Problem("KeyError", f"--key: the item is not an object with a member {self._key!r}")
         key, position = self._keys.next(canonical(identity))
+        if self._keys.repeats and self._unique and problem is None:
+            self._unique = False
+            self._tell(
+                f"--key {self._key}: {shorten(identity)} is the value of more than one item "
+                f"(item {number} is the second); a later run tells such items apart by their order alone"
+            )
         # The position of a record is an odd number if it has a result.
         if self._only_failed if position == NOWHERE else position % 2 == 1:
             self._tally.skipped += 1

@@ -31,10 +31,6 @@ if TYPE_CHECKING:
     from paco._cli.run import RetryOn
     from paco._view.console import Console
 
-_CHANGED = (
-    "{} has changed since the last record of {} was written; recorded results stay as they are, and the other items "
-    "run with the new code"
-)
 _SHOWN = 100
 
 
@@ -56,18 +52,16 @@ def prepared(
     limit = limit_of(options, on)
     path = "" if options.output == STDOUT else placed(options.output, folder)
     options = _with_files(options, inputs, found, path or stdout, folder)
-    if options.dry_run:
-        return asyncio.run(dry_run(options, inputs))
 
     def tell(text: str) -> None:
         console.say(safe(f"paco: {text}"))
 
+    if options.dry_run:
+        return asyncio.run(dry_run(options, inputs, tell))
     output = open_output(options, path, found, stdout, tell, opened)
-    if output.earlier is not None and output.earlier.changed:
-        tell(_CHANGED.format(output.maker.name, options.output))
     typing = _announce(inputs, console)
     tally = Tally()
-    reader = ItemReader(options, inputs, tally, output.earlier)
+    reader = ItemReader(options, inputs, tally, output.earlier, tell)
     return MapJob(options, target, on, limit, reader, tally, output, console, typing, interrupts)
 
 
@@ -182,13 +176,13 @@ def _is_overload(error: Exception) -> bool:
 # ---- --dry-run
 
 
-async def dry_run(options: MapOptions, inputs: Sequence[Input]) -> tuple[str, int]:
+async def dry_run(options: MapOptions, inputs: Sequence[Input], tell: Callable[[str], None]) -> tuple[str, int]:
     """Read and count the items; return what a run would do, and the exit code: 1 if an item is bad.
 
     Raises:
         CommandError: An input cannot be read to its end.
     """
-    reader = ItemReader(options, inputs, Tally())
+    reader = ItemReader(options, inputs, Tally(), None, tell)
     first: InputItem | None = None
     first_bad: InputItem | None = None
     count = bad = 0

@@ -9,7 +9,8 @@ from collections import deque
 from contextlib import closing
 from heapq import heappop, heappush
 from itertools import count
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 import paco
 from paco._base.check import message
@@ -17,7 +18,7 @@ from paco._base.errors import as_raised
 from paco._base.system import PRIVATE
 from paco._cli.ending import CommandError, Problem, describe, explain, is_interrupt, reason
 from paco._cli.options import STDOUT
-from paco._records.earlier import EarlierRecords, made_by
+from paco._records.earlier import EarlierRecords, canonical, digest, made_by
 from paco._records.file import APPENDING, JournalError, RecordFile
 from paco._records.group_commit import GroupCommit
 from paco._records.lines import Span, encode, failure, line, span_of, success
@@ -37,6 +38,18 @@ if TYPE_CHECKING:
     from paco._engine.sinks import InOrder
     from paco._records.earlier import Maker
     from paco.limits import Limiter
+
+
+_CHANGED = (
+    "{} has changed since the last record of {} was written; recorded results stay as they are, and the other items "
+    "run with the new code"
+)
+_OTHER_ARGUMENTS = (
+    "--arg {} had another value, or none, for results in {}; recorded results stay as they are, and the other items "
+    "run with the new value (to run all items with it, use another file)"
+)
+#: The bytes of the hash of an argument.
+_HASH: Final = 4
 
 
 class Output(NamedTuple):
@@ -65,21 +78,35 @@ def open_output(
         CommandError: The file cannot be used.
     """
     name = options.output
-    maker = made_by(found)  # reads source files, so it comes before the output exists
+    # Reads source files, so it comes before the output exists. A hash, since an argument may be a secret.
+    hashes = {key: digest(canonical(text), 0, _HASH).hex() for key, text in options.arguments.items()}
+    maker = made_by(found)._replace(arguments=hashes)
     try:
         file = _open(name, path, stdout, opened)
+        earlier = _begun(options, file, maker, tell) if name != STDOUT else None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise CommandError(f"cannot write {name}: {reason(error)}") from None
     except JournalError as error:
         raise CommandError(str(error)) from None
-    earlier = None
-    if options.resume or options.retry_failed:
-        earlier = _earlier(file, maker)
-    elif file.regular and name != STDOUT:
-        file.mend()
     if file.warning:
         tell(file.warning)
     return Output(file, maker, earlier, tell)
+
+
+def _begun(options: MapOptions, file: RecordFile, maker: Maker, tell: Callable[[str], None]) -> EarlierRecords | None:
+    """Return the records of earlier runs if this run resumes, and tell what the user may not expect of the file."""
+    name = options.output
+    if options.resume or options.retry_failed:
+        earlier = _earlier(file, maker)
+        if earlier.changed:
+            tell(_CHANGED.format(maker.name, name))
+        if earlier.differing:
+            tell(_OTHER_ARGUMENTS.format(", ".join(sorted(earlier.differing)), name))
+        return earlier
+    if file.regular and Path(file.path).stat().st_size:
+        file.mend()
+        tell(f"{name} is not empty: this run appends to it, and runs all items (to skip those with a result: --resume)")
+    return None
 
 
 def _open(name: str, path: str, stdout: int, opened: ExitStack) -> RecordFile:

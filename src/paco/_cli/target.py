@@ -72,6 +72,8 @@ def _without_colon(target: str) -> str:
     if target.rstrip(":").endswith(".py"):
         names = _async_functions(target.rstrip(":"))
         return said + (f"; it defines {', '.join(names)}" if names else "")
+    if Path(target).is_file():
+        return f"{said}, which is a file; TARGET comes first: paco map TARGET {target}"
     module, dot, function = target.rpartition(".")
     return said + (f"; did you mean {module}:{function}?" if dot and module and function else "")
 

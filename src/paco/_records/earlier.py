@@ -6,6 +6,7 @@ import functools
 import inspect
 import json
 import re
+import warnings
 from array import array
 from bisect import bisect_left
 from collections import defaultdict
@@ -17,7 +18,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 from paco._base.check import shorten
 from paco._records.file import JournalError, RecordFile
-from paco._records.lines import BEGINNING, SAME, SHORT_KEY, SURROGATE, Record, convert, encode, is_torn, parse
+from paco._records.lines import SAME, SHORT_KEY, SURROGATE, Record, convert, encode, is_torn, parse
 
 #: Always the encoder of the standard library: others write some floats differently, which would change the keys.
 _CANONICAL, _READABLE = (
@@ -151,6 +152,8 @@ class Keys:
         self._index = Index()
         self._repeats: dict[bytes, int] = {}
         self._any = self._short = False  # whether there are records, and some with short keys
+        #: Whether the last item equals an earlier one.
+        self.repeats: bool = False
 
     def put(self, key: bytes, position: int) -> None:
         """Store the position of the record of a key, in place of an earlier position."""
@@ -165,7 +168,8 @@ class Keys:
         record with a short key keeps that key, so that all its records share one key.
         """
         occurrence, key = 0, digest(content, 0, KEY_SIZE)
-        if self._seen.add(int.from_bytes(key[:SHORT_KEY])):
+        self.repeats = self._seen.add(int.from_bytes(key[:SHORT_KEY]))
+        if self.repeats:
             self._repeats[key] = occurrence = self._repeats.get(key, 0) + 1
             key = digest(content, occurrence, KEY_SIZE)
         if not self._any:
@@ -186,10 +190,12 @@ class Maker(NamedTuple):
 
     name: str  # the qualified name, without the module
     source: str | None  # a hash of the source, 16 hex digits; None if the source is unknown
+    arguments: Mapping[str, str] | None = None  # hashes of those besides the item, by name; None if they do not matter
 
     def fields(self, version: int | str | None = None) -> str:
         """Return the fields of a record that name the function, as JSON with a leading comma."""
-        known = {"function": self.name, "source": self.source, "version": version}
+        arguments = self.arguments or None
+        known = {"function": self.name, "source": self.source, "version": version, "arguments": arguments}
         return "".join([f',"{name}":{encode(value)}' for name, value in known.items() if value is not None])
 
 
@@ -233,6 +239,7 @@ class EarlierRecords:
         self._file = file
         self._maker = maker
         self._known_by = _field(key) if isinstance(key, str) else key
+        self._unique = key is not None  # whether to warn of an item that equals an earlier one
         self._version = version
         self._strict = strict
         #: The keys of the items and the records. A position is twice the offset of the record, plus 1 if it is ok.
@@ -241,6 +248,8 @@ class EarlierRecords:
         self.changed: bool = False
         #: Whether any record has a result.
         self.succeeded: bool = False
+        #: The names of the arguments that a recorded result was made with other values of.
+        self.differing: set[str] = set()
 
     def load(self) -> None:
         """Read the open file. Cut off a torn last line, or add its missing line end. Any thread may call this.
@@ -250,10 +259,12 @@ class EarlierRecords:
             JournalError: The file cannot be used; the message says what to do.
         """
         maker, source = self._maker, None
+        known = False  # whether a record came before
         for number, (offset, line) in enumerate(self._file.read(), 1):
-            record = None if line.isspace() else self._parsed(number, offset, line)
+            record = None if line.isspace() else self._parsed(number, offset, line, after_record=known)
             if record is None:
                 continue
+            known = True
             if not line.endswith(b"\n"):
                 self._file.append([b"\n"])
             function = record.fields.get("function")
@@ -266,16 +277,19 @@ class EarlierRecords:
             if self._version is ANY_VERSION or record.fields.get("version") == self._version:
                 self.keys.put(record.key, 2 * offset + record.ok)
                 self.succeeded = self.succeeded or record.ok
+                if record.ok and maker.arguments is not None:
+                    self.differing |= _differing(record.fields.get("arguments"), maker.arguments)
         self.changed = None not in (source, maker.source) and source != maker.source
 
-    def _parsed(self, number: int, offset: int, line: bytes) -> Record | None:
+    def _parsed(self, number: int, offset: int, line: bytes, *, after_record: bool) -> Record | None:
         """Return the record in a line, or ``None`` if it is torn."""
         try:
             return parse(line)
         except ValueError as error:
-            if is_torn(line):
+            torn, last = is_torn(line, after_record=after_record), not line.endswith(b"\n")
+            if torn and last:
                 self._file.cut(offset)
-            elif self._strict or not line.startswith(BEGINNING):
+            elif self._strict or not torn:
                 file = self._file
                 raise JournalError(
                     f"{file.title} is damaged: line {number} is not a record ({error}); delete that line to run its "
@@ -299,6 +313,13 @@ class EarlierRecords:
                 f"JSON form ({error}); say what identifies an item: key='id', or key=lambda item: item.id"
             ) from None
         key, position = self.keys.next(content)
+        if self.keys.repeats and self._unique:
+            self._unique = False
+            warnings.warn(
+                f"{self._file.title} gets a key twice: it is {shorten(known_by)} for an earlier item and for "
+                f"{shorten(item)}; a later run tells such items apart by their order alone, so give a unique key",
+                stacklevel=2,
+            )
         if position == NOWHERE:
             return key, None
         try:
@@ -309,6 +330,12 @@ class EarlierRecords:
                 f"{position // 2} is gone ({error}); start the run again"
             ) from None
         return key, record if record.key == key else None
+
+
+def _differing(recorded: object, given: Mapping[str, str]) -> set[str]:
+    """Return the names of the arguments whose hashes differ from those of a record, or are in one of them only."""
+    known = cast("Mapping[str, object]", recorded) if isinstance(recorded, Mapping) else {}
+    return {name for name in {*known, *given} if known.get(name) != given.get(name)}
 
 
 def _field(name: str) -> Callable[[Any], object]:

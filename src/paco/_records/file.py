@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 from weakref import WeakSet
 
 from paco._base import system
-from paco._records.lines import is_torn
+from paco._records.lines import is_record, is_torn
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
@@ -161,17 +161,24 @@ class RecordFile:
         """Make the file end in a whole line: cut off a torn record, or add a missing line end.
 
         Do nothing if the file cannot be read.
+
+        Raises:
+            JournalError: The file does not end in text.
         """
         with suppress(OSError), self._place.open("rb") as file:
             size, block = file.seek(0, os.SEEK_END), 1 << 16
             while True:
                 file.seek(max(size - block, 0))
-                _, begins, last = file.read().rpartition(b"\n")
-                if begins or block >= size:
+                *before, last = file.read().rsplit(b"\n", 2)
+                if len(before) > 1 or block >= size:
                     break
                 block *= 4
-            if is_torn(last):
-                self.cut(size - len(last))  # of nothing, where the file ends in a whole line
+            if not last:
+                return
+            if is_torn(last, after_record=bool(before) and is_record(before[-1])):
+                self.cut(size - len(last))
+            elif b"\0" in last:
+                raise JournalError(f"{self.title} is not a file of text; records are not added to it, use another file")
             else:
                 self.append([b"\n"])
 

@@ -11,6 +11,7 @@ import functools
 import json
 import math
 import pathlib
+import re
 import uuid
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, cast
 
@@ -187,8 +188,6 @@ def through_json(value: Any) -> tuple[str, Any]:
 
 # ---- records to lines
 
-#: The bytes with which every record begins.
-BEGINNING: Final = b'{"id":'
 #: The bytes of a key that earlier versions of the command wrote. Others are longer.
 SHORT_KEY: Final = 8
 _new: Final[Any] = vars(tuple)["__new__"]  # takes a quarter of the time of the constructor of a named tuple
@@ -303,13 +302,29 @@ def parse(line: bytes) -> Record:
     raise ValueError("it has neither a result nor an error")
 
 
-def is_torn(line: bytes) -> bool:
+def is_record(line: bytes) -> bool:
+    """Return whether a line is a record."""
+    try:
+        parse(line)
+    except ValueError:
+        return False
+    return True
+
+
+#: The id of a record at its beginning, and what a record with the id 0 begins with.
+_ID: Final = re.compile(rb'\{"id":\d+')
+_BEGINNING: Final = b'{"id":0,"key":"'
+
+
+def is_torn(line: bytes, *, after_record: bool) -> bool:
     """Return whether a line is the beginning of a record that a killed process or a crashed machine left incomplete.
 
-    Any other line without a line end is not torn: it may be the only line of an unrelated file.
+    Any other line is not torn: it may be part of an unrelated file. So zeros, with which a file system fills what it
+    had not written yet, are torn only after a record.
     """
-    begun = line.rstrip(b"\0")  # a file system may fill the part that it had not written yet with zeros
-    if line.endswith(b"\n") or not (begun.startswith(BEGINNING) or BEGINNING.startswith(begun)):
+    begun = line.rstrip(b"\0\n")
+    known = _ID.sub(b'{"id":0', begun, count=1)
+    if not (known.startswith(_BEGINNING) or _BEGINNING.startswith(known)) or not (begun or after_record):
         return False
     try:
         decode(line)
