@@ -540,6 +540,62 @@ def test_a_killed_program_leaves_no_process_behind(program, engine, tmp_path):
     wait_until(lambda: not any(map(is_alive, pids)))
 
 
+JOB_THAT_HOLDS_ON = """
+import os, re, signal, time
+
+async def work(item):
+    if item == "stopped with the server":
+        os.kill(os.getppid(), signal.SIGSTOP)
+    os.write(1, b'%d\\n' % os.getpid())
+    if item == "holds the GIL":
+        re.match(r"(a+)+$", "a" * 40 + "b")
+    if item != "blocked":
+        os.kill(os.getpid(), signal.SIGSTOP)
+    time.sleep(3600)
+"""
+POOL = "ProcessPoolExecutor(2, multiprocessing.get_context('{}'))"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux kills a process after its parent")
+@pytest.mark.parametrize("engine", ["2", *map(POOL.format, ["spawn", "fork", "forkserver"])])
+@pytest.mark.parametrize("item", ["holds the GIL", "stopped", "stopped with the server", "blocked"])
+@pytest.mark.parametrize("sibling", [False, True], ids=["alone", "with a forked child"])
+@pytest.mark.slow
+def test_a_killed_program_leaves_no_process_behind_whatever_its_items_do(program, engine, item, sibling, tmp_path):
+    if engine != "2" and (sibling or item == "stopped with the server"):
+        return  # the standard library connects and starts these processes
+    (tmp_path / "job.py").write_text(JOB_THAT_HOLDS_ON)
+    process = program(f"""
+        import multiprocessing, os, sys, threading, time
+        from concurrent.futures import ProcessPoolExecutor
+        sys.path.insert(0, {str(tmp_path)!r})
+        import paco, paco.remote, job
+
+        def fork():
+            if {sibling} and not os.fork():
+                print(os.getpid(), flush=True)
+                time.sleep(3600)
+
+        if __name__ == "__main__":
+            engine = {engine}
+            if isinstance(engine, int):  # the thread that starts the processes ends before the program
+                engine = paco.remote.Workers(engine)
+                starter = threading.Thread(target=engine.start)
+                starter.start()
+                starter.join()
+                fork()
+            paco.run(paco.map(job.work, [{item!r}] * 2, limit=2).on(engine))
+    """)
+    pids = [int(process.stdout.readline()) for _ in range(2 + sibling)]
+    process.kill()
+    process.wait()
+    if sibling:
+        wait_until(lambda: sum(map(is_alive, pids)) == 1)
+        [forked] = filter(is_alive, pids)
+        os.kill(forked, signal.SIGKILL)
+    wait_until(lambda: not any(map(is_alive, pids)))
+
+
 def whole_lines(path):
     return path.read_text().split("\n")[:-1] if path.exists() else []
 

@@ -38,6 +38,8 @@ _msvcrt: Final = _module("msvcrt")  # on Windows alone
 KEYS: Final[tuple[int, ...]] = tuple(getattr(signal, name) for name in ("SIGINT", "SIGBREAK") if hasattr(signal, name))
 #: Signals that ask a process to end.
 ENDINGS: Final = (*KEYS, signal.SIGTERM)
+#: The first argument of prctl(2) for the signal that a process gets when its parent ends.
+_PR_SET_PDEATHSIG: Final = 1
 #: What ends the input at a terminal.
 END_OF_INPUT: Final = "Ctrl-D" if _msvcrt is None else "Ctrl-Z and Enter"
 
@@ -174,6 +176,25 @@ def hang_up(connection: Connection) -> None:
         with suppress(OSError), socket.socket(fileno=os.dup(connection.fileno())) as end:
             end.shutdown(socket.SHUT_RDWR)
     connection.close()
+
+
+def signal_after_parent(number: int) -> None:
+    """Have Linux send this process a signal whenever the thread that started it, or its successor, ends."""
+    with suppress(AttributeError, ImportError):  # another system, or a Python without ctypes
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
+
+
+def kill_after(descriptor: int) -> None:
+    """Have Linux kill this process when nobody has the other end of a pipe any more, even while it holds the GIL."""
+    if hasattr(_fcntl, "F_SETSIG"):
+        for command, value in (
+            (_fcntl.F_SETSIG, signal.SIGKILL),
+            (_fcntl.F_SETOWN, os.getpid()),
+            (_fcntl.F_SETFL, _fcntl.fcntl(descriptor, _fcntl.F_GETFL) | os.O_ASYNC),
+        ):
+            _fcntl.fcntl(descriptor, command, value)
 
 
 def how_ended(code: int) -> str:

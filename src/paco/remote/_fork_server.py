@@ -1,7 +1,9 @@
 """The fork server: a process that imports once what all workers need, and forks each worker.
 
 It can be forked safely because it has one thread, no event loop, and no state of the program. The program itself is
-never forked, because it may have threads.
+never forked, because it may have threads. When the program is gone, the server kills the workers that do not end by
+themselves, because an item holds the GIL or they are stopped. On Linux, it is woken for that even if it is stopped, and
+workers are killed when it is.
 """
 
 from __future__ import annotations
@@ -11,15 +13,16 @@ import os
 import select
 import signal
 import socket
+import time
 from contextlib import suppress
 
-from paco._base.system import KEYS
+from paco._base import system
 from paco.remote import _worker
-from paco.remote._processes import NUMBER
+from paco.remote._processes import GRACE, NUMBER
 
 
 def main(descriptor: int) -> None:
-    """Fork a worker for each request, until the socket of the requests is closed and all workers have ended."""
+    """Fork a worker for each request, until the program closes the socket and all workers have ended, or it is gone."""
     worker = Server(socket.socket(fileno=descriptor)).serve()
     if worker is not None:
         _worker.main(worker)
@@ -37,18 +40,22 @@ class Server:
         self._requests = requests
         self._pipes: dict[int, int] = {}  # by process ID
         self._wake, self._woken = os.pipe()
+        self._program = os.getppid()
 
     def serve(self) -> int | None:
         """Serve all requests. In each worker, return the descriptor of its socket; in the server, return ``None``."""
         gc.freeze()  # otherwise the last collection of each worker copies every page, which takes 40 of 60 ms
         os.set_blocking(self._woken, False)
-        for key in KEYS:
+        for key in system.KEYS:
             signal.signal(key, signal.SIG_IGN)  # the program handles Ctrl-C
         signal.signal(signal.SIGCHLD, _wake_up)
+        signal.signal(signal.SIGCONT, _wake_up)
         signal.set_wakeup_fd(self._woken, warn_on_full_buffer=False)
+        system.signal_after_parent(signal.SIGCONT)
         sources: list[socket.socket | int] = [self._wake, self._requests]
         while len(sources) > 1 or self._pipes:
-            ready, _, _ = select.select(sources, [], [])
+            # Without requests, the program is ending, or gone: not every system sends a signal then.
+            ready, _, _ = select.select(sources, [], [], GRACE if len(sources) == 1 else None)
             if self._wake in ready:
                 os.read(self._wake, 1024)
                 self._reap()
@@ -58,7 +65,20 @@ class Server:
                     sources.remove(self._requests)
                 elif self._fork(*descriptors):
                     return descriptors[0]
+            if os.getppid() != self._program:
+                self._end()
+                break
         return None
+
+    def _end(self) -> None:
+        """Give the workers time to end, then kill them."""
+        end = time.monotonic() + GRACE
+        while self._pipes and (left := end - time.monotonic()) > 0:
+            if select.select([self._wake], [], [], left)[0]:
+                os.read(self._wake, 1024)
+                self._reap()
+        for child in self._pipes:
+            os.kill(child, signal.SIGKILL)
 
     def _fork(self, worker: int, pipe: int) -> bool:
         """Fork, and return whether this is the new process."""
@@ -75,8 +95,10 @@ class Server:
             self._write(pipe, child)
             os.close(worker)
             return False
+        system.signal_after_parent(signal.SIGKILL)
         signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for number in (signal.SIGCHLD, signal.SIGCONT):
+            signal.signal(number, signal.SIG_DFL)
         for descriptor in (self._requests.detach(), self._wake, self._woken, pipe, *self._pipes.values()):
             os.close(descriptor)
         return True

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 FORKS: Final = hasattr(os, "fork") and sys.platform != "darwin"
 #: The seconds that a process has to end after its items were cancelled.
 PATIENCE: Final = 5.0
+#: The seconds that items have to end after the program that sent them is gone.
+GRACE: Final = 1.0
 #: The two numbers that the fork server writes to the pipe of a worker: its process ID, then its exit code.
 NUMBER: Final = struct.Struct("q")
 

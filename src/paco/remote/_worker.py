@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from paco._base import system
 from paco.remote._chunk import ChunkRunner
-from paco.remote._processes import Line, start_thread
+from paco.remote._processes import GRACE, Line, start_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 #: The class of connections in this process, which is another one on Windows.
 _Connection: Final[Any] = getattr(connection, "PipeConnection", connection.Connection)
-#: The seconds that items have to end after the program that sent them is gone.
-_GRACE: Final = 1.0
 
 
 class Host:
@@ -101,6 +99,7 @@ def _follow_parent() -> None:
     """Exit when the parent does, if multiprocessing started this process: its pools outlive it (cpython#111873)."""
     parent = multiprocessing.parent_process()
     if parent is not None:
+        system.kill_after(parent.sentinel)
         start_thread("paco-parent", _end_after, parent.join)
 
 
@@ -122,7 +121,7 @@ def main(descriptor: int) -> None:
     host = Host(_loop_factory(loops))
     line.send(b"")  # tells the program that this process is ready
     if not serve(line, host):
-        leave = threading.Timer(_GRACE, os._exit, [1])
+        leave = threading.Timer(GRACE, os._exit, [1])
         leave.daemon = True
         leave.start()
     host.close()
