@@ -311,6 +311,107 @@ async def test_a_process_that_does_not_end_is_killed(monkeypatch, kept):
     assert not is_alive(pid)
 
 
+async def hangs(item):
+    """Hang as it says, if it is the item 1; return if it is the item 0."""
+    number, how, path = item
+    note(path, f"{os.getpid()} ")
+    if not number:
+        return
+    try:
+        if number == 1 and how == "stopped":
+            os.kill(os.getpid(), signal.SIGSTOP)
+        if number == 1 and how == "stopped with the server":
+            os.kill(os.getppid(), signal.SIGSTOP)
+            os.kill(os.getpid(), signal.SIGSTOP)
+        if number == 1 and how == "blocked":
+            time.sleep(3600)  # noqa: ASYNC251 - what no cancellation ends
+        await asyncio.sleep(3600)
+    finally:
+        if number == 1 and how == "blocked in cleanup":
+            await asyncio.sleep(0.5)
+            time.sleep(3600)  # noqa: ASYNC251 - the same
+
+
+async def ended_by(how, stream, begun):
+    """End a run in one of the ways there are, as soon as a file says that all items have begun."""
+    if how == "leaving":
+        async with stream as results:
+            async for _ in results:
+                await until(begun)
+                break
+        return
+    async with asyncio.timeout(None) as time_out:
+        task = asyncio.ensure_future(stream)
+        await until(begun)
+        if how == "cancellation":
+            task.cancel()
+        else:
+            time_out.reschedule(0)
+        with contextlib.suppress(asyncio.CancelledError) if how == "cancellation" else contextlib.nullcontext():
+            await task
+
+
+@pytest.mark.posix
+@pytest.mark.parametrize(
+    ("how", "end"),
+    [
+        ("stopped", "timeout"),
+        ("stopped with the server", "cancellation"),
+        ("blocked", "leaving"),
+        ("blocked in cleanup", "timeout"),
+    ],
+)
+@pytest.mark.parametrize("limit", [3, paco.Limit(3)], ids=["number", "object"])
+async def test_a_run_that_ends_kills_the_workers_that_do_not_answer(monkeypatch, tmp_path, end, how, limit):
+    monkeypatch.setattr(_processes, "PATIENCE", 0.3)
+    begun = tmp_path / "pids"
+    stream = paco.map(hangs, [(number, how, begun) for number in range(3)], limit).on(3)
+    with pytest.raises(TimeoutError) if end == "timeout" else contextlib.nullcontext():
+        await ended_by(end, stream, lambda: begun.exists() and begun.read_text().count(" ") == 3)
+    assert not any(map(is_alive, map(int, begun.read_text().split())))
+
+
+@pytest.mark.posix
+async def test_another_run_on_a_worker_that_is_killed_goes_on(monkeypatch, tmp_path):
+    monkeypatch.setattr(_processes, "PATIENCE", 0.3)
+    with Workers(1) as workers:
+        other = asyncio.ensure_future(paco.map(quick, range(3000), limit=2).on(workers))
+        begun = tmp_path / "pids"
+        await ended_by("cancellation", paco.map(hangs, [(1, "stopped", begun)]).on(workers), begun.exists)
+        assert await other == list(range(3000))
+
+
+async def cleans_up(path):
+    try:
+        await counted(path)
+    finally:
+        await asyncio.sleep(1)
+        note(path, f" {os.getpid()}")
+
+
+async def test_a_worker_whose_items_clean_up_for_long_is_not_killed(monkeypatch, tmp_path):
+    monkeypatch.setattr(_processes, "PATIENCE", 0.3)
+    log = tmp_path / "log"
+    with Workers(1) as workers:
+        pids = set(await paco.map(where, range(2)).on(workers))
+        stream = paco.map(cleans_up, [log, log], limit=2).on(workers)
+        await ended_by("cancellation", stream, lambda: log.exists() and log.read_text() == "++")
+        assert log.read_text() == "++--" + f" {workers.pids[0]}" * 2
+        assert {*workers.pids} == pids
+
+
+@pytest.mark.posix
+def test_all_workers_that_are_stopped_are_killed_at_the_same_time(monkeypatch):
+    monkeypatch.setattr(_processes, "PATIENCE", 1)
+    workers = Workers(4)
+    workers.start()
+    for pid in workers.pids:
+        os.kill(pid, signal.SIGSTOP)
+    start = time.monotonic()
+    workers.close()
+    assert time.monotonic() - start < 3
+
+
 def test_a_process_that_hangs_while_it_starts_is_killed(monkeypatch, starts):
     monkeypatch.setattr(_processes, "PATIENCE", 0.3)
     starts("import time; time.sleep(3600)")
@@ -541,7 +642,7 @@ def test_a_killed_program_leaves_no_process_behind(program, engine, tmp_path):
 
 
 JOB_THAT_HOLDS_ON = """
-import os, re, signal, time
+import os, re, signal
 
 async def work(item):
     if item == "stopped with the server":
@@ -549,21 +650,25 @@ async def work(item):
     os.write(1, b'%d\\n' % os.getpid())
     if item == "holds the GIL":
         re.match(r"(a+)+$", "a" * 40 + "b")
-    if item != "blocked":
-        os.kill(os.getpid(), signal.SIGSTOP)
-    time.sleep(3600)
+    os.kill(os.getpid(), signal.SIGSTOP)
 """
 POOL = "ProcessPoolExecutor(2, multiprocessing.get_context('{}'))"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux kills a process after its parent")
-@pytest.mark.parametrize("engine", ["2", *map(POOL.format, ["spawn", "fork", "forkserver"])])
-@pytest.mark.parametrize("item", ["holds the GIL", "stopped", "stopped with the server", "blocked"])
-@pytest.mark.parametrize("sibling", [False, True], ids=["alone", "with a forked child"])
+@pytest.mark.parametrize(
+    ("engine", "item", "sibling"),
+    [
+        ("2", "holds the GIL", False),
+        ("2", "stopped", True),
+        ("2", "stopped with the server", False),
+        (POOL.format("spawn"), "holds the GIL", False),
+        (POOL.format("fork"), "holds the GIL", False),
+        (POOL.format("forkserver"), "stopped", False),
+    ],
+)
 @pytest.mark.slow
 def test_a_killed_program_leaves_no_process_behind_whatever_its_items_do(program, engine, item, sibling, tmp_path):
-    if engine != "2" and (sibling or item == "stopped with the server"):
-        return  # the standard library connects and starts these processes
     (tmp_path / "job.py").write_text(JOB_THAT_HOLDS_ON)
     process = program(f"""
         import multiprocessing, os, sys, threading, time

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+from concurrent.futures import wait
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from paco._base import check, system
@@ -67,7 +68,8 @@ class Workers:
     """Processes on this machine that run async functions over items: ``paco.map(fetch, urls).on(workers)``.
 
     The processes start on first use, which takes about 0.2 s. They are kept for any number of runs, and replaced when
-    they die. They end when the block ends, or when the program ends in any way. ``.on(4)`` starts four for one run. On
+    they die. One that is stopped or blocked, so that it gives no answer for 5 s after a run in it was cancelled, is killed.
+    They end when the block ends, or when the program ends in any way. ``.on(4)`` starts four for one run. On
     systems with ``fork`` except macOS, they are forked from a server process that has imported what they need; on other
     systems, each is a new process. The program itself is never forked, and its ``__main__`` is not imported.
 
@@ -143,11 +145,11 @@ class Workers:
                 )
             return min(self.started(), key=lambda process: len(process.pending)).submit(*chunk)
 
-    def cancel(self, run: str) -> None:
-        """Cancel the chunks of a run in all processes. Does not wait."""
+    def cancel(self, run: str, chunks: list[Any]) -> None:
+        """Cancel the chunks of a run, given their futures, in all processes. Does not wait."""
         with self._lock:
             for process in self._processes:
-                process.cancel(run)
+                process.cancel(run, chunks)
 
     def _ended(self, process: WorkerProcess, there: bool, code: int) -> None:
         with self._lock:
@@ -162,12 +164,10 @@ class Workers:
 
     def close(self) -> None:
         """Cancel the items of the processes, and wait until the processes have ended; after 5 s each is killed."""
-        for process in self.leave():
-            try:
-                process.gone.result(_processes.PATIENCE)
-            except TimeoutError:
-                process.kill()
-                process.gone.result()
+        gone = {process.gone: process for process in self.leave()}
+        for late in wait(gone, _processes.PATIENCE).not_done:
+            gone[late].kill()
+        wait(gone)
 
     def leave(self) -> list[WorkerProcess]:
         """Ask the processes to end, and return them without waiting."""
@@ -208,7 +208,7 @@ class WorkersEngine:
         return int(error.there) if isinstance(error, _processes.ProcessDied) else None
 
     def cancel(self, run: str, futures: list[Any]) -> None:
-        self._workers.cancel(run)
+        self._workers.cancel(run, futures)
 
     async def close(self) -> None:
         processes = [] if self._keep else self._workers.leave()

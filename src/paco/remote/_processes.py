@@ -17,7 +17,7 @@ import struct
 import subprocess
 import sys
 import threading
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from contextvars import Context
 from multiprocessing import Pipe
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 #: Whether workers are forked. On macOS they are not: its libraries may start threads in a process that only imports.
 FORKS: Final = hasattr(os, "fork") and sys.platform != "darwin"
-#: The seconds that a process has to end after its items were cancelled.
+#: The seconds that a process has to answer after its items were cancelled, and to end when it should.
 PATIENCE: Final = 5.0
 #: The seconds that items have to end after the program that sent them is gone.
 GRACE: Final = 1.0
@@ -144,6 +144,7 @@ class ForkServer:
         process, self._process = self._process, None
         if process is not None:
             self._requests.close()
+            process.send_signal(signal.SIGCONT)  # if it is stopped, it could not end
             process.wait()
 
 
@@ -189,6 +190,7 @@ class Forked:
         elif self._pid and self._code is None:
             with suppress(ProcessLookupError):
                 os.kill(self._pid, signal.SIGKILL)
+            self._server.send_signal(signal.SIGCONT)  # if it is stopped, it could not report the end
 
 
 #: A worker process as it was started.
@@ -247,7 +249,7 @@ class WorkerProcess:
         return self.known.result()
 
     def submit(self, *chunk: bytes) -> SentFuture:
-        """Send a chunk, and return a future of its report."""
+        """Send a chunk, and return a future of its report. Without a chunk, the report is an empty answer."""
         future = SentFuture()
         future.set_running_or_notify_cancel()  # the chunk is cancelled in its process, not here
         future.worker = called(self.pid)
@@ -257,9 +259,21 @@ class WorkerProcess:
         self._line.send(pickle.dumps((self._number, *chunk)))
         return future
 
-    def cancel(self, run: str) -> None:
-        """Cancel the chunks of a run. Does not wait."""
+    def cancel(self, run: str, chunks: list[Future[bytes]]) -> None:
+        """Cancel the chunks of a run, given their futures. Does not wait, but kills the process if it is blocked."""
         self._line.send(pickle.dumps((None, run)))
+        with self._lock:
+            mine = {*chunks} & {*self.pending.values()}
+        if mine:
+            start_thread("paco-cancel", self._kill_if_blocked, mine)
+
+    def _kill_if_blocked(self, chunks: set[Future[bytes]]) -> None:
+        """Until these chunks have ended, ask the process for answers; kill it if it gives none."""
+        while chunks:
+            if wait([self.submit()], PATIENCE).not_done:
+                self.kill()
+                return
+            chunks = wait(chunks, PATIENCE).not_done
 
     def close(self) -> None:
         """Cancel its chunks and end it. Does not wait."""

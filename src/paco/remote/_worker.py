@@ -52,9 +52,9 @@ class Host:
                     loop.run_forever()
                     ended = True
 
-    def start(self, order: bytes, function: bytes, items: bytes) -> Future[bytes]:
-        """Start a chunk, from any thread, and return a future of its report."""
-        work = self.chunks.work(order, function, items)
+    def start(self, *chunk: bytes) -> Future[bytes]:
+        """Start a chunk, from any thread, and return a future of its report; without a chunk, of an empty answer."""
+        work = self.chunks.work(*chunk) if chunk else _answer()
         return Context().run(asyncio.run_coroutine_threadsafe, work, self._loop)
 
     def cancel(self, run: str) -> None:
@@ -69,6 +69,10 @@ class Host:
         """Cancel all chunks, and wait until they have ended."""
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
+
+
+async def _answer() -> bytes:
+    return b""
 
 
 _host: Host | None = None
