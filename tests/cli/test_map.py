@@ -401,7 +401,7 @@ def interrupt(*_):
 
 
 def test_a_signal_after_the_end_of_the_loop_is_harmless(run, monkeypatch):
-    monkeypatch.setattr(sys, "stdout", SimpleNamespace(fileno=sys.stdout.fileno, flush=interrupt))
+    monkeypatch.setattr("paco._cli.command.Console.close", interrupt)
     assert run("jobs:echo", "three.txt")[0] == 0
 
 

@@ -7,12 +7,15 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from tests.patience import wait_until
+from tests.programs import SOURCE
 from tests.screens import left
 
 pytestmark = [pytest.mark.realtime, pytest.mark.posix]
@@ -20,7 +23,7 @@ pytestmark = [pytest.mark.realtime, pytest.mark.posix]
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 JOBS = '''
-import asyncio, pathlib, time
+import asyncio, atexit, os, pathlib, sys, time
 
 async def echo(item):
     return item
@@ -55,6 +58,29 @@ async def blocking(item):
 async def thread(item):
     print("started", item)
     await asyncio.to_thread(time.sleep, 3600)
+
+async def loud(item):
+    os.write(1, b"said by a write\\n")
+    os.system("echo said by a program")
+    sys.__stdout__.write("said by the first stdout\\n")
+    sys.__stdout__.flush()
+    await (await asyncio.create_subprocess_exec("echo", "said by a child")).wait()
+    print("said by a print", flush=item == "2")
+    if not (child := os.fork()):
+        os.write(1, b"said by a fork\\n")
+        os._exit(0)
+    os.waitpid(child, 0)
+    atexit.register(print, "said at exit")
+    return item
+
+async def quiet(item):
+    for descriptor in range(3):
+        try:
+            os.write(descriptor, b"said to what was closed\\n")
+        except OSError:
+            pass
+    sys.stderr.write("said to stderr\\n")
+    return item
 
 async def large(item):
     return "x" * 100_000
@@ -114,6 +140,67 @@ def test_the_exit_code_says_how_it_went(start, folder, lines, code):
     out, _ = process.communicate()
     assert process.returncode == code
     assert len(out.splitlines()) == 2
+
+
+SAID = ["a write", "a program", "the first stdout", "a child", "a print", "a fork"]
+
+
+@pytest.mark.parametrize(
+    "more", [[], ["--workers", "1"], ["--progress", "bar"], ["-o", "/dev/stdout"], ["--values"]], ids=" ".join
+)
+def test_records_alone_go_to_stdout_whatever_writes_there(start, folder, more):
+    process = start("map", "jobs:loud", items(folder, "1", "2"), *more, options=())
+    out, err = process.communicate()
+    assert process.returncode == 0
+    assert len([json.loads(line) for line in out.splitlines()]) == 2
+    assert [err.count(f"said by {name}\n") for name in SAID] == [2] * len(SAID), err
+    assert err.count("said at exit\n") == 2
+
+
+def with_closed(closed, *words):
+    """Run `paco` with the standard streams closed that are closed so in a shell."""
+    shell = ["/bin/sh", "-c", f'exec "$0" -m paco "$@" {closed}', sys.executable, *words]
+    environ = {**os.environ, "PYTHONPATH": SOURCE}
+    return subprocess.run(shell, env=environ, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&-", "<&- 2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("more", [[], ["--workers", "1"]], ids=" ".join)
+def test_standard_streams_that_are_closed_do_no_harm(folder, closed, more):
+    """No other file gets their descriptors."""
+    words = ["map", "jobs:quiet", items(folder, "1", "2"), "-o", "out.jsonl", *more]
+    done = with_closed(closed, *words)
+    assert done.returncode == 0, done.stderr
+    assert [record["ok"] for record in records(folder / "out.jsonl")] == [True, True]
+    assert done.stdout == ""
+    assert done.stderr.count("said to stderr") == (0 if "2>" in closed else 2)
+
+
+def test_errors_are_not_told_on_stdout_if_stderr_is_closed(folder):
+    done = with_closed("2>&-", "map", "jobs:none", "in.txt")
+    assert (done.returncode, done.stdout) == (2, "")
+
+
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+@pytest.mark.parametrize("progress", ["plain", "bar", "json"])
+def test_a_target_may_detach_or_close_its_standard_streams(start, folder, name, progress):
+    (folder / "detaches.py").write_text(
+        f"import codecs, sys\nsys.{name} = codecs.getwriter('utf-8')(sys.{name}.detach())\n"
+        f"async def f(item):\n    print('said', item, file=sys.{name})\n    if item == '2': sys.{name}.close()\n"
+    )
+    process = start("map", "detaches:f", items(folder, "1", "2"), "--progress", progress, "--limit", 1, options=())
+    out, err = process.communicate()
+    assert process.returncode == 0
+    assert len([json.loads(line) for line in out.splitlines()]) == 2
+    assert ('"ended"' if progress == "json" else "2 items   2 ok") in err
+    assert "said 1" in err
+
+
+def test_a_dry_run_answers_on_stdout_and_the_target_does_not(start, folder):
+    (folder / "loud.py").write_text("print('said on import')\nasync def f(item): ...\n")
+    out, err = start("map", "loud:f", items(folder, "1"), "--dry-run").communicate()
+    assert "nothing was run" in out
+    assert (err, "said" in out) == ("said on import\n", False)
 
 
 def test_wrong_arguments_give_exit_code_2(start):

@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from paco._view.console import Console, fit, safe, safe_lines
+from paco._view.console import Console, _visible, fit, safe, safe_lines
 from tests.screens import Terminal, left
 
 ESCAPES = ["\x1b]52;c;aGk=\x07", "\x9b2J", "\r", "\u202e", "\0", "\x7f", "\ud800", "\u2028"]
@@ -192,37 +192,61 @@ def test_output_of_the_target_goes_to_stderr_as_whole_lines_above_the_repainted_
         sys.stdout.write("from ")
         sys.stdout.write("print\n")
         sys.stderr.write("an error\n")
-        sys.stdout.write("no line end")
-        sys.stdout.flush()
         assert sys.stdout.isatty()
         assert sys.stdout.fileno() == 99
-        assert sys.stdout.getvalue() == screen.getvalue()
-    assert left(screen.getvalue()) == ["from print", "an error", "no line end", "50%"]
+        sys.stdout.buffer.write(b"\xff\xc3")  # bytes, whole or not, are text of the encoding of the stream
+        sys.stdout.buffer.write(b"\xa9\r\n")
+        sys.stdout.detach().write(b"detached\n")
+        sys.stderr.write("no line end")
+    assert left(screen.getvalue()) == ["from print", "an error", "\\xff\u00e9", "detached", "no line end", "50%"]
     assert sys.stderr is screen
-
-
-class Slow(str):
-    """A text in the middle of whose printing another thread prints."""
-
-    __slots__ = ("thread",)
-
-    def __radd__(self, before):
-        self.thread = threading.Thread(target=sys.stdout.write, args=["of a thread"])
-        self.thread.start()
-        self.thread.join(0.05)
-        return before + str(self)
 
 
 @pytest.mark.realtime
 def test_no_output_of_concurrent_threads_is_lost(monkeypatch):
+    """The thread prints in the middle of another print."""
     screen = Terminal()
     monkeypatch.setattr(sys, "stderr", screen)
     with contextlib.redirect_stdout(screen), Console(screen, {}).guarding():
+        thread = threading.Thread(target=sys.stdout.write, args=["of a thread"])
+
+        def visible(line):
+            if line == b"" and thread.ident is None:
+                thread.start()
+                thread.join(0.05)
+            return _visible(line)
+
+        monkeypatch.setattr("paco._view.console._visible", visible)
         sys.stdout.write("from ")
-        text = Slow("print\n")
-        sys.stdout.write(text)
-        text.thread.join()
+        sys.stdout.write("print\n")
+        thread.join()
     assert screen.getvalue() == "from print\nof a thread\n"
+
+
+def test_a_line_that_is_painted_over_and_over_is_shown_once_at_its_end(monkeypatch):
+    """Progress bars of the target go back to the start of their line, before or after each text."""
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    with Console(screen, {}).guarding():
+        for percent in range(101):
+            sys.stderr.write(f"\r{percent}%")
+        sys.stderr.write("\n")
+        for percent in range(101):
+            sys.stderr.write(f"{percent} percent\r")
+        sys.stderr.write("\n")
+        for percent in range(101):
+            sys.stderr.write(f"\r{percent} of 100")
+    assert screen.getvalue() == "100%\n100 percent\n100 of 100\n"
+
+
+def test_a_line_without_an_end_is_shown_in_parts_so_that_its_time_is_linear(monkeypatch):
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    with Console(screen, {}).guarding():
+        for _ in range(20):
+            sys.stderr.write("." * 1000)
+        assert screen.getvalue() == "." * 17_000 + "\n"
+    assert screen.getvalue() == "." * 17_000 + "\n" + "." * 3000 + "\n"
 
 
 def test_output_of_the_target_goes_to_a_plain_stderr_unchanged(monkeypatch):

@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from contextlib import ExitStack, redirect_stdout
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
 import paco
 from paco._base.system import reader_has_gone
 from paco._cli.ending import CLOSED_PIPE, WRONG_USE, CommandError, Interrupts, suggest
+from paco._cli.streams import open_closed, records_alone
 from paco._view.console import Console, has_rich, safe_lines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import TextIO
 
 _USAGE = """\
 usage: paco map [options] TARGET [INPUT ...]    run an async function over the items of files
@@ -28,10 +28,12 @@ usage: paco map [options] TARGET [INPUT ...]    run an async function over the i
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with these arguments, or else those of this process, and return its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
+    if argv is None:
+        open_closed()
     if argv is None and (reconfigure := getattr(sys.stdout, "reconfigure", None)):
         reconfigure(errors="backslashreplace")  # as on stderr: cp1252, on Windows, lacks most characters
-    interrupts = Interrupts()
-    with interrupts.caught(for_good=argv is None):
+    interrupts = Interrupts(for_good=argv is None)
+    with interrupts.caught():
         code = _answer(words, interrupts)
         interrupts.end(code)
     return code
@@ -40,8 +42,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _answer(words: list[str], interrupts: Interrupts) -> int:
     try:
         code = _dispatch(words, interrupts)
-        if sys.stdout is not None:  # None if it was closed when the process started
-            sys.stdout.flush()
     except CommandError as error:
         print(safe_lines(f"paco: {error}"), file=sys.stderr)
         return WRONG_USE
@@ -66,9 +66,9 @@ def _dispatch(words: list[str], interrupts: Interrupts) -> int:
 
         return report_command(words[1:])
     if first == "--version":
-        print(f"paco {paco.__version__}")
+        print(f"paco {paco.__version__}", flush=True)
     elif first in {"-h", "--help"}:
-        print(_USAGE, end="")
+        print(_USAGE, end="", flush=True)
     else:
         hint = suggest(first, ["map", "report", "--version", "--help"])
         what = f"unknown command {first}{hint}" if words else "the command is missing"
@@ -84,24 +84,17 @@ def _map(words: Sequence[str], interrupts: Interrupts) -> int:
 
     options = parse_map(words)
     if isinstance(options, str):
-        print(options, end="")
+        print(options, end="", flush=True)
         return 0
-    console = Console(sys.stderr, os.environ, live=True if options.progress == "bar" else None)
     if options.progress == "bar" and not has_rich():
         raise CommandError("--progress bar needs rich to repaint lines: pip install paco[cli]")
-    stdin, stdout = _descriptor(sys.stdin), _descriptor(sys.stdout)
-    with redirect_stdout(sys.stderr), console.guarding(), ExitStack() as opened:
-        with interrupts.raising():  # imports, named pipes, and records of earlier runs may take long
-            job = prepared(options, stdin, stdout, console, interrupts, opened)
-        if isinstance(job, MapJob):
-            return run(job)
-    text, code = job
-    print(text)
-    return code
-
-
-def _descriptor(stream: TextIO | None) -> int:
-    try:
-        return -1 if stream is None else stream.fileno()
-    except (OSError, ValueError):  # closed, or replaced by something without a descriptor
-        return -1
+    with records_alone(for_good=interrupts.for_good) as streams:
+        console = Console(streams.stderr, os.environ, live=True if options.progress == "bar" else None)
+        with closing(console), console.guarding(), ExitStack() as opened:
+            with interrupts.raising():  # imports, named pipes, and records of earlier runs may take long
+                job = prepared(options, streams.stdin, streams.stdout, console, interrupts, opened)
+            if isinstance(job, MapJob):
+                return run(job)
+        text, code = job
+        streams.answer(text)
+        return code

@@ -100,9 +100,12 @@ class Interrupts:
     The handlers are set with ``signal.signal``, not with the loop: so a third Ctrl-C exits at once even if an item
     blocks the loop, and it works on Windows too. A handler raises only within ``raising``, and only once: its exception
     can come between any two bytecodes, and a second one could interrupt the handling of the first.
+
+    With ``for_good``, they are handled until the process ends: it is one of the command.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, for_good: bool) -> None:
+        self.for_good = for_good
         self.count = 0
         #: The number of the first signal, which decides the exit code.
         self.first: int | None = None
@@ -114,8 +117,8 @@ class Interrupts:
         self._wake: Callable[[], int] | None = None
 
     @contextmanager
-    def caught(self, *, for_good: bool) -> Generator[None]:
-        """Handle the signals within the block; with ``for_good``, until the process ends.
+    def caught(self) -> Generator[None]:
+        """Handle the signals within the block.
 
         Do nothing outside the main thread, where Python allows no signal handlers.
         """
@@ -123,7 +126,7 @@ class Interrupts:
             for number in ENDINGS:
                 with contextlib.suppress(ValueError):
                     before = signal.signal(number, self._handle)
-                    if for_good:
+                    if self.for_good:
                         # At exit Python resets every signal that has a handler to its default, but not ignored ones.
                         atexit.register(signal.signal, number, signal.SIG_IGN)
                     else:

@@ -249,10 +249,15 @@ def _add_target_and_pace(parser: _Parser) -> None:
     add("--dask", metavar="ADDRESS", help=dask)
 
 
+def _output(name: str) -> str:
+    """Return the name of the output. In this process, the descriptor of stdout leads to stderr when a run begins."""
+    return STDOUT if name in {"/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"} else name
+
+
 def _add_output_and_end(parser: _Parser) -> None:
     add = parser.add_argument_group("output").add_argument
     output = "append a record to FILE as each item finishes, one line of JSON; - for stdout (default)"
-    add("-o", "--output", default=STDOUT, metavar="FILE", help=output)
+    add("-o", "--output", type=_output, default=STDOUT, metavar="FILE", help=output)
     add("-k", "--keep-order", action="store_true", help="write records in the order of the input")
     add("--values", action="store_true", help="write only the results, one line of JSON each")
 

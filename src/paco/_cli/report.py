@@ -36,7 +36,7 @@ def report_command(words: Sequence[str]) -> int:
     """
     options = parse_report(words)
     if isinstance(options, str):
-        print(options, end="")
+        print(options, end="", flush=True)
         return 0
     try:
         return _report(options)
@@ -60,7 +60,7 @@ def _report(options: Namespace) -> int:
         file.write(options.trace, file.TRACE, chrome([table]))
     seconds = table.end() - table.run.start
     first, *rest = summary(tally, latencies, None, seconds, width=_WIDTH)
-    print("\n".join([f"{options.file} {first}", *rest, f"  pictures  {target}"]))
+    print("\n".join([f"{options.file} {first}", *rest, f"  pictures  {target}"]), flush=True)
     return 1 if tally.failed else 0
 
 

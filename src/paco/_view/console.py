@@ -10,10 +10,11 @@ import sys
 import threading
 from functools import partial
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, TextIO, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, TextIO, TypeAlias, cast
 from unicodedata import east_asian_width
 
 from paco._base.system import understands_escapes
+from paco._view.writer import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
@@ -23,6 +24,8 @@ Part: TypeAlias = tuple[str, str]
 #: The parts of a line, from left to right.
 Line: TypeAlias = list[Part]
 
+#: The most bytes of a line that is not ended yet.
+_LONGEST: Final = 1 << 14
 #: The size of a stream that is not a terminal, and of a terminal that does not report its size.
 _WIDE, _USUAL = os.terminal_size((500, 24)), os.terminal_size((80, 24))
 _STYLES = {"red": "31", "green": "32", "bold": "1", "dim": "2"}
@@ -99,6 +102,7 @@ class Console:
         #: Whether styles are shown.
         self.color = not environ.get("NO_COLOR") and (self.live or bool(environ.get("FORCE_COLOR")))
         self._encoding: str = _encoding_of(stream)
+        self._writer = _writer(stream)
         #: Whether the stream can show more than ASCII.
         self.unicode = "utf" in self._encoding
         self._lines: Sequence[Line] = ()
@@ -135,9 +139,16 @@ class Console:
             else:
                 self._painter.out(text, highlight=False)
 
+    def close(self) -> None:
+        """Wait until all is written, but not for a terminal that nobody reads."""
+        if self._writer is not None:
+            self._writer.close()
+
     def paint(self, lines: Sequence[Line]) -> None:
-        """Repaint with ``lines``; if there are none, remove the repainted lines."""
+        """Repaint with ``lines``, unless nobody reads the terminal; if there are none, remove the repainted lines."""
         with self._lock:
+            if lines and self._writer is not None and self._writer.stuck:
+                return
             self._lines = lines
             if lines:
                 if self._painting is None:  # a display that is restarted would overwrite the lines written since
@@ -154,7 +165,7 @@ class Console:
         from rich.console import Console as Painter
         from rich.live import Live
 
-        file = cast("TextIO", _InPlaceOf(cast("TextIO", self._stream), self._write))
+        file = self._in_place_of(cast("TextIO", self._stream), self._put)
         painter: Any = Painter(file=file, force_terminal=True, color_system="auto" if self.color else None)
         painter.show_cursor = lambda _=True: False  # a hidden cursor would stay hidden after a kill
         self._painter = painter
@@ -175,60 +186,98 @@ class Console:
         return Segments([segment for line in lines for segment in (*line, Segment.line())][:-1])
 
     def _write(self, text: str) -> None:
+        self._put(text.encode(self._encoding, "backslashreplace"))
+
+    def _put(self, data: bytes) -> None:
         stream: Any = self._stream
         if stream is not None:
             try:
-                stream.write(text.encode(self._encoding, "backslashreplace").decode(self._encoding))
+                if self._writer is None:
+                    stream.write(data.decode(self._encoding))
                 getattr(stream, "flush", str)()
             except Exception:
                 self._stream = None
+        if self._stream is not None and self._writer is not None:
+            self._writer.write(data)
+
+    def _in_place_of(self, stream: TextIO, write: Callable[[bytes], None]) -> TextIO:
+        """Return a text stream that passes written bytes to ``write``, and is otherwise like another stream."""
+        buffer = cast("BinaryIO", _Bytes(stream, write))
+        return io.TextIOWrapper(buffer, self._encoding, "backslashreplace", newline="", write_through=True)
 
     @contextlib.contextmanager
     def guarding(self) -> Generator[None]:
         """While lines are repainted, write what the block prints above them.
 
-        That holds for stderr, and for stdout if it is a terminal or the same stream. Without repainting, do nothing.
+        That holds for stderr, and for stdout if it is a terminal or the same file. Without repainting, do nothing.
         """
         if not self.live:
             yield
             return
-        rest = ""
+        rest = b""
 
-        def write(text: str) -> None:
+        def write(data: bytes) -> None:
             nonlocal rest
             with self._lock:  # threads print too
-                *lines, rest = (rest + text).split("\n")
+                *lines, rest = (rest + data).split(b"\n")
+                rest = _visible(rest)
+                if len(rest) > _LONGEST:
+                    lines, rest = [*lines, rest], b""
                 if lines:
-                    self.say("\n".join(lines))
+                    whole = b"\n".join(_visible(one).rstrip(b"\r") for one in lines)
+                    self.say(whole.decode(self._encoding, "backslashreplace"))
 
-        stream = cast("TextIO", _InPlaceOf(sys.stderr, write))
         with contextlib.ExitStack() as redirected:
-            if sys.stdout is sys.stderr or _is_terminal(sys.stdout):
-                redirected.enter_context(contextlib.redirect_stdout(stream))
-            redirected.enter_context(contextlib.redirect_stderr(stream))
+            if sys.stdout is not None and _is_shown_with(sys.stdout, sys.stderr):
+                redirected.enter_context(contextlib.redirect_stdout(self._in_place_of(sys.stdout, write)))
+            redirected.enter_context(contextlib.redirect_stderr(self._in_place_of(sys.stderr, write)))
             try:
                 yield
             finally:
                 if rest:  # the last line has no line end
-                    write("\n")
+                    write(b"\n")
 
 
-class _InPlaceOf(io.TextIOBase):
-    """A text stream that passes written text to a function, and everything else to another stream."""
+def _writer(stream: TextIO | None) -> Writer | None:
+    """Return what writes to the descriptor of a plain stream; another object, such as a notebook's, writes itself."""
+    if type(stream) is io.TextIOWrapper:
+        with contextlib.suppress(OSError, ValueError):
+            return Writer(stream.fileno())
+    return None
 
-    def __init__(self, stream: TextIO, write: Callable[[str], None]) -> None:
+
+def _visible(line: bytes) -> bytes:
+    """Return what a terminal shows of a line if carriage returns begin it anew, as those of progress bars do."""
+    shown = line.rstrip(b"\r")
+    return shown[shown.rfind(b"\r") + 1 :] + line[len(shown) :][:1]
+
+
+def _is_shown_with(stdout: TextIO, stderr: TextIO) -> bool:
+    if stdout is stderr or _is_terminal(stdout):
+        return True
+    try:
+        return os.path.sameopenfile(stdout.fileno(), stderr.fileno())
+    except (OSError, ValueError):
+        return False
+
+
+class _Bytes(io.RawIOBase):
+    """Passes written bytes to a function. It has the name, the descriptor and the terminal of a text stream."""
+
+    def __init__(self, stream: TextIO, write: Callable[[bytes], None]) -> None:
         self._stream = stream
         self._write = write
+        self.name: str = getattr(stream, "name", "")
 
-    def write(self, text: str, /) -> int:
-        self._write(text)
-        return len(text)
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any, /) -> int:
+        self._write(bytes(data))
+        return len(data)
 
     def isatty(self) -> bool:
         return self._stream.isatty()
 
     def fileno(self) -> int:
         return self._stream.fileno()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)

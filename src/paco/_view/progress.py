@@ -65,6 +65,7 @@ class PlainLines(Display):
     def close(self) -> None:
         if self._short > _SHORT:
             self._console.say(f"and {self._short - _SHORT:,} more runs of less than a second")
+        self._console.close()
 
 
 class LiveLines(PlainLines):
