@@ -24,6 +24,16 @@ async def odd(item):
         raise ValueError(item)
     return item
 
+async def odd_at_once(item):
+    if int(item) % 2:
+        raise ValueError(item)
+    await asyncio.sleep(0.05)
+    return item
+
+async def first_late(item):
+    await asyncio.sleep(0.1 if item == "1" else 0)
+    raise ValueError(item)
+
 async def first_waits(item):
     if item == "1":
         await asyncio.sleep(3600)
@@ -138,6 +148,14 @@ class TestHalting:
 
     def test_one_item_that_succeeds_is_enough_to_go_on(self, run):
         assert run("jobs:odd", "items.txt")[0] == 1
+
+    def test_the_first_twenty_items_are_those_of_the_input_and_not_those_that_end_first(self, run):
+        code, out, _ = run("jobs:odd_at_once", "items.txt")
+        assert code == 1
+        assert len(ids(out)) == 100
+        code, _, err = run("jobs:first_late", "items.txt")  # 80 others have failed before
+        assert code == 3
+        assert "halting: the first 20 items all failed" in err
 
     def test_halt_never_continues_if_every_item_fails(self, run):
         code, out, _ = run("jobs:fail", "items.txt", "--halt", "never")

@@ -137,7 +137,7 @@ def _earlier(file: RecordFile, maker: Maker) -> EarlierRecords:
 class ItemRecords:
     """Writes a record of each item, and counts the items. A run of the command has it in place of a journal.
 
-    ``item_failed`` is called after each failure.
+    ``item_failed`` is called after each failure, with the number of items that started before.
     """
 
     def __init__(
@@ -146,7 +146,7 @@ class ItemRecords:
         options: MapOptions,
         tally: Tally,
         progress: Progress | None,
-        item_failed: Callable[[], None],
+        item_failed: Callable[[int], None],
     ) -> None:
         self._made_by = output.maker.fields()
         self._options = options
@@ -246,7 +246,7 @@ class ItemRecords:
         self._tally.fail(problem)
         if self._progress is not None:
             self._progress.failure(item, problem, span.attempts)
-        self._item_failed()
+        self._item_failed(number)
 
     def _problem(self, error: BaseException) -> Problem:
         if not self._tally.failed:

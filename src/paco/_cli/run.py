@@ -41,7 +41,8 @@ RETRY: Final = "--retry-failed"
 _MOST: Final = 10_000
 #: The fewest new objects between two garbage collections. Python's default is 700 to 2,000.
 _NEW: Final = 10_000
-#: Without ``--halt``, a run is halted only if its first items all fail, as with a wrong URL or an expired password.
+#: Without ``--halt``, a run is halted only if its first items all fail, as with a wrong URL or an expired password. These
+#: are the first ones of the input, since the first ones to end are often those that fail.
 _FIRST: Final = 20
 
 
@@ -109,6 +110,7 @@ class _MapRun:
         #: Why the run was halted, if it was; and whether the reason is that the first items all failed.
         self._halted = ""
         self._all_failed = False
+        self._first_failed = 0  # of the first items
         self._out_of_time = False
         self._trace: paco.trace | None = None
         #: What went wrong, besides items.
@@ -184,18 +186,19 @@ class _MapRun:
             self._out_of_time = True
             self._stop("--max-time is over; ")
 
-    def _item_failed(self) -> None:
-        """Halt the run if there are too many failures."""
+    def _item_failed(self, number: int) -> None:
+        """Halt the run if there are too many failures. ``number`` items started before this one."""
         job, failed, rule = self._job, self._tally.failed, self._job.options.halt
+        self._first_failed += number < _FIRST
         if job.reader.stopped:
             return
         if rule is not None:
             if rule.is_reached(failed, job.reader.total()):
                 self._halted = f"{failed:,} item{'' if failed == 1 else 's'} failed (--halt {rule})"
                 self._stop(f"halting: {self._halted}; ", cancel=rule.when == "now")
-        elif failed >= _FIRST and not (self._tally.ok or job.output.proven):
+        elif self._first_failed == _FIRST and not (self._tally.ok or job.output.proven):
             self._all_failed = True
-            self._halted = f"the first {failed} items all failed (to go on: --halt never)"
+            self._halted = f"the first {_FIRST} items all failed (to go on: --halt never)"
             self._stop(f"halting: {self._halted}; ")
 
     def _stop(self, why: str = "", more: str = "", *, cancel: bool = False) -> None:
