@@ -23,7 +23,8 @@ pytestmark = [pytest.mark.realtime, pytest.mark.posix]
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 JOBS = '''
-import asyncio, atexit, os, pathlib, sys, time
+import asyncio, atexit, os, pathlib, sys, threading, time
+from concurrent.futures import ThreadPoolExecutor
 
 async def echo(item):
     return item
@@ -81,6 +82,43 @@ async def quiet(item):
             pass
     sys.stderr.write("said to stderr\\n")
     return item
+
+kept = set()
+
+async def ever():
+    while True:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            pass
+
+async def numbers():
+    try:
+        yield 1
+    finally:
+        await ever()
+
+async def leaves(item):
+    """Leave behind what does not end."""
+    atexit.register(print, "said at exit")
+    match item:
+        case "task": kept.add(asyncio.create_task(ever()))
+        case "generator":
+            generator = numbers()
+            kept.add(generator)
+            await anext(generator)
+        case "thread": threading.Thread(target=time.sleep, args=[3600], name="deep").start()
+        case "job": kept.add(asyncio.get_running_loop().run_in_executor(None, sleeps))
+        case "pool":
+            pool = ThreadPoolExecutor(2)
+            kept.add(pool)
+            await asyncio.get_running_loop().run_in_executor(pool, int)
+        case "brief": threading.Timer(0.2, print, ["said by a thread"]).start()
+        case "ends": kept.add(asyncio.create_task(asyncio.sleep(3600)))
+    return item
+
+def sleeps():
+    time.sleep(3600)
 
 async def large(item):
     return "x" * 100_000
@@ -201,6 +239,34 @@ def test_a_dry_run_answers_on_stdout_and_the_target_does_not(start, folder):
     out, err = start("map", "loud:f", items(folder, "1"), "--dry-run").communicate()
     assert "nothing was run" in out
     assert (err, "said" in out) == ("said on import\n", False)
+
+
+LEFT = [("task", "in ever"), ("generator", "shutdown_asyncgens"), ("thread", "thread 'deep'"), ("job", "in sleeps")]
+
+
+@pytest.mark.parametrize(("what", "named"), LEFT, ids=dict(LEFT))
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_what_does_not_end_is_named_and_left_behind(start, folder, what, named, loop):
+    (folder / "uvloop.py").write_text("raise ImportError" if loop == "asyncio" else "")
+    if loop == "uvloop":
+        (folder / "uvloop.py").unlink()
+    process = start("map", "jobs:leaves", items(folder, "1", what), "-o", "out.jsonl", options=())
+    out, err = process.communicate()
+    assert process.returncode == 0
+    assert len(records(folder / "out.jsonl")) == 2
+    _, told = err.split("paco: still running 2 s after the end, so left behind:\n")
+    assert named in told
+    assert told.endswith("said at exit\n" * 2)
+    assert "destroyed" not in err
+    assert out == ""
+
+
+@pytest.mark.parametrize(("what", "said"), [("pool", ""), ("brief", "said by a thread\n"), ("ends", "")])
+def test_what_ends_is_waited_for_and_not_named(start, folder, what, said):
+    process = start("map", "jobs:leaves", items(folder, what), "-o", "out.jsonl")
+    _, err = process.communicate()
+    assert process.returncode == 0
+    assert err.partition("\n  latency")[2].partition("\n")[2] == said + "said at exit\n"
 
 
 def test_wrong_arguments_give_exit_code_2(start):

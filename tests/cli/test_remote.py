@@ -58,6 +58,11 @@ async def says(item):
     print("said in", os.getpid(), flush=True)
     return os.getpid()
 
+barrier = threading.Barrier(40, timeout=60)
+
+async def meets(item):
+    return await asyncio.to_thread(barrier.wait)
+
 @asynccontextmanager
 async def locked():
     lock = threading.Lock()
@@ -100,6 +105,14 @@ def test_items_run_in_processes_and_give_the_same_records(folder, more, run):
     assert all(record["worker"] == f"process {record['result']} on {here}" for record in records if record["ok"])
     assert failed["worker"] in {f"process {pid} on {here}" for pid in pids}
     assert "99 ok   1 failed" in err
+
+
+@pytest.mark.parametrize("limit", ["40", "0"])
+@pytest.mark.parametrize("workers", [[], ["--workers", "1"]], ids=" ".join)
+def test_as_many_blocking_functions_run_in_threads_as_items_may(run, workers, limit):
+    code, out, _ = run("distant_jobs:meets", "in.txt", "--head", 40, "--limit", limit, *workers, "--values")
+    assert code == 0
+    assert sorted(map(int, out.split())) == list(range(40))
 
 
 def test_output_of_workers_goes_to_stderr_too(run):

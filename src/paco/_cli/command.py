@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
 import paco
 from paco._base.system import reader_has_gone
-from paco._cli.ending import CLOSED_PIPE, WRONG_USE, CommandError, Interrupts, suggest
+from paco._cli.ending import CLOSED_PIPE, WRONG_USE, CommandError, Interrupts, leave, suggest
 from paco._cli.streams import open_closed, records_alone
 from paco._view.console import Console, has_rich, safe_lines
 
@@ -36,6 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     with interrupts.caught():
         code = _answer(words, interrupts)
         interrupts.end(code)
+    if interrupts.for_good and threading.current_thread() is threading.main_thread():
+        leave(code)
     return code
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import concurrent.futures
 import contextlib
 import difflib
 import importlib
 import os
 import signal
 import socket
+import sys
+import threading
 import traceback
 from contextlib import contextmanager
 from functools import partial
@@ -18,10 +21,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from paco._base.check import message
 from paco._base.system import ENDINGS
-from paco._view.console import fit
+from paco._view.console import fit, safe_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
+    from types import FrameType
 
 # ---- exit codes
 
@@ -35,6 +39,7 @@ CLOSED_PIPE: Final = 141
 # ---- errors
 
 #: The files between the command and the user's code. Their frames say nothing about the user's error.
+_STARTS_THREADS = (threading.__file__, str(Path(concurrent.futures.__file__).parent))
 _BETWEEN = ("<frozen ", str(Path(__file__).parent.parent), str(Path(importlib.__file__).parent), contextlib.__file__)
 
 
@@ -128,7 +133,7 @@ class Interrupts:
                     before = signal.signal(number, self._handle)
                     if self.for_good:
                         # At exit Python resets every signal that has a handler to its default, but not ignored ones.
-                        atexit.register(signal.signal, number, signal.SIG_IGN)
+                        atexit.register(_ignore, number)
                     else:
                         stack.callback(signal.signal, number, before)
             yield
@@ -192,6 +197,56 @@ class Interrupts:
         if self._loop is not None and self._advance is not None:
             with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
                 self._loop.call_soon_threadsafe(self._advance)
+
+
+# ---- what TARGET has left running
+
+#: The seconds that tasks, and then threads, have to end after the items.
+PATIENCE: Final = 2.0
+
+
+def still_running(what: Iterable[str]) -> str:
+    """Return a message that names what does not end."""
+    return "\n    ".join([f"paco: still running {PATIENCE:g} s after the end, so left behind:", *what])
+
+
+def leave(code: int) -> None:
+    """Have this process end soon: if threads keep it, name them, and exit with this code."""
+    if any(map(_keeps, threading.enumerate())):
+        timer = threading.Timer(PATIENCE, _leave, [code])
+        timer.daemon = True
+        atexit.register(timer.cancel)  # no thread keeps it then, and functions at exit may take their time
+        timer.start()
+
+
+def _keeps(thread: threading.Thread) -> bool:
+    return thread.is_alive() and not thread.daemon and thread is not threading.main_thread()
+
+
+def _leave(code: int) -> None:
+    frames: dict[int, FrameType] = vars(sys)["_current_frames"]()  # private by its name, but documented
+    left = [_described(one, frames.get(one.ident or 0)) for one in threading.enumerate() if _keeps(one)]
+    if left:
+        print(safe_lines(still_running(left)), file=sys.stderr)
+        vars(atexit)["_run_exitfuncs"]()  # Python does so too, once all threads have ended
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):  # TARGET may have put anything there
+                stream.flush()
+        os._exit(code)
+
+
+def _described(thread: threading.Thread, frame: FrameType | None) -> str:
+    """Return the name of a thread, and where it is, apart from the frames that start threads."""
+    while frame is not None and frame.f_code.co_filename.startswith(_STARTS_THREADS):
+        frame = frame.f_back
+    if frame is None:
+        return f"thread {thread.name!r}"
+    return f"thread {thread.name!r}, at {frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_qualname}"
+
+
+def _ignore(number: int) -> None:
+    with contextlib.suppress(ValueError):  # in the thread that ends the process
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _stop_waking(before: int) -> None:

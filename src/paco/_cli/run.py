@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
@@ -12,7 +13,17 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 import paco
 from paco._base.check import message
 from paco._base.system import command_line
-from paco._cli.ending import CLOSED_PIPE, FAILED, HALTED, ClosingError, CommandError, describe, is_interrupt
+from paco._cli.ending import (
+    CLOSED_PIPE,
+    FAILED,
+    HALTED,
+    PATIENCE,
+    ClosingError,
+    CommandError,
+    describe,
+    is_interrupt,
+    still_running,
+)
 from paco._cli.options import AUTO, STDOUT, without_secrets
 from paco._cli.output import ItemRecords
 from paco._records.file import JournalError
@@ -21,10 +32,11 @@ from paco._view.console import safe_lines
 from paco.events import RunStarted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Coroutine, Generator
     from contextlib import AbstractAsyncContextManager
 
     from paco._base.check import ItemFunction
+    from paco._base.types import T
     from paco._cli.ending import Interrupts, Tally
     from paco._cli.inputs import ItemReader
     from paco._cli.options import MapOptions
@@ -39,10 +51,12 @@ RESUME: Final = "--resume"
 RETRY: Final = "--retry-failed"
 #: The most items in flight in workers with ``--limit 0``.
 _MOST: Final = 10_000
+#: The most threads of `asyncio.to_thread`, and the fewest that may run at once.
+_THREADS, _FEW_THREADS = 1000, 32
 #: The fewest new objects between two garbage collections. Python's default is 700 to 2,000.
 _NEW: Final = 10_000
-#: Without ``--halt``, a run is halted only if its first items all fail, as with a wrong URL or an expired password. These
-#: are the first ones of the input, since the first ones to end are often those that fail.
+#: Without ``--halt``, a run is halted only if its first items all fail, as with a wrong URL or an expired password.
+#: These are the first ones of the input, since the first ones to end are often those that fail.
 _FIRST: Final = 20
 
 
@@ -67,23 +81,46 @@ def run(job: MapJob) -> int:
     Raises:
         CommandError: TARGET could not be set up, or cannot be sent to the workers.
     """
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return _completed(runner.get_loop(), job)
+    loop = (_loop_factory() or asyncio.new_event_loop)()
+    most = job.options.limit if isinstance(job.options.limit, int) and job.options.limit else _THREADS
+    # asyncio.to_thread runs as many at once as the limit, and not only a few more than there are processors.
+    loop.set_default_executor(ThreadPoolExecutor(min(max(most, _FEW_THREADS), _THREADS), "asyncio"))
+    try:
+        return _completed(loop, _run(job), job.interrupts)
+    finally:
+        try:
+            _completed(loop, _end_tasks(job.console), job.interrupts)
+        finally:
+            loop.close()  # does not wait for threads
 
 
-def _completed(loop: asyncio.AbstractEventLoop, job: MapJob) -> int:
-    """Run a job to its end, although tasks of its items may raise what ends a loop, such as `SystemExit`.
+def _completed(loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, T], interrupts: Interrupts) -> T:
+    """Run a coroutine to its end, although tasks of the items may raise what ends a loop, such as `SystemExit`.
 
     Asyncio raises such an error from the loop, besides storing it for whatever awaits the task.
     """
-    main = asyncio.ensure_future(_run(job), loop=loop)
+    main = asyncio.ensure_future(coro, loop=loop)
     while True:
         try:
             return loop.run_until_complete(main)
         except (SystemExit, KeyboardInterrupt) as error:
             if main.done() or is_interrupt(error):
                 raise
-            loop.call_soon(job.interrupts.resumed)
+            loop.call_soon(interrupts.resumed)
+
+
+async def _end_tasks(console: Console) -> None:
+    """Cancel the tasks that TARGET has left, and close its async generators; name what does not end in time."""
+    loop, this = asyncio.get_running_loop(), asyncio.current_task()
+    left = asyncio.all_tasks() - {this}
+    for task in left:
+        task.cancel()
+    await asyncio.wait({*left, asyncio.ensure_future(loop.shutdown_asyncgens())}, timeout=PATIENCE)
+    if left := asyncio.all_tasks() - {this}:
+        from paco.testing._loop import describe
+
+        console.say(safe_lines(still_running(describe(left))))
+        loop.set_exception_handler(lambda *_: None)  # they are destroyed at the end, which asyncio would report again
 
 
 async def _run(job: MapJob) -> int:

@@ -14,7 +14,7 @@ import pickle
 import signal
 import sys
 import threading
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import Context
 from functools import partial
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 #: The class of connections in this process, which is another one on Windows.
 _Connection: Final[Any] = getattr(connection, "PipeConnection", connection.Connection)
+#: The most threads of `asyncio.to_thread`: by itself, asyncio has only a few more than there are processors.
+_THREADS: Final = 1000
 
 
 class Host:
@@ -41,6 +43,7 @@ class Host:
         self.process = os.getpid()
         self.chunks = ChunkRunner()
         self._loop = (new_loop or asyncio.new_event_loop)()
+        self._loop.set_default_executor(ThreadPoolExecutor(_THREADS, "asyncio"))
         self._thread = start_thread("paco-worker", self._run)
 
     def _run(self) -> None:
