@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import bz2
 import contextlib
+import gzip
 import json
+import lzma
 import os
 import signal
 import sys
 import threading
+import time
 from types import SimpleNamespace
 
 import pytest
 
+from paco._cli.formats import FORMATS, BrokenInputError
 from tests.patience import until, wait_until
 
 pytestmark = [pytest.mark.realtime, pytest.mark.usefixtures("folder")]
@@ -59,6 +64,22 @@ def job(run, monkeypatch):
 def written(folder, data, name="items.txt"):
     (folder / name).write_bytes(data)
     return name
+
+
+class AnyIn:
+    """Equals a text that contains all of these."""
+
+    def __init__(self, *parts):
+        self._parts = parts
+
+    def __eq__(self, text):
+        return all(part in text for part in self._parts)
+
+    def __hash__(self):
+        return hash(self._parts)
+
+    def __repr__(self):
+        return f"a text with {self._parts}"
 
 
 def no_reader():
@@ -131,6 +152,9 @@ def test_an_item_of_json_lines_is_the_value_of_its_line(results, folder):
         (b"{oops", "Expecting property name"),
         (b'{"a": NaN}', "NaN is not JSON"),
         (b"-Infinity", "-Infinity is not JSON"),
+        (b"1e400", "1e400 is too large for a float"),
+        (b'{"a": [-0.1E+400]}', "-0.1E+400 is too large for a float"),
+        (b"1" * 400 + b".0", "is too large for a float"),
         (b"9" * 5000, "integer string conversion"),
         (b"1" * 1_000_000, "integer string conversion"),
         (b"[" * 100_000, "nested too deeply"),
@@ -145,6 +169,84 @@ def test_a_line_that_is_not_json_is_an_error_of_that_item(run, folder, line, rea
     assert reason in bad["error"]["message"]
     assert bad["input"] == line.decode(errors="backslashreplace")
     assert good["result"] == 1
+
+
+BZIP2, XZ = bz2.compress(b"1\n2\n"), lzma.compress(b"1\n2\n")
+NOT_TEXT = [
+    ("1\n2\n".encode("utf-16"), "got UTF-16; convert it with: iconv -f UTF-16 -t UTF-8"),
+    ("日本\n".encode("utf-16-be").join([b"\xfe\xff", b""]), "got UTF-16; "),
+    ("日本".encode("utf-16"), "got UTF-16; "),
+    ("1\n".encode("utf-32"), "got UTF-32; "),
+    (b"\0\0\xfe\xff" + "1\n".encode("utf-32-be"), "got UTF-32; "),
+    ("1\n2\n".encode("utf-16-le"), "got UTF-16LE; convert it with: iconv -f UTF-16LE -t UTF-8"),
+    ("1\n2\n".encode("utf-16-be"), "got UTF-16BE; "),
+    (gzip.compress(b"1\n2\n"), "got gzip; give a format that ends in .gz"),
+    (BZIP2, "got bzip2; unpack it with: bzip2 -dc"),
+    (XZ, "got xz; unpack it with: xz -dc"),
+    (b"\x28\xb5\x2f\xfd\x04\0", "got zstd; unpack it with: zstd -dc"),
+    (b"PK\x03\x04\x14", "got a zip file; unpack it with: unzip -p"),
+    (b"%PDF-1.7\n1 0 obj\n", "got a PDF; "),
+    (b"one\0two\0", r"items that end in zero bytes; convert such items with: tr '\0' '\n'"),
+    (b"\x7fELF\x02\x01\x01\n\0\0\0\0\x02\0>\0", "got binary data; export it as text"),
+    (bytes(range(256)) * 300, "got binary data; "),
+    (b"name.txt" + b"\0" * 92 + b"0000644\0ustar" + b"\0" * 200 + b"text\n" * 1000, "got binary data; "),
+]
+
+
+@pytest.mark.parametrize(
+    ("data", "said"), NOT_TEXT, ids=[said[4:14] + str(at) for at, (_, said) in enumerate(NOT_TEXT)]
+)
+def test_what_is_not_text_is_refused_with_the_remedy(run, folder, pipe, data, said):
+    assert run("jobs:echo", written(folder, data)) == (2, "", AnyIn("cannot read items.txt: expected UTF-8, ", said))
+    assert run("jobs:echo", written(folder, gzip.compress(data), "a.json.gz")) == (1, "", AnyIn("a.json.gz", said))
+    os.write(pipe[1], data[:1000])
+    os.close(pipe[1])
+    assert run("jobs:echo") == (1, "", AnyIn("standard input: expected UTF-8", said))
+
+
+@pytest.mark.parametrize(
+    "data", [b"BZh9 is a name\n", b"PK\n", b"7z", b"(", b"PAR", b"a\0b\n", b"\x1b[1mbold\x1b[0m\x07\n", b"\xff\n"]
+)
+@pytest.mark.parametrize("size", [1, 1000])
+def test_text_that_begins_like_something_else_is_text(data, size):
+    form = FORMATS["lines"]()
+    chunks = [*(data[at : at + size] for at in range(0, len(data), size)), b""]
+    assert [raw for chunk in chunks for raw in form.split(chunk)] == [data.strip(b"\n")]
+
+
+@pytest.mark.parametrize("size", [1, 2, 1000])
+def test_a_mark_is_recognized_wherever_the_chunks_end(size):
+    for data in ("ab\n".encode("utf-16"), BZIP2, XZ):
+        form = FORMATS["jsonl"]()
+        with pytest.raises(BrokenInputError, match="expected UTF-8"):
+            for at in range(0, len(data), size):
+                list(form.split(data[at : at + size]))
+            list(form.split(b""))
+
+
+def test_a_key_and_a_header_name_that_come_twice_are_found_in_linear_time():
+    names = [f"k{number}" for number in range(100_000)]
+    began = time.process_time()
+    row = FORMATS["csv"]()
+    with pytest.raises(BrokenInputError, match="the header has 'k99999' twice"):
+        list(row.split(",".join([*names, names[-1]]).encode() + b"\n"))
+    pairs = ",".join(f'"{name}":1' for name in [*names, names[-1]])
+    _, problem = FORMATS["jsonl"]().parse(f"{{{pairs}}}".encode())
+    assert problem.message == 'the line is not JSON: an object has the key "k99999" twice'
+    assert time.process_time() - began < 5
+
+
+def test_a_signal_ends_the_search_for_an_item(run, monkeypatch):
+    def blank(*_, **__):
+        signal.raise_signal(signal.SIGINT)
+        for _ in range(1000):
+            yield b"\n"
+        pytest.fail("the input was read to its end")
+
+    monkeypatch.setattr("paco._cli.inputs.chunks_of", blank)
+    code, out, err = run("jobs:echo", "a", "--progress", "off", "-o", "out")
+    assert (code, out) == (130, "")
+    assert "draining 0 running items" in err
 
 
 def test_the_format_can_be_given(results, folder):

@@ -580,6 +580,7 @@ def test_progress_is_repainted_only_where_it_disturbs_no_other_output(run, monke
         (["jobs:echo", "three.txt", "--limit", "Auto"], "or auto, got 'Auto'; did you mean auto?"),
         (["jobs:echo", "three.txt", "--head", "0"], "must be a whole number of 1 or more, got '0'"),
         (["jobs:echo", "three.txt", "--arg", "x"], "must be NAME=VALUE, got 'x'"),
+        (["jobs:echo", "three.txt", "--arg", "x=1", "--arg", "x=2"], "--arg x is given twice"),
         (["jobs:echo", "three.txt", "--arg", "x=1"], "--arg x: jobs:echo has no such parameter"),
         (["jobs:echo", "three.txt", "--progress", "loud"], "must be one of auto, bar, plain, json, off, got 'loud'"),
         ([], "TARGET is missing"),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import sys
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
+from typing import Annotated, Literal, NewType, Optional, Union
 
 import pytest
 
@@ -270,17 +272,79 @@ def test_arg_is_text_unless_its_parameter_is_annotated(called):
     assert called(job, **given)[0] == ["1.10", 2, 1.5, True, {"e": "5"}]
 
 
+Count = NewType("Count", int)
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        "int",
+        "int | None",
+        "Optional[int]",
+        "Size",
+        Optional[int],  # noqa: UP045 - as it was written before Python 3.10
+        Union[None, int],  # noqa: UP007 - likewise
+        Annotated[int | None, "a note"],
+        Optional["int"],
+        Count,
+        int | float,
+    ],
+    ids=itertools.count(),
+)
+def test_an_optional_annotation_is_that_of_its_value(called, monkeypatch, annotation):
+    async def job(item, n=None):
+        return type(n).__name__
+
+    monkeypatch.setitem(globals(), "Size", int | None)
+    job.__annotations__["n"] = annotation
+    assert called(job, n="5")[0] == "int"
+    assert "--arg n must be of type int" in called(job, n="five")[1]
+
+
+@pytest.mark.parametrize("annotation", ["Missing", "Missing | int", str | int, list[int], Literal["5"], [5], None])
+def test_any_other_annotation_leaves_the_text(called, annotation):
+    async def job(item, n=None):
+        return n
+
+    job.__annotations__["n"] = annotation
+    assert called(job, n="5")[0] == "5"
+
+
+def test_annotations_of_names_that_only_type_checkers_import_do_no_harm(run, folder):
+    late = "" if sys.version_info >= (3, 14) else "from __future__ import annotations\n"
+    source = "async def f(item, n: int = 0, other: Missing = None): return type(n).__name__\n"
+    (folder / "typed.py").write_text(late + source)
+    assert json.loads(run("typed:f", "item.jsonl", "--arg", "n=5", "--arg", "other=x")[1])["result"] == "int"
+
+
+def test_a_class_and_further_keywords_have_annotations_too(called):
+    class Pool:
+        def __init__(self, size: Optional[int] = None, **more: float):  # noqa: UP045 - as above
+            self._given = type(size).__name__, more
+
+        async def __aenter__(self):
+            async def job(item):
+                return self._given
+
+            return job
+
+        async def __aexit__(self, *_): ...
+
+    assert called(Pool, size="5", other="1.5", far="inf")[0] == ["int", {"other": 1.5, "far": None}]
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
         ({"b": "x"}, "--arg b must be of type int, got 'x'"),
+        ({"c": "1e400"}, "--arg c must be of type float or bool, got '1e400'"),
         ({"d": "perhaps"}, "--arg d must be of type bool, got 'perhaps'"),
         ({"verbsoe": "1"}, "--arg verbsoe: jobs:it has no such parameter; did you mean verbose?"),
-        ({"zzz": "1"}, "has no such parameter; it has item, b, d, verbose"),
+        ({"zzz": "1"}, "has no such parameter; it has item, b, c, d, verbose"),
         ({"item": "1"}, "multiple values for argument 'item'"),
     ],
 )
 def test_an_arg_that_does_not_fit_is_refused(called, arguments, told):
-    async def job(item, b: int = 0, d: bool = False, verbose=0): ...
+    async def job(item, b: int = 0, c: float | bool = 0, d: bool = False, verbose=0): ...
 
     assert told in called(job, **arguments)[1]

@@ -9,6 +9,7 @@ import gc
 import inspect
 import itertools
 import math
+import sys
 import weakref
 
 import pytest
@@ -237,6 +238,14 @@ async def test_curry_counts_the_missing_arguments_of_a_functools_partial():
     curried = curry(functools.partial(add, 1))
     assert await curried(2) == 3
     assert await curry(functools.partial(show, 1))() == ((1,), {})
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="annotations are evaluated when the function is defined")
+def test_curry_counts_parameters_whose_annotations_only_type_checkers_know():
+    space = {}
+    source = "async def add(a: Missing, b: Missing): return a + b"
+    exec(compile(source, "jobs.py", "exec", dont_inherit=True), space)  # noqa: S102 - without our __future__ import
+    assert curry(space["add"])(1) is not None
 
 
 def test_curry_refuses_a_function_without_a_countable_signature():

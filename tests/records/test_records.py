@@ -211,6 +211,25 @@ def test_a_value_without_a_json_form_is_an_error_that_names_its_type(value, name
         encode(value)
 
 
+@pytest.mark.usefixtures("lane")
+@pytest.mark.parametrize(
+    "value",
+    [
+        {1: "a", "1": "b"},
+        [{"a": ({"true": 1, True: 2},)}],
+        {None: 1, "null": 2},
+        {1.5: 1, "1.5": 2},
+        {-1: 1, "-1": 2},
+        {math.nan: 1, float("nan"): 2},
+        {math.inf: 1, "inf": 2, "a": math.nan},
+        Page(1, {False: 1, "false": 2}, Shade.DARK),
+    ],
+)
+def test_two_keys_that_become_one_are_refused(value):
+    with pytest.raises(NotJSONError, match=r'an object has the key "\S+" twice'):
+        encode(value)
+
+
 @pytest.mark.parametrize("text", ["\x9b2J é", "\u202e", "\ud800", "\x1b[2J", "\u2028"])
 def test_a_record_has_no_control_characters(text):
     assert encode(text).isprintable()

@@ -32,6 +32,9 @@ _ROWS = {
     "pyarrow.Table": "table.to_pylist()",
     "pyarrow.RecordBatch": "batch.to_pylist()",
 }
+#: Python 3.14 evaluates annotations when they are read, and they may have names that only type checkers import.
+_annotations: Final[Any] = sys.modules.get("annotationlib")  # which `inspect` imports there
+_UNEVALUATED: Final = {} if _annotations is None else {"annotation_format": _annotations.Format.FORWARDREF}
 _SECONDS = "seconds (a number of 0 or more)"
 _ITERABLE = ("__iter__", "__aiter__", "__await__", "__getitem__")
 
@@ -125,6 +128,11 @@ def innermost(coro: Any) -> Any:
     while isinstance(coro, partial):
         coro = coro.func
     return coro
+
+
+def signature_of(fn: Any) -> inspect.Signature:
+    """Return the signature of ``fn``; raise ``TypeError`` or ``ValueError`` if it has none."""
+    return inspect.signature(fn, **_UNEVALUATED)
 
 
 def called(coro: object) -> str:

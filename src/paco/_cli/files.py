@@ -80,10 +80,11 @@ def check_pictures(pictures: Iterable[Use]) -> None:
 def sources(target: str, found: Any, folder: str) -> Iterator[Use]:
     """Yield the source files of TARGET; ``found`` is what it names."""
     place = target.rpartition(":")[0]
-    fn = inspect.unwrap(innermost(found))
+    fn: Any = inspect.unwrap(innermost(found))
+    written: Any = fn if hasattr(fn, "__qualname__") else fn.__class__
     files = [placed(place, folder), getattr(sys.modules.get(place), "__file__", None)]
     with suppress(TypeError, OSError):  # written in C
-        files.append(inspect.getsourcefile(fn if hasattr(fn, "__qualname__") else type(fn)))
+        files.append(inspect.getsourcefile(written))
     for file in files:
         if file is not None:
             yield Use("TARGET", Path(file).name, file)

@@ -10,10 +10,12 @@ from __future__ import annotations
 import csv
 import errno
 import json
+import math
 import re
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from paco._cli.ending import Problem
+from paco._records.lines import first_twice, members, refuse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
 #: The most bytes of an item. A longer one fails, so that no input can exhaust the memory.
 LONGEST: Final = 16 << 20
 _SHOWN = 200
-_BOM = b"\xef\xbb\xbf"  # the byte order mark, with which some Windows editors begin a file
 
 
 class BrokenInputError(OSError):
@@ -29,6 +30,79 @@ class BrokenInputError(OSError):
 
     def __init__(self, text: str) -> None:
         super().__init__(errno.EINVAL, text)
+
+
+# ---- the beginning
+
+_BOM = b"\xef\xbb\xbf"  # the byte order mark, with which some Windows editors begin a file
+_ICONV: Final = "convert it with: iconv -f {} -t UTF-8"
+_PACKED: Final = "unpack it with: {}"
+#: The first bytes of what is no text in UTF-8, what it is, and what to do.
+_MARKS: Final[dict[bytes, tuple[str, str]]] = {
+    b"\xff\xfe\0\0": ("UTF-32", _ICONV.format("UTF-32")),
+    b"\0\0\xfe\xff": ("UTF-32", _ICONV.format("UTF-32")),
+    b"\xff\xfe": ("UTF-16", _ICONV.format("UTF-16")),
+    b"\xfe\xff": ("UTF-16", _ICONV.format("UTF-16")),
+    b"\x1f\x8b": ("gzip", "give a format that ends in .gz, as in --format lines.gz"),
+    **{b"BZh%d1AY&SY" % level: ("bzip2", _PACKED.format("bzip2 -dc")) for level in range(1, 10)},
+    b"\xfd7zXZ\0": ("xz", _PACKED.format("xz -dc")),
+    b"\x28\xb5\x2f\xfd": ("zstd", _PACKED.format("zstd -dc")),
+    b"\x04\x22\x4d\x18": ("lz4", _PACKED.format("lz4 -dc")),
+    b"\x1f\x9d": ("compress", _PACKED.format("gzip -dc")),
+    b"LZIP\x01": ("lzip", _PACKED.format("lzip -dc")),
+    b"PK\x03\x04": ("a zip file", _PACKED.format("unzip -p")),
+    b"7z\xbc\xaf\x27\x1c": ("a 7z file", _PACKED.format("7z x -so")),
+    b"%PDF-": ("a PDF", "extract its text"),
+    b"PAR1": ("Parquet", "export its rows as JSON lines or CSV"),
+}
+#: UTF-16 without a mark: characters of ASCII, each with a zero byte.
+_WIDE: Final = {"UTF-16LE": re.compile(rb"(?:[\x01-\x7f]\0){2}"), "UTF-16BE": re.compile(rb"(?:\0[\x01-\x7f]){2}")}
+#: Text has no control characters but these, or a few. Of bytes that look random, a tenth are such characters.
+_CONTROLS: Final = bytes({*range(32), 127} - {*b"\b\t\n\v\f\r\x1b"})
+_LOOKED_AT: Final = 512
+
+
+class Beginning:
+    """The first bytes of an input: drops a byte order mark of UTF-8, and refuses what is not text."""
+
+    def __init__(self) -> None:
+        self._held = b""
+        self._decided = False
+
+    def pass_on(self, chunk: bytes) -> bytes:
+        """Return what can be split. An empty chunk ends the input; before that, part of a mark is held back.
+
+        Raises:
+            BrokenInputError: The input is not text in UTF-8. The message says what it is, and what to do.
+        """
+        if self._decided:
+            return chunk
+        first = self._held = self._held + chunk
+        if chunk and any(len(first) < len(mark) and mark.startswith(first) for mark in (_BOM, *_MARKS)):
+            return b""
+        self._held, self._decided = b"", True
+        _check_text(first)
+        return first.removeprefix(_BOM)
+
+
+def _check_text(first: bytes) -> None:
+    what, remedy = next((known for mark, known in _MARKS.items() if first.startswith(mark)), ("", ""))
+    if what == "UTF-16" and b"\n" in first and "\n" not in first.decode("utf-16", "replace"):
+        what = ""  # lines of bytes, the first of which happens to begin like this
+    wide = next((name for name, characters in _WIDE.items() if characters.match(first)), None)
+    looked_at = first[:_LOOKED_AT]
+    controls = len(looked_at) - len(looked_at.translate(None, _CONTROLS))
+    if wide is not None:
+        what, remedy = wide, _ICONV.format(wide)
+    elif not what and b"\0" in looked_at and b"\n" not in first:
+        what, remedy = "binary data, or items that end in zero bytes", r"convert such items with: tr '\0' '\n'"
+    elif not what and controls > max(1, len(looked_at) // 20):
+        what, remedy = "binary data", "export it as text"
+    if what:
+        raise BrokenInputError(f"expected UTF-8, got {what}; {remedy}")
+
+
+# ---- the parts of an item
 
 
 def _text(raw: bytes) -> str:
@@ -68,23 +142,18 @@ class Splitter:
 
     def __init__(self) -> None:
         self._line = _Parts()
-        self._first = True
+        self._beginning = Beginning()
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """Return the lines that end in ``chunk``; for an empty one, the last line if it has no line end."""
-        if not chunk:
-            return [self._take()] if self._line.size else []
-        *lines, tail = chunk.split(b"\n")
+        *lines, tail = self._beginning.pass_on(chunk).split(b"\n")
         if lines:
             self._line.add(lines[0])
-            lines[0] = self._take()
+            lines[0] = self._line.take()
         self._line.add(tail)
+        if not chunk and self._line.size:
+            lines.append(self._line.take())
         return lines
-
-    def _take(self) -> bytes:
-        line, first = self._line.take(), self._first
-        self._first = False
-        return line.removeprefix(_BOM) if first else line
 
 
 class LineFormat:
@@ -115,21 +184,15 @@ def _as_json(text: str, what: str = "the line") -> tuple[Any, Problem | None]:
     return text, Problem("JSONDecodeError", f"{what} is not JSON: {reason}")
 
 
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not JSON")
+def number(text: str) -> float:
+    """Return a number of digits. Refuse one that a float cannot hold: it would be infinity, and null in a record."""
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"{text[:_SHOWN]} is too large for a float")
+    return value
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object. Refuse a duplicate key, since one of its values would be lost silently."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"an object has the key {json.dumps(twice)} twice")
-    return found
-
-
-_DECODER = json.JSONDecoder(parse_constant=_refuse, object_pairs_hook=_object)
+_DECODER = json.JSONDecoder(parse_constant=refuse, parse_float=number, object_pairs_hook=members)
 
 
 # ---- a JSON array
@@ -151,6 +214,7 @@ class ArrayFormat:
     """
 
     def __init__(self) -> None:
+        self._beginning = Beginning()
         self._element = _Parts()
         self._depth = 0
         self._in_string = False
@@ -162,6 +226,7 @@ class ArrayFormat:
         """Return the elements that end in ``chunk``; raise `BrokenInputError` if the input is not one whole array."""
         if not chunk and self._depth:
             raise BrokenInputError("the file is cut off: the JSON array has no end")
+        chunk = self._beginning.pass_on(chunk)
         if self._depth == 0:
             chunk = self._opened(chunk)
         kept, place = 0, self._after_string(chunk, 0)
@@ -193,9 +258,8 @@ class ArrayFormat:
         if self._ended:
             self._end(chunk)
             return b""
-        chunk = (self._element.take() + chunk).removeprefix(_BOM).lstrip()
-        if not chunk or _BOM.startswith(chunk):
-            self._element.add(chunk)
+        chunk = chunk.lstrip()
+        if not chunk:
             return b""
         if chunk[:1] != b"[":
             found = "a JSON object" if chunk[:1] == b"{" else "something else"
@@ -307,14 +371,11 @@ class TableFormat:
             yield raw
 
     def _read_header(self, raw: bytes) -> list[str]:
-        if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-            raise BrokenInputError("expected UTF-8, got UTF-16; convert the file with: iconv -f UTF-16 -t UTF-8")
         try:
             header = self._fields(_text(raw))
         except csv.Error as error:
             raise BrokenInputError(f"the header cannot be read: {error}") from None
-        twice = next((name for name in header if header.count(name) > 1), None)
-        if twice is not None:
+        if (twice := first_twice(header)) is not None:
             raise BrokenInputError(f"the header has {twice!r} twice, so one of the two values would be lost")
         return header
 

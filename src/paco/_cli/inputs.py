@@ -21,14 +21,14 @@ from paco._base import system
 from paco._base.check import shorten
 from paco._cli.ending import CommandError, Problem, reason
 from paco._cli.files import placed
-from paco._cli.formats import FORMATS, OBJECTS, BrokenInputError
+from paco._cli.formats import FORMATS, OBJECTS, Beginning, BrokenInputError
 from paco._records.earlier import NOWHERE, Keys, canonical
 from paco._records.lines import opening
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Sequence
 
-    from paco._cli.ending import Tally
+    from paco._cli.ending import Interrupts, Tally
     from paco._cli.formats import Format
     from paco._cli.options import MapOptions
     from paco._records.earlier import EarlierRecords
@@ -84,7 +84,14 @@ def _file(name: str, path: str, options: MapOptions) -> Input:
         raise CommandError(f"cannot read {name}: it is a folder; give the files in it, for example {name}/*")
     if not os.access(path, os.R_OK):
         raise CommandError(f"cannot read {name}: permission denied")
-    return Input(name, path, *_format_of(name.lower(), options.format), regular=stat.S_ISREG(mode))
+    one = Input(name, path, *_format_of(name.lower(), options.format), regular=stat.S_ISREG(mode))
+    if one.regular and not one.gzip:
+        try:
+            with Path(path).open("rb", buffering=0) as file:
+                Beginning().pass_on(file.read(_CHUNK))
+        except OSError as error:
+            raise CommandError(f"cannot read {name}: {reason(error)}") from None
+    return one
 
 
 def _format_of(name: str, format_: str | None) -> tuple[str, bool]:
@@ -191,8 +198,10 @@ class ItemReader:
         tally: Tally,
         earlier: EarlierRecords | None,
         tell: Callable[[str], None],
+        interrupts: Interrupts | None = None,
     ) -> None:
         self._inputs = inputs
+        self._interrupts = interrupts
         self._head, self._key = options.head, options.key
         self._only_failed = options.retry_failed and earlier is not None
         self._unique = self._key is not None  # whether to tell of an item that equals an earlier one
@@ -247,6 +256,8 @@ class ItemReader:
             try:
                 for chunk in chunks_of(str(one.path), gzip=one.gzip):
                     yield from self._pick(form, form.split(chunk))
+                    if self._interrupts is not None and self._interrupts.count:
+                        self.stopped = True  # the loop, which waits for an item, could say so only afterwards
                     if self.ended or self.stopped:
                         return
             except OSError as error:

@@ -61,7 +61,7 @@ def prepared(
     output = open_output(options, path, found, stdout, tell, opened)
     typing = _announce(inputs, console)
     tally = Tally()
-    reader = ItemReader(options, inputs, tally, output.earlier, tell)
+    reader = ItemReader(options, inputs, tally, output.earlier, tell, interrupts)
     return MapJob(options, target, on, limit, reader, tally, output, console, typing, interrupts)
 
 

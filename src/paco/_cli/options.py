@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, NoReturn
 
 from paco._cli.ending import CommandError, suggest
 from paco._cli.formats import FORMATS
+from paco._records.lines import first_twice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -333,6 +334,12 @@ def _check_together(parser: _Parser, options: argparse.Namespace) -> None:
         parser.error("--values writes no records to resume from; omit it, and extract the results with: jq .result")
 
 
+def _named(parser: _Parser, pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
+    if (twice := first_twice(name for name, _ in pairs)) is not None:
+        parser.error(f"--arg {twice} is given twice, so one of the two values would be lost")
+    return dict(pairs)
+
+
 def parse_map(argv: Sequence[str]) -> MapOptions | str:
     """Return the options of `paco map`, or the help text to print; raise `CommandError` if an argument is wrong."""
     parser = _map_parser()
@@ -342,8 +349,9 @@ def parse_map(argv: Sequence[str]) -> MapOptions | str:
     if given.target is None:
         parser.error("TARGET is missing: module:function or path.py:function")
     _check_together(parser, given)
+    arguments = _named(parser, given.arguments)
     engine = given.dask if given.workers is None else given.workers
-    found: dict[str, Any] = vars(given) | {"words": tuple(argv), "engine": engine, "arguments": dict(given.arguments)}
+    found: dict[str, Any] = vars(given) | {"words": tuple(argv), "engine": engine, "arguments": arguments}
     return MapOptions(*map(found.__getitem__, MapOptions._fields))
 
 

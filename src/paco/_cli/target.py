@@ -15,16 +15,19 @@ import inspect
 import os
 import pkgutil
 import sys
+import types
+import typing
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from paco._base.check import message
+from paco._base.check import innermost, message, signature_of
 from paco._cli.ending import ClosingError, CommandError, explain, suggest
+from paco._cli.formats import number
 from paco._cli.options import hide_secrets
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
     from types import ModuleType
 
@@ -34,7 +37,11 @@ _TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0"
 #: What ends a coroutine from outside.
 _CANCELLATIONS: Final = (asyncio.CancelledError, GeneratorExit)
 #: How the value of ``--arg`` is converted to the type of its parameter. Other types get the text.
-_CONVERSIONS: dict[str, Callable[[str], Any]] = {"int": int, "float": float, "bool": lambda text: _TRUTH[text.lower()]}
+_CONVERSIONS: dict[Any, Callable[[str], Any]] = {
+    int: int,
+    float: lambda text: float(text) if "inf" in text.lower() else number(text),
+    bool: lambda text: _TRUTH[text.lower()],
+}
 
 
 def find_target(target: str, folder: str = "") -> Any:
@@ -224,7 +231,7 @@ async def _unpacked(function: Callable[..., Awaitable[Any]], item: object) -> An
 
 def _bind(function: Any, name: str, how: str, /, *arguments: Any, **keywords: Any) -> None:
     try:
-        signature = inspect.signature(function)
+        signature = signature_of(function)
     except (TypeError, ValueError):  # a function in C without a signature
         return
     try:
@@ -257,25 +264,46 @@ def _convert(found: Any, name: str, arguments: Mapping[str, str]) -> dict[str, A
     if not arguments:
         return {}
     try:
-        parameters = inspect.signature(found).parameters
+        parameters = signature_of(found).parameters
     except (TypeError, ValueError):
         return dict(arguments)
-    free = any(one.kind is one.VAR_KEYWORD for one in parameters.values())
+    free = next((one for one in parameters.values() if one.kind is one.VAR_KEYWORD), None)
+    known: Any = sys.modules.get(getattr(inspect.unwrap(innermost(found)), "__module__", ""))
     values: dict[str, Any] = {}
     for key, text in arguments.items():
-        if key not in parameters and not free:
+        parameter = parameters.get(key, free)
+        if parameter is None:
             hint = suggest(key, parameters) or f"; it has {', '.join(parameters) or 'none'}"
             raise CommandError(f"--arg {key}: {name} has no such parameter{hint}")
-        values[key] = _value(key, text, parameters[key].annotation) if key in parameters else text
+        values[key] = _value(key, text, _types(parameter.annotation, getattr(known, "__dict__", {})))
     return values
 
 
-def _value(key: str, text: str, annotation: Any) -> Any:
-    """Convert ``text`` to the annotated type. Guessing the type from the text would turn 1.10 into the number 1.1."""
-    written = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
-    kind = written.strip("'\"").removesuffix(" | None")
+def _types(annotation: Any, names: Mapping[str, Any]) -> list[Any]:
+    """Return the types that an annotation allows besides ``None``; ``names`` are those that it may use."""
+
+    def annotated() -> None: ...
+
+    annotated.__annotations__ = {"value": annotation}
     try:
-        return _CONVERSIONS.get(kind, str)(text)
-    except (ValueError, KeyError):
-        shown = hide_secrets(f"{key}={text}").removeprefix(f"{key}=")
-        raise CommandError(f"--arg {key} must be of type {kind}, got {shown!r}") from None
+        found = typing.get_type_hints(annotated, dict(vars(typing)), dict(names))["value"]
+    except Exception:  # a name that is imported for type checkers alone
+        return [object]
+    if typing.get_origin(found) in {typing.Union, types.UnionType}:
+        return [kind for part in typing.get_args(found) for kind in _types(part, names)]
+    if isinstance(found, type):
+        return [] if found is types.NoneType else [found]
+    alias = getattr(found, "__value__", getattr(found, "__supertype__", None))  # `type X = ...`, `NewType`
+    return [object] if alias is None else _types(alias, names)
+
+
+def _value(key: str, text: str, kinds: Sequence[Any]) -> Any:
+    """Convert ``text`` to the annotated type. Guessing the type from the text would turn 1.10 into the number 1.1."""
+    if not kinds or any(kind not in _CONVERSIONS for kind in kinds):
+        return text
+    for kind in kinds:
+        with contextlib.suppress(ValueError, KeyError):
+            return _CONVERSIONS[kind](text)
+    expected = " or ".join(kind.__name__ for kind in kinds)
+    shown = hide_secrets(f"{key}={text}").removeprefix(f"{key}=")
+    raise CommandError(f"--arg {key} must be of type {expected}, got {shown!r}")

@@ -124,7 +124,7 @@ def curry(
 
 def _arity(fn: Callable[..., Any], *, ignore_kwargs: bool) -> int:
     try:
-        parameters = inspect.signature(fn).parameters.values()
+        parameters = check.signature_of(fn).parameters.values()
     except ValueError:
         raise TypeError(
             f"paco.curry: the number of parameters of {check.called(fn)} is unknown; pass it, for example 2: "
