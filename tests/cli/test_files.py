@@ -114,6 +114,7 @@ def test_a_file_has_one_use(run, folder, target, words, said):
     assert {name: (folder / name).read_text() for name in FILES} == FILES
 
 
+@pytest.mark.posix
 def test_the_file_of_an_imported_target_and_links_to_a_file_are_known(run, folder):
     (folder / "front.py").write_text("from jobs import ran\n")
     os.link(folder / "items.txt", folder / "same.txt")
