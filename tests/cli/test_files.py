@@ -160,6 +160,12 @@ def test_a_named_pipe_has_one_use_and_a_device_any(run):
     assert run("jobs:ran", os.devnull, "-o", os.devnull, "--report", os.devnull, "--trace", os.devnull)[0] == 0
 
 
+def test_a_file_that_is_called_like_the_module_of_the_target_is_another_one(run, folder):
+    for _ in range(2):
+        assert run("jobs:ran", "items.txt", "-o", "jobs", "--report", "ran.html")[0] == 0
+    assert len((folder / "jobs").read_text().splitlines()) == 4
+
+
 def test_a_file_may_be_read_twice(run):
     assert len(run("jobs:ran", "items.txt", "items.txt", "jobs.py")[1].splitlines()) > 4
 

@@ -82,7 +82,7 @@ def sources(target: str, found: Any, folder: str) -> Iterator[Use]:
     place = target.rpartition(":")[0]
     fn: Any = inspect.unwrap(innermost(found))
     written: Any = fn if hasattr(fn, "__qualname__") else fn.__class__
-    files = [placed(place, folder), getattr(sys.modules.get(place), "__file__", None)]
+    files = [getattr(sys.modules.get(place), "__file__", placed(place, folder))]
     with suppress(TypeError, OSError):  # written in C
         files.append(inspect.getsourcefile(written))
     for file in files:
