@@ -115,9 +115,9 @@ async def test_filter_and_filterfalse_are_complements_and_keep_the_order(judge, 
     for source in items, Source(items).generator(), AsyncSource(items):
         assert await paco.filter(verdict, source, judge, limit) == [1, "a", 2.5]
     for source in items, Source(items).generator(), AsyncSource(items):
-        assert await paco.filterfalse(verdict, source, judge, limit) == [0, "", None, []]
+        assert await paco.filterfalse(verdict, source, limit, None, judge) == [0, "", None, []]
     assert [item async for item in paco.filter(verdict, items, judge, limit)] == [1, "a", 2.5]
-    assert [item async for item in paco.filterfalse(verdict, items, judge, limit)] == [0, "", None, []]
+    assert [item async for item in paco.filterfalse(verdict, items, limit, None, judge)] == [0, "", None, []]
 
 
 async def test_filter_keeps_items_by_assert_fn_of_the_result():

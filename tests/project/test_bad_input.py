@@ -18,7 +18,7 @@ import pytest
 
 import paco
 from paco import testing
-from paco.testing import AsyncSource, Source, VirtualLoop
+from paco.testing import AsyncSource, Probe, Source, VirtualLoop, now
 
 
 class Work:
@@ -848,3 +848,98 @@ async def test_seconds_are_any_number_of_zero_or_more(seconds):
             await paco.map(later, [1], timeout=seconds)
     else:
         assert await paco.map(later, [1], timeout=seconds) == [1]
+
+
+# ---- arguments for another parameter than the caller means
+
+
+async def takes_anything(item=None, **kw):
+    return item, kw
+
+
+FLAGS = {
+    "map": (lambda flag: paco.map(work, [1], 0, None, None, flag), "return_exceptions"),
+    "each": (lambda flag: paco.each(work, [1], return_exceptions=flag), "return_exceptions"),
+    "each, collect": (lambda flag: paco.each(work, [1], 0, None, flag), "collect"),
+    "flat_map": (lambda flag: paco.flat_map(work, [1], return_exceptions=flag), "return_exceptions"),
+    "a stage": (lambda flag: paco.map(work, return_exceptions=flag), "return_exceptions"),
+    "gather": (lambda flag: paco.gather(work(1), return_exceptions=flag), "return_exceptions"),
+    "gather, preserve_order": (lambda flag: paco.gather(work(1), preserve_order=flag), "preserve_order"),
+    "series": (lambda flag: paco.series(work(1), return_exceptions=flag), "return_exceptions"),
+    "wait": (lambda flag: paco.wait(work(1), return_exceptions=flag), "return_exceptions"),
+    "reduce": (lambda flag: paco.reduce(work, [1], flag), "right"),
+    "a stage of reduce": (lambda flag: paco.reduce(work, right=flag), "right"),
+    "an executor": (lambda flag: paco.ConcurrentExecutor(2, None, None, flag), "ignore_empty"),
+    "run": (lambda flag: paco.ConcurrentExecutor(ignore_empty=True).run(None, flag), "return_exceptions"),
+    "run, ignore_empty": (lambda flag: paco.ConcurrentExecutor().run(None, None, None, flag), "ignore_empty"),
+    "once": (lambda flag: paco.once(work, flag), "raise_exception"),
+    "times": (lambda flag: paco.times(work, 2, flag), "raise_exception"),
+    "throttle": (lambda flag: paco.throttle(work, 1, 1, None, flag), "raise_exception"),
+    "curry": (lambda flag: paco.curry(work, flag), "ignore_kwargs"),
+}
+
+
+@pytest.mark.parametrize("name", FLAGS)
+@pytest.mark.parametrize("flag", [100, 0, 1, "FIRST_COMPLETED", [], (0,)])
+async def test_a_flag_that_is_no_bool_is_refused_by_its_name(name, flag):
+    call, parameter = FLAGS[name]
+    with pytest.raises(TypeError, match=rf"^paco\.\w+: {parameter} must be True") as caught:
+        call(flag)
+    assert f", got {flag!r}" in str(caught.value)
+
+
+def test_a_flag_that_is_meant_for_the_parameter_next_to_it_says_which():
+    with pytest.raises(TypeError, match=r"to pass 10 as initializer, write initializer=10$"):
+        paco.reduce(work, [1], 10)
+    with pytest.raises(
+        TypeError, match=r"to pass 'FIRST_COMPLETED' as return_when, write return_when='FIRST_COMPLETED'"
+    ):
+        paco.ConcurrentExecutor().run(None, "FIRST_COMPLETED")
+
+
+TAKING_KEYWORDS = {
+    "map": (
+        lambda **kw: paco.map(takes_anything, [1], **kw),
+        ["limt", "Limit", "timout", "retun_exceptions"],
+    ),
+    "a stage": (lambda **kw: paco.map(takes_anything, **kw), ["limt", "iterabel"]),
+    "each": (lambda **kw: paco.each(takes_anything, [1], **kw), ["limt", "colect", "time_out"]),
+    "flat_map": (lambda **kw: paco.flat_map(takes_anything, [1], **kw), ["limt", "initialiser"]),
+    "race": (lambda **kw: paco.race([takes_anything], **kw), ["timeuot"]),
+    "race of more": (lambda **kw: paco.race(iter([takes_anything(), takes_anything]), **kw), ["timeuot"]),
+    "until": (lambda **kw: paco.until(takes_anything, takes_anything, **kw), ["assert_cor"]),
+    "whilst": (lambda **kw: paco.whilst(takes_anything, takes_anything, **kw), ["asert_coro"]),
+    "partial": (lambda **kw: paco.map(functools.partial(takes_anything, a=1), [1], **kw), ["limt"]),
+    "wrapped": (lambda **kw: paco.map(paco.retry(takes_anything), [1], **kw), ["limt"]),
+    "coroutines": (lambda **kw: paco.map(takes_anything, takes_anything(), **kw), ["limt"]),
+}
+
+
+@pytest.mark.parametrize("name", TAKING_KEYWORDS)
+async def test_a_keyword_that_looks_like_a_mistyped_parameter_is_refused(name):
+    call, keys = TAKING_KEYWORDS[name]
+    for key in keys:
+        with pytest.raises(TypeError, match=rf"^paco\.\w+: got {key}=5: did you mean [a-z_]+\? If takes_anything"):
+            call(**{key: 5})
+
+
+async def test_a_keyword_that_the_function_names_or_that_resembles_none_reaches_it():
+    async def get(item, limt, *, timout=1, **kw):
+        return item, limt, timout, kw
+
+    assert await paco.map(get, [1], limt=2, timout=3, size=4, key=5) == [(1, 2, 3, {"size": 4, "key": 5})]
+    assert await paco.map(functools.partial(takes_anything, limt=5), [1]) == [(1, {"limt": 5})]
+
+    class Odd:
+        __signature__ = "unknown"
+
+        async def __call__(self, item, **kw):
+            return item, kw
+
+    assert await paco.map(Odd(), [1], limt=5) == [(1, {"limt": 5})]
+
+
+async def test_filterfalse_takes_its_limit_third():
+    probe = Probe(lambda item: item % 2, takes=1)
+    assert await paco.filterfalse(probe, range(8), 2) == [0, 2, 4, 6]
+    assert (probe.peak, now()) == (2, 4)

@@ -34,7 +34,7 @@ SIGNATURES = {
     "each": "coro, iterable, limit=0, loop=None, collect=False, timeout=None, return_exceptions=False, *args, **kw",
     "every": "coro, iterable, limit=1, loop=None",
     "filter": "coro, iterable, assert_fn=None, limit=0, loop=None",
-    "filterfalse": "coro, iterable, assert_fn=None, limit=0, loop=None",
+    "filterfalse": "coro, iterable, limit=0, loop=None, assert_fn=None",
     "flat_map": (
         "coro, iterable, limit=0, loop=None, timeout=None, return_exceptions=False, initializer=None, *args, **kw"
     ),
@@ -312,7 +312,7 @@ POSITIONAL = {
         ["first", (("a", 7), {"key": 8})],
     ),
     "filter": (lambda loop: paco.filter(double, [0, 1], paco.wraps(bool), 1, loop), [1]),
-    "filterfalse": (lambda loop: paco.filterfalse(double, [0, 1], paco.wraps(bool), 1, loop), [0]),
+    "filterfalse": (lambda loop: paco.filterfalse(double, [0, 1], 1, loop, paco.wraps(bool)), [0]),
     "dropwhile": (lambda loop: paco.dropwhile(is_even, [2, 3, 4], loop), [3, 4]),
     "reduce": (lambda loop: paco.reduce(append, [1, 2, 3], True, (0,), loop), (0, 3, 2, 1)),
     "some": (lambda loop: paco.some(is_even, [1, 2], 1, 60, loop), True),

@@ -120,9 +120,9 @@ def repeated(log: Log) -> Case:
 def selected(log: Log) -> Case:
     """`paco.filter`, `paco.filterfalse` and `paco.dropwhile`."""
     log.timeout, log.catch = None, False
-    name, choose, limit = log.random.choice(
-        [("filter", paco.filter, log.limit()), ("filterfalse", paco.filterfalse, log.limit()), ("dropwhile", None, 1)]
-    )
+    functions: list[tuple[str, Any, Any]] = [("filter", paco.filter, log.limit()), ("dropwhile", None, 1)]
+    functions.append(("filterfalse", paco.filterfalse, log.limit()))
+    name, choose, limit = log.random.choice(functions)
     source, items = _items(log)
     if choose is None:
         work = Work(log, limit, lambda item: item % 7 < 3)

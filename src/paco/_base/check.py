@@ -35,6 +35,8 @@ _ROWS = {
 #: Python 3.14 evaluates annotations when they are read, and they may have names that only type checkers import.
 _annotations: Final[Any] = sys.modules.get("annotationlib")  # which `inspect` imports there
 _UNEVALUATED: Final = {} if _annotations is None else {"annotation_format": _annotations.Format.FORWARDREF}
+#: The similarity from which on a keyword is taken for a mistyped one: "limt" and "limit" have 0.89.
+_CLOSE: Final = 0.85
 _SECONDS = "seconds (a number of 0 or more)"
 _ITERABLE = ("__iter__", "__aiter__", "__await__", "__getitem__")
 
@@ -163,10 +165,47 @@ def awaitable(name: str, coro: object, result: Awaitable[T]) -> Awaitable[T]:
     )
 
 
-def flag(name: str, parameter: str, value: object) -> None:
-    """Check that ``value`` is ``True`` or ``False``. Another value is usually meant for the parameter next to it."""
-    if not isinstance(value, bool):
-        raise TypeError(refusal(name, parameter, "True or False", value))
+def flag(name: str, parameter: str, value: object, meant: str = "", *, optional: bool = False) -> None:
+    """Check that ``value`` is ``True`` or ``False``, or ``None`` if ``optional``.
+
+    Another value is usually ``meant`` for the parameter of that name.
+    """
+    if isinstance(value, bool) or (optional and value is None):
+        return
+    remedy = f"; to pass {shorten(value)} as {meant}, write {meant}={shorten(value)}" if meant else ""
+    raise TypeError(refusal(name, parameter, "True, False or None" if optional else "True or False", value) + remedy)
+
+
+def spelling(name: str, coro: Any, kw: dict[str, Any], *own: str) -> None:
+    """Refuse keyword arguments for ``coro`` that look like a mistyped parameter of paco's ``own``.
+
+    A function that takes any keyword argument would take it silently, and the run would have no limit.
+    """
+    for key, value in kw.items():
+        close = _closest(key, own)
+        if close and not _names(coro, key):
+            fn = called(coro)
+            raise TypeError(
+                f"paco.{name}: got {key}={shorten(value)}: did you mean {close}? If {fn} takes {key}, pass "
+                f"functools.partial({fn}, {key}=...) as the function"
+            )
+
+
+@functools.lru_cache
+def _closest(key: str, own: tuple[str, ...]) -> str:
+    """Return the parameter that a keyword is most similar to; an empty text if none is similar."""
+    import difflib  # the import takes a millisecond
+
+    return next(iter(difflib.get_close_matches(key.lower(), own, 1, _CLOSE)), "")
+
+
+def _names(coro: Any, key: str) -> bool:
+    """Return whether a function has a parameter of that name, or does not tell its parameters."""
+    try:
+        parameter = inspect.signature(coro).parameters.get(key)
+    except (TypeError, ValueError):
+        return True
+    return parameter is not None and parameter.kind in {parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY}
 
 
 def one_of(name: str, parameter: str, value: object, choices: tuple[str, ...]) -> None:

@@ -66,6 +66,7 @@ class ConcurrentExecutor:
         check.loop(_NAME, loop)
         #: The maximum number of coroutines in flight.
         self.limit: int | Limiter = limits.checked(_NAME, limit)
+        check.flag(_NAME, "ignore_empty", ignore_empty)
         self.ignore_empty: bool = ignore_empty
         #: Coroutines that were added and that no run has taken.
         self.pool: deque[futures.Job] = deque()
@@ -177,6 +178,8 @@ class ConcurrentExecutor:
             TimeoutError: The timeout has passed. Everything has been cancelled and has finished.
         """
         timeout = check.timeout(_NAME, timeout)
+        check.flag(_NAME, "return_exceptions", return_exceptions, "return_when", optional=True)
+        check.flag(_NAME, "ignore_empty", ignore_empty, optional=True)
         when = asyncio.ALL_COMPLETED if return_when is None else futures.return_when(_NAME, return_when)
         self._refuse_while_running()
         if not self.pool and not (self.ignore_empty if ignore_empty is None else ignore_empty):

@@ -78,16 +78,18 @@ def filter(coro: Any, iterable: Any = MISSING, assert_fn: Any = None, limit: Any
 
 @overload
 def filterfalse(
-    coro: Test[T], iterable: Source[T], assert_fn: AssertFn = None, limit: AnyLimit = 0, loop: Loop = None
+    coro: Test[T], iterable: Source[T], limit: AnyLimit = 0, loop: Loop = None, assert_fn: AssertFn = None
 ) -> Stream[T]: ...
 @overload
 def filterfalse(
-    coro: Test[T], *, assert_fn: AssertFn = None, limit: AnyLimit = 0, loop: Loop = None
+    coro: Test[T], *, limit: AnyLimit = 0, loop: Loop = None, assert_fn: AssertFn = None
 ) -> Stage[T, Stream[T]]: ...
 def filterfalse(
-    coro: Any, iterable: Any = MISSING, assert_fn: Any = None, limit: AnyLimit = 0, loop: Loop = None
+    coro: Any, iterable: Any = MISSING, limit: AnyLimit = 0, loop: Loop = None, assert_fn: Any = None
 ) -> Any:
-    """Return the items that fail an async test: exactly those that `filter`, with the same arguments, drops.
+    """Return the items that fail an async test: exactly those that `filter` drops.
+
+    The arguments are those of `filter`, but ``limit`` comes before ``assert_fn``.
 
     Examples:
         >>> async def is_even(number):
@@ -243,6 +245,9 @@ def reduce(
         >>> paco.run(paco.reduce(add, [1, 2, 3, 4, 5], initializer=0))
         15
     """
+    if right is not False:
+        with check.discarding(coro, iterable):
+            check.flag("reduce", "right", right, "initializer")
 
     def build(plan: Plan) -> Coroutine[Any, Any, Any]:
         return Answer("reduce", _folded(plan, coro, initializer, right=right), plan.source)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, overload
 
 from paco import limits
 from paco._base import check
@@ -52,7 +52,7 @@ def gather(
     limit: AnyLimit = 0,
     loop: Loop = None,
     timeout: float | None = None,
-    preserve_order: bool = False,  # noqa: ARG001 - results always keep their order
+    preserve_order: bool = False,
     return_exceptions: bool = False,
 ) -> Any:
     """Run coroutines, at most ``limit`` at once, and return their results in the order of the arguments.
@@ -73,7 +73,10 @@ def gather(
         >>> paco.run(main())
         [2, 4, 6]
     """
-    return _run_through("gather", futures.calls("gather", coros_or_futures), limit, loop, timeout, return_exceptions)
+    calls = futures.calls("gather", coros_or_futures)
+    with check.discarding(*calls):
+        check.flag("gather", "preserve_order", preserve_order)  # results always keep their order
+    return _run_through("gather", calls, limit, loop, timeout, return_exceptions)
 
 
 @overload
@@ -154,9 +157,13 @@ def race(
     source: Any = iterable
     if not isinstance(iterable, AsyncIterable | Awaitable):
         source = _at_least_one("race", futures.calls("race", (iterable,), "iterable"))
-    with check.discarding(*(source if isinstance(source, Calls) else (source,))):
+    contenders = source if isinstance(source, Calls) else (source,)
+    with check.discarding(*contenders):
         check.loop("race", loop)
         timeout = check.timeout("race", timeout)
+        for one in contenders:
+            if callable(one):
+                check.spelling("race", one, kw, "iterable", "loop", "timeout")
 
     async def contender(one: Any) -> Any:
         return await futures.call("race", one, *args, **kw)
@@ -231,6 +238,7 @@ def wait(
         found = limits.checked("wait", limit)
         timeout = check.timeout("wait", timeout)
         check.loop("wait", loop)
+        check.flag("wait", "return_exceptions", return_exceptions)
         futures.return_when("wait", return_when)
     once = list({id(one): one for one in calls}.values())  # by identity, since a callable object may be unhashable
     fail_fast = return_when is futures.ALL_COMPLETED and not return_exceptions

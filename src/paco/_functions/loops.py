@@ -53,7 +53,7 @@ def whilst(
         >>> paco.run(paco.whilst(call, few))
         [1, 2, 3]
     """
-    return _repeat("whilst", lambda: coro(*args, **kw), coro, coro_test, assert_coro, passes=True)
+    return _repeat("whilst", coro, coro_test, assert_coro, args, kw, passes=True)
 
 
 def until(
@@ -78,21 +78,22 @@ def until(
         >>> paco.run(paco.until(call, total, lambda total: total >= 6, 2))
         [2, 4, 6]
     """
-    return _repeat("until", lambda: coro(*args, **kw), coro, coro_test, assert_coro, passes=False)
+    return _repeat("until", coro, coro_test, assert_coro, args, kw, passes=False)
 
 
 def _repeat(
-    name: str, call: Callable[[], Awaitable[T]], coro: object, coro_test: Any, assert_coro: Any, *, passes: bool
-) -> Coroutine[Any, Any, list[T]]:
+    name: str, coro: Any, coro_test: Any, assert_coro: Any, args: tuple[Any, ...], kw: dict[str, Any], *, passes: bool
+) -> Coroutine[Any, Any, list[Any]]:
     """Check the functions, and return a coroutine that makes calls as long as the test passes, or does not pass."""
     with check.discarding(coro, coro_test, assert_coro):
         check.function(name, coro)
         check.function(name, coro_test, "coro_test")
         if assert_coro is not None:
             check.function(name, assert_coro, "assert_coro")
+        check.spelling(name, coro, kw, "coro_test", "assert_coro")
 
-    async def repeat() -> list[T]:
-        results: list[T] = []
+    async def repeat() -> list[Any]:
+        results: list[Any] = []
         yielded = 0.0
         while True:
             # Not the loop's clock: on a virtual clock, calls that do not suspend take no time.
@@ -106,7 +107,7 @@ def _repeat(
                     verdict = await verdict
             if bool(verdict) is not passes:
                 return results
-            results.append(await check.awaitable(name, coro, call()))
+            results.append(await check.awaitable(name, coro, coro(*args, **kw)))
 
     return repeat()
 

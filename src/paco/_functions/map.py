@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Concatenate, Literal, cast, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Final, Literal, cast, overload
 
 from paco._base import check
 from paco._base.check import bound
@@ -20,6 +20,16 @@ if TYPE_CHECKING:
     from paco.limits import AnyLimit
 
 Nothing = Coroutine[Any, Any, None]
+#: The parameters that keyword arguments of the user's function may be mistyped ones of.
+_OWN: Final = ("iterable", "limit", "loop", "timeout", "return_exceptions")
+
+
+def _bound(name: str, coro: Any, source: Any, args: tuple[Any, ...], kw: dict[str, Any], *own: str) -> Any:
+    """Return a function of one item that calls ``coro`` with the item, ``args`` and ``kw``."""
+    if kw:
+        with check.discarding(coro, source):
+            check.spelling(name, coro, kw, *_OWN, *own)
+    return bound(coro, args, kw)
 
 
 @overload
@@ -111,7 +121,7 @@ def map(
         >>> paco.run(main())
         [2, 4, 6, 8, 10]
     """
-    fn = bound(coro, args, kw)
+    fn = _bound("map", coro, iterable, args, kw)
     return build_or_stage("map", coro, iterable, Stream, limit, loop, timeout, fn=fn, catch=return_exceptions)
 
 
@@ -217,11 +227,14 @@ def each(
         2
         3
     """
+    if collect is not False:
+        with check.discarding(coro, iterable):
+            check.flag("each", "collect", collect)
 
     def build(plan: Plan) -> Coroutine[Any, Any, Any]:
         return Stream[Any](plan) if collect else Answer("each", plan.drain(), plan.source)
 
-    fn = bound(coro, args, kw)
+    fn = _bound("each", coro, iterable, args, kw, "collect")
     return build_or_stage("each", coro, iterable, build, limit, loop, timeout, fn=fn, catch=return_exceptions)
 
 
@@ -311,7 +324,7 @@ def flat_map(
         flat = _AsyncLeaves(nested) if isinstance(nested, AsyncIterable | Awaitable) else _leaves(nested)
         return Stream(replace(plan, source=flat, head=head))
 
-    fn = bound(coro, args, kw)
+    fn = _bound("flat_map", coro, iterable, args, kw, "initializer")
     return build_or_stage("flat_map", coro, iterable, build, limit, loop, timeout, fn=fn, catch=return_exceptions)
 
 

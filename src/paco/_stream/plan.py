@@ -214,6 +214,8 @@ def build_or_stage(
             check.limit(name, found)
         seconds = check.timeout(name, timeout)
         check.loop(name, loop)
+        if catch is not False:
+            check.flag(name, "return_exceptions", catch)
         if iterable is not MISSING:
             check.iterable(name, iterable)
     except BaseException:
