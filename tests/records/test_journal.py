@@ -1272,6 +1272,7 @@ async def test_the_loss_of_the_file_is_told_at_once_and_fails_the_run_at_its_end
         pytest.raises(JournalError, match=r"run\.jsonl was deleted, renamed, replaced or truncated by another program"),
         warnings.catch_warnings(record=True) as told,
     ):
+        warnings.simplefilter("always")
         async for item in stream:
             seen.append(item.value if settled else item)
             assert bool(told) == (len(seen) >= 4)

@@ -382,12 +382,12 @@ async def fetch(item):
 def test_a_function_is_identified_by_its_innermost_name_and_source():
     name, source, _ = made_by(fetch)
     assert (name, len(source)) == ("fetch", 16)
-    assert made_by(functools.partial(wrapper(functools.partial(wrapper(fetch))), 1)) == (name, source)
+    assert made_by(functools.partial(wrapper(functools.partial(wrapper(fetch))), 1)) == Maker(name, source)
     assert made_by(Client().get).name == "Client.get"
     assert made_by(Client()).name == "Client"
     assert made_by(Client()).source is not None
     assert made_by(lambda item: item).source is None
-    assert made_by(len) == ("len", None)
+    assert made_by(len) == Maker("len", None)
 
 
 def test_the_hash_of_a_source_ignores_indentation_and_changes_with_the_body(tmp_path):

@@ -196,8 +196,10 @@ class RecordFile:
             self._lines.seek(offset)
             return self._lines.readline()
 
-    def append(self, lines: Iterable[bytes]) -> None:
+    def append(self, lines: Iterable[bytes]) -> str:
         """Write lines. When this returns, they survive the end of the process, and with ``power`` a power failure.
+
+        Return what to tell the user if they are not at the path, or an empty text.
 
         Raises:
             OSError: Not all lines were written. The file ends in a whole line if possible.
@@ -208,13 +210,13 @@ class RecordFile:
             self._end += len(group)
             if self._power:
                 system.sync(self._descriptor)
+            return self._lost()
 
-    def lost(self) -> str:
+    def _lost(self) -> str:
         """Return what to tell the user if written records are no longer at the path, or an empty text."""
         if not self._owned:
             return ""
-        with self._busy:
-            here = os.fstat(self._descriptor)
+        here = os.fstat(self._descriptor)
         try:
             intact = os.path.samestat(self._place.stat(), here) and here.st_size >= self._end
         except (FileNotFoundError, NotADirectoryError):
@@ -228,10 +230,12 @@ class RecordFile:
             "are missing there; leave the file alone while a run writes it, and run again what is missing"
         )
 
-    def close(self) -> None:
-        """Wait for a write in progress, then close the file, which unlocks it."""
+    def close(self) -> str:
+        """Wait for a write in progress, then close the file, which unlocks it. Return the same as `append`."""
         with self._busy:
+            lost = self._lost() if self._descriptor >= 0 else ""
             self.leave()
+            return lost
 
     def leave(self) -> None:
         """Close the file without waiting for a write in progress."""

@@ -182,9 +182,7 @@ class GroupCommit:
             self._load = self._delivery = None  # they refer to this object: break the cycle
 
     async def _close(self) -> None:
-        lost = self._lost or await self._job(self._file.lost)
-        await self._job(self._file.close)
-        if lost:
+        if lost := await self._job(self._file.close) or self._lost:
             raise JournalError(lost)
 
     async def _load_file(self, load: Callable[[], str]) -> None:
@@ -248,11 +246,10 @@ class GroupCommit:
             group = self._lines[:count]
             del self._lines[:count]  # in place, since the loop may add a line meanwhile
             try:
-                self._file.append(group)
+                self._lost = self._file.append(group) or self._lost
             except OSError as error:
                 self.error = error
                 raise
-            self._lost = self._lost or self._file.lost()
 
     # ---- waiting
 
