@@ -112,7 +112,7 @@ async def late():
 FILES = {"jobs.py": JOBS, "three.txt": "1\n2\n3\n"}
 
 
-ENDINGS = [getattr(signal, name) for name in ("SIGINT", "SIGBREAK", "SIGTERM") if hasattr(signal, name)]
+ENDINGS = [getattr(signal, name) for name in ("SIGINT", "SIGBREAK", "SIGHUP", "SIGTERM") if hasattr(signal, name)]
 
 
 def records(text):
@@ -315,6 +315,15 @@ def test_progress_bar_repaints_lines_anywhere(run, monkeypatch):
 
 def test_progress_off_prints_nothing(run):
     assert run("jobs:echo", "three.txt", "-o", "out.jsonl", "--progress", "off") == (0, "", "")
+
+
+@pytest.mark.parametrize("progress", ["plain", "json", "auto"])
+def test_with_values_every_failure_is_told_since_no_record_has_it(run, folder, progress):
+    (folder / "items.txt").write_text("bad\n" * 50 + "good\n")
+    code, out, err = run("jobs:odd", "items.txt", "--values", "--progress", progress, "--halt", "never")
+    assert (code, out) == (1, '"good"\n')
+    assert err.count("bad  ValueError: 503") == 50
+    assert "see the records" not in err
 
 
 def test_progress_off_shows_no_failures(run, folder):

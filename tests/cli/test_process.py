@@ -23,10 +23,17 @@ pytestmark = [pytest.mark.realtime, pytest.mark.posix]
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 JOBS = '''
-import asyncio, atexit, os, pathlib, sys, threading, time
+import asyncio, atexit, os, pathlib, signal, sys, threading, time
 from concurrent.futures import ThreadPoolExecutor
 
 async def echo(item):
+    return item
+
+async def group(item):
+    """Send the signal of the end of a terminal to the program and its workers, as the system does."""
+    if item == "1":
+        os.killpg(0, signal.SIGHUP)
+        await asyncio.sleep(0.5)
     return item
 
 async def gate(item):
@@ -83,6 +90,10 @@ async def quiet(item):
     sys.stderr.write("said to stderr\\n")
     return item
 
+async def says(item):
+    print("x" * 1000)
+    return item
+
 kept = set()
 
 async def ever():
@@ -133,8 +144,8 @@ def start(folder, start):
     Not with ``-X dev``: asyncio's debug mode reports each callback that takes 0.1 s, and a busy machine has many.
     """
 
-    def paco(*words, options=("-X", "faulthandler", "-W", "error"), **more):
-        return start(*options, "-m", "paco", *words, **more)
+    def paco(*words, options=("-X", "faulthandler", "-W", "error"), module=("-m", "paco"), **more):
+        return start(*options, *module, *words, **more)
 
     return paco
 
@@ -365,6 +376,54 @@ def test_sigterm_lets_running_items_end_and_exits_with_its_own_code(start, folde
     process.communicate()
     assert process.returncode == 143
     assert len(records(folder / "out.jsonl")) == 1
+
+
+def test_the_end_of_the_terminal_lets_running_items_end(start, folder):
+    """The shell may send the signal once more."""
+    process = start("map", "jobs:gate", items(folder, "wait 1", "2"), "-o", "out.jsonl", "--limit", 1)
+    until(process.stderr, "started")
+    process.send_signal(signal.SIGHUP)
+    until(process.stderr, "draining 1 running item; another signal cancels them")
+    process.send_signal(signal.SIGHUP)
+    (folder / "release").touch()
+    process.communicate()
+    assert process.returncode == 129
+    assert [record["input"] for record in records(folder / "out.jsonl")] == ["wait 1"]
+
+
+def test_the_end_of_the_terminal_does_not_end_the_workers(start, folder):
+    words = ("map", "jobs:group", items(folder, *range(1, 1000)), "-o", "out.jsonl", "--workers", 2, "--limit", 2)
+    process = start(*words, start_new_session=True)
+    _, err = process.communicate()
+    assert process.returncode == 129
+    assert "lost" not in err
+    found = records(folder / "out.jsonl")
+    assert {"id": 0, "ok": True}.items() <= max(found, key=lambda record: record["ms"]).items()
+    assert len(found) < 999
+
+
+def test_the_end_of_the_terminal_is_ignored_under_nohup(start, folder):
+    code = "import signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN)"
+    code += "; from paco._cli import main; sys.exit(main())"
+    words = ("map", "jobs:gate", items(folder, "wait 1", "2"), "-o", "out.jsonl", "--limit", 1)
+    process = start("-c", code, *words, options=(), module=())
+    until(process.stderr, "started")
+    process.send_signal(signal.SIGHUP)
+    (folder / "release").touch()
+    assert "draining" not in process.communicate()[1]
+    assert process.returncode == 0
+
+
+def test_a_terminal_that_nobody_reads_does_not_stop_the_items(start, folder):
+    import pty
+
+    master, slave = pty.openpty()
+    words = ("map", "jobs:says", items(folder, *range(1000)), "-o", "out.jsonl", "--progress", "bar")
+    process = start(*words, stderr=slave, environ={"TERM": "xterm", "CI": ""}, options=())
+    os.close(slave)
+    assert process.wait() == 0
+    os.close(master)
+    assert len(records(folder / "out.jsonl")) == 1000
 
 
 def test_results_are_written_while_stdin_is_idle(start):

@@ -109,6 +109,53 @@ def test_a_file_that_is_not_python_source_is_refused(refused, folder):
     assert "must end in .py" in refused("./data.txt:f")
 
 
+ODD_NAMES = [
+    "html.py",
+    "random.py",
+    "multiprocessing.py",
+    "asyncio.py",
+    "jobs.v2.py",
+    "2 jobs.py",
+    "class.py",
+    "é-ü.py",
+]
+
+
+@pytest.mark.realtime
+@pytest.mark.parametrize("name", ODD_NAMES)
+@pytest.mark.parametrize("more", [[], ["--workers", "1"]], ids=" ".join)
+def test_a_target_may_have_any_name(run, folder, name, more):
+    """Whatever the file is called, its classes travel from the workers, and it imports what is beside it."""
+    (folder / "beside_it.py").write_text("class Mine(Exception): ...\n")
+    (folder / name).write_text(
+        "import beside_it, enum\nclass Own(Exception): ...\nclass Kind(enum.Enum):\n    A = 1\nasync def f(item):\n"
+        "    if item == '1': raise Own('own')\n    if item == '2': raise beside_it.Mine('mine')\n    return Kind.A\n"
+    )
+    (folder / "items.txt").write_text("1\n2\n3\n")
+    code, out, err = run(f"{name}:f", "items.txt", "--report", "page.html", "--trace", "trace.json", *more)
+    assert code == 1, err
+    found = sorted(map(json.loads, out.splitlines()), key=lambda record: record["id"])
+    assert [record["error"]["type"] for record in found[:2]] == ["Own", "Mine"]
+    assert found[2]["result"] == 1
+    assert (folder / "page.html").stat().st_size > 1000
+
+
+def test_a_module_of_the_current_folder_may_have_the_name_of_one_of_python(run, folder):
+    (folder / "html.py").write_text("async def f(item): return 'mine'\n")
+    assert '"result":"mine"' in run("html:f", "item.jsonl")[1]
+
+
+def test_files_beside_the_target_do_not_take_the_place_of_pythons_modules(folder, start):
+    (folder / "target.py").write_text("import statistics\nasync def f(item): return statistics.mean([1, 3])\n")
+    for name in ("html", "random", "statistics", "csv", "gzip", "json", "socket"):
+        (folder / f"{name}.py").write_text(f"raise RuntimeError('my own {name}.py')\n")
+    (folder / "items.csv").write_text("a\n1\n")
+    words = ["map", "target.py:f", "items.csv", "--report", "page.html", "--workers", "1", "--values"]
+    code = "import sys; sys.path.remove(''); from paco._cli import main; sys.exit(main())"  # as of a script
+    out, err = start("-c", code, *words).communicate()
+    assert (out, "own" in err) == ("2\n", False), err
+
+
 def test_a_file_that_cannot_be_parsed_names_no_functions(refused, folder):
     (folder / "bad.py").write_text("def f(:\n")
     assert refused("bad.py").endswith("got 'bad.py'")

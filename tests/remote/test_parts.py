@@ -227,7 +227,7 @@ def test_a_worker_runs_until_its_program_says_goodbye_or_ends(monkeypatch, loops
     line, descriptor = talk()
     working = threading.Thread(target=_worker.main, args=(descriptor,))
     working.start()
-    line.send(pickle.dumps((sys.path, loops)))
+    line.send(pickle.dumps((sys.path, loops, {})))
     assert line.receive() == b""
     line.send(pickle.dumps((1, *chunk(double, [1, 2]))))
     number, report = _pickles.loads(line.receive())

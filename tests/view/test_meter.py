@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paco._view.meter import Sketch, clock, duration, latency, per_second, share
+from paco._view.meter import Meter, Reading, Sketch, clock, duration, latency, per_second, share
 
 
 @pytest.mark.parametrize(
@@ -98,3 +98,28 @@ def test_a_latency_of_zero_is_shown():
     assert sketch.quantile(0.5) == 0
     sketch.add(0)
     assert sketch.quantile(0.5) == 0
+
+
+def metered(counts):
+    """Yield the meter of a run after each second, in which these many items have ended by then."""
+    clock = iter(range(len(counts) + 1))
+    done = iter([0, *counts])
+    meter = Meter("", lambda: Reading(next(clock), next(done), 0, 0, 0, 1, 1, 100, {}, {}), Sketch())
+    for _ in counts:
+        meter.look()
+        yield meter
+
+
+def test_slow_items_have_a_rate_and_an_eta_from_the_first_one_on():
+    """Items of 26 s, one at a time: fewer than one ends in ten seconds."""
+    for second, meter in enumerate(metered([second // 26 for second in range(1, 1000)]), 1):
+        assert (meter.rate() > 0) == (second >= 26)
+        assert (meter.eta() is not None) == (second >= 26)
+        if second > 150:
+            assert 26 / 1.3 < 1 / meter.rate() < 26 * 1.3
+        assert len(meter._readings) < 40
+
+
+def test_the_rate_of_fast_items_is_that_of_the_last_ten_seconds():
+    *_, meter = metered([100 * second for second in range(1, 50)] + [5000 + second for second in range(1, 21)])
+    assert meter.rate() == 1

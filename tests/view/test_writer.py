@@ -83,6 +83,7 @@ def test_lines_are_not_repainted_while_the_terminal_is_not_read(pipe, impatient)
     console.paint([[("0%", "")]])
     assert b"0%" in reader.read(1000)
     console.say("x" * 100_000)
+    assert console._writer.stuck
     for _ in range(100):
         console.paint([[("50%", "")]])
     console.paint([])

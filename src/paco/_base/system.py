@@ -34,8 +34,10 @@ def _module(name: str) -> Any:
 _fcntl: Final = _module("fcntl")
 _msvcrt: Final = _module("msvcrt")  # on Windows alone
 
-#: Signals from the keyboard, which reach every process of the terminal: Ctrl-C, and Ctrl-Break of Windows.
-KEYS: Final[tuple[int, ...]] = tuple(getattr(signal, name) for name in ("SIGINT", "SIGBREAK") if hasattr(signal, name))
+#: Signals that reach every process of a terminal: Ctrl-C, Ctrl-Break of Windows, and the end of the terminal.
+KEYS: Final[tuple[int, ...]] = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGBREAK", "SIGHUP") if hasattr(signal, name)
+)
 #: Signals that ask a process to end.
 ENDINGS: Final = (*KEYS, signal.SIGTERM)
 #: The first argument of prctl(2) for the signal that a process gets when its parent ends.

@@ -95,12 +95,13 @@ def is_interrupt(error: BaseException) -> bool:
     return isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+_HANGUP = getattr(signal, "SIGHUP", None)
 #: The number of signals at which the process exits at once.
 _LEAVE = 3
 
 
 class Interrupts:
-    """Counts SIGINT, SIGTERM and, on Windows, SIGBREAK, and passes them on to the run.
+    """Counts SIGINT, SIGTERM, SIGHUP and, on Windows, SIGBREAK, and passes them on to the run.
 
     The handlers are set with ``signal.signal``, not with the loop: so a third Ctrl-C exits at once even if an item
     blocks the loop, and it works on Windows too. A handler raises only within ``raising``, and only once: its exception
@@ -129,6 +130,8 @@ class Interrupts:
         """
         with contextlib.ExitStack() as stack:
             for number in ENDINGS:
+                if number == _HANGUP and signal.getsignal(number) is signal.SIG_IGN:  # by nohup
+                    continue
                 with contextlib.suppress(ValueError):
                     before = signal.signal(number, self._handle)
                     if self.for_good:
@@ -184,6 +187,8 @@ class Interrupts:
             self._wake()
 
     def _handle(self, number: int, _frame: object) -> None:
+        if number == self.first == _HANGUP:  # the system sends it, and the shell once more
+            return
         self.count += 1
         self.first = self.first or number
         if self._code is not None:

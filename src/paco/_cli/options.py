@@ -163,7 +163,7 @@ exit codes:
   1    items failed, --max-time left some out, or an input or the output failed
   2    wrong use, or TARGET could not be set up; nothing was run
   3    the failures halted the run
-  130  Ctrl-C ended the run (143: SIGTERM)
+  130  Ctrl-C ended the run (143: SIGTERM, 129: SIGHUP)
   141  the reader of the output is gone
 """
 

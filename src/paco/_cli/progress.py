@@ -103,7 +103,7 @@ def _facts(meter: Meter) -> dict[str, Any]:
     facts: dict[str, Any] = {
         **{name: getattr(now, name) for name in ("done", "total", "ok", "failed", "skipped", "retried", "in_flight")},
         "limit": now.limit or None,
-        "rate": round(meter.rate(), 3),
+        "rate": round(meter.rate(), 6),
         "eta": None if eta is None else round(eta, 1),
         **{f"p{percent}": round(times.quantile(percent / 100), 6) for percent in _QUANTILES},
     }
@@ -112,7 +112,7 @@ def _facts(meter: Meter) -> dict[str, Any]:
             {
                 "worker": worker.name,
                 **{name: getattr(worker, name) for name in ("in_flight", "ok", "failed", "lost")},
-                "rate": round(meter.rate_of(worker), 3),
+                "rate": round(meter.rate_of(worker), 6),
             }
             for worker in now.workers.values()
         ]
@@ -120,7 +120,10 @@ def _facts(meter: Meter) -> dict[str, Any]:
 
 
 class Progress:
-    """Shows the counts of a run, or only the summary without a display. ``cap`` is the value of ``--rate``."""
+    """Shows the counts of a run, or only the summary without a display. ``cap`` is the value of ``--rate``.
+
+    With ``tells_all`` it shows every failure, since no record has it.
+    """
 
     def __init__(
         self,
@@ -132,6 +135,7 @@ class Progress:
         title: str = "",
         limit: int | paco.Limiter = 0,
         cap: str = "",
+        tells_all: bool = False,
     ) -> None:
         self._console = console
         self._tally = tally
@@ -145,6 +149,7 @@ class Progress:
         #: The durations of the items, failed ones included, in seconds.
         self.latencies = Sketch()
         self._meter = Meter(title, self._read, self.latencies, cap=cap)
+        self._tells_all = tells_all
         self._unshown = 0
         self._shown = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -187,9 +192,10 @@ class Progress:
 
     def failure(self, item: InputItem, problem: Problem, attempts: int = 1) -> None:
         """Show a failed item. If many fail, show the first ones and count the others."""
-        if not self.watches:
+        if not (self.watches or self._tells_all):
             return
-        if self._shown >= (_FAILURES_PER_TICK if isinstance(self._display, LiveLines) else _FAILURES_PLAIN):
+        most = _FAILURES_PER_TICK if isinstance(self._display, LiveLines) else _FAILURES_PLAIN
+        if self._shown >= most and not self._tells_all:
             self._unshown += 1
             return
         self._shown += 1

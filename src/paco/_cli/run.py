@@ -309,7 +309,8 @@ def _progress(job: MapJob) -> Progress | None:
     display = display_for(options.progress, console, job.output.file, typing=job.typing)
     cap = "" if options.rate is None else str(options.rate)
     title = options.target.rpartition(":")[2]
-    return Progress(console, job.tally, job.reader.total, display, title=title, limit=job.limit, cap=cap)
+    shown = console, job.tally, job.reader.total, display
+    return Progress(*shown, title=title, limit=job.limit, cap=cap, tells_all=options.values)
 
 
 def attempted(function: ItemFunction, options: MapOptions, on: RetryOn) -> ItemFunction:

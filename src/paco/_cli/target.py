@@ -10,18 +10,20 @@ import asyncio
 import contextlib
 import functools
 import importlib
-import importlib.util
 import inspect
 import os
 import pkgutil
+import re
 import sys
 import types
 import typing
 from contextlib import asynccontextmanager
+from importlib.machinery import SOURCE_SUFFIXES
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from paco._base.check import innermost, message, signature_of
+from paco._base.modules import import_file
 from paco._cli.ending import ClosingError, CommandError, explain, suggest
 from paco._cli.formats import number
 from paco._cli.options import hide_secrets
@@ -107,14 +109,26 @@ def _is_own_function(owner: object, name: str) -> bool:
     return hasattr(one, "__code__") and getattr(one, "__module__", None) == getattr(owner, "__name__", "")
 
 
+#: The folders of Python's own modules.
+_OWN = (str(Path(os.__file__).parent), str(Path(os.__file__).parent / "lib-dynload"))
+
+
 def _search(folder: str) -> None:
-    """Search ``folder`` for modules first, as Python does for the folder of a script, except with its option -P."""
-    if not sys.flags.safe_path and folder not in sys.path:
-        sys.path.insert(0, folder)
+    """Search ``folder`` for modules before installed ones, except with Python's option -P.
+
+    Python's own modules come first, unlike for a script: paco and others import them later, and a file of the user that
+    happens to have such a name must not take their place.
+    """
+    if not sys.flags.safe_path:
+        if folder in sys.path:
+            sys.path.remove(folder)
+        sys.path.insert(max((place for place, one in enumerate(sys.path, 1) if one in _OWN), default=0), folder)
 
 
 def _import_module(name: str, folder: str) -> ModuleType:
     _search(folder)
+    if name in sys.stdlib_module_names and not sys.flags.safe_path and Path(folder, f"{name}.py").is_file():
+        return _import_file(f"{name}.py", folder)
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -144,14 +158,12 @@ def _import_file(name: str, folder: str) -> ModuleType:
         known = [str(Path(name).parent / one.name) for one in near]
         raise CommandError(f"there is no file {name}{suggest(name, known)}")
     _search(str(path.parent.resolve()))
-    taken = path.stem in sys.modules or path.stem in sys.stdlib_module_names
-    spec = importlib.util.spec_from_file_location(f"_paco_{path.stem}" if taken else path.stem, path.resolve())
-    if spec is None or spec.loader is None:
+    if path.suffix not in SOURCE_SUFFIXES:
         raise CommandError(f"{name} is not Python source: its name must end in .py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    stem = path.stem
+    if not stem.isidentifier() or stem in sys.modules or stem in sys.stdlib_module_names:
+        stem = f"_paco_{re.sub(r'[^0-9a-zA-Z_]', '_', stem)}"
+    return import_file(stem, str(path.resolve()))
 
 
 # ---- the kinds of TARGET

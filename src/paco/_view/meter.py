@@ -118,6 +118,9 @@ def most_waited(waited: Mapping[Waiting, float]) -> tuple[Waiting, float] | None
 
 #: The seconds over which rates are measured. A short window lets the rate and the eta follow changes.
 _WINDOW: Final = 10.0
+#: If fewer items than this have ended in them, rates are measured since this many readings in which some had ended,
+#: unless nothing has ended for ten times as long.
+_FEW, _STALLED = 5, 10
 #: The fewest readings that are kept: a rate needs two.
 _PAIR: Final = 2
 
@@ -179,11 +182,15 @@ class Meter:
         self._read = read
         self._start = read()
         self._readings: deque[Reading] = deque([self._start])
+        #: The time and the number of done items whenever that was found to have changed.
+        self._changes = deque([(self._start.time, self._start.done)], _FEW)
 
     def look(self) -> None:
         """Take a reading. All figures are computed from the last one."""
         readings = self._readings
-        readings.append(self._read())
+        readings.append(now := self._read())
+        if now.done != self._changes[-1][1]:
+            self._changes.append((now.time, now.done))
         while len(readings) > _PAIR and readings[1].time <= readings[-1].time - _WINDOW:
             readings.popleft()
 
@@ -202,8 +209,12 @@ class Meter:
         return self.now.time - self._start.time
 
     def rate(self) -> float:
-        """Return the items done per second over the last ten seconds."""
-        return self._per_second(self.now.done - self.before.done)
+        """Return the items done per second over the last ten seconds, or over more time if items are slow."""
+        now, items = self.now, self.now.done - self.before.done
+        (since, done), (last, _) = self._changes[0], self._changes[-1]
+        if items < _FEW and since < self.before.time and now.time - last <= _STALLED * (last - since):
+            return (now.done - done) / (now.time - since)
+        return self._per_second(items)
 
     def rate_of(self, worker: Worker) -> float:
         """Return the items that a worker has done per second over the last ten seconds."""

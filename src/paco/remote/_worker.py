@@ -23,6 +23,7 @@ from multiprocessing import connection
 from typing import TYPE_CHECKING, Any, Final
 
 from paco._base import system
+from paco._base.modules import find_files
 from paco.remote._chunk import ChunkRunner
 from paco.remote._processes import GRACE, Line, start_thread
 
@@ -124,7 +125,9 @@ def main(descriptor: int) -> None:
         signal.signal(key, signal.SIG_IGN)  # the program handles Ctrl-C, and then cancels the items here
     system.keep(descriptor)
     line = Line(_Connection(descriptor))
-    sys.path[:], loops = pickle.loads(line.receive() or b"")  # noqa: S301 - from the program that started this process
+    sent = pickle.loads(line.receive() or b"")  # noqa: S301 - from the program that started this process
+    sys.path[:], loops, files = sent
+    find_files(files)
     host = Host(_loop_factory(loops))
     line.send(b"")  # tells the program that this process is ready
     if not serve(line, host):
