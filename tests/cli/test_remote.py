@@ -203,3 +203,14 @@ def test_a_missing_engine_ends_the_run_and_is_reported(folder, monkeypatch, run)
     assert (folder / "out.jsonl").read_text() == ""
     assert "paco: the workers cannot run the items, so the run was cancelled: OSError: no such cluster\n" in told
     assert "  again     paco map distant_jobs:where in.txt --workers 1 --output out.jsonl --resume\n" in told
+
+
+def test_a_cluster_that_does_not_answer_is_wrong_use(folder, run):
+    pytest.importorskip("distributed")
+    import dask
+
+    with dask.config.set({"distributed.comm.timeouts.connect": "0.5s"}):
+        code, _, err = run("distant_jobs:where", "in.txt", "--dask", "dask://127.0.0.1:9", "--output", "out.jsonl")
+    assert code == 2
+    assert err.startswith("paco: --dask dask://127.0.0.1:9 cannot run the items: ")
+    assert (folder / "out.jsonl").read_text() == ""

@@ -197,6 +197,8 @@ class _MapRun:
         except Exception as error:  # items do not raise here: the output failed, or the workers did
             if isinstance(error, JournalError):
                 self._troubles.append(str(error))
+            elif isinstance(options.engine, str) and not self._tally.done:
+                raise CommandError(f"--dask {options.engine} cannot run the items: {message(error)}") from error
             elif error is not self._records.commit.error:
                 why = f"{type(error).__name__}: {message(error)}"
                 self._troubles.append(f"the workers cannot run the items, so the run was cancelled: {why}")
