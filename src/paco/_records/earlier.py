@@ -68,7 +68,7 @@ def distinct(value: Any) -> Any:
         TypeError: The value has no JSON form.
         RecursionError: The value contains itself, or is nested too deeply.
     """
-    kind = type(value)
+    kind = cast("Any", type(value))
     if kind in SAME or kind is float:
         return value
     if kind is list:
@@ -334,7 +334,7 @@ class EarlierRecords:
 
 def _differing(recorded: object, given: Mapping[str, str]) -> set[str]:
     """Return the names of the arguments whose hashes differ from those of a record, or are in one of them only."""
-    known = cast("Mapping[str, object]", recorded) if isinstance(recorded, Mapping) else {}
+    known = cast("dict[str, object]", recorded if isinstance(recorded, dict) else {})
     return {name for name in {*known, *given} if known.get(name) != given.get(name)}
 
 

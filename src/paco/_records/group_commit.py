@@ -14,7 +14,6 @@ import warnings
 import weakref
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from paco._base.errors import ItemCancelled, trim
@@ -134,12 +133,8 @@ class GroupCommit:
 
     def abandon(self) -> None:
         """Write the lines that are left, for at most 0.5 s. A signal handler calls this before the process exits."""
-
-        def write() -> None:
-            with suppress(OSError):  # the process exits: there is no way left to report an error
-                self._write(len(self._lines))
-
-        thread = threading.Thread(target=write, daemon=True)  # the write may block, and must not keep the process
+        # A daemon, since the write may block, and must not keep the process. It has no way left to report an error.
+        thread = threading.Thread(target=self._write, args=(len(self._lines),), daemon=True)
         thread.start()
         thread.join(_LAST_SECONDS)
 
@@ -210,46 +205,48 @@ class GroupCommit:
                 await self._pause()
             if self.added == self.written:
                 return
-            self._enough = _GROUP_BYTES
-            while self.added - self.written < _GROUP_BYTES and not (self._others_ended or self.run.is_ending):
-                seconds = self._written_at + _GROUP_SECONDS - self._loop.time()
-                if seconds <= 0:
-                    break
-                await self._pause(seconds)
-            self._enough = math.inf
+            await self._group()
             added = self.added
             self._asked.set()
             told = self._lost
             await self._job(self._write, len(self._lines))
+            if self.error is not None:
+                raise self.error
             self.written = added
             if self._lost and not told:
                 self._tell(self._lost)
             self._written_at = self._loop.time()
             self._has_room.set()
 
+    async def _group(self) -> None:
+        """Wait until the next group is to be written."""
+        self._enough = _GROUP_BYTES
+        while self.added - self.written < _GROUP_BYTES and not (self._others_ended or self.run.is_ending):
+            seconds = self._written_at + _GROUP_SECONDS - self._loop.time()
+            if seconds <= 0:
+                break
+            await self._pause(seconds)
+        self._enough = math.inf
+
     def _write_late(self, asked: threading.Event) -> None:
         """Write the lines that the loop does not ask for within 20 ms, as it is busy. The loop still asks later."""
         if not asked.wait(_GROUP_SECONDS):
             asked.set()
-            with suppress(OSError):  # `_write` keeps the error for the loop
-                self._write(len(self._lines))
+            self._write(len(self._lines))
 
     def _write(self, count: int) -> None:
         """Write the first ``count`` lines that are left. They are taken only now, so that `abandon` can write them.
 
-        Raises:
-            OSError: They were not written, or earlier ones were not.
+        If that fails, keep the error and write nothing more.
         """
         with self._busy:
-            if self.error is not None:
-                raise self.error
             group = self._lines[:count]
             del self._lines[:count]  # in place, since the loop may add a line meanwhile
             try:
-                self._lost = self._file.append(group) or self._lost
-            except OSError as error:
+                if self.error is None:
+                    self._lost = self._file.append(group) or self._lost
+            except BaseException as error:
                 self.error = error
-                raise
 
     # ---- waiting
 
