@@ -11,7 +11,6 @@ import inspect
 from abc import abstractmethod
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable
-from operator import length_hint
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from paco._base.check import discard
@@ -164,15 +163,6 @@ class Calls(list[Any]):
     def discard(self) -> None:
         """Close coroutines that the run did not start, so that Python does not warn that they were never awaited."""
         discard(*self)
-
-
-def length(source: Any) -> int | None:
-    """Return the length hint of a source, which may be wrong; ``None`` if it has none, or more than `sys.maxsize`."""
-    try:
-        hint = length_hint(source, -1)
-    except Exception:
-        return None
-    return None if hint < 0 else hint
 
 
 def close(source: object) -> None:

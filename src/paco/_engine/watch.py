@@ -10,6 +10,7 @@ import time
 from asyncio import CancelledError, current_task
 from contextlib import contextmanager
 from heapq import heappop, heappush
+from operator import length_hint
 from typing import TYPE_CHECKING, Any, Final
 
 from paco import events
@@ -17,7 +18,7 @@ from paco._base import check
 from paco._base.errors import as_item_error
 from paco._base.item import Slots
 from paco._engine.sinks import AsCompleted, InOrder
-from paco._engine.source import Calls, length
+from paco._engine.source import Calls
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Iterable
@@ -277,6 +278,15 @@ class Watch:
 def _is_next(stream: InOrder, index: int) -> bool:
     """Return whether the consumer can take the result of the item that is just ending, which is not stored yet."""
     return index >= 0 and (isinstance(stream, AsCompleted) or index == stream.taken)
+
+
+def length(source: Any) -> int | None:
+    """Return the length hint of a source, which may be wrong; ``None`` if it has none, or more than `sys.maxsize`."""
+    try:
+        hint = length_hint(source, -1)
+    except Exception:
+        return None
+    return None if hint < 0 else hint
 
 
 def _publish(subscriptions: Iterable[Subscription], event: events.Event) -> None:

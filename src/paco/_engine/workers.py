@@ -9,12 +9,12 @@ import types
 import weakref
 from collections import deque
 from contextlib import suppress
+from operator import length_hint
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from paco._base.deadline import own_clock
 from paco._base.item import WorkerTask
-from paco._engine.source import length
 
 if TYPE_CHECKING:
     import contextvars
@@ -213,8 +213,11 @@ class WorkerPool:
             run.reader.wake()
             return run.reader.waiting()
         # Length hints of built-in iterators are reliable; others may be wrong.
-        hint = length(run.items) if type(run.items).__module__ == "builtins" else None
-        return max(len(self.workers) if hint is None else hint, 1)
+        items, useful = run.items, len(self.workers)
+        if type(items).__module__ == "builtins":
+            with suppress(Exception):  # there are more items than sys.maxsize, or the __len__ of a sequence raises
+                useful = length_hint(items, useful)
+        return max(useful, 1)
 
     async def idling(self, wait: Awaitable[None]) -> None:
         """Await something as an idle worker, one that runs no item."""

@@ -14,7 +14,8 @@ from paco._base import check
 from paco._base.types import T_co
 from paco._engine.outcomes import Unfinished, settled
 from paco._engine.sinks import NOTHING, SKIP, InOrder
-from paco._engine.source import Upstream, close, length
+from paco._engine.source import Upstream, close
+from paco._engine.watch import length
 from paco._stream.coroutine import Answer
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from paco._engine.outcomes import Err
 from paco._engine.sinks import InOrder
-from paco._engine.source import length
+from paco._engine.watch import length
 from paco._engine.workers import SLICE
 from paco.remote._dispatch import Dispatcher, Entry, RunOptions
 
