@@ -194,15 +194,20 @@ class _MapRun:
             if not self._cancelling:
                 raise
             self._task.uncancel()  # the cancellation was meant for the items; TARGET is closed as after any run
-        except Exception as error:  # items do not raise here: the output failed, or the workers did
-            if isinstance(error, JournalError):
-                self._troubles.append(str(error))
-            elif isinstance(options.engine, str) and not self._tally.done:
-                raise CommandError(f"--dask {options.engine} cannot run the items: {message(error)}") from error
-            elif error is not self._records.commit.error:
-                why = f"{type(error).__name__}: {message(error)}"
-                self._troubles.append(f"the workers cannot run the items, so the run was cancelled: {why}")
-            job.reader.stop()
+        except Exception as error:
+            self._ended_by(error)
+
+    def _ended_by(self, error: Exception) -> None:
+        """Record why the run ended. Items do not raise in it: the output failed, or the workers did."""
+        engine = self._job.options.engine
+        if isinstance(error, JournalError):
+            self._troubles.append(str(error))
+        elif isinstance(engine, str) and not self._tally.done:
+            raise CommandError(f"--dask {engine} cannot run the items: {message(error)}") from error
+        elif error is not self._records.commit.error:
+            why = f"{type(error).__name__}: {message(error)}"
+            self._troubles.append(f"the workers cannot run the items, so the run was cancelled: {why}")
+        self._job.reader.stop()
 
     def _later(self, seconds: float, call: Callable[[], None]) -> None:
         self._block.callback(asyncio.get_running_loop().call_later(seconds, call).cancel)
