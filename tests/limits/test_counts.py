@@ -6,6 +6,7 @@ import asyncio
 import functools
 import itertools
 import operator
+import re
 import sys
 from contextvars import copy_context
 
@@ -13,7 +14,7 @@ import pytest
 
 import paco
 from paco import testing
-from paco.testing import Probe, VirtualLoop, now
+from paco.testing import AsyncSource, Probe, VirtualLoop, now
 
 
 async def nap(seconds=0):
@@ -400,6 +401,155 @@ async def test_a_nested_slot_of_a_limit_of_one_raises_a_deadlock_error():
     async with limit.slot(), limit.slot():
         assert limit.in_flight == 2
     assert dict(copy_context()) == outside
+
+
+async def left_behind(refresh, left):
+    left.append(asyncio.ensure_future(refresh(0)))
+    await nap(4)
+
+
+async def left_in_a_run(refresh, left):
+    left.append(asyncio.ensure_future(paco.map(refresh, [0])))
+    await nap(4)
+
+
+async def raced(refresh, left):
+    await paco.race([nap(4), refresh(0)])
+
+
+async def judged(refresh, left):
+    async def test(item):
+        return await (refresh(0) if item else nap(4)) or True
+
+    await paco.some(test, [1, 0])
+
+
+async def waited_for_the_first(refresh, left):
+    left.append(asyncio.ensure_future(refresh(0)))
+    await asyncio.wait([*left, asyncio.ensure_future(nap(4))], return_when=asyncio.FIRST_COMPLETED)
+
+
+async def started_by_an_interval(refresh, left):
+    left.append(paco.interval(refresh, 1, times=1)(0))
+    await nap(4)
+
+
+async def two_that_hold_without_a_slot(refresh, left):
+    async def hold():
+        permit = await limit.acquire()
+        await nap(1)
+        limit.release(permit)
+        await refresh(0)
+
+    limit = refresh.limit
+    left.extend(asyncio.ensure_future(hold()) for _ in range(2))
+    await nap(4)
+
+
+LEAVING = [left_behind, left_in_a_run, raced, judged, waited_for_the_first, started_by_an_interval]
+
+
+@pytest.mark.parametrize("leave", [*LEAVING, two_that_hold_without_a_slot])
+@pytest.mark.parametrize("kind", ["Limit", "Adaptive", "PerKey", "&"])
+async def test_a_call_that_the_item_does_not_wait_for_waits_for_its_turn(leave, kind):
+    limit = {
+        "Limit": lambda: paco.Limit(1),
+        "Adaptive": lambda: paco.Adaptive(1, max=1),
+        "PerKey": lambda: paco.PerKey(lambda item: "one", lambda: 1),
+        "&": lambda: paco.Limit(1) & paco.Rate(100),
+    }[kind]()
+    if leave is two_that_hold_without_a_slot and kind != "Limit":
+        return
+    refresh, left = paco.limited(ten_seconds, limit), []
+    refresh.limit = limit
+    await paco.map(lambda _: leave(refresh, left), [0], limit=limit)
+    await asyncio.gather(*left)
+
+
+async def itself(refresh):
+    return await refresh(0)
+
+
+async def a_task(refresh):
+    return await asyncio.ensure_future(refresh(0))
+
+
+async def a_task_later(refresh):
+    task = asyncio.ensure_future(refresh(0))
+    await nap(1)
+    return await task
+
+
+async def gathered(refresh):
+    return await asyncio.gather(refresh(0), refresh(1), nap(1))
+
+
+async def in_a_group(refresh):
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(refresh(0))
+    return task.result()
+
+
+async def waited_for(refresh):
+    done, _ = await asyncio.wait([asyncio.ensure_future(refresh(0))])
+    return done.pop().result()
+
+
+async def shielded(refresh):
+    return await asyncio.shield(refresh(0))
+
+
+async def in_a_run(refresh):
+    return await paco.map(refresh, range(3), limit=2)
+
+
+async def in_a_stream(refresh):
+    return [one async for one in paco.map(refresh, AsyncSource(range(3)), limit=2).as_completed()]
+
+
+async def in_paco_gather(refresh):
+    return await paco.gather(nap(1), paco.gather(refresh(0)))
+
+
+async def once(refresh):
+    return await paco.once(refresh)(0)
+
+
+WAITING = [itself, a_task, a_task_later, gathered, waited_for, shielded, in_a_run, in_a_stream, in_paco_gather, once]
+
+
+@pytest.mark.parametrize("wait", [*WAITING, in_a_group])
+@pytest.mark.parametrize("eager", [False, True])
+def test_items_that_wait_for_a_permit_which_they_hold_are_a_deadlock(wait, eager):
+    if eager and sys.version_info < (3, 12):
+        return
+    left = []
+
+    async def main():
+        limit = paco.Limit(2)
+
+        async def refresh(item):
+            left.append(task := asyncio.current_task())
+            try:
+                return await paco.limited(ten_seconds, limit)(item)
+            finally:
+                left.remove(task)
+
+        async def item(number):
+            await nap(1)  # until both are in flight
+            return await wait(refresh)
+
+        results = await paco.map(item, range(2), limit=limit, return_exceptions=True)
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        return results
+
+    results = testing.run(main, eager=eager)
+    errors = [one for one in results if isinstance(one, Exception)]
+    errors = [one.exceptions[0] if isinstance(one, ExceptionGroup) else one for one in errors]
+    assert errors
+    assert all(re.match(DEADLOCK.format(2), str(one)) for one in errors)
 
 
 # ---- &

@@ -314,6 +314,19 @@ class Scheduler(Nursery):
         if self.admission is not None:
             self.admission.run = None
 
+    # ---- who waits for whom
+
+    def awaited(self) -> list[asyncio.Future[Any]]:
+        if not (self.exhausted or self.is_ending) and self.wanted() > 0:
+            return []  # another item may start, and end what they wait for
+        return super().awaited() if self.consumer is None else [*super().awaited(), self.consumer]
+
+    def is_idle(self, task: asyncio.Task[None]) -> bool:
+        waiter: Any = getattr(task, "_fut_waiter", None)
+        if self.reader is not None and waiter is self.reader.parked:
+            return True
+        return waiter in self.parked or waiter in getattr(self.admission, "_off_duty", ())
+
     # ---- for the consumer of a stream
 
     def notify(self) -> None:

@@ -60,7 +60,7 @@ class Reader:
         self._run: Scheduler = run
         self._items: deque[Any] = deque()
         self._error: BaseException | None = None
-        self._parked: Future[None] | None = None
+        self.parked: Future[None] | None = None
         self.ended: bool = False
 
     def __iter__(self) -> Reader:
@@ -91,8 +91,8 @@ class Reader:
 
     def wake(self) -> None:
         """Continue to read if the reader has paused: a slot may be free."""
-        if self._parked is not None and not self._parked.done():
-            self._parked.set_result(None)
+        if self.parked is not None and not self.parked.done():
+            self.parked.set_result(None)
 
     async def read(self) -> None:
         """Read the source to its end, never further than wanted, and close it. If the run ends, close it early."""
@@ -106,8 +106,8 @@ class Reader:
                     run.supplied()
                     while len(items) >= run.wanted():
                         run.hungry = True  # maybe no worker waits for room, so the consumer must wake this task
-                        self._parked = run.loop.create_future()
-                        await self._parked
+                        self.parked = run.loop.create_future()
+                        await self.parked
         except BaseException as error:  # a worker raises it after the items before it
             trim(error)
             self._error = error

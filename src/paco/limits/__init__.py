@@ -6,7 +6,8 @@ Pass a limit as ``limit=`` to any function that runs items. You can share a limi
 The modules, each importing only from those above it::
 
     _base  _rate                    the base of all limits, and those combined; starts per period
-    _controller  _count             how a limit follows what a server can do; items in flight
+    _controller  _deadlock          how a limit follows what a server can do; whether tasks wait for each other
+    _count                          items in flight
     _keys                           a limit for each key
 """
 

@@ -13,6 +13,7 @@ from paco._base import check
 from paco._base.item import Item, inside
 from paco.limits._base import Limiter
 from paco.limits._controller import Controller, Decision
+from paco.limits._deadlock import all_stuck
 
 if TYPE_CHECKING:
     from collections import deque
@@ -20,16 +21,29 @@ if TYPE_CHECKING:
 
 DropOn: TypeAlias = "type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], object]"
 
+#: The number of looks for a deadlock in successive turns, and of all; the pauses of the others double from 1 s on.
+_SOON: Final = 5
+_LOOKS: Final = 15
 #: Seconds without use after which the learned limit is outdated.
 _STALE: Final = 60.0
 
 
+def current_task() -> asyncio.Task[Any] | None:
+    """Return the current task; ``None`` if there is none, or no loop runs."""
+    return None if asyncio._get_running_loop() is None else asyncio.current_task()
+
+
 @dataclass(slots=True, eq=False, repr=False)
 class Permit:
-    """A permit, and the item inside which it was acquired. A caller that waits holds it once its future is done."""
+    """A permit, and the item and the task in which it was acquired.
+
+    A caller that waits holds it once its future is done.
+    """
 
     holder: Item | None = field(init=False, default_factory=inside.get)
+    task: asyncio.Task[Any] | None = field(init=False, default_factory=current_task)
     future: asyncio.Future[None] = field(init=False)
+    timer: asyncio.TimerHandle | None = field(init=False, default=None)
 
 
 class Limit(Limiter):
@@ -39,9 +53,9 @@ class Limit(Limiter):
     starts until enough items have ended.
 
     A call inside an item that needs another permit of the limit which the item already holds can deadlock: if every
-    item in flight waits like that, none can go on. paco raises ``RuntimeError`` instead. A task that an item starts
-    counts as inside the item, whether or not the item awaits it. Start an independent task in an empty
-    ``contextvars.Context``.
+    item in flight waits like that, none can go on. paco raises ``RuntimeError`` instead, once it is certain: each item
+    in flight waits, directly or through a run, ``gather``, a task group or a task, for a call that waits for a permit.
+    A task that an item starts and does not await just waits for its turn.
 
     Args:
         limit: How many items, at least 1.
@@ -115,9 +129,9 @@ class Limit(Limiter):
             return permit
         waiter = Permit()
         waiter.future = asyncio.get_running_loop().create_future()
-        if len(self._permits) >= self._limit:
-            self._refuse_deadlock(waiter)
         self._waiting[waiter] = None
+        if len(self._permits) >= self._limit and self._is_nested(waiter):
+            self._refuse_deadlock(waiter)
         self._admit()
         try:
             if waiter.future.done():
@@ -130,6 +144,8 @@ class Limit(Limiter):
             raise
         finally:
             self._admitted.discard(waiter)
+            if waiter.timer is not None:
+                waiter.timer.cancel()
         return waiter
 
     def release(self, permit: Permit, error: BaseException | None = None) -> None:
@@ -153,28 +169,31 @@ class Limit(Limiter):
                 self._admitted.add(waiter)
                 self._permits.add(waiter)
 
-    def _refuse_deadlock(self, newcomer: Permit) -> None:
-        """Raise ``RuntimeError`` if, with this caller, every holder of a permit waits for another one.
-
-        Only a caller inside a holder can complete a deadlock, so the last caller to wait detects it. A caller that is
-        being cancelled does not count as waiting.
-        """
-        if newcomer.holder is None or newcomer.holder.parent is None:
-            return
+    def _is_nested(self, newcomer: Permit) -> bool:
+        """Return whether a caller is inside an item that holds a permit; otherwise it cannot complete a deadlock."""
+        if newcomer.holder is None:
+            return False
         holders = {permit.holder for permit in self._permits}
-        if not any(one in holders for one in newcomer.holder.around()):
+        return any(one in holders for one in (newcomer.holder, *newcomer.holder.around()))
+
+    def _refuse_deadlock(self, newcomer: Permit, looks: int = 0) -> None:
+        """Fail the wait of a caller if every holder of a permit waits for a caller; otherwise look again later.
+
+        A holder may begin to wait later, and nothing tells. A caller that is being cancelled does not count as waiting.
+        """
+        if newcomer.future.done():
             return
-        blocked = {
-            one
-            for waiter in (*self._waiting, newcomer)
-            if waiter.holder and not waiter.future.done()
-            for one in waiter.holder.around()
-        }
-        if blocked >= holders:
-            raise RuntimeError(
-                f"paco.{type(self).__name__}: deadlock: every item in flight under this limit ({self.in_flight}) waits "
-                "for another permit of it; give the inner call a limit of its own"
+        waiting = {waiter.task for waiter in self._waiting if not waiter.future.done()}
+        if all_stuck([permit.task for permit in self._permits], waiting):
+            newcomer.future.set_exception(
+                RuntimeError(
+                    f"paco.{type(self).__name__}: deadlock: every item in flight under this limit ({self.in_flight}) "
+                    "waits for another permit of it; give the inner call a limit of its own"
+                )
             )
+        elif looks < _LOOKS:
+            pause = 0 if looks < _SOON else 2 ** (looks - _SOON)
+            newcomer.timer = newcomer.future.get_loop().call_later(pause, self._refuse_deadlock, newcomer, looks + 1)
 
 
 Limiter._of_number = Limit  # noqa: SLF001 - a base class cannot import its own subclass

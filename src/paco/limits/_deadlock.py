@@ -1,0 +1,58 @@
+"""Deadlocks: whether tasks can continue before another task does, which asyncio knows, and context variables do not.
+
+A context variable says which item has started a task, but not whether the item waits for it: it may have left the task
+behind. So a deadlock is proven from what each task of the loop waits for. What is unknown counts as able to continue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from paco._base.item import WorkerTask
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+Task: TypeAlias = "asyncio.Task[Any]"
+Future: TypeAlias = "asyncio.Future[Any]"
+
+
+def all_stuck(tasks: Iterable[Task | None], waiting: set[Task | None]) -> bool:
+    """Return whether none of the tasks can continue before one that is waiting does.
+
+    A task is stuck if it is waiting, or if every task that could wake it is stuck.
+    """
+    running = asyncio.all_tasks()
+    feeding: defaultdict[Future, set[Task]] = defaultdict(set)  # the tasks that could resolve each future
+    for task in running:
+        for future in _fed(task):
+            feeding[future].add(task)
+    stuck, more = set(waiting), set[Task]()
+    while True:
+        more = {task for task in running - stuck if _wakes(task, feeding) <= stuck}
+        if not more:
+            return stuck.issuperset(tasks)
+        stuck |= more
+
+
+def _wakes(task: Task, feeding: dict[Future, set[Task]]) -> set[Any]:
+    """Return the tasks that could wake a task; something else if that is unknown."""
+    future: Any = getattr(task, "_fut_waiter", None)
+    return {future} if isinstance(future, asyncio.Task) else feeding.get(future) or {None}
+
+
+def _fed(task: Task) -> Iterator[Future]:
+    """Yield the futures whose resolution depends on a task: those of `gather`, `wait`, groups, and runs of paco."""
+    run: Any = task.nursery if isinstance(task, WorkerTask) else None
+    if run is not None and not run.is_idle(task):
+        yield from run.awaited()
+    for callback, _ in getattr(task, "_callbacks", None) or ():
+        group = getattr(callback, "__self__", None)
+        if isinstance(group, asyncio.TaskGroup):
+            yield from filter(None, [getattr(group, "_on_completed_fut", None)])
+        code, cells = getattr(callback, "__code__", None), getattr(callback, "__closure__", None) or ()
+        for name, cell in zip(code.co_freevars if code is not None else (), cells, strict=False):
+            if name in {"outer", "waiter"} and isinstance(cell.cell_contents, asyncio.Future):
+                yield cell.cell_contents
