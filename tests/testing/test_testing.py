@@ -338,12 +338,12 @@ def test_turns_without_end_at_one_time_are_reported(monkeypatch, polls):
 
 
 async def test_many_turns_that_wait_for_a_thread_are_no_deadlock(monkeypatch):
-    monkeypatch.setattr("paco.testing._loop._TURNS", 10)
-    thread = threading.Timer(0.02, int)
+    monkeypatch.setattr("paco.testing._loop._TURNS", 1000)
+    thread = threading.Timer(0.05, int)
     thread.start()
     while thread.is_alive():  # noqa: ASYNC110 - it polls
         await asyncio.sleep(0)
-    job = asyncio.ensure_future(asyncio.to_thread(time.sleep, 0.02))
+    job = asyncio.ensure_future(asyncio.to_thread(time.sleep, 0.05))
     while not job.done():  # noqa: ASYNC110 - it polls
         await asyncio.sleep(0)
 
