@@ -7,11 +7,15 @@ import gc
 import itertools
 import traceback
 import weakref
+from pathlib import Path
 
 import pytest
 
 import paco
+from paco._engine import nursery
+from paco._engine.run import Scheduler
 from paco.testing import AsyncSource, Probe, Source, now, run
+from tests.programs import popen
 
 
 class Hostile(Exception):
@@ -425,3 +429,130 @@ async def test_a_handled_cancellation_is_freed_at_once():
         assert [cancelled() for cancelled in kept] == [None]
     finally:
         gc.enable()
+
+
+# ---- errors that end the program, however late they come
+
+
+class Late:
+    """Runs whose first item ends at once, and whose others or whose source raise ``error`` in their cleanup."""
+
+    def __init__(self, error):
+        self.error = error
+
+    async def item(self, number):
+        if number == 0:
+            return number
+        try:
+            await asyncio.sleep(60)
+        finally:
+            raise self.error
+
+    async def fails(self, number):
+        if number == 0:
+            await asyncio.sleep(1)
+            raise ValueError(number)
+        await self.item(number)
+
+    def source(self):
+        try:
+            yield from range(1000)
+        finally:
+            raise self.error
+
+    async def async_source(self):
+        try:
+            for number in range(1000):
+                yield number
+        finally:
+            raise self.error
+
+    async def after_an_error(self):
+        await paco.map(self.fails, range(2))
+
+    async def in_a_pipeline(self):
+        async with range(3) | paco.map(self.item) | paco.map(paco.identity) as results:
+            async for _ in results:
+                break
+
+    async def after_a_block(self):
+        async with paco.map(self.item, range(3)) as results:
+            async for _ in results:
+                break
+
+    async def after_a_break(self):
+        async for _ in paco.map(self.item, range(2)):
+            break
+        gc.collect()
+        await asyncio.sleep(1)
+
+    async def after_a_timeout(self):
+        await paco.map(self.item, range(2), timeout=1)
+
+    async def after_a_cancellation(self):
+        async with asyncio.timeout(1):
+            await paco.map(self.item, range(2), limit=paco.Limit(2))
+
+    async def of_a_loser(self):
+        await paco.race([lambda: self.item(0), lambda: self.item(1)])
+
+    async def of_a_source(self):
+        async with paco.map(paco.identity, self.source(), limit=1) as results:
+            async for _ in results:
+                break
+
+    async def of_an_async_source(self):
+        async with paco.map(paco.identity, self.async_source(), limit=1) as results:
+            async for _ in results:
+                break
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("form", [name for name in vars(Late) if name.startswith(("after", "of", "in_"))])
+def test_an_exit_is_raised_even_if_it_comes_while_the_run_ends(form, kind):
+    error = kind(form)
+    with pytest.raises(kind) as caught:
+        run(getattr(Late(error), form)())
+    assert caught.value is error
+
+
+def test_the_note_of_a_late_exit_names_the_error_before_it():
+    with pytest.raises(KeyboardInterrupt) as caught:
+        run(Late(KeyboardInterrupt()).after_an_error())
+    assert caught.value.__notes__ == ["paco.map: item 1, while failing with ValueError(0)"]
+
+
+def test_an_interrupt_in_a_callback_hangs_no_run(monkeypatch):
+    def interrupt(*_):
+        monkeypatch.setattr(nursery, "_discard_waiter", lambda *_: None)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(nursery, "_add_waiter", lambda *_: None)
+    monkeypatch.setattr(nursery, "_discard_waiter", interrupt)
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(paco.map(paco.identity, [1]))
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(task)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        loop.run_until_complete(task)
+    loop.close()
+
+
+def test_an_interrupt_while_tasks_are_cancelled_cancels_them_all_the_same(monkeypatch):
+    stopping = Scheduler._stopping
+
+    def interrupt(self):
+        monkeypatch.setattr(Scheduler, "_stopping", stopping)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Scheduler, "_stopping", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run(paco.map(failing(1), range(3)))
+
+
+@pytest.mark.slow
+@pytest.mark.realtime
+def test_an_interrupt_at_any_line_hangs_no_run_and_is_not_lost():
+    out, _ = popen(Path(__file__).with_name("interrupts.py")).communicate(timeout=200)
+    assert out.split() == ["lists:", "done", "streams:", "done", "races:", "done"]

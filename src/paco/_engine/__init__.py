@@ -2,7 +2,7 @@
 
 The modules, each importing only from those above it::
 
-    outcomes  source                the outcome of an item; the source of items
+    outcomes  source  failure       the outcome of an item; the source of items; the errors of a run
     nursery  workers                tasks that end together; workers, their slots, and the time that they hold the loop
     sinks  watch                    where results go; how listeners are notified
     run  admission                  the scheduler; its variant for limit objects

@@ -12,10 +12,10 @@ from abc import ABC, abstractmethod
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, Final
 
-from paco._base.check import shorten
 from paco._base.deadline import current_end
-from paco._base.errors import ItemCancelled, add_note
+from paco._base.errors import ItemCancelled
 from paco._base.item import WorkerTask
+from paco._engine.failure import EXITS, Failure
 from paco._engine.outcomes import RunTimeout
 
 if TYPE_CHECKING:
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 _add_waiter: Final[Any] = getattr(asyncio, "future_add_to_awaited_by", None)
 _discard_waiter: Final[Any] = getattr(asyncio, "future_discard_from_awaited_by", None)
 
-#: How many errors after the first are shown; the rest are only counted.
-_SHOWN: Final = 3
-
 #: Strong references to tasks and nurseries that run unattended: asyncio keeps only weak ones (gh-88831).
 _alive: Final[set[object]] = set()
 
@@ -42,73 +39,6 @@ def background(coro: Coroutine[Any, Any, T], name: str, context: Context | None 
     _alive.add(task)
     task.add_done_callback(_alive.discard)
     return task
-
-
-class Failure:
-    """The first error of a run, and those after it. Raising or reporting them releases them."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._first: BaseException | None = None
-        self._late: list[str] = []
-        self._count = 0
-
-    def first(self, error: BaseException, note: str) -> None:
-        """Record the error that ends the run."""
-        self._first = error
-        if note:
-            add_note(error, f"paco.{self._name}: {note}")
-
-    def late(self, error: BaseException | None, where: str) -> None:
-        """Record an error that came while the run was ending. A cancellation is not an error then."""
-        if error is None or error is self._first or isinstance(error, asyncio.CancelledError | GeneratorExit):
-            return
-        self._count += 1
-        if self._count <= _SHOWN:
-            self._late.append(f"{where}: {shorten(error)}")
-
-    def throw(self, loop: asyncio.AbstractEventLoop, cancelled: asyncio.CancelledError | None = None) -> None:
-        """Raise the cancellation of the caller, with the errors in its notes; otherwise raise the first error.
-
-        If there is neither, report later errors to the event loop: the caller has its result.
-        """
-        first, late = self._take()
-        try:
-            if cancelled is not None:
-                if first is not None:
-                    add_note(cancelled, f"paco.{self._name}: cancelled while failing with {shorten(first)}")
-                if late:
-                    add_note(cancelled, late)
-                raise cancelled
-            if first is not None:
-                raise first
-            _report(loop, late)
-        finally:
-            del first, cancelled
-
-    def report(self, loop: asyncio.AbstractEventLoop, *, handed_on: bool) -> None:
-        """Report the errors to the event loop, since no caller is left; leave out one that the next stage raises."""
-        first, late = self._take()
-        if first is None:
-            _report(loop, late)
-        elif not handed_on:
-            _report(loop, f"paco.{self._name}: failed after the caller stopped waiting for it", first)
-
-    def _take(self) -> tuple[BaseException | None, str]:
-        first, shown, count, late = self._first, self._late, self._count, ""
-        self._first, self._late, self._count = None, [], 0
-        if count:
-            late = f"paco.{self._name}: {count} more failed while stopping: " + "; ".join(shown)
-            if count > len(shown):
-                late += f"; and {count - len(shown)} more"
-            if first is not None:
-                add_note(first, late)
-        return first, late
-
-
-def _report(loop: asyncio.AbstractEventLoop, message: str, error: BaseException | None = None) -> None:
-    if message:
-        loop.call_exception_handler({"message": message} if error is None else {"message": message, "exception": error})
 
 
 class Nursery(ABC):
@@ -154,7 +84,7 @@ class Nursery(ABC):
         self._watchers: list[asyncio.Future[None]] = []
         #: Called with the first error, so that the run that reads these results fails at once.
         self.downstream: Callable[[BaseException], None] | None = None
-        self._failure = Failure(name)
+        self._failure: Failure | None = None  # its errors, if there are any
         #: Whether it is ending: nothing more will start.
         self.is_ending: bool = False
         self._abandoned = False
@@ -206,6 +136,8 @@ class Nursery(ABC):
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """Account for a task that is done. This is a callback because a task can be cancelled before its first step."""
+        if task not in self.tasks:  # `_caught_up` was earlier
+            return
         error: BaseException | None = asyncio.CancelledError() if task.cancelled() else task.exception()
         if error is not None:
             self._task_failed(task, error)
@@ -244,16 +176,28 @@ class Nursery(ABC):
     def fail(self, error: BaseException, note: str = "") -> None:
         """Record the first error and cancel the tasks that still run. A later error is added to the first as a note."""
         if self.is_ending:
-            self._failure.late(error, note or "the stage before it")  # which has put its own note on its error
+            self.late(error, note or "the stage before it")  # which has put its own note on its error
             return
         if self._abandoned and isinstance(error, ItemCancelled):
             # asyncio.run cancels remaining tasks at its end. Nobody awaits this nursery, so there is no error to raise.
             # A second cancellation would interrupt the cleanup of the tasks.
             self._end({task for task in self.tasks if not task.cancelling()})
             return
-        self._failure.first(error, note)
+        self._failed().first(error, note)
         self.stop()
         if self.downstream is not None:
+            self.downstream(error)
+
+    def _failed(self) -> Failure:
+        if self._failure is None:
+            self._failure = Failure(self.name)
+        return self._failure
+
+    def late(self, error: BaseException | None, where: str) -> None:
+        """Record an error that came after the first. One that ends the program is raised here and in the next stage."""
+        if error is not None:
+            self._failed().late(error, where)
+        if self.downstream is not None and isinstance(error, EXITS):
             self.downstream(error)
 
     def ending(self) -> bool:
@@ -271,12 +215,16 @@ class Nursery(ABC):
     def _end(self, tasks: set[asyncio.Task[None]]) -> None:
         if self.is_ending:
             return
-        self.is_ending = True
-        self._stopping()
-        _alive.add(self)
-        self._disarm()
-        for task in tasks:
-            task.cancel()
+        try:
+            self.is_ending = True
+            self._stopping()
+            _alive.add(self)
+            self._disarm()
+            for task in tasks:
+                task.cancel()
+        except BaseException:
+            self.is_ending = False  # a KeyboardInterrupt: the next call does the rest
+            raise
         if not self.tasks:
             self.loop.call_soon(self._finish, context=self.base)
 
@@ -289,20 +237,32 @@ class Nursery(ABC):
         """Run before the tasks are cancelled."""
 
     def _finish(self) -> None:
+        if self.done:
+            return
         self.done = self.is_ending = True
-        self.services, self._serving, self._on_done = (), frozenset(), None  # break reference cycles
-        self._parent = None
-        self._disarm()
         try:
+            self._disarm()
             self._finishing()
         except BaseException as error:
-            self._failure.late(error, "closing its source")
-        _alive.discard(self)
-        if self._abandoned:
-            self._failure.report(self.loop, handed_on=self.downstream is not None)
-        for watcher in self._watchers:
-            if not watcher.done():
-                watcher.set_result(None)
+            self.late(error, "closing its source")
+        finally:
+            for watcher in self._watchers:
+                if not watcher.done():
+                    watcher.set_result(None)
+            self.services, self._serving, self._on_done = (), frozenset(), None  # break reference cycles
+            self._parent = None
+            _alive.discard(self)
+            if self._abandoned and self._failure is not None:
+                self._failure.report(self.loop, handed_on=self.downstream is not None)
+
+    def _caught_up(self) -> bool:
+        """Return whether it is done. At its end, do first what a KeyboardInterrupt has kept a callback from doing."""
+        if self.is_ending and not self.done:
+            for task in [task for task in self.tasks if task.done()]:
+                self._ended(task)
+            if not self.tasks:
+                self._finish()
+        return self.done
 
     @abstractmethod
     def _finishing(self) -> None:
@@ -311,6 +271,7 @@ class Nursery(ABC):
     def until_done(self) -> asyncio.Future[None]:
         """Return a new future that is resolved when all tasks have ended. The caller may resolve it earlier."""
         watcher = self.loop.create_future()
+        self._watchers = [other for other in self._watchers if not other.done()]  # anyio cancels a wait in each turn
         self._watchers.append(watcher)
         return watcher
 
@@ -328,21 +289,21 @@ class Nursery(ABC):
         If the wait is cancelled, `join` cancels all tasks, and raises the cancellation when they have ended. A caller
         that has caught a cancellation before passes it as ``cancelled``, and `join` raises that one.
         """
-        while not self.done:
-            watcher = self.until_done()
+        while not self._caught_up():
             try:
-                await watcher
+                await self.until_done()
             except asyncio.CancelledError as error:
                 cancelled = cancelled or error
                 self.stop()
             except GeneratorExit:
                 self.abandon_soon()  # the user has closed the waiting coroutine
                 raise
-            finally:
-                self._watchers.remove(watcher)  # anyio cancels the wait in each turn until it ends
         self.told = True
         try:
-            self._failure.throw(self.loop, cancelled)
+            if self._failure is not None:
+                self._failure.throw(self.loop, cancelled)
+            if cancelled is not None:
+                raise cancelled
         finally:
             del cancelled
 
@@ -361,10 +322,10 @@ class Nursery(ABC):
             for task in self.tasks:
                 _discard_waiter(task, self._parent)
             self._parent = None
-        if self.done:
-            self._failure.report(self.loop, handed_on=self.downstream is not None)
-        else:
+        if not self.done:
             _alive.add(self)
+        elif self._failure is not None:
+            self._failure.report(self.loop, handed_on=self.downstream is not None)
 
     def was_let_go(self) -> bool:
         """Return whether nothing awaits the result. A task cancelled then is cancelled by the end of the loop."""

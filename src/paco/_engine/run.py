@@ -192,10 +192,11 @@ class Scheduler(Nursery):
 
     def unpark(self, count: int) -> None:
         while count > 0 and self.parked:
-            waiter = self.parked.popleft()
+            waiter = self.parked[0]  # removed when it is woken: a KeyboardInterrupt between must not lose it
             if not waiter.done():
                 waiter.set_result(None)
                 count -= 1
+            self.parked.popleft()
 
     def retire(self, task: asyncio.Task[None]) -> None:
         """Give the slot of a worker on which an item has left a trace to a new task."""
@@ -242,7 +243,7 @@ class Scheduler(Nursery):
         if self._on_error == "collect":
             return self._collected(error, index)
         if self.is_ending:
-            self._failure.late(error, position)
+            self.late(error, position)
             return False
         self._leave_if_collected(error)
         error = as_item_error(error)
@@ -267,7 +268,7 @@ class Scheduler(Nursery):
         """End the run because its source raised, or because a waiting worker was cancelled from outside."""
         trim(error)
         if self.is_ending:
-            self._failure.late(error, "the source")
+            self.late(error, "the source")
             return
         self._leave_if_collected(error)
         self.fail(as_item_error(error), f"its source, after {self.started - self.offset} items")
@@ -300,19 +301,19 @@ class Scheduler(Nursery):
             self.admission.stop()
 
     def _finishing(self) -> None:
-        with _UNWATCHED if self.watch is None else self.watch.ending():
-            if self.consumer is not None and not self.consumer.done():
-                self.consumer.set_result(None)
-            if self.reader is not None:
-                self._failure.late(self.reader.close(), "closing its source")
-            if self.stopped:
-                close(self._source)
-                close(self.items)
-        # Each of these refers back to the run. The cycle would keep the results alive until garbage collection.
-        self.fn = self._source = self.items = self.reader = None
-        self.pool.run = None
-        if self.admission is not None:
-            self.admission.run = None
+        try:
+            with _UNWATCHED if self.watch is None else self.watch.ending():
+                if self.reader is not None:
+                    self.late(self.reader.close(), "closing its source")
+                if self.stopped:
+                    close(self._source)
+                    close(self.items)
+        finally:
+            # Each of these refers back to the run. The cycle would keep the results alive until garbage collection.
+            self.fn = self._source = self.items = self.reader = None
+            self.pool.run = None
+            if self.admission is not None:
+                self.admission.run = None
 
     # ---- who waits for whom
 
@@ -333,9 +334,9 @@ class Scheduler(Nursery):
         """Wake the consumer if the next result is available."""
         consumer = self.consumer
         if consumer is not None and cast("InOrder", self.sink).ready():
-            self.consumer = None
             if not consumer.done():
                 consumer.set_result(None)
+            self.consumer = None
 
     async def next(self, sink: InOrder) -> Any:
         """Wait for the next result and take it; at the end return `NOTHING`, or raise the error of the run.

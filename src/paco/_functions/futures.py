@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from paco import events
 from paco._base import check
 from paco._base.errors import as_item_error, trim
-from paco._engine.nursery import Failure
+from paco._engine.failure import Failure
 from paco._engine.source import Calls
 
 if TYPE_CHECKING:

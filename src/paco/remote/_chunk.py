@@ -37,7 +37,6 @@ _FUNCTIONS: Final = 16
 _CANCELLED: Final = 1000
 #: Seconds between two checks for a flag.
 _LOOK: Final = 0.05
-_OUTCOMES: Final = (Ok, Err)
 
 
 class _Results(Drop):
@@ -127,13 +126,13 @@ class Chunk:
             self._where, run.started, now - began, busy, tail, values, outcomes, errors, late, self._spans(), now
         ).dump()
 
-    def _pickled(self) -> tuple[bytes, tuple[int, ...]]:
+    def _pickled(self) -> tuple[bytes, frozenset[int]]:
         """Return the pickled results, and which are outcomes. A result that cannot be sent is an error of its item."""
         values, errors = self._results.values, self._results.errors
-        outcomes = tuple(number for number, value in values.items() if type(value) in _OUTCOMES)
+        outcomes = frozenset(number for number, value in values.items() if isinstance(value, Ok | Err))
         there = values | {number: sent(values[number]) for number in outcomes}
         for number, value in values.items():
-            result = value.value if type(value) is Ok else value
+            result = there[number][2] if number in outcomes else value
             if isinstance(result, BaseException) and pickled(result) is None:
                 errors[number] = result
                 del there[number]

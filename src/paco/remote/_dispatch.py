@@ -215,18 +215,18 @@ class Dispatcher:
             self._loop.call_soon_threadsafe(self._land, future)
 
     def _land(self, future: Future) -> None:
-        chunk = self._chunks.pop(future)
-        self.in_flight -= chunk.limit
-        chunk.count(-chunk.limit)
-        if not self._chunks:
-            self._all_back.set()
         try:
+            chunk = self._chunks.pop(future)
+            self.in_flight -= chunk.limit
+            chunk.count(-chunk.limit)
+            if not self._chunks:
+                self._all_back.set()
             values, errors, ran = self._outcomes(chunk, future)
             whole = errors.pop(-1, None)
             self._landed(chunk.entries, (values, errors, ran))
             if whole is not None:
                 self.broken(whole)
-        except Exception as error:
+        except BaseException as error:  # includes a KeyboardInterrupt, which the run raises
             self.broken(error)
 
     def _outcomes(self, chunk: SentChunk, future: Future) -> Outcomes:

@@ -110,10 +110,10 @@ def dump_all(values: dict[int, Any]) -> tuple[bytes, dict[int, Exception]]:
 
 def load_all(data: bytes) -> tuple[dict[int, Any], dict[int, Exception]]:
     """Return the values from their bytes, and the errors of those that cannot be unpickled, by number."""
-    values, pickles = loads(data)
+    plain, pickles = loads(data)
     if pickles is None:
-        return values, {}
-    values, errors = {}, {}
+        return plain, {}
+    values, errors = dict[int, Any](), dict[int, Exception]()
     for number, one in pickles.items():
         try:
             values[number] = loads(one)

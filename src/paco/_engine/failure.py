@@ -1,0 +1,101 @@
+"""The errors of a run: the first, and those that come while the run ends; how a caller or the event loop gets them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from paco._base.check import shorten
+from paco._base.errors import add_note
+
+#: Errors that end a program, as asyncio sees it. They are raised however late they come.
+EXITS: Final = (KeyboardInterrupt, SystemExit)
+
+#: How many errors after the first are shown; the rest are only counted.
+_SHOWN: Final = 3
+
+
+class Failure:
+    """The first error of a run, and those after it. Raising or reporting them releases them."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._first: BaseException | None = None
+        self._late: list[str] = []
+        self._count = 0
+
+    def first(self, error: BaseException, note: str) -> None:
+        """Record the error that ends the run."""
+        self._first = error
+        if note:
+            add_note(error, f"paco.{self._name}: {note}")
+
+    def late(self, error: BaseException | None, where: str) -> None:
+        """Record an error that came while the run was ending. A cancellation is not an error then.
+
+        An exit takes the place of the first error.
+        """
+        if error is None or error is self._first or isinstance(error, asyncio.CancelledError | GeneratorExit):
+            return
+        if isinstance(error, EXITS) and not self.exits:
+            where += "" if self._first is None else f", while failing with {shorten(self._first)}"
+            self.first(error, where)
+            return
+        self._count += 1
+        if self._count <= _SHOWN:
+            self._late.append(f"{where}: {shorten(error)}")
+
+    def throw(self, loop: asyncio.AbstractEventLoop, cancelled: asyncio.CancelledError | None = None) -> None:
+        """Raise the cancellation of the caller, with the errors in its notes; otherwise raise the first error.
+
+        An error that ends the program is raised in any case. If there is nothing to raise, report later errors to the
+        event loop: the caller has its result.
+        """
+        first, late = self._take()
+        try:
+            if cancelled is not None and not isinstance(first, EXITS):
+                if first is not None:
+                    add_note(cancelled, f"paco.{self._name}: cancelled while failing with {shorten(first)}")
+                if late:
+                    add_note(cancelled, late)
+                raise cancelled
+            if first is not None:
+                raise first
+            _report(loop, late)
+        finally:
+            del first, cancelled
+
+    def report(self, loop: asyncio.AbstractEventLoop, *, handed_on: bool) -> None:
+        """Report all errors, but not one that the next stage raises, to the event loop: no caller is left.
+
+        An exit is raised in the loop, unless a caller takes it before.
+        """
+        if self.exits and not handed_on:
+            loop.call_soon(self.throw, loop)
+            return
+        first, late = self._take()
+        if first is None:
+            _report(loop, late)
+        elif not handed_on:
+            _report(loop, f"paco.{self._name}: failed after the caller stopped waiting for it", first)
+
+    @property
+    def exits(self) -> bool:
+        """Whether the first error is one that ends the program."""
+        return isinstance(self._first, EXITS)
+
+    def _take(self) -> tuple[BaseException | None, str]:
+        first, shown, count, late = self._first, self._late, self._count, ""
+        self._first, self._late, self._count = None, [], 0
+        if count:
+            late = f"paco.{self._name}: {count} more failed while stopping: " + "; ".join(shown)
+            if count > len(shown):
+                late += f"; and {count - len(shown)} more"
+            if first is not None:
+                add_note(first, late)
+        return first, late
+
+
+def _report(loop: asyncio.AbstractEventLoop, message: str, error: BaseException | None = None) -> None:
+    if message:
+        loop.call_exception_handler({"message": message} if error is None else {"message": message, "exception": error})
