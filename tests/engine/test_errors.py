@@ -104,6 +104,27 @@ async def test_a_long_item_is_shortened_in_the_note():
     assert len(caught.value.__notes__[0]) < 120
 
 
+async def test_a_shared_error_keeps_its_newest_notes_and_those_of_the_user():
+    shared = ConnectionError("gone")
+    shared.add_note("of the user")
+    once = paco.once(failing(0, error=lambda item: shared))
+
+    async def fetch(item):
+        raise shared
+
+    async def attempt(item):
+        for call in (fetch, paco.retry(fetch, attempts=1), paco.hedge(fetch, 0), lambda _: once(0)):
+            await paco.map(call, [item], return_exceptions=True)
+            with pytest.raises(ConnectionError):
+                await paco.map(call, [item])
+
+    await paco.map(attempt, range(20), limit=1)
+    notes = shared.__notes__
+    assert notes[0] == "of the user"
+    assert len(notes) == 11
+    assert notes[-2:] == ["paco.map: item 0: 19", "paco.map: item 0: 19"]
+
+
 async def test_exceptions_and_items_with_failing_repr_do_not_hide_the_error():
     class Item:
         def __repr__(self):

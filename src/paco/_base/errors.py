@@ -23,10 +23,20 @@ class ItemCancelled(RuntimeError):
     """
 
 
+#: The maximum number of notes of paco on one exception: one that is raised again and again would collect them.
+_NOTES: Final = 10
+
+
 def add_note(error: BaseException, text: str) -> None:
-    """Add a note (PEP 678) to an exception, even if it overrides ``add_note``. Do nothing if it accepts no notes."""
+    """Add a note (PEP 678) to an exception, even if it overrides ``add_note``. Do nothing if it accepts no notes.
+
+    Of many notes of paco, the oldest is removed.
+    """
     with suppress(Exception):  # __notes__ is not a list, or the error is frozen; the error matters more than the note
         BaseException.add_note(error, text)
+        ours = [note for note in error.__notes__ if note.startswith("paco.")]
+        if len(ours) > _NOTES:
+            error.__notes__.remove(ours[0])
 
 
 def trim(error: BaseException) -> TracebackType | None:

@@ -75,9 +75,7 @@ class Report(NamedTuple):
     busy: float = 0.0  # the CPU time of the thread of the event loop during that time, in seconds
     tail: float = 0.0  # the seconds at the end during which no further item could start
     values: bytes = b""  # the pickled dict of results by number
-    outcomes: frozenset[int] = (
-        frozenset()
-    )  # the numbers of those that are an `Ok` or an `Err`, sent as `sent` returns them
+    outcomes: frozenset[int] = frozenset()  # the numbers of those that `sent` returned: each is an `Ok` or an `Err`
     errors: dict[int, PackedError] | None = None  # the errors that items raised, by number
     late: dict[int, PackedError] | None = None  # the errors that items raised while they were cancelled, by number
     spans: list[Span] | None = None  # when the items ran, if requested
