@@ -1082,3 +1082,77 @@ async def test_an_error_while_leaving_the_block_closes_coroutines_added_meanwhil
             executor.extend(adds, double(3))
     assert [future.cancelled() for future in futures] == [True, True]
     assert not executor.is_running()
+
+
+# ---- the same awaitable twice
+
+
+@pytest.mark.parametrize("function", [paco.gather, paco.series])
+async def test_an_awaitable_that_is_passed_twice_runs_once_and_its_result_is_in_each_place(function):
+    calls = []
+
+    async def double(number):
+        calls.append(number)
+        await asyncio.sleep(1)
+        return 2 * number
+
+    one, stream = double(1), paco.map(double, [5])
+    future = asyncio.get_running_loop().create_future()
+    future.set_result("set")
+    found = await function(one, double(2), one, stream, future, stream, future, one)
+    assert found == [2, 4, 2, [10], "set", [10], "set", 2]
+    assert sorted(calls) == [1, 2, 5]
+
+
+async def test_an_error_of_an_awaitable_that_is_passed_twice_is_in_each_place():
+    async def fails():
+        await asyncio.sleep(1)
+        raise ValueError
+
+    async def ends_cancelled():
+        await asyncio.sleep(1)
+        raise asyncio.CancelledError
+
+    one, other = fails(), ends_cancelled()
+    first, *others = await paco.gather(one, one, other, other, return_exceptions=True)
+    assert others[0] is first
+    assert [type(error) for error in others] == [ValueError, paco.ItemCancelled, paco.ItemCancelled]
+    one = fails()
+    with pytest.raises(ValueError, match=r"paco\.series: item 0"):
+        await paco.series(one, one)
+    with pytest.raises(TypeError):
+        paco.gather(one := fails(), one, timeout="soon")
+
+
+async def test_a_coroutine_object_that_takes_part_twice_in_a_race_or_an_executor_runs_once():
+    async def double(number):
+        await asyncio.sleep(1)
+        return 2 * number
+
+    one = double(1)
+    assert await paco.race([one, one]) == 2
+    one = double(2)
+    executor = paco.ConcurrentExecutor(coros=[one, one])
+    assert len(executor) == 1
+    future = executor.add(one)
+    assert executor.add(one) is future
+    assert executor.add(double, 3) is not executor.add(double, 3)
+    await executor.run()
+    assert future.result() == 4
+    one = double(5)
+    executor.add(one).cancel()
+    executor.cancel()
+    assert not executor._added
+
+
+async def test_errors_that_were_read_from_the_executor_are_not_reported():
+    async def fails(number):
+        raise KeyError(number)
+
+    executor = paco.ConcurrentExecutor(limit=2)
+    for number in range(3):
+        executor.add(fails, number)
+    await executor.run()
+    assert [error.args for error in executor.errors] == [(0,), (1,), (2,)]
+    del executor
+    gc.collect()  # an error that is reported fails the test

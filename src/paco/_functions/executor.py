@@ -70,8 +70,9 @@ class ConcurrentExecutor:
         self.ignore_empty: bool = ignore_empty
         #: Coroutines that were added and that no run has taken.
         self.pool: deque[futures.Job] = deque()
-        #: The exceptions of coroutines in the latest run, in order of occurrence.
-        self.errors: list[Exception] = []
+        self._added: dict[int, futures.Job] = {}  # the jobs of awaitables in the pool, by id
+        self._errors: list[Exception] = []
+        self._failed: list[futures.Job] = []  # whose errors were not read
         self._listeners: dict[str, list[Listener]] = {}
         self._run: Scheduler | None = None  # the latest, once its `start` listeners have been called
         self._cancelled = False  # whether `cancel` was called since the latest run began
@@ -80,6 +81,16 @@ class ConcurrentExecutor:
         if coros is not None:
             check.iterable(_NAME, coros, "coros")
             self.extend(*futures.calls(_NAME, (coros,), "coros"))
+
+    @property
+    def errors(self) -> list[Exception]:
+        """The exceptions of coroutines in the latest run, in order of occurrence.
+
+        The event loop does not report those that you have read as never retrieved.
+        """
+        while self._failed:
+            self._failed.pop().mark_retrieved()
+        return self._errors
 
     def __len__(self) -> int:
         return len(self.pool)
@@ -92,7 +103,8 @@ class ConcurrentExecutor:
         """Add a coroutine object, or a coroutine function with its arguments. During a run, add it for the next run.
 
         Returns:
-            A future of the outcome. Cancelling it cancels the coroutine; it is done when the coroutine has ended.
+            A future of the outcome, the same one for a coroutine object that is waiting already. Cancelling it cancels
+            the coroutine; it is done when the coroutine has ended.
 
         Raises:
             TypeError: ``coro`` is neither a coroutine object nor a function, or a coroutine object has arguments.
@@ -102,7 +114,11 @@ class ConcurrentExecutor:
         if inspect.isawaitable(coro) and (args or kw):
             with check.discarding(coro):
                 raise TypeError(f"paco.{_NAME}: a coroutine object takes no arguments; pass the function, not the call")
+        if id(coro) in self._added:
+            return self._added[id(coro)].future
         job = futures.Job(coro, *args, **kw)
+        if inspect.isawaitable(coro):
+            self._added[id(coro)] = job
         self.pool.append(job)
         return job.future
 
@@ -194,8 +210,8 @@ class ConcurrentExecutor:
         self._refuse_while_running()
         if self.pool is not pool:
             raise RuntimeError(f"paco.{_NAME}: another run has taken the coroutines since this call; call run() again")
-        jobs, self.pool = futures.Jobs(pool), deque()
-        self.errors = []
+        jobs, self.pool, self._added = futures.Jobs(pool), deque(), {}
+        self._errors, self._failed = [], []
         self._run, self._cancelled = None, False
         self._returned = returned = asyncio.Event()
         try:
@@ -230,7 +246,8 @@ class ConcurrentExecutor:
         result, error = await job.run(run, _NAME, catch=catch)
         try:
             if error is not None:
-                self.errors.append(error)
+                self._errors.append(error)
+                self._failed.append(job)
                 if self._listeners.get("task.error"):
                     job.mark_retrieved()
                 await absorb_cancellation()
@@ -247,6 +264,7 @@ class ConcurrentExecutor:
         A coroutine of this executor that calls this method is cancelled at its next ``await``.
         """
         self._cancelled = True
+        self._added.clear()
         while self.pool:
             self.pool.popleft().discard()
         if self._run is not None:
@@ -261,7 +279,7 @@ class ConcurrentExecutor:
         self._refuse_while_running()
         self.cancel()
         self._listeners.clear()
-        self.errors = []
+        self._errors, self._failed = [], []
 
     async def __aenter__(self) -> Self:
         return self

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import ExitStack, asynccontextmanager, closing
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -16,6 +18,7 @@ from paco._engine.failure import Failure
 from paco._engine.source import Calls
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
     from contextvars import Context
 
     from paco._engine.run import Scheduler
@@ -67,6 +70,33 @@ def return_when(name: str, value: str) -> str:
 async def call(name: str, one: Any, *args: Any, **kw: Any) -> Any:
     """Await a coroutine object or a future, or call a coroutine function and await its result."""
     return await (one if inspect.isawaitable(one) else check.awaitable(name, one, one(*args, **kw)))
+
+
+def caller(name: str, calls: Calls) -> Callable[..., Coroutine[Any, Any, Any]]:
+    """Return a function that awaits one of the calls as `call` does. An awaitable that was passed twice runs once."""
+    counts = Counter(id(one) for one in calls if inspect.isawaitable(one) and not asyncio.isfuture(one))
+    repeated = {key for key, count in counts.items() if count > 1}
+    outcomes = dict[int, asyncio.Future[Any]]()
+
+    async def once(one: Any, *args: Any, **kw: Any) -> Any:
+        if id(one) not in repeated:
+            return await call(name, one, *args, **kw)
+        if id(one) in outcomes:
+            return await asyncio.shield(outcomes[id(one)])
+        outcome = outcomes[id(one)] = asyncio.get_running_loop().create_future()
+        try:
+            result = await one
+        except Exception as error:
+            outcome.set_exception(error)
+            outcome.exception()  # it is raised here, too
+            raise
+        else:
+            outcome.set_result(result)
+            return result
+        finally:
+            outcome.cancel()  # if it has no outcome, the call was cancelled
+
+    return once if repeated else partial(call, name)
 
 
 class _RunningLoop:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 from paco import limits
@@ -58,8 +57,8 @@ def gather(
     """Run coroutines, at most ``limit`` at once, and return their results in the order of the arguments.
 
     Unlike in ``asyncio.gather``, the first error cancels the other coroutines and is raised when they have finished.
-    Coroutines that have not started by then are closed. The arguments that are not described here are those of `map`,
-    for coroutines instead of items.
+    Coroutines that have not started by then are closed. A coroutine object that is passed twice runs once. The
+    arguments that are not described here are those of `map`, for coroutines instead of items.
 
     Args:
         *coros_or_futures: Coroutine objects, coroutine functions and futures, or one iterable of them.
@@ -118,7 +117,7 @@ def series(
 
 def _run_through(name: str, calls: Calls, limit: AnyLimit, loop: Loop, timeout: float | None, catch: bool) -> Any:
     with check.discarding(*calls):
-        return build_or_stage(name, partial(futures.call, name), calls, Stream, limit, loop, timeout, catch=catch)
+        return build_or_stage(name, futures.caller(name, calls), calls, Stream, limit, loop, timeout, catch=catch)
 
 
 def _at_least_one(name: str, calls: Calls) -> Calls:
@@ -165,8 +164,10 @@ def race(
             if callable(one):
                 check.spelling("race", one, kw, "iterable", "loop", "timeout")
 
+    call = futures.caller("race", source if isinstance(source, Calls) else Calls())
+
     async def contender(one: Any) -> Any:
-        return await futures.call("race", one, *args, **kw)
+        return await call(one, *args, **kw)
 
     return Answer("race", _first(Plan("race", contender, source, timeout=timeout, ordered=False, feeds=False)), source)
 
