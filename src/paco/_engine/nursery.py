@@ -59,6 +59,7 @@ class Nursery(ABC):
         "_timer",
         "_watchers",
         "base",
+        "consumer",
         "done",
         "downstream",
         "heeds_deadline",
@@ -82,6 +83,8 @@ class Nursery(ABC):
         self.tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._watchers: list[asyncio.Future[None]] = []
+        #: Resolved when the consumer of a stream, if it waits, can take a result, or when all tasks have ended.
+        self.consumer: asyncio.Future[None] | None = None
         #: Called with the first error, so that the run that reads these results fails at once.
         self.downstream: Callable[[BaseException], None] | None = None
         self._failure: Failure | None = None  # its errors, if there are any
@@ -246,8 +249,8 @@ class Nursery(ABC):
         except BaseException as error:
             self.late(error, "closing its source")
         finally:
-            for watcher in self._watchers:
-                if not watcher.done():
+            for watcher in (*self._watchers, self.consumer):
+                if watcher is not None and not watcher.done():
                     watcher.set_result(None)
             self.services, self._serving, self._on_done = (), frozenset(), None  # break reference cycles
             self._parent = None

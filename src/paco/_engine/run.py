@@ -86,8 +86,6 @@ class Scheduler(Nursery):
         self.exhausted: bool = False
         #: Whether the run is ending before all items have run.
         self.stopped: bool = False
-        #: Resolved when the consumer of a stream, if it waits, can take a result.
-        self.consumer: asyncio.Future[None] | None = None
         #: Workers that wait for room or for an item.
         self.parked: deque[asyncio.Future[None]] = deque()
         #: Whether the consumer must call `release` after it takes a result, because workers wait for room.

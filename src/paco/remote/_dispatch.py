@@ -249,7 +249,7 @@ class Dispatcher:
         values, unfit = _pickles.load_all(report.values)
         for number in values.keys() & report.outcomes:
             values[number] = received(values[number], report.where)
-        errors = self._unfit(unfit, lambda _: f"the result from {report.where}")
+        errors = self._unfit(unfit, lambda _: f"the result from {report.where}") if unfit else {}
         started = max(report.started, 1)
         size = max(chunk.size * started // len(chunk.entries), len(report.values))
         self.sizes.learn(report, chunk.limit, size)
