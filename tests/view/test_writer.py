@@ -113,17 +113,23 @@ def test_after_the_reader_has_gone_nothing_is_written(pipe):
     console.close()
 
 
+FORKS = """
+import os, sys
+from paco._view.console import Console
+console = Console(sys.stderr, {})
+console.say("parent")
+if not (child := os.fork()):
+    console.say("child")
+    os._exit(0)
+os.waitpid(child, 0)
+console.close()
+"""
+
+
 @pytest.mark.posix
-def test_a_forked_child_writes_too(pipe):
-    reader, stream = pipe
-    console = Console(stream, {})
-    console.say("parent")
-    if not (child := os.fork()):  # pragma: no cover - the child is not measured
-        console.say("child")
-        os._exit(0)
-    os.waitpid(child, 0)
-    console.close()
-    assert reader.read(100) == b"parent\nchild\n"
+@pytest.mark.measured_processes
+def test_a_forked_child_writes_too(start):
+    assert start("-W", "ignore", "-c", FORKS).communicate()[1] == "parent\nchild\n"
 
 
 def test_an_object_in_place_of_a_stream_writes_itself():
