@@ -765,6 +765,144 @@ async def test_reports_from_a_thread_are_ignored():
     assert [event.attempts for event in log.of(ItemEnded)] == [1]
 
 
+# ---- retries
+
+
+class Stubborn:
+    """A function that fails so many times for each item."""
+
+    def __init__(self, failures):
+        self.failures = dict(failures)
+
+    async def __call__(self, item):
+        if self.failures.get(item):
+            self.failures[item] -= 1
+            raise OSError(item)
+        return item
+
+
+@pytest.mark.parametrize("limit", [0, 2, paco.Limit(2)], ids=["no limit", "number", "object"])
+@pytest.mark.parametrize("settled", [False, True])
+async def test_each_retry_is_an_event_before_its_pause(limit, settled):
+    heard = []
+    fn = paco.retry(Stubborn({"a": 2, "b": 1}), attempts=5, on=lambda _: 3)
+    with paco.listening(lambda event: heard.append((now(), *event)), events.ItemRetried), paco.trace() as trace:
+        await paco.map(paco.settle(fn) if settled else fn, ["a", "b", "c"], limit=limit)
+    (run,) = trace.runs
+    assert [(when, one is run, item, attempt, pause) for when, one, item, attempt, _, pause in heard] == [
+        (0, True, "a", 1, 3),
+        (0, True, "b", 1, 3),
+        (3, True, "a", 2, 3),
+    ]
+    assert [repr(error) for *_, error, _ in heard] == ["OSError('a')", "OSError('b')", "OSError('a')"]
+    assert run.retried == 2
+
+
+async def test_an_attempt_that_is_the_last_is_no_retry():
+    log = Log()
+    with paco.listening(log, events.ItemRetried), pytest.raises(OSError, match="a"):
+        await paco.map(paco.retry(Stubborn({"a": 9}), attempts=3, wait=0), ["a"])
+    assert [event.attempt for event in log] == [1, 2]
+
+
+async def test_a_retry_outside_a_run_is_an_event():
+    log, installed = Log(), Log()
+    uninstall = events.install(installed, events.ItemRetried)
+    with paco.listening(log):
+        assert await paco.retry(Stubborn({"a": 1}), on=lambda _: 1)("a") == "a"
+    uninstall()
+    (event,) = log
+    assert installed == log
+    assert (event.run, event.item, event.attempt, event.pause) == (None, None, 1, 1)
+
+
+async def test_a_retry_names_the_innermost_run_and_item():
+    async def inner(item):
+        return await paco.map(paco.retry(Stubborn({1: 1}), wait=0), [item])
+
+    async def outer(item):
+        await asyncio.create_task(paco.retry(Stubborn({"task": 1}), wait=0)("task"))
+        return await inner(item)
+
+    log = Log()
+    with paco.listening(log, events.ItemRetried):
+        await paco.each(outer, [1])
+    assert [(event.run.name, event.item) for event in log] == [("each", None), ("map", 1)]
+
+
+async def test_a_retry_inside_a_source_belongs_to_no_item():
+    async def rows():
+        yield await paco.retry(Stubborn({1: 1}), wait=0)(1)
+
+    log = Log()
+    with paco.listening(log, events.ItemRetried):
+        await paco.map(same, rows())
+    assert [(event.run, event.item) for event in log] == [(None, None)]
+
+
+async def test_a_listener_that_is_added_inside_an_item_hears_its_retries():
+    log, around = Log(), Log()
+
+    async def item(value):
+        with paco.listening(log, events.ItemRetried):
+            return await paco.retry(Stubborn({value: 1}), wait=0)(value)
+
+    with paco.listening(around, events.ItemRetried):
+        await paco.map(item, ["a"])
+    assert [event.item for event in log] == ["a"]
+    assert log == around
+
+
+async def test_wrappers_that_retry_can_send_the_event():
+    async def item(value):
+        error = OSError(value)
+        events.retried(error, attempt=4, pause=7)
+        events.retried()
+
+    log, ends = Log(), Log()
+    with paco.listening(log, events.ItemRetried), paco.listening(ends, ItemEnded):
+        await paco.map(item, ["a"])
+    assert [(event.item, event.attempt, repr(event.error), event.pause) for event in log] == [
+        ("a", 4, "OSError('a')", 7),
+        ("a", 1, "None", 0),
+    ]
+    assert [event.attempts for event in ends] == [3]
+
+
+async def stubborn(item):
+    """Fail in the first two attempts."""
+    calls.append(item)
+    if calls.count(item) < 3:
+        raise OSError(item)
+    if item == "task":
+        return await asyncio.create_task(paco.retry(Stubborn({0: 1}), wait=0)(0))
+    return item
+
+
+calls = []
+
+
+@pytest.mark.parametrize("path", ["chunks", "single items"])
+@pytest.mark.realtime
+def test_retries_elsewhere_are_events_when_their_chunk_is_back(path):
+    log = Log()
+    with paco.listening(log):
+        limit = 2 if path == "chunks" else paco.Limit(2)
+        paco.run(paco.map(paco.retry(stubborn, wait=0.001), ["a", "task"], limit=limit).on(1))
+    retries = log.of(events.ItemRetried)
+    (run,) = log.runs()
+    assert {id(event.run) for event in retries} == {id(run)}
+    assert sorted((str(event.item), event.attempt, repr(event.error)) for event in retries) == [
+        ("None", 1, "OSError(0)"),
+        ("a", 1, "OSError('a')"),
+        ("a", 2, "OSError('a')"),
+        ("task", 1, "OSError('task')"),
+        ("task", 2, "OSError('task')"),
+    ]
+    assert "in process" in retries[0].error.__notes__[0]
+    assert all(log.index(event) < log.index(log.of(RunEnded)[0]) for event in retries)
+
+
 # ---- the whole process
 
 
@@ -909,6 +1047,6 @@ def test_an_async_function_is_refused_as_a_listener(listener, name):
 
 @pytest.mark.parametrize("kind", [str, 5, "ItemEnded", []])
 def test_a_kind_must_be_an_event_type(kind):
-    expected = r"kind must be one of RunStarted, ItemStarted, ItemEnded, RunEnded, or None, got "
+    expected = r"kind must be one of RunStarted, ItemStarted, ItemRetried, ItemEnded, RunEnded, or None, got "
     with pytest.raises(TypeError, match=rf"^paco\.listening: {expected}"):
         paco.listening(print, kind)

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any, assert_type
 
 import paco
 from paco import events
-from paco.events import Event, ItemEnded, ItemStarted, Outcome, Run, RunEnded, RunStarted, Waiting
+from paco.events import Event, ItemEnded, ItemRetried, ItemStarted, Outcome, Run, RunEnded, RunStarted, Waiting
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
 
 def hear_all(event: Event) -> None:
-    assert_type(event, RunStarted | ItemStarted | ItemEnded | RunEnded)
-    assert_type(event.run, Run)
+    assert_type(event, RunStarted | ItemStarted | ItemRetried | ItemEnded | RunEnded)
+    assert_type(event.run, Run | None)
     match event:
         case ItemEnded(item=item, outcome=outcome):
             assert_type(item, Any)

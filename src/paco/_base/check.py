@@ -66,14 +66,11 @@ def refusal(name: str, parameter: str, expected: str, value: object) -> str:
 
 
 class Deferred:
-    """Results that do not exist yet: the base of what the function ``paco.{name}`` returns to be awaited."""
+    """Results that do not exist yet: the base of what functions of paco return to be awaited."""
 
-    __slots__ = ("__name__",)
+    __slots__ = ()
 
     _remedy = "await this, or pass it to paco.run(...)"
-
-    def __init__(self, name: str) -> None:
-        self.__name__: str = f"paco.{name}"  # the name that asyncio shows for a task
 
     @abstractmethod
     def discard(self) -> None:

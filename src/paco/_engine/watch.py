@@ -75,8 +75,12 @@ class Watch:
         function = "" if isinstance(source, Calls) else check.title(fn)
         #: The run as listeners see it.
         self.view: events.Run = events.Run(name, function, self._shown(), length(source), self._waits)
-        self._subscriptions = events.subscribed() if subscriptions is None else subscriptions
+        here = (*events.installed, *events.listeners.get())
+        self._subscriptions = here if subscriptions is None else subscriptions
         self._on_start = self._subscribed(events.ItemStarted)
+        #: The listeners of retries.
+        self.on_retry: tuple[Subscription, ...] = self._subscribed(events.ItemRetried)
+        self.view.subscriptions = self._subscriptions
         self._on_end = self._subscribed(events.ItemEnded)
         self._stream = sink if isinstance(sink, InOrder) else None  # other sinks always have room
         self._slots = Slots() if slots is None else slots
@@ -148,6 +152,7 @@ class Watch:
             ends(begun, item)
             return result
 
+        events.watching.add(watched.__code__)
         watched.__name__ = self.view.function or check.title(fn)
         watched.__qualname__ = getattr(fn, "__qualname__", None) or check.shorten(fn)  # error messages contain it
         return watched
@@ -224,6 +229,10 @@ class Watch:
             what = view, position, slot, item, start, end, attempts, outcome, error, worker or None
             _publish(self._on_end, events.ItemEnded(*what))
 
+    def retried(self, item: Any, attempt: int, error: BaseException | None, pause: float) -> None:
+        """Send the event of a retry elsewhere."""
+        _publish(self.on_retry, events.ItemRetried(self.view, item, attempt, error, pause))
+
     def elsewhere(self, in_flight: int) -> None:
         """Record the number of items that are in flight elsewhere."""
         self._running = in_flight
@@ -290,7 +299,7 @@ def length(source: Any) -> int | None:
 
 
 def _publish(subscriptions: Iterable[Subscription], event: events.Event) -> None:
-    """Call listeners with an event. One that raises does not affect the run, and is not called again."""
+    """Do `Subscription.tell` for each of them."""
     for subscription in subscriptions:
         try:
             subscription.call(event)

@@ -17,6 +17,7 @@ from paco._engine.workers import back_off
 from paco._functions.timing import limiting
 from paco._stream.plan import Plan
 from paco._stream.stream import Stream
+from paco.events import retrying
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -237,6 +238,7 @@ class _Call:
         if isinstance(pause, str):
             self._give_up(error, pause)
             return None
+        retrying(self._attempts, error, pause)
         return self._rest(pause, error)
 
     async def _rest(self, seconds: float, error: Exception) -> None:

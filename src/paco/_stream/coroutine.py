@@ -21,10 +21,10 @@ class Answer(Deferred, Coroutine[Any, Any, T_co]):
     objects and streams in ``given`` were never awaited, although the caller did nothing wrong. So they are closed.
     """
 
-    __slots__ = ("__weakref__", "_coro", "_given")
+    __slots__ = ("__name__", "__weakref__", "_coro", "_given")
 
     def __init__(self, name: str, coro: Coroutine[Any, Any, T_co], given: object) -> None:
-        super().__init__(name)
+        self.__name__: str = f"paco.{name}"  # the name that asyncio shows for a task
         self._coro = cast("CoroutineType[Any, Any, T_co]", coro)
         self._coro.__qualname__ = self.__name__
         self._given = given

@@ -13,7 +13,7 @@ from paco._engine.admission import Admission
 from paco._engine.run import Scheduler
 from paco._engine.sinks import AsCompleted, Drop, ErrorBudget, InOrder, Keep, Sink
 from paco._engine.watch import Watch
-from paco.events import subscribed
+from paco.events import installed, listeners
 from paco.limits import Limiter
 
 if TYPE_CHECKING:
@@ -88,7 +88,10 @@ class Plan:
         """Return a function that sends one item to the engine, and the limit of its calls."""
         from paco.remote._item_calls import ItemCalls
 
-        engine, watched = cast("Callable[[], Any]", self.engine), self.journal is not None or bool(subscribed())
+        engine, watched = (
+            cast("Callable[[], Any]", self.engine),
+            self.journal is not None or bool(installed or listeners.get()),
+        )
         calls = ItemCalls(self.name, self.fn, engine, self.limit, LEAD, _LEAD_OF_CALLS, watched=watched)
         services.append(calls)
         return calls.function, calls.limit
@@ -97,7 +100,7 @@ class Plan:
         """Return a run with a `Watch` only if there are listeners, and an admission only if a number is not enough."""
         how: dict[str, Any] = {"timeout": self.timeout, "on_error": self.on_error, "offset": len(self.head)}
         watch = None
-        if subscribed():
+        if installed or listeners.get():
             most = limit if engine is None else limit or LEAD
             how["watch"] = watch = Watch(self.name, fn, self.source, sink, most, feeds=self.feeds)
             fn = fn if engine is not None else watch.around(fn)

@@ -66,16 +66,28 @@ class Stream(
         [0, 2, 4]
     """
 
-    __slots__ = ("__weakref__", "_block", "_coro", "_downstream", "_excused", "_plan", "_run", "_sink", "_use")
+    __slots__ = (
+        "__name__",
+        "__weakref__",
+        "_block",
+        "_coro",
+        "_downstream",
+        "_excused",
+        "_plan",
+        "_run",
+        "_sink",
+        "_use",
+    )
 
     _remedy = "await this or pass it to paco.run(...) for a list, or write `async for`"
 
     def __init__(self, plan: Plan) -> None:
         self._use = ""
-        self._excused = False  # whether an error has told of a mistake
+        # Whether it may be dropped without a warning. Each option sets this: it raises an error or replaces the stream.
+        self._excused = False
         self._block = False  # whether an `async with` block will end the run
         self._plan = plan
-        super().__init__(plan.name)
+        self.__name__: str = f"paco.{plan.name}"  # the name that asyncio shows for a task
         self._run: Scheduler | None = None
         self._sink: InOrder | None = None
         self._coro: Answer[list[T_co]] | None = None
@@ -108,9 +120,8 @@ class Stream(
             count: An ``int`` of 0 or more. The default is the limit; about 1,000 without a limit; or, with a limit
                 object, the number of items that have been in flight at once.
         """
-        with check.discarding(self):
-            check.integer(f"{self._plan.name}.buffer", "count", count, 0)
-        return self._become(buffer=count)
+        self._excused = True
+        return self._become(buffer=check.integer(f"{self._plan.name}.buffer", "count", count, 0))
 
     def journal(
         self,
@@ -165,16 +176,14 @@ class Stream(
         """
         from paco.journal import Journal
 
-        plan = self._plan
-        with check.discarding(self):
-            if plan.gaps or plan.journal is not None:
-                raise RuntimeError(
-                    f"paco.{plan.name}: a journal records what one function returns, once; "
-                    "call .journal() on the map, flat_map or repeat, and filter its results"
-                )
-            how = f"{plan.name}.journal", path, key, encode, decode, durable
-            journal = Journal(*how, version=version, retry_errors=retry_errors)
-        return self._become(journal=journal)
+        plan, self._excused = self._plan, True
+        if plan.gaps or plan.journal is not None:
+            raise RuntimeError(
+                f"paco.{plan.name}: a journal records what one function returns, once; "
+                "call .journal() on the map, flat_map or repeat, and filter its results"
+            )
+        how = f"{plan.name}.journal", path, key, encode, decode, durable
+        return self._become(journal=Journal(*how, version=version, retry_errors=retry_errors))
 
     def on(self, engine: int | str | Pool | Executor, *, slots: int | None = None) -> Stream[T_co]:
         """Return a stream whose function runs elsewhere: on all cores of this machine, or on a cluster.
@@ -215,9 +224,8 @@ class Stream(
         """
         from paco.remote._engines import engine_of
 
-        with check.discarding(self):
-            opened = engine_of(f"{self._plan.name}.on", engine, slots)
-        return self._become(engine=opened)
+        self._excused = True
+        return self._become(engine=engine_of(f"{self._plan.name}.on", engine, slots))
 
     def max_errors(self, most: float) -> Stream[T_co]:
         """Return a stream that ends early, with `TooManyErrors`, when more than ``most`` items have failed.
@@ -243,9 +251,8 @@ class Stream(
             paco.map: 2 of 4 items failed, and max_errors is 1
             [1.0, 0.5]
         """
-        with check.discarding(self):
-            check.count_or_fraction(f"{self._plan.name}.max_errors", "most", most)
-        return self._become(max_errors=most)
+        self._excused = True
+        return self._become(max_errors=check.count_or_fraction(f"{self._plan.name}.max_errors", "most", most))
 
     def _become(self, **changes: Any) -> Stream[Any]:
         self._claim("replaced")

@@ -19,7 +19,7 @@ from paco._engine.outcomes import Err, Ok
 from paco._engine.run import Scheduler
 from paco._engine.sinks import Drop
 from paco._engine.watch import Watch
-from paco.events import ItemEnded, Subscription
+from paco.events import ItemEnded, ItemRetried, Subscription
 from paco.remote import _pickles
 from paco.remote._messages import Order, PackedError, Report, pickled, sent
 from paco.remote._processes import called
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from paco._base.check import ItemFunction
     from paco._base.types import OnError
     from paco._engine.sinks import Store
-    from paco.remote._messages import Span
+    from paco.remote._messages import Retry, Span
 
 #: The number of functions to cache, and of cancelled runs to remember.
 _FUNCTIONS: Final = 16
@@ -88,10 +88,14 @@ class Chunk:
         source = self._until(self._clock() + order.seconds, items)
         self._results = results = _Results(order.on_error)
         self._ended = list[ItemEnded]()
+        self._retries: list[Retry] = []
         watch = None
         if order.watched:
-            subscriptions = (Subscription(self._ended.append, (ItemEnded,)),)
-            watch = Watch(order.name, function, source, results, order.limit, subscriptions=subscriptions, slots=slots)
+            subscriptions = [Subscription(self._ended.append, (ItemEnded,))]
+            subscriptions += [Subscription(self._retried, (ItemRetried,))] if order.retries else []
+            watch = Watch(
+                order.name, function, source, results, order.limit, subscriptions=tuple(subscriptions), slots=slots
+            )
             function = watch.around(function)
         how: dict[str, Any] = {"limit": order.limit, "timeout": None, "on_error": "collect", "offset": 0}
         #: The run of its items.
@@ -123,8 +127,13 @@ class Chunk:
         errors = {number: PackedError.of(error) for number, error in results.errors.items()}
         late = {number: PackedError.of(error) for number, error in results.late.items()}
         return Report(
-            self._where, run.started, now - began, busy, tail, values, outcomes, errors, late, self._spans(), now
+            *(self._where, run.started, now - began, busy, tail, values, outcomes, errors, late, self._spans(), now),
+            retries=self._retries,
         ).dump()
+
+    def _retried(self, event: ItemRetried) -> None:
+        error = None if event.error is None else PackedError.of(event.error)
+        self._retries.append((events.item_of_caller()[0], event.attempt, error, event.pause))
 
     def _pickled(self) -> tuple[bytes, frozenset[int]]:
         """Return the pickled results, and which are outcomes. A result that cannot be sent is an error of its item."""

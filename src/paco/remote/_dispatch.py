@@ -7,7 +7,7 @@ import uuid
 from collections import Counter, deque
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, cast
 
 from paco._base import check
 from paco._base.deadline import remaining
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from paco._base.item import Ran, Worker
     from paco._base.types import Future, OnError
     from paco._engine.run import Scheduler
+    from paco._engine.watch import Watch
     from paco.remote._engines import Engine
 
 #: An item fails if its worker has died this often, at least so often of that with no other item in the worker.
@@ -179,7 +180,9 @@ class Dispatcher:
             return
         options, engine, limit = self._options, self._engine, min(shape.limit, len(entries))
         how = options.on_error, options.watched, remaining(), engine.flag
-        order = Order(self._id, options.name, limit, shape.seconds, *how)
+        watch = self._run.watch
+        retries = watch is not None and bool(watch.on_retry)
+        order = Order(self._id, options.name, limit, shape.seconds, *how, retries)
         try:
             future = engine.submit(order.dump(), self._function, items)
         except Exception as error:
@@ -250,11 +253,19 @@ class Dispatcher:
         for number in values.keys() & report.outcomes:
             values[number] = received(values[number], report.where)
         errors = self._unfit(unfit, lambda _: f"the result from {report.where}") if unfit else {}
+        self._tell_retries(chunk, report)
         started = max(report.started, 1)
         size = max(chunk.size * started // len(chunk.entries), len(report.values))
         self.sizes.learn(report, chunk.limit, size)
         self.queue.extendleft(reversed(chunk.entries[report.started :]))
         return values, errors, self._stats.ran(report, len(values) + len(errors) + len(report.errors or ()))
+
+    def _tell_retries(self, chunk: SentChunk, report: Report) -> None:
+        """Send the events of the retries in a chunk."""
+        for number, attempt, packed, pause in report.retries or ():
+            item = chunk.entries[number][1] if number >= 0 else None
+            error = None if packed is None else packed.error(report.where)
+            cast("Watch", self._run.watch).retried(item, attempt, error, pause)
 
     def _lose(self, chunk: SentChunk, error: BaseException) -> dict[int, BaseException]:
         """Queue the items of a lost chunk to be sent again, in smaller pieces if their worker died with them.

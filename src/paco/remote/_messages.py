@@ -37,6 +37,7 @@ class Order(NamedTuple):
     watched: bool  # whether to report the times of the items
     deadline: float  # the seconds left of the run's `paco.deadline`; infinity for none
     flag: str  # a path that is created when the run is cancelled; empty if the engine cancels in another way
+    retries: bool = False  # whether to report the retries of the items
 
     def dump(self) -> bytes:
         """Return the order as bytes, with the versions needed to read it."""
@@ -66,6 +67,10 @@ class Order(NamedTuple):
 Span: TypeAlias = "tuple[int, int, float, float, int, bool]"
 
 
+#: A retry of an item of a chunk: its number, the attempt that failed, its error, and the pause. Without a number, -1.
+Retry: TypeAlias = "tuple[int, int, PackedError | None, float]"
+
+
 class Report(NamedTuple):
     """The outcome of a chunk. Items are known by their numbers in the chunk."""
 
@@ -81,6 +86,7 @@ class Report(NamedTuple):
     spans: list[Span] | None = None  # when the items ran, if requested
     now: float = 0.0  # the time on the worker's clock when the report was made
     refusal: PackedError | None = None  # why the chunk was not run at all
+    retries: list[Retry] | None = None  # the retries of the items, if requested
 
     def dump(self) -> bytes:
         """Return the report as bytes."""
