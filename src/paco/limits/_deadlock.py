@@ -52,7 +52,9 @@ def _fed(task: Task) -> Iterator[Future]:
         group = getattr(callback, "__self__", None)
         if isinstance(group, asyncio.TaskGroup):
             yield from filter(None, [getattr(group, "_on_completed_fut", None)])
-        code, cells = getattr(callback, "__code__", None), getattr(callback, "__closure__", None) or ()
+        code: Any = getattr(callback, "__code__", None)
+        cells: Any = getattr(callback, "__closure__", None) or ()
         for name, cell in zip(code.co_freevars if code is not None else (), cells, strict=False):
-            if name in {"outer", "waiter"} and isinstance(cell.cell_contents, asyncio.Future):
-                yield cell.cell_contents
+            fed: Any = cell.cell_contents if name in {"outer", "waiter"} else None
+            if asyncio.isfuture(fed):
+                yield fed
