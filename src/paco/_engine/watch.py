@@ -209,8 +209,9 @@ class Watch:
         error, record.error = record.error if error is None else error, None
         ran, attempts = record.ran, record.attempts
         self.view.retried += attempts > 1
-        where = (start, end, None) if ran is None else (ran.start, ran.end, ran.worker)
-        return error, attempts, *where, record.skipped
+        if ran is None:
+            return error, attempts, start, end, None, record.skipped
+        return error, attempts, ran.start, ran.end, ran.worker, record.skipped
 
     def ran(self, position: int, item: Any, ran: Ran | None, error: BaseException | None) -> None:
         """Send the events of an item that ran elsewhere. If its times are unknown, both are the current time."""
