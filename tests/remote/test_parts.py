@@ -10,6 +10,8 @@ import signal
 import socket
 import sys
 import threading
+from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import Connection
 from types import SimpleNamespace
@@ -21,7 +23,7 @@ from paco.remote import _chunk, _executors, _pickles, _worker
 from paco.remote._chunk import ChunkRunner
 from paco.remote._feedback import Shape, Sizes
 from paco.remote._messages import Order, Report
-from paco.remote._processes import Line
+from paco.remote._processes import NUMBER, Line
 from paco.remote._worker import Host
 from tests.patience import wait_until
 from tests.remote.jobs import attempts
@@ -201,11 +203,14 @@ def test_items_of_a_host_do_not_see_the_context_of_the_sending_thread():
 
 @pytest.mark.realtime
 def test_a_process_of_multiprocessing_ends_with_its_parent(monkeypatch):
-    codes, parent = [], SimpleNamespace(join=lambda: None)
+    sentinel, end = os.pipe()
+    codes, parent = [], SimpleNamespace(join=lambda: None, sentinel=sentinel)
     monkeypatch.setattr(multiprocessing, "parent_process", lambda: parent)
     monkeypatch.setattr(os, "_exit", codes.append)
     _worker._follow_parent()
     assert wait_until(lambda: codes) == [1]
+    os.close(sentinel)  # before the other end, whose end would kill this process
+    os.close(end)
 
 
 # ---- a worker process, in a thread
@@ -222,7 +227,7 @@ def test_a_worker_runs_until_its_program_says_goodbye_or_ends(monkeypatch, loops
     left = []
     monkeypatch.setattr(signal, "signal", lambda *given: None)
     monkeypatch.setattr(sys, "path", sys.path.copy())
-    monkeypatch.setattr(_worker, "_GRACE", 0.01)
+    monkeypatch.setattr(_worker, "GRACE", 0.01)
     monkeypatch.setattr(os, "_exit", left.append)
     line, descriptor = talk()
     working = threading.Thread(target=_worker.main, args=(descriptor,))
@@ -230,12 +235,12 @@ def test_a_worker_runs_until_its_program_says_goodbye_or_ends(monkeypatch, loops
     line.send(pickle.dumps((sys.path, loops, {})))
     assert line.receive() == b""
     line.send(pickle.dumps((1, *chunk(double, [1, 2]))))
-    number, report = _pickles.loads(line.receive())
-    assert number == 1
-    assert _pickles.load_all(Report.load(report).values) == ({0: 2, 1: 4}, {})
+    assert line.receive() == NUMBER.pack(1)
+    assert _pickles.load_all(Report.load(line.receive()).values) == ({0: 2, 1: 4}, {})
     line.send(pickle.dumps((2, *chunk(forever, [1]))))
     line.send(pickle.dumps((None, "run")))
-    assert _pickles.loads(line.receive())[0] == 2
+    assert line.receive() == NUMBER.pack(2)
+    assert line.receive()
     line.send(pickle.dumps((3, *chunk(forever, [1], run="other"))))
     if says_goodbye:
         line.send(b"")
@@ -257,6 +262,39 @@ def test_a_connection_drops_messages_that_the_other_side_does_not_read():
     for _ in range(3):
         line.send(bytes(1000))
     assert line.receive() is None
+    line.close()
+
+
+@pytest.mark.realtime
+def test_a_message_that_cannot_be_sent_ends_the_connection():
+    class Full(Connection):
+        def send_bytes(self, data):
+            raise MemoryError
+
+    ours, theirs = socket.socketpair()
+    line, other = Line(Full(ours.detach())), Line(Connection(theirs.detach()))
+    line.send(b"a message")
+    assert other.receive() is None
+    line.close()
+    other.close()
+
+
+@pytest.mark.realtime
+def test_a_worker_that_cannot_make_a_report_refuses_the_chunk():
+    class Full:
+        def start(self, *chunk):
+            future = Future()
+            future.set_exception(MemoryError("no room"))
+            return future
+
+    line, descriptor = talk()
+    there = Line(Connection(descriptor))
+    line.send(pickle.dumps((1, *chunk(double, [1, 2]))))
+    line.send(b"")
+    assert _worker.serve(there, Full())
+    assert line.receive() == NUMBER.pack(1)
+    assert isinstance(Report.load(line.receive()).refusal.error(""), MemoryError)
+    there.close()
     line.close()
 
 

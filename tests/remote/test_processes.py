@@ -439,6 +439,38 @@ async def test_a_process_that_closes_its_socket_is_killed(monkeypatch):
         assert "by SIGKILL" in str(caught.value.__cause__)
 
 
+# ---- reports that cannot be read
+
+
+async def large(number):
+    return bytes(2_000_000 if number == 2 else 10_000)
+
+
+@pytest.mark.parametrize("limit", [40, paco.Limit(40)], ids=["number", "object"])
+async def test_a_result_beyond_memory_is_the_error_of_its_item_and_of_no_other(monkeypatch, limit):
+    def receive(self, real=_processes.Line.receive):
+        data = real(self)
+        if data is not None and len(data) > 100_000:  # which is reached by the results of ten items together
+            raise MemoryError
+        return data
+
+    monkeypatch.setattr(_processes.Line, "receive", receive)
+    found = await paco.map(large, range(200), limit, return_exceptions=True).on(2)
+    assert isinstance(found.pop(2), MemoryError)
+    assert {*map(len, found)} == {10_000}
+
+
+async def test_an_executor_that_was_interrupted_ends_the_run():
+    class Interrupted:
+        def submit(self, fn, /, *args):
+            future = Future()
+            future.set_exception(SystemExit(3))
+            return future
+
+    with pytest.raises(SystemExit, match="3"):
+        await paco.map(quick, range(10)).on(Interrupted())
+
+
 # ---- processes that items leave behind
 
 

@@ -172,11 +172,16 @@ def keep(handle: int) -> None:
         system.set_handle_inheritable(handle, False)
 
 
-def hang_up(connection: Connection) -> None:
-    """Close a connection; where it is a pair of sockets, even if other processes have inherited this end of it."""
+def shut(connection: Connection) -> None:
+    """End a connection for both sides, even if other processes have inherited it. Windows ends it when it is closed."""
     if _msvcrt is None:
         with suppress(OSError), socket.socket(fileno=os.dup(connection.fileno())) as end:
             end.shutdown(socket.SHUT_RDWR)
+
+
+def hang_up(connection: Connection) -> None:
+    """End a connection, and close it."""
+    shut(connection)
     connection.close()
 
 

@@ -66,7 +66,7 @@ class Failure:
             del first, cancelled
 
     def report(self, loop: asyncio.AbstractEventLoop, *, handed_on: bool) -> None:
-        """Report all errors, but not one that the next stage raises, to the event loop: no caller is left.
+        """Report the errors to the event loop, since no caller is left; leave out one that the next stage raises.
 
         An exit is raised in the loop, unless a caller takes it before.
         """

@@ -236,8 +236,10 @@ class Dispatcher:
         """Return the outcomes of a chunk that is back. After `stop`, its results are dropped."""
         try:
             report = Report.load(future.result())
-        except (Exception, asyncio.CancelledError) as error:
-            return {}, {} if self._stopped else self._lose(chunk, error), {}
+        except BaseException as error:
+            return {}, self._lose(chunk, error), {}
+        if report.refusal is not None:
+            return {}, self._lose(chunk, report.refusal.error(report.where)), {}
         values, unfit, ran = ({}, {}, {}) if self._stopped else self._taken(chunk, report)
         errors = {} if self._stopped and self._options.on_error != "raise" else dict(report.errors or {})
         errors |= report.late or {}
@@ -246,9 +248,6 @@ class Dispatcher:
     def _taken(self, chunk: SentChunk, report: Report) -> Outcomes:
         """Return the outcomes of a chunk except what its items raised. Queue the items that it has not started."""
         self._futile = 0
-        if report.refusal is not None:
-            self.broken(report.refusal.error(report.where))
-            return {}, {}, {}
         values, unfit = _pickles.load_all(report.values)
         for number in values.keys() & report.outcomes:
             values[number] = received(values[number], report.where)
@@ -273,7 +272,10 @@ class Dispatcher:
         Returns:
             The error of its only item, by number, if the item must not run again.
         """
-        deaths = self._engine.lost(error)
+        if self._stopped:
+            return {}
+        too_large = isinstance(error, MemoryError)  # the report of the chunk; those of its pieces may not be
+        deaths = 1 if too_large else self._engine.lost(error)
         if deaths is None:
             self.broken(error)
             return {}
@@ -291,7 +293,7 @@ class Dispatcher:
             self._deaths[key] += 1
             self._deaths_alone[key] += alone
         if len(entries) == 1:
-            return self._lose_one(entries[0], error)
+            return {0: error} if too_large else self._lose_one(entries[0], error)
         size = -(-len(entries) // _PIECES)
         self._pieces.extend(entries[start : start + size] for start in range(0, len(entries), size))
         return {}

@@ -68,10 +68,10 @@ class Workers:
     """Processes on this machine that run async functions over items: ``paco.map(fetch, urls).on(workers)``.
 
     The processes start on first use, which takes about 0.2 s. They are kept for any number of runs, and replaced when
-    they die. One that is stopped or blocked, so that it gives no answer for 5 s after a run in it was cancelled, is
-    killed. They end when the block ends, or when the program ends in any way. ``.on(4)`` starts four for one run. On
-    systems with ``fork`` except macOS, they are forked from a server process that has imported what they need; on other
-    systems, each is a new process. The program itself is never forked, and its ``__main__`` is not imported.
+    they die. One that is stopped or blocked is killed if it gives no answer for 5 s after its run was cancelled. They
+    end when the block ends, or when the program ends in any way. ``.on(4)`` starts four for one run. On systems with
+    ``fork`` except macOS, they are forked from a server process that has imported what they need; on other systems,
+    each is a new process. The program itself is never forked, and its ``__main__`` is not imported.
 
     Each process has one event loop for its whole life, so what a function keeps in its module (a session, a model) is
     created once per process. If the program runs on uvloop, so do the processes. They communicate with the program

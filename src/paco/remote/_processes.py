@@ -38,7 +38,7 @@ FORKS: Final = hasattr(os, "fork") and sys.platform != "darwin"
 PATIENCE: Final = 5.0
 #: The seconds that items have to end after the program that sent them is gone.
 GRACE: Final = 1.0
-#: The two numbers that the fork server writes to the pipe of a worker: its process ID, then its exit code.
+#: A number on its way: the process ID of a worker or its exit code, from the fork server; a chunk, before its report.
 NUMBER: Final = struct.Struct("q")
 
 _CODE: Final = "import sys; sys.path.insert(0, sys.argv[2]); from paco.remote.{} import main; main(int(sys.argv[1]))"
@@ -84,11 +84,11 @@ class Line:
         system.hang_up(self._connection)
 
     def _send_all(self) -> None:
-        while (data := self._queue.get()) is not None:
-            try:
+        try:
+            while (data := self._queue.get()) is not None:
                 self._connection.send_bytes(data)
-            except OSError:
-                return
+        except Exception:  # the other side is gone, or must not wait for the rest of a message that cannot be sent
+            system.shut(self._connection)
 
 
 # ---- starting
@@ -291,14 +291,20 @@ class WorkerProcess:
         system.hang_up(theirs)
 
     def _receive(self) -> None:
-        there = False
-        while (data := self._line.receive()) is not None:
-            there = True
-            if data:
-                number, report = pickle.loads(data)  # noqa: S301 - from a process that this one started
-                with self._lock:
-                    future = self.pending.pop(number)
-                future.set_result(report)
+        there, number, unread = False, None, None
+        try:
+            while (data := self._line.receive()) is not None:
+                there = True
+                if number is not None:
+                    with self._lock:
+                        future = self.pending.pop(number)
+                    future.set_result(data)
+                    number = None
+                elif data:
+                    (number,) = NUMBER.unpack(data)
+        except Exception as error:  # such as a report that does not fit into memory: what follows cannot be read
+            unread = error.with_traceback(None)  # which refers to what was read
+            self.kill()
         try:
             code = self._code.result(PATIENCE)
         except TimeoutError:  # it closed the socket but still runs
@@ -308,9 +314,9 @@ class WorkerProcess:
         self._line.close()
         with self._lock:
             pending, self.pending = self.pending, {}
-        for future in pending.values():
-            message = f"process {self.pid} has ended {system.how_ended(code)}"
-            future.set_exception(ProcessDied(message, there=there))
+        for key, future in pending.items():
+            died = ProcessDied(f"process {self.pid} has ended {system.how_ended(code)}", there=there)
+            future.set_exception(died if unread is None or key != number else unread)
         self.gone.set_result(None)
 
 

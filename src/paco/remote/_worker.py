@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, Any, Final
 from paco._base import system
 from paco._base.modules import find_files
 from paco.remote._chunk import ChunkRunner
-from paco.remote._processes import GRACE, Line, start_thread
+from paco.remote._messages import PackedError, Report
+from paco.remote._processes import GRACE, NUMBER, Line, called, start_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -149,8 +150,14 @@ def serve(line: Line, host: Host) -> bool:
     """Run the chunks that arrive; return true after the closing message, false if the other side is gone."""
 
     def report(number: int, done: Future[bytes]) -> None:
-        with suppress(CancelledError):  # this process ended before the chunk began
-            line.send(pickle.dumps((number, done.result())))
+        try:
+            data = done.result()
+        except CancelledError:  # this process ended before the chunk began
+            return
+        except BaseException as error:  # such as a report that does not fit into memory
+            data = Report(called(os.getpid()), refusal=PackedError.of(error)).dump()
+        line.send(NUMBER.pack(number))
+        line.send(data)
 
     while (data := line.receive()) is not None:
         if not data:
