@@ -797,12 +797,6 @@ async def test_a_process_pool_executor_runs_items(pool, limit):
     assert os.getpid() not in found
 
 
-async def test_a_thread_pool_executor_runs_items_in_another_loop():
-    with ThreadPoolExecutor(3) as pool:
-        assert await paco.map(quick, range(300), limit=10).on(pool) == list(range(300))
-        assert set(await paco.map(where, range(3)).on(pool)) == {os.getpid()}
-
-
 async def test_a_cancelled_run_returns_when_its_items_in_an_executor_have_ended(pool, tmp_path):
     log = tmp_path / "log"
     task = asyncio.ensure_future(paco.map(counted, [str(log)] * 100, limit=10).on(pool))

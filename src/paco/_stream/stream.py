@@ -199,17 +199,22 @@ class Stream(
         once, and its result is delivered once. An item whose worker dies three times fails with
         `paco.remote.WorkerLost`.
 
+        A ``ThreadPoolExecutor`` runs each item in one of its threads, in an event loop of that item, with the context
+        variables of the caller. Nothing is pickled, and the function may block, or not be async at all. A blocking call
+        cannot be cancelled: the run waits for it.
+
         With a limit object, each item waits here for its permit. A `Rate` then limits how fast items are sent; the
         workers start them a few milliseconds later. An executor or Dask cluster that takes few chunks at once may keep
         them waiting for longer.
 
         Args:
             engine: One of: a number of processes to start on this machine for this run; `paco.remote.Workers`, which
-                serve several runs; an executor such as ``ProcessPoolExecutor`` or, from Python 3.14 on,
-                ``InterpreterPoolExecutor``, or any object whose ``submit(fn, *args)`` returns a future; a Dask client;
-                an address, ``"dask://host:8786"``. Objects that are passed in are not closed.
-            slots: The number of chunks that an executor or a cluster works on at once. By default, the number that it
-                reports. For a cluster that grows on demand, pass the number of threads that it can grow to.
+                serve several runs; an executor such as ``ThreadPoolExecutor``, ``ProcessPoolExecutor`` or, from Python
+                3.14 on, ``InterpreterPoolExecutor``, or any object whose ``submit(fn, *args)`` returns a future; a Dask
+                client; an address, ``"dask://host:8786"``. Objects that are passed in are not closed.
+            slots: The number of chunks (of items in threads) that an executor or a cluster works on at once. By
+                default, the number that it reports. For a cluster that grows on demand, pass the number of threads that
+                it can grow to.
 
         Raises:
             TypeError: At the call, ``engine`` is none of these. During the run, the function cannot be pickled; the
@@ -223,9 +228,13 @@ class Stream(
             [2.0, 3.0, 4.0]
         """
         from paco.remote._engines import engine_of
+        from paco.remote._threads import on_threads
 
         self._excused = True
-        return self._become(engine=engine_of(f"{self._plan.name}.on", engine, slots))
+        plan, name = self._plan, f"{self._plan.name}.on"
+        if (there := on_threads(name, engine, slots, plan.fn, plan.limit)) is not None:
+            return self._become(fn=there[0], limit=there[1], engine=None)
+        return self._become(engine=engine_of(name, engine, slots))
 
     def max_errors(self, most: float) -> Stream[T_co]:
         """Return a stream that ends early, with `TooManyErrors`, when more than ``most`` items have failed.

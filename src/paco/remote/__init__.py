@@ -7,6 +7,7 @@ up:
     _processes                      worker processes: their start, their connection, their end
     _chunk  _worker  _fork_server   how a worker runs chunks of items; its event loop; the server that forks workers
     _engines  _executors  _dask     the engines that accept chunks
+    _threads                        items in threads of this process, without chunks
     _feedback  _dispatch            what reports tell: sizes, worker statistics; sending chunks, recovery of lost ones
     _chunked_run  _item_calls       a run that sends its items in chunks; a run that sends items one by one
 """
