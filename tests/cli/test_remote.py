@@ -11,6 +11,8 @@ from datetime import datetime
 
 import pytest
 
+from paco.remote._worker import host
+
 pytestmark = [pytest.mark.realtime, pytest.mark.usefixtures("folder")]
 
 JOBS = """
@@ -196,13 +198,39 @@ class Refuses:
         pass
 
 
-def test_a_missing_engine_ends_the_run_and_is_reported(folder, monkeypatch, run):
+class Breaks(Refuses):
+    """Runs one chunk, then no other."""
+
+    sent = 0
+
+    async def open(self):
+        pass
+
+    def submit(self, order, function, items):
+        self.sent += 1
+        if self.sent > 1:
+            raise OSError("no such cluster")
+        return host().start(order, function, items)
+
+    def cancel(self, run, futures):
+        host().cancel(run)
+
+
+def test_a_missing_engine_is_an_error_of_use(folder, monkeypatch, run):
     monkeypatch.setattr("paco.remote._engines.engine_of", lambda *_: Refuses)
     code, _, told = run("distant_jobs:where", "in.txt", "--workers", "1", "--output", "out.jsonl")
-    assert code == 1
+    assert code == 2
     assert (folder / "out.jsonl").read_text() == ""
+    assert "paco: the workers cannot run the items: OSError: no such cluster\n" in told
+
+
+def test_an_engine_that_breaks_ends_the_run_and_is_reported(folder, monkeypatch, run):
+    monkeypatch.setattr("paco.remote._engines.engine_of", lambda *_: Breaks)
+    code, _, told = run("distant_jobs:where", "in.txt", "--workers", "1", "--output", "out.jsonl", "--limit", "1")
+    assert code == 1
+    assert (folder / "out.jsonl").read_text().count("\n") == 1
     assert "paco: the workers cannot run the items, so the run was cancelled: OSError: no such cluster\n" in told
-    assert "  again     paco map distant_jobs:where in.txt --workers 1 --output out.jsonl --resume\n" in told
+    assert "  again     paco map distant_jobs:where in.txt --workers 1 --output out.jsonl --limit 1 --resume\n" in told
 
 
 def test_a_cluster_that_does_not_answer_is_wrong_use(folder, run):

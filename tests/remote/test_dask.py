@@ -179,6 +179,26 @@ def test_without_a_scheduler_the_run_fails():
         paco.run(paco.map(quick, [1]).on("dask://127.0.0.1:9"))
 
 
+def test_a_scheduler_that_gives_no_answer_ends_the_run(client, monkeypatch):
+    answered, count, never = [], Cluster._count, asyncio.Event()
+
+    async def counted(self):
+        if answered:
+            await never.wait()
+        answered.append(True)
+        return await count(self)
+
+    monkeypatch.setattr("paco.remote._dask._LOOK", 0.01)
+    monkeypatch.setattr("paco.remote._dask._PATIENCE", 0.2)
+    monkeypatch.setattr(Cluster, "_count", counted)
+    with pytest.raises(ConnectionError, match="the scheduler of the Dask cluster is gone"):
+        paco.run(paco.map(forever, range(10)).on(client))
+
+
+async def forever(number):
+    await asyncio.Event().wait()
+
+
 #: None of many runs: a cluster takes longer.
 SCENARIOS = [one for one in one_of_each() if one.title in APART and one.area != "schedules"]
 

@@ -199,13 +199,13 @@ class _MapRun:
 
     def _ended_by(self, error: Exception) -> None:
         """Record why the run ended. Items do not raise in it: the output failed, or the workers did."""
-        engine = self._job.options.engine
         if isinstance(error, JournalError):
             self._troubles.append(str(error))
-        elif isinstance(engine, str) and not self._tally.done:
-            raise CommandError(f"--dask {engine} cannot run the items: {message(error)}") from error
         elif error is not self._records.commit.error:
-            why = f"{type(error).__name__}: {message(error)}"
+            engine, why = self._job.options.engine, f"{type(error).__name__}: {message(error)}"
+            if not self._tally.done:
+                where = f"--dask {engine}" if isinstance(engine, str) else "the workers"
+                raise CommandError(f"{where} cannot run the items: {why}") from None
             self._troubles.append(f"the workers cannot run the items, so the run was cancelled: {why}")
         self._job.reader.stop()
 

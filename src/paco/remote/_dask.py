@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError, Future, InvalidStateError
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: Seconds between two queries for the workers of the cluster.
 _LOOK: Final = 1.0
+#: The seconds after which a scheduler that does not answer counts as lost.
+_PATIENCE: Final = 10.0
 _SCHEME: Final = "dask://"
 
 
@@ -79,10 +81,11 @@ class Cluster:
         """Copy the outcome of a Dask future to a standard one. Dask's own executor does so too, but cannot cancel."""
         try:
             report: bytes = await sent
+            with suppress(InvalidStateError):  # the scheduler was lost, and has come back
+                future.set_result(report)
         except BaseException as error:
-            future.set_exception(error)
-        else:
-            future.set_result(report)
+            with suppress(InvalidStateError):
+                future.set_exception(error)
         finally:
             del self._sent[future], sent, future  # the cluster keeps the result as long as the Dask future exists
 
@@ -99,8 +102,9 @@ class Cluster:
 
         The order matters: a Dask future that is cancelled first counts as done while its items still run.
         """
-        await self._client.run(end, run, on_error="ignore")
-        await self._client.cancel([self._sent[future] for future in futures if future in self._sent], force=True)
+        with suppress(OSError):  # the scheduler is gone
+            await self._client.run(end, run, on_error="ignore")
+            await self._client.cancel([self._sent[future] for future in futures if future in self._sent], force=True)
 
     async def close(self) -> None:
         if self._looking is not None:
@@ -111,9 +115,20 @@ class Cluster:
             await self._client.close()
 
     async def _keep_looking(self) -> None:
-        while True:
-            await asyncio.sleep(_LOOK)
-            await self._look()
+        """Query the cluster again and again; when its scheduler does not answer, fail all chunks."""
+        try:
+            while True:
+                await asyncio.sleep(_LOOK)
+                async with asyncio.timeout(_PATIENCE):
+                    await self._look()
+        except Exception as error:
+            lost = ConnectionError(
+                f"the scheduler of the Dask cluster is gone: it gave no answer for {_PATIENCE:.0f} s"
+            )
+            lost.__cause__ = error
+            for future in tuple(self._sent):
+                with suppress(InvalidStateError):  # it has just come back
+                    future.set_exception(lost)
 
     async def _look(self) -> None:
         """Query the workers of the cluster, in the loop of the client, which may run in another thread."""

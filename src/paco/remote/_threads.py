@@ -32,7 +32,7 @@ def in_threads(executor: ThreadPoolExecutor, fn: ItemFunction) -> ItemFunction:
     """Return a function that runs ``fn`` in a thread, in an event loop of that call, and waits until it has ended."""
 
     async def call(value: Any) -> Any:
-        there, landed, loop = _Call(fn, value), asyncio.Event(), asyncio.get_running_loop()
+        there, landed, loop = _ThreadCall(fn, value), asyncio.Event(), asyncio.get_running_loop()
         future = executor.submit(copy_context().run, there.run)
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(landed.set))
         try:
@@ -54,7 +54,7 @@ def in_threads(executor: ThreadPoolExecutor, fn: ItemFunction) -> ItemFunction:
     return check.instead_of(fn, call)
 
 
-class _Call:
+class _ThreadCall:
     """One call, which can be cancelled from another thread: what is awaited in it ends, a blocking call does not."""
 
     def __init__(self, fn: ItemFunction, value: Any) -> None:
