@@ -6,7 +6,6 @@ The modules, each importing only from those above it::
     decorator                       decorators with options
     deadline                        deadlines that nested calls inherit; clocks of event loops
     item                            the record of one item; slots and workers, where an item ran
-    modules                         modules of files
     system                          used, not imported: what differs between Linux, macOS and Windows
 """
 

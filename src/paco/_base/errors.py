@@ -70,8 +70,9 @@ def as_item_error(error: BaseException) -> BaseException:
 def as_raised(error: BaseException) -> BaseException:
     """Return the error that `as_item_error` replaced, or the error itself."""
     cause = error.__cause__
-    replaced = isinstance(cause, asyncio.CancelledError | StopAsyncIteration | GeneratorExit)
-    return cause if replaced and type(error) in {ItemCancelled, RuntimeError} and cause is not None else error
+    if not isinstance(cause, asyncio.CancelledError | StopAsyncIteration | GeneratorExit):
+        return error
+    return cause if type(error) in {ItemCancelled, RuntimeError} else error
 
 
 def not_awaitable(error: TypeError, where: TracebackType, name: str, fn: object) -> TypeError:

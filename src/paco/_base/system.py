@@ -1,4 +1,4 @@
-"""What differs between Linux, macOS and Windows: locks, syncs, waits, signals, consoles, and handles to hand down.
+"""What differs between Linux, macOS and Windows: locks, syncs, waits, signals, consoles, handles, and module files.
 
 Each system is told by what its Python has (``fcntl``, ``msvcrt``), not by its name.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import importlib.util
 import os
 import select
 import shlex
@@ -20,7 +21,9 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from importlib.machinery import ModuleSpec
     from multiprocessing.connection import Connection
+    from types import ModuleType
 
 
 def _module(name: str) -> Any:
@@ -216,3 +219,34 @@ def how_ended(code: int) -> str:
 def was_killed(code: int) -> bool:
     """Return whether SIGKILL ended a process; false on systems that do not report this."""
     return hasattr(signal, "SIGKILL") and code == -signal.SIGKILL
+
+
+# ---- modules of files that were imported by their paths: Python would find another file by the name, or none
+
+#: The path of the file of each of these modules, by the name of the module.
+files: Final[dict[str, str]] = {}
+
+
+class FileFinder:
+    """Finds these modules for ``import``, and so for pickle."""
+
+    @staticmethod
+    def find_spec(name: str, _path: Any = None, _target: Any = None) -> ModuleSpec | None:
+        """Return how to load a module, or ``None`` if it is not one of these."""
+        return importlib.util.spec_from_file_location(name, files[name]) if name in files else None
+
+
+def import_file(name: str, path: str) -> ModuleType:
+    """Import a file of Python source as a module of this name."""
+    files[name] = path
+    spec: Any = FileFinder.find_spec(name)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def find_files(more: dict[str, str]) -> None:
+    """Have these files found under these names, before all others."""
+    files.update(more)
+    sys.meta_path.insert(0, FileFinder)

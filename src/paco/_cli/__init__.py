@@ -2,7 +2,6 @@
 
 The modules, each importing only from those above it::
 
-    streams    the standard streams: records alone go to stdout
     ending     errors, signals and exit codes, and the counts of how items ended
     formats    split bytes into items, and parse them
     options    parse the command line

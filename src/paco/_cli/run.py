@@ -120,7 +120,11 @@ async def _end_tasks(console: Console) -> None:
         from paco.testing._loop import describe
 
         console.say(safe_lines(still_running(describe(left))))
-        loop.set_exception_handler(lambda *_: None)  # they are destroyed at the end, which asyncio would report again
+        loop.set_exception_handler(_say_nothing)  # they are destroyed at the end, which asyncio would report again
+
+
+def _say_nothing(_loop: asyncio.AbstractEventLoop, _context: dict[str, Any]) -> None:
+    """Report nothing."""
 
 
 async def _run(job: MapJob) -> int:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from paco._base.check import innermost, message, signature_of
-from paco._base.modules import import_file
+from paco._base.system import import_file
 from paco._cli.ending import ClosingError, CommandError, explain, suggest
 from paco._cli.formats import number
 from paco._cli.options import hide_secrets

@@ -2,7 +2,6 @@
 
 The modules, each importing only from those above it::
 
-    writer                          writes to what may not be read
     console                         the terminal, and text that is safe to print
     meter  lines                    measurements of a run, quantiles, numbers as text; the lines that show them
     progress                        where and when these lines are shown

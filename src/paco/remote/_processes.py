@@ -26,7 +26,6 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from paco._base import system
-from paco._base.modules import files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -232,7 +231,7 @@ class WorkerProcess:
         self.known: Future[int] = Future()
         self.known.set_running_or_notify_cancel()  # so that it cannot be cancelled
         self._line = Line(ours)
-        self._line.send(pickle.dumps((sys.path, _loops(), files)))
+        self._line.send(pickle.dumps((sys.path, _loops(), system.files)))
         self._ended = ended
         self._lock = threading.Lock()
         #: The future reports of its chunks, by number.

@@ -23,7 +23,6 @@ from multiprocessing import connection
 from typing import TYPE_CHECKING, Any, Final
 
 from paco._base import system
-from paco._base.modules import find_files
 from paco.remote._chunk import ChunkRunner
 from paco.remote._messages import PackedError, Report
 from paco.remote._processes import GRACE, NUMBER, Line, called, start_thread
@@ -128,7 +127,7 @@ def main(descriptor: int) -> None:
     line = Line(_Connection(descriptor))
     sent = pickle.loads(line.receive() or b"")  # noqa: S301 - from the program that started this process
     sys.path[:], loops, files = sent
-    find_files(files)
+    system.find_files(files)
     host = Host(_loop_factory(loops))
     line.send(b"")  # tells the program that this process is ready
     if not serve(line, host):
