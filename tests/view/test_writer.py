@@ -17,13 +17,13 @@ pytestmark = pytest.mark.realtime
 @pytest.fixture
 def pipe():
     """Return both ends of a pipe, and close what is left of them."""
+    before = set(threading.enumerate())
     out, into = os.pipe()
     with os.fdopen(out, "rb", buffering=0) as reader, os.fdopen(into, "w", encoding="utf-8") as stream:
         yield reader, stream
         reader.close()
-        for thread in threading.enumerate():
-            if thread.name == "paco-writer":
-                thread.join()
+        for thread in set(threading.enumerate()) - before:
+            thread.join()
 
 
 @pytest.fixture
