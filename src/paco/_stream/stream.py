@@ -227,14 +227,19 @@ class Stream(
             >>> paco.run(paco.map(paco.wraps(math.sqrt), [4, 9, 16], limit=2).on(2))
             [2.0, 3.0, 4.0]
         """
-        from paco.remote._engines import engine_of
-        from paco.remote._threads import on_threads
+        from concurrent.futures import ThreadPoolExecutor
 
         self._excused = True
-        plan, name = self._plan, f"{self._plan.name}.on"
-        if (there := on_threads(name, engine, slots, plan.fn, plan.limit)) is not None:
-            return self._become(fn=there[0], limit=there[1], engine=None)
-        return self._become(engine=engine_of(name, engine, slots))
+        plan, name, there = self._plan, f"{self._plan.name}.on", None
+        if isinstance(engine, ThreadPoolExecutor):
+            from paco.remote._threads import on_threads
+
+            there = on_threads(name, engine, slots, plan.fn, plan.limit)
+        if there is None:
+            from paco.remote._engines import engine_of
+
+            return self._become(engine=engine_of(name, engine, slots))
+        return self._become(fn=there[0], limit=there[1], engine=None)
 
     def max_errors(self, most: float) -> Stream[T_co]:
         """Return a stream that ends early, with `TooManyErrors`, when more than ``most`` items have failed.

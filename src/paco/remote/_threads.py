@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
@@ -13,16 +12,20 @@ from paco._base import check
 from paco.remote._executors import is_pool, slots_of
 
 if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
     from paco._base.check import ItemFunction
     from paco.limits import Limiter
 
 
-def on_threads(name: str, engine: Any, slots: int | None, fn: ItemFunction, limit: int | Limiter) -> Any:
-    """Return the function and the limit of a run whose items run in threads; ``None`` if the engine is another one.
+def on_threads(
+    name: str, engine: ThreadPoolExecutor, slots: int | None, fn: ItemFunction, limit: int | Limiter
+) -> tuple[ItemFunction, int | Limiter] | None:
+    """Return the function and the limit of a run whose items run in threads; ``None`` if they run in interpreters.
 
     The arguments are those of `engine_of`, and the function and the limit of the run.
     """
-    if not isinstance(engine, ThreadPoolExecutor) or is_pool(engine):
+    if is_pool(engine):  # a subclass
         return None
     most = slots_of(engine) if slots is None else check.integer(name, "slots", slots, 1)
     return in_threads(engine, fn), min(limit or most, most) if isinstance(limit, int) else limit
