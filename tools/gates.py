@@ -234,7 +234,7 @@ GATES = [
     ),
     Gate(
         "soak", "runs that stay alive after their end",
-        "src/paco/_engine/nursery.py", replace(r"^        _alive\.discard\(self\)$", "        pass"),
+        "src/paco/_engine/nursery.py", replace(r"^            _alive\.discard\(self\)$", "            pass"),
         ["tools.soak", "--seed", "1", "--runs", "100"], r"VIOLATION: \d+ results are alive",
     ),
     Gate(

@@ -6,7 +6,6 @@ import asyncio
 import functools
 import re
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import pytest
@@ -111,18 +110,17 @@ async def test_the_writer_of_a_journal_and_the_sender_of_items_are_tasks_with_na
 @pytest.mark.realtime
 def test_tasks_on_workers_are_named_after_their_function_too():
     async def main(limit):
-        task = asyncio.ensure_future(paco.map(names_of_tasks, [1], limit=limit).on(executor))
+        task = asyncio.ensure_future(paco.map(names_of_tasks, [1], limit=limit).on(1))
         here = []
         while not task.done():
             here += [one.get_name() for one in asyncio.all_tasks()]
             await asyncio.sleep(0)
         return here, *await task
 
-    with ThreadPoolExecutor(1) as executor:
-        for limit, role in ((1, "sender 1"), (paco.Limit(1), "sender")):
-            here, there = paco.run(main(limit))
-            assert f"paco.map names_of_tasks {role}" in here
-            assert {"paco chunk", "paco.map names_of_tasks worker 1"} <= set(there)
+    for limit, role in ((1, "sender 1"), (paco.Limit(1), "sender")):
+        here, there = paco.run(main(limit))
+        assert f"paco.map names_of_tasks {role}" in here
+        assert {"paco chunk", "paco.map names_of_tasks worker 1"} <= set(there)
 
 
 async def names_of_tasks(item):

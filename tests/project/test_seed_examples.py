@@ -288,15 +288,15 @@ async def test_dropwhile():
 
 
 async def test_filterfalse():
-    """Two corrections: the signature leaves out the ``assert_fn`` that its parameters describe (it stands where it does
-    in ``filter``), and the example shows no result.
+    """Two corrections: the signature leaves out the ``assert_fn`` that its parameters describe (it stands last), and
+    the example shows no result.
     """
 
     async def coro(num):
         return num % 2 == 0
 
     assert await paco.filterfalse(coro, [1, 2, 3, 4, 5], limit=3) == [1, 3, 5]
-    assert await paco.filterfalse(coro, [1, 2, 3, 4, 5], None, 3) == [1, 3, 5]
+    assert await paco.filterfalse(coro, [1, 2, 3, 4, 5], 3) == [1, 3, 5]
 
 
 def test_concurrent():

@@ -257,7 +257,7 @@ def _is_shown_with(stdout: TextIO, stderr: TextIO) -> bool:
         return True
     try:
         return os.path.sameopenfile(stdout.fileno(), stderr.fileno())
-    except (OSError, ValueError):
+    except Exception:
         return False
 
 

@@ -8,7 +8,7 @@ import time
 from collections import OrderedDict, defaultdict
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from paco import events
 from paco._base import check
@@ -63,11 +63,10 @@ class _Results(Drop):
         return self._goes_on
 
 
-class _Unfit:
+class _Unfit(NamedTuple):
     """Stands for an item that cannot be unpickled here."""
 
-    def __init__(self, name: str, error: Exception) -> None:
-        self.error = _pickles.unfit(name, "the item", error)
+    error: Exception
 
 
 async def _fit(fn: ItemFunction, item: Any) -> Any:
@@ -205,9 +204,13 @@ class ChunkRunner:
         order, fn = Order.load(data), self._function(function)
         values, unfit = _pickles.load_all(items)
         if unfit:
-            values |= {number: _Unfit(order.name, error) for number, error in unfit.items()}
+            values |= {number: _Unfit(self._refused(order.name, error)) for number, error in unfit.items()}
             fn = instead_of(fn, partial(_fit, fn))
         return Chunk(order, self._where, fn, [values[number] for number in sorted(values)], self._slots[order.run])
+
+    def _refused(self, name: str, error: Exception) -> Exception:
+        """Return the error of an item that cannot be unpickled here."""
+        return _pickles.unfit(name, "the item", error)
 
     def _look(self, chunk: Chunk) -> None:
         """Cancel the run when its flag appears; check repeatedly until the chunk is done."""

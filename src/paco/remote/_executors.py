@@ -111,10 +111,17 @@ class _InterpreterRunner(ChunkRunner):
         try:
             return super()._prepared(data, function, items)
         except ImportError as error:
-            raise ImportError(
-                f"paco.{Order.load(data).name}: what its function or an item needs cannot be imported in an "
-                f"interpreter of InterpreterPoolExecutor: {_reason(error)}; {_INSTEAD}"
-            ) from error
+            raise self._refused(Order.load(data).name, error) from error
+
+    def _refused(self, name: str, error: Exception) -> Exception:
+        if not isinstance(error, ImportError):
+            return super()._refused(name, error)
+        refused = ImportError(
+            f"paco.{name}: what its function or an item needs cannot be imported in an interpreter of "
+            f"InterpreterPoolExecutor: {_reason(error)}; {_INSTEAD}"
+        )
+        refused.__cause__ = error
+        return refused
 
 
 def _reason(error: BaseException) -> str:
