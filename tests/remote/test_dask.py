@@ -179,7 +179,7 @@ def test_without_a_scheduler_the_run_fails():
         paco.run(paco.map(quick, [1]).on("dask://127.0.0.1:9"))
 
 
-def test_a_scheduler_that_gives_no_answer_ends_the_run(client, monkeypatch):
+def test_a_scheduler_that_gives_no_answer_ends_the_run(client, monkeypatch, tmp_path):
     answered, count, never = [], Cluster._count, asyncio.Event()
 
     async def counted(self):
@@ -191,12 +191,14 @@ def test_a_scheduler_that_gives_no_answer_ends_the_run(client, monkeypatch):
     monkeypatch.setattr("paco.remote._dask._LOOK", 0.01)
     monkeypatch.setattr("paco.remote._dask._PATIENCE", 0.2)
     monkeypatch.setattr(Cluster, "_count", counted)
+    over = tmp_path / "over"
     with pytest.raises(ConnectionError, match="the scheduler of the Dask cluster is gone"):
-        paco.run(paco.map(forever, range(10)).on(client))
+        paco.run(paco.map(until_exists, [over] * 10).on(client))
+    over.touch()  # so that the workers, of which the program knows nothing any more, are free for the next test
 
 
-async def forever(number):
-    await asyncio.Event().wait()
+async def until_exists(path):
+    await until(path.exists)
 
 
 #: None of many runs: a cluster takes longer.
