@@ -20,7 +20,7 @@ from tests.programs import popen
 FOLDER = Path(__file__).parent
 PROGRAMS = sorted(path for path in FOLDER.glob("*/*") if path.suffix in {".py", ".sh"})
 
-#: Programs that take half a minute or judge times. They run with PACO_TEST_FIELD=all; tests of their rooms say the same.
+#: Programs that take half a minute or judge times. They run with PACO_TEST_FIELD=all; other tests say the same.
 LONG = frozenset(
     {
         "dask_dead.sh",

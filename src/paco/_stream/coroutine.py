@@ -67,3 +67,14 @@ class Answer(Deferred, Coroutine[Any, Any, T_co]):
 
     def __del__(self) -> None:
         self._close_given()  # Python itself warns that the coroutine was never awaited
+
+
+def is_in_async_for() -> bool:
+    """Return whether the coroutine that calls this is a step of an ``async for``, and not awaited by other code."""
+    import dis  # the import takes a millisecond, and only a cancellation needs it
+
+    frame = inspect.currentframe()
+    for _ in range(2):  # this function, and the coroutine
+        frame = frame and frame.f_back
+    code = b"" if frame is None else frame.f_code.co_code[: frame.f_lasti : 2]
+    return code.rfind(dis.opmap["GET_ANEXT"]) > code.rfind(dis.opmap["GET_AWAITABLE"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import sys
 import warnings
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
@@ -16,11 +15,11 @@ from paco._engine.outcomes import Unfinished, settled
 from paco._engine.sinks import NOTHING, SKIP, InOrder
 from paco._engine.source import Upstream, close
 from paco._engine.watch import length
-from paco._stream.coroutine import Answer
+from paco._stream.coroutine import Answer, is_in_async_for
 
 if TYPE_CHECKING:
     from os import PathLike
-    from types import FrameType, TracebackType
+    from types import TracebackType
 
     from paco._base.types import Executor, OrAny, Pool
     from paco._engine.run import Scheduler
@@ -65,19 +64,6 @@ class Stream(
         >>> paco.run(main())
         [0, 2, 4]
     """
-
-    __slots__ = (
-        "__name__",
-        "__weakref__",
-        "_block",
-        "_coro",
-        "_downstream",
-        "_excused",
-        "_plan",
-        "_run",
-        "_sink",
-        "_use",
-    )
 
     _remedy = "await this or pass it to paco.run(...) for a list, or write `async for`"
 
@@ -331,16 +317,16 @@ class Stream(
         return self
 
     async def __anext__(self) -> T_co:
-        run, sink = self._run, self._sink
-        if run is None or sink is None:
-            run, sink = self._start()
+        run = self._run or self._start()
+        sink: Any = self._sink
         while True:
             result: T_co = sink.take()
             if result is NOTHING:
                 try:
                     result = await run.next(sink)
                 except asyncio.CancelledError as error:
-                    await self._step_cancelled(error)
+                    if not self._block and is_in_async_for():  # a consumer that calls `anext` may wait again
+                        await self._cancelled(error)
                     raise
                 if result is NOTHING:
                     raise StopAsyncIteration
@@ -349,7 +335,7 @@ class Stream(
             if result is not SKIP:
                 return result
 
-    def _start(self) -> tuple[Scheduler, InOrder]:
+    def _start(self) -> Scheduler:
         if self._use != "iterated":
             self._claim("iterated")
         sink = self._plan.consumed()
@@ -358,18 +344,7 @@ class Stream(
             run.feeds(self._downstream)
         run.start()  # may raise from the source's __iter__; then there is no run to close
         self._run, self._sink = run, sink
-        return run, sink
-
-    async def _step_cancelled(self, error: asyncio.CancelledError) -> None:
-        """End the run if its consumer is an ``async for``. A consumer that calls ``anext()`` may wait again."""
-        consumer = inspect.currentframe()
-        for _ in range(2):  # this method, and `__anext__`
-            consumer = consumer and consumer.f_back
-        try:
-            if not self._block and _in_loop(consumer):
-                await self._cancelled(error)
-        finally:
-            del error, consumer  # the error refers to this frame: avoid a cycle
+        return run
 
     async def _cancelled(self, error: asyncio.CancelledError) -> None:
         """Stop the run, and raise the cancellation of its consumer when everything has finished."""
@@ -422,11 +397,3 @@ class Stream(
             self.close()
         elif self._run is not None:
             self._run.abandon_soon()
-
-
-def _in_loop(frame: FrameType | None) -> bool:
-    """Return whether a frame is suspended in a step of an ``async for``, and not in an ``await``."""
-    import dis  # the import takes a millisecond, and only a cancellation needs it
-
-    code = b"" if frame is None else frame.f_code.co_code[: frame.f_lasti : 2]
-    return code.rfind(dis.opmap["GET_ANEXT"]) > code.rfind(dis.opmap["GET_AWAITABLE"])
