@@ -46,6 +46,7 @@ def folder(request, tmp_path, monkeypatch):
         (tmp_path / name).write_text(text)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", sys.path[:])
+    monkeypatch.setattr("paco._base.system.files", {})
     monkeypatch.delenv("CI", raising=False)
     importlib.invalidate_caches()
     before = set(sys.modules)

@@ -130,11 +130,13 @@ def test_the_file_of_an_imported_target_and_links_to_a_file_are_known(run, folde
         assert said in err
 
 
-def test_an_object_and_a_builtin_are_targets_without_trouble(run, folder):
+def test_an_object_a_builtin_and_code_of_no_file_are_targets_without_trouble(run, folder):
     (folder / "made.py").write_text(
         "class Echo:\n    async def __call__(self, item): return item\necho, size = Echo(), len\n"
+        "exec('async def text(item): return item')\n"
     )
     assert run("made:echo", "items.txt")[0] == 0
+    assert run("made:text", "items.txt")[0] == 0
     assert "made:size is not an async function" in run("made:size", "items.txt")[2]
 
 

@@ -447,6 +447,31 @@ def test_a_run_outside_the_main_thread_handles_no_signals(run):
     assert codes == [0]
 
 
+@pytest.mark.parametrize("run_in", ["main thread", "another"])
+def test_a_task_of_an_item_that_exits_does_not_end_the_run(run, folder, run_in):
+    (folder / "exits.py").write_text(
+        "import asyncio\nasync def leave(): raise SystemExit\n"
+        "async def f(item):\n    task = asyncio.create_task(leave())\n    await asyncio.wait([task])\n    return item\n"
+    )
+    ended = []
+    thread = threading.Thread(target=lambda: ended.append(run("exits:f", "three.txt")))
+    if run_in == "another":
+        thread.start()
+        thread.join()
+    else:
+        thread.run()
+    ((code, out, err),) = ended
+    assert (code, len(records(out)), "ValueError" in err) == (0, 3, False)
+
+
+def test_messages_go_to_a_stderr_without_a_descriptor(run, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", told := io.StringIO())
+    code, out, err = run("jobs:odd", "three.txt")
+    assert (code, len(records(out))) == (0, 3)
+    assert err.startswith("working on 1\n")
+    assert "3 items   3 ok" in told.getvalue()
+
+
 def test_an_error_in_the_cleanup_of_the_target_is_reported_and_no_record_is_lost(run):
     code, out, err = run("jobs:bad_end", "three.txt")
     assert code == 1
@@ -657,6 +682,26 @@ def test_the_command_outside_the_main_thread_handles_no_signals(main, monkeypatc
     thread.join()
     assert own_end == []
     capfd.readouterr()
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_the_process_leaves_a_thread_that_does_not_end(main, monkeypatch, capfd, own_end, ends):
+    calls, release = [], threading.Event()
+    monkeypatch.setattr("paco._cli.ending.PATIENCE", 0.2)
+    monkeypatch.setattr(atexit, "_run_exitfuncs", lambda: calls.append("functions at exit"))
+    monkeypatch.setattr(os, "_exit", calls.append)
+    monkeypatch.setattr(sys, "argv", ["paco", "--version"])
+    thread = threading.Thread(target=release.wait, name="deep")
+    thread.start()
+    assert main() == 0
+    if ends:
+        release.set()
+    timer = own_end[-1][0].__self__
+    timer.join()
+    release.set()
+    thread.join()
+    assert calls == ([] if ends else ["functions at exit", 0])
+    assert ("thread 'deep'" in capfd.readouterr().err) is not ends
 
 
 @pytest.mark.usefixtures("own_end")

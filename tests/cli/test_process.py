@@ -18,7 +18,7 @@ from tests.patience import wait_until
 from tests.programs import SOURCE
 from tests.screens import left
 
-pytestmark = [pytest.mark.realtime, pytest.mark.posix]
+pytestmark = [pytest.mark.realtime, pytest.mark.posix, pytest.mark.measured_processes]
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -223,6 +223,11 @@ def test_standard_streams_that_are_closed_do_no_harm(folder, closed, more):
     assert [record["ok"] for record in records(folder / "out.jsonl")] == [True, True]
     assert done.stdout == ""
     assert done.stderr.count("said to stderr") == (0 if "2>" in closed else 2)
+
+
+def test_a_dry_run_tells_nothing_if_stdout_is_closed(folder):
+    done = with_closed(">&-", "map", "jobs:echo", items(folder, "1"), "--dry-run")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_errors_are_not_told_on_stdout_if_stderr_is_closed(folder):

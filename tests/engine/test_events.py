@@ -853,6 +853,20 @@ async def test_a_listener_that_is_added_inside_an_item_hears_its_retries():
     assert log == around
 
 
+async def test_a_listener_that_raises_at_a_retry_is_told_to_the_loop_and_called_no_more():
+    heard, reports = [], []
+    asyncio.get_running_loop().set_exception_handler(lambda _, report: reports.append(report["message"]))
+
+    def refuse(event):
+        heard.append(event)
+        raise ValueError("no")
+
+    with paco.listening(refuse, events.ItemRetried):
+        assert await paco.map(paco.retry(Stubborn({"a": 2}), wait=0), ["a"]) == ["a"]
+    assert len(heard) == 1
+    assert ["raised, and will not be called again" in report for report in reports] == [True]
+
+
 async def test_wrappers_that_retry_can_send_the_event():
     async def item(value):
         error = OSError(value)

@@ -340,6 +340,22 @@ async def test_of_two_holders_that_wait_the_last_is_refused_and_the_other_contin
     assert now() == 12
 
 
+async def test_no_deadlock_is_reported_while_the_item_can_end_however_long_that_takes():
+    limit = paco.Limit(1)
+
+    async def inner():
+        async with limit.slot():
+            return now()
+
+    async def outer(number):
+        task = asyncio.create_task(inner())
+        await nap(5000)
+        return task
+
+    (task,) = await paco.map(outer, [1], limit=limit)
+    assert await task == 5000
+
+
 async def test_no_deadlock_is_reported_while_another_holder_can_end():
     limit = paco.Limit(2)
 

@@ -310,6 +310,11 @@ def test_on_macos_a_sync_flushes_the_cache_of_the_drive(works, monkeypatch, tmp_
     assert asked == ([51] if works else [51, "fsync"])
 
 
+def test_a_system_whose_pipes_send_no_signal_is_not_asked_for_one(pipe, monkeypatch):
+    monkeypatch.setattr(system, "_fcntl", types.SimpleNamespace())  # whose `fcntl` is missing
+    system.kill_after(pipe[0])
+
+
 @pytest.mark.parametrize("error", [OSError(10038, "not a socket"), ValueError("descriptor out of range in select()")])
 def test_a_pipe_that_select_refuses_is_polled(error, pipe, monkeypatch):
     def refuse(*_):

@@ -125,6 +125,19 @@ async def test_each_interpreter_has_one_event_loop_for_all_its_chunks(jobs, pool
     assert here != id(asyncio.get_running_loop())
 
 
+class Broken:
+    """Cannot be unpickled anywhere, although it can be pickled."""
+
+    def __reduce__(self):
+        return (int, ("no number",))
+
+
+async def test_an_item_that_cannot_be_unpickled_fails_alone(jobs, pool):
+    two, refused = await paco.map(paco.settle(jobs.double), [1, Broken()]).on(pool)
+    assert two.value == 2
+    assert "the item cannot be sent to another process" in str(refused.error)
+
+
 async def test_each_interpreter_is_a_worker_with_its_own_name(jobs, pool):
     names = set()
     with paco.listening(lambda event: names.add(event.worker), ItemEnded):

@@ -19,6 +19,7 @@ from types import SimpleNamespace
 import pytest
 
 import paco
+from paco import events
 from paco.remote import _chunk, _executors, _pickles, _worker
 from paco.remote._chunk import ChunkRunner
 from paco.remote._feedback import Shape, Sizes
@@ -39,8 +40,9 @@ async def forever(number):
     await asyncio.sleep(10**6)
 
 
-def order(run="run", flag=""):
-    return Order(run, "map", 2, 100.0, on_error="return", watched=False, deadline=INFINITE, flag=flag).dump()
+def order(run="run", flag="", **more):
+    fields = {"watched": False, "deadline": INFINITE, "flag": flag, **more}
+    return Order(run, "map", 2, 100.0, on_error="return", **fields).dump()
 
 
 def chunk(fn, items, **more):
@@ -155,6 +157,20 @@ async def test_a_chunk_whose_items_cancel_all_tasks_reports_it():
     assert report.errors
 
 
+async def test_a_report_has_the_retries_of_items_if_they_are_asked_for():
+    fails = iter([True, True, False])
+
+    async def unsteady(number):
+        if next(fails):
+            raise OSError(number)
+        events.retried(pause=4)
+
+    fn = paco.retry(unsteady, on=lambda _: 3)
+    report = Report.load(await ChunkRunner().work(*chunk(fn, ["a"], watched=True, retries=True)))
+    assert [(index, attempt, pause) for index, attempt, _, pause in report.retries] == [(0, 1, 3), (0, 2, 3), (0, 1, 4)]
+    assert [error is None for _, _, error, _ in report.retries] == [False, False, True]
+
+
 async def test_closing_a_run_waits_for_its_chunks():
     runner = ChunkRunner()
     working = asyncio.ensure_future(runner.work(*chunk(forever, [1, 2])))
@@ -173,6 +189,13 @@ async def test_a_flag_file_ends_a_chunk(tmp_path):
     start = asyncio.get_running_loop().time()
     assert Report.load(await working).started == 2
     assert asyncio.get_running_loop().time() - start <= 0.06
+
+
+@pytest.mark.realtime
+def test_a_host_answers_without_a_chunk():
+    host = Host()
+    assert host.start().result() == b""
+    host.close()
 
 
 @pytest.mark.realtime
@@ -227,6 +250,7 @@ def test_a_worker_runs_until_its_program_says_goodbye_or_ends(monkeypatch, loops
     left = []
     monkeypatch.setattr(signal, "signal", lambda *given: None)
     monkeypatch.setattr(sys, "path", sys.path.copy())
+    monkeypatch.setattr(sys, "meta_path", sys.meta_path.copy())
     monkeypatch.setattr(_worker, "GRACE", 0.01)
     monkeypatch.setattr(os, "_exit", left.append)
     line, descriptor = talk()

@@ -594,6 +594,19 @@ def test_a_worker_that_cannot_be_forked_has_exit_code_1(monkeypatch):
     forked.kill()
 
 
+@forks
+def test_the_fork_server_kills_the_workers_that_outlive_the_program(monkeypatch):
+    monkeypatch.setattr("paco.remote._fork_server.GRACE", 0.05)
+    one, other = socket.socketpair()
+    with one, other, subprocess.Popen(["sleep", "3600"]) as stuck:
+        server = Server(one)
+        server._pipes[stuck.pid] = -1
+        server._end()
+        assert stuck.wait() == -signal.SIGKILL
+    os.close(server._wake)
+    os.close(server._woken)
+
+
 # ---- programs
 
 
@@ -653,6 +666,7 @@ def test_reports_do_not_arrive_in_the_context_of_the_run_that_started_the_worker
 
 
 @pytest.mark.parametrize("engine", ["2", "ProcessPoolExecutor(2, multiprocessing.get_context('spawn'))"])
+@pytest.mark.measured_processes
 def test_a_killed_program_leaves_no_process_behind(program, engine, tmp_path):
     (tmp_path / "job.py").write_text(
         "import os, time\nasync def work(x):\n    os.write(1, b'%d\\n' % os.getpid())\n    time.sleep(0.5)\n"

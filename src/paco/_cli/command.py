@@ -128,10 +128,7 @@ def open_closed() -> None:
         try:
             os.fstat(number)
         except OSError:
-            null = os.open(os.devnull, os.O_RDWR)
-            if null != number:
-                os.dup2(null, number)
-                os.close(null)
+            os.open(os.devnull, os.O_RDWR)  # gets this number, since those below it are open
             os.set_inheritable(number, True)  # as each of them is
     if sys.stderr is None:
         sys.stderr = _stream(2, None, close=False)
@@ -140,14 +137,12 @@ def open_closed() -> None:
 @contextmanager
 def records_alone(*, for_good: bool) -> Generator[Streams]:
     """Have what is written to stdout go to stderr within the block; with ``for_good``, until the process ends."""
-    stdin = _descriptor(sys.stdin)
+    stdin, errors = _descriptor(sys.stdin), _descriptor(sys.stderr)
     with ExitStack() as undone:
-        stdout, stderr, before = (_copy(one, undone) for one in (_descriptor(sys.stdout), _descriptor(sys.stderr), 1))
+        stdout, stderr, before = (_copy(one, undone) for one in (_descriptor(sys.stdout), 2 if errors < 0 else errors, 1))
         undone.callback(os.dup2, before, 1)
-        messages = sys.stderr
-        if stderr >= 0:
-            messages = _stream(stderr, sys.stderr, close=False)
-            os.dup2(stderr, 1)
+        os.dup2(stderr, 1)
+        messages = sys.stderr if errors < 0 else _stream(stderr, sys.stderr, close=False)
         theirs = _stream(1, sys.stderr, close=False)
         undone.callback(theirs.close)
         undone.enter_context(redirect_stdout(theirs))

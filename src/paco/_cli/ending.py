@@ -177,8 +177,9 @@ class Interrupts:
                 # A Python function: handlers run between bytecodes, and uvloop, which is compiled, executes none.
                 loop.add_reader(receiver, lambda: receiver.recv(4096))
                 stack.callback(loop.remove_reader, receiver)
-                self._wake = partial(signal.set_wakeup_fd, sender.fileno(), warn_on_full_buffer=False)
-                stack.callback(_stop_waking, self._wake())
+                wake = partial(signal.set_wakeup_fd, sender.fileno(), warn_on_full_buffer=False)
+                stack.callback(_stop_waking, wake())
+                self._wake = wake
             yield
 
     def resumed(self) -> None:

@@ -85,6 +85,5 @@ def sources(target: str, found: Any, folder: str) -> Iterator[Use]:
     files = [getattr(sys.modules.get(place), "__file__", placed(place, folder))]
     with suppress(TypeError, OSError):  # written in C
         files.append(inspect.getsourcefile(written))
-    for file in files:
-        if file is not None:
-            yield Use("TARGET", Path(file).name, file)
+    for file in filter(None, files):
+        yield Use("TARGET", Path(file).name, file)

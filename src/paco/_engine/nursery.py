@@ -282,10 +282,6 @@ class Nursery(ABC):
         """Return the futures that wait for its tasks."""
         return list(self._watchers)
 
-    def is_idle(self, task: asyncio.Task[None]) -> bool:
-        """Return whether a task waits for work: the others do not wait for it."""
-        return False
-
     async def join(self, cancelled: asyncio.CancelledError | None = None) -> None:
         """Wait until all tasks have ended, then raise the first error.
 
