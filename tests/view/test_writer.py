@@ -8,8 +8,9 @@ import threading
 
 import pytest
 
-from paco._view import console as consoles
-from paco._view.console import Console, Writer
+from paco._view import writer
+from paco._view.console import Console
+from paco._view.writer import Writer
 
 pytestmark = pytest.mark.realtime
 
@@ -28,8 +29,8 @@ def pipe():
 
 @pytest.fixture
 def impatient(monkeypatch):
-    monkeypatch.setattr(consoles, "_PATIENCE", 0.01)
-    monkeypatch.setattr(consoles, "_GIVE_UP", 0.05)
+    monkeypatch.setattr(writer, "_PATIENCE", 0.01)
+    monkeypatch.setattr(writer, "_GIVE_UP", 0.05)
 
 
 def read(reader, size):
@@ -59,7 +60,7 @@ def test_a_pipe_that_nobody_reads_holds_nothing_up_and_gets_everything_later(pip
 
 
 def test_messages_beyond_16_mib_are_left_out_and_counted(pipe, impatient, monkeypatch):
-    monkeypatch.setattr(consoles, "_MOST", 1000)
+    monkeypatch.setattr(writer, "_MOST", 1000)
     reader, stream = pipe
     out = Writer(stream.fileno())
     out.write(b"x" * 1_000_000)
