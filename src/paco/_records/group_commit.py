@@ -13,7 +13,8 @@ import threading
 import warnings
 import weakref
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from paco._base.errors import ItemCancelled, trim
@@ -69,8 +70,10 @@ class GroupCommit:
         self._lines: list[bytes] = []
         self._busy = threading.RLock()  # held while lines are taken from the list and written
         self._thread = ThreadPoolExecutor(1, "paco-journal")  # not the loop's executor, which the items may keep busy
-        self._asked = threading.Event()  # not set while the thread watches whether the loop asks for a write in time
-        self._asked.set()
+        # Not done while the thread watches whether the loop asks for a write in time. A future, not an event: a
+        # `VirtualLoop` does not wait for a thread that waits for one, so no virtual time costs real time.
+        self._asked = Future[None]()
+        self._asked.cancel()
         #: The bytes of all lines that were added, and of those that were written.
         self.added: int = 0
         self.written: int = 0
@@ -114,8 +117,8 @@ class GroupCommit:
     def _take(self, line: bytes) -> None:
         self.added += len(line)
         self._lines.append(line)
-        if self._asked.is_set():  # after the append, since the thread sets it before it takes the lines
-            self._asked = threading.Event()
+        if self._asked.done():  # after the append, since the thread cancels it before it takes the lines
+            self._asked = Future[None]()
             self._thread.submit(self._write_late, self._asked)
         if self.added - self.written >= self._enough:
             self._wake()
@@ -169,7 +172,7 @@ class GroupCommit:
             self.run.fail(error, "its journal")
         finally:
             self._file.stopped = True
-            self._asked.set()
+            self._asked.cancel()
             self._thread.shutdown(wait=wait)
             if self._delivery is not None:
                 self._delivery.end()
@@ -207,7 +210,7 @@ class GroupCommit:
                 return
             await self._group()
             added = self.added
-            self._asked.set()
+            self._asked.cancel()
             told = self._lost
             await self._job(self._write, len(self._lines))
             if self.error is not None:
@@ -228,11 +231,14 @@ class GroupCommit:
             await self._pause(seconds)
         self._enough = math.inf
 
-    def _write_late(self, asked: threading.Event) -> None:
+    def _write_late(self, asked: Future[None]) -> None:
         """Write the lines that the loop does not ask for within 20 ms, as it is busy. The loop still asks later."""
-        if not asked.wait(_GROUP_SECONDS):
-            asked.set()
-            self._write(len(self._lines))
+        with suppress(CancelledError):
+            try:
+                asked.result(_GROUP_SECONDS)
+            except TimeoutError:
+                asked.cancel()
+                self._write(len(self._lines))
 
     def _write(self, count: int) -> None:
         """Write the first ``count`` lines that are left. They are taken only now, so that `abandon` can write them.

@@ -142,7 +142,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         if timeout != 0 and not events and not self._ready:
             events = self._idle(poll)
         self._turns = 0 if events else self._turns + 1
-        if self._turns > _TURNS:
+        if self._turns and self._turns % (_TURNS // 2) == 0:
             self._refuse_to_poll()
         self._step_begins()
         return events
@@ -164,9 +164,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return []
 
     def _refuse_to_poll(self) -> None:
-        """Raise `Deadlock` because of the number of turns without time, unless something in real time is awaited."""
-        turns, self._turns = self._turns - 1, 0
-        if not (self._is_busy() or self._threads_work()):
+        """Raise `Deadlock` because of the number of turns without time, unless something in real time is awaited.
+
+        That is looked at twice, since a thread may end just before one look.
+        """
+        if self._is_busy() or self._threads_work():
+            self._turns = 0
+        elif self._turns >= _TURNS:
+            turns, self._turns = self._turns, 0
             ready = f"time stands still at {self._now}: callbacks were ready in each of {turns:,} turns of the loop"
             handles = "".join(f"\n  ready: {handle!r}" for handle in list(self._ready)[:_SHOWN])
             raise Deadlock(f"{ready}; let what polls sleep for a time; {self._waiting()}{handles}")
