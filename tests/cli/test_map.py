@@ -13,6 +13,7 @@ import os
 import re
 import runpy
 import signal
+import socket
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -464,6 +465,20 @@ def test_a_task_of_an_item_that_exits_does_not_end_the_run(run, folder, run_in):
     assert (code, len(records(out)), "ValueError" in err) == (0, 3, False)
 
 
+def test_a_wakeup_descriptor_that_was_closed_since_is_not_put_back(run, folder, monkeypatch):
+    monkeypatch.setattr("paco._cli.run._loop_factory", lambda: asyncio.SelectorEventLoop)
+    (folder / "closes.py").write_text("import os\nasync def f(item): os.close(int(item))\n")
+    receiver, sender = socket.socketpair()
+    sender.setblocking(False)
+    before = signal.set_wakeup_fd(sender.fileno())
+    (folder / "items.txt").write_text(str(sender.detach()))
+    try:
+        assert run("closes:f", "items.txt")[0] == 0
+    finally:
+        assert signal.set_wakeup_fd(before) == -1
+        receiver.close()
+
+
 def test_messages_go_to_a_stderr_without_a_descriptor(run, monkeypatch):
     monkeypatch.setattr(sys, "stderr", told := io.StringIO())
     code, out, err = run("jobs:odd", "three.txt")
@@ -672,6 +687,9 @@ def test_ctrl_c_during_interpreter_shutdown_keeps_the_exit_code(main, monkeypatc
     signal.raise_signal(signal.SIGINT)
     assert left == [2]
     assert [number for _, number in own_end] == ENDINGS
+    for call, *arguments in own_end:
+        call(*arguments)
+    assert {signal.getsignal(number) for number in ENDINGS} == {signal.SIG_IGN}
     capfd.readouterr()
 
 

@@ -18,7 +18,7 @@ from tests.patience import wait_until
 from tests.programs import SOURCE
 from tests.screens import left
 
-pytestmark = [pytest.mark.realtime, pytest.mark.posix, pytest.mark.measured_processes]
+pytestmark = [pytest.mark.realtime, pytest.mark.posix]
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -202,8 +202,9 @@ def test_records_alone_go_to_stdout_whatever_writes_there(start, folder, more):
     out, err = process.communicate()
     assert process.returncode == 0
     assert len([json.loads(line) for line in out.splitlines()]) == 2
-    assert [err.count(f"said by {name}\n") for name in SAID] == [2] * len(SAID), err
-    assert err.count("said at exit\n") == 2
+    # Without its line end, which processes without a buffer write on its own.
+    assert [err.count(f"said by {name}") for name in SAID] == [2] * len(SAID), err
+    assert err.count("said at exit") == 2
 
 
 def with_closed(closed, *words):
@@ -215,6 +216,7 @@ def with_closed(closed, *words):
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&-", "<&- 2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
 @pytest.mark.parametrize("more", [[], ["--workers", "1"]], ids=" ".join)
+@pytest.mark.measured_processes
 def test_standard_streams_that_are_closed_do_no_harm(folder, closed, more):
     """No other file gets their descriptors."""
     words = ["map", "jobs:quiet", items(folder, "1", "2"), "-o", "out.jsonl", *more]
@@ -225,6 +227,7 @@ def test_standard_streams_that_are_closed_do_no_harm(folder, closed, more):
     assert done.stderr.count("said to stderr") == (0 if "2>" in closed else 2)
 
 
+@pytest.mark.measured_processes
 def test_a_dry_run_tells_nothing_if_stdout_is_closed(folder):
     done = with_closed(">&-", "map", "jobs:echo", items(folder, "1"), "--dry-run")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -262,6 +265,7 @@ LEFT = [("task", "in ever"), ("generator", "shutdown_asyncgens"), ("thread", "th
 
 @pytest.mark.parametrize(("what", "named"), LEFT, ids=dict(LEFT))
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.measured_processes
 def test_what_does_not_end_is_named_and_left_behind(start, folder, what, named, loop):
     (folder / "uvloop.py").write_text("raise ImportError" if loop == "asyncio" else "")
     if loop == "uvloop":
@@ -383,6 +387,7 @@ def test_sigterm_lets_running_items_end_and_exits_with_its_own_code(start, folde
     assert len(records(folder / "out.jsonl")) == 1
 
 
+@pytest.mark.measured_processes
 def test_the_end_of_the_terminal_lets_running_items_end(start, folder):
     """The shell may send the signal once more."""
     process = start("map", "jobs:gate", items(folder, "wait 1", "2"), "-o", "out.jsonl", "--limit", 1)
@@ -407,6 +412,7 @@ def test_the_end_of_the_terminal_does_not_end_the_workers(start, folder):
     assert len(found) < 999
 
 
+@pytest.mark.measured_processes
 def test_the_end_of_the_terminal_is_ignored_under_nohup(start, folder):
     code = "import signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN)"
     code += "; from paco._cli import main; sys.exit(main())"

@@ -304,6 +304,24 @@ def test_a_message_that_cannot_be_sent_ends_the_connection():
 
 
 @pytest.mark.realtime
+def test_a_worker_reports_no_chunk_that_ended_before_it_began():
+    class Ended:
+        def start(self, *chunk):
+            future = Future()
+            future.cancel()
+            return future
+
+    line, descriptor = talk()
+    there = Line(Connection(descriptor))
+    line.send(pickle.dumps((1, *chunk(double, [1, 2]))))
+    line.send(b"")
+    assert _worker.serve(there, Ended())
+    there.close()
+    assert line.receive() is None
+    line.close()
+
+
+@pytest.mark.realtime
 def test_a_worker_that_cannot_make_a_report_refuses_the_chunk():
     class Full:
         def start(self, *chunk):

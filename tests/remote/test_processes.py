@@ -554,7 +554,7 @@ async def test_a_killed_fork_server_is_replaced_and_so_are_its_workers():
         server = server_of(workers)
         server.kill()
         await until(lambda: not workers._processes)
-        assert not is_alive(before)
+        await until(lambda: not is_alive(before))
         assert await paco.map(where, range(100)).on(workers) != [before] * 100
         assert server_of(workers) is not server
 
