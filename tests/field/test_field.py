@@ -20,14 +20,22 @@ from tests.programs import popen
 FOLDER = Path(__file__).parent
 PROGRAMS = sorted(path for path in FOLDER.glob("*/*") if path.suffix in {".py", ".sh"})
 
-#: Programs that take half a minute or judge times. They run with PACO_TEST_FIELD=all; other tests say the same.
+#: Programs that take more than two seconds or judge times. They run with PACO_TEST_FIELD=all; other tests say the same.
 LONG = frozenset(
     {
+        "anyio_scope_around_slow_cleanup.py",
         "dask_dead.sh",
+        "first_twenty.sh",
         "journal_of_a_busy_loop_killed.py",
+        "output_replaced.sh",
+        "result_beyond_memory.py",
+        "sighup.sh",
         "slow_items.sh",
         "stopped_worker_and_timeout.py",
+        "task_left.sh",
         "terminal_unread.py",
+        "thread_left.sh",
+        "worker_survives_killed_program.py",
     }
 )
 
