@@ -214,8 +214,12 @@ def with_closed(closed, *words):
     return subprocess.run(shell, env=environ, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&-", "<&- 2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
-@pytest.mark.parametrize("more", [[], ["--workers", "1"]], ids=" ".join)
+CLOSED = ["<&-", ">&-", "2>&-", "<&- >&-", "<&- 2>&-", ">&- 2>&-", "<&- >&- 2>&-"]
+
+
+@pytest.mark.parametrize(
+    ("closed", "more"), [*((one, []) for one in CLOSED), *((one, ["--workers", "1"]) for one in CLOSED[::3])]
+)
 @pytest.mark.measured_processes
 def test_standard_streams_that_are_closed_do_no_harm(folder, closed, more):
     """No other file gets their descriptors."""
@@ -263,10 +267,11 @@ def test_a_dry_run_answers_on_stdout_and_the_target_does_not(start, folder):
 LEFT = [("task", "in ever"), ("generator", "shutdown_asyncgens"), ("thread", "thread 'deep'"), ("job", "in sleeps")]
 
 
-@pytest.mark.parametrize(("what", "named"), LEFT, ids=dict(LEFT))
-@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize(
+    ("loop", "what", "named"), [*(("asyncio", *one) for one in LEFT), ("uvloop", *LEFT[0])], ids=[*dict(LEFT), "uvloop"]
+)
 @pytest.mark.measured_processes
-def test_what_does_not_end_is_named_and_left_behind(start, folder, what, named, loop):
+def test_what_does_not_end_is_named_and_left_behind(start, folder, loop, what, named):
     (folder / "uvloop.py").write_text("raise ImportError" if loop == "asyncio" else "")
     if loop == "uvloop":
         (folder / "uvloop.py").unlink()

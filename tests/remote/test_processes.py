@@ -353,15 +353,14 @@ async def ended_by(how, stream, begun):
 
 @pytest.mark.posix
 @pytest.mark.parametrize(
-    ("how", "end"),
+    ("how", "end", "limit"),
     [
-        ("stopped", "timeout"),
-        ("stopped with the server", "cancellation"),
-        ("blocked", "leaving"),
-        ("blocked in cleanup", "timeout"),
+        ("stopped", "timeout", 3),
+        ("stopped with the server", "cancellation", paco.Limit(3)),
+        ("blocked", "leaving", 3),
+        ("blocked in cleanup", "timeout", paco.Limit(3)),
     ],
 )
-@pytest.mark.parametrize("limit", [3, paco.Limit(3)], ids=["number", "object"])
 async def test_a_run_that_ends_kills_the_workers_that_do_not_answer(monkeypatch, tmp_path, end, how, limit):
     monkeypatch.setattr(_processes, "PATIENCE", 0.3)
     begun = tmp_path / "pids"
@@ -375,10 +374,10 @@ async def test_a_run_that_ends_kills_the_workers_that_do_not_answer(monkeypatch,
 async def test_another_run_on_a_worker_that_is_killed_goes_on(monkeypatch, tmp_path):
     monkeypatch.setattr(_processes, "PATIENCE", 0.3)
     with Workers(1) as workers:
-        other = asyncio.ensure_future(paco.map(quick, range(3000), limit=2).on(workers))
+        other = asyncio.ensure_future(paco.map(quick, range(1000), limit=2).on(workers))
         begun = tmp_path / "pids"
         await ended_by("cancellation", paco.map(hangs, [(1, "stopped", begun)]).on(workers), begun.exists)
-        assert await other == list(range(3000))
+        assert await other == list(range(1000))
 
 
 async def cleans_up(path):
