@@ -11,7 +11,6 @@ import socket
 import sys
 import threading
 from concurrent.futures import Future
-from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import Connection
 from types import SimpleNamespace

@@ -28,6 +28,7 @@ from paco.events import ItemEnded
 from paco.remote import WorkerLost, Workers, _engines, _processes
 from paco.remote._fork_server import Server
 from tests.patience import until, wait_until
+from tests.programs import popen
 from tests.remote.jobs import counted, kills, note, quick, where
 
 pytestmark = pytest.mark.realtime
@@ -597,7 +598,7 @@ def test_a_worker_that_cannot_be_forked_has_exit_code_1(monkeypatch):
 def test_the_fork_server_kills_the_workers_that_outlive_the_program(monkeypatch):
     monkeypatch.setattr("paco.remote._fork_server.GRACE", 0.05)
     one, other = socket.socketpair()
-    with one, other, subprocess.Popen(["sleep", "3600"]) as stuck:
+    with one, other, popen("-c", "import time; time.sleep(3600)") as stuck:
         server = Server(one)
         server._pipes[stuck.pid] = -1
         server._end()

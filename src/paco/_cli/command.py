@@ -139,7 +139,9 @@ def records_alone(*, for_good: bool) -> Generator[Streams]:
     """Have what is written to stdout go to stderr within the block; with ``for_good``, until the process ends."""
     stdin, errors = _descriptor(sys.stdin), _descriptor(sys.stderr)
     with ExitStack() as undone:
-        stdout, stderr, before = (_copy(one, undone) for one in (_descriptor(sys.stdout), 2 if errors < 0 else errors, 1))
+        stdout, stderr, before = (
+            _copy(one, undone) for one in (_descriptor(sys.stdout), 2 if errors < 0 else errors, 1)
+        )
         undone.callback(os.dup2, before, 1)
         os.dup2(stderr, 1)
         messages = sys.stderr if errors < 0 else _stream(stderr, sys.stderr, close=False)
