@@ -139,8 +139,8 @@ class _ItemRecorder:
     """Delivers the recorded results of a run again, and records its other items.
 
     It wraps the function of the run: the wrapper returns the recorded result, or calls the function and adds a line to
-    the file. Its result is stored as in any run, which frees the slot. The store, a `Delivery`, holds the result back
-    until the line is written. The arguments are those of `Journal.begin`.
+    the file. The run stores the result of the wrapper as usual, which frees the slot. But its store, a `Delivery`,
+    holds the result back until the line is written. The arguments are those of `Journal.begin`.
     """
 
     def __init__(self, journal: Journal, name: str, fn: ItemFunction, sink: InOrder, *, on_error: OnError) -> None:
@@ -249,7 +249,10 @@ class _ItemRecorder:
         return self.look_up(item)
 
     def look_up(self, item: Any) -> tuple[str, Record | None]:
-        """Return the start of a new record for the next item; or the record that it has, if that is used again."""
+        """Look up the next item. If its record is used again, return an empty text and the record.
+
+        Otherwise return the start of a new record, and ``None``.
+        """
         position = self._items
         self._items += 1
         try:

@@ -74,7 +74,7 @@ class Deferred:
 
     @abstractmethod
     def discard(self) -> None:
-        """Have no warning say that this was never awaited: an error tells more."""
+        """Suppress the warning that this was never awaited, since an error that says more follows."""
 
     if not TYPE_CHECKING:  # type checkers must still refuse a plain `for`
 
@@ -85,7 +85,7 @@ class Deferred:
 
 
 def discard(*given: object) -> None:
-    """Close unstarted coroutine objects among ``given``, so that no warning says that they were never awaited."""
+    """Close unstarted coroutine objects among ``given``, so that Python does not warn that they were never awaited."""
     for one in given:
         if isinstance(one, Deferred):
             one.discard()

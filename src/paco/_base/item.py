@@ -35,11 +35,12 @@ class Slots:
 class Worker:
     """A process that runs items of a run, on this or another machine, as a listener sees it.
 
-    Listeners only read it. Its counts change when a chunk of items comes back from the process.
+    Listeners only read it. ``in_flight`` changes when a chunk of items is sent or comes back, the other counts when one
+    comes back.
 
     Attributes:
         name: The name, such as ``process 4242 on host``.
-        in_flight: An upper bound of the items running there; ``None`` if the engine does not say which worker has them.
+        in_flight: The most items that may be running there; ``None`` if the engine does not say which worker has them.
         ok: Items that succeeded there.
         failed: Items that raised there.
         lost: Whether the process died while it had items. Other workers ran those items again.

@@ -109,7 +109,7 @@ def write(descriptor: int, data: memoryview) -> int:
 
 
 def wait(descriptor: int, *, to_write: bool = False) -> None:
-    """Wait until a pipe that does not block can be read or written, or for 10 ms where that cannot be told."""
+    """Wait until a non-blocking pipe is ready to read or write. Where `select` cannot check that, sleep for 10 ms."""
     try:
         select.select([] if to_write else [descriptor], [descriptor] if to_write else [], [])
     except (OSError, ValueError):  # Windows selects sockets alone, and nobody a descriptor above 1023

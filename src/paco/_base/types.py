@@ -61,7 +61,7 @@ class Future(Protocol):
 
 @runtime_checkable
 class Executor(Protocol):
-    """An engine that runs calls elsewhere. The functions and arguments that it receives can be pickled."""
+    """An engine that runs calls elsewhere. What it receives can be pickled, unless it is a ``ThreadPoolExecutor``."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any) -> Future:
         """Start ``fn(*args)`` in another thread, process or machine, and return its future."""

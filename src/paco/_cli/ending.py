@@ -83,8 +83,9 @@ def reason(error: Exception) -> str:
 
 
 def describe(error: OSError, name: str | None = None) -> str:
-    """Return the file, by this ``name`` if it is given, and the system's message of ``error``, without its number."""
-    return f"{name or error.filename}: {reason(error)}" if error.filename is not None else reason(error)
+    """Return the system's message of ``error``, without its number, after the file; ``name`` replaces its name."""
+    file = name or error.filename
+    return reason(error) if file is None else f"{file}: {reason(error)}"
 
 
 # ---- signals
@@ -158,11 +159,11 @@ class Interrupts:
 
     @contextmanager
     def attached(self, advance: Callable[[], None], last: Callable[[], None]) -> Generator[None]:
-        """Call ``advance`` in the running loop for each signal, and ``last`` before a signal exits at once.
+        """Within the block, call ``advance`` in the running loop for each signal; the third calls ``last`` and exits.
 
-        Within the block each signal also wakes the loop. Python runs a handler between two bytecodes. A signal that
-        comes just before the loop starts to wait would be handled after the wait, which may never end. asyncio does the
-        same in ``add_signal_handler``, but closes its socket while signals are still written to it.
+        Each signal also wakes the loop. Python runs handlers between two bytecodes, so a signal that arrives just
+        before the loop starts to wait would be handled only after the wait, which may never end. asyncio does the same
+        in ``add_signal_handler``, but closes its socket while signals are still written to it.
         """
         self._loop = loop = asyncio.get_running_loop()
         self._advance, self._last = advance, last

@@ -51,7 +51,10 @@ def check_apart(read: Iterable[Use], written: Iterable[Use]) -> None:
 
 
 def _identity(place: str | int) -> object:
-    """Return what is equal for two names of one file. A terminal or a device may be used for anything."""
+    """Return a value that is equal for two names of one file.
+
+    For a terminal or a device it is new each time, since they may be used for two things.
+    """
     try:
         found = os.stat(place)  # noqa: PTH116 - or a descriptor
     except OSError:

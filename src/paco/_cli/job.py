@@ -37,7 +37,7 @@ _SHOWN = 100
 def prepared(
     options: MapOptions, stdin: int, stdout: int, console: Console, interrupts: Interrupts, opened: ExitStack
 ) -> MapJob | tuple[str, int]:
-    """Return the job; or with ``--dry-run`` what it would do, and the exit code.
+    """Return the job. With ``--dry-run``, return a text that says what the job would do, and the exit code.
 
     ``stdin`` and ``stdout`` are descriptors, or -1 if they are closed. The output is open until ``opened`` closes it.
 

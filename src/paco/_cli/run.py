@@ -250,7 +250,7 @@ class _MapRun:
             self._stop(f"halting: {self._halted}; ")
 
     def _stop(self, why: str = "", more: str = "", *, cancel: bool = False) -> None:
-        """Start no more items, with ``cancel`` cancel the running ones, and say so."""
+        """Start no more items, and say so, with ``why`` before and ``more`` after; ``cancel`` also cancels."""
         self._job.reader.stop()
         state, count = "cancelling" if cancel else "draining", self._tally.in_flight
         if self._progress is not None:

@@ -209,7 +209,7 @@ class ErrorBudget:
         self._last: Any = None  # the last error
 
     def ends(self, run: Nursery) -> None:
-        """Set the run to end. The reference is weak, because the run refers to this store."""
+        """Store the run that is ended when there are too many errors. The reference is weak: the run refers to this."""
         self._run = weakref.ref(run)
 
     def __setitem__(self, index: int, result: Any, /) -> None:

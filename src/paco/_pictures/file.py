@@ -1,4 +1,4 @@
-"""The files of reports and traces: private, behind no link, and never in place of another file."""
+"""Writes reports and traces. New files are private; links are not followed, files of another kind not replaced."""
 
 from __future__ import annotations
 
@@ -23,10 +23,12 @@ _NO_LINK: Final[int] = getattr(os, "O_NOFOLLOW", 0)
 
 
 def write(path: str, begins: str, pieces: Iterable[str]) -> None:
-    """Write a file that ``begins`` like its kind. Replace an earlier one of its kind; a new one has mode 0600.
+    """Write a report or a trace. Each file of its kind starts with the text ``begins``.
+
+    An earlier file is replaced only if it is of the same kind, or empty. A new file has mode 0600.
 
     Raises:
-        FileExistsError: There is another file at this path, or a link.
+        FileExistsError: There is another file at this path, or a link to a file.
         OSError: The file cannot be written.
     """
     with open(_opened(path, begins), "w", encoding="utf-8", newline="\n") as file:
@@ -46,7 +48,7 @@ def check(path: str, begins: str) -> None:
 
 
 def _is_regular(path: str) -> bool:
-    """Return whether ``path`` leads to a regular file, or as a link to nothing."""
+    """Return whether ``path`` leads to a regular file, or to nothing: a new name, or a link to a missing file."""
     with suppress(FileNotFoundError):
         return stat.S_ISREG(Path(path).stat().st_mode)
     return True

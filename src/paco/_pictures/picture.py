@@ -78,7 +78,7 @@ def _lanes(where: Rows) -> list[Tick]:
 
 
 def _bounds(where: Rows, drawn: int) -> Iterable[str]:
-    """Yield the lines between the workers."""
+    """Yield the lines that separate the rows of the workers."""
     for lane in where.lanes[1:]:
         yield f'<path class="bound" d="M0 {_round(lane.first * drawn / where.height)}h{_WIDTH}"/>'
 

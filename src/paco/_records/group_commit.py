@@ -91,9 +91,10 @@ class GroupCommit:
     # ---- lines
 
     def add(self, line: bytes, number: int = 0) -> None:
-        """Add a line, which is written about 20 ms later at most, unless it waits for lower numbers.
+        """Add a line. It is written within about 20 ms, unless it waits for lower numbers.
 
-        That holds while the event loop is busy too: the thread needs no more than the GIL, within 5 ms more.
+        This holds even while the event loop is busy: then the thread writes the line by itself, up to 5 ms later, since
+        it must first get the GIL.
 
         After an error the line is dropped.
 

@@ -42,7 +42,7 @@ class Recording(Protocol):
     def begin(
         self, name: str, fn: ItemFunction, sink: InOrder, limit: int | Limiter, *, on_error: OnError
     ) -> tuple[Service, ItemFunction, int | Limiter]:
-        """Return the service of the records, and the function and the limit that the run must use instead."""
+        """Return the service that writes the records, and the function and the limit that replace those of the run."""
         ...
 
 
@@ -144,7 +144,7 @@ class Plan:
 
 
 class Stage(Generic[T_contra, Out_co]):
-    """A function over items that waits for its items. Write ``items | stage``, or ``stage | stage`` to join two.
+    """A function over items that has not been given its items yet. ``items | stage`` runs it; ``stage | stage`` joins two.
 
     A stage is immutable and reusable: each use starts a new run. All stages of a pipeline run at the same time, each
     under its own limit, with backpressure from the consumer to the source. If one stage fails, all end at once.

@@ -182,8 +182,8 @@ class Stream(
         in addition to those in flight; `buffer` and a slow consumer reduce that. See `paco.remote`.
 
         A worker that dies is replaced, and the items that it had not returned run again. So each item runs at least
-        once, and its result is delivered once. An item whose worker dies three times fails with
-        `paco.remote.WorkerLost`.
+        once, and its result is delivered once. An item fails with `paco.remote.WorkerLost` when its worker has died at
+        least three times, and at least twice with no other item in it.
 
         A ``ThreadPoolExecutor`` runs each item in one of its threads, in an event loop of that item, with the context
         variables of the caller. Nothing is pickled, and the function may block, or not be async at all. A blocking call
@@ -198,9 +198,9 @@ class Stream(
                 serve several runs; an executor such as ``ThreadPoolExecutor``, ``ProcessPoolExecutor`` or, from Python
                 3.14 on, ``InterpreterPoolExecutor``, or any object whose ``submit(fn, *args)`` returns a future; a Dask
                 client; an address, ``"dask://host:8786"``. Objects that are passed in are not closed.
-            slots: The number of chunks (of items in threads) that an executor or a cluster works on at once. By
-                default, the number that it reports. For a cluster that grows on demand, pass the number of threads that
-                it can grow to.
+            slots: The number of chunks that an executor or a cluster works on at once; for a ``ThreadPoolExecutor``, of
+                items. By default, the number that it reports. For a cluster that grows on demand, pass the number of
+                threads that it can grow to.
 
         Raises:
             TypeError: At the call, ``engine`` is none of these. During the run, the function cannot be pickled; the

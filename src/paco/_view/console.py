@@ -86,8 +86,9 @@ class Console:
     The stream may be any object. What it cannot do, such as tell its width, is left out. If it refuses a text, because
     it is closed or has no reader, nothing more is written: the run goes on, since its records matter more.
 
-    Of the environment variables, ``CI``, ``TERM``, ``NO_COLOR`` and ``FORCE_COLOR`` count. With ``live`` lines are
-    repainted; if it is ``None``, they are on a terminal, unless ``CI`` is set.
+    Of the environment variables, ``CI``, ``TERM``, ``NO_COLOR`` and ``FORCE_COLOR`` count. ``live`` says
+    whether lines are repainted; with ``None``, they are on a terminal, unless ``CI`` is set. Repainting always needs
+    rich, and a ``TERM`` that is not ``dumb``.
     """
 
     def __init__(self, stream: TextIO | None, environ: Mapping[str, str], *, live: bool | None = None) -> None:
@@ -207,9 +208,10 @@ class Console:
 
     @contextlib.contextmanager
     def guarding(self) -> Generator[None]:
-        """While lines are repainted, write what the block prints above them.
+        """While lines are repainted, show the output of the block above them.
 
-        That holds for stderr, and for stdout if it is a terminal or the same file. Without repainting, do nothing.
+        This holds for stderr, and for stdout if it is a terminal or the same file as stderr. If lines are not
+        repainted, do nothing.
         """
         if not self.live:
             yield

@@ -134,14 +134,14 @@ class ItemStarted(NamedTuple):
 
 
 class ItemRetried(NamedTuple):
-    """An attempt has failed, and another one follows after a pause, by `paco.retry` or as `retried` has told.
+    """An attempt has failed, and another one follows after a pause. `paco.retry` and `retried` send it.
 
     If items run elsewhere (`Stream.on`), this event comes when the chunk of the item is back, shortly before
     `ItemEnded`.
 
     Attributes:
         run: The run; ``None`` outside a run that has listeners.
-        item: The item; ``None`` outside an item, and in another task than that of the item.
+        item: The item; ``None`` outside an item, and in a task that the item has started.
         attempt: The number of the attempt that has failed, from 1, in this call of the function that retries.
         error: What the attempt raised; ``None`` if unknown.
         pause: The seconds until the next attempt.

@@ -94,7 +94,7 @@ class Limiter:
         return permit
 
     def try_reserve(self, item: Any = None) -> Any:
-        """Return a permit for an item that may start later if one is free now, or ``None``; see `reserve`."""
+        """Return a permit if one is free now, or ``None``. The item may start later; see `reserve`."""
         return None if type(self).try_acquire is Limiter.try_acquire else self.try_acquire(item)
 
     async def reserve(self, item: Any = None) -> Any:

@@ -184,7 +184,7 @@ class Forked:
         return code
 
     def kill(self) -> None:
-        """Kill the process."""
+        """Kill the process. If its process ID is not known yet, kill the fork server instead."""
         if self._pid is None:
             self._server.kill()
         elif self._pid and self._code is None:
@@ -280,7 +280,7 @@ class WorkerProcess:
         self._line.send(b"")
 
     def kill(self) -> None:
-        """Kill it."""
+        """Kill the process."""
         self._child.kill()
 
     def _wait(self, theirs: Connection) -> None:

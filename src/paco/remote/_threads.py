@@ -67,7 +67,7 @@ class _ThreadCall:
         self._task: asyncio.Task[Any] | None = None
 
     def run(self) -> Any:
-        """Run it in this thread."""
+        """Run the call in this thread."""
         with asyncio.Runner() as runner:
             return runner.run(self._work())
 
@@ -79,7 +79,7 @@ class _ThreadCall:
         return await result if inspect.isawaitable(result) else result
 
     def cancel(self) -> None:
-        """Cancel it, from another thread. Does not wait."""
+        """Cancel the call, from another thread. Does not wait."""
         self._cancelled = True
         if self._task is not None:
             with suppress(RuntimeError):  # it has just ended

@@ -91,11 +91,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     ``run_until_complete`` raises `Deadlock`; the loop can then be closed as usual.
 
     Time passes only while no callback is ready. So a polling loop (``while now() < 10: await asyncio.sleep(0)``) never
-    ends by itself; it ends with `Deadlock` after 250,000 turns. While a job of ``run_in_executor`` or
+    ends by itself; it ends with `Deadlock` after 250,000 turns.
+
+    The loop waits in real time, so that no timer fires too early, while a job of ``run_in_executor`` or
     ``asyncio.to_thread`` is in flight, a socket is watched, or a thread that was started since the loop was made does
-    something other than wait, the loop waits in real time, so that no timer fires too early; the time that the job
-    takes does not advance the clock. This makes threads correct but not fast: test sockets and processes on a real
-    loop.
+    something other than wait. The time that the job takes does not advance the clock. This makes threads correct but
+    not fast: test sockets and processes on a real loop.
 
     Examples:
         >>> with asyncio.Runner(loop_factory=VirtualLoop) as runner:
