@@ -151,8 +151,9 @@ class Scheduler(Nursery):
         except BaseException as error:
             self.source_failed(error)
         finally:
-            # A kept error refers to this frame, so that the store that holds the error would be in a reference cycle.
-            del self, store
+            # A kept error refers to this frame. What holds the error would be in a reference cycle: the store, or the
+            # object whose method the function is.
+            del self, store, fn
 
     async def ready(self, last: int) -> int:
         """Wait until this worker may take an item; return the number of the turn, or 0 if the worker must end.

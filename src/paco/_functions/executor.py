@@ -256,7 +256,7 @@ class ConcurrentExecutor:
                 await absorb_cancellation()
                 await self._tell("task.finish", job, result)
         finally:
-            del self, job, error  # a kept error refers to this frame: avoid a cycle
+            del self, run, job, error  # a kept error refers to this frame: avoid a cycle
 
     def cancel(self) -> None:
         """Cancel running coroutines, and remove those that have not started. Does not wait for them to end.

@@ -144,7 +144,9 @@ class Plan:
 
 
 class Stage(Generic[T_contra, Out_co]):
-    """A function over items that has not been given its items yet. ``items | stage`` runs it; ``stage | stage`` joins two.
+    """A function over items that has not been given its items yet.
+
+    ``items | stage`` gives them; ``stage | stage`` joins two.
 
     A stage is immutable and reusable: each use starts a new run. All stages of a pipeline run at the same time, each
     under its own limit, with backpressure from the consumer to the source. If one stage fails, all end at once.
