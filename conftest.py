@@ -123,7 +123,9 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
 
 
 def is_measured(item: pytest.Item) -> bool:
-    """Return whether coverage measures a test."""
+    """Return whether coverage measures a test. A slow one is measured only together with its processes."""
+    if item.get_closest_marker("measured_processes"):
+        return True
     marked = any(item.get_closest_marker(name) for name in ("slow", "hypothesis"))
     in_all_ways = item.path.is_relative_to(TORTURE) or "cancel_at_every_step" in getattr(item, "fixturenames", ())
     return not (marked or in_all_ways or isinstance(item, SybilItem))

@@ -372,6 +372,7 @@ async def test_a_run_that_ends_kills_the_workers_that_do_not_answer(monkeypatch,
 
 
 @pytest.mark.posix
+@pytest.mark.slow
 async def test_another_run_on_a_worker_that_is_killed_goes_on(monkeypatch, tmp_path):
     monkeypatch.setattr(_processes, "PATIENCE", 0.3)
     with Workers(1) as workers:
@@ -389,6 +390,7 @@ async def cleans_up(path):
         note(path, f" {os.getpid()}")
 
 
+@pytest.mark.slow
 async def test_a_worker_whose_items_clean_up_for_long_is_not_killed(monkeypatch, tmp_path):
     monkeypatch.setattr(_processes, "PATIENCE", 0.3)
     log = tmp_path / "log"
@@ -401,6 +403,7 @@ async def test_a_worker_whose_items_clean_up_for_long_is_not_killed(monkeypatch,
 
 
 @pytest.mark.posix
+@pytest.mark.slow
 def test_all_workers_that_are_stopped_are_killed_at_the_same_time(monkeypatch):
     monkeypatch.setattr(_processes, "PATIENCE", 1)
     workers = Workers(4)
