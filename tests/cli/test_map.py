@@ -539,7 +539,7 @@ def test_a_full_disk_ends_the_run_and_is_reported(run, monkeypatch):
     monkeypatch.setattr("paco._records.file.RecordFile.append", full)
     code, _, err = run("jobs:echo", "three.txt", "-o", "out.jsonl")
     assert code == 1
-    assert "paco: cannot write the output, so the run was cancelled: No space left on device\n" in err
+    assert "paco: cannot write the output, so the run was cancelled: out.jsonl: No space left on device\n" in err
 
 
 def test_a_failing_input_is_reported_and_the_items_read_before_are_run(run, monkeypatch):
