@@ -463,7 +463,7 @@ class Late:
 
     async def item(self, number):
         if number == 0:
-            return number
+            return await asyncio.sleep(0.5, number)  # meanwhile the others begin
         try:
             await asyncio.sleep(60)
         finally:
