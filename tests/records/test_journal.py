@@ -987,7 +987,8 @@ async def test_a_record_that_another_program_changes_during_the_run_ends_it(path
     await paco.map(same, [1, 2, 3]).journal(path)
 
     async def spoil(item):
-        path.write_bytes(b"{}\n" * 500)
+        with path.open("r+b") as file:  # without truncating it first, which another test is about
+            file.write(b"{}\n" * 500)
 
     spoil.__wrapped__ = same
     with pytest.raises(JournalError, match="was changed by another program"):

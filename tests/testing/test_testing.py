@@ -262,6 +262,20 @@ async def test_a_thread_that_somebody_else_has_started_is_waited_for(call_in):
     assert now() == 0
 
 
+async def test_what_a_thread_calls_just_before_it_ends_comes_before_the_next_timer(monkeypatch):
+    loop = asyncio.get_running_loop()
+    told, calls = loop.create_future(), [1]
+
+    def call_in_and_end():
+        if calls:
+            loop.call_soon_threadsafe(told.set_result, calls.pop())
+        return False
+
+    monkeypatch.setattr(loop, "_threads_work", call_in_and_end)
+    assert await asyncio.wait_for(told, 60) == 1
+    assert now() == 0
+
+
 async def test_jobs_in_executors_and_threads_of_others_are_waited_for():
     with ThreadPoolExecutor(1) as executor, anyio.fail_after(60):
         assert await anyio.to_thread.run_sync(lambda: time.sleep(0.02) or 42) == 42

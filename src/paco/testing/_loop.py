@@ -159,6 +159,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             if events := poll(min(left, _LOOK)):
                 return events
             left -= _LOOK
+        if (events := poll(0)) or self._ready:  # from a thread that has just ended its work
+            return events
         if when == math.inf:
             raise Deadlock(f"nothing is ready and no timer is set at time {self._now}; {self._waiting()}")
         self._set_time(when)
