@@ -81,6 +81,9 @@ class Pace:
 
     _looked: float  # the time of the last reading of the clock
     _since: float  # when the current turn began for this run
+    _first: int  # the number of items started then
+    #: The seconds of the current turn that the run has used.
+    used: float
 
     def __init__(self, loop: AbstractEventLoop, started: int, *, batches: bool) -> None:
         #: The number of items between two readings of the clock; 1 if items are slow.
@@ -89,12 +92,9 @@ class Pace:
         self.in_batches: bool = False
         #: The turn of the last reading of the clock.
         self.seen: int = 0
-        #: The seconds of the current turn that the run has used.
-        self.used: float = 0.0
         self.turn: Turn = _turns.setdefault(loop, Turn())
         self._loop, self._batches = loop, batches
         self._counted = started  # the number of items started at the last reading of the clock
-        self._first = started  # and at the first one in the current turn
 
     def look(self, started: int) -> None:
         """Read the clock, and adapt the stride to the time that an item holds the loop.
