@@ -67,6 +67,11 @@ async def thread(item):
     print("started", item)
     await asyncio.to_thread(time.sleep, 3600)
 
+async def hungry(item):
+    print("started", item)
+    os.system("cat > eaten.txt")
+    return item
+
 async def loud(item):
     os.write(1, b"said by a write\\n")
     os.system("echo said by a program")
@@ -206,6 +211,17 @@ def test_records_alone_go_to_stdout_whatever_writes_there(start, folder, more):
     # Without its line end, which processes without a buffer write on its own.
     assert [err.count(f"said by {name}") for name in SAID] == [2] * len(SAID), err
     assert err.count("said at exit") == 2
+
+
+@pytest.mark.measured_processes
+def test_a_program_that_reads_stdin_takes_no_items(start, folder):
+    process = start("map", "jobs:hungry", "/dev/stdin", "--limit", "1", "--values", options=())
+    process.stdin.write("1\n")
+    process.stdin.flush()
+    until(process.stderr, "started 1")
+    out, _ = process.communicate("2\n3\n")
+    assert (process.returncode, out) == (0, '"1"\n"2"\n"3"\n')
+    assert (folder / "eaten.txt").read_text() == ""
 
 
 def with_closed(closed, *words):

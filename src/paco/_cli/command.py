@@ -81,7 +81,7 @@ def _dispatch(words: list[str], interrupts: Interrupts) -> int:
 def _map(words: Sequence[str], interrupts: Interrupts) -> int:
     """Run `paco map` with these arguments and return the exit code."""
     from paco._cli.job import prepared
-    from paco._cli.options import parse_map
+    from paco._cli.options import STDIN, parse_map
     from paco._cli.run import MapJob, run
 
     options = parse_map(words)
@@ -90,7 +90,8 @@ def _map(words: Sequence[str], interrupts: Interrupts) -> int:
         return 0
     if options.progress == "bar" and not has_rich():
         raise CommandError("--progress bar needs rich to repaint lines: pip install paco[cli]")
-    with records_alone(for_good=interrupts.for_good) as streams:
+    own = interrupts.for_good and STDIN in options.inputs
+    with records_alone(for_good=interrupts.for_good, items_alone=own) as streams:
         console = Console(streams.stderr, os.environ, live=True if options.progress == "bar" else None)
         with closing(console), console.guarding(), ExitStack() as opened:
             with interrupts.raising():  # imports, named pipes, and records of earlier runs may take long
@@ -102,7 +103,8 @@ def _map(words: Sequence[str], interrupts: Interrupts) -> int:
         return code
 
 
-# ---- the standard streams: stdout is for records alone, and what anything else writes there goes to stderr
+# ---- the standard streams: stdout is for records alone, and what anything else writes there goes to stderr; stdin is
+# ---- for items alone
 #
 # That is done to the descriptors, since not only `print` writes there: programs that TARGET starts, worker processes,
 # libraries in C, and functions that run at exit do so too.
@@ -135,9 +137,14 @@ def open_closed() -> None:
 
 
 @contextmanager
-def records_alone(*, for_good: bool) -> Generator[Streams]:
-    """Have what is written to stdout go to stderr within the block; with ``for_good``, until the process ends."""
+def records_alone(*, for_good: bool, items_alone: bool = False) -> Generator[Streams]:
+    """Have what is written to stdout go to stderr within the block; with ``for_good``, until the process ends.
+
+    With ``items_alone``, stdin is empty until then: a program that TARGET starts, such as ssh, would read the items.
+    """
     stdin, errors = _descriptor(sys.stdin), _descriptor(sys.stderr)
+    if items_alone and stdin >= 0:
+        stdin = _taken(stdin)
     with ExitStack() as undone:
         stdout, stderr, before = (
             _copy(one, undone) for one in (_descriptor(sys.stdout), 2 if errors < 0 else errors, 1)
@@ -158,6 +165,14 @@ def _descriptor(stream: TextIO | None) -> int:
         return -1 if stream is None else stream.fileno()
     except (OSError, ValueError):  # closed, or replaced by something without a descriptor
         return -1
+
+
+def _taken(stdin: int) -> int:
+    """Return a copy of a descriptor, which leads to a file without content then."""
+    copy, empty = os.dup(stdin), os.open(os.devnull, os.O_RDONLY)
+    os.dup2(empty, stdin)
+    os.close(empty)
+    return copy
 
 
 def _copy(descriptor: int, undone: ExitStack) -> int:

@@ -22,6 +22,7 @@ from paco._base.check import shorten
 from paco._cli.ending import CommandError, Problem, reason
 from paco._cli.files import placed
 from paco._cli.formats import FORMATS, OBJECTS, Beginning, BrokenInputError
+from paco._cli.options import STDIN
 from paco._records.earlier import NOWHERE, Keys, canonical
 from paco._records.lines import opening
 
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from paco._cli.options import MapOptions
     from paco._records.earlier import EarlierRecords
 
-STDIN: Final = "-"
 _ZIPPED: Final = ".gz"
 _BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv"}
 
@@ -56,7 +56,7 @@ def find_inputs(options: MapOptions, stdin: int, folder: str) -> list[Input]:
     Raises:
         CommandError: An input cannot be read, standard input is named twice, or the options need another format.
     """
-    names = options.inputs or [STDIN]
+    names = options.inputs
     if names.count(STDIN) > 1:
         raise CommandError("INPUT - (standard input) is given twice, but it can be read only once")
     if STDIN in names and stdin < 0:

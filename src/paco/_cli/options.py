@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 AUTO: Final = "auto"
 _ARG: Final = "--arg="
+STDIN: Final = "-"
 STDOUT: Final = "-"
 
 # ---- the values of the options
@@ -231,7 +232,7 @@ def _add_target_and_pace(parser: _Parser) -> None:
     target = "module:function or path.py:function: an async def f(item), or an async context manager that yields one"
     add("target", metavar="TARGET", nargs="?", help=target)
     inputs = "files of lines, .jsonl, .json (an array), .csv or .tsv, or .gz of these; - for stdin (default)"
-    add("inputs", metavar="INPUT", nargs="*", help=inputs)
+    add("inputs", type=_input, metavar="INPUT", nargs="*", help=inputs)
 
     add = parser.add_argument_group("pace").add_argument
     at_once = "items in flight at once; 0: no limit; auto: adapt to latency and errors (default: 32)"
@@ -248,6 +249,11 @@ def _add_target_and_pace(parser: _Parser) -> None:
     add("--workers", type=whole_number(1), metavar="N", help=workers)
     dask = "run TARGET in a Dask cluster, given the address of its scheduler, e.g. dask://host:8786"
     add("--dask", metavar="ADDRESS", help=dask)
+
+
+def _input(name: str) -> str:
+    """Return the name of an input. In this process, the descriptor of stdin leads to nothing when a run begins."""
+    return STDIN if name in {"/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"} else name
 
 
 def _output(name: str) -> str:
@@ -351,7 +357,13 @@ def parse_map(argv: Sequence[str]) -> MapOptions | str:
     _check_together(parser, given)
     arguments = _named(parser, given.arguments)
     engine = given.dask if given.workers is None else given.workers
-    found: dict[str, Any] = vars(given) | {"words": tuple(argv), "engine": engine, "arguments": arguments}
+    found: dict[str, Any] = {
+        **vars(given),
+        "words": tuple(argv),
+        "inputs": given.inputs or [STDIN],
+        "engine": engine,
+        "arguments": arguments,
+    }
     return MapOptions(*map(found.__getitem__, MapOptions._fields))
 
 
