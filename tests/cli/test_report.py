@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import re
 import sys
 
@@ -93,7 +94,7 @@ def test_the_last_record_of_an_item_counts_and_other_lines_are_skipped(run, repo
     [
         *(("id", value) for value in (-1, 1 << 32, 10**30, 1e308)),
         *(("slot", value) for value in (-1, 1 << 32, 10**30, -1e308)),
-        *(("ms", value) for value in (-1, -1e308, 1e308)),
+        *(("ms", value) for value in (-1, -1e308, 1e308, 10**308)),
         *(("start", value) for value in ("0001-01-01T00:00:00+23:59", "1969-12-31T23:59:59Z")),
     ],
 )
@@ -105,6 +106,27 @@ def test_an_impossible_record_is_skipped(run, report, folder, field, value):
     code, out, _ = report("out.jsonl")
     assert code == 0
     assert "1 items   1 ok   0 failed" in out
+
+
+@pytest.mark.parametrize("field", ["attempts", "slot", "ms"])
+def test_a_number_that_no_float_holds_counts_as_missing(run, report, folder, field):
+    run("jobs:odd", "items.txt", "-o", "out.jsonl", "--head", 1)
+    good = json.loads((folder / "out.jsonl").read_text())
+    (folder / "out.jsonl").write_text(json.dumps({**good, field: 10**400}) + "\n")
+    code, out, _ = report("out.jsonl")
+    assert code == 0
+    assert "1 items   1 ok   0 failed" in out
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800", ""])
+def test_the_type_of_a_recorded_error_may_have_any_name(run, report, folder, name):
+    run("jobs:odd", "items.txt", "-o", "out.jsonl", "--head", 1)
+    good = json.loads((folder / "out.jsonl").read_text())
+    failed = {**good, "ok": False, "error": {"type": name, "message": ""}}
+    (folder / "out.jsonl").write_text(json.dumps(failed) + "\n")
+    code, out, _ = report("out.jsonl")
+    assert code == 1
+    assert "1 items   0 ok   1 failed" in out
 
 
 def test_a_slot_that_no_run_has_takes_one_row(run, report, folder):
@@ -129,6 +151,8 @@ def test_the_report_counts_retried_items(report, folder):
         ([], "FILE is missing"),
         (["none.jsonl"], "none.jsonl: No such file or directory"),
         (["items.txt"], "items.txt has no records"),
+        (["."], ". is not a regular file"),
+        ([os.devnull, "-o", "new.html"], "is not a regular file, and it is read twice; save the records in a file"),
         (["out.jsonl", "-o", "out.jsonl"], "out.jsonl is both the file of the records and report"),
         (["out.jsonl", "-o", "none/a.html"], "none/a.html: No such file or directory"),
         (["out.jsonl", "two.jsonl"], "unexpected argument two.jsonl"),

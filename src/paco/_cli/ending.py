@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from paco._base.check import message
 from paco._base.system import ENDINGS
-from paco._view.console import fit, safe_lines
+from paco._view.console import fit, safe, safe_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
@@ -59,7 +59,7 @@ class Problem(NamedTuple):
 
     def error(self) -> Exception:
         """Return an exception with this type name and message, for listeners, which receive exceptions."""
-        kind: type[Exception] = type(self.type, (Exception,), {})
+        kind: type[Exception] = type(safe(self.type), (Exception,), {})  # a record may have any name, even with a NUL
         return kind(self.message)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,6 +51,8 @@ def _report(options: Namespace) -> int:
     from paco._pictures.chrome import chrome
     from paco._pictures.page import page
 
+    if not stat.S_ISREG(Path(options.file).stat().st_mode):
+        raise CommandError(f"{options.file} is not a regular file, and it is read twice; save the records in a file")
     target = options.output or str(Path(options.file).with_suffix(".html"))
     pictures = [Use("report", target, target), *(Use("trace", name, name) for name in [options.trace] if name)]
     check_apart([Use("the file of the records", options.file, options.file)], pictures)

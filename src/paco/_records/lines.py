@@ -12,6 +12,7 @@ import json
 import math
 import pathlib
 import re
+import sys
 import uuid
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, cast
 
@@ -303,7 +304,7 @@ class Record(NamedTuple):
 
     def _number(self, field: str, default: float) -> float:
         value = self.fields.get(field)
-        return value if isinstance(value, int | float) and abs(value) < math.inf else default
+        return value if isinstance(value, int | float) and abs(value) <= sys.float_info.max else default
 
 
 def parse(line: bytes) -> Record:
