@@ -169,6 +169,28 @@ def test_a_value_comes_back_the_same_with_and_without_orjson(value, read):
     assert type(again) is type(read)
 
 
+class Turned(frozenset):
+    """A set in another order, as one of another process is."""
+
+    def __iter__(self):
+        return iter(list(super().__iter__())[::-1])
+
+
+@pytest.mark.usefixtures("lane")
+@pytest.mark.parametrize(
+    "values",
+    [
+        [frozenset({1}), frozenset({2}), frozenset({1, 2, 3})],
+        [("a", frozenset({1, 2})), ("a", frozenset({2, 3})), 1],
+        [Turned({1, 2}), Turned({3}), "b"],
+        [1.5, math.nan, 0.5],
+    ],
+    ids=["sets", "tuples of sets", "turned sets", "NaN"],
+)
+def test_a_set_has_one_json_form_whatever_its_order_is(values):
+    assert encode(Turned(values)) == encode(frozenset(values))
+
+
 @pytest.mark.usefixtures("lane")
 @pytest.mark.parametrize("text", [b"", b"{", b"NaN", b'{"a":Infinity}', b'"\xff"', b"[" * 100_000, b"1 2"])
 def test_invalid_json_is_a_value_error(text):

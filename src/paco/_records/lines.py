@@ -32,11 +32,15 @@ class NotJSONError(TypeError):
 
 
 def _sorted(values: set[Any] | frozenset[Any]) -> list[Any]:
-    """Return a set as a sorted list. The order of iteration differs between processes, since hashes of text do."""
+    """Return a set as a sorted list. The order of iteration differs between processes, since hashes of text do.
+
+    So does the result of sorting by ``<`` alone: sets have no total order, and neither have floats with a NaN.
+    """
+    steady = sorted(values, key=_plainly)
     try:
-        return sorted(values)
+        return sorted(steady)
     except TypeError:
-        return sorted(values, key=repr)
+        return steady
 
 
 #: The conversions, tried in this order. All bytes become base64, as in Go, protobuf and Jackson: if some became text,
