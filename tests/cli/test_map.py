@@ -23,6 +23,7 @@ from types import SimpleNamespace
 import pytest
 
 import paco
+from paco._base.check import message
 
 pytestmark = [pytest.mark.realtime, pytest.mark.usefixtures("folder")]
 
@@ -270,6 +271,15 @@ def test_an_error_of_any_class_fails_its_item_and_nothing_else(run, folder, more
         how, name = item.split()
         group = how == "groups" and name in {"Panic", "GeneratorExit"}
         assert found[item]["error"]["type"] == ("BaseExceptionGroup" if group else name), item
+
+
+def test_a_ctrl_c_while_the_text_of_an_error_is_made_is_raised():
+    class Slow(Exception):
+        def __str__(self):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        message(Slow())
 
 
 def test_a_ctrl_c_interrupts_a_target_that_has_restored_the_handler_of_python(run, folder):

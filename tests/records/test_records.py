@@ -282,10 +282,14 @@ def test_the_record_of_an_error_has_its_type_and_message():
     assert (record["ok"], record["slot"], record["attempts"]) == (False, None, 0)
 
 
-async def test_an_error_whose_str_fails_is_recorded_by_its_type(path):
+class Panic(BaseException): ...
+
+
+@pytest.mark.parametrize("kind", [ZeroDivisionError, Panic])
+async def test_an_error_whose_str_fails_is_recorded_by_its_type(path, kind):
     class Hostile(Exception):
         def __str__(self):
-            raise ZeroDivisionError
+            raise kind
 
     async def fails(item):
         raise Hostile

@@ -54,7 +54,9 @@ def message(error: BaseException) -> str:
     """Return ``str(error)``; if that raises, return a text that names the type."""
     try:
         return str(error)
-    except Exception:
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:  # even a panic of a library written in Rust
         return f"<{type(error).__name__} whose str() failed>"
 
 
