@@ -98,6 +98,14 @@ def test_without_a_current_folder_relative_names_lead_nowhere(run, folder):
         (["items.txt", "-o", "./sub/../items.txt"], "./sub/../items.txt is both input and output"),
         (["items.txt", "-o", "jobs.py"], "jobs.py is both TARGET and output"),
         (["items.txt", "--report", "jobs.py"], "jobs.py is both TARGET and report"),
+        (
+            ["items.txt", "-o", "verdicts.py", "--retry-on", "verdicts.py:again"],
+            "verdicts.py is both --retry-on and output",
+        ),
+        (
+            ["items.txt", "--trace", "verdicts.py", "--retry-on", "verdicts:again"],
+            "verdicts.py is both --retry-on and trace",
+        ),
         (["items.txt", "-o", "new", "--report", "new"], "new is both output and report"),
         (["items.txt", "-o", "new", "--report", "sub/../new"], "sub/../new is both output and report"),
         (["items.txt", "--report", "new", "--trace", "new"], "new is both report and trace"),

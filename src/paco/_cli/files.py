@@ -80,13 +80,13 @@ def check_pictures(pictures: Iterable[Use]) -> None:
             raise CommandError(f"cannot write {use.name}: {reason(error)}") from None
 
 
-def sources(target: str, found: Any, folder: str) -> Iterator[Use]:
-    """Yield the source files of TARGET; ``found`` is what it names."""
-    place = target.rpartition(":")[0]
+def sources(role: str, name: str, folder: str, found: Any = None) -> Iterator[Use]:
+    """Yield the source files of what ``name`` names: that of the module, and that of ``found``, the object itself."""
+    place = name.rpartition(":")[0]
     fn: Any = inspect.unwrap(innermost(found))
     written: Any = fn if hasattr(fn, "__qualname__") else fn.__class__
     files = [getattr(sys.modules.get(place), "__file__", placed(place, folder))]
     with suppress(TypeError, OSError):  # written in C
         files.append(inspect.getsourcefile(written))
     for file in filter(None, files):
-        yield Use("TARGET", Path(file).name, file)
+        yield Use(role, Path(file).name, file)

@@ -84,7 +84,11 @@ def _with_files(options: MapOptions, inputs: Sequence[Input], found: Any, output
     places = {role: placed(picture, folder) for role, picture in asked.items() if picture}
     pictures = [Use(role, str(asked[role]), place) for role, place in places.items()]
     read = [Use("input", one.name, one.path) for one in inputs]
-    check_apart([*read, *sources(options.target, found, folder)], [Use("output", name, output), *pictures])
+    read += sources("TARGET", options.target, folder, found)
+    for one in options.retry_on:
+        if ":" in one:
+            read += sources("--retry-on", one, folder)
+    check_apart(read, [Use("output", name, output), *pictures])
     check_pictures(pictures)
     return options._replace(report=places.get("report"), trace=places.get("trace"))
 
