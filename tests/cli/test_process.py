@@ -23,8 +23,8 @@ pytestmark = [pytest.mark.realtime, pytest.mark.posix]
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 JOBS = '''
-import asyncio, atexit, os, pathlib, signal, sys, threading, time
-from concurrent.futures import ThreadPoolExecutor
+import asyncio, atexit, multiprocessing, os, pathlib, signal, sys, threading, time
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 async def echo(item):
     return item
@@ -125,6 +125,11 @@ async def leaves(item):
             await anext(generator)
         case "thread": threading.Thread(target=time.sleep, args=[3600], name="deep").start()
         case "job": kept.add(asyncio.get_running_loop().run_in_executor(None, sleeps))
+        case "process": multiprocessing.get_context("fork").Process(target=sleeps).start()
+        case "processes":
+            pool = ProcessPoolExecutor(1, multiprocessing.get_context("fork"))
+            kept.add(pool)
+            pool.submit(sleeps)
         case "pool":
             pool = ThreadPoolExecutor(2)
             kept.add(pool)
@@ -304,6 +309,17 @@ def test_what_does_not_end_is_named_and_left_behind(start, folder, loop, what, n
     assert told.endswith("said at exit\n" * 2)
     assert "destroyed" not in err
     assert out == ""
+
+
+@pytest.mark.parametrize("what", ["process", "processes"])
+@pytest.mark.measured_processes
+@pytest.mark.slow
+def test_a_process_that_does_not_end_is_named_and_killed(start, folder, what):
+    process = start("map", "jobs:leaves", items(folder, what), "-o", "out.jsonl", options=())
+    _, err = process.communicate()
+    assert process.returncode == 0
+    assert "said at exit\n" in err
+    assert "paco: still running 2 s after the end, so killed:\n    process 'ForkProcess-1'\n" in err
 
 
 @pytest.mark.parametrize(("what", "said"), [("pool", ""), ("brief", "said by a thread\n"), ("ends", "")])

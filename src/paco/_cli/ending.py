@@ -25,6 +25,7 @@ from paco._view.console import fit, safe, safe_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
+    from multiprocessing.process import BaseProcess
     from types import FrameType
 
 # ---- exit codes
@@ -212,18 +213,29 @@ class Interrupts:
 PATIENCE: Final = 2.0
 
 
-def still_running(what: Iterable[str]) -> str:
-    """Return a message that names what does not end."""
-    return "\n    ".join([f"paco: still running {PATIENCE:g} s after the end, so left behind:", *what])
+def still_running(what: Iterable[str], then: str = "left behind") -> str:
+    """Return a message that names what does not end, and says what is done then."""
+    return "\n    ".join([f"paco: still running {PATIENCE:g} s after the end, so {then}:", *what])
 
 
 def leave(code: int) -> None:
-    """Have this process end soon: if threads keep it, name them, and exit with this code."""
-    if any(map(_keeps, threading.enumerate())):
+    """Have this process end soon: if threads keep it, name them, and exit with this code.
+
+    If processes of `multiprocessing` keep it, name and kill them.
+    """
+    children = _children()
+    if children or any(map(_keeps, threading.enumerate())):
         timer = threading.Timer(PATIENCE, _leave, [code])
         timer.daemon = True
-        atexit.register(timer.cancel)  # no thread keeps it then, and functions at exit may take their time
+        if not children:  # functions at exit, which may take their time, wait for them
+            atexit.register(timer.cancel)
         timer.start()
+
+
+def _children() -> list[BaseProcess]:
+    """Return the processes of `multiprocessing` for which this one waits at its end."""
+    started = sys.modules.get("multiprocessing.process")
+    return [] if started is None else [one for one in started.active_children() if not one.daemon]
 
 
 def _keeps(thread: threading.Thread) -> bool:
@@ -231,6 +243,12 @@ def _keeps(thread: threading.Thread) -> bool:
 
 
 def _leave(code: int) -> None:
+    if children := _children():
+        print(safe_lines(still_running([f"process {one.name!r}" for one in children], "killed")), file=sys.stderr)
+        for one in children:
+            one.kill()
+        leave(code)  # a thread that has waited for one ends now
+        return
     frames: dict[int, FrameType] = vars(sys)["_current_frames"]()  # private by its name, but documented
     left = [_described(one, frames.get(one.ident or 0)) for one in threading.enumerate() if _keeps(one)]
     if left:
