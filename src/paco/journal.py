@@ -147,7 +147,7 @@ class _ItemRecorder:
         self._journal = journal
         title = f"paco.{name}: the journal {journal.path}"
         self._file = RecordFile(journal.path, title, power=journal.durable == "power")
-        self._maker = made_by(fn)
+        self._maker = made_by(fn)._replace(by=journal.key if isinstance(journal.key, str) else None)
         self._earlier = EarlierRecords(self._file, self._maker, key=journal.key, version=journal.version)
         self._more = self._maker.fields(journal.version)
         #: Writes the lines: a service of the run.
@@ -163,7 +163,16 @@ class _ItemRecorder:
             f"{self._file.title}: {self._maker.name} has changed since the last record was written; recorded results "
             "stay as they are, and the other items run with the new code (to run all items again, change version=)"
         )
-        return "\n".join(filter(None, [self._file.warning, changed if self._earlier.changed else ""]))
+        others = (
+            f"{self._file.title} has records that know their items by key={', '.join(sorted(self._earlier.others))}, "
+            f"not by {self._maker.by!r}; they are not used"
+        )
+        told = [
+            self._file.warning,
+            changed if self._earlier.changed else "",
+            others if self._earlier.others else "",
+        ]
+        return "\n".join(filter(None, told))
 
     # ---- an item
 

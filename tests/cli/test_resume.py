@@ -415,6 +415,21 @@ def test_the_arguments_of_a_failed_record_do_not_matter(run, folder):
     assert "had another value" not in run(*WORDS, "--arg", "model=large", "--resume")[2]
 
 
+@pytest.mark.parametrize(("how", "left"), [("--resume", 2), ("--retry-failed", 0)])
+def test_the_records_of_another_key_skip_no_item_and_that_is_told(run, folder, how, left):
+    """The values of two members may be the same: here each is the other one of the other item."""
+    (folder / "rows.jsonl").write_text('{"id":1,"to":2}\n{"id":2,"to":1}\n')
+    words = ["jobs:row", "rows.jsonl", "-o", "out.jsonl"]
+    assert run(*words, "--key", "id")[0] == 0
+    code, _, err = run(*words, "--key", "to", how)
+    assert code == 0
+    assert "paco: out.jsonl has records that know their items by --key 'id', not by to; they are not used\n" in err
+    found = [json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()]
+    assert [(one["input"]["id"], one["by"]) for one in found] == [(1, "id"), (2, "id"), (1, "to"), (2, "to")][
+        : 2 + left
+    ]
+
+
 def test_a_key_that_is_given_twice_is_told_once(run, folder):
     (folder / "rows.jsonl").write_text('5\n5\n{"id": 1}\n{"id": 1, "v": 2}\n{"id": 1, "v": 3}\n{"id": 2}\n')
     words = ["jobs:row", "rows.jsonl", "--key", "id", "-o", "out.jsonl"]

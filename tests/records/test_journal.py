@@ -353,6 +353,19 @@ async def test_an_item_without_a_json_form_is_identified_by_its_key(path):
     assert [record["input"] for record in records(path)] == ["<Row 1>", "<Row 2>"]
 
 
+async def test_the_records_of_another_field_skip_no_item_and_that_is_told(path):
+    rows = [{"id": 1, "to": 2}, {"id": 2, "to": 1}]
+    fn = Probe(lambda row: row["id"])
+    await paco.map(fn, rows).journal(path, key="id")
+    with pytest.warns(
+        UserWarning, match=r"run\.jsonl has records that know their items by key='id', not by 'to'; they"
+    ):
+        assert await paco.map(fn, rows).journal(path, key="to") == [1, 2]
+    assert await paco.map(fn, rows).journal(path, key=lambda row: row["to"]) == [1, 2]  # it may be the same field
+    assert len(fn.started) == 4
+    assert [record["by"] for record in records(path)] == ["id", "id", "to", "to"]
+
+
 NESTED = functools.reduce(lambda inner, _: [inner], range(100_000), [])
 LOOP = []
 LOOP.append(LOOP)

@@ -406,7 +406,7 @@ async def fetch(item):
 
 
 def test_a_function_is_identified_by_its_innermost_name_and_source():
-    name, source, _ = made_by(fetch)
+    name, source, *_ = made_by(fetch)
     assert (name, len(source)) == ("fetch", 16)
     assert made_by(functools.partial(wrapper(functools.partial(wrapper(fetch))), 1)) == Maker(name, source)
     assert made_by(Client().get).name == "Client.get"

@@ -48,6 +48,7 @@ _OTHER_ARGUMENTS = (
     "--arg {} had another value, or none, for results in {}; recorded results stay as they are, and the other items "
     "run with the new value (to run all items with it, use another file)"
 )
+_OTHER_KEYS = "{} has records that know their items by --key {}, not by {}; they are not used"
 #: The bytes of the hash of an argument.
 _HASH: Final = 4
 
@@ -80,7 +81,7 @@ def open_output(
     name = options.output
     # Reads source files, so it comes before the output exists. A hash, since an argument may be a secret.
     hashes = {key: digest(canonical(text), 0, _HASH).hex() for key, text in options.arguments.items()}
-    maker = made_by(found)._replace(arguments=hashes)
+    maker = made_by(found)._replace(arguments=hashes, by=options.key)
     try:
         file = _open(name, path, stdout, opened)
         earlier = _begun(options, file, maker, tell) if name != STDOUT else None
@@ -100,6 +101,8 @@ def _begun(options: MapOptions, file: RecordFile, maker: Maker, tell: Callable[[
         earlier = _earlier(file, maker)
         if earlier.changed:
             tell(_CHANGED.format(maker.name, name))
+        if earlier.others:
+            tell(_OTHER_KEYS.format(name, ", ".join(sorted(earlier.others)), options.key))
         if earlier.differing:
             tell(_OTHER_ARGUMENTS.format(", ".join(sorted(earlier.differing)), name))
         return earlier

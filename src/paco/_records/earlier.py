@@ -191,11 +191,18 @@ class Maker(NamedTuple):
     name: str  # the qualified name, without the module
     source: str | None  # a hash of the source, 16 hex digits; None if the source is unknown
     arguments: Mapping[str, str] | None = None  # hashes of those besides the item, by name; None if they do not matter
+    by: str | None = None  # the field that identifies an item; None if that is its content, or a function says it
 
     def fields(self, version: int | str | None = None) -> str:
         """Return the fields of a record that name the function, as JSON with a leading comma."""
         arguments = self.arguments or None
-        known = {"function": self.name, "source": self.source, "version": version, "arguments": arguments}
+        known = {
+            "function": self.name,
+            "source": self.source,
+            "version": version,
+            "arguments": arguments,
+            "by": self.by,
+        }
         return "".join([f',"{name}":{encode(value)}' for name, value in known.items() if value is not None])
 
 
@@ -229,7 +236,7 @@ class EarlierRecords:
         file: The file of the records.
         maker: The function of the run. Records of another function are refused.
         key: What identifies an item.
-        version: Records of another version are ignored.
+        version: Records of another version are ignored, and so are those that know their items by another field.
         strict: Whether a torn record in the middle of the file is refused. If not, it is skipped.
     """
 
@@ -250,6 +257,8 @@ class EarlierRecords:
         self.succeeded: bool = False
         #: The names of the arguments that a recorded result was made with other values of.
         self.differing: set[str] = set()
+        #: The names of other fields by which records know their items, which are not used.
+        self.others: set[str] = set()
 
     def load(self) -> None:
         """Read the open file. Cut off a torn last line, or add its missing line end. Any thread may call this.
@@ -275,11 +284,19 @@ class EarlierRecords:
                 )
             source = record.fields.get("source")
             if self._version is ANY_VERSION or record.fields.get("version") == self._version:
-                self.keys.put(record.key, 2 * offset + record.ok)
-                self.succeeded = self.succeeded or record.ok
-                if record.ok and maker.arguments is not None:
-                    self.differing |= _differing(record.fields.get("arguments"), maker.arguments)
+                self._put(record, offset)
         self.changed = None not in (source, maker.source) and source != maker.source
+
+    def _put(self, record: Record, offset: int) -> None:
+        """Have a record found by its key, unless it knows its item by another field: two fields may have one value."""
+        maker, by = self._maker, record.fields.get("by")
+        if None not in (by, maker.by) and by != maker.by:
+            self.others.add(shorten(by))
+            return
+        self.keys.put(record.key, 2 * offset + record.ok)
+        self.succeeded = self.succeeded or record.ok
+        if record.ok and maker.arguments is not None:
+            self.differing |= _differing(record.fields.get("arguments"), maker.arguments)
 
     def _parsed(self, number: int, offset: int, line: bytes, *, after_record: bool) -> Record | None:
         """Return the record in a line, or ``None`` if it is torn."""
