@@ -127,11 +127,13 @@ def halt(text: str) -> Halt:
 
 # ---- secrets
 
-_NAME = r"[\w-]*?(?:token|secret|pass|pwd|key|auth|cred|cookie|bearer|private|signature|session|jwt|dsn)[\w-]*="
+_NAME = r"[\w-]*?(?:token|secret|pass|pwd|key|auth|cred|cookie|bearer|private|signature|session|jwt|dsn)[\w-]*"
 #: What looks like a secret, after its beginning: an argument, but not a number of things (``max_tokens=100``); a part
-#: of an argument (``https://e.org?token=...``); what is in front of the host of a URL.
+#: of an argument (``https://e.org?token=...``); a header (``Authorization: Bearer ...``) or a member of a JSON object,
+#: and all that follows; what is in front of the host of a URL.
 _SECRET: Final = re.compile(
-    rf"(?P<whole>\A(?!\w*s=\d+\Z){_NAME}).+|(?P<part>[?&;\s]{_NAME})[^&;\s]+|(?P<url>://)[^/\s]+(?=@)",
+    rf"(?P<whole>\A(?!\w*s=\d+\Z){_NAME}=).+|(?P<part>[?&;\s]{_NAME}=)[^&;\s]+|(?P<url>://)[^/\s]+(?=@)"
+    rf"|(?P<header>[=\s\"'{{,]{_NAME}[\"']?:(?!//)\s*).+",
     re.DOTALL | re.IGNORECASE,
 )
 
