@@ -475,6 +475,16 @@ def test_a_task_of_an_item_that_exits_does_not_end_the_run(run, folder, run_in):
     assert (code, len(records(out)), "ValueError" in err) == (0, 3, False)
 
 
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_an_item_that_stops_the_loop_does_not_end_the_run(run, folder, monkeypatch, loop):
+    if loop == "asyncio":
+        monkeypatch.setattr("paco._cli.run._loop_factory", lambda: None)
+    source = "import asyncio\nasync def f(item):\n    asyncio.get_running_loop().stop()\n    await asyncio.sleep(0)\n"
+    (folder / "stops.py").write_text(source)
+    code, out, _ = run("stops:f", "three.txt")
+    assert (code, len(records(out))) == (0, 3)
+
+
 def test_a_wakeup_descriptor_that_was_closed_since_is_not_put_back(run, folder, monkeypatch):
     monkeypatch.setattr("paco._cli.run._loop_factory", lambda: asyncio.SelectorEventLoop)
     (folder / "closes.py").write_text("import os\nasync def f(item): os.close(int(item))\n")

@@ -95,16 +95,17 @@ def run(job: MapJob) -> int:
 
 
 def _completed(loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, T], interrupts: Interrupts) -> T:
-    """Run a coroutine to its end, although tasks of the items may raise what ends a loop, such as `SystemExit`.
+    """Run a coroutine to its end, although the items may end the loop: their tasks by `SystemExit`, or by ``stop()``.
 
-    Asyncio raises such an error from the loop, besides storing it for whatever awaits the task.
+    Asyncio raises such an error from the loop, besides storing it for whatever awaits the task. The error of a loop
+    that was stopped is a `RuntimeError`.
     """
     main = asyncio.ensure_future(coro, loop=loop)
     while True:
         try:
             return loop.run_until_complete(main)
-        except (SystemExit, KeyboardInterrupt) as error:
-            if main.done() or is_interrupt(error):
+        except (SystemExit, KeyboardInterrupt, RuntimeError) as error:
+            if main.done() or loop.is_closed() or is_interrupt(error):
                 raise
             loop.call_soon(interrupts.resumed)
 
