@@ -519,11 +519,19 @@ class Other(Exception):
         return str, ("other",)
 
 
+class Another(Exception):
+    """Unpickles to another exception."""
+
+    def __reduce__(self):
+        return KeyError, ("other",)
+
+
 BAD = {
     "keyword": lambda: Keyword("503", response=None),
     "lock": lambda: Locked("503"),
     "other": lambda: Other("503"),
     "group": lambda: ExceptionGroup("503", [ValueError(1), Keyword("503", response=None)]),
+    "group of others": lambda: ExceptionGroup("503", [ValueError(1), ExceptionGroup("504", [Another("503")])]),
     "cause": lambda: caused(ValueError("503"), Locked("503")),
 }
 

@@ -163,10 +163,15 @@ def pickled(error: BaseException) -> bytes | None:
     """Return an error as bytes; ``None`` if it cannot be pickled or unpickled, or unpickles to something else."""
     try:
         data = _pickles.dump_error(error)
-        _unpickled(data, type(error).__name__)
+        return data if _kinds(_pickles.loads(data)) == _kinds(error) else None
     except Exception:
         return None
-    return data
+
+
+def _kinds(error: object) -> list[Any]:
+    """Return the name of the type of an error and, for a group, those of its errors."""
+    parts = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+    return [type(error).__name__, *map(_kinds, parts)]
 
 
 def _unpickled(data: bytes, kind: str) -> BaseException:
