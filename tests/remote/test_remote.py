@@ -581,6 +581,35 @@ async def test_items_that_cannot_be_sent_are_outcomes_of_a_settled_run(engine):
     assert [outcome.item for outcome in found[1:3]] == items[1:3]
 
 
+class Page:
+    """An item that the function makes unfit for pickle."""
+
+    def __init__(self, number):
+        self.number = number
+
+
+async def opens(page):
+    page.lock = threading.Lock()
+    return 1 / page.number
+
+
+async def test_an_outcome_has_the_item_of_the_caller_whatever_the_function_does_to_it(engine):
+    items = [Page(1), Page(0), Page(2)]
+    found = await on(paco.map(paco.settle(opens), items), engine)
+    assert [outcome.item for outcome in found] == items
+    assert [outcome.value for outcome in found[::2]] == [1, 0.5]
+    assert repr(found[1].error) == "ZeroDivisionError('division by zero')"
+
+
+async def another(number):
+    return await paco.settle(identity)(-number)
+
+
+async def test_an_outcome_of_another_item_keeps_that_one(engine):
+    found = await on(paco.map(another, [1000, 2000]), engine)
+    assert [(outcome.item, outcome.value) for outcome in found] == [(-1000, -1000), (-2000, -2000)]
+
+
 async def test_an_item_lost_with_its_workers_is_an_outcome_of_a_settled_run():
     found = await on(paco.map(paco.settle(two_dies), range(5), limit=3), Engine(2))
     assert [outcome.item for outcome in found] == list(range(5))

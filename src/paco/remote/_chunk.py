@@ -82,6 +82,7 @@ class Chunk:
         self.order = order
         self._where = where
         self._function = function
+        self._items = items
         self._clock = events.clock()
         self._over: float | None = None  # the time from which on no further item could start
         source = self._until(self._clock() + order.seconds, items)
@@ -138,7 +139,7 @@ class Chunk:
         """Return the pickled results, and which are outcomes. A result that cannot be sent is an error of its item."""
         values, errors = self._results.values, self._results.errors
         outcomes = frozenset(number for number, value in values.items() if isinstance(value, Ok | Err))
-        there = values | {number: sent(values[number]) for number in outcomes}
+        there = values | {number: sent(values[number], self._items[number]) for number in outcomes}
         for number, value in values.items():
             result = there[number][2] if number in outcomes else value
             if isinstance(result, BaseException) and pickled(result) is None:

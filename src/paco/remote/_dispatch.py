@@ -250,7 +250,7 @@ class Dispatcher:
         self._futile = 0
         values, unfit = _pickles.load_all(report.values)
         for number in values.keys() & report.outcomes:
-            values[number] = received(values[number], report.where)
+            values[number] = received(values[number], chunk.entries[number][1], report.where)
         errors = self._unfit(unfit, lambda _: f"the result from {report.where}") if unfit else {}
         self._tell_retries(chunk, report)
         started = max(report.started, 1)
