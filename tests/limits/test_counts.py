@@ -852,6 +852,20 @@ async def test_a_limit_that_overrides_acquire_is_always_asked_by_acquire():
     assert (counted.asked, counted.try_acquire(), tried.tried) == (3, None, 3)
 
 
+async def test_an_interrupt_while_a_combination_releases_its_permits_is_raised(monkeypatch):
+    def interrupted(self, permit, error=None):
+        release(self, permit, error)
+        raise KeyboardInterrupt
+
+    release = paco.Limit.release
+    one, full = paco.Limit(1), paco.Limit(1)
+    full.try_acquire()
+    monkeypatch.setattr(paco.Limit, "release", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        (one & full).try_acquire()
+    assert one.in_flight == 0
+
+
 async def test_a_permit_can_be_released_only_once_even_if_others_are_held():
     limit = paco.Limit(2)
     first = await limit.acquire()

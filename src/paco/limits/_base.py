@@ -288,7 +288,12 @@ class Both(Limiter):
                 failed = failed or raised
             else:
                 waits += [] if released is None else [released]
-        return _all(waits, failed) if waits or failed else None
+        try:
+            if failed is not None and not waits:
+                raise failed  # at once, since `try_reserve` does not await
+            return _all(waits, failed) if waits else None
+        finally:
+            del failed  # its traceback refers to this frame: a reference cycle
 
 
 async def _all(waits: list[Awaitable[None]], failed: BaseException | None) -> None:
