@@ -445,6 +445,11 @@ async def waited_for_the_first(refresh, left):
     await asyncio.wait([*left, asyncio.ensure_future(nap(4))], return_when=asyncio.FIRST_COMPLETED)
 
 
+async def waited_for_with_a_timeout(refresh, left):
+    left.append(asyncio.ensure_future(refresh(0)))
+    await asyncio.wait(left, timeout=4)
+
+
 async def started_by_an_interval(refresh, left):
     left.append(paco.interval(refresh, 1, times=1)(0))
     await nap(4)
@@ -462,7 +467,15 @@ async def two_that_hold_without_a_slot(refresh, left):
     await nap(4)
 
 
-LEAVING = [left_behind, left_in_a_run, raced, judged, waited_for_the_first, started_by_an_interval]
+LEAVING = [
+    left_behind,
+    left_in_a_run,
+    raced,
+    judged,
+    waited_for_the_first,
+    waited_for_with_a_timeout,
+    started_by_an_interval,
+]
 
 
 @pytest.mark.parametrize("leave", [*LEAVING, two_that_hold_without_a_slot])

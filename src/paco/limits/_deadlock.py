@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from paco._base.item import WorkerTask
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 Task: TypeAlias = "asyncio.Task[Any]"
 Future: TypeAlias = "asyncio.Future[Any]"
+
+#: Variables in callbacks of asyncio: the future of `gather` and `shield`, that of `wait`, and the timer of its timeout.
+_NAMES: Final = {"outer", "waiter", "timeout_handle"}
 
 
 def all_stuck(tasks: Iterable[Task | None], waiting: set[Task | None]) -> bool:
@@ -54,7 +57,7 @@ def _fed(task: Task) -> Iterator[Future]:
             yield from filter(None, [getattr(group, "_on_completed_fut", None)])
         code: Any = getattr(callback, "__code__", None)
         cells: Any = getattr(callback, "__closure__", None) or ()
-        for name, cell in zip(code.co_freevars if code is not None else (), cells, strict=False):
-            fed: Any = cell.cell_contents if name in {"outer", "waiter"} else None
-            if asyncio.isfuture(fed):
-                yield fed
+        names = zip(code.co_freevars if code is not None else (), cells, strict=False)
+        found = {name: cell.cell_contents for name, cell in names if name in _NAMES}
+        if found.pop("timeout_handle", None) is None:  # else `wait` ends by itself
+            yield from filter(asyncio.isfuture, found.values())
