@@ -9,6 +9,7 @@ import gc
 import inspect
 import logging
 import math
+import multiprocessing
 import os
 import queue
 import re
@@ -21,7 +22,7 @@ import threading
 import time
 import weakref
 from collections.abc import Coroutine
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import aclosing, suppress
 from itertools import count
 from types import SimpleNamespace
@@ -284,6 +285,14 @@ async def test_jobs_in_executors_and_threads_of_others_are_waited_for():
         for _ in range(50):
             assert await anyio.Path(__file__).exists()
     assert now() == 0
+
+
+async def test_jobs_of_a_process_pool_of_others_are_waited_for():
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as executor:
+        await asyncio.wait_for(asyncio.wrap_future(executor.submit(time.sleep, 0.02)), 60)
+        assert now() == 0
+        await asyncio.sleep(86_400)
+    assert now() == 86_400
 
 
 async def test_threads_that_wait_for_work_do_not_slow_the_clock_down():

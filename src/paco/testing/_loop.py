@@ -226,6 +226,9 @@ def _awaits_work(frame: FrameType | None) -> bool:
         return False
     if frame.f_code.co_name == "_worker":  # of an executor, which waits in C; a job runs in another frame
         return "work_item" not in frame.f_locals and not frame.f_locals["work_queue"].qsize()
+    caller = {} if frame.f_back is None else frame.f_back.f_locals
+    if getattr(caller.get("self"), "pending_work_items", None):  # a ProcessPoolExecutor waits for its processes
+        return False
     # A thread that waits for a queue with an item is about to wake.
     return waits and not (frame.f_code.co_name == "get" and frame.f_locals["self"].qsize())
 
