@@ -110,7 +110,7 @@ class ConcurrentExecutor:
             TypeError: ``coro`` is neither a coroutine object nor a function, or a coroutine object has arguments.
         """
         if not (callable(coro) or inspect.isawaitable(coro)):
-            raise TypeError(f"paco.{_NAME}: coro must be a coroutine object or function, got {check.shorten(coro)}")
+            raise TypeError(check.refusal(_NAME, "coro", "a coroutine object or function", coro))
         if inspect.isawaitable(coro) and (args or kw):
             with check.discarding(coro):
                 raise TypeError(f"paco.{_NAME}: a coroutine object takes no arguments; pass the function, not the call")

@@ -51,8 +51,7 @@ def calls(name: str, given: tuple[Any, ...], parameter: str = "coros_or_futures"
     for one in found:
         if not (callable(one) or inspect.isawaitable(one)):
             found.discard()
-            expected = "coroutine objects, coroutine functions or futures"
-            raise TypeError(f"paco.{name}: {parameter} must be {expected}, got {check.shorten(one)}")
+            raise TypeError(check.refusal(name, parameter, "coroutine objects, coroutine functions or futures", one))
     return found
 
 
