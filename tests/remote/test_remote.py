@@ -24,7 +24,7 @@ from paco._stream.plan import LEAD, Plan
 from paco.events import ItemEnded
 from paco.remote import RemoteError, WorkerLost, _pickles
 from paco.remote._feedback import WorkerStats
-from paco.remote._messages import Order, PackedError, Report
+from paco.remote._messages import Order, PackedError, Report, pickled
 from tests.remote.jobs import attempts
 from tests.torture.remote import Died, Engine, on, process
 
@@ -524,6 +524,65 @@ class Another(Exception):
 
     def __reduce__(self):
         return KeyError, ("other",)
+
+
+class Panic(BaseException):
+    """What an extension in Rust raises when it panics."""
+
+
+class Panics:
+    """Cannot be pickled."""
+
+    def __reduce__(self):
+        raise Panic("503")
+
+
+class PanicsThere:
+    """Can be pickled, and not unpickled."""
+
+    def __reduce__(self):
+        return _panic, ()
+
+
+def _panic():
+    raise Panic("503")
+
+
+class PanickingError(Panics, Exception):
+    pass
+
+
+async def panics(number):
+    if number == 3:
+        raise PanickingError("503")
+    return {1: Panics, 2: PanicsThere}.get(number, int)()
+
+
+async def test_a_panic_of_pickle_is_an_error_of_its_item(engine):
+    found = await on(paco.map(paco.settle(panics), range(5), limit=2), engine)
+    assert [isinstance(outcome, paco.Ok) for outcome in found] == [True, False, False, False, True]
+    found = await on(paco.map(identity, [1, Panics(), PanicsThere(), 4], return_exceptions=True), Engine())
+    assert found[::3] == [1, 4]
+    assert [str(error).endswith("cannot be sent to another process: 503") for error in found[1:3]] == [True, True]
+
+
+class Leaves(Exception):
+    def __reduce__(self):
+        raise SystemExit(3)
+
+
+class LeavesThere:
+    def __reduce__(self):
+        return sys.exit, (3,)
+
+
+def test_an_exit_in_pickle_is_raised():
+    with pytest.raises(SystemExit):
+        pickled(Leaves())
+    with pytest.raises(SystemExit):
+        _pickles.dump_all({0: Leaves()})
+    with pytest.raises(SystemExit):
+        _pickles.load_all(_pickles.dump_all({0: LeavesThere()})[0])
 
 
 BAD = {

@@ -21,6 +21,7 @@ from typing import Any, Final
 
 from paco._base import check
 from paco._base.check import given, message
+from paco._engine.failure import EXITS
 from paco.limits import Limiter
 
 #: The size of a pickled function, in bytes, above which a warning is given.
@@ -75,7 +76,7 @@ def dump_function(name: str, fn: Any) -> bytes:
     return data
 
 
-def unfit(name: str, what: str, error: Exception) -> TypeError:
+def unfit(name: str, what: str, error: BaseException) -> TypeError:
     """Return an error that says what cannot be sent, with the error of pickle as its cause."""
     refused = TypeError(f"paco.{name}: {what} cannot be sent to another process: {message(error)}")
     refused.__cause__ = error
@@ -89,13 +90,13 @@ class _Plain(pickle.Pickler):
         raise TypeError(type(obj))
 
 
-def dump_all(values: dict[int, Any]) -> tuple[bytes, dict[int, Exception]]:
+def dump_all(values: dict[int, Any]) -> tuple[bytes, dict[int, BaseException]]:
     """Return values by number as bytes, and the errors of those that cannot be pickled.
 
     Values of built-in types are sent in one pickle, which can be read anywhere. Each other value may fail to unpickle:
     it is sent in a pickle of its own, so that the others can be read.
     """
-    data, errors = io.BytesIO(), dict[int, Exception]()
+    data, errors = io.BytesIO(), dict[int, BaseException]()
     with suppress(Exception):
         _Plain(data, pickle.HIGHEST_PROTOCOL).dump((values, None))
         return data.getvalue(), errors
@@ -103,21 +104,25 @@ def dump_all(values: dict[int, Any]) -> tuple[bytes, dict[int, Exception]]:
     for number, value in values.items():
         try:
             pickles[number] = dumps(value)
-        except Exception as error:
+        except EXITS:
+            raise
+        except BaseException as error:  # such as the panic of an extension in Rust
             errors[number] = error
     return pickle.dumps((None, pickles)), errors
 
 
-def load_all(data: bytes) -> tuple[dict[int, Any], dict[int, Exception]]:
+def load_all(data: bytes) -> tuple[dict[int, Any], dict[int, BaseException]]:
     """Return the values from their bytes, and the errors of those that cannot be unpickled, by number."""
     plain, pickles = loads(data)
     if pickles is None:
         return plain, {}
-    values, errors = dict[int, Any](), dict[int, Exception]()
+    values, errors = dict[int, Any](), dict[int, BaseException]()
     for number, one in pickles.items():
         try:
             values[number] = loads(one)
-        except Exception as error:
+        except EXITS:
+            raise
+        except BaseException as error:
             errors[number] = error
     return values, errors
 
