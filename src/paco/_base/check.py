@@ -63,7 +63,7 @@ def message(error: BaseException) -> str:
 def refusal(name: str, parameter: str, expected: str, value: object) -> str:
     """Return the message that refuses an argument, and `discard` the argument or, if it is a list, what is in it."""
     text = f"paco.{name}: {parameter} must be {expected}, got {shorten(value)}"
-    discard(value, *(value if isinstance(value, list | tuple | set) else ()))
+    discard(value, *(cast("list[object]", value) if isinstance(value, list | tuple | set) else ()))
     return text
 
 

@@ -57,7 +57,7 @@ def _fed(task: Task) -> Iterator[Future]:
             yield from filter(None, [getattr(group, "_on_completed_fut", None)])
         code: Any = getattr(callback, "__code__", None)
         cells: Any = getattr(callback, "__closure__", None) or ()
-        names = zip(code.co_freevars if code is not None else (), cells, strict=False)
-        found = {name: cell.cell_contents for name, cell in names if name in _NAMES}
+        names: Any = zip(code.co_freevars if code is not None else (), cells, strict=False)
+        found: dict[str, Any] = {name: cell.cell_contents for name, cell in names if name in _NAMES}
         if found.pop("timeout_handle", None) is None:  # else `wait` ends by itself
             yield from filter(asyncio.isfuture, found.values())

@@ -171,9 +171,9 @@ def pickled(error: BaseException) -> bytes | None:
         return None
 
 
-def _kinds(error: object) -> list[Any]:
+def _kinds(error: Any) -> list[Any]:
     """Return the name of the type of an error and, for a group, those of its errors."""
-    parts = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+    parts: tuple[Any, ...] = error.exceptions if issubclass(type(error), BaseExceptionGroup) else ()
     return [type(error).__name__, *map(_kinds, parts)]
 
 
