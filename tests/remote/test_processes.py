@@ -643,6 +643,19 @@ def test_a_script_needs_no_main_guard_and_its_functions_and_classes_can_be_sent(
     assert (out, err) == ("True\n[Point(x=2)]\n", "")
 
 
+@pytest.mark.posix
+def test_workers_of_a_program_that_blocks_signals_end(program):
+    process = program("""
+        import operator, signal
+        import paco
+
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD, signal.SIGCONT, signal.SIGTERM})
+        print(paco.run(paco.map(paco.wraps(operator.neg), [1, 2]).on(2)))
+    """)
+    out, err = process.communicate()
+    assert (out, err) == ("[-1, -2]\n", "")
+
+
 def test_reports_do_not_arrive_in_the_context_of_the_run_that_started_the_worker(program):
     """A thread inherits the context of its starter without a GIL, and with this flag of Python 3.14."""
     process = program("""

@@ -51,6 +51,7 @@ class Server:
         signal.signal(signal.SIGCHLD, _wake_up)
         signal.signal(signal.SIGCONT, _wake_up)
         signal.set_wakeup_fd(self._woken, warn_on_full_buffer=False)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())  # a program that blocks signals hands that down
         system.signal_after_parent(signal.SIGCONT)
         sources: list[socket.socket | int] = [self._wake, self._requests]
         while len(sources) > 1 or self._pipes:
