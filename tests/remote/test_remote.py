@@ -24,7 +24,7 @@ from paco._stream.plan import LEAD, Plan
 from paco.events import ItemEnded
 from paco.remote import RemoteError, WorkerLost, _pickles
 from paco.remote._feedback import WorkerStats
-from paco.remote._messages import Order, PackedError, Report, pickled
+from paco.remote._messages import Order, PackedError, Report
 from tests.remote.jobs import attempts
 from tests.torture.remote import Died, Engine, on, process
 
@@ -563,26 +563,29 @@ async def test_a_panic_of_pickle_is_an_error_of_its_item(engine):
     assert [isinstance(outcome, paco.Ok) for outcome in found] == [True, False, False, False, True]
     found = await on(paco.map(identity, [1, Panics(), PanicsThere(), 4], return_exceptions=True), Engine())
     assert found[::3] == [1, 4]
-    assert [str(error).endswith("cannot be sent to another process: 503") for error in found[1:3]] == [True, True]
+    assert [str(error).endswith("cannot be sent to another process: Panic('503')") for error in found[1:3]] == [
+        True,
+        True,
+    ]
 
 
-class Leaves(Exception):
+class Stubborn(Exception):
+    """Raises, when it is pickled, what would end the chunk."""
+
     def __reduce__(self):
-        raise SystemExit(3)
+        raise asyncio.CancelledError
 
 
-class LeavesThere:
+class Leaving:
+    """Raises, when it is pickled or unpickled, what would end the program."""
+
+    def __init__(self, method):
+        self.method = method
+
     def __reduce__(self):
-        return sys.exit, (3,)
-
-
-def test_an_exit_in_pickle_is_raised():
-    with pytest.raises(SystemExit):
-        pickled(Leaves())
-    with pytest.raises(SystemExit):
-        _pickles.dump_all({0: Leaves()})
-    with pytest.raises(SystemExit):
-        _pickles.load_all(_pickles.dump_all({0: LeavesThere()})[0])
+        if self.method == "dumps":
+            raise SystemExit(4)
+        return sys.exit, (4,)
 
 
 BAD = {
@@ -591,6 +594,7 @@ BAD = {
     "other": lambda: Other("503"),
     "group": lambda: ExceptionGroup("503", [ValueError(1), Keyword("503", response=None)]),
     "group of others": lambda: ExceptionGroup("503", [ValueError(1), ExceptionGroup("504", [Another("503")])]),
+    "stubborn": lambda: Stubborn("503"),
     "cause": lambda: caused(ValueError("503"), Locked("503")),
 }
 
@@ -607,10 +611,11 @@ async def raises_bad(item):
     if item == "cancels itself":
         asyncio.current_task().cancel()
         await asyncio.sleep(1)
-    return BAD[item[9:]]() if item.startswith("returned ") else Vanishing() if item == "vanishes" else item
+    return BAD[item[9:]]() if item.startswith("returned ") else VALUES.get(item, item)
 
 
-HARMFUL = [*BAD, *(f"returned {name}" for name in BAD if name != "cause"), "vanishes", "cancels itself"]
+VALUES = {"vanishes": Vanishing(), "leaves": Leaving("loads"), "refuses": Leaving("dumps")}
+HARMFUL = [*BAD, *(f"returned {name}" for name in BAD if name != "cause"), *VALUES, "cancels itself"]
 USES = {
     "a number": lambda stream, path: stream,
     "as completed": lambda stream, path: stream.as_completed(),
@@ -627,7 +632,7 @@ async def test_a_value_that_cannot_be_sent_is_the_error_of_its_item_in_a_settled
     found = {outcome.item: outcome for outcome in outcomes}
     assert len(outcomes) == len(found) == len(items)
     assert {item for item, outcome in found.items() if isinstance(outcome, paco.Err)} == set(HARMFUL)
-    assert all(isinstance(found[item].error, RemoteError) for item in HARMFUL[:-2] if item != "cause")
+    assert all(isinstance(found[item].error, RemoteError) for item in HARMFUL[:-4] if item != "cause")
     assert repr(found["cause"].error) == "ValueError('503')"
     assert str(found["cause"].error.__cause__) == "Locked: 503 (it cannot be pickled)"
     assert isinstance(found["cancels itself"].error, paco.ItemCancelled)

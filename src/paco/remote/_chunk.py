@@ -209,7 +209,7 @@ class ChunkRunner:
             fn = instead_of(fn, partial(_fit, fn))
         return Chunk(order, self._where, fn, [values[number] for number in sorted(values)], self._slots[order.run])
 
-    def _refused(self, name: str, error: BaseException) -> Exception:
+    def _refused(self, name: str, error: Exception) -> Exception:
         """Return the error of an item that cannot be unpickled here."""
         return _pickles.unfit(name, "the item", error)
 

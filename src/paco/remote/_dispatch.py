@@ -208,7 +208,7 @@ class Dispatcher:
         )
         return self._pickled([entry for number, entry in enumerate(entries) if number not in unfit])
 
-    def _unfit(self, errors: dict[int, BaseException], what: Callable[[int], str]) -> dict[int, BaseException]:
+    def _unfit(self, errors: dict[int, Exception], what: Callable[[int], str]) -> dict[int, BaseException]:
         return {number: _pickles.unfit(self._options.name, what(number), error) for number, error in errors.items()}
 
     # ---- coming back

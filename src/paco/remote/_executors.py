@@ -113,7 +113,7 @@ class _InterpreterRunner(ChunkRunner):
         except ImportError as error:
             raise self._refused(Order.load(data).name, error) from error
 
-    def _refused(self, name: str, error: BaseException) -> Exception:
+    def _refused(self, name: str, error: Exception) -> Exception:
         if not isinstance(error, ImportError):
             return super()._refused(name, error)
         refused = ImportError(

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 from paco._base import __version__
 from paco._base.check import message, shorten
 from paco._base.errors import add_note, trim
-from paco._engine.failure import EXITS
 from paco._engine.outcomes import Err, Ok, Outcome
 from paco.remote import _pickles
 
@@ -165,9 +164,7 @@ def pickled(error: BaseException) -> bytes | None:
     try:
         data = _pickles.dump_error(error)
         return data if _kinds(_pickles.loads(data)) == _kinds(error) else None
-    except EXITS:
-        raise
-    except BaseException:  # such as the panic of an extension in Rust
+    except Exception:
         return None
 
 

@@ -15,14 +15,16 @@ import io
 import marshal
 import pickle
 import warnings
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from types import CellType, FunctionType, ModuleType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from paco._base import check
 from paco._base.check import given, message
-from paco._engine.failure import EXITS
 from paco.limits import Limiter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 #: The size of a pickled function, in bytes, above which a warning is given.
 _LARGE: Final = 1_000_000
@@ -30,8 +32,25 @@ _MAIN: Final = "__main__"
 _OURS: Final = __name__.partition(".")[0] + "."
 _INSTALL: Final = "to send functions of __main__, closures and lambdas, pip install paco[workers]"
 
-#: Return the value of pickled bytes. They must come from a connection that this program opened.
-loads = pickle.loads
+
+@contextmanager
+def _raising_errors() -> Iterator[None]:
+    """Raise an `Exception` instead of what the code of a value raises, which must end neither its chunk nor its run.
+
+    Examples are a `CancelledError`, which would count as one of the chunk, and the panic of an extension in Rust.
+    """
+    try:
+        yield
+    except (Exception, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise pickle.PickleError(repr(error)) from error
+
+
+@_raising_errors()
+def loads(data: bytes) -> Any:
+    """Return the value of pickled bytes. They must come from a connection that this program opened."""
+    return pickle.loads(data)  # noqa: S301 - see above
 
 
 def _cloudpickle() -> Any:
@@ -41,6 +60,7 @@ def _cloudpickle() -> Any:
         return None
 
 
+@_raising_errors()
 def dumps(value: object) -> bytes:
     """Return a value as bytes. If cloudpickle is installed, definitions in ``__main__`` are sent by value."""
     try:
@@ -76,7 +96,7 @@ def dump_function(name: str, fn: Any) -> bytes:
     return data
 
 
-def unfit(name: str, what: str, error: BaseException) -> TypeError:
+def unfit(name: str, what: str, error: Exception) -> TypeError:
     """Return an error that says what cannot be sent, with the error of pickle as its cause."""
     refused = TypeError(f"paco.{name}: {what} cannot be sent to another process: {message(error)}")
     refused.__cause__ = error
@@ -90,13 +110,13 @@ class _Plain(pickle.Pickler):
         raise TypeError(type(obj))
 
 
-def dump_all(values: dict[int, Any]) -> tuple[bytes, dict[int, BaseException]]:
+def dump_all(values: dict[int, Any]) -> tuple[bytes, dict[int, Exception]]:
     """Return values by number as bytes, and the errors of those that cannot be pickled.
 
     Values of built-in types are sent in one pickle, which can be read anywhere. Each other value may fail to unpickle:
     it is sent in a pickle of its own, so that the others can be read.
     """
-    data, errors = io.BytesIO(), dict[int, BaseException]()
+    data, errors = io.BytesIO(), dict[int, Exception]()
     with suppress(Exception):
         _Plain(data, pickle.HIGHEST_PROTOCOL).dump((values, None))
         return data.getvalue(), errors
@@ -104,25 +124,21 @@ def dump_all(values: dict[int, Any]) -> tuple[bytes, dict[int, BaseException]]:
     for number, value in values.items():
         try:
             pickles[number] = dumps(value)
-        except EXITS:
-            raise
-        except BaseException as error:  # such as the panic of an extension in Rust
+        except Exception as error:
             errors[number] = error
     return pickle.dumps((None, pickles)), errors
 
 
-def load_all(data: bytes) -> tuple[dict[int, Any], dict[int, BaseException]]:
+def load_all(data: bytes) -> tuple[dict[int, Any], dict[int, Exception]]:
     """Return the values from their bytes, and the errors of those that cannot be unpickled, by number."""
     plain, pickles = loads(data)
     if pickles is None:
         return plain, {}
-    values, errors = dict[int, Any](), dict[int, BaseException]()
+    values, errors = dict[int, Any](), dict[int, Exception]()
     for number, one in pickles.items():
         try:
             values[number] = loads(one)
-        except EXITS:
-            raise
-        except BaseException as error:
+        except Exception as error:
             errors[number] = error
     return values, errors
 
@@ -132,6 +148,7 @@ def dump_error(error: BaseException) -> bytes:
     return _dump(error, plain_errors=True)
 
 
+@_raising_errors()
 def _dump(value: object, *, plain_errors: bool = False) -> bytes:
     buffer = io.BytesIO()
     cloudpickle = _cloudpickle()
