@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
+import socket
 import sys
 import time
 import warnings
@@ -29,6 +30,9 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
 
+#: The setting of the seconds that Dask tries to connect.
+TO_CONNECT = "distributed.comm.timeouts.connect"
+
 
 @pytest.fixture(scope="module")
 def cluster():
@@ -42,7 +46,7 @@ def cluster():
             "distributed.scheduler.allowed-failures": 0,
             "distributed.scheduler.no-workers-timeout": f"{PATIENCE}s",
             "distributed.deploy.lost-worker-timeout": f"{PATIENCE}s",
-            "distributed.comm.timeouts.connect": f"{PATIENCE}s",
+            TO_CONNECT: f"{PATIENCE}s",
             "distributed.worker.multiprocessing-method": "forkserver",  # so that only one process imports dask
         }
         with (
@@ -175,7 +179,7 @@ def test_without_a_scheduler_the_run_fails():
     import dask
     import distributed  # noqa: F401 - it loads its settings: one that was set before would take them all along when it goes
 
-    with dask.config.set({"distributed.comm.timeouts.connect": "200ms"}), pytest.raises(OSError, match="Timed out"):
+    with dask.config.set({TO_CONNECT: "200ms"}), pytest.raises(OSError, match="Timed out"):
         paco.run(paco.map(quick, [1]).on("dask://127.0.0.1:9"))
 
 
@@ -195,6 +199,27 @@ def test_a_scheduler_that_gives_no_answer_ends_the_run(client, monkeypatch, tmp_
     with pytest.raises(ConnectionError, match="the scheduler of the Dask cluster is gone"):
         paco.run(paco.map(until_exists, [over] * 10).on(client))
     over.touch()  # so that the workers, of which the program knows nothing any more, are free for the next test
+
+
+def test_a_scheduler_that_is_stopped_before_the_run_ends_it(client, monkeypatch):
+    async def never(self):
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("paco.remote._dask._PATIENCE", 0.2)
+    monkeypatch.setattr(Cluster, "_count", never)
+    with pytest.raises(ConnectionError, match="the scheduler of the Dask cluster is gone"):
+        paco.run(paco.map(quick, [1]).on(client))
+
+
+def test_a_scheduler_that_is_stopped_before_the_program_connects_ends_the_run(monkeypatch):
+    import dask
+    import distributed  # noqa: F401 - see above
+
+    monkeypatch.setattr("paco.remote._dask._PATIENCE", 0.0)
+    with socket.create_server(("127.0.0.1", 0)) as silent, dask.config.set({TO_CONNECT: "200ms"}):
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(ConnectionError, match=rf"the scheduler of the Dask cluster at tcp://{address} gives no answer"):
+            paco.run(paco.map(quick, [1]).on(f"dask://{address}"))
 
 
 async def until_exists(path):

@@ -66,7 +66,12 @@ class Cluster:
         if self._address is not None:
             connect: Any = importlib.import_module("distributed").Client
             address = "tcp://" + self._address.removeprefix(_SCHEME)
-            self._client = await connect(address, asynchronous=True, set_as_default=False)
+            self._client = connect(address, asynchronous=True, set_as_default=False)
+            try:
+                async with asyncio.timeout(_seconds_to_connect() + _PATIENCE):
+                    await self._client
+            except TimeoutError as error:
+                raise ConnectionError(f"the scheduler of the Dask cluster at {address} gives no answer") from error
         await self._look()
         self._looking = background(self._keep_looking(), "paco.remote.look")
 
@@ -119,24 +124,36 @@ class Cluster:
         try:
             while True:
                 await asyncio.sleep(_LOOK)
-                async with asyncio.timeout(_PATIENCE):
-                    await self._look()
-        except Exception as error:
-            lost = ConnectionError(
-                f"the scheduler of the Dask cluster is gone: it gave no answer for {_PATIENCE:.0f} s"
-            )
-            lost.__cause__ = error
+                await self._look()
+        except ConnectionError as lost:
             for future in tuple(self._sent):
                 with suppress(InvalidStateError):  # it has just come back
                     future.set_exception(lost)
 
     async def _look(self) -> None:
-        """Query the workers of the cluster, in the loop of the client, which may run in another thread."""
+        """Query the workers of the cluster, in the loop of the client, which may run in another thread.
+
+        Raises:
+            ConnectionError: The scheduler does not answer.
+        """
         loop = self._client.loop.asyncio_loop
-        threads = await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._count(), loop))
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                threads = await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._count(), loop))
+        except Exception as error:
+            raise ConnectionError(
+                f"the scheduler of the Dask cluster is gone: it gave no answer for {_PATIENCE:.0f} s"
+            ) from error
         self.slots = self._slots or sum(threads.values()) or 1
         self.processes = self._slots or len(threads) or 1
 
     async def _count(self) -> dict[str, int]:
         threads: dict[str, int] = await self._client.nthreads()
         return threads
+
+
+def _seconds_to_connect() -> float:
+    """Return the seconds that Dask tries to connect. Then it waits without end for a scheduler that is stopped."""
+    dask: Any = importlib.import_module("dask")
+    seconds: float = dask.utils.parse_timedelta(dask.config.get("distributed.comm.timeouts.connect"))
+    return seconds
