@@ -218,7 +218,7 @@ def test_a_scheduler_that_is_stopped_before_the_program_connects_ends_the_run(mo
     monkeypatch.setattr("paco.remote._dask._PATIENCE", 0.0)
     with socket.create_server(("127.0.0.1", 0)) as silent, dask.config.set({TO_CONNECT: "200ms"}):
         address = f"127.0.0.1:{silent.getsockname()[1]}"
-        with pytest.raises(ConnectionError, match=rf"the scheduler of the Dask cluster at tcp://{address} gives no answer"):
+        with pytest.raises(ConnectionError, match=rf"the scheduler .* at tcp://{address} gives no answer"):
             paco.run(paco.map(quick, [1]).on(f"dask://{address}"))
 
 

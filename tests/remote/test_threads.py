@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 
 import pytest
 
 import paco
+import paco.testing
 from paco.events import ItemEnded
 from tests.patience import PATIENCE, until
 from tests.remote.jobs import counted, quick, where
@@ -125,6 +127,15 @@ async def test_an_item_that_is_cancelled_before_its_loop_runs_does_not_begin(mon
         with pytest.raises(asyncio.CancelledError):
             await task
     assert begun == []
+
+
+@pytest.mark.parametrize(
+    "item", [quick, paco.wraps(lambda number: time.sleep(0.02) or number)], ids=["async", "blocks"]
+)
+def test_a_loop_on_virtual_time_waits_for_the_threads_of_a_pool_that_was_there_before(pool, item):
+    together = threading.Barrier(20)
+    list(pool.map(lambda _: together.wait(PATIENCE), range(20)))  # all threads have started
+    assert paco.testing.run(paco.map(item, range(4), timeout=PATIENCE).on(pool)) == [0, 1, 2, 3]
 
 
 async def test_errors_settled_functions_listeners_and_journals_work_as_without_threads(pool, tmp_path):

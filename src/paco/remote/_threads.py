@@ -35,20 +35,22 @@ def in_threads(executor: ThreadPoolExecutor, fn: ItemFunction) -> ItemFunction:
     """Return a function that runs ``fn`` in a thread, in an event loop of that call, and waits until it has ended."""
 
     async def call(value: Any) -> Any:
-        there, landed, loop = _ThreadCall(fn, value), asyncio.Event(), asyncio.get_running_loop()
-        future = executor.submit(copy_context().run, there.run)
-        future.add_done_callback(lambda _: loop.call_soon_threadsafe(landed.set))
+        there = _ThreadCall(fn, value)
+        # A future of the loop, so that a loop on virtual time waits for it.
+        future = asyncio.get_running_loop().run_in_executor(executor, copy_context().run, there.run)
         try:
-            await landed.wait()
+            await asyncio.wait([future])
             return future.result()
         except asyncio.CancelledError:
-            if landed.is_set() or future.cancel():
+            if future.done():
                 raise
             there.cancel()
-            while not landed.is_set():
+            if not there.begun:
+                future.cancel()
+            while not future.done():
                 with suppress(asyncio.CancelledError):
-                    await landed.wait()
-            if (error := future.exception()) is not None:
+                    await asyncio.wait([future])
+            if not future.cancelled() and (error := future.exception()) is not None:
                 raise error from None
             raise
         finally:
@@ -64,10 +66,13 @@ class _ThreadCall:
         self._fn = fn
         self._value = value
         self._cancelled = False
+        #: Whether a thread has it. If not, and it is cancelled, it does nothing when a thread gets it.
+        self.begun = False
         self._task: asyncio.Task[Any] | None = None
 
     def run(self) -> Any:
         """Run the call in this thread."""
+        self.begun = True
         with asyncio.Runner() as runner:
             return runner.run(self._work())
 
