@@ -283,7 +283,7 @@ def _add_output_and_end(parser: _Parser) -> None:
     add("--halt", type=halt, metavar="WHEN,fail=N", help=when + default)
     add("--fail-fast", action="store_const", const=Halt("now", 1), dest="halt", help="the same as --halt now,fail=1")
     add("--max-time", type=duration, metavar="DUR", help="start no items after this time, e.g. 90s, 8h")
-    grace = "on SIGTERM, the time that running items get to finish (default: 10s)"
+    grace = "on SIGTERM or SIGHUP, the time that running items get to finish (default: 10s)"
     add("--grace", type=duration, default=10.0, metavar="DUR", help=grace)
 
 
