@@ -871,7 +871,7 @@ async def test_an_interrupt_while_a_combination_releases_its_permits_is_raised(m
         raise KeyboardInterrupt
 
     release = paco.Limit.release
-    one, full = paco.Limit(1), paco.Limit(1)
+    one, full = paco.Limit(1), paco.Rate(1, 60)  # which is asked after a count
     full.try_acquire()
     monkeypatch.setattr(paco.Limit, "release", interrupted)
     with pytest.raises(KeyboardInterrupt):

@@ -151,3 +151,11 @@ async def test_errors_settled_functions_listeners_and_journals_work_as_without_t
     with paco.listening(ends.append, ItemEnded):
         assert await paco.map(quick, range(3), limit=2).on(pool) == [0, 1, 2]
     assert [event.outcome for event in ends] == ["ok"] * 3
+
+
+async def test_a_limit_inside_the_function_is_refused_since_each_item_has_a_loop_of_its_own(pool):
+    async def fetch(number):
+        await asyncio.sleep(0.01)
+
+    with pytest.raises(RuntimeError, match=r"paco\.Limit: must be used in one event loop at a time, but callers in an"):
+        await paco.map(paco.limited(fetch, paco.Limit(1)), range(20)).on(pool)

@@ -127,8 +127,9 @@ class Limit(Limiter):
         permit = self.try_acquire(item)
         if permit is not None:
             return permit
-        waiter = Permit()
-        waiter.future = asyncio.get_running_loop().create_future()
+        waiter, loop = Permit(), asyncio.get_running_loop()
+        self._check_loop(loop)
+        waiter.future = loop.create_future()
         self._waiting[waiter] = None
         if len(self._permits) >= self._limit and self._is_nested(waiter):
             self._refuse_deadlock(waiter)
@@ -168,6 +169,15 @@ class Limit(Limiter):
                 waiter.future.set_result(None)
                 self._admitted.add(waiter)
                 self._permits.add(waiter)
+
+    def _check_loop(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Raise ``RuntimeError`` if the loop of another thread has a permit: it could wake no waiter of this one."""
+        task = next((permit.task for permit in self._permits), None)
+        if task is not None and task.get_loop() is not loop and task.get_loop().is_running():
+            raise RuntimeError(
+                f"paco.{type(self).__name__}: must be used in one event loop at a time, but callers in another loop "
+                "have permits of it; make one for each loop, or give it to the run: limit="
+            )
 
     def _is_nested(self, newcomer: Permit) -> bool:
         """Return whether a caller is inside an item that holds a permit; otherwise it cannot complete a deadlock."""

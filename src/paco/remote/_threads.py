@@ -42,8 +42,6 @@ def in_threads(executor: ThreadPoolExecutor, fn: ItemFunction) -> ItemFunction:
             await asyncio.wait([future])
             return future.result()
         except asyncio.CancelledError:
-            if future.done():
-                raise
             there.cancel()
             if not there.begun:
                 future.cancel()
