@@ -24,7 +24,7 @@ from paco._base.check import given, message
 from paco.limits import Limiter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 #: The size of a pickled function, in bytes, above which a warning is given.
 _LARGE: Final = 1_000_000
@@ -34,7 +34,7 @@ _INSTALL: Final = "to send functions of __main__, closures and lambdas, pip inst
 
 
 @contextmanager
-def _raising_errors() -> Iterator[None]:
+def _raising_errors() -> Generator[None]:
     """Raise an `Exception` instead of what the code of a value raises, which must end neither its chunk nor its run.
 
     Examples are a `CancelledError`, which would count as one of the chunk, and the panic of an extension in Rust.
