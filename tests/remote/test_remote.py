@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import math
+import pickle
 import random
 import re
 import sys
@@ -424,6 +425,11 @@ async def test_an_error_that_cannot_be_pickled_is_raised_as_text(engine):
 def test_an_error_whose_class_is_missing_here_is_raised_as_text():
     failure = PackedError.of(ValueError(5))._replace(data=b"cos\nno_such_name\n.")
     assert str(failure.error("there")).startswith("ValueError: 5 (it cannot be unpickled here: ")
+
+
+def test_an_error_that_unpickles_to_another_here_is_raised_as_text():
+    failure = PackedError.of(ValueError(5))._replace(data=pickle.dumps(KeyError(6)))
+    assert str(failure.error("there")).startswith("ValueError: 5 (it cannot be unpickled here: it unpickles to KeyErr")
 
 
 def test_causes_are_sent_up_to_a_limit():
