@@ -109,6 +109,18 @@ async def test_lines_are_written_while_the_loop_is_busy(file, path):
     assert run.errors == []
 
 
+async def test_the_loss_of_the_file_that_is_found_while_the_loop_is_busy_is_told_at_once(file, path):
+    told = []
+    run = Run(file, tell=told.append)
+    path.unlink()
+    run.commit.add(b"1\n")
+    wait_until(lambda: run.commit._lost)  # blocks the loop
+    run.commit.add(b"2\n")
+    await until(lambda: told)
+    await run.end()
+    assert len(told) == len(run.errors) == 1
+
+
 async def test_a_disk_that_fails_while_the_loop_is_busy_is_reported(file, path, monkeypatch):
     monkeypatch.setattr(os, "write", full)
     run = Run(file)

@@ -66,6 +66,7 @@ class GroupCommit:
         self._load = load
         self._tell = tell
         self._lost = ""  # what to tell about the loss of the file
+        self._told = False  # whether that was told
         self._delivery = None if sink is None else Delivery(sink, self)
         self._lines: list[bytes] = []
         self._busy = threading.RLock()  # held while lines are taken from the list and written
@@ -212,12 +213,12 @@ class GroupCommit:
             await self._group()
             added = self.added
             self._asked.cancel()
-            told = self._lost
             await self._job(self._write, len(self._lines))
             if self.error is not None:
                 raise self.error
             self.written = added
-            if self._lost and not told:
+            if self._lost and not self._told:  # a late write may have found it
+                self._told = True
                 self._tell(self._lost)
             self._written_at = self._loop.time()
             self._has_room.set()
