@@ -21,9 +21,11 @@ POINTS = "cancellation points"
 
 
 def pytest_configure():
-    """Restore the handler of SIGINT, which tests send: a shell that runs pytest in the background disables it."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Restore signals that tests send: a shell that runs pytest in the background, or nohup, has them ignored."""
+    for name, default in ("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, default)
 
 
 @pytest.fixture
