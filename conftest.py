@@ -83,7 +83,6 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     if hasattr(session.config, "workerinput") or session.config.getoption("dist", "no") != "no":
         while measuring := coverage.Coverage.current():
             measuring.stop()
-            measuring.save()
 
 
 @pytest.hookimpl(wrapper=True, trylast=True)

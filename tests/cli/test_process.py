@@ -18,7 +18,7 @@ from tests.patience import wait_until
 from tests.programs import SOURCE
 from tests.screens import left
 
-pytestmark = [pytest.mark.realtime, pytest.mark.posix]
+pytestmark = [pytest.mark.realtime, pytest.mark.posix, pytest.mark.slow]
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -207,7 +207,6 @@ SAID = ["a write", "a program", "the first stdout", "a child", "a print", "a for
 @pytest.mark.parametrize(
     "more", [[], ["--workers", "1"], ["--progress", "bar"], ["-o", "/dev/stdout"], ["--values"]], ids=" ".join
 )
-@pytest.mark.slow
 def test_records_alone_go_to_stdout_whatever_writes_there(start, folder, more):
     process = start("map", "jobs:loud", items(folder, "1", "2"), *more, options=())
     out, err = process.communicate()
@@ -243,7 +242,6 @@ CLOSED = ["<&-", ">&-", "2>&-", "<&- >&-", "<&- 2>&-", ">&- 2>&-", "<&- >&- 2>&-
     ("closed", "more"), [*((one, []) for one in CLOSED), *((one, ["--workers", "1"]) for one in CLOSED[::3])]
 )
 @pytest.mark.measured_processes
-@pytest.mark.slow
 def test_standard_streams_that_are_closed_do_no_harm(folder, closed, more):
     """No other file gets their descriptors."""
     words = ["map", "jobs:quiet", items(folder, "1", "2"), "-o", "out.jsonl", *more]
@@ -267,7 +265,6 @@ def test_errors_are_not_told_on_stdout_if_stderr_is_closed(folder):
 
 @pytest.mark.parametrize("name", ["stdout", "stderr"])
 @pytest.mark.parametrize("progress", ["plain", "bar", "json"])
-@pytest.mark.slow
 def test_a_target_may_detach_or_close_its_standard_streams(start, folder, name, progress):
     (folder / "detaches.py").write_text(
         f"import codecs, sys\nsys.{name} = codecs.getwriter('utf-8')(sys.{name}.detach())\n"
@@ -295,7 +292,6 @@ LEFT = [("task", "in ever"), ("generator", "shutdown_asyncgens"), ("thread", "th
     ("loop", "what", "named"), [*(("asyncio", *one) for one in LEFT), ("uvloop", *LEFT[0])], ids=[*dict(LEFT), "uvloop"]
 )
 @pytest.mark.measured_processes
-@pytest.mark.slow
 def test_what_does_not_end_is_named_and_left_behind(start, folder, loop, what, named):
     (folder / "uvloop.py").write_text("raise ImportError" if loop == "asyncio" else "")
     if loop == "uvloop":
@@ -313,7 +309,6 @@ def test_what_does_not_end_is_named_and_left_behind(start, folder, loop, what, n
 
 @pytest.mark.parametrize("what", ["process", "processes"])
 @pytest.mark.measured_processes
-@pytest.mark.slow
 def test_a_process_that_does_not_end_is_named_and_killed(start, folder, what):
     process = start("map", "jobs:leaves", items(folder, what), "-o", "out.jsonl", options=())
     _, err = process.communicate()
@@ -442,7 +437,6 @@ def test_the_end_of_the_terminal_lets_running_items_end(start, folder):
     assert [record["input"] for record in records(folder / "out.jsonl")] == ["wait 1"]
 
 
-@pytest.mark.slow
 def test_the_end_of_the_terminal_does_not_end_the_workers(start, folder):
     words = ("map", "jobs:group", items(folder, *range(1, 1000)), "-o", "out.jsonl", "--workers", 2, "--limit", 2)
     process = start(*words, start_new_session=True)
@@ -467,7 +461,6 @@ def test_the_end_of_the_terminal_is_ignored_under_nohup(start, folder):
     assert process.returncode == 0
 
 
-@pytest.mark.slow
 def test_a_terminal_that_nobody_reads_does_not_stop_the_items(start, folder):
     import pty
 
