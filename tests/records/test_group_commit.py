@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import errno
 import os
+import sys
+import time
 
 import pytest
 
@@ -107,6 +109,25 @@ async def test_lines_are_written_while_the_loop_is_busy(file, path):
     await run.end()
     assert path.read_bytes() == b"0\n1\n2\n3\n"
     assert run.errors == []
+
+
+async def test_a_busy_loop_hands_the_gil_over_to_the_thread_when_a_line_is_late(file, path):
+    """No thread gets the GIL by itself here, as in a loop that often releases it for a moment."""
+    run, interval, added = Run(file), sys.getswitchinterval(), 0
+    sys.setswitchinterval(3600)
+    try:
+        while len(run.commit._lines) == added < 200:  # the system may let the thread run late
+            run.commit.add(b"%d\n" % added)
+            added += 1
+            end = time.monotonic() + 0.025
+            while time.monotonic() < end:
+                pass
+        left = len(run.commit._lines)
+    finally:
+        sys.setswitchinterval(interval)
+    await run.end()
+    assert left < added
+    assert path.read_bytes() == b"".join(b"%d\n" % number for number in range(added))
 
 
 async def test_the_loss_of_the_file_that_is_found_while_the_loop_is_busy_is_told_at_once(file, path):

@@ -1,8 +1,9 @@
 """Group commit: a thread writes lines in groups, and results wait until their lines are written.
 
 Lines that arrive while a group is written, or within 20 ms after that, form the next group. So many lines share the
-cost of one write and one sync, and the event loop never waits for a disk or a slow reader. Nor do the lines wait for a
-busy event loop: what it has not asked the thread to write within 20 ms, the thread writes on its own.
+cost of one write and one sync, and the event loop does not wait for a disk or a slow reader. Nor do the lines wait for
+a busy event loop: what it has not asked the thread to write within 20 ms, the thread writes on its own. A loop that is
+so busy waits up to 5 ms in 25 for the thread, which could otherwise wait long for the GIL.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
+import time
 import warnings
 import weakref
 from collections import deque
@@ -31,6 +33,8 @@ T = TypeVar("T")
 
 #: Seconds from one group to the next. A line that arrives after a longer pause is written at once.
 _GROUP_SECONDS: Final = 0.02
+#: The most seconds that a busy loop waits for the thread.
+_HANDOVER_SECONDS: Final = 0.005
 #: The bytes at which a group is written without delay, and those above which no item starts until some are written.
 _GROUP_BYTES: Final = 1 << 20
 _FULL_BYTES: Final = 4 << 20
@@ -75,6 +79,7 @@ class GroupCommit:
         # `VirtualLoop` does not wait for a thread that waits for one, so no virtual time costs real time.
         self._asked = Future[None]()
         self._asked.cancel()
+        self._due = 0.0  # when the thread writes by itself, on the clock of `time.monotonic`
         #: The bytes of all lines that were added, and of those that were written.
         self.added: int = 0
         self.written: int = 0
@@ -94,8 +99,7 @@ class GroupCommit:
     def add(self, line: bytes, number: int = 0) -> None:
         """Add a line. It is written within about 20 ms, unless it waits for lower numbers.
 
-        This holds even while the event loop is busy: then the thread writes the line by itself, up to 5 ms later, since
-        it must first get the GIL.
+        This holds even while the event loop is busy: then the thread writes the line by itself, up to 5 ms later.
 
         After an error the line is dropped.
 
@@ -121,7 +125,14 @@ class GroupCommit:
         self._lines.append(line)
         if self._asked.done():  # after the append, since the thread cancels it before it takes the lines
             self._asked = Future[None]()
-            self._thread.submit(self._write_late, self._asked)
+            self._due = time.monotonic() + _GROUP_SECONDS
+            self._thread.submit(self._write_late, self._asked, self._due)
+        elif time.monotonic() >= self._due:
+            # The thread waits for the GIL, or for the disk. A thread that waits for the GIL gets it after 5 ms, but begins
+            # to wait anew whenever the loop releases it for a moment, as in a system call. So the loop hands it over.
+            with suppress(CancelledError, TimeoutError):
+                self._asked.result(_HANDOVER_SECONDS)
+            self._due = time.monotonic() + _GROUP_SECONDS
         if self.added - self.written >= self._enough:
             self._wake()
 
@@ -233,11 +244,11 @@ class GroupCommit:
             await self._pause(seconds)
         self._enough = math.inf
 
-    def _write_late(self, asked: Future[None]) -> None:
-        """Write the lines that the loop does not ask for within 20 ms, as it is busy. The loop still asks later."""
+    def _write_late(self, asked: Future[None], due: float) -> None:
+        """Write the lines that the loop does not ask for in time, as it is busy. The loop still asks later."""
         with suppress(CancelledError):
             try:
-                asked.result(_GROUP_SECONDS)
+                asked.result(max(due - time.monotonic(), 0))
             except TimeoutError:
                 asked.cancel()
                 self._write(len(self._lines))
