@@ -21,7 +21,7 @@ POINTS = "cancellation points"
 
 
 def pytest_configure():
-    """Restore signals that tests send: a shell that runs pytest in the background, or nohup, has them ignored."""
+    """Restore signals that tests send: a shell that runs pytest in the background ignores them, and so does nohup."""
     for name, default in ("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL):
         number = getattr(signal, name, None)  # Windows has no SIGHUP
         if number is not None and signal.getsignal(number) is signal.SIG_IGN:

@@ -89,6 +89,12 @@ def test_the_last_record_of_an_item_counts_and_other_lines_are_skipped(run, repo
     assert (folder / "page.html").exists()
 
 
+def recorded(run, folder):
+    """Return the only record of a file, which a run has written."""
+    run("jobs:odd", "items.txt", "-o", "out.jsonl", "--head", 1)
+    return json.loads((folder / "out.jsonl").read_text())
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
@@ -99,8 +105,7 @@ def test_the_last_record_of_an_item_counts_and_other_lines_are_skipped(run, repo
     ],
 )
 def test_an_impossible_record_is_skipped(run, report, folder, field, value):
-    run("jobs:odd", "items.txt", "-o", "out.jsonl", "--head", 1)
-    good = json.loads((folder / "out.jsonl").read_text())
+    good = recorded(run, folder)
     with (folder / "out.jsonl").open("a") as file:
         file.write(json.dumps({**good, "key": "00" * 8, field: value}) + "\n")
     code, out, _ = report("out.jsonl")
@@ -110,8 +115,7 @@ def test_an_impossible_record_is_skipped(run, report, folder, field, value):
 
 @pytest.mark.parametrize("field", ["attempts", "slot", "ms"])
 def test_a_number_that_no_float_holds_counts_as_missing(run, report, folder, field):
-    run("jobs:odd", "items.txt", "-o", "out.jsonl", "--head", 1)
-    good = json.loads((folder / "out.jsonl").read_text())
+    good = recorded(run, folder)
     (folder / "out.jsonl").write_text(json.dumps({**good, field: 10**400}) + "\n")
     code, out, _ = report("out.jsonl")
     assert code == 0
@@ -120,8 +124,7 @@ def test_a_number_that_no_float_holds_counts_as_missing(run, report, folder, fie
 
 @pytest.mark.parametrize("name", ["a\0b", "\ud800", ""])
 def test_the_type_of_a_recorded_error_may_have_any_name(run, report, folder, name):
-    run("jobs:odd", "items.txt", "-o", "out.jsonl", "--head", 1)
-    good = json.loads((folder / "out.jsonl").read_text())
+    good = recorded(run, folder)
     failed = {**good, "ok": False, "error": {"type": name, "message": ""}}
     (folder / "out.jsonl").write_text(json.dumps(failed) + "\n")
     code, out, _ = report("out.jsonl")

@@ -302,41 +302,33 @@ def test_a_message_that_cannot_be_sent_ends_the_connection():
     other.close()
 
 
-@pytest.mark.realtime
-def test_a_worker_reports_no_chunk_that_ended_before_it_began():
-    class Ended:
-        def start(self, *chunk):
-            future = Future()
-            future.cancel()
-            return future
-
+def served(future):
+    """Return the messages of a worker that has one chunk, whose report is this future."""
     line, descriptor = talk()
     there = Line(Connection(descriptor))
     line.send(pickle.dumps((1, *chunk(double, [1, 2]))))
     line.send(b"")
-    assert _worker.serve(there, Ended())
+    assert _worker.serve(there, SimpleNamespace(start=lambda *_: future))
     there.close()
-    assert line.receive() is None
+    messages = list(iter(line.receive, None))
     line.close()
+    return messages
+
+
+@pytest.mark.realtime
+def test_a_worker_reports_no_chunk_that_ended_before_it_began():
+    future = Future()
+    future.cancel()
+    assert served(future) == []
 
 
 @pytest.mark.realtime
 def test_a_worker_that_cannot_make_a_report_refuses_the_chunk():
-    class Full:
-        def start(self, *chunk):
-            future = Future()
-            future.set_exception(MemoryError("no room"))
-            return future
-
-    line, descriptor = talk()
-    there = Line(Connection(descriptor))
-    line.send(pickle.dumps((1, *chunk(double, [1, 2]))))
-    line.send(b"")
-    assert _worker.serve(there, Full())
-    assert line.receive() == NUMBER.pack(1)
-    assert isinstance(Report.load(line.receive()).refusal.error(""), MemoryError)
-    there.close()
-    line.close()
+    future = Future()
+    future.set_exception(MemoryError("no room"))
+    number, report = served(future)
+    assert number == NUMBER.pack(1)
+    assert isinstance(Report.load(report).refusal.error(""), MemoryError)
 
 
 def test_the_slots_of_an_executor_are_its_workers_or_the_number_of_cpus():
