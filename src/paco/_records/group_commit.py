@@ -128,8 +128,8 @@ class GroupCommit:
             self._due = time.monotonic() + _GROUP_SECONDS
             self._thread.submit(self._write_late, self._asked, self._due)
         elif time.monotonic() >= self._due:
-            # The thread waits for the GIL, or for the disk. A thread that waits for the GIL gets it after 5 ms, but begins
-            # to wait anew whenever the loop releases it for a moment, as in a system call. So the loop hands it over.
+            # The thread waits for the GIL, or for the disk. A thread gets the GIL after 5 ms, but its wait begins anew
+            # whenever the loop releases the GIL for a moment, as in a system call. So the loop hands it over.
             with suppress(CancelledError, TimeoutError):
                 self._asked.result(_HANDOVER_SECONDS)
             self._due = time.monotonic() + _GROUP_SECONDS

@@ -141,12 +141,12 @@ class Console:
                 self._painter.out(text, highlight=False)
 
     def close(self) -> None:
-        """Wait until all is written, but not for a terminal that nobody reads."""
+        """Wait until everything is written. Give up on a terminal whose reader has stopped reading."""
         if self._writer is not None:
             self._writer.close()
 
     def paint(self, lines: Sequence[Line]) -> None:
-        """Repaint with ``lines``, unless nobody reads the terminal; if there are none, remove the repainted lines."""
+        """Repaint with ``lines``, unless earlier text is still to be written. Without lines, remove the painted ones."""
         with self._lock:
             if lines and self._writer is not None and self._writer.stuck:
                 return

@@ -1,4 +1,4 @@
-"""Writing to a terminal or a pipe that nobody may read, in a thread, so that the run goes on."""
+"""Writes to a terminal or a pipe in a thread, so that the run goes on even if its reader stops reading."""
 
 from __future__ import annotations
 
