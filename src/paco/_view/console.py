@@ -146,7 +146,7 @@ class Console:
             self._writer.close()
 
     def paint(self, lines: Sequence[Line]) -> None:
-        """Repaint with ``lines``, unless earlier text is still to be written. Without lines, remove the painted ones."""
+        """Repaint with ``lines``, unless earlier text is not written yet. Without lines, remove the painted ones."""
         with self._lock:
             if lines and self._writer is not None and self._writer.stuck:
                 return
