@@ -23,7 +23,7 @@ import time
 import weakref
 from collections.abc import Coroutine
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import aclosing, suppress
+from contextlib import aclosing, closing, suppress
 from itertools import count
 from types import SimpleNamespace
 
@@ -285,6 +285,20 @@ async def test_jobs_in_executors_and_threads_of_others_are_waited_for():
         for _ in range(50):
             assert await anyio.Path(__file__).exists()
     assert now() == 0
+
+
+def test_a_job_that_a_thread_has_not_begun_is_waited_for():
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(60)  # the thread does not get the GIL while this test looks at it
+    try:
+        with closing(VirtualLoop()) as loop, ThreadPoolExecutor(2) as executor:
+            executor.submit(int).result()
+            while loop._threads_work():
+                time.sleep(0.001)
+            executor.submit(int)
+            assert loop._threads_work()
+    finally:
+        sys.setswitchinterval(interval)
 
 
 async def test_jobs_of_a_process_pool_of_others_are_waited_for():

@@ -8,6 +8,7 @@ import selectors
 import sys
 import threading
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterable
 from decimal import Context, Decimal
 from pathlib import Path
@@ -31,6 +32,7 @@ _SHOWN: Final = 3  # callbacks in the message then
 _LOOK: Final = 0.005  # seconds between two looks at other threads
 _EXACT: Final = Context(prec=50, traps=[])
 _LIBRARY: Final = Path(asyncio.__file__).parents[1]
+_HANDS_OVER: Final = sys.version_info >= (3, 13)  # whether a queue gives its item to the thread that waits for it
 #: Where a thread waits for work: an executor, a queue, a server, another event loop.
 _IDLE: Final = tuple(
     str(_LIBRARY / name)
@@ -189,8 +191,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def _threads_work(self) -> bool:
         """Return whether a thread that was started since the loop was made does something other than wait for work."""
         others = [thread for thread in threading.enumerate() if thread not in self._foreign]
-        frames = sys._current_frames() if others else {}  # noqa: SLF001 - documented, in spite of its name
-        return any(not _awaits_work(frames.get(thread.ident or 0)) for thread in others)
+        current = sys._current_frames() if others else {}  # noqa: SLF001 - documented, in spite of its name
+        frames = [current.get(thread.ident or 0) for thread in others]
+        return not all(map(_awaits_work, frames)) or _has_given_jobs(frames)
 
     def _step_begins(self) -> None:
         """Run before the callbacks of each step; a hook for subclasses."""
@@ -224,13 +227,29 @@ def _awaits_work(frame: FrameType | None) -> bool:
         frame = frame.f_back
     if frame is None or not frame.f_code.co_filename.startswith(_IDLE):
         return False
-    if frame.f_code.co_name == "_worker":  # of an executor, which waits in C; a job runs in another frame
+    if _is_worker(frame):
         return "work_item" not in frame.f_locals and not frame.f_locals["work_queue"].qsize()
     caller = {} if frame.f_back is None else frame.f_back.f_locals
     if getattr(caller.get("self"), "pending_work_items", None):  # a ProcessPoolExecutor waits for its processes
         return False
     # A thread that waits for a queue with an item is about to wake.
     return waits and not (frame.f_code.co_name == "get" and frame.f_locals["self"].qsize())
+
+
+def _has_given_jobs(frames: Iterable[FrameType | None]) -> bool:
+    """Return whether an executor has given a job to a thread that still seems to wait for one, given all idle frames.
+
+    Where a queue hands over, the job is neither in the queue nor in a variable until the thread gets the GIL. But
+    ``submit`` counts the thread as idle no more.
+    """
+    idle = Counter(frame.f_locals["executor_reference"]() for frame in frames if frame and _is_worker(frame))
+    counts = [(executor._idle_semaphore._value, threads) for executor, threads in idle.items() if executor]  # noqa: SLF001
+    return _HANDS_OVER and any(counted < threads for counted, threads in counts)
+
+
+def _is_worker(frame: FrameType) -> bool:
+    """Return whether a thread of an executor waits in C. A job runs in another frame."""
+    return frame.f_code.co_name == "_worker"
 
 
 def now() -> float:
