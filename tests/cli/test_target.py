@@ -123,7 +123,7 @@ ODD_NAMES = [
 
 @pytest.mark.realtime
 @pytest.mark.parametrize("name", ODD_NAMES)
-@pytest.mark.parametrize("more", [[], ["--workers", "1"]], ids=" ".join)
+@pytest.mark.parametrize("more", [[], pytest.param(["--workers", "1"], marks=pytest.mark.slow)], ids=" ".join)
 def test_a_target_may_have_any_name(run, folder, name, more):
     """Whatever the file is called, its classes travel from the workers, and it imports what is beside it."""
     (folder / "beside_it.py").write_text("class Mine(Exception): ...\n")

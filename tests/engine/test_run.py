@@ -586,10 +586,10 @@ async def test_items_that_never_suspend_yield_even_if_the_clock_is_frozen(monkey
             await asyncio.sleep(0)
 
     counting = asyncio.ensure_future(count_turns())
-    await paco.each(same, range(50_000), limit=paco.Limit(4) if limit == "Limit" else limit)
+    await paco.each(same, range(20_000), limit=paco.Limit(4) if limit == "Limit" else limit)
     counting.cancel()
     await asyncio.wait([counting])
-    assert turns >= 5
+    assert turns >= 2
 
 
 @pytest.mark.realtime

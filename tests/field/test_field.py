@@ -20,7 +20,7 @@ from tests.programs import popen
 FOLDER = Path(__file__).parent
 PROGRAMS = sorted(path for path in FOLDER.glob("*/*") if path.suffix in {".py", ".sh"})
 
-#: Programs that take more than two seconds or judge times. They run with PACO_TEST_FIELD=all; other tests say the same.
+#: Programs that take more than a second or judge times. They run with PACO_TEST_FIELD=all; other tests say the same.
 LONG = frozenset(
     {
         "anyio_scope_around_slow_cleanup.py",
@@ -28,13 +28,17 @@ LONG = frozenset(
         "first_twenty.sh",
         "journal_of_a_busy_loop_killed.py",
         "output_replaced.sh",
+        "report_slot.sh",
         "result_beyond_memory.py",
         "sighup.sh",
         "slow_items.sh",
         "stopped_worker_and_timeout.py",
         "task_left.sh",
+        "terminal_ascii.py",
         "terminal_unread.py",
         "thread_left.sh",
+        "thread_limit.sh",
+        "virtual_loop_and_endless_callbacks.py",
         "worker_survives_killed_program.py",
     }
 )

@@ -836,7 +836,10 @@ async def test_recorded_results_have_the_events_of_successful_items(path, limit)
     assert bar.pulled == 4
 
 
-@pytest.mark.parametrize("kind", ["number", "object", "settled", "workers", "workers, object"])
+SLOW_KINDS = [pytest.param(kind, marks=pytest.mark.slow) for kind in ("workers", "workers, object")]
+
+
+@pytest.mark.parametrize("kind", ["number", "object", "settled", *SLOW_KINDS])
 @pytest.mark.realtime
 def test_items_with_a_recorded_result_are_counted_apart(path, kind):
     limit = paco.Limit(2) if "object" in kind else 2

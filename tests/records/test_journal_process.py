@@ -101,6 +101,7 @@ def the_same_in_all(folder, name, runs):
     assert sorted(record["input"] for record in records) == items
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300 + 60 * KILLS)
 def test_a_run_killed_at_random_completes_on_resume_and_no_delivered_result_changes(start, tmp_path):
     draw = secrets.SystemRandom()

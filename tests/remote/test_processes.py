@@ -449,7 +449,7 @@ async def large(number):
     return bytes(2_000_000 if number == 2 else 10_000)
 
 
-@pytest.mark.parametrize("limit", [40, paco.Limit(40)], ids=["number", "object"])
+@pytest.mark.parametrize("limit", [pytest.param(40, marks=pytest.mark.slow), paco.Limit(40)], ids=["number", "object"])
 async def test_a_result_beyond_memory_is_the_error_of_its_item_and_of_no_other(monkeypatch, limit):
     def receive(self, real=_processes.Line.receive):
         data = real(self)

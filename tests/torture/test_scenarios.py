@@ -1,4 +1,7 @@
-"""Every torture scenario on paco, in virtual time, with normal tasks and, if Python has them, eager tasks."""
+"""Every torture scenario on paco, in virtual time, with normal tasks and, if Python has them, eager tasks.
+
+Half of them are not `slow`, with one kind of tasks in turn.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,19 @@ from tests.torture.ours import PACO
 LANES = {"normal tasks": lane("asyncio")}
 if sys.version_info >= (3, 12):
     LANES["eager tasks"] = lane("asyncio", eager=True)
+CASES = [
+    pytest.param(
+        scenario,
+        where,
+        id=f"{scenario.area}: {scenario.name}: {where}",
+        marks=[pytest.mark.slow] if (number + turn) % 4 else [],
+    )
+    for number, scenario in enumerate(scenarios())
+    for turn, where in enumerate(LANES)
+]
 
 
-@pytest.mark.parametrize("where", LANES)
-@pytest.mark.parametrize("scenario", scenarios(), ids=lambda scenario: f"{scenario.area}: {scenario.name}")
+@pytest.mark.parametrize(("scenario", "where"), CASES)
 def test_paco_survives(scenario, where):
     try:
         scenario.run(PACO, LANES[where])
