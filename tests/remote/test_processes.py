@@ -610,6 +610,21 @@ def test_the_fork_server_kills_the_workers_that_outlive_the_program(monkeypatch)
     os.close(server._woken)
 
 
+@forks
+def test_the_fork_server_leaves_alone_the_workers_that_end_in_time(monkeypatch):
+    monkeypatch.setattr(Server, "_reap", lambda server: server._pipes.clear())
+    one, other = socket.socketpair()
+    with one, other, popen("-c", "import time; time.sleep(3600)") as worker:
+        server = Server(one)
+        server._pipes[worker.pid] = -1
+        os.write(server._woken, b"\0")  # as the signal does that a child has ended
+        server._end()
+        assert (server._pipes, worker.poll()) == ({}, None)
+        worker.kill()
+    os.close(server._wake)
+    os.close(server._woken)
+
+
 # ---- programs
 
 
