@@ -542,6 +542,16 @@ async def test_dropping_an_unused_stream_warns():
         paco.map(same, rows())
 
 
+@pytest.mark.parametrize(
+    ("option", "wrong"), [("buffer", -1), ("max_errors", -1), ("on", "four"), ("journal", 5)], ids=str
+)
+async def test_a_stream_whose_option_was_refused_does_not_warn(recwarn, option, wrong):
+    with pytest.raises((TypeError, ValueError)):
+        getattr(paco.map(same, [1]), option)(wrong)
+    gc.collect()
+    assert not recwarn.list
+
+
 async def test_the_repr_of_a_stream_shows_its_state():
     stream = paco.map(same, [1], limit=3)
     assert repr(stream) == f"<paco.map stream of {same!r}, limit=3, unused>"[: len(repr(stream))]
