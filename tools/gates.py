@@ -266,7 +266,7 @@ def copy(to: Path) -> Path:
     # A path file adds the installed packages to the path. Python reads no path files inside an added folder, so the
     # editable install of the original has no effect, and paco is the copy.
     (packages / "gates.pth").write_text(f"{to / 'src'}\n{sysconfig.get_path('purelib')}\n", "utf-8")
-    for script in ("paco", "ruff"):
+    for script in ("paco", "ruff", "zizmor"):
         (to / ".venv" / "bin" / script).symlink_to(Path(sys.executable).parent / script)
     return python
 
