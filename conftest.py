@@ -39,6 +39,7 @@ def imported(namespace: dict[str, Any]) -> None:
 
 # No deadline: on a shared machine a slow example is not a failure.
 settings.register_profile("paco", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("few", settings.get_profile("paco"), max_examples=25)
 settings.load_profile("paco")
 
 # The leak check freezes the objects from before a run and collects those of the run. CPython then counts only the few

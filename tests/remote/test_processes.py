@@ -357,8 +357,8 @@ async def ended_by(how, stream, begun):
     ("how", "end", "limit"),
     [
         ("stopped", "timeout", 3),
-        ("stopped with the server", "cancellation", paco.Limit(3)),
-        ("blocked", "leaving", 3),
+        pytest.param("stopped with the server", "cancellation", paco.Limit(3), marks=pytest.mark.slow),
+        pytest.param("blocked", "leaving", 3, marks=pytest.mark.slow),
         ("blocked in cleanup", "timeout", paco.Limit(3)),
     ],
 )

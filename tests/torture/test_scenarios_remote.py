@@ -1,9 +1,9 @@
 """The torture scenarios on paco with its items on workers.
 
 On virtual time with simulated workers, each scenario runs in one of its forms and sends its items in one of two ways,
-in rotation; with the environment variable ``PACO_TEST_REMOTE=all``, it runs in all forms and in both ways. One in four
-is not `slow`. In real processes, only the scenarios run whose items share no objects with the test;
-`tests/remote/test_dask.py` runs the same ones in a Dask cluster.
+in rotation; with the environment variable ``PACO_TEST_REMOTE=all``, it runs in all forms and in both ways. In real
+processes, only the scenarios run whose items share no objects with the test; `tests/remote/test_dask.py` runs the same
+ones in a Dask cluster. One scenario in four is not `slow`.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ CASES = [
     for number, scenario in enumerate(scenarios() if ALL else one_of_each(1))
     for way in ways(number, scenario)
 ]
-IN_PROCESSES = [scenario for scenario in (scenarios() if ALL else one_of_each(2)) if scenario.title in APART]
-
-
-def name(scenario):
-    return f"{scenario.area}: {scenario.name}"
+IN_PROCESSES = [
+    pytest.param(scenario, id=f"{scenario.area}: {scenario.name}", marks=[pytest.mark.slow] if number % 4 else [])
+    for number, scenario in enumerate(scenarios() if ALL else one_of_each(2))
+    if scenario.title in APART
+]
 
 
 @pytest.fixture
@@ -89,6 +89,6 @@ def test_all_scenarios_selected_for_processes_exist():
 
 
 @pytest.mark.realtime
-@pytest.mark.parametrize("scenario", IN_PROCESSES, ids=name)
+@pytest.mark.parametrize("scenario", IN_PROCESSES)
 def test_paco_survives_in_processes(scenario, processes):
     survive(scenario, processes, REAL)
