@@ -7,6 +7,7 @@ import contextlib
 import errno
 import os
 import sys
+import threading
 import time
 
 import pytest
@@ -128,6 +129,34 @@ async def test_a_busy_loop_hands_the_gil_over_to_the_thread_when_a_line_is_late(
     await run.end()
     assert left < added
     assert path.read_bytes() == b"".join(b"%d\n" % number for number in range(added))
+
+
+async def test_an_idle_loop_does_not_wait_for_a_slow_disk(file, monkeypatch):
+    run, writes, goes_on = Run(file), threading.Event(), threading.Event()
+
+    def append(lines, real=file.append):
+        writes.set()
+        goes_on.wait()
+        return real(lines)
+
+    monkeypatch.setattr(file, "append", append)
+    run.commit.add(b"1\n")
+    await until(writes.is_set)
+    run.commit.add(b"2\n")
+    asked = run.commit._asked
+    waits = asked.result
+
+    def result(timeout):
+        assert threading.current_thread() is not threading.main_thread()
+        return waits(timeout)
+
+    monkeypatch.setattr(asked, "result", result)
+    run.commit._due = 0.0
+    try:
+        run.commit.add(b"3\n")
+    finally:
+        goes_on.set()
+    await run.end()
 
 
 async def test_the_loss_of_the_file_that_is_found_while_the_loop_is_busy_is_told_at_once(file, path):

@@ -3,7 +3,7 @@
 Lines that arrive while a group is written, or within 20 ms after that, form the next group. So many lines share the
 cost of one write and one sync, and the event loop does not wait for a disk or a slow reader. Nor do the lines wait for
 a busy event loop: what it has not asked the thread to write within 20 ms, the thread writes on its own. A loop that is
-so busy waits up to 5 ms in 25 for the thread, which could otherwise wait long for the GIL.
+so busy waits up to 5 ms in 25 for the thread, which could otherwise wait long for the GIL. An idle loop never does.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class GroupCommit:
         # `VirtualLoop` does not wait for a thread that waits for one, so no virtual time costs real time.
         self._asked = Future[None]()
         self._asked.cancel()
-        self._due = 0.0  # when the thread writes by itself, on the clock of `time.monotonic`
+        self._due = self._cpu = 0.0  # when the thread writes by itself (`time.monotonic`); of the loop (`thread_time`)
         #: The bytes of all lines that were added, and of those that were written.
         self.added: int = 0
         self.written: int = 0
@@ -99,7 +99,8 @@ class GroupCommit:
     def add(self, line: bytes, number: int = 0) -> None:
         """Add a line. It is written within about 20 ms, unless it waits for lower numbers.
 
-        This holds even while the event loop is busy: then the thread writes the line by itself, up to 5 ms later.
+        This holds even while the event loop is busy: then the thread writes the line by itself, up to 5 ms later, or
+        when the next line is added.
 
         After an error the line is dropped.
 
@@ -125,16 +126,22 @@ class GroupCommit:
         self._lines.append(line)
         if self._asked.done():  # after the append, since the thread cancels it before it takes the lines
             self._asked = Future[None]()
-            self._due = time.monotonic() + _GROUP_SECONDS
+            self._expect()
             self._thread.submit(self._write_late, self._asked, self._due)
         elif time.monotonic() >= self._due:
-            # The thread waits for the GIL, or for the disk. A thread gets the GIL after 5 ms, but its wait begins anew
-            # whenever the loop releases the GIL for a moment, as in a system call. So the loop hands it over.
-            with suppress(CancelledError, TimeoutError):
-                self._asked.result(_HANDOVER_SECONDS)
-            self._due = time.monotonic() + _GROUP_SECONDS
+            # The thread waits for the disk, or, if the loop has been busy, for the GIL. A thread gets the GIL after
+            # 5 ms, but its wait begins anew whenever the loop releases the GIL for a moment, as in a system call. So a
+            # busy loop hands it over.
+            if time.thread_time() - self._cpu > _GROUP_SECONDS / 2:
+                with suppress(CancelledError, TimeoutError):
+                    self._asked.result(_HANDOVER_SECONDS)
+            self._expect()
         if self.added - self.written >= self._enough:
             self._wake()
+
+    def _expect(self) -> None:
+        """Note when the lines are to be written, and the CPU time that the loop has taken by now."""
+        self._due, self._cpu = time.monotonic() + _GROUP_SECONDS, time.thread_time()
 
     @property
     def full(self) -> bool:
