@@ -287,6 +287,7 @@ async def test_jobs_in_executors_and_threads_of_others_are_waited_for():
     assert now() == 0
 
 
+@pytest.mark.skipif(not getattr(sys, "_is_gil_enabled", lambda: True)(), reason="the GIL keeps the thread waiting")
 def test_a_job_that_a_thread_has_not_begun_is_waited_for():
     interval = sys.getswitchinterval()
     sys.setswitchinterval(60)  # the thread does not get the GIL while this test looks at it
@@ -299,6 +300,18 @@ def test_a_job_that_a_thread_has_not_begun_is_waited_for():
             assert loop._threads_work()
     finally:
         sys.setswitchinterval(interval)
+
+
+def test_an_executor_that_miscounts_its_idle_threads_does_not_hold_the_clock_back(monkeypatch):
+    monkeypatch.setattr("paco.testing._loop._DOUBTS", 3)
+    with ThreadPoolExecutor(2) as executor, asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        loop = runner.get_loop()
+        executor.submit(int).result()
+        while loop._threads_work():
+            time.sleep(0.001)
+        executor._idle_semaphore.acquire()
+        runner.run(asyncio.sleep(86_400))
+        assert loop.time() == 86_400
 
 
 async def test_jobs_of_a_process_pool_of_others_are_waited_for():

@@ -32,6 +32,7 @@ _SHOWN: Final = 3  # callbacks in the message then
 _LOOK: Final = 0.005  # seconds between two looks at other threads
 _EXACT: Final = Context(prec=50, traps=[])
 _LIBRARY: Final = Path(asyncio.__file__).parents[1]
+_DOUBTS: Final = 200  # looks after which a job that no thread begins is a wrong count of an executor
 _HANDS_OVER: Final = sys.version_info >= (3, 13)  # whether a queue gives its item to the thread that waits for it
 #: Where a thread waits for work: an executor, a queue, a server, another event loop.
 _IDLE: Final = tuple(
@@ -120,6 +121,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._own_files = len(self._poller.get_map())  # the pipe by which threads wake the loop
         self._jobs = 0
         self._turns = 0  # since time has passed
+        self._doubts = 0  # looks in which an executor seemed to have given a job to a thread that did not begin it
         self._foreign = weakref.WeakSet(threading.enumerate())  # threads that do not work for this loop
         self._set_time(0.0)
 
@@ -193,7 +195,13 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         others = [thread for thread in threading.enumerate() if thread not in self._foreign]
         current = sys._current_frames() if others else {}  # noqa: SLF001 - documented, in spite of its name
         frames = [current.get(thread.ident or 0) for thread in others]
-        return not all(map(_awaits_work, frames)) or _has_given_jobs(frames)
+        if not all(map(_awaits_work, frames)):
+            self._doubts = 0
+            return True
+        if not _has_given_jobs(frames):
+            return False
+        self._doubts += 1
+        return self._doubts < _DOUBTS
 
     def _step_begins(self) -> None:
         """Run before the callbacks of each step; a hook for subclasses."""
@@ -237,18 +245,19 @@ def _awaits_work(frame: FrameType | None) -> bool:
 
 
 def _has_given_jobs(frames: Iterable[FrameType | None]) -> bool:
-    """Return whether an executor has given a job to a thread that still seems to wait for one, given all idle frames.
+    """Return whether an executor seems to have given a job to a thread that waits for one, given all idle frames.
 
     Where a queue hands over, the job is neither in the queue nor in a variable until the thread gets the GIL. But
-    ``submit`` counts the thread as idle no more.
+    ``submit`` no longer counts the thread as idle. (It can miscount: what it does is not atomic.)
     """
-    idle = Counter(frame.f_locals["executor_reference"]() for frame in frames if frame and _is_worker(frame))
-    counts = [(executor._idle_semaphore._value, threads) for executor, threads in idle.items() if executor]  # noqa: SLF001
+    executors = [frame.f_locals["executor_reference"]() for frame in frames if frame and _is_worker(frame)]
+    idle = Counter(map(id, executors))
+    counts = [(one._idle_semaphore._value, idle[id(one)]) for one in executors if one is not None]  # noqa: SLF001
     return _HANDS_OVER and any(counted < threads for counted, threads in counts)
 
 
 def _is_worker(frame: FrameType) -> bool:
-    """Return whether a thread of an executor waits in C. A job runs in another frame."""
+    """Return whether this is the function that the threads of an executor run. A job runs in a frame inside it."""
     return frame.f_code.co_name == "_worker"
 
 
