@@ -618,9 +618,11 @@ def test_the_fork_server_leaves_alone_the_workers_that_end_in_time(monkeypatch):
         server = Server(one)
         server._pipes[worker.pid] = -1
         os.write(server._woken, b"\0")  # as the signal does that a child has ended
-        server._end()
-        assert (server._pipes, worker.poll()) == ({}, None)
-        worker.kill()
+        try:
+            server._end()
+            assert (server._pipes, worker.poll()) == ({}, None)
+        finally:
+            worker.kill()
     os.close(server._wake)
     os.close(server._woken)
 

@@ -1,6 +1,6 @@
 """Every torture scenario on paco, in virtual time, with normal tasks and, if Python has them, eager tasks.
 
-Half of them are not `slow`, with one kind of tasks in turn.
+One in four of these cases is not `slow`.
 """
 
 from __future__ import annotations

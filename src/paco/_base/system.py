@@ -197,7 +197,7 @@ def signal_after_parent(number: int) -> None:
 
 
 def kill_after(descriptor: int) -> None:
-    """Have Linux kill this process when the other end of a pipe is closed, even while this one holds the GIL."""
+    """Have Linux kill this process when the other end of a pipe is closed, even while this process holds the GIL."""
     if hasattr(_fcntl, "F_SETSIG"):
         for command, value in (
             (_fcntl.F_SETSIG, signal.SIGKILL),
