@@ -198,10 +198,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         if not all(map(_awaits_work, frames)):
             self._doubts = 0
             return True
-        if not _has_given_jobs(frames):
-            return False
-        self._doubts += 1
-        return self._doubts < _DOUBTS
+        given = _has_given_jobs(frames)
+        self._doubts += given
+        return given and self._doubts < _DOUBTS
 
     def _step_begins(self) -> None:
         """Run before the callbacks of each step; a hook for subclasses."""
