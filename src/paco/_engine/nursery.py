@@ -47,7 +47,6 @@ class Nursery(ABC):
     The abstract methods are called when a task ends, when the nursery stops, and at its end.
     """
 
-    # The subclass has a dict, whose keys all instances share as long as there are at most 30. So these are slots.
     __slots__ = (
         "__weakref__",
         "_abandoned",
