@@ -156,7 +156,7 @@ async def test_an_idle_loop_does_not_wait_for_a_slow_disk(file, monkeypatch):
         run.commit.add(b"3\n")
     finally:
         goes_on.set()
-    await run.end()
+        await run.end()
 
 
 async def test_the_loss_of_the_file_that_is_found_while_the_loop_is_busy_is_told_at_once(file, path):

@@ -16,7 +16,7 @@ import pytest
 
 import paco
 from paco.journal import JournalError
-from tests.patience import wait_until
+from tests.patience import until, wait_until
 
 pytestmark = [pytest.mark.realtime, pytest.mark.posix]
 
@@ -188,11 +188,19 @@ async def handed_on(stream, into):
             into.append(result)
 
 
+async def endless(handed):
+    """Yield numbers, the most of them only after a result has been handed on: a loaded machine writes it late."""
+    for number in itertools.count():
+        if number == 10:
+            await until(lambda: handed)
+        yield number
+
+
 def test_a_full_disk_fails_the_run_and_the_next_run_resumes_when_there_is_space(tmp_path):
     with mounted(tmp_path / "disk", "size=256k") as folder:
         path, handed = folder / "run.jsonl", []
         with pytest.raises(OSError, match=r"No space left on device: '.*run\.jsonl'") as told:
-            paco.run(handed_on(paco.map(letters, itertools.count(), limit=10).journal(path), handed))
+            paco.run(handed_on(paco.map(letters, endless(handed), limit=10).journal(path), handed))
         assert told.value.errno == errno.ENOSPC
         known = whole_lines(path)
         assert path.read_bytes().endswith(b"\n")
