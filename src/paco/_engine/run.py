@@ -86,8 +86,7 @@ class Scheduler(Nursery):
         watch: Watch | None = None,
         admission: Admitting | None = None,
     ) -> None:
-        function = watch.view.function if watch is not None else "" if isinstance(source, Calls) else title(fn)
-        super().__init__(name, timeout, function)
+        super().__init__(name, timeout, "" if isinstance(source, Calls) else title(fn))
         #: The workers, and their slots.
         self.pool: WorkerPool = WorkerPool(limit or sys.maxsize)
         self.admission: Admitting | None = admission
