@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import busy, chart, command, markdown, memory, remote, report
+from benchmarks import busy, chart, command, markdown, memory, remote, report, ring
 from benchmarks.demands import SPEED, footprint_demands, growth_demands
 from benchmarks.findings import Findings
 from benchmarks.measure import Setting, compare
@@ -128,6 +128,13 @@ def measure_remote(found: Findings, options: argparse.Namespace) -> None:
             found.demands.append(demand)
 
 
+def measure_ring(found: Findings, options: argparse.Namespace) -> None:
+    """Measure features against the same by hand; only if selected by name, because it takes two minutes."""
+    if options.only and selected(options.only, ("ring",)):
+        for demand in ring.measure(options.rounds, options.setting.new_loop):
+            found.demands.append(demand)
+
+
 def write(found: Findings, options: argparse.Namespace) -> None:
     """Write the requested files."""
     if options.json:
@@ -149,6 +156,7 @@ def main() -> int:
         measure_busy(found, options)
         measure_command(found, options)
         measure_remote(found, options)
+        measure_ring(found, options)
         judge_all(found, options)
     finally:
         write(found, options)  # also after Ctrl-C: write what has been measured

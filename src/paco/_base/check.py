@@ -17,6 +17,7 @@ from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import contextmanager
 from functools import partial
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final, cast
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ class NotAwaitable(TypeError):
 
 def awaitable(name: str, coro: object, result: Awaitable[T]) -> Awaitable[T]:
     """Return ``result`` if it can be awaited. Otherwise raise an error that says how to make ``coro`` async."""
-    if inspect.isawaitable(result):
+    if type(result) is CoroutineType or inspect.isawaitable(result):  # which takes longer
         return result
     fn = called(coro)
     raise NotAwaitable(

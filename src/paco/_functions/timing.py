@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
 import weakref
 from collections import deque
@@ -10,7 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
 from paco._base import check
-from paco._base.deadline import Clock, within
+from paco._base.deadline import Clock, current_end, within
 from paco._base.decorator import Decorator, DecoratorOr, decorator, keep
 from paco.limits import AnyLimit, Limit, Limiter, checked
 from paco.limits._base import Slot
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from paco._base.types import AnyCoroutineFunction, Loop, OrNone, P, T
 
 _UNLIMITED: Final = nullcontext()
+_EMPTY: Final = contextvars.Context()
 
 
 class TimeoutLimit:
@@ -151,12 +153,92 @@ def timeout(coro: AnyCoroutineFunction | Awaitable[Any], timeout: float | None =
         return _limited(coro, timeout, loop)
     check.function("timeout", coro)
     fn, what = coro, f"timeout: {check.called(coro)}"
+    calls: _TimedCalls | None = None
 
     async def wrapper(*args: Any, **kw: Any) -> Any:
-        with limiting(what, timeout, loop):
-            return await check.awaitable("timeout", fn, fn(*args, **kw))
+        nonlocal calls
+        running = asyncio.get_running_loop()
+        task = asyncio.current_task(running)
+        if not timeout or task is None or loop is not None or current_end.get() is not None:
+            with limiting(what, timeout, loop):
+                return await check.awaitable("timeout", fn, fn(*args, **kw))
+        if calls is None or calls.loop() is not running:
+            calls = _TimedCalls(running, timeout)
+        here = calls
+        call = here.enter(running, task)
+        try:
+            result = await check.awaitable("timeout", fn, fn(*args, **kw))
+        except BaseException as error:
+            if here.leave(call) and isinstance(error, asyncio.CancelledError):
+                raise TimeoutError(f"paco.{what} did not finish within {timeout} s") from error
+            raise
+        else:
+            here.leave(call)
+            return result
+        finally:
+            del task, here, call, args, kw  # a kept error refers to this frame
 
     return keep(wrapper, fn)
+
+
+class _TimedCall:
+    """A call with a time limit.
+
+    Attributes:
+        when: The time of the loop at which it is cancelled.
+        requests: How often its task had been asked to cancel before.
+        expired: Whether the time limit has cancelled it.
+    """
+
+    __slots__ = ("expired", "requests", "task", "when")
+
+    def __init__(self, when: float, task: asyncio.Task[Any]) -> None:
+        self.when = when
+        self.task: Any = task
+        # A cancellation that was requested but not delivered arrives inside the call: see `TimeoutLimit.__enter__`.
+        self.requests: int = task.cancelling() - bool(getattr(task, "_must_cancel", False))
+        self.expired = False
+
+
+class _TimedCalls:
+    """The calls of a function in a loop. All have the same time limit, so one timer, for the oldest call, is enough."""
+
+    __slots__ = ("_calls", "_seconds", "_timer", "loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+        self.loop = weakref.ref(loop)
+        self._seconds = seconds
+        self._calls: dict[_TimedCall, None] = {}  # the oldest first
+        self._timer: asyncio.TimerHandle | None = None
+
+    def enter(self, loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> _TimedCall:
+        call = _TimedCall(loop.time() + self._seconds, task)
+        self._calls[call] = None
+        if self._timer is None:
+            self._timer = loop.call_at(call.when, self._expire, loop, context=_EMPTY)
+        return call
+
+    def leave(self, call: _TimedCall) -> bool:
+        """End a call, and return whether its time limit alone has cancelled it."""
+        task, call.task = call.task, None  # which may hold an error whose frames refer to the call
+        if call.expired:
+            return bool(task.uncancel() <= call.requests)
+        del self._calls[call]
+        if not self._calls and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        return False
+
+    def _expire(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Cancel the calls whose time is up, and set the timer for the oldest of the others."""
+        self._timer, now = None, loop.time()
+        for call in list(self._calls):
+            if call.when > now:
+                self._timer = loop.call_at(call.when, self._expire, loop, context=_EMPTY)
+                return
+            del self._calls[call]
+            call.expired = True
+            call.task.cancel()
 
 
 def limiting(what: str, timeout: float | None, loop: Loop = None) -> AbstractContextManager[object]:
