@@ -34,7 +34,13 @@ KEYS = 10
 
 
 async def numbers(count: int) -> AsyncIterator[int]:
-    """Yield one item at a time, as a cursor does."""
+    """Yield items that are there at once."""
+    for number in range(count):
+        yield number
+
+
+async def waited(count: int) -> AsyncIterator[int]:
+    """Yield items that the source waits for, one by one."""
     for number in range(count):
         await asyncio.sleep(0)
         yield number
@@ -216,7 +222,13 @@ PAIRS = [
         1.3,
     ),
     Pair(
-        "the same in pages / the same",
+        "an async source that waits for each item / the same",
+        lambda count: paco.each(sleep_0, waited(count), limit=LIMIT),
+        lambda count: queued(waited(count), sleep_0),
+        1.3,
+    ),
+    Pair(
+        "an async source in pages / the same",
         lambda count: paco.each(sleep_0, pages(count), limit=LIMIT),
         lambda count: queued(pages(count), sleep_0),
         2.0,

@@ -119,6 +119,11 @@ class Item:
         self.index: int = index
         self.parent: Item | None = parent
 
+    def becomes(self, value: Any, index: int) -> None:
+        """Make this the record of the item that the same worker runs next, with the same parent."""
+        self.value, self.index = value, index
+        self.attempts, self.error, self.ran, self.known, self.skipped = 1, None, None, None, False
+
     def around(self) -> Iterator[Item]:
         """Yield the items and calls that this one is part of, innermost first."""
         one = self.parent

@@ -9,12 +9,12 @@ in order. Under a limit that depends on the item, more items may wait for their 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from paco._base.check import discard
 from paco._base.errors import trim
 from paco._base.item import Item, inside
-from paco._engine.sinks import InOrder
+from paco._engine.sinks import NOTHING, InOrder
 from paco._engine.source import LEAD
 from paco._engine.workers import absorb_cancellation
 
@@ -33,6 +33,32 @@ _BURST: Final = 64
 _RESTING: Final = 1000
 
 
+class _Worker:
+    """A worker that is recycled as long as no item leaves a trace on its task."""
+
+    __slots__ = ("_around", "_base", "_cancelling", "_context", "_get_name", "_name", "task", "turn")
+
+    def __init__(self, context: contextvars.Context, task: WorkerTask) -> None:
+        self.task = task
+        self.turn = 0  # of the loop, when it took its last item
+        self._context, self._around = context, inside.get()
+        self._cancelling, self._get_name, self._name = task.cancelling, task.get_name, task.get_name()
+
+    def begins(self, item: Item) -> None:
+        """Make the task and its context those of this item."""
+        self.task.item, item.parent = item, self._around
+        inside.set(item)
+        self._base = self._context.copy()
+
+    def is_marked(self) -> bool:
+        """Return whether the item has left a context variable, a cancellation or a name on the task."""
+        try:
+            changed = self._context != self._base  # by pointer if nothing was set
+            return changed or bool(self._cancelling()) or self._get_name() is not self._name
+        except Exception:  # an item has set a value that cannot be compared
+            return True
+
+
 class Admission:
     """Starts the items of a run when a limit object grants them permits.
 
@@ -46,11 +72,13 @@ class Admission:
         self._ahead = max(limit.lookahead, 1)
         self.held: int = 0
         self.role: str = "worker"
-        self._waiting = sink if isinstance(sink, InOrder) and buffer is None else None
+        self._stream = sink if isinstance(sink, InOrder) else None
+        self._unbuffered = self._stream if buffer is None else None
         self._store = sink.store  # after the run has ended early, nothing reads it
         self._running = 0  # items that hold permits
-        self._peak = 0  # the highest number of items in flight at once
         self._at_gate = False  # whether a worker is at the gate
+        self._gate: Item | None = None  # the item that waits there for its permit
+        self._taken: Item | None = None  # an item that could not start after all: the next one at the gate
         self._burst = 1
         self._could_run = 0  # the largest limit since the items now in back-off began to rest
         self._off_duty: list[asyncio.Future[None]] = []  # workers that wait for the gate; the last one is next
@@ -94,42 +122,38 @@ class Admission:
 
     async def work(self, context: contextvars.Context) -> None:
         run: Scheduler = self.run
-        task: Any = asyncio.current_task(run.loop)
-        name, around, turn = task.get_name(), inside.get(), 0
+        worker = _Worker(context, cast("WorkerTask", asyncio.current_task(run.loop)))
         run.noted = True
         try:
-            while (item := await self._admit(turn)) is not None:
-                turn = run.pace.seen
-                task.item, item.parent = item, around
-                inside.set(item)
-                base = context.copy()
+            while (item := await self._admit(worker.turn)) is not None:
+                worker.turn = run.pace.seen
                 try:
-                    goes_on = await self._run_one(run, item)
+                    goes_on = await self._run_items(run, worker, item)
                 except GeneratorExit:  # of a future that the item awaited: Python closes the item, then raises it here
                     if asyncio._get_running_loop() is None:  # the loop is gone
                         raise
                     goes_on = not run.is_ending
+                item = None  # so that the item is not kept alive while this worker waits
                 if not goes_on:
                     return
-                task.item = item.value = None  # so that the item is not kept alive while this worker waits
-                try:
-                    marked = context != base or task.cancelling() or task.get_name() is not name
-                except Exception:  # an item has set a value that cannot be compared
-                    marked = True
-                if marked:
-                    run.retire(task)
+                worker.task.item = None
+                if worker.is_marked():
+                    run.retire(worker.task)
                     return
         except BaseException as error:
             run.source_failed(error)
         finally:
             del self, run
 
-    async def _run_one(self, run: Scheduler, item: Item) -> bool:
-        """Run an item; return whether its worker may continue."""
+    async def _run_items(self, run: Scheduler, worker: _Worker, item: Item) -> bool:
+        """Run an item, then others as long as its permit can be renewed; return whether the worker may continue."""
         failed: BaseException | None = None
         try:
+            worker.begins(item)
             await self._permit(item)
             self._store[item.index] = await run.fn(item.value)
+            while not worker.is_marked() and self._renews(run, worker, item):
+                self._store[item.index] = await run.fn(item.value)
         except BaseException as error:
             failed = error
         try:
@@ -145,6 +169,49 @@ class Admission:
         finally:
             del self, run, failed, item  # a kept error refers to this frame
 
+    def _renews(self, run: Scheduler, worker: _Worker, item: Item) -> bool:
+        """Make an item that has succeeded the next one, with the same permit, if nobody else waits for that permit.
+
+        This one step replaces a release, a wait at the gate and an acquisition, each of which may need a turn of the
+        loop. If an item waits at the gate, it is the next one, and the worker there gets the item after it.
+        """
+        gate, limiter = self._gate, self._limiter
+        if self._is_held_up(run, worker, gate) or not (item.permitted and limiter.renews(item.permit, gate)):
+            return False
+        try:
+            value = next(run.items, NOTHING)
+        except BaseException as error:
+            run.source_failed(error)
+            return False
+        if value is NOTHING:
+            run.out_of_items()
+            return False
+        index = run.started
+        run.started = index + 1
+        # Taking the item has run code of the user, which may have lowered the limit, or stopped the run.
+        renewed = None if gate is not self._gate or run.is_ending else limiter.renew(item.permit)
+        if renewed is None:
+            self._taken = Item(value, index)
+            self.held += 1
+            return False
+        if gate is not None:
+            value, gate.value = gate.value, value
+            index, gate.index = gate.index, index
+        item.becomes(value, index)
+        item.permit, worker.task.item = renewed, item
+        return True
+
+    def _is_held_up(self, run: Scheduler, worker: _Worker, gate: Item | None) -> bool:
+        """Return whether no item may start at once: the turn has been used up, others come first, or it has no room."""
+        if run.started >= run.attention:
+            turn = run.ready_now(worker.turn)
+            if not turn:
+                return True
+            worker.turn = turn
+        if run.pool.resting or self._taken is not None or (gate is None and self._at_gate):
+            return True
+        return self._stream is not None and self._stream.room(run.started) <= run.started
+
     async def _permit(self, item: Item) -> None:
         """Get the permit of an item, waiting for it if necessary, and mark the start of the item.
 
@@ -153,6 +220,8 @@ class Admission:
         try:
             permit = self._limiter.try_reserve(item.value)
             if permit is None:
+                if self._ahead == 1:
+                    self._gate = item
                 permit = await self._limiter.reserve(item.value)
             self._limiter.begin(permit)
         except Exception as failed:
@@ -162,6 +231,7 @@ class Admission:
         finally:
             self.held -= 1
             if self._ahead == 1:
+                self._gate = None
                 self._leave_gate()
             if self.run.parked:
                 self.run.unpark(1)
@@ -170,6 +240,9 @@ class Admission:
     def _hold(self, item: Item, permit: Any) -> None:
         item.permit, item.permitted = permit, True
         self._running += 1
+        if self._unbuffered is not None and self._running > self._unbuffered.most:
+            # At most as many results wait for a slow consumer as items were in flight at once.
+            self._unbuffered.most = self._running
 
     def _give_back(self, item: Item, error: BaseException | None) -> Awaitable[None] | None:
         """Release the permit of an item that has ended; the caller must await the result unless it is ``None``."""
@@ -227,20 +300,18 @@ class Admission:
 
     async def _next(self, run: Scheduler, turn: int) -> Item | None:
         """Wait for room and for an item, and take it; return ``None`` if this worker must end."""
-        turn = await run.ready(turn)
-        while turn and (self.held >= self._ahead or (run.pool.resting and self._too_many_rest())):
+        while self._taken is None and (turn := run.ready_now(turn) or await run.ready(turn)):
+            if self.held < self._ahead and not (run.pool.resting and self._too_many_rest()):
+                return self._take(run)
             await run.pool.idling(run.park())
-            turn = await run.ready(turn)
-        return self._take(run) if turn else None
+        taken, self._taken = self._taken, None
+        return taken
 
     def _take(self, run: Scheduler) -> Item | None:
         for value in run.items:
             item = Item(value, run.started)
             run.started += 1
             self.held += 1
-            if self._waiting is not None:
-                # At most as many results wait for a slow consumer as items were in flight at once.
-                self._waiting.most = self._peak = max(self._peak, self._running + 1)
             if run.watch is not None and run.reader is not None:
                 run.watch.source_changed()
             return item

@@ -57,6 +57,7 @@ class Scheduler(Nursery):
         "_source",
         "admission",
         "attention",
+        "due",
         "exhausted",
         "fn",
         "hungry",
@@ -102,6 +103,8 @@ class Scheduler(Nursery):
         self.started: int = offset
         #: The index from which on a worker calls `ready` before it takes an item.
         self.attention: int = -1
+        #: The index from which on a worker reads the clock before it takes an item.
+        self.due: int = -1
         #: Whether the source has no more items.
         self.exhausted: bool = False
         #: Whether the run is ending before all items have run.
@@ -146,7 +149,7 @@ class Scheduler(Nursery):
         fn, items, store, base, pace = self.fn, self.items, self.sink.store, self.base, self.pace
         turn = 0
         try:
-            while turn := pace.seen if self.started < self.attention else await self.ready(turn):
+            while turn := pace.seen if self.started < self.attention else self.ready_now(turn) or await self.ready(turn):
                 for item in items:
                     index = self.started
                     self.started = index + 1
@@ -175,6 +178,25 @@ class Scheduler(Nursery):
             # object whose method the function is.
             del self, store, fn
 
+    def ready_now(self, last: int) -> int:
+        """Do what `ready` does if nothing must be awaited; otherwise return 0."""
+        if self.consumer is not None:
+            self.notify()
+        started, reader, pace = self.started, self.reader, self.pace
+        if self.is_ending or self.exhausted or self.pool.is_crowded() or not (reader is None or reader.ready()):
+            return 0
+        if started >= self.due:
+            if pace.in_batches:
+                return 0
+            pace.look(started)
+            if last == pace.seen and pace.used > pace.turn.share:
+                return 0
+            self.due = started + pace.stride
+        if started >= (room := self.sink.room(started)):
+            return 0
+        self.attention = min(self.due, room) if self.consumer is None else -1
+        return pace.seen
+
     async def ready(self, last: int) -> int:
         """Wait until this worker may take an item; return the number of the turn, or 0 if the worker must end.
 
@@ -195,7 +217,8 @@ class Scheduler(Nursery):
             if last == pace.seen and pace.used > turn.share:
                 await self.pool.idling(give_way())
             elif self.started < (room := self.sink.room(self.started)) and (reader is None or reader.ready()):
-                self.attention = min(self.started + pace.stride, room) if self.consumer is None else -1
+                self.due = self.started + pace.stride
+                self.attention = min(self.due, room) if self.consumer is None else -1
                 return pace.seen
             else:
                 await self.pool.idling(self.park())

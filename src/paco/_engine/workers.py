@@ -254,9 +254,13 @@ class WorkerPool:
             self.workers.add(task)
             run.attention = -1
 
+    def is_crowded(self) -> bool:
+        """Return whether a worker must end, so that a resting item gets its slot back."""
+        return bool(self._returning) or len(self.workers) > self.limit
+
     def one_too_many(self) -> bool:
-        """Return whether the calling worker must end, so that a resting item gets its slot back."""
-        if self._returning or len(self.workers) > self.limit:
+        """Return whether the calling worker must end, and free its slot then."""
+        if self.is_crowded():
             self.vacate(cast("WorkerTask", asyncio.current_task(self.run.loop)))
             return True
         return False

@@ -38,15 +38,19 @@ class Limiter:
     #: Decides when ``a & b`` asks this limit: limits that look at the item (0), counts (1), limits of other libraries
     #: and your own (2), rates (3), of these the slowest first. It never changes, so that two callers cannot deadlock.
     _order: tuple[int, float] = (2, 0)
+    #: Whether `renew` changes nothing if it returns ``None``, and nothing that matters otherwise.
+    _renews_in_place: ClassVar[bool] = False
     #: Makes a limit of the number in ``a & 5``; set by `Limit`, which is derived from this class.
     _of_number: ClassVar[Callable[[int], Limiter]]
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Make a subclass that overrides `acquire`, `reserve` or `release`, but not `try_acquire`, use only its own."""
+        """Make a subclass use only its own methods, and no shortcut of its base that would leave them out."""
         super().__init_subclass__(**options)
         own = vars(cls).keys()
         if own & {"acquire", "reserve", "release"} and not own & {"try_acquire", "try_reserve"}:
             cls.try_acquire, cls.try_reserve = Limiter.try_acquire, Limiter.try_reserve  # type: ignore[method-assign]
+        if own & {"acquire", "reserve", "try_acquire", "try_reserve", "begin", "release"} and "renews" not in own:
+            cls.renews = Limiter.renews  # type: ignore[method-assign]
 
     @property
     def most(self) -> int:
@@ -124,6 +128,25 @@ class Limiter:
         Returns:
             ``None``, or an awaitable that completes the release.
         """
+
+    def renews(self, permit: Any, own: Item | None) -> bool:
+        """Return whether the permit of an item that has just succeeded may go to the next item of its run.
+
+        The run then takes that item and calls `renew`. By default ``False``, which is always safe: the run calls
+        `release`, and asks for another permit.
+
+        Args:
+            permit: What `acquire` returned.
+            own: The record of an item of the same run that waits; any other caller that waits comes first.
+        """
+        return False
+
+    def renew(self, permit: Any) -> Any:
+        """Do `release` and `try_acquire` in one step; return the new permit, or ``None`` if none is free now.
+
+        After ``None`` the caller calls `release`.
+        """
+        return None
 
     def idle(self) -> bool:
         """Return whether a new limit would behave the same, so that `PerKey` may discard this one.
@@ -222,6 +245,8 @@ class Both(Limiter):
         )
         # A limit from elsewhere may return an awaitable from `release`, which `try_reserve` cannot await.
         self._releases_at_once = all(type(part).__module__.startswith("paco.limits.") for part in self.parts)
+        # Only the last part may change when it is renewed: if it cannot be, nothing must be undone.
+        self._renews = all(part._renews_in_place for part in self.parts[:-1])  # noqa: SLF001 - of its own base class
 
     def __repr__(self) -> str:
         return " & ".join(map(repr, self.parts))
@@ -270,6 +295,22 @@ class Both(Limiter):
                 await released
             raise
         return permits
+
+    def renews(self, permit: list[Any], own: Item | None) -> bool:
+        if not self._renews:
+            return False
+        for place, part in enumerate(self.parts):  # noqa: SIM110 - all() takes twice as long
+            if not part.renews(permit[place], own):
+                return False
+        return True
+
+    def renew(self, permit: list[Any]) -> list[Any] | None:
+        for place, part in enumerate(self.parts):
+            renewed = part.renew(permit[place])
+            if renewed is None:
+                return None
+            permit[place] = renewed
+        return permit
 
     def paused(self, permit: list[Any]) -> float:
         return max(part.paused(one) for part, one in zip(self.parts, permit, strict=True))

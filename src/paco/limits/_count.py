@@ -75,6 +75,7 @@ class Limit(Limiter):
     __slots__ = ("_admitted", "_limit", "_permits", "_waiting")
 
     _order = (1, 0)
+    _renews_in_place = True
 
     def __init__(self, limit: int) -> None:
         self._limit = check.integer("Limit", "limit", limit, 1)
@@ -157,6 +158,15 @@ class Limit(Limiter):
             )
         self._permits.remove(permit)
         self._admit()
+
+    def renews(self, permit: Permit, own: Item | None) -> bool:
+        if self._admitted or len(self._permits) > self._limit:
+            return False
+        waiting = self._waiting
+        return not waiting or (own is not None and len(waiting) == 1 and next(iter(waiting)).holder is own)
+
+    def renew(self, permit: Permit) -> Permit | None:
+        return permit if len(self._permits) <= self._limit else None
 
     def _admit(self) -> None:
         """Grant permits to the first callers; skip cancelled ones, and those whose loop is closed.
@@ -261,7 +271,7 @@ class Adaptive(Limiter):
         'grow'
     """
 
-    _order = (1, 0)
+    _order = (1, 1)
 
     def __init__(
         self, start: int = 10, min: int = 1, max: int = 1000, drop_on: DropOn | None = None, *, cooldown: float = 1.0
@@ -332,6 +342,17 @@ class Adaptive(Limiter):
         finally:
             self._flights.pop(permit, None)
             self._count.release(permit)
+
+    def renews(self, permit: Permit, own: Item | None) -> bool:
+        return self._count.renews(permit, own)
+
+    def renew(self, permit: Permit) -> Permit | None:
+        self._learn_from(self._flights[permit], None)
+        del self._flights[permit]
+        renewed = self._count.renew(permit)
+        if renewed is not None:
+            self.begin(renewed)
+        return renewed
 
     def _learn_from(self, flight: _Flight, error: BaseException | None) -> None:
         """Learn from how an item has ended, while it still counts as in flight."""

@@ -7,6 +7,7 @@ import math
 import sys
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from math import ceil, ldexp
 from typing import TYPE_CHECKING, Any, Final
 
 from paco._base import check
@@ -16,8 +17,11 @@ from paco.limits._base import Limiter
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from paco._base.item import Item
+
 #: Ticks per second. Every float from 2**-12 s up is a whole number of ticks, and so is every time of a real clock.
-_TICKS: Final = 1 << 64
+_EXPONENT: Final = 64
+_TICKS: Final = 1 << _EXPONENT
 #: The resolution of a timer, in seconds.
 _TIMER: Final = 0.001
 
@@ -66,6 +70,7 @@ class Bucket:
         old, (self._leak, scale) = self._token, n.as_integer_ratio()
         self._token = scale * _whole(per, _TICKS)
         self._level = -(-self._level * self._token // old)
+        self._room = (self._burst - 1) * self._token  # for a start of cost 1
         self._taken = sum(self._units(booking.cost) for booking in self.booked)
 
     def earliest(self, cost: float) -> float:
@@ -93,6 +98,15 @@ class Bucket:
         left = max(self._level - (ticks - self._last) * self._leak, 0)
         self._level = left + self._units(booking.cost)
         self._last = ticks
+
+    def start_now(self, now: float) -> bool:
+        """Make a start of cost 1 that was not booked, if it is allowed now; `earliest` and `start` in one step."""
+        ticks = ceil(ldexp(now, _EXPONENT))
+        level = max(self._level - (ticks - self._last) * self._leak, 0)
+        if level + self._taken > self._room:
+            return False
+        self._level, self._last = level + self._token, ticks
+        return True
 
     def _units(self, cost: float) -> int:
         return _whole(cost, self._token)
@@ -253,6 +267,16 @@ class Rate(Limiter):
 
     def paused(self, permit: Booking) -> float:
         return max(self._held_until - asyncio.get_running_loop().time(), 0)
+
+    def renews(self, permit: Booking, own: Item | None) -> bool:
+        return not self._line and self._cost is None
+
+    def renew(self, permit: Booking) -> Booking | None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        if self._line or now < self._held_until or self._clock.loop() is not loop:
+            return None
+        return permit if self._bucket.start_now(now) else None
 
     def release(self, permit: Booking, error: BaseException | None = None) -> None:
         """Free the room of a booking that was not used. The end of an item changes nothing: a rate counts starts."""
