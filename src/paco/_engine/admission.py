@@ -133,17 +133,16 @@ class Admission:
                     if asyncio._get_running_loop() is None:  # the loop is gone
                         raise
                     goes_on = not run.is_ending
-                item = None  # so that the item is not kept alive while this worker waits
                 if not goes_on:
                     return
-                worker.task.item = None
+                worker.task.item = item.value = None  # so that the item is not kept alive while this worker waits
                 if worker.is_marked():
                     run.retire(worker.task)
                     return
         except BaseException as error:
             run.source_failed(error)
         finally:
-            del self, run
+            del self, run, worker
 
     async def _run_items(self, run: Scheduler, worker: _Worker, item: Item) -> bool:
         """Run an item, then others as long as its permit can be renewed; return whether the worker may continue."""
@@ -167,7 +166,7 @@ class Admission:
                     released = None  # already reported; the outcome of the item must be reported too
             return failed is None or run.item_failed(failed, item.index, item.value)
         finally:
-            del self, run, failed, item  # a kept error refers to this frame
+            del self, run, worker, failed, item  # a kept error refers to this frame
 
     def _renews(self, run: Scheduler, worker: _Worker, item: Item) -> bool:
         """Make an item that has succeeded the next one, with the same permit, if nobody else waits for that permit.
@@ -176,20 +175,20 @@ class Admission:
         loop. If an item waits at the gate, it is the next one, and the worker there gets the item after it.
         """
         gate, limiter = self._gate, self._limiter
-        if self._is_held_up(run, worker, gate) or not (item.permitted and limiter.renews(item.permit, gate)):
+        if not item.permitted or self._is_held_up(run, worker, gate):
             return False
         try:
-            value = next(run.items, NOTHING)
-        except BaseException as error:
-            run.source_failed(error)
+            if not limiter.renews(item.permit, gate):
+                return False
+            value = self._take_value(run)
+            if value is NOTHING:
+                return False
+            # Taking the item has run code of the user, which may have lowered the limit, or stopped the run.
+            renewed = None if gate is not self._gate or run.is_ending else limiter.renew(item.permit)
+        except Exception as error:
+            self._limit_failed(error)
             return False
-        if value is NOTHING:
-            run.out_of_items()
-            return False
-        index = run.started
-        run.started = index + 1
-        # Taking the item has run code of the user, which may have lowered the limit, or stopped the run.
-        renewed = None if gate is not self._gate or run.is_ending else limiter.renew(item.permit)
+        index = run.started - 1
         if renewed is None:
             self._taken = Item(value, index)
             self.held += 1
@@ -200,6 +199,18 @@ class Admission:
         item.becomes(value, index)
         item.permit, worker.task.item = renewed, item
         return True
+
+    def _take_value(self, run: Scheduler) -> Any:
+        """Take the next item from the source; return `NOTHING` if there is none, or the source has failed."""
+        try:
+            for value in run.items:
+                run.started += 1
+                return value
+        except BaseException as error:
+            run.source_failed(error)
+        else:
+            run.out_of_items()
+        return NOTHING
 
     def _is_held_up(self, run: Scheduler, worker: _Worker, gate: Item | None) -> bool:
         """Return whether no item may start at once: the turn has been used up, others come first, or it has no room."""

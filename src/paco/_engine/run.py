@@ -149,7 +149,9 @@ class Scheduler(Nursery):
         fn, items, store, base, pace = self.fn, self.items, self.sink.store, self.base, self.pace
         turn = 0
         try:
-            while turn := pace.seen if self.started < self.attention else self.ready_now(turn) or await self.ready(turn):
+            while (
+                turn := pace.seen if self.started < self.attention else self.ready_now(turn) or await self.ready(turn)
+            ):
                 for item in items:
                     index = self.started
                     self.started = index + 1
@@ -179,20 +181,24 @@ class Scheduler(Nursery):
             del self, store, fn
 
     def ready_now(self, last: int) -> int:
-        """Do what `ready` does if nothing must be awaited; otherwise return 0."""
+        """Return what `ready` returns if a worker may take an item at once, otherwise 0.
+
+        It reads the clock once for each stride of items.
+        """
         if self.consumer is not None:
             self.notify()
-        started, reader, pace = self.started, self.reader, self.pace
-        if self.is_ending or self.exhausted or self.pool.is_crowded() or not (reader is None or reader.ready()):
+        started, reader, pace, pool = self.started, self.reader, self.pace, self.pool
+        if self.is_ending or self.exhausted or pool.returning or len(pool.workers) > pool.limit:
             return 0
         if started >= self.due:
-            if pace.in_batches:
+            if pace.in_batches and last and last != pace.turn.now:
                 return 0
-            pace.look(started)
+            if last or not pace.in_batches or pace.seen != pace.turn.now:
+                pace.look(started)
             if last == pace.seen and pace.used > pace.turn.share:
                 return 0
             self.due = started + pace.stride
-        if started >= (room := self.sink.room(started)):
+        if started >= (room := self.sink.room(started)) or not (reader is None or reader.ready()):
             return 0
         self.attention = min(self.due, room) if self.consumer is None else -1
         return pace.seen
@@ -204,33 +210,31 @@ class Scheduler(Nursery):
         earlier one: a resumed worker always runs one more item, so none starves. If items are slow, it takes the next
         item in the next turn, after all arrived results were handled; batches save 7% of the CPU of an HTTP request.
         """
-        reader, pace = self.reader, self.pace
-        turn = pace.turn
-        if self.consumer is not None:
-            self.notify()
-        if pace.in_batches and last and last != turn.now:
+        reader, pace, pool = self.reader, self.pace, self.pool
+        if pace.in_batches and last and last != pace.turn.now:
             await give_way()
             last = 0  # it has waited
-        while not (self.is_ending or self.exhausted or self.pool.one_too_many()):
-            if last or not pace.in_batches or pace.seen != turn.now:
-                pace.look(self.started)
-            if last == pace.seen and pace.used > turn.share:
-                await self.pool.idling(give_way())
-            elif self.started < (room := self.sink.room(self.started)) and (reader is None or reader.ready()):
-                self.due = self.started + pace.stride
-                self.attention = min(self.due, room) if self.consumer is None else -1
-                return pace.seen
+        while not (turn := self.ready_now(last)):
+            if self.is_ending or self.exhausted or pool.one_too_many():
+                break
+            if self.started >= self.due:
+                await pool.idling(give_way())
+                last = 0
+            elif reader is not None and reader.rests() and self.started < self.sink.room(self.started):
+                reader.wake()
+                await pool.idling(give_way())  # by the next turn it may have read: that costs less than to park
             else:
-                await self.pool.idling(self.park())
-        return 0
+                await pool.idling(self.park())
+        return turn
 
-    async def park(self) -> None:
+    def park(self) -> asyncio.Future[None]:
+        """Return a future that is resolved when there may be room or an item."""
         waiter = self.loop.create_future()
         self.parked.append(waiter)
         self.hungry = True
         if self.reader is not None:
             self.reader.wake()
-        await waiter
+        return waiter
 
     def unpark(self, count: int) -> None:
         while count > 0 and self.parked:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from paco._base.check import discard
 from paco._base.errors import trim
+from paco._engine.sinks import NOTHING
 
 if TYPE_CHECKING:
     from asyncio import Future
@@ -39,6 +40,14 @@ class Upstream:
     def feeds(self, fail: Callable[[BaseException], None]) -> None:
         """Call ``fail`` with the first error at once, in addition to raising it."""
 
+    def has_result(self) -> bool:
+        """Return whether the next result is available without waiting."""
+        return False
+
+    def take(self) -> Any:
+        """Remove and return the next result; `NOTHING` if that needs waiting."""
+        return NOTHING
+
     @abstractmethod
     def abandon(self) -> None:
         """Stop: nothing will read further results. Does not wait."""
@@ -60,6 +69,8 @@ class Reader:
         self._run: Scheduler = run
         self._items: deque[Any] = deque()
         self._error: BaseException | None = None
+        #: The source, if a worker may take from it without this task.
+        self._upstream: Upstream | None = source if isinstance(source, Upstream) else None
         self.parked: Future[None] | None = None
         self.ended: bool = False
 
@@ -72,6 +83,8 @@ class Reader:
             if not self._items:
                 self.wake()  # there may be more room now than when the reader paused
             return item
+        if self._upstream is not None and (item := self._upstream.take()) is not NOTHING:
+            return item
         error, self._error = self._error, None
         if error is not None:
             raise error
@@ -79,7 +92,7 @@ class Reader:
 
     def ready(self) -> bool:
         """Return whether the next step returns an item, raises the error, or reaches the end, without waiting."""
-        return bool(self._items) or self.ended
+        return bool(self._items) or self.ended or (self._upstream is not None and self._upstream.has_result())
 
     def over(self) -> bool:
         """Return whether the source has ended and all of its items have been taken."""
@@ -88,6 +101,10 @@ class Reader:
     def waiting(self) -> int:
         """Return the number of items read but not taken. An error counts as one, because a worker must raise it."""
         return len(self._items) + (self._error is not None)
+
+    def rests(self) -> bool:
+        """Return whether the reader has paused, because no more items were wanted, and has not continued yet."""
+        return self.parked is not None
 
     def wake(self) -> None:
         """Continue to read if the reader has paused: a slot may be free."""
@@ -99,20 +116,23 @@ class Reader:
         items, run = self._items, self._run
         try:
             async with opened(self._source) as source:
+                wanted = 1
                 async for item in source:
-                    if run.ending():
+                    if run.is_ending:
                         break  # the source has swallowed its only cancellation, as wait_for does on 3.11 (gh-86296)
                     items.append(item)
                     run.supplied()
-                    while len(items) >= run.wanted():
+                    wanted -= 1
+                    while wanted <= 0 and (wanted := run.wanted() - len(items)) <= 0:
                         run.hungry = True  # maybe no worker waits for room, so the consumer must wake this task
                         self.parked = run.loop.create_future()
                         await self.parked
+                        self.parked = None
         except BaseException as error:  # a worker raises it after the items before it
             trim(error)
             self._error = error
         self.ended = True
-        self._source = None
+        self._source = self._upstream = None
         if not run.loop.is_closed():  # it is closed if this coroutine is being garbage-collected
             run.supplied()
 

@@ -172,7 +172,7 @@ class WorkerPool:
         self._spawned = 0  # workers started so far
         self._growing = False
         #: Tasks that wait to get a slot back, each with the future that grants it.
-        self._returning: deque[tuple[asyncio.Task[None], asyncio.Future[None]]] = deque()
+        self.returning: deque[tuple[asyncio.Task[None], asyncio.Future[None]]] = deque()
         #: The run to work for; ``None`` before its start and after its end, to break the reference cycle.
         self.run: Any = None
 
@@ -245,7 +245,7 @@ class WorkerPool:
             await asyncio.sleep(seconds)
             if len(self.workers) - self.idle >= self.limit:
                 waiter = run.loop.create_future()
-                self._returning.append((task, waiter))
+                self.returning.append((task, waiter))
                 run.attention = -1  # the next worker that calls `Scheduler.ready` ends, and frees its slot
                 await waiter
         finally:
@@ -254,13 +254,9 @@ class WorkerPool:
             self.workers.add(task)
             run.attention = -1
 
-    def is_crowded(self) -> bool:
-        """Return whether a worker must end, so that a resting item gets its slot back."""
-        return bool(self._returning) or len(self.workers) > self.limit
-
     def one_too_many(self) -> bool:
-        """Return whether the calling worker must end, and free its slot then."""
-        if self.is_crowded():
+        """Return whether the calling worker must end, so that a resting item gets its slot back."""
+        if self.returning or len(self.workers) > self.limit:
             self.vacate(cast("WorkerTask", asyncio.current_task(self.run.loop)))
             return True
         return False
@@ -268,8 +264,8 @@ class WorkerPool:
     def vacate(self, task: asyncio.Task[None]) -> None:
         """Free the slot of a task for an item that returns from its rest, or otherwise for a new worker."""
         self.workers.discard(task)
-        while self._returning and len(self.workers) - self.idle < self.limit:
-            returning, waiter = self._returning.popleft()
+        while self.returning and len(self.workers) - self.idle < self.limit:
+            returning, waiter = self.returning.popleft()
             if not waiter.done():
                 self.workers.add(returning)
                 waiter.set_result(None)

@@ -381,6 +381,21 @@ class Stream(
         self._claim("iterated")
         self._downstream = fail
 
+    def has_result(self) -> bool:
+        """Return whether a result is available without waiting; it may be one that is left out."""
+        return self._sink is not None and self._sink.ready()
+
+    def take(self) -> Any:
+        """Remove and return the next result, as `anext` does; return `NOTHING` if that needs waiting."""
+        run, sink = self._run, self._sink
+        if run is None or sink is None:
+            return NOTHING
+        while (result := sink.take()) is SKIP:
+            pass
+        if run.hungry:
+            run.release()
+        return result
+
     def abandon(self) -> None:
         """Cancel what is running, without waiting for it."""
         if self._run is not None:
