@@ -215,7 +215,7 @@ class Admission:
     def _is_held_up(self, run: Scheduler, worker: _Worker, gate: Item | None) -> bool:
         """Return whether no item may start at once: the turn has been used up, others come first, or it has no room."""
         if run.started >= run.attention:
-            turn = run.ready_now(worker.turn)
+            turn = run.at_once(worker.turn)
             if not turn:
                 return True
             worker.turn = turn
@@ -311,7 +311,7 @@ class Admission:
 
     async def _next(self, run: Scheduler, turn: int) -> Item | None:
         """Wait for room and for an item, and take it; return ``None`` if this worker must end."""
-        while self._taken is None and (turn := run.ready_now(turn) or await run.ready(turn)):
+        while self._taken is None and (turn := run.at_once(turn) or await run.ready(turn)):
             if self.held < self._ahead and not (run.pool.resting and self._too_many_rest()):
                 return self._take(run)
             await run.pool.idling(run.park())

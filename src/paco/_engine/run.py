@@ -149,9 +149,7 @@ class Scheduler(Nursery):
         fn, items, store, base, pace = self.fn, self.items, self.sink.store, self.base, self.pace
         turn = 0
         try:
-            while (
-                turn := pace.seen if self.started < self.attention else self.ready_now(turn) or await self.ready(turn)
-            ):
+            while turn := pace.seen if self.started < self.attention else self.at_once(turn) or await self.ready(turn):
                 for item in items:
                     index = self.started
                     self.started = index + 1
@@ -180,7 +178,7 @@ class Scheduler(Nursery):
             # object whose method the function is.
             del self, store, fn
 
-    def ready_now(self, last: int) -> int:
+    def at_once(self, last: int) -> int:
         """Return what `ready` returns if a worker may take an item at once, otherwise 0.
 
         It reads the clock once for each stride of items.
@@ -214,7 +212,7 @@ class Scheduler(Nursery):
         if pace.in_batches and last and last != pace.turn.now:
             await give_way()
             last = 0  # it has waited
-        while not (turn := self.ready_now(last)):
+        while not (turn := self.at_once(last)):
             if self.is_ending or self.exhausted or pool.one_too_many():
                 break
             if self.started >= self.due:
