@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from paco._base.check import discard
 from paco._base.errors import trim
 from paco._base.item import Item, inside
+from paco._engine.failure import item_failed, source_failed
 from paco._engine.sinks import NOTHING, InOrder
 from paco._engine.source import LEAD
 from paco._engine.workers import absorb_cancellation
@@ -140,7 +141,7 @@ class Admission:
                     run.retire(worker.task)
                     return
         except BaseException as error:
-            run.source_failed(error)
+            source_failed(run, error)
         finally:
             del self, run, worker
 
@@ -164,7 +165,7 @@ class Admission:
                         await self._heard(released)
                 except Exception:
                     released = None  # already reported; the outcome of the item must be reported too
-            return failed is None or run.item_failed(failed, item.index, item.value)
+            return failed is None or item_failed(run, failed, item.index, item.value)
         finally:
             del self, run, worker, failed, item  # a kept error refers to this frame
 
@@ -207,7 +208,7 @@ class Admission:
                 run.started += 1
                 return value
         except BaseException as error:
-            run.source_failed(error)
+            source_failed(run, error)
         else:
             run.out_of_items()
         return NOTHING

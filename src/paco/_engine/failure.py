@@ -1,12 +1,17 @@
-"""The errors of a run: the first, and those that come while the run ends; how a caller or the event loop gets them."""
+"""The errors of a run: what they do to it, the first and those that come later, and how the caller gets them."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from typing import TYPE_CHECKING, Final, cast
 
 from paco._base.check import shorten
-from paco._base.errors import add_note
+from paco._base.errors import add_note, as_item_error, not_awaitable, trim
+from paco._engine.outcomes import Err, is_outcome
+
+if TYPE_CHECKING:
+    from paco._engine.run import Scheduler
+    from paco._engine.sinks import Collector
 
 #: Errors that end a program, as asyncio sees it. They are raised however late they come.
 EXITS: Final = (KeyboardInterrupt, SystemExit)
@@ -99,3 +104,54 @@ class Failure:
 def _report(loop: asyncio.AbstractEventLoop, message: str, error: BaseException | None = None) -> None:
     if message:
         loop.call_exception_handler({"message": message} if error is None else {"message": message, "exception": error})
+
+
+# ---- the errors of items and of the source
+
+
+def item_failed(run: Scheduler, error: BaseException, index: int, item: object) -> bool:
+    """Apply the error policy of a run to the error of an item; return whether its worker may continue."""
+    where = trim(error)
+    if where is not None and isinstance(error, TypeError):
+        error = not_awaitable(error, where, run.name, run.fn)
+    position = f"item {index - run.offset}"
+    if run.on_error == "collect":
+        return _collected(run, error, index)
+    if run.is_ending:
+        run.late(error, position)
+        return False
+    _leave_if_collected(run, error)
+    error = as_item_error(error)
+    if run.on_error == "return" and isinstance(error, Exception):
+        run.sink.store[index] = error
+        return True
+    if run.on_error == "settle" and is_outcome(error):
+        run.sink.store[index] = Err(item, error)
+        return True
+    run.fail(error, f"{position}: {shorten(item)}")
+    return False
+
+
+def _collected(run: Scheduler, error: BaseException, index: int) -> bool:
+    """Pass an error to the sink; return whether its worker may continue."""
+    _leave_if_collected(run, error)
+    goes_on = cast("Collector", run.sink).failed(index, error if run.is_ending else as_item_error(error))
+    if not (goes_on or run.is_ending):
+        run.fail(as_item_error(error))  # without a note: the collector describes the item
+    return goes_on and not run.is_ending
+
+
+def source_failed(run: Scheduler, error: BaseException) -> None:
+    """End a run because its source raised, or because a waiting worker was cancelled from outside."""
+    trim(error)
+    if run.is_ending:
+        run.late(error, "the source")
+        return
+    _leave_if_collected(run, error)
+    run.fail(as_item_error(error), f"its source, after {run.started - run.offset} items")
+
+
+def _leave_if_collected(run: Scheduler, error: BaseException) -> None:
+    """Re-raise a GeneratorExit that no item raised: the loop is gone, and this coroutine is garbage-collected."""
+    if isinstance(error, GeneratorExit) and asyncio.current_task(run.loop) is None:
+        raise error

@@ -17,11 +17,11 @@ from collections.abc import AsyncIterable, Awaitable
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from paco._base.check import shorten, title
-from paco._base.errors import as_item_error, not_awaitable, trim
+from paco._base.check import title
+from paco._engine.failure import item_failed, source_failed
 from paco._engine.nursery import Nursery
-from paco._engine.outcomes import Err, is_outcome, settled
-from paco._engine.sinks import NOTHING
+from paco._engine.outcomes import settled
+from paco._engine.sinks import NOTHING, SKIP
 from paco._engine.source import LEAD, Calls, Reader, Upstream, close
 from paco._engine.workers import Pace, WorkerPool, give_way
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from paco._base.types import OnError
     from paco._engine.outcomes import Outcome
-    from paco._engine.sinks import Collector, InOrder, Sink
+    from paco._engine.sinks import InOrder, Sink
     from paco._engine.watch import Watch
     from paco._engine.workers import Admitting
 
@@ -46,6 +46,7 @@ class Scheduler(Nursery):
         source: A checked source of items.
         limit: The maximum number of items in flight; 0 for no limit.
         timeout: Seconds for the whole run; ``None`` for no limit.
+        ahead: The number of items to read from an async source before there are slots for them.
         offset: The number of results that the sink already holds, which precede those of the items.
         watch: Notifies listeners; ``None`` if there are none.
         admission: Decides when items start; ``None`` if the limit is a number.
@@ -53,7 +54,7 @@ class Scheduler(Nursery):
 
     # A dict beside the slots of the base would make a plain run a third dearer on Python 3.13.
     __slots__ = (
-        "_on_error",
+        "_ahead",
         "_source",
         "admission",
         "attention",
@@ -63,6 +64,7 @@ class Scheduler(Nursery):
         "hungry",
         "items",
         "offset",
+        "on_error",
         "pace",
         "parked",
         "pool",
@@ -84,6 +86,7 @@ class Scheduler(Nursery):
         timeout: float | None,
         on_error: OnError,
         offset: int,
+        ahead: int = 0,
         watch: Watch | None = None,
         admission: Admitting | None = None,
     ) -> None:
@@ -97,7 +100,8 @@ class Scheduler(Nursery):
         self.items: Any = None
         self.reader: Reader | None = None
         self.sink: Sink = sink
-        self._on_error = on_error
+        self.on_error: OnError = on_error
+        self._ahead = ahead
         self.offset: int = offset
         #: The index of the next item.
         self.started: int = offset
@@ -128,7 +132,7 @@ class Scheduler(Nursery):
             if not self.enter():
                 return
             if read:
-                self.items = self.reader = Reader(source, self)
+                self.items = self.reader = Reader(source, self, self._ahead)
                 context = self.base.copy()
                 if self.watch is not None:
                     context.run(self.watch.reads)
@@ -156,7 +160,7 @@ class Scheduler(Nursery):
                     try:
                         store[index] = await fn(item)
                     except BaseException as error:
-                        if not self.item_failed(error, index, item):
+                        if not item_failed(self, error, index, item):
                             return
                     try:
                         # Contexts that nothing was set in compare by pointer, in tens of nanoseconds.
@@ -172,7 +176,7 @@ class Scheduler(Nursery):
                     self.out_of_items()
                 item = None  # so that the item is not kept alive while this worker waits
         except BaseException as error:
-            self.source_failed(error)
+            source_failed(self, error)
         finally:
             # A kept error refers to this frame. What holds the error would be in a reference cycle: the store, or the
             # object whose method the function is.
@@ -278,53 +282,9 @@ class Scheduler(Nursery):
 
     # ---- failing and ending
 
-    def item_failed(self, error: BaseException, index: int, item: object) -> bool:
-        """Apply the error policy to the error of an item; return whether its worker may continue."""
-        where = trim(error)
-        if where is not None and isinstance(error, TypeError):
-            error = not_awaitable(error, where, self.name, self.fn)
-        position = f"item {index - self.offset}"
-        if self._on_error == "collect":
-            return self._collected(error, index)
-        if self.is_ending:
-            self.late(error, position)
-            return False
-        self._leave_if_collected(error)
-        error = as_item_error(error)
-        if self._on_error == "return" and isinstance(error, Exception):
-            self.sink.store[index] = error
-            return True
-        if self._on_error == "settle" and is_outcome(error):
-            self.sink.store[index] = Err(item, error)
-            return True
-        self.fail(error, f"{position}: {shorten(item)}")
-        return False
-
-    def _collected(self, error: BaseException, index: int) -> bool:
-        """Pass an error to the sink; return whether its worker may continue."""
-        self._leave_if_collected(error)
-        goes_on = cast("Collector", self.sink).failed(index, error if self.is_ending else as_item_error(error))
-        if not (goes_on or self.is_ending):
-            self.fail(as_item_error(error))  # without a note: the collector describes the item
-        return goes_on and not self.is_ending
-
-    def source_failed(self, error: BaseException) -> None:
-        """End the run because its source raised, or because a waiting worker was cancelled from outside."""
-        trim(error)
-        if self.is_ending:
-            self.late(error, "the source")
-            return
-        self._leave_if_collected(error)
-        self.fail(as_item_error(error), f"its source, after {self.started - self.offset} items")
-
-    def _leave_if_collected(self, error: BaseException) -> None:
-        """Re-raise a GeneratorExit that no item raised: the loop is gone, and this coroutine is garbage-collected."""
-        if isinstance(error, GeneratorExit) and asyncio.current_task(self.loop) is None:
-            raise error
-
     def _task_failed(self, task: asyncio.Task[None], error: BaseException) -> None:
         if task in self.pool.workers:
-            self.source_failed(error)
+            source_failed(self, error)
 
     def _task_left(self, task: asyncio.Task[None]) -> None:
         self.pool.vacate(task)
@@ -377,19 +337,32 @@ class Scheduler(Nursery):
     def notify(self) -> None:
         """Wake the consumer if the next result is available."""
         consumer = self.consumer
-        if consumer is not None and cast("InOrder", self.sink).ready():
+        if consumer is not None and self.has_result():
             if not consumer.done():
                 consumer.set_result(None)
             self.consumer = None
 
-    async def next(self, sink: InOrder) -> Any:
+    def has_result(self) -> bool:
+        """Return whether the next result is available."""
+        return cast("InOrder", self.sink).ready()
+
+    def take(self) -> Any:
+        """Take the next result that is not `SKIP`; return `NOTHING` if that needs waiting."""
+        sink: Any = self.sink
+        while (result := sink.take()) is SKIP:
+            pass
+        if self.hungry:
+            self.release()
+        return result
+
+    async def next(self) -> Any:
         """Wait for the next result and take it; at the end return `NOTHING`, or raise the error of the run.
 
         The run continues if the wait is cancelled, for example by a timeout: the consumer may wait again.
         """
         if self.consumer is not None and not self.consumer.done():
             raise RuntimeError(f"paco.{self.name}: another task waits for the next result; a stream has one consumer")
-        while (result := sink.take()) is NOTHING:
+        while (result := self.take()) is NOTHING:
             if self.done:
                 await self.join()
                 break

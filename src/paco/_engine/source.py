@@ -41,7 +41,7 @@ class Upstream:
         """Call ``fail`` with the first error at once, in addition to raising it."""
 
     def has_result(self) -> bool:
-        """Return whether the next result is available without waiting."""
+        """Return whether `take` may return a result."""
         return False
 
     def take(self) -> Any:
@@ -61,16 +61,17 @@ class Reader:
     """An iterator over the items read from an async source. It stops when no item is available *yet*.
 
     ``ended`` distinguishes the end of the source from a pause. An error of the source is raised after the items that
-    precede it.
+    precede it. Up to ``ahead`` items are read before there are slots for them.
     """
 
-    def __init__(self, source: Any, run: Scheduler) -> None:
+    def __init__(self, source: Any, run: Scheduler, ahead: int) -> None:
         self._source: Any = source
         self._run: Scheduler = run
         self._items: deque[Any] = deque()
         self._error: BaseException | None = None
         #: The source, if a worker may take from it without this task.
         self._upstream: Upstream | None = source if isinstance(source, Upstream) else None
+        self._ahead = ahead
         self.parked: Future[None] | None = None
         self.ended: bool = False
 
@@ -80,7 +81,7 @@ class Reader:
     def __next__(self) -> Any:
         if self._items:
             item = self._items.popleft()
-            if not self._items:
+            if len(self._items) <= self._ahead // 2:
                 self.wake()  # there may be more room now than when the reader paused
             return item
         if self._upstream is not None and (item := self._upstream.take()) is not NOTHING:
@@ -123,7 +124,7 @@ class Reader:
                     items.append(item)
                     run.supplied()
                     wanted -= 1
-                    while wanted <= 0 and (wanted := run.wanted() - len(items)) <= 0:
+                    while wanted <= 0 and (wanted := max(run.wanted(), 0) + self._ahead - len(items)) <= 0:
                         run.hungry = True  # maybe no worker waits for room, so the consumer must wake this task
                         self.parked = run.loop.create_future()
                         await self.parked

@@ -25,6 +25,7 @@ _CANONICAL, _READABLE = (
     json.JSONEncoder(ensure_ascii=ascii, sort_keys=True, separators=(",", ":"), default=convert).encode
     for ascii in (True, False)
 )
+_quoted: Final = json.encoder.encode_basestring_ascii
 #: Two lone surrogates that together, in the escapes of JSON, are one character.
 _PAIR: Final = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 #: The member, in a canonical form, that names a type which JSON does not have.
@@ -52,6 +53,11 @@ def canonical(value: Any) -> bytes:
         ValueError: The value contains itself.
         RecursionError: The value is nested too deeply.
     """
+    kind = type(value)
+    if kind is int:
+        return b"%d" % value
+    if kind is str and value.isascii():
+        return _quoted(value).encode()
     text = _CANONICAL(value)
     if SURROGATE in text and _PAIR.search(readable := _READABLE(value)):
         return readable.encode(errors="surrogatepass")

@@ -61,6 +61,7 @@ class Plan:
     feeds: bool = True  # whether the results of a stream go, one by one, to the user or the next stage
     ordered: bool = True
     buffer: int | None = None
+    ahead: int = 0  # how many items of an async source to read before there are slots for them
     max_errors: float | None = None
     journal: Recording | None = None
     engine: Callable[[], Any] | None = None  # opens the engine on which the items run: see `paco.remote`
@@ -98,7 +99,12 @@ class Plan:
 
     def _run(self, fn: ItemFunction, sink: Sink, limit: int | Limiter, engine: Callable[[], Any] | None) -> Scheduler:
         """Return a run with a `Watch` only if there are listeners, and an admission only if a number is not enough."""
-        how: dict[str, Any] = {"timeout": self.timeout, "on_error": self.on_error, "offset": len(self.head)}
+        how: dict[str, Any] = {
+            "timeout": self.timeout,
+            "on_error": self.on_error,
+            "offset": len(self.head),
+            "ahead": self.ahead,
+        }
         watch = None
         if installed or listeners.get():
             most = limit if engine is None else limit or LEAD

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, cast
 from paco._base import check
 from paco._base.types import T_co
 from paco._engine.outcomes import Unfinished, settled
-from paco._engine.sinks import NOTHING, SKIP, InOrder
+from paco._engine.sinks import NOTHING
 from paco._engine.source import Upstream, close
 from paco._engine.watch import length
 from paco._stream.coroutine import Answer, is_in_async_for
@@ -75,7 +75,6 @@ class Stream(
         self._plan = plan
         self.__name__: str = f"paco.{plan.name}"  # the name that asyncio shows for a task
         self._run: Scheduler | None = None
-        self._sink: InOrder | None = None
         self._coro: Answer[list[T_co]] | None = None
         self._downstream: Callable[[BaseException], None] | None = None
 
@@ -108,6 +107,21 @@ class Stream(
         """
         self._excused = True
         return self._become(buffer=check.integer(f"{self._plan.name}.buffer", "count", count, 0))
+
+    def ahead(self, count: int) -> Stream[T_co]:
+        """Return a stream that reads up to ``count`` items of an async source before there are slots for them.
+
+        By default an item is read only when it can start: no message of a queue is taken and then waits here. Reading
+        ahead pays if the source often has to wait, as a cursor does for its next page. The count is 0 or more.
+
+        Examples:
+            >>> async def double(number):
+            ...     return 2 * number
+            >>> paco.run(paco.map(double, paco.testing.AsyncSource([1, 2, 3]), limit=2).ahead(100))
+            [2, 4, 6]
+        """
+        self._excused = True
+        return self._become(ahead=check.integer(f"{self._plan.name}.ahead", "count", count, 0))
 
     def journal(
         self,
@@ -189,9 +203,8 @@ class Stream(
         variables of the caller. Nothing is pickled, and the function may block, or not be async at all. A blocking call
         cannot be cancelled: the run waits for it.
 
-        With a limit object, each item waits here for its permit. A `Rate` then limits how fast items are sent; the
-        workers start them a few milliseconds later. An executor or Dask cluster that takes few chunks at once may keep
-        them waiting for longer.
+        With a limit object, each item waits here for its permit, so a `Rate` limits how fast items are sent. Workers
+        start them a few milliseconds later, or longer if an executor or a cluster takes few chunks at once.
 
         Args:
             engine: One of: a number of processes to start on this machine for this run; `paco.remote.Workers`, which
@@ -199,8 +212,7 @@ class Stream(
                 3.14 on, ``InterpreterPoolExecutor``, or any object whose ``submit(fn, *args)`` returns a future; a Dask
                 client; an address, ``"dask://host:8786"``. Objects that are passed in are not closed.
             slots: The number of chunks that an executor or a cluster works on at once; for a ``ThreadPoolExecutor``, of
-                items. By default, the number that it reports. For a cluster that grows on demand, pass the number of
-                threads that it can grow to.
+                items. The default is what it reports. For a cluster that grows, pass the most threads it can have.
 
         Raises:
             TypeError: At the call, ``engine`` is none of these. During the run, the function cannot be pickled; the
@@ -213,19 +225,10 @@ class Stream(
             >>> paco.run(paco.map(paco.wraps(math.sqrt), [4, 9, 16], limit=2).on(2))
             [2.0, 3.0, 4.0]
         """
-        from concurrent.futures import ThreadPoolExecutor
+        from paco.remote._engines import elsewhere
 
-        self._excused = True
-        plan, name, there = self._plan, f"{self._plan.name}.on", None
-        if isinstance(engine, ThreadPoolExecutor):
-            from paco.remote._threads import on_threads
-
-            there = on_threads(name, engine, slots, plan.fn, plan.limit)
-        if there is None:
-            from paco.remote._engines import engine_of
-
-            return self._become(engine=engine_of(name, engine, slots))
-        return self._become(fn=there[0], limit=there[1], engine=None)
+        plan, self._excused = self._plan, True
+        return self._become(**elsewhere(f"{plan.name}.on", engine, slots, plan.fn, plan.limit))
 
     def max_errors(self, most: float) -> Stream[T_co]:
         """Return a stream that ends early, with `TooManyErrors`, when more than ``most`` items have failed.
@@ -241,15 +244,11 @@ class Stream(
         Examples:
             >>> async def invert(number):
             ...     return 1 / number
-            >>> async def main():
-            ...     try:
-            ...         return await paco.map(paco.settle(invert), [1, 0, 2, 0, 4, 5], limit=1).max_errors(1)
-            ...     except paco.TooManyErrors as error:
-            ...         print(error)
-            ...         return paco.partition(error.outcomes)[0]
-            >>> [one.value for one in paco.run(main())]
-            paco.map: 2 of 4 items failed, and max_errors is 1
-            [1.0, 0.5]
+            >>> try:
+            ...     paco.run(paco.map(paco.settle(invert), [1, 0, 2, 0, 4, 5], limit=1).max_errors(1))
+            ... except paco.TooManyErrors as error:
+            ...     print(error, [one.value for one in paco.partition(error.outcomes)[0]])
+            paco.map: 2 of 4 items failed, and max_errors is 1 [1.0, 0.5]
         """
         self._excused = True
         return self._become(max_errors=check.count_or_fraction(f"{self._plan.name}.max_errors", "most", most))
@@ -281,7 +280,7 @@ class Stream(
             async for result in stream:
                 results.append(result)
         except Unfinished as error:
-            error.outcomes = (*settled(results), *settled(cast("InOrder", stream._sink).left()))
+            error.outcomes = (*settled(results), *settled(cast("Scheduler", stream._run).sink.left()))
             raise
         return results
 
@@ -318,32 +317,26 @@ class Stream(
 
     async def __anext__(self) -> T_co:
         run = self._run or self._start()
-        sink: Any = self._sink
-        while True:
-            result: T_co = sink.take()
+        result: T_co = run.take()
+        if result is NOTHING:
+            try:
+                result = await run.next()
+            except asyncio.CancelledError as error:
+                if not self._block and is_in_async_for():  # a consumer that calls `anext` may wait again
+                    await self._cancelled(error)
+                raise
             if result is NOTHING:
-                try:
-                    result = await run.next(sink)
-                except asyncio.CancelledError as error:
-                    if not self._block and is_in_async_for():  # a consumer that calls `anext` may wait again
-                        await self._cancelled(error)
-                    raise
-                if result is NOTHING:
-                    raise StopAsyncIteration
-            if run.hungry:
-                run.release()
-            if result is not SKIP:
-                return result
+                raise StopAsyncIteration
+        return result
 
     def _start(self) -> Scheduler:
         if self._use != "iterated":
             self._claim("iterated")
-        sink = self._plan.consumed()
-        run = self._plan.run(sink)
+        run = self._plan.run(self._plan.consumed())
         if self._downstream is not None:
             run.feeds(self._downstream)
         run.start()  # may raise from the source's __iter__; then there is no run to close
-        self._run, self._sink = run, sink
+        self._run = run
         return run
 
     async def _cancelled(self, error: asyncio.CancelledError) -> None:
@@ -382,19 +375,10 @@ class Stream(
         self._downstream = fail
 
     def has_result(self) -> bool:
-        """Return whether a result is available without waiting; it may be one that is left out."""
-        return self._sink is not None and self._sink.ready()
+        return self._run is not None and self._run.has_result()
 
     def take(self) -> Any:
-        """Remove and return the next result, as `anext` does; return `NOTHING` if that needs waiting."""
-        run, sink = self._run, self._sink
-        if run is None or sink is None:
-            return NOTHING
-        while (result := sink.take()) is SKIP:
-            pass
-        if run.hungry:
-            run.release()
-        return result
+        return NOTHING if self._run is None else self._run.take()
 
     def abandon(self) -> None:
         """Cancel what is running, without waiting for it."""

@@ -11,6 +11,7 @@ import math
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
+from paco._engine.failure import item_failed, source_failed
 from paco._engine.outcomes import Err
 from paco._engine.sinks import InOrder
 from paco._engine.watch import length
@@ -89,7 +90,7 @@ class Chunks:
             await dispatcher.open()
             await self._send_all(run, dispatcher)
         except BaseException as error:
-            run.source_failed(error)
+            source_failed(run, error)
         finally:
             await dispatcher.close()
             self._dispatcher = None  # break the reference cycle
@@ -158,7 +159,7 @@ class Chunks:
         for number, value in values.items():
             store[entries[number][0]] = value
         for number, error in errors.items():
-            run.item_failed(error, *entries[number])
+            item_failed(run, error, *entries[number])
         if self._stream is not None:
             self._stream.window = self._stream.most = self._options.limit + self._dispatcher.sizes.ahead()
         self._report(run)

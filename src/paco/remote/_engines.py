@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from concurrent.futures import wait
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from paco._base import check, system
@@ -19,7 +19,9 @@ from paco.remote._processes import WorkerProcess
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from paco._base.check import ItemFunction
     from paco._base.types import Future
+    from paco.limits import Limiter
 
 #: The maximum number of chunks at once in a process: `_feedback.py` explains why there can be many.
 _AT_ONCE: Final = 64
@@ -217,6 +219,20 @@ class WorkersEngine:
             await asyncio.wrap_future(process.gone)
         for timer in timers:
             timer.cancel()
+
+
+def elsewhere(name: str, engine: Any, slots: int | None, fn: ItemFunction, limit: int | Limiter) -> dict[str, Any]:
+    """Return the changes to a plan that make its items run on an engine. The first arguments are those of `engine_of`.
+
+    Items run in the threads of a ``ThreadPoolExecutor`` one by one, without an engine.
+    """
+    if isinstance(engine, ThreadPoolExecutor):
+        from paco.remote._threads import on_threads
+
+        there = on_threads(name, engine, slots, fn, limit)
+        if there is not None:
+            return {"fn": there[0], "limit": there[1], "engine": None}
+    return {"engine": engine_of(name, engine, slots)}
 
 
 def engine_of(name: str, engine: Any, slots: int | None) -> Callable[[], Engine]:

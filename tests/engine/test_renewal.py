@@ -1,0 +1,246 @@
+"""A permit that goes from an item that has succeeded to the next one: nobody who waits may be passed over."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from itertools import pairwise
+
+import pytest
+
+import paco
+from paco import events
+from paco.testing import AsyncSource, Probe, Source, now
+
+
+def nap(takes=1):
+    return Probe(lambda item: item, takes=takes)
+
+
+def both():
+    return paco.Limit(2) & paco.Rate(10**6)
+
+
+LIMITS = {
+    "Limit": lambda: paco.Limit(2),
+    "Adaptive": lambda: paco.Adaptive(start=2, max=2),
+    "Limit & Rate": both,
+    "two Limits": lambda: paco.Limit(2) & paco.Limit(3),
+    "Adaptive & Rate": lambda: paco.Adaptive(start=2, max=2) & paco.Rate(10**6),
+}
+
+
+async def ended(task):
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+class Counted(paco.Limit):
+    """A limit that counts how often each of its methods is called."""
+
+    def __init__(self, limit):
+        super().__init__(limit)
+        self.calls = []
+
+    def renew(self, permit):
+        self.calls.append("renew")
+        return super().renew(permit)
+
+    def renews(self, permit, own):
+        return paco.Limit.renews(self, permit, own)
+
+    def try_acquire(self, item=None):
+        self.calls.append("try_acquire")
+        return super().try_acquire(item)
+
+    def release(self, permit, error=None):
+        self.calls.append("release")
+        super().release(permit, error)
+
+
+@pytest.mark.parametrize("make_limit", LIMITS.values(), ids=LIMITS)
+@pytest.mark.parametrize("make_source", [range, lambda count: AsyncSource(range(count))], ids=["sync", "async"])
+async def test_items_start_in_order_and_never_more_than_the_limit_allows(make_limit, make_source):
+    probe, limit = nap(lambda item: 1 + item % 3), make_limit()
+    assert await paco.map(probe, make_source(50), limit=limit) == list(range(50))
+    assert probe.started == list(range(50))
+    assert probe.peak == 2
+    assert await paco.map(probe, range(2), limit=limit) == [0, 1]  # every permit was returned
+
+
+async def test_a_permit_is_renewed_as_long_as_items_succeed():
+    limit = Counted(1)
+
+    async def third_fails(item):
+        if item == 2:
+            raise OSError
+
+    await paco.each(third_fails, range(5), limit=limit, return_exceptions=True)
+    assert limit.calls.count("release") == 2
+    assert limit.calls.count("renew") == 3
+
+
+async def test_no_turn_of_the_loop_is_lost_between_two_items():
+    turns = 0
+
+    async def count_turns():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.ensure_future(count_turns())
+    await paco.each(nap(0), range(100), limit=paco.Limit(1))
+    await ended(counting)
+    assert turns < 110
+
+
+@pytest.mark.parametrize("make_limit", LIMITS.values(), ids=LIMITS)
+async def test_another_caller_that_waits_comes_before_the_next_item(make_limit):
+    limit = make_limit()
+    running = asyncio.ensure_future(paco.map(nap(), range(1000), limit=limit))
+    await asyncio.sleep(10.5)
+    async with limit.slot():
+        assert now() < 13
+    await ended(running)
+
+
+async def test_another_caller_that_waits_for_one_of_two_limits_is_not_passed_over():
+    """The next item waits for the first limit, and the other caller for the second."""
+    first, second = sorted((paco.Limit(1), paco.Limit(1)), key=id)
+    running = asyncio.ensure_future(paco.map(nap(), range(1000), limit=first & second))
+    await asyncio.sleep(10.5)
+    async with second.slot():
+        assert now() < 13
+    await ended(running)
+
+
+async def test_two_runs_share_a_limit_in_turn():
+    limit, order = paco.Limit(1), []
+
+    async def note(item):
+        order.append(item)
+        await asyncio.sleep(1)
+
+    await paco.gather(paco.each(note, ["a"] * 5, limit=limit), paco.each(note, ["b"] * 5, limit=limit))
+    assert "".join(order) == "aababababb"  # the second of a run waits before the other run begins
+
+
+@pytest.mark.parametrize("make_limit", LIMITS.values(), ids=LIMITS)
+async def test_results_wait_for_room_in_a_slow_consumer(make_limit):
+    source = Source(range(100))
+    async with paco.map(nap(), source, limit=make_limit()).buffer(3) as results:
+        assert await anext(results) == 0
+        await asyncio.sleep(100)
+        assert source.pulled <= 1 + 3 + 2 + 1
+        assert [result async for result in results] == list(range(1, 100))
+
+
+# ---- what the source does
+
+
+async def test_a_source_that_lowers_the_limit_is_heeded():
+    limit, probe = paco.Limit(3), nap()
+
+    def items():
+        for number in range(12):
+            if number == 6:
+                limit.limit = 1
+            yield number
+
+    assert await paco.map(probe, items(), limit=limit) == list(range(12))
+    assert probe.started == list(range(12))
+    assert all(after - before >= 1 for before, after in pairwise(probe.started_at[5:]))
+
+
+@pytest.mark.parametrize("make_limit", [lambda rate: rate, lambda rate: paco.Limit(2) & rate], ids=["Rate", "both"])
+async def test_a_source_that_pauses_the_rate_is_heeded(make_limit):
+    rate, probe = paco.Rate(10**6), nap()
+
+    def items():
+        for number in range(8):
+            if number == 4:
+                rate.pause(100)
+            yield number
+
+    assert await paco.map(probe, items(), limit=make_limit(rate)) == list(range(8))
+    assert all(began >= 100 for began in probe.started_at[4:])
+    assert now() < 105
+
+
+@pytest.mark.parametrize("make_limit", LIMITS.values(), ids=LIMITS)
+async def test_an_error_of_the_source_ends_the_run(make_limit):
+    source, limit = Source(range(10), error=OSError("broken")), make_limit()
+    with pytest.raises(OSError, match="broken") as caught:
+        await paco.map(nap(), source.generator(), limit=limit)
+    assert caught.value.__notes__ == ["paco.map: its source, after 10 items"]
+    assert await paco.map(nap(), [1, 2], limit=limit) == [1, 2]
+
+
+async def test_a_source_that_stops_its_own_run_gets_at_most_that_item_started():
+    limit, probe = paco.Limit(2), nap()
+
+    def items():
+        for number in range(100):
+            if number == 10:
+                stream.abandon()
+            yield number
+
+    stream = paco.map(probe, items(), limit=limit)
+    assert [result async for result in stream] == list(range(8))
+    await asyncio.sleep(10)
+    assert max(probe.started) <= 10
+    assert limit.in_flight == 0
+
+
+# ---- what an item leaves
+
+
+async def test_the_record_of_an_item_says_nothing_of_the_item_before():
+    told = []
+    with events.listening(told.append, events.ItemEnded):
+        await paco.each(paco.retry(Flaky(), wait=0), range(6), limit=paco.Limit(1))
+    assert sorted((event.item, event.attempts) for event in told) == [(item, 1 + item % 2) for item in range(6)]
+
+
+class Flaky:
+    """Fails once for each odd item."""
+
+    def __init__(self):
+        self.failed = set()
+
+    async def __call__(self, item):
+        if item % 2 and item not in self.failed:
+            self.failed.add(item)
+            raise OSError(item)
+        return item
+
+
+async def test_a_limit_that_fails_when_it_renews_ends_the_run():
+    class Broken(paco.Limit):
+        def renews(self, permit, own):
+            return True
+
+        def renew(self, permit):
+            raise OSError("the limit is broken")
+
+    limit = Broken(1)
+    with pytest.raises(OSError, match="the limit is broken") as caught:
+        await paco.map(nap(), range(10), limit=limit)
+    assert caught.value.__notes__[0] == "paco.map: its limit"
+    assert limit.in_flight == 0
+
+
+@pytest.mark.parametrize("method", ["acquire", "reserve", "try_acquire", "try_reserve", "begin", "release"])
+async def test_a_subclass_that_overrides_a_method_has_it_called_for_each_item(method):
+    calls = []
+    plain = getattr(paco.Limit, method)
+
+    def counted(self, *args):
+        calls.append(args)
+        return plain(self, *args)
+
+    limit = type("Own", (paco.Limit,), {method: counted})(2)
+    await paco.each(nap(), range(10), limit=limit)
+    assert len(calls) >= 10
