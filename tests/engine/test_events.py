@@ -197,6 +197,17 @@ async def test_a_stream_that_is_left_was_cancelled():
     assert log[-1] == RunEnded(log[0].run, 1, "cancelled", None)
 
 
+def test_a_run_that_the_end_of_the_loop_cancels_was_cancelled():
+    log, listening = heard()
+
+    async def main():
+        await paco.wait(nap(0), nap(100), return_when="FIRST_COMPLETED")
+
+    with listening:
+        asyncio.run(main())
+    assert [event.outcome for event in log.of(RunEnded)] == ["cancelled"]
+
+
 async def test_a_run_that_fails_after_it_was_abandoned_counts_as_left_early():
     log, listening = heard()
 

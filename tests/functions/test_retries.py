@@ -392,6 +392,17 @@ async def test_an_item_in_back_off_gives_its_slot_to_another_one(make_limit, lon
     assert (now(), fetch.peak) == (50, 1)
 
 
+async def test_a_source_in_back_off_has_no_slot_to_give(longest):
+    fetch = paco.retry(Flaky(1), wait=10)
+
+    async def source():
+        for number in range(3):
+            yield await fetch(number)
+
+    assert await paco.map(paco.wraps(str), source(), limit=1) == ["0", "1", "2"]
+    assert now() == 30
+
+
 async def test_a_slot_released_in_back_off_is_used_for_a_later_item_of_an_async_source(longest):
     fetch = Flaky(lambda item: item == 0, takes=10)
     source = paco.testing.AsyncSource(range(4))

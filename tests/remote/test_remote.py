@@ -558,6 +558,18 @@ class PanickingError(Panics, Exception):
     pass
 
 
+async def fails_alone(number):
+    if number == 1:
+        raise ValueError(number)
+    await asyncio.sleep(100)
+
+
+async def test_an_error_has_no_note_of_the_items_that_it_has_cancelled(engine):
+    with pytest.raises(ValueError, match="1") as caught:
+        await on(paco.map(fails_alone, range(3), limit=3), engine)
+    assert not [note for note in caught.value.__notes__ if "ancel" in note]
+
+
 async def panics(number):
     if number == 3:
         raise PanickingError("503")

@@ -5,8 +5,7 @@ usage: ./dev mutate [MODULE ...] [--scope PATTERN] [--jobs COUNT] [--argued] [--
 A mutant that no test finds is printed as a diff and makes the exit code 1, unless `argued.toml` beside this file argues
 why it may survive. An argument names the function and the fault as `--list` prints them, not a line or the text around
 the fault; an argument without a mutant is reported and makes the exit code 1, too. The default for MODULE is
-`_engine.workers`, `_engine.run`, `_stream.plan` and `_stream.stream`. `--argued` also runs the
-argued mutants.
+those of `MODULES`. `--argued` also runs the argued mutants.
 
 Why not mutmut or cosmic-ray? mutmut 3.8 calls every function through its own wrapper, which breaks the tests of
 recycled workers even without a mutant. cosmic-ray 8.7 cannot remove a statement, and most faults of a scheduler are
@@ -44,13 +43,16 @@ ROOT: Final = HERE.parent.parent
 SOURCE: Final = ROOT / "src" / "paco"
 #: The packages whose mutants may be argued.
 ROOMS: Final = ("_engine", "_stream")
-MODULES: Final = ("_engine.workers", "_engine.run", "_stream.plan", "_stream.stream")
+MODULES: Final = ("_engine.workers", "_engine.run", "_engine.admission", "_engine.failure", "_stream.plan", "_stream.stream")
 #: The fast tests that check the engine most closely. A mutant survives if these pass, even if other tests would fail.
 TESTS: Final = (
     "tests/engine/test_run.py",
     "tests/stream/test_stream.py",
     "tests/engine/test_errors.py",
+    "tests/engine/test_tasks.py",
     "tests/engine/test_admission.py",
+    "tests/engine/test_renewal.py",
+    "tests/limits/test_counts.py",
     "tests/remote/test_remote.py",
     "tests/functions/test_items.py",
     "tests/functions/test_groups.py",

@@ -259,8 +259,7 @@ class Scheduler(Nursery):
         self.attention = -1
         if self.reader is None or self.reader.ended:
             self.exhausted = True
-            if self.parked:
-                self.unpark(len(self.parked))
+            self.unpark(len(self.parked))
             if self.admission is not None:
                 self.admission.exhausted()
 

@@ -161,6 +161,9 @@ class Admitting(Protocol):
 class WorkerPool:
     """The workers of a run; at most ``limit`` of them have a slot."""
 
+    #: The run to work for; ``None`` after its end, to break the reference cycle.
+    run: Any
+
     def __init__(self, limit: int) -> None:
         self.limit: int = limit
         #: The tasks that have a slot.
@@ -173,8 +176,6 @@ class WorkerPool:
         self._growing = False
         #: Tasks that wait to get a slot back, each with the future that grants it.
         self.returning: deque[tuple[asyncio.Task[None], asyncio.Future[None]]] = deque()
-        #: The run to work for; ``None`` before its start and after its end, to break the reference cycle.
-        self.run: Any = None
 
     # ---- growing on demand
 
