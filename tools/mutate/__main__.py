@@ -43,7 +43,14 @@ ROOT: Final = HERE.parent.parent
 SOURCE: Final = ROOT / "src" / "paco"
 #: The packages whose mutants may be argued.
 ROOMS: Final = ("_engine", "_stream")
-MODULES: Final = ("_engine.workers", "_engine.run", "_engine.admission", "_engine.failure", "_stream.plan", "_stream.stream")
+MODULES: Final = (
+    "_engine.workers",
+    "_engine.run",
+    "_engine.admission",
+    "_engine.failure",
+    "_stream.plan",
+    "_stream.stream",
+)
 #: The fast tests that check the engine most closely. A mutant survives if these pass, even if other tests would fail.
 TESTS: Final = (
     "tests/engine/test_run.py",

@@ -17,8 +17,8 @@ from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import contextmanager
 from functools import partial
-from types import CoroutineType
-from typing import TYPE_CHECKING, Any, Final, cast
+from types import CoroutineType, FunctionType
+from typing import TYPE_CHECKING, Any, Final, TypeGuard, cast
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -153,9 +153,15 @@ class NotAwaitable(TypeError):
     """A function that must be async is not. This is an error of the program: `settle` makes no outcome of it."""
 
 
+def is_awaitable(value: object) -> TypeGuard[Awaitable[Any]]:
+    """Return what `inspect.isawaitable` does, which takes longer for a coroutine object or a function."""
+    kind = type(value)
+    return kind is CoroutineType or (kind is not FunctionType and inspect.isawaitable(value))
+
+
 def awaitable(name: str, coro: object, result: Awaitable[T]) -> Awaitable[T]:
     """Return ``result`` if it can be awaited. Otherwise raise an error that says how to make ``coro`` async."""
-    if type(result) is CoroutineType or inspect.isawaitable(result):  # which takes longer
+    if is_awaitable(result):
         return result
     fn = called(coro)
     raise NotAwaitable(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 from dataclasses import dataclass, field
 from time import time
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, TypeAlias, TypeGuard, TypeVar, cast
@@ -163,7 +162,7 @@ def settle(
         token = inside.set(call)
         try:
             result = given(item, *args, **kw)
-            if inspect.isawaitable(result):
+            if check.is_awaitable(result):
                 value = await result
                 return Ok(item, value, call.attempts, start, now() - began)
         except (Exception, asyncio.CancelledError) as error:

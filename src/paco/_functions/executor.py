@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -109,15 +108,16 @@ class ConcurrentExecutor:
         Raises:
             TypeError: ``coro`` is neither a coroutine object nor a function, or a coroutine object has arguments.
         """
-        if not (callable(coro) or inspect.isawaitable(coro)):
+        starts_by_call = not check.is_awaitable(coro)
+        if starts_by_call and not callable(coro):
             raise TypeError(check.refusal(_NAME, "coro", "a coroutine object or function", coro))
-        if inspect.isawaitable(coro) and (args or kw):
+        if (args or kw) and not starts_by_call:
             with check.discarding(coro):
                 raise TypeError(f"paco.{_NAME}: a coroutine object takes no arguments; pass the function, not the call")
         if id(coro) in self._added:
             return self._added[id(coro)].future
         job = futures.Job(coro, *args, **kw)
-        if inspect.isawaitable(coro):
+        if not starts_by_call:
             self._added[id(coro)] = job
         self.pool.append(job)
         return job.future
@@ -153,8 +153,8 @@ class ConcurrentExecutor:
 
     async def _tell(self, event: str, *args: Any) -> None:
         for listener in tuple(self._listeners.get(event, ())):
-            answer = listener(*args)
-            if inspect.isawaitable(answer):
+            answer: object = listener(*args)
+            if check.is_awaitable(answer):
                 await answer
 
     # ---- running
@@ -239,7 +239,8 @@ class ConcurrentExecutor:
         if job.over():
             job.discard()
             return
-        await self._tell("task.start", job)
+        if self._listeners:
+            await self._tell("task.start", job)
         run = cast("Scheduler", self._run)
         if run.ending():
             return
@@ -254,7 +255,8 @@ class ConcurrentExecutor:
                 await self._tell("task.error", job, error)
             elif not job.future.cancelled():
                 await absorb_cancellation()
-                await self._tell("task.finish", job, result)
+                if self._listeners:
+                    await self._tell("task.finish", job, result)
         finally:
             del self, run, job, error  # a kept error refers to this frame: avoid a cycle
 

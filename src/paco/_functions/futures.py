@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import ExitStack, asynccontextmanager, closing
@@ -49,7 +48,7 @@ def calls(name: str, given: tuple[Any, ...], parameter: str = "coros_or_futures"
         found.discard()
         raise
     for one in found:
-        if not (callable(one) or inspect.isawaitable(one)):
+        if not (callable(one) or check.is_awaitable(one)):
             found.discard()
             raise TypeError(check.refusal(name, parameter, "coroutine objects, coroutine functions or futures", one))
     return found
@@ -66,14 +65,19 @@ def return_when(name: str, value: str) -> str:
     return value
 
 
+def begun(name: str, one: Any, *args: Any, **kw: Any) -> Awaitable[Any]:
+    """Return a coroutine object or a future, or what a coroutine function returns."""
+    return one if check.is_awaitable(one) else check.awaitable(name, one, one(*args, **kw))
+
+
 async def call(name: str, one: Any, *args: Any, **kw: Any) -> Any:
-    """Await a coroutine object or a future, or call a coroutine function and await its result."""
-    return await (one if inspect.isawaitable(one) else check.awaitable(name, one, one(*args, **kw)))
+    """Await what `begun` returns."""
+    return await begun(name, one, *args, **kw)
 
 
 def caller(name: str, calls: Calls) -> Callable[..., Coroutine[Any, Any, Any]]:
     """Return a function that awaits one of the calls as `call` does. An awaitable that was passed twice runs once."""
-    counts = Counter(id(one) for one in calls if inspect.isawaitable(one) and not asyncio.isfuture(one))
+    counts = Counter(id(one) for one in calls if check.is_awaitable(one) and not asyncio.isfuture(one))
     repeated = {key for key, count in counts.items() if count > 1}
     outcomes = dict[int, asyncio.Future[Any]]()
 
@@ -198,7 +202,7 @@ class Job:
             return await self._call
         self._own.task = task
         try:
-            return await call(name, self._call, *self._args, **self._kw)
+            return await begun(name, self._call, *self._args, **self._kw)
         finally:
             self._own.task = None
             del self

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import math
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast, overload
@@ -127,7 +126,7 @@ def retry(
         while True:
             try:
                 result = fn(*args, **kw)
-                if inspect.isawaitable(result):
+                if check.is_awaitable(result):
                     with limiting(what, timeout):
                         return await result
             except Exception as error:
