@@ -258,7 +258,12 @@ PAIRS = [
         with_semaphores_of_keys,
         1.8,
     ),
-    Pair("Adaptive / workers with a semaphore", each(limit=paco.Adaptive()), with_semaphore, 2.1),
+    Pair(
+        "Adaptive / workers with a semaphore",
+        each(limit=paco.Adaptive(LIMIT, LIMIT, LIMIT)),  # the limit stays, since here it would follow noise
+        with_semaphore,
+        2.1,
+    ),
     Pair("timeout / asyncio.timeout", each(paco.timeout(sleep_0, 10)), with_timeout, 0.75),
     Pair(
         "settle(retry(timeout(f))) / try, except, asyncio.timeout",
