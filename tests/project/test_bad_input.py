@@ -481,6 +481,7 @@ BESIDE = {
     "progress": paco.progress,
     "listening": paco.listening,
     "buffer": lambda given: paco.map(work, [1]).buffer(given),
+    "ahead": lambda given: paco.map(work, [1]).ahead(given),
     "on": lambda given: paco.map(work, [1]).on(given),
     "journal": lambda given: paco.map(work, [1]).journal(given),
     "max_errors": lambda given: paco.map(work, [1]).max_errors(given),
@@ -496,6 +497,7 @@ def test_no_warning_comes_beside_the_error_of_a_refused_call(call):
 
 OPTIONS = {
     "buffer": lambda stream: stream.buffer(-1),
+    "ahead": lambda stream: stream.ahead(-1),
     "on": lambda stream: stream.on(0),
     "on, slots": lambda stream: stream.on(2, slots=0),
     "max_errors": lambda stream: stream.max_errors(-1),

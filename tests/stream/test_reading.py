@@ -1,0 +1,140 @@
+"""How far an async source is read: no item before it can start, or so many ahead; and stages that take directly."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+import paco
+from paco.testing import AsyncSource, Probe, now
+
+LIMITS = {"number": lambda: 2, "Limit": lambda: paco.Limit(2)}
+
+
+def nap(takes=1):
+    return Probe(lambda item: item, takes=takes)
+
+
+async def ended(task):
+    task.cancel()
+    await asyncio.wait([task])
+
+
+@pytest.mark.parametrize("make_limit", LIMITS.values(), ids=LIMITS)
+@pytest.mark.parametrize("ahead", [0, 1, 7, 100])
+async def test_so_many_items_are_read_ahead(make_limit, ahead):
+    source, probe, limit = AsyncSource(range(1000)), nap(10), make_limit()
+    task = asyncio.ensure_future(paco.map(probe, source, limit=limit).ahead(ahead))
+    held = 2 + (limit != 2)  # under a limit object one item waits for its permit
+    await asyncio.sleep(5)
+    assert len(probe.started) == 2
+    assert held + ahead - (ahead > 1) <= source.pulled <= held + ahead  # items were taken while it read
+    await asyncio.sleep(100)
+    assert len(probe.started) == 22
+    assert held + 20 + ahead // 2 <= source.pulled <= held + 20 + ahead
+    await ended(task)
+
+
+async def test_items_of_one_page_run_while_the_next_page_is_read():
+    async def pages():
+        for first in range(0, 50, 10):
+            await asyncio.sleep(1)
+            for number in range(first, first + 10):
+                yield number
+
+    assert await paco.map(nap(), pages(), limit=10) == list(range(50))
+    assert now() == 10
+    assert await paco.map(nap(), pages(), limit=10).ahead(10) == list(range(50))
+    assert now() == 10 + 6
+
+
+async def test_a_slow_consumer_holds_back_reading_ahead():
+    source = AsyncSource(range(1000))
+    async with paco.map(nap(0), source, limit=2).buffer(3).ahead(10) as results:
+        assert await anext(results) == 0
+        await asyncio.sleep(100)
+        assert source.pulled <= 1 + 2 + 3 + 10
+        assert [result async for result in results] == list(range(1, 1000))
+
+
+async def test_coroutines_that_were_read_ahead_are_closed_when_the_run_ends():
+    made = []
+
+    async def coroutines():
+        for number in range(100):
+            made.append(asyncio.sleep(number))
+            yield made[-1]
+
+    async def fails(coro):
+        coro.close()
+        await asyncio.sleep(1)
+        raise ValueError
+
+    with pytest.raises(ValueError):  # noqa: PT011 - which one does not matter
+        await paco.map(fails, coroutines(), limit=1).ahead(10)
+    assert len(made) >= 10
+    assert all(one.cr_frame is None for one in made)
+
+
+async def test_each_item_of_a_source_that_is_always_ready_costs_at_most_two_turns_of_the_loop():
+    turns = 0
+
+    async def count_turns():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.ensure_future(count_turns())
+    await paco.each(nap(0), AsyncSource(range(100)), limit=1)
+    await ended(counting)
+    assert turns < 220
+
+
+# ---- stages
+
+
+async def test_a_stage_takes_the_results_of_the_one_before_directly():
+    """The reader waits only for the first of the results that come at once."""
+    woken = 0
+
+    class Counted(paco.Stream):
+        async def __anext__(self):
+            nonlocal woken
+            woken += 1
+            return await super().__anext__()
+
+    first = paco.map(nap(), range(100), limit=10)
+    first.__class__ = Counted
+    second = paco.map(nap(), first, limit=10)
+    assert await second == list(range(100))
+    assert now() == 11
+    assert woken < 100
+
+
+@pytest.mark.parametrize("completed", [False, True])
+async def test_a_stage_gets_every_result_once_and_in_order(completed):
+    first = paco.map(nap(lambda item: 1 + item % 3), range(200), limit=7)
+    first = first.as_completed() if completed else first
+    even = paco.filter(paco.wraps(lambda item: item % 2 == 0), first, limit=3)
+    probe = nap(lambda item: item % 5)
+    results = await paco.map(probe, even, limit=5)
+    assert sorted(results) == list(range(0, 200, 2))
+    assert results == probe.started
+    if not completed:
+        assert results == sorted(results)
+
+
+async def test_an_error_of_a_stage_comes_after_the_results_before_it():
+    async def fails_at_30(item):
+        await asyncio.sleep(1)
+        if item == 30:
+            raise OSError(item)
+        return item
+
+    probe = nap(0)
+    with pytest.raises(OSError, match="30"):
+        await (paco.map(fails_at_30, range(100), limit=10) | paco.map(probe, limit=3))
+    assert probe.started == list(range(len(probe.started)))
+    assert len(probe.started) >= 20
