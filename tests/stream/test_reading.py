@@ -36,6 +36,12 @@ async def test_so_many_items_are_read_ahead(make_limit, ahead):
     await ended(task)
 
 
+async def test_a_run_whose_items_all_wait_for_their_keys_does_not_spin():
+    limit = paco.PerKey(lambda item: "one", lambda: 1, lookahead=3)
+    assert await paco.map(nap(), AsyncSource(range(10)), limit=limit) == list(range(10))
+    assert now() == 10
+
+
 async def test_items_of_one_page_run_while_the_next_page_is_read():
     async def pages():
         for first in range(0, 50, 10):

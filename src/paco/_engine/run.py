@@ -216,13 +216,15 @@ class Scheduler(Nursery):
         if pace.in_batches and last and last != pace.turn.now:
             await give_way()
             last = 0  # it has waited
+        patient = False
         while not (turn := self.at_once(last)):
             if self.is_ending or self.exhausted or pool.one_too_many():
                 break
             if self.started >= self.due:
                 await pool.idling(give_way())
                 last = 0
-            elif reader is not None and reader.rests() and self.started < self.sink.room(self.started):
+            elif not patient and reader is not None and reader.rests() and self.started < self.sink.room(self.started):
+                patient = True
                 reader.wake()
                 await pool.idling(give_way())  # by the next turn it may have read: that costs less than to park
             else:
