@@ -390,6 +390,7 @@ async def test_no_deadlock_is_reported_while_a_holder_yields_to_the_loop():
             return await paco.map(nested, [number], limit=limit)
         for _ in range(100):
             await asyncio.sleep(0)
+        return None
 
     assert await paco.map(outer, range(2), limit=limit) == [["0"], None]
 
