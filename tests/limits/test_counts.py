@@ -382,6 +382,69 @@ async def test_no_deadlock_is_reported_while_a_permit_is_held_outside_any_item()
     assert now() == 15
 
 
+async def test_no_deadlock_is_reported_while_a_holder_yields_to_the_loop():
+    limit, nested = paco.Limit(2), paco.wraps(str)
+
+    async def outer(number):
+        if number == 0:
+            return await paco.map(nested, [number], limit=limit)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        return None
+
+    assert await paco.map(outer, range(2), limit=limit) == [["0"], None]
+
+
+async def test_no_deadlock_is_reported_while_the_next_item_of_a_run_may_end_it():
+    limit = paco.Limit(1)
+
+    async def inner(number):
+        if number == 1:
+            raise ValueError(number)
+        async with limit.slot():
+            pass
+
+    async with limit.slot():
+        with pytest.raises(ValueError, match="1"):
+            await paco.map(inner, range(2), limit=2)
+
+
+@pytest.mark.parametrize("make_limit", [lambda: 2, lambda: paco.Limit(3)], ids=["number", "object"])
+async def test_workers_that_wait_for_room_do_not_hide_a_deadlock(make_limit):
+    limit = paco.Limit(1)
+
+    async def inner(number):
+        if number == 0:
+            async with limit.slot():
+                pass
+
+    async with limit.slot():
+        with pytest.raises(RuntimeError, match=DEADLOCK.format(1)):
+            async for _ in paco.map(inner, range(1000), limit=make_limit()):
+                pass
+
+
+async def test_a_run_that_is_ending_does_not_hide_a_deadlock():
+    limit = paco.Limit(1)
+
+    async def inner(number):
+        if number == 1:
+            raise ValueError(number)
+        try:
+            await nap(100)
+        finally:
+            await asyncio.ensure_future(clean_up())
+
+    async def clean_up():
+        async with limit.slot():
+            pass
+
+    async with limit.slot():
+        with pytest.raises(ValueError, match="1") as caught:
+            await paco.map(inner, range(100), limit=3)
+    assert "deadlock" in caught.value.__notes__[1]
+
+
 async def test_a_waiter_that_is_being_cancelled_does_not_count_for_a_deadlock():
     limit, tasks, gone = paco.Limit(2), [], asyncio.Event()
     patient = paco.limited(ten_seconds, limit)

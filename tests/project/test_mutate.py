@@ -45,6 +45,13 @@ def test_a_mutant_is_identified_by_its_function_and_fault():
     ]
 
 
+@pytest.mark.parametrize(
+    "text", ['T = TypeVar("T", covariant=True)', '__slots__ = ("a",)', "Name: TypeAlias = int", '"text"']
+)
+def test_what_only_readers_and_type_checkers_see_has_no_mutants(text):
+    assert not list(mutants("run", text))
+
+
 def test_equal_faults_of_a_function_are_numbered():
     assert [fault for fault in faults(SOURCE, "Run.end") if "drop" in fault] == [
         "drop limit (1 of 2)",

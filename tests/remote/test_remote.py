@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import math
 import pickle
 import random
@@ -1126,6 +1127,12 @@ async def test_with_a_journal_times_are_those_of_the_worker_and_waiting_items_ar
         assert await task == [1, 1, 1, 1]
     assert sorted(round(event.start - run.start, 6) for event in ends) == [0, 0, 1, 1]
     assert {round(event.elapsed, 6) for event in ends} == {1}
+
+
+async def test_with_a_journal_records_name_the_worker(tmp_path):
+    await on(paco.map(nap, [1, 2], limit=2), Engine()).journal(path := tmp_path / "run.jsonl")
+    records = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    assert sorted(record["worker"] for record in records) == ["process 1 on here", "process 2 on here"]
 
 
 async def test_attempts_on_workers_are_reported_under_a_limit_object_too():

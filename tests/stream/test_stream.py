@@ -418,6 +418,16 @@ def test_a_step_in_a_block_that_is_cancelled_leaves_nothing_running(cancel_at_ev
 # ---- one consumer, one use
 
 
+async def test_another_task_takes_over_from_a_consumer_that_is_being_cancelled():
+    async with paco.map(Probe(lambda item: item, takes=1), range(1, 3), limit=1) as results:
+        first = asyncio.ensure_future(anext(results))
+        await asyncio.sleep(0.5)
+        first.cancel()
+        assert await anext(results) == 1
+        assert first.cancelled()
+        assert await anext(results) == 2
+
+
 async def test_a_stream_has_one_consumer():
     stream = paco.map(Probe(lambda item: item, takes=10), range(3), limit=1)
     first = asyncio.ensure_future(anext(stream))

@@ -144,7 +144,7 @@ def _children(node: ast.AST) -> Iterator[ast.AST]:
     """Yield the children that run: no annotations, docstrings, slots or code that only type checkers see."""
     if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
         return
-    if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in {"__slots__", "__all__"}:
+    if isinstance(node, ast.Assign) and _is_text(node):
         return
     for name, value in ast.iter_fields(node):
         if name in {"annotation", "returns", "type_comment", "bases"}:
@@ -157,9 +157,10 @@ def _children(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def _is_text(node: ast.AST) -> bool:
-    """Return whether a statement must stay: a docstring, an ellipsis, a type, ``__slots__``, ``__all__``."""
+    """Return whether a statement must stay: a docstring, an ellipsis, a type or its variable, a list of names."""
     if isinstance(node, ast.Assign):
-        return ast.unparse(node.targets[0]) in {"__slots__", "__all__"}
+        is_variable = isinstance(node.value, ast.Call) and ast.unparse(node.value.func) == "TypeVar"
+        return is_variable or ast.unparse(node.targets[0]) in {"__slots__", "__all__"}
     if isinstance(node, ast.AnnAssign):
         return node.value is None or ast.unparse(node.annotation) == "TypeAlias"
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
