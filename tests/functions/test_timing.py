@@ -10,6 +10,7 @@ import inspect
 import itertools
 import time
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -33,6 +34,20 @@ async def nap_and_clean_up():
 
 def cancelling():
     return asyncio.current_task().cancelling()
+
+
+async def in_a_block(seconds, fn, *args):
+    """Call a function in a block with a time limit of its own."""
+    with TimeoutLimit(seconds):
+        return await fn(*args)
+
+
+async def in_a_call(seconds, fn, *args):
+    """Call a function through `timeout`, whose calls share one timer."""
+    return await timeout(fn, seconds)(*args)
+
+
+both_ways = pytest.mark.parametrize("limited", [in_a_block, in_a_call])
 
 
 # ---- TimeoutLimit
@@ -66,9 +81,10 @@ async def test_timeout_limit_supports_async_with():
     assert (now(), cancelling()) == (19, 0)
 
 
-async def test_the_cleanup_of_the_block_has_finished_when_the_error_is_raised():
-    with pytest.raises(TimeoutError), TimeoutLimit(10):
-        await nap_and_clean_up()
+@both_ways
+async def test_the_cleanup_has_finished_when_the_error_is_raised(limited):
+    with pytest.raises(TimeoutError):
+        await limited(10, nap_and_clean_up)
     assert now() == 30
 
 
@@ -98,43 +114,48 @@ async def test_with_a_limit_of_0_a_block_that_never_suspends_ends_normally():
     assert not limit.expired
 
 
-async def test_a_cancellation_requested_before_a_timeout_of_0_is_not_swallowed():
+@both_ways
+async def test_a_cancellation_requested_before_a_timeout_is_not_swallowed(limited):
     for seconds in (0, 1):
         asyncio.current_task().cancel()
-        with pytest.raises(asyncio.CancelledError), TimeoutLimit(seconds):
-            await nap(2)
+        with pytest.raises(asyncio.CancelledError):
+            await limited(seconds, nap, 2)
         assert cancelling() == 1
         asyncio.current_task().uncancel()
 
 
-async def test_a_timeout_in_the_cleanup_after_a_cancellation_is_a_timeout():
+@both_ways
+async def test_a_timeout_in_the_cleanup_after_a_cancellation_is_a_timeout(limited):
     asyncio.current_task().cancel()
     try:
         await nap()
     except asyncio.CancelledError:
         for seconds in (0, 1):
-            with pytest.raises(TimeoutError), TimeoutLimit(seconds):
-                await nap(2)
+            with pytest.raises(TimeoutError):
+                await limited(seconds, nap, 2)
             assert cancelling() == 1
     asyncio.current_task().uncancel()
 
 
+@both_ways
 @pytest.mark.parametrize(("first", "seconds"), [("timeout", 0), ("timeout", 10), ("cancellation", 10)])
-async def test_a_cancellation_in_the_same_step_as_the_timeout_is_raised_as_cancellation(first, seconds):
+async def test_a_cancellation_in_the_same_step_as_the_timeout_is_raised_as_cancellation(first, seconds, limited):
     entered = asyncio.Event()
 
-    async def limited():
+    async def block():
+        entered.set()
+        await nap(20)
+
+    async def call():
         if first == "cancellation":
             entered.set()
             await nap(0)  # the test sets its timer before
         try:
-            with TimeoutLimit(seconds):
-                entered.set()
-                await nap(20)
+            await limited(seconds, block)
         finally:
             assert cancelling() == 1
 
-    task = asyncio.ensure_future(limited())
+    task = asyncio.ensure_future(call())
     await entered.wait()
     if seconds:
         asyncio.get_running_loop().call_at(seconds, task.cancel)
@@ -145,12 +166,9 @@ async def test_a_cancellation_in_the_same_step_as_the_timeout_is_raised_as_cance
     assert now() == seconds
 
 
-async def test_a_cancellation_during_the_cleanup_after_a_timeout_is_raised_as_cancellation():
-    async def limited():
-        with TimeoutLimit(10):
-            await nap_and_clean_up()
-
-    task = asyncio.ensure_future(limited())
+@both_ways
+async def test_a_cancellation_during_the_cleanup_after_a_timeout_is_raised_as_cancellation(limited):
+    task = asyncio.ensure_future(limited(10, nap_and_clean_up))
     await nap(15)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -158,12 +176,9 @@ async def test_a_cancellation_during_the_cleanup_after_a_timeout_is_raised_as_ca
     assert (now(), task.cancelling()) == (15, 1)
 
 
-async def test_a_cancellation_before_the_timeout_is_raised_as_cancellation_even_after_a_long_cleanup():
-    async def limited():
-        with TimeoutLimit(10):
-            await nap_and_clean_up()
-
-    task = asyncio.ensure_future(limited())
+@both_ways
+async def test_a_cancellation_before_the_timeout_is_raised_as_cancellation_even_after_a_long_cleanup(limited):
+    task = asyncio.ensure_future(limited(10, nap_and_clean_up))
     await nap(5)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -171,17 +186,20 @@ async def test_a_cancellation_before_the_timeout_is_raised_as_cancellation_even_
     assert (now(), task.cancelling()) == (10, 1)
 
 
-async def test_an_error_of_the_block_is_not_replaced():
+@both_ways
+async def test_an_error_is_not_replaced(limited):
     async def block():
         try:
             await nap(20)
         except asyncio.CancelledError:
             raise ValueError("own") from None
 
-    with pytest.raises(ValueError, match=r"^own$"), TimeoutLimit(10):
-        await block()
-    with pytest.raises(ValueError, match=r"^own$"), TimeoutLimit(10):
+    async def at_once():
         raise ValueError("own")
+
+    for fails in (block, at_once):
+        with pytest.raises(ValueError, match=r"^own$"):
+            await limited(10, fails)
     assert cancelling() == 0
 
 
@@ -195,22 +213,23 @@ async def test_a_block_that_suppresses_the_cancellation_ends_normally_and_expire
     assert (now(), cancelling()) == (15, 0)
 
 
-async def test_a_cancelled_future_is_not_mistaken_for_a_timeout():
+@both_ways
+async def test_a_cancelled_future_is_not_mistaken_for_a_timeout(limited):
     future = asyncio.get_running_loop().create_future()
     future.cancel()
-    with pytest.raises(asyncio.CancelledError), TimeoutLimit(10):
-        await future
+    with pytest.raises(asyncio.CancelledError):
+        await limited(10, asyncio.wait_for, future, None)
     assert cancelling() == 0
 
 
+@both_ways
 @pytest.mark.parametrize(("outer", "inner"), [(10, 20), (20, 10), (10, 10), (0, 10), (10, 0), (0, 0)])
-async def test_of_nested_limits_the_first_to_expire_raises_and_the_outer_in_a_tie(outer, inner):
+async def test_of_nested_limits_the_first_to_expire_raises_and_the_outer_in_a_tie(outer, inner, limited):
     raised = []
 
     async def block():
         try:
-            with TimeoutLimit(inner):
-                await nap(30)
+            await limited(inner, nap, 30)
         except TimeoutError:
             raised.append("inner")
             await nap(30)
@@ -218,9 +237,8 @@ async def test_of_nested_limits_the_first_to_expire_raises_and_the_outer_in_a_ti
             raised.append("cancelled")
             raise
 
-    with pytest.raises(TimeoutError), TimeoutLimit(outer) as outside:
-        await block()
-    assert outside.expired
+    with pytest.raises(TimeoutError):
+        await limited(outer, block)
     assert raised == (["inner"] if inner < outer else ["cancelled"])
     assert (now(), cancelling()) == (outer, 0)
 
@@ -378,6 +396,78 @@ async def test_each_call_of_timeout_has_its_own_time():
     with pytest.raises(TimeoutError, match=r"^paco\.timeout: nap did not finish within 10 s$"):
         await quick(11)
     assert (now(), cancelling()) == (28, 0)
+
+
+async def test_calls_that_overlap_each_have_their_own_time():
+    limited, ended = timeout(nap, 10), []
+
+    async def call(start, takes):
+        await nap(start)
+        try:
+            await limited(takes)
+        except TimeoutError:
+            ended.append(("late", start, now()))
+        else:
+            ended.append(("in time", start, now()))
+
+    await asyncio.gather(*(call(start, 5 + 10 * (start % 2)) for start in range(20)))
+    assert sorted(ended) == sorted(
+        ("late", start, start + 10) if start % 2 else ("in time", start, start + 5) for start in range(20)
+    )
+
+
+async def test_all_calls_of_a_function_share_one_timer():
+    timers = []
+    loop = asyncio.get_running_loop()
+    call_at = loop.call_at
+    loop.call_at = lambda when, *args, **kw: timers.append(when) or call_at(when, *args, **kw)
+    future = loop.create_future()
+    calls = [asyncio.ensure_future(timeout_of_ten(future)) for _ in range(100)]
+    await asyncio.sleep(0)
+    future.set_result("done")
+    assert await asyncio.gather(*calls) == ["done"] * 100
+    assert timers == [10]
+
+
+@functools.partial(timeout, timeout=10)
+async def timeout_of_ten(future):
+    return await asyncio.shield(future)
+
+
+async def test_a_call_inside_a_call_of_the_same_function_has_its_own_time():
+    async def nested(depth):
+        try:
+            return await (limited(depth - 1) if depth else nap(100))
+        except TimeoutError:
+            return f"level {depth} went on at {now():g}"
+
+    limited = timeout(nested, 10)
+    with pytest.raises(TimeoutError):
+        await limited(1)
+    assert (now(), cancelling()) == (10, 0)
+
+
+@pytest.mark.realtime
+def test_calls_in_loops_of_several_threads_have_their_own_timers():
+    limited = timeout(nap, 0.05)
+
+    async def calls():
+        for _ in range(5):
+            await limited(0)
+            with pytest.raises(TimeoutError):
+                await limited(10)
+            await asyncio.gather(*(limited(0.001) for _ in range(20)))
+
+    with ThreadPoolExecutor(4) as threads:
+        for done in [threads.submit(asyncio.run, calls()) for _ in range(4)]:
+            done.result()
+
+
+def test_a_function_is_limited_in_each_loop_that_calls_it():
+    limited = timeout(nap, 10)
+    for _ in range(3):
+        with pytest.raises(TimeoutError):
+            testing.run(functools.partial(limited, 20))
 
 
 async def test_timeout_accepts_a_coroutine_object():

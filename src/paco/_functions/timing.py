@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from paco._base.types import AnyCoroutineFunction, Loop, OrNone, P, T
 
 _UNLIMITED: Final = nullcontext()
-_EMPTY: Final = contextvars.Context()
 
 
 class TimeoutLimit:
@@ -162,9 +161,9 @@ def timeout(coro: AnyCoroutineFunction | Awaitable[Any], timeout: float | None =
         if not timeout or task is None or loop is not None or current_end.get() is not None:
             with limiting(what, timeout, loop):
                 return await check.awaitable("timeout", fn, fn(*args, **kw))
-        if calls is None or calls.loop() is not running:
-            calls = _TimedCalls(running, timeout)
-        here = calls
+        here = calls  # read once: another thread may replace it
+        if here is None or here.loop() is not running:
+            calls = here = _TimedCalls(running, timeout)
         call = here.enter(running, task)
         try:
             result = await check.awaitable("timeout", fn, fn(*args, **kw))
@@ -203,19 +202,20 @@ class _TimedCall:
 class _TimedCalls:
     """The calls of a function in a loop. All have the same time limit, so one timer, for the oldest call, is enough."""
 
-    __slots__ = ("_calls", "_seconds", "_timer", "loop")
+    __slots__ = ("_calls", "_context", "_seconds", "_timer", "loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
         self.loop = weakref.ref(loop)
         self._seconds = seconds
         self._calls: dict[_TimedCall, None] = {}  # the oldest first
         self._timer: asyncio.TimerHandle | None = None
+        self._context = contextvars.Context()  # so that the timer keeps no context of a caller alive
 
     def enter(self, loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> _TimedCall:
         call = _TimedCall(loop.time() + self._seconds, task)
         self._calls[call] = None
         if self._timer is None:
-            self._timer = loop.call_at(call.when, self._expire, loop, context=_EMPTY)
+            self._timer = loop.call_at(call.when, self._expire, loop, context=self._context)
         return call
 
     def leave(self, call: _TimedCall) -> bool:
@@ -234,7 +234,7 @@ class _TimedCalls:
         self._timer, now = None, loop.time()
         for call in list(self._calls):
             if call.when > now:
-                self._timer = loop.call_at(call.when, self._expire, loop, context=_EMPTY)
+                self._timer = loop.call_at(call.when, self._expire, loop, context=self._context)
                 return
             del self._calls[call]
             call.expired = True
