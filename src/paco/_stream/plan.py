@@ -110,7 +110,6 @@ class Plan:
 
             there: dict[str, Any] = {"engine": engine, "limit": limit, "lead": LEAD, "on_error": self.on_error}
             how["admission"] = Chunks(self.name, self.source, sink, buffer=self.buffer, watch=watch, **there)
-            limit = 1
         return Scheduler(self.name, fn, self.source, sink, limit=limit, **how)
 
     async def collect(self) -> list[Any]:
