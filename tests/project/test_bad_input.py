@@ -547,6 +547,14 @@ def test_a_plain_for_over_results_says_what_to_write():
             _, _ = make()
 
 
+def test_a_plain_for_over_a_stage_says_what_to_write():
+    with pytest.raises(
+        TypeError, match=r"no items to iterate yet; call it with them, as a list: stage\(list\(items\)\)"
+    ):
+        for _ in paco.map(work, limit=2):
+            pass
+
+
 def test_a_stream_is_not_taken_for_an_iterable():
     stream = paco.map(work, [1])
     assert not isinstance(stream, Iterable)

@@ -1129,6 +1129,15 @@ async def test_with_a_journal_times_are_those_of_the_worker_and_waiting_items_ar
     assert {round(event.elapsed, 6) for event in ends} == {1}
 
 
+@pytest.mark.parametrize(("limit", "here", "there"), [(0, 0, LEAD), (3, 3, 3)])
+async def test_listeners_see_the_limit_in_effect(limit, here, there):
+    started = []
+    with paco.listening(started.append, events.RunStarted):
+        await paco.map(nap, range(5), limit=limit)
+        await on(paco.map(nap, range(5), limit=limit), Engine())
+    assert [event.run.limit for event in started] == [here, there]
+
+
 async def test_with_a_journal_records_name_the_worker(tmp_path):
     await on(paco.map(nap, [1, 2], limit=2), Engine()).journal(path := tmp_path / "run.jsonl")
     records = [json.loads(line) for line in path.read_text("utf-8").splitlines()]

@@ -66,6 +66,7 @@ TESTS: Final = (
     "tests/functions/test_retries.py",
     "tests/engine/test_outcomes.py",
     "tests/engine/test_events.py",
+    "tests/project/test_bad_input.py",
     "tests/torture/test_laws_always.py",
     "tests/records/test_journal.py",
 )

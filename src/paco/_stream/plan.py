@@ -89,10 +89,8 @@ class Plan:
         """Return a function that sends one item to the engine, and the limit of its calls."""
         from paco.remote._item_calls import ItemCalls
 
-        engine, watched = (
-            cast("Callable[[], Any]", self.engine),
-            self.journal is not None or bool(installed or listeners.get()),
-        )
+        engine = cast("Callable[[], Any]", self.engine)
+        watched = self.journal is not None or bool(installed or listeners.get())
         calls = ItemCalls(self.name, self.fn, engine, self.limit, LEAD, _LEAD_OF_CALLS, watched=watched)
         services.append(calls)
         return calls.function, calls.limit
@@ -118,7 +116,6 @@ class Plan:
 
             there: dict[str, Any] = {"engine": engine, "limit": limit, "lead": LEAD, "on_error": self.on_error}
             how["admission"] = Chunks(self.name, self.source, sink, buffer=self.buffer, watch=watch, **there)
-            limit = 1
         return Scheduler(self.name, fn, self.source, sink, limit=limit, **how)
 
     async def collect(self) -> list[Any]:
