@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from contextlib import suppress
 from itertools import pairwise
 
@@ -11,6 +12,8 @@ import pytest
 import paco
 from paco import events
 from paco.testing import AsyncSource, Probe, Source, now
+
+VAR = contextvars.ContextVar("VAR", default=None)
 
 
 def nap(takes=1):
@@ -194,6 +197,85 @@ async def test_a_source_that_stops_its_own_run_gets_at_most_that_item_started():
     assert limit.in_flight == 0
 
 
+@pytest.mark.parametrize("turns", range(6))
+async def test_a_consumer_gets_a_result_although_the_next_item_has_found_no_permit(turns):
+    limit, opened = paco.Limit(4), asyncio.Event()
+
+    def items():
+        for number in range(8):
+            if number == 5:
+                limit.limit = 3
+            yield number
+
+    async def wait(item):
+        if item < 3:
+            await asyncio.sleep(1 + (item > 0))
+        else:
+            await opened.wait()
+        if item == 1:
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            raise OSError(item)
+        return item
+
+    async def other():
+        await asyncio.sleep(1.5)
+        async with limit.slot():
+            await opened.wait()
+
+    task = asyncio.ensure_future(other())
+    async with paco.map(wait, items(), limit=limit, return_exceptions=True) as results:
+        assert await anext(results) == 0
+        assert isinstance(await anext(results), OSError)
+        opened.set()
+        assert [result async for result in results] == list(range(2, 8))
+    await task
+
+
+@pytest.mark.parametrize("make_limit", LIMITS.values(), ids=LIMITS)
+async def test_an_item_sees_the_context_variables_that_the_source_set_for_it(make_limit):
+    def items():
+        for number in range(20):
+            VAR.set(number)
+            yield number
+
+    async def look(item):
+        seen = VAR.get()
+        await asyncio.sleep(1 + item % 3)
+        return seen
+
+    assert await paco.map(look, items(), limit=make_limit()) == list(range(20))
+
+
+# ---- deadlocks
+
+
+async def test_a_deadlock_is_found_however_many_items_came_before():
+    limit, ended_all = paco.Limit(2), asyncio.Event()
+
+    async def outside():
+        await ended_all.wait()
+        async with limit.slot():
+            pass
+
+    task = asyncio.ensure_future(outside())
+    await asyncio.sleep(0)
+
+    async def inner(item):
+        if item == 3000:
+            ended_all.set()
+            await task
+        await asyncio.sleep(1)
+
+    async def outer(item):
+        await paco.each(inner, range(4000), limit=limit)
+
+    with pytest.raises(RuntimeError, match="deadlock"):
+        await paco.each(outer, [0], limit=limit)
+    assert now() == 3000
+    await ended(task)
+
+
 # ---- what an item leaves
 
 
@@ -241,6 +323,9 @@ async def test_a_subclass_that_overrides_a_method_has_it_called_for_each_item(me
         calls.append(args)
         return plain(self, *args)
 
-    limit = type("Own", (paco.Limit,), {method: counted})(2)
-    await paco.each(nap(), range(10), limit=limit)
-    assert len(calls) >= 10
+    own = type("Own", (paco.Limit,), {method: counted})
+    mixed = type("Mixed", (type("Mixin", (), {method: counted}), paco.Limit), {})
+    for kind in (own, mixed):
+        calls.clear()
+        await paco.each(nap(), range(10), limit=kind(2))
+        assert len(calls) >= 10

@@ -447,6 +447,36 @@ async def test_a_call_inside_a_call_of_the_same_function_has_its_own_time():
     assert (now(), cancelling()) == (10, 0)
 
 
+async def test_a_future_that_cannot_be_cancelled_keeps_no_other_call_from_ending_in_time():
+    class Stubborn(asyncio.Future):
+        def cancel(self, msg=None):
+            raise OSError("not now")
+
+    stubborn, told = Stubborn(), []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["exception"]))
+
+    async def wait(first):
+        await (stubborn if first else nap(100))
+
+    limited = timeout(wait, 10)
+    first, second = asyncio.ensure_future(limited(first=True)), asyncio.ensure_future(limited(first=False))
+    with pytest.raises(TimeoutError):
+        await second
+    assert now() == 10
+    assert [str(error) for error in told] == ["not now"]
+    stubborn.set_result(None)
+    await first
+
+
+def test_without_a_time_limit_no_loop_is_needed():
+    async def answer():
+        return 42
+
+    with pytest.raises(StopIteration) as caught:
+        timeout(answer, None)().send(None)
+    assert caught.value.value == 42
+
+
 @pytest.mark.realtime
 def test_calls_in_loops_of_several_threads_have_their_own_timers():
     limited = timeout(nap, 0.05)

@@ -36,6 +36,17 @@ async def test_so_many_items_are_read_ahead(make_limit, ahead):
     await ended(task)
 
 
+@pytest.mark.parametrize(
+    "make_limit", [lambda: 0, lambda: paco.PerKey(lambda item: item, lambda: 1)], ids=["no", "keys"]
+)
+async def test_a_slow_source_is_not_read_further_than_the_consumer_has_room(make_limit):
+    source = AsyncSource(range(1000), delay=1)
+    async with paco.map(nap(0), source, limit=make_limit()).buffer(1) as results:
+        assert await anext(results) == 0
+        await asyncio.sleep(200)
+        assert source.pulled <= 3
+
+
 async def test_a_run_whose_items_all_wait_for_their_keys_does_not_spin():
     limit = paco.PerKey(lambda item: "one", lambda: 1, lookahead=3)
     assert await paco.map(nap(), AsyncSource(range(10)), limit=limit) == list(range(10))

@@ -37,11 +37,13 @@ _RESTING: Final = 1000
 class _Worker:
     """A worker that is recycled as long as no item leaves a trace on its task."""
 
-    __slots__ = ("_around", "_base", "_cancelling", "_context", "_get_name", "_name", "task", "turn")
+    __slots__ = ("_around", "_base", "_cancelling", "_context", "_get_name", "_name", "taken", "task", "turn", "waiter")
 
     def __init__(self, context: contextvars.Context, task: WorkerTask) -> None:
         self.task = task
         self.turn = 0  # of the loop, when it took its last item
+        self.taken: Item | None = None  # an item that it has taken, but that could not start at once after all
+        self.waiter: asyncio.Future[None] | None = None  # it waits for the gate
         self._context, self._around = context, inside.get()
         self._cancelling, self._get_name, self._name = task.cancelling, task.get_name, task.get_name()
 
@@ -49,6 +51,10 @@ class _Worker:
         """Make the task and its context those of this item."""
         self.task.item, item.parent = item, self._around
         inside.set(item)
+        self.accept_context()
+
+    def accept_context(self) -> None:
+        """Take the present context as unchanged: what the source has set is for the item that it has yielded."""
         self._base = self._context.copy()
 
     def is_marked(self) -> bool:
@@ -79,7 +85,7 @@ class Admission:
         self._running = 0  # items that hold permits
         self._at_gate = False  # whether a worker is at the gate
         self._gate: Item | None = None  # the item that waits there for its permit
-        self._taken: Item | None = None  # an item that could not start after all: the next one at the gate
+        self._holder: _Worker | None = None  # the worker that has taken the next item without getting a permit
         self._burst = 1
         self._could_run = 0  # the largest limit since the items now in back-off began to rest
         self._off_duty: list[asyncio.Future[None]] = []  # workers that wait for the gate; the last one is next
@@ -104,6 +110,10 @@ class Admission:
         self._burst = min(2 * self._burst, _BURST)
 
     def _call_one(self) -> bool:
+        if self._holder is not None:  # nobody else may take an item before it
+            if self._holder.waiter is not None and not self._holder.waiter.done():
+                self._holder.waiter.set_result(None)
+            return True
         while self._off_duty:
             waiter = self._off_duty.pop()
             if not waiter.done():
@@ -126,7 +136,7 @@ class Admission:
         worker = _Worker(context, cast("WorkerTask", asyncio.current_task(run.loop)))
         run.noted = True
         try:
-            while (item := await self._admit(worker.turn)) is not None:
+            while (item := await self._admit(worker)) is not None:
                 worker.turn = run.pace.seen
                 try:
                     goes_on = await self._run_items(run, worker, item)
@@ -137,7 +147,7 @@ class Admission:
                 if not goes_on:
                     return
                 worker.task.item = item.value = None  # so that the item is not kept alive while this worker waits
-                if worker.is_marked():
+                if worker.taken is None and worker.is_marked():
                     run.retire(worker.task)
                     return
         except BaseException as error:
@@ -184,14 +194,13 @@ class Admission:
             value = self._take_value(run)
             if value is NOTHING:
                 return False
-            # Taking the item has run code of the user, which may have lowered the limit, or stopped the run.
-            renewed = None if gate is not self._gate or run.is_ending else limiter.renew(item.permit)
-        except Exception as error:
+            renewed = None if self._must_wait(run, worker, gate) else limiter.renew(item.permit)
+        except BaseException as error:
             self._limit_failed(error)
             return False
         index = run.started - 1
         if renewed is None:
-            self._taken = Item(value, index)
+            worker.taken, self._holder = Item(value, index), worker
             self.held += 1
             return False
         if gate is not None:
@@ -213,6 +222,17 @@ class Admission:
             run.out_of_items()
         return NOTHING
 
+    def _must_wait(self, run: Scheduler, worker: _Worker, gate: Item | None) -> bool:
+        """Return whether taking an item has changed what was known before: the source runs code of the user.
+
+        A context variable that it has set is for that item, which then cannot go to the worker at the gate.
+        """
+        if worker.is_marked():
+            worker.accept_context()
+            if gate is not None:
+                return True
+        return run.is_ending or gate is not self._gate
+
     def _is_held_up(self, run: Scheduler, worker: _Worker, gate: Item | None) -> bool:
         """Return whether no item may start at once: the turn has been used up, others come first, or it has no room."""
         if run.started >= run.attention:
@@ -220,7 +240,7 @@ class Admission:
             if not turn:
                 return True
             worker.turn = turn
-        if run.pool.resting or self._taken is not None or (gate is None and self._at_gate):
+        if run.pool.resting or self._holder is not None or (gate is None and self._at_gate):
             return True
         return self._stream is not None and self._stream.room(run.started) <= run.started
 
@@ -277,29 +297,32 @@ class Admission:
             self._limit_failed(failed)
             raise
 
-    def _limit_failed(self, error: Exception) -> None:
+    def _limit_failed(self, error: BaseException) -> None:
         trim(error)
         self.run.fail(error, "its limit")
 
     # ---- the gate
 
-    async def _admit(self, turn: int) -> Item | None:
+    async def _admit(self, worker: _Worker) -> Item | None:
         """Wait for the gate, then for the next item, and take it; return ``None`` if this worker must end."""
         run: Scheduler = self.run
-        if run.consumer is not None and (self._at_gate or run.exhausted):  # otherwise `ready` does it
-            run.notify()
+        if run.consumer is not None and (self._at_gate or run.exhausted or self._holder is not None):
+            run.notify()  # otherwise `ready` does it
         if run.pool.resting:
             run.unpark(1)  # the worker at the gate may have waited for this item to end
-        while self._at_gate and not (run.exhausted or run.is_ending):
-            waiter = run.loop.create_future()
-            self._off_duty.append(waiter)
-            await run.pool.idling(waiter)
+        while (self._at_gate or self._holder not in {None, worker}) and not (run.exhausted or run.is_ending):
+            worker.waiter = run.loop.create_future()
+            self._off_duty.append(worker.waiter)
+            await run.pool.idling(worker.waiter)
         if run.is_ending or run.exhausted:
             return None
         self._at_gate = True
-        item: Item | None = None
+        item, worker.taken = worker.taken, None
+        if item is not None:
+            self._holder = None
+            return item
         try:
-            item = await self._next(run, turn)
+            item = await self._next(run, worker.turn)
         finally:
             if item is None or self._ahead > 1:
                 self._leave_gate()  # otherwise the worker waits at the gate for the permit
@@ -312,12 +335,11 @@ class Admission:
 
     async def _next(self, run: Scheduler, turn: int) -> Item | None:
         """Wait for room and for an item, and take it; return ``None`` if this worker must end."""
-        while self._taken is None and (turn := run.at_once(turn) or await run.ready(turn)):
+        while turn := run.at_once(turn) or await run.ready(turn):
             if self.held < self._ahead and not (run.pool.resting and self._too_many_rest()):
                 return self._take(run)
             await run.pool.idling(run.park())
-        taken, self._taken = self._taken, None
-        return taken
+        return None
 
     def _take(self, run: Scheduler) -> Item | None:
         for value in run.items:

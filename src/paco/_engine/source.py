@@ -117,14 +117,12 @@ class Reader:
         items, run = self._items, self._run
         try:
             async with opened(self._source) as source:
-                wanted = 1
                 async for item in source:
                     if run.is_ending:
                         break  # the source has swallowed its only cancellation, as wait_for does on 3.11 (gh-86296)
                     items.append(item)
                     run.supplied()
-                    wanted -= 1
-                    while wanted <= 0 and (wanted := max(run.wanted(), 0) + self._ahead - len(items)) <= 0:
+                    while len(items) >= max(run.wanted(), 0) + self._ahead:
                         run.hungry = True  # maybe no worker waits for room, so the consumer must wake this task
                         self.parked = run.loop.create_future()
                         await self.parked

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from paco._base.types import AnyCoroutineFunction, Loop, OrNone, P, T
 
 _UNLIMITED: Final = nullcontext()
+#: The resolution of a timer, in seconds.
+_TIMER: Final = 0.001
 
 
 class TimeoutLimit:
@@ -146,24 +148,25 @@ def timeout(coro: AnyCoroutineFunction | Awaitable[Any], timeout: float | None =
         'page'
     """
     with check.discarding(coro):
-        check.timeout("timeout", timeout)
+        checked = check.timeout("timeout", timeout)
         check.loop("timeout", loop)
     if not callable(coro) and inspect.isawaitable(coro):
         return _limited(coro, timeout, loop)
     check.function("timeout", coro)
     fn, what = coro, f"timeout: {check.called(coro)}"
     calls: _TimedCalls | None = None
+    seconds = None if loop is not None else checked or None  # 0 is for `limiting`, too
 
     async def wrapper(*args: Any, **kw: Any) -> Any:
         nonlocal calls
-        running = asyncio.get_running_loop()
-        task = asyncio.current_task(running)
-        if not timeout or task is None or loop is not None or current_end.get() is not None:
+        running = asyncio._get_running_loop()  # returns None instead of raising when no loop runs
+        task = None if running is None or seconds is None else asyncio.current_task(running)
+        if running is None or seconds is None or task is None or current_end.get() is not None:
             with limiting(what, timeout, loop):
                 return await check.awaitable("timeout", fn, fn(*args, **kw))
         here = calls  # read once: another thread may replace it
         if here is None or here.loop() is not running:
-            calls = here = _TimedCalls(running, timeout)
+            calls = here = _TimedCalls(running, seconds)
         call = here.enter(running, task)
         try:
             result = await check.awaitable("timeout", fn, fn(*args, **kw))
@@ -175,7 +178,7 @@ def timeout(coro: AnyCoroutineFunction | Awaitable[Any], timeout: float | None =
             here.leave(call)
             return result
         finally:
-            del task, here, call, args, kw  # a kept error refers to this frame
+            del task, running, here, call, args, kw  # a kept error refers to this frame
 
     return keep(wrapper, fn)
 
@@ -223,7 +226,7 @@ class _TimedCalls:
         task, call.task = call.task, None  # which may hold an error whose frames refer to the call
         if call.expired:
             return bool(task.uncancel() <= call.requests)
-        del self._calls[call]
+        self._calls.pop(call, None)
         if not self._calls and self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -232,13 +235,29 @@ class _TimedCalls:
     def _expire(self, loop: asyncio.AbstractEventLoop) -> None:
         """Cancel the calls whose time is up, and set the timer for the oldest of the others."""
         self._timer, now = None, loop.time()
-        for call in list(self._calls):
+        due = deque[_TimedCall]()
+        for call in self._calls:
             if call.when > now:
-                self._timer = loop.call_at(call.when, self._expire, loop, context=self._context)
-                return
+                # A timer may fire early, by the resolution of the clock. It must not fire in each turn until the time.
+                when = call.when if due else max(call.when, now + _TIMER)
+                self._timer = loop.call_at(when, self._expire, loop, context=self._context)
+                break
+            due.append(call)
+        for call in due:
             del self._calls[call]
+        self._cancel(loop, due)
+
+    def _cancel(self, loop: asyncio.AbstractEventLoop, due: deque[_TimedCall]) -> None:
+        while due:
+            call = due.popleft()
+            if call.task is None:
+                continue  # it has ended
             call.expired = True
-            call.task.cancel()
+            try:
+                call.task.cancel()
+            except BaseException:  # of a future that it awaits
+                loop.call_soon(self._cancel, loop, due, context=self._context)
+                raise
 
 
 def limiting(what: str, timeout: float | None, loop: Loop = None) -> AbstractContextManager[object]:

@@ -46,11 +46,16 @@ class Limiter:
     def __init_subclass__(cls, **options: Any) -> None:
         """Make a subclass use only its own methods, and no shortcut of its base that would leave them out."""
         super().__init_subclass__(**options)
-        own = vars(cls).keys()
-        if own & {"acquire", "reserve", "release"} and not own & {"try_acquire", "try_reserve"}:
+        first = cls._first_with
+        if min(map(first, ("acquire", "reserve", "release"))) < min(map(first, ("try_acquire", "try_reserve"))):
             cls.try_acquire, cls.try_reserve = Limiter.try_acquire, Limiter.try_reserve  # type: ignore[method-assign]
-        if own & {"acquire", "reserve", "try_acquire", "try_reserve", "begin", "release"} and "renews" not in own:
+        if min(map(first, ("acquire", "reserve", "try_acquire", "try_reserve", "begin", "release"))) < first("renews"):
             cls.renews = Limiter.renews  # type: ignore[method-assign]
+
+    @classmethod
+    def _first_with(cls, name: str) -> int:
+        """Return which class in the order of method resolution defines a method."""
+        return next(place for place, one in enumerate(cls.__mro__) if name in vars(one))
 
     @property
     def most(self) -> int:

@@ -43,7 +43,7 @@ class Permit:
     holder: Item | None = field(init=False, default_factory=inside.get)
     task: asyncio.Task[Any] | None = field(init=False, default_factory=current_task)
     future: asyncio.Future[None] = field(init=False)
-    timer: asyncio.TimerHandle | None = field(init=False, default=None)
+    timer: asyncio.Handle | None = field(init=False, default=None)
 
 
 class Limit(Limiter):
@@ -166,7 +166,14 @@ class Limit(Limiter):
         return not waiting or (own is not None and len(waiting) == 1 and next(iter(waiting)).holder is own)
 
     def renew(self, permit: Permit) -> Permit | None:
-        return permit if len(self._permits) <= self._limit else None
+        if len(self._permits) > self._limit:
+            return None
+        for waiter in self._waiting:
+            # The same caller still waits, but now for the end of another item: look for a deadlock as often as before.
+            if waiter.timer is not None:
+                waiter.timer.cancel()
+                waiter.timer = waiter.future.get_loop().call_soon(self._refuse_deadlock, waiter)
+        return permit
 
     def _admit(self) -> None:
         """Grant permits to the first callers; skip cancelled ones, and those whose loop is closed.

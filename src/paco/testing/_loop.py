@@ -10,7 +10,7 @@ import threading
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable
-from decimal import Context, Decimal
+from decimal import Context, Decimal, getcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, TypeVarTuple
 
@@ -124,6 +124,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._doubts = 0  # looks in which an executor seemed to have given a job to a thread that did not begin it
         self._foreign = weakref.WeakSet(threading.enumerate())  # threads that do not work for this loop
         self._set_time(0.0)
+        # `decimal` sets a context variable when it is first used. Inside an item that would look like a trace of the
+        # item, and its worker would not be recycled.
+        getcontext()
 
     def close(self) -> None:
         """Close the loop, and break the reference cycle that would keep it and its tasks alive."""
