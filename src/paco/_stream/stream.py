@@ -65,6 +65,7 @@ class Stream(
         [0, 2, 4]
     """
 
+    _sink: InOrder  # once the run has started
     _remedy = "await this or pass it to paco.run(...) for a list, or write `async for`"
 
     def __init__(self, plan: Plan) -> None:
@@ -75,7 +76,6 @@ class Stream(
         self._plan = plan
         self.__name__: str = f"paco.{plan.name}"  # the name that asyncio shows for a task
         self._run: Scheduler | None = None
-        self._sink: InOrder | None = None
         self._coro: Answer[list[T_co]] | None = None
         self._downstream: Callable[[BaseException], None] | None = None
 
@@ -281,7 +281,7 @@ class Stream(
             async for result in stream:
                 results.append(result)
         except Unfinished as error:
-            error.outcomes = (*settled(results), *settled(cast("InOrder", stream._sink).left()))
+            error.outcomes = (*settled(results), *settled(stream._sink.left()))
             raise
         return results
 
