@@ -592,9 +592,10 @@ async def test_a_run_inside_a_source_is_a_sibling_and_one_that_is_iterated_feeds
     assert [run.fed for run in log.runs()] == [False, True, False, False, False, False]
 
 
-async def test_a_run_inside_an_awaitable_source_is_a_sibling():
+@pytest.mark.parametrize("make", [lambda stream: stream, paco.Stream.as_completed], ids=["in order", "as completed"])
+async def test_a_run_inside_an_awaitable_source_is_a_sibling(make):
     async def rows():
-        return await paco.map(same, [1, 2])
+        return await make(paco.map(same, [1, 2]))
 
     log, listening = heard()
     with listening:

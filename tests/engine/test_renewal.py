@@ -201,17 +201,12 @@ async def test_a_source_that_stops_its_own_run_gets_at_most_that_item_started():
 async def test_a_consumer_gets_a_result_although_the_next_item_has_found_no_permit(turns):
     limit, opened = paco.Limit(4), asyncio.Event()
 
-    def items():
-        for number in range(8):
-            if number == 5:
-                limit.limit = 3
-            yield number
+    def lower(item):
+        limit.limit = 4 - (item >= 5)
+        return item
 
     async def wait(item):
-        if item < 3:
-            await asyncio.sleep(1 + (item > 0))
-        else:
-            await opened.wait()
+        await (opened.wait() if item > 2 else asyncio.sleep(1 + (item > 0)))
         if item == 1:
             for _ in range(turns):
                 await asyncio.sleep(0)
@@ -224,7 +219,7 @@ async def test_a_consumer_gets_a_result_although_the_next_item_has_found_no_perm
             await opened.wait()
 
     task = asyncio.ensure_future(other())
-    async with paco.map(wait, items(), limit=limit, return_exceptions=True) as results:
+    async with paco.map(wait, map(lower, range(8)), limit=limit, return_exceptions=True) as results:
         assert await anext(results) == 0
         assert isinstance(await anext(results), OSError)
         opened.set()

@@ -6,7 +6,7 @@ import asyncio
 import os
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextvars import ContextVar
 
 import pytest
@@ -159,3 +159,11 @@ async def test_a_limit_inside_the_function_is_refused_since_each_item_has_a_loop
 
     with pytest.raises(RuntimeError, match=r"paco\.Limit: must be used in one event loop at a time, but callers in an"):
         await paco.map(paco.limited(fetch, paco.Limit(1)), range(20)).on(pool)
+
+
+async def test_the_last_engine_counts(pool):
+    class Never(Executor):
+        def submit(self, fn, /, *args, **kw):
+            raise AssertionError("this engine was replaced")
+
+    assert await paco.map(paco.wraps(str), [1], limit=1).on(Never()).on(pool) == ["1"]

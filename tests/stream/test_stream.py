@@ -8,6 +8,7 @@ import gc
 import itertools
 import logging
 import threading
+import weakref
 from operator import length_hint
 
 import pytest
@@ -413,6 +414,46 @@ def test_a_step_in_a_block_that_is_cancelled_leaves_nothing_running(cancel_at_ev
                 await anext(results)
 
     assert cancel_at_every_step(main) > 5
+
+
+async def test_a_block_that_is_cancelled_before_the_stream_has_started_closes_its_source():
+    source = Source(range(3)).generator()
+
+    async def block():
+        async with paco.map(same, source):
+            await asyncio.sleep(10)
+
+    task = asyncio.ensure_future(block())
+    await asyncio.sleep(1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert source.gi_frame is None
+
+
+async def test_a_consumer_that_was_cancelled_is_part_of_no_reference_cycle():
+    class Thing:
+        pass
+
+    async def consume(thing):
+        async for _ in paco.map(Probe(lambda item: item, takes=10), [1, 2], limit=1):
+            pass
+
+    thing = Thing()
+    seen = weakref.ref(thing)
+    task = asyncio.ensure_future(consume(thing))
+    del thing
+    await asyncio.sleep(1)
+    gc.disable()
+    try:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        del task
+        await asyncio.sleep(0)
+        assert seen() is None
+    finally:
+        gc.enable()
 
 
 # ---- one consumer, one use

@@ -61,6 +61,7 @@ TESTS: Final = (
     "tests/engine/test_renewal.py",
     "tests/limits/test_counts.py",
     "tests/remote/test_remote.py",
+    "tests/remote/test_threads.py",
     "tests/functions/test_items.py",
     "tests/functions/test_groups.py",
     "tests/functions/test_retries.py",
