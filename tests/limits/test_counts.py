@@ -383,16 +383,17 @@ async def test_no_deadlock_is_reported_while_a_permit_is_held_outside_any_item()
 
 
 async def test_no_deadlock_is_reported_while_a_holder_yields_to_the_loop():
-    limit, nested = paco.Limit(2), paco.wraps(str)
+    limit = paco.Limit(2)
 
-    async def outer(number):
-        if number == 0:
-            return await paco.map(nested, [number], limit=limit)
-        for _ in range(100):
-            await asyncio.sleep(0)
-        return None
+    async def busy():
+        async with limit.slot():
+            for _ in range(100):
+                await asyncio.sleep(0)
 
-    assert await paco.map(outer, range(2), limit=limit) == [["0"], None]
+    task = asyncio.ensure_future(busy())
+    async with limit.slot():
+        assert await paco.map(paco.wraps(str), [1], limit=limit) == ["1"]
+    await task
 
 
 async def test_no_deadlock_is_reported_while_the_next_item_of_a_run_may_end_it():
@@ -417,6 +418,7 @@ async def test_workers_that_wait_for_room_do_not_hide_a_deadlock(make_limit):
         if number == 0:
             async with limit.slot():
                 pass
+        await nap(1)
 
     async with limit.slot():
         with pytest.raises(RuntimeError, match=DEADLOCK.format(1)):
