@@ -4,8 +4,8 @@ usage: ./dev mutate [MODULE ...] [--scope PATTERN] [--jobs COUNT] [--argued] [--
 
 A mutant that no test finds is printed as a diff and makes the exit code 1, unless `argued.toml` beside this file argues
 why it may survive. An argument names the function and the fault as `--list` prints them, not a line or the text around
-the fault; an argument without a mutant is reported and makes the exit code 1, too. The default for MODULE is
-those of `MODULES`. `--argued` also runs the argued mutants.
+the fault; an argument without a mutant is reported and makes the exit code 1, too. By default, all of `MODULES` are
+changed. `--argued` also runs the argued mutants.
 
 Why not mutmut or cosmic-ray? mutmut 3.8 calls every function through its own wrapper, which breaks the tests of
 recycled workers even without a mutant. cosmic-ray 8.7 cannot remove a statement, and most faults of a scheduler are
