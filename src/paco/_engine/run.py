@@ -86,7 +86,8 @@ class Scheduler(Nursery):
         watch: Watch | None = None,
         admission: Admitting | None = None,
     ) -> None:
-        super().__init__(name, timeout, "" if isinstance(source, Calls) else title(fn))
+        function = watch.view.function if watch is not None else "" if isinstance(source, Calls) else title(fn)
+        super().__init__(name, timeout, function)
         #: The workers, and their slots.
         self.pool: WorkerPool = WorkerPool(limit or sys.maxsize)
         self.admission: Admitting | None = admission
@@ -230,7 +231,8 @@ class Scheduler(Nursery):
         self.attention = -1
         if self.reader is None or self.reader.ended:
             self.exhausted = True
-            self.unpark(len(self.parked))
+            if self.parked:
+                self.unpark(len(self.parked))
             if self.admission is not None:
                 self.admission.exhausted()
 
