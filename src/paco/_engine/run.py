@@ -373,7 +373,11 @@ class Scheduler(Nursery):
                 self._release()  # the consumer has taken everything, so there is room
             self.consumer = waiter = self.loop.create_future()
             self.attention = -1
-            await waiter
+            try:
+                await waiter
+            finally:
+                if self.consumer is waiter:
+                    self.consumer = None
         return result
 
     def release(self) -> None:
