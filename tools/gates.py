@@ -264,8 +264,11 @@ def copy(to: Path) -> Path:
     python = to / ".venv" / "bin" / "python"
     packages = next((to / ".venv" / "lib").glob("python*")) / "site-packages"
     # A path file adds the installed packages to the path. Python reads no path files inside an added folder, so the
-    # editable install of the original has no effect, and paco is the copy.
-    (packages / "gates.pth").write_text(f"{to / 'src'}\n{sysconfig.get_path('purelib')}\n", "utf-8")
+    # editable install of the original has no effect, and paco is the copy. That of coverage measures child processes.
+    installed = Path(sysconfig.get_path("purelib"))
+    (packages / "gates.pth").write_text(f"{to / 'src'}\n{installed}\n", "utf-8")
+    for starts_coverage in installed.glob("*coverage.pth"):
+        shutil.copy(starts_coverage, packages / f"z{starts_coverage.name}")  # read after the path is complete
     for script in ("paco", "ruff", "zizmor"):
         (to / ".venv" / "bin" / script).symlink_to(Path(sys.executable).parent / script)
     return python

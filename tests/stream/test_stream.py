@@ -469,6 +469,14 @@ async def test_another_task_takes_over_from_a_consumer_that_is_being_cancelled()
         assert await anext(results) == 2
 
 
+async def test_after_a_wait_was_closed_another_one_gets_the_result():
+    async with paco.map(Probe(lambda item: item, takes=1), range(1, 3), limit=1) as results:
+        wait = results.__anext__()
+        wait.send(None)
+        wait.close()  # which does not cancel the future that it waits for
+        assert [result async for result in results] == [1, 2]
+
+
 async def test_a_stream_has_one_consumer():
     stream = paco.map(Probe(lambda item: item, takes=10), range(3), limit=1)
     first = asyncio.ensure_future(anext(stream))

@@ -90,7 +90,8 @@ class Scheduler(Nursery):
         watch: Watch | None = None,
         admission: Admitting | None = None,
     ) -> None:
-        super().__init__(name, timeout, "" if isinstance(source, Calls) else title(fn))
+        function = watch.view.function if watch is not None else "" if isinstance(source, Calls) else title(fn)
+        super().__init__(name, timeout, function)
         #: The workers, and their slots.
         self.pool: WorkerPool = WorkerPool(limit or sys.maxsize)
         self.admission: Admitting | None = admission
@@ -261,7 +262,8 @@ class Scheduler(Nursery):
         self.attention = -1
         if self.reader is None or self.reader.ended:
             self.exhausted = True
-            self.unpark(len(self.parked))
+            if self.parked:
+                self.unpark(len(self.parked))
             if self.admission is not None:
                 self.admission.exhausted()
 
@@ -371,7 +373,11 @@ class Scheduler(Nursery):
                 self._release()  # the consumer has taken everything, so there is room
             self.consumer = waiter = self.loop.create_future()
             self.attention = -1
-            await waiter
+            try:
+                await waiter
+            finally:
+                if self.consumer is waiter:
+                    self.consumer = None
         return result
 
     def release(self) -> None:
