@@ -32,7 +32,8 @@ from paco._functions.loops import interval, until, whilst
 from paco._functions.map import each, flat_map, map, repeat
 from paco._functions.retry import hedge, retry
 from paco._functions.run import run
-from paco._functions.timing import TimeoutLimit, defer, limited, throttle, timeout
+from paco._functions.timeout import TimeoutLimit, timeout
+from paco._functions.timing import defer, limited, throttle
 from paco._stream.plan import Stage
 from paco._stream.stream import Stream
 from paco.events import listening

@@ -2,8 +2,9 @@
 
 The modules, each importing only from those above it::
 
-    outcomes  source  failure       the outcome of an item; the source of items; the errors of a run
+    outcomes  sinks                 the outcome of an item; where results go
+    source  failure                 the source of items; the errors of a run
     nursery  workers                tasks that end together; workers, their slots, and the time that they hold the loop
-    sinks  watch                    where results go; how listeners are notified
+    watch                           how listeners are notified
     run  admission                  the scheduler; its variant for limit objects
 """

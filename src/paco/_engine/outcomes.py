@@ -66,12 +66,13 @@ class Err(Generic[Item_co]):
     elapsed: float = field(default=0.0, compare=False)
 
 
+_new: Any = object.__new__
 _set_item, _set_value, _set_attempts, _set_start, _set_elapsed = (vars(Ok)[name].__set__ for name in Ok.__slots__)
 
 
 def _ok(item: Item, value: T, attempts: int, start: float, elapsed: float) -> Ok[Item, T]:
     """Return an `Ok`. The constructor of a frozen dataclass takes twice to four times as long."""
-    made: Ok[Item, T] = object.__new__(Ok)
+    made: Ok[Item, T] = _new(Ok)
     _set_item(made, item)
     _set_value(made, value)
     _set_attempts(made, attempts)

@@ -14,7 +14,7 @@ from paco._base.errors import ItemCancelled, add_note
 from paco._base.types import P, T
 from paco._engine.nursery import background
 from paco._functions.futures import call
-from paco._functions.timing import limiting
+from paco._functions.timeout import limiting
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine

@@ -13,7 +13,7 @@ from paco._base.decorator import Decorator, decorator, keep
 from paco._base.errors import add_note
 from paco._base.item import tried
 from paco._engine.workers import back_off
-from paco._functions.timing import limiting
+from paco._functions.timeout import limiting
 from paco._stream.plan import Plan
 from paco._stream.stream import Stream
 from paco.events import retrying

@@ -53,10 +53,9 @@ def canonical(value: Any) -> bytes:
         ValueError: The value contains itself.
         RecursionError: The value is nested too deeply.
     """
-    kind = type(value)
-    if kind is int:
+    if type(value) is int:
         return b"%d" % value
-    if kind is str and value.isascii():
+    if type(value) is str and value.isascii():
         return _quoted(value).encode()
     text = _CANONICAL(value)
     if SURROGATE in text and _PAIR.search(readable := _READABLE(value)):

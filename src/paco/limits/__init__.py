@@ -5,17 +5,18 @@ Pass a limit as ``limit=`` to any function that runs items. You can share a limi
 
 The modules, each importing only from those above it::
 
-    _base  _rate                    the base of all limits, and those combined; starts per period
-    _controller  _deadlock          how a limit follows what a server can do; whether tasks wait for each other
-    _count                          items in flight
-    _keys                           a limit for each key
+    _base  _rate              the base of all limits, and those combined; starts per period
+    _deadlock  _count         whether tasks wait for each other; items in flight
+    _controller  _adaptive    how a limit follows what a server can do; a limit that does so
+    _keys                     a limit for each key
 """
 
 from __future__ import annotations
 
+from paco.limits._adaptive import Adaptive
 from paco.limits._base import AnyLimit, Limiter, checked
 from paco.limits._controller import Decision
-from paco.limits._count import Adaptive, Limit
+from paco.limits._count import Limit
 from paco.limits._keys import PerKey
 from paco.limits._rate import Rate
 

@@ -1,31 +1,20 @@
-"""Limits on the number of items in flight: a fixed one, and one that measures items and lets a controller decide."""
+"""A fixed limit on the number of items in flight."""
 
 from __future__ import annotations
 
 import asyncio
-import math
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from itertools import takewhile
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, cast
+from typing import Any, Final
 
 from paco._base import check
 from paco._base.item import Item, inside
 from paco.limits._base import Limiter
-from paco.limits._controller import Controller, Decision
 from paco.limits._deadlock import all_stuck
-
-if TYPE_CHECKING:
-    from collections import deque
-    from collections.abc import Callable
-
-DropOn: TypeAlias = "type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], object]"
 
 #: The number of looks for a deadlock in successive turns, and of all; the pauses of the others double from 1 s on.
 _SOON: Final = 5
 _LOOKS: Final = 15
-#: Seconds without use after which the learned limit is outdated.
-_STALE: Final = 60.0
 
 
 def current_task() -> asyncio.Task[Any] | None:
@@ -223,191 +212,4 @@ class Limit(Limiter):
             newcomer.timer = newcomer.future.get_loop().call_later(pause, self._refuse_deadlock, newcomer, looks + 1)
 
 
-_new: Final[Any] = vars(tuple)["__new__"]  # takes half the time of a named tuple's constructor
 Limiter._of_number = Limit  # noqa: SLF001 - a base class cannot import its own subclass
-
-
-class _Flight(NamedTuple):
-    """When an item began, how many were in flight then, itself included, and how many had succeeded before."""
-
-    began: float
-    beside: int
-    succeeded: int
-
-
-class Adaptive(Limiter):
-    """Find the best number of items in flight, and follow it as the capacity of the server changes.
-
-    The limit measures how long items take and, if you name the errors that mean "too many", counts refusals. It grows
-    while it is used and nothing shows overload. It shrinks when items become slow because too many are in flight, and
-    when items are refused. `history` lists its decisions. The page "Choosing a limit" explains the algorithm: the
-    latency signal of Netflix's Gradient2 limit, with additive increase and multiplicative decrease on drops.
-
-    Latency is the time from the start of an item to its end. It counts if the item succeeds and at least half of the
-    limit was in flight. A limit sees the errors that leave the function: put `settle` around `limited`, not the other
-    way round. `retry` reports each attempt to the limit.
-
-    An adaptive limit cannot learn a rate. If a server allows a number of requests per second, it learns from refusals
-    how many are in flight at that rate. If you know the rate, state it: ``paco.Rate(50) & paco.Adaptive()``.
-
-    Args:
-        start: The initial limit.
-        min: The lowest limit, 1 or more.
-        max: The highest limit.
-        drop_on: The errors that mean "too many": an ``Exception`` class, a tuple of them, or a plain function that
-            takes an error and returns whether it means that. ``None`` for no error.
-        cooldown: Seconds after a cut for which further drops count as part of the same overload. A shorter round trip
-            ends that time earlier, once an item that began after the cut has succeeded.
-
-    Attributes:
-        history: The last 1,000 changes, each a `paco.limits.Decision`, oldest first.
-
-    Examples:
-        >>> class Busy(Exception):
-        ...     pass
-        >>> polite = paco.Adaptive(start=2, drop_on=Busy)
-        >>> async def fetch(url):
-        ...     await asyncio.sleep(0.1)
-        ...     return len(url)
-        >>> async def main():
-        ...     return await paco.map(fetch, ["https://a.org/"] * 50, limit=polite)
-        >>> from paco.testing import run
-        >>> lengths = run(main)  # on virtual time, so that the result is the same each time
-        >>> polite.limit > 2
-        True
-        >>> polite.history[-1].why
-        'grow'
-    """
-
-    _order = (1, 1)
-
-    def __init__(
-        self, start: int = 10, min: int = 1, max: int = 1000, drop_on: DropOn | None = None, *, cooldown: float = 1.0
-    ) -> None:
-        for parameter, value in (("start", start), ("min", min), ("max", max)):
-            check.integer("Adaptive", parameter, value, 1)
-        if not min <= start <= max:
-            raise ValueError(f"paco.Adaptive: start must be from min to max, got {start} for {min} to {max}")
-        self._drop_on = _drops(drop_on)
-        self._cooldown = check.seconds("Adaptive", "cooldown", cooldown, optional=False) or 0.0
-        self._controller = Controller(start, min, max)
-        self._count = Limit(start)
-        self._flights: dict[Permit, _Flight] = {}  # what runs, in order of its start
-        self._succeeded = 0
-        self._used_at = -math.inf
-        self._cut_at = -math.inf
-        self._proven = True  # whether an item that began after the last cut has succeeded
-        self.history: deque[Decision] = self._controller.history
-
-    def __repr__(self) -> str:
-        return f"<paco.Adaptive {self.limit}, {self.in_flight} in flight>"
-
-    @property
-    def limit(self) -> int:
-        """The current limit."""
-        return self._count.limit
-
-    @property
-    def in_flight(self) -> int:
-        """The number of permits held."""
-        return self._count.in_flight
-
-    @property
-    def waiting(self) -> int:
-        """The number of callers that wait for a permit."""
-        return self._count.waiting
-
-    @property
-    def most(self) -> int:
-        return self._count.most
-
-    @property
-    def free(self) -> int:
-        return self._count.free
-
-    def idle(self) -> bool:
-        loop = asyncio._get_running_loop()  # returns None, instead of raising, if no loop runs
-        return loop is not None and self._count.idle() and not 0 <= loop.time() - self._used_at < _STALE
-
-    def try_reserve(self, item: Any = None) -> Permit | None:
-        return self._count.try_acquire(item)
-
-    async def reserve(self, item: Any = None) -> Permit:
-        return await self._count.acquire(item)
-
-    def begin(self, permit: Permit) -> None:
-        self._begin(permit, asyncio.get_running_loop().time())
-
-    def _begin(self, permit: Permit, now: float) -> None:
-        if now < self._cut_at:  # another event loop, with another clock
-            self._cut_at = -math.inf
-        self._used_at = now
-        self._flights[permit] = _new(_Flight, (now, len(self._flights) + 1, self._succeeded))
-
-    def release(self, permit: Permit, error: BaseException | None = None) -> None:
-        try:
-            flight = self._flights.get(permit)
-            if flight is not None:
-                self._learn_from(flight, error, asyncio.get_running_loop().time())
-        finally:
-            self._flights.pop(permit, None)
-            self._count.release(permit)
-
-    def renews(self, permit: Permit, own: Item | None) -> bool:
-        return self._count.renews(permit, own)
-
-    def renew(self, permit: Permit) -> Permit | None:
-        now = asyncio.get_running_loop().time()
-        self._learn_from(self._flights[permit], None, now)
-        del self._flights[permit]
-        renewed = self._count.renew(permit)
-        if renewed is not None:
-            self._begin(renewed, now)
-        return renewed
-
-    def _learn_from(self, flight: _Flight, error: BaseException | None, now: float) -> None:
-        """Learn from how an item has ended, while it still counts as in flight."""
-        dropped = isinstance(error, Exception) and self._drop_on(error)
-        if error is not None and not dropped:
-            return
-        self._used_at = now
-        in_flight = len(self._flights)
-        if not dropped:
-            self._succeeded += 1
-            self._proven = self._proven or flight.began >= self._cut_at
-            self._controller.succeeded(now - flight.began, max(flight.beside, in_flight), in_flight, now)
-        elif self._controller.drop() and self._calls_for_cut(flight, now):
-            self._controller.cut(self._carried(flight), in_flight, now)
-            self._cut_at, self._proven = now, False
-        if self._controller.limit != self._count.limit:
-            self._count.limit = self._controller.limit
-
-    def _calls_for_cut(self, dropped: _Flight, now: float) -> bool:
-        """Return whether a drop shows an overload that the last cut has not answered.
-
-        Drops of the same moment count once. Another cut requires that the dropped item began at least a round trip
-        after the last cut, and that some item that began after that cut has succeeded. So a server that refuses
-        everything for a while because its rate is used up is not mistaken for one without capacity. The cool-down
-        bounds both waits.
-        """
-        later = dropped.began >= self._cut_at + min(self._cooldown, self._controller.round_trip)
-        return later and (self._proven or now >= self._cut_at + self._cooldown)
-
-    def _carried(self, dropped: _Flight) -> int:
-        """Return how many items the server carried: those in flight when this one began, without dropped ones."""
-        older = sum(1 for _ in takewhile(lambda one: one is not dropped, self._flights.values()))
-        return older + self._succeeded - dropped.succeeded
-
-
-def _drops(drop_on: DropOn | None) -> Callable[[Exception], object]:
-    given: Any = () if drop_on is None else drop_on
-    kinds = cast("tuple[object, ...]", given if isinstance(given, tuple) else (given,))
-    if all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):
-        return lambda error: isinstance(error, given)
-    if isinstance(drop_on, type | tuple):
-        raise TypeError(
-            "paco.Adaptive: drop_on must be an Exception class, a tuple of them, or a plain function that takes the "
-            f"error, got {check.shorten(kinds)}"
-        )
-    check.plain_function("Adaptive", drop_on, "drop_on")
-    return cast("Callable[[Exception], object]", drop_on)
