@@ -335,11 +335,11 @@ class Admission:
 
     async def _next(self, run: Scheduler, turn: int) -> Item | None:
         """Wait for room and for an item, and take it; return ``None`` if this worker must end."""
-        while turn := run.at_once(turn) or await run.ready(turn):
-            if self.held < self._ahead and not (run.pool.resting and self._too_many_rest()):
-                return self._take(run)
+        while (turn := run.at_once(turn) or await run.ready(turn)) and (
+            self.held >= self._ahead or (run.pool.resting and self._too_many_rest())
+        ):
             await run.pool.idling(run.park())
-        return None
+        return self._take(run) if turn else None
 
     def _take(self, run: Scheduler) -> Item | None:
         for value in run.items:
