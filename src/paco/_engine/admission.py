@@ -15,8 +15,8 @@ from paco._base.check import discard
 from paco._base.errors import trim
 from paco._base.item import Item, inside
 from paco._engine.failure import item_failed, source_failed
+from paco._engine.reader import LEAD
 from paco._engine.sinks import NOTHING, InOrder
-from paco._engine.source import LEAD
 from paco._engine.workers import absorb_cancellation
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class Admission:
         if self._at_gate:
             self._burst = 1
             return
-        if run.reader is not None:
+        if run.reader is not None and not run.reader.ready():
             run.reader.wake()
         for _ in range(min(self._burst, self._limiter.free)):
             if not self._call_one():

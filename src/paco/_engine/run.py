@@ -21,8 +21,9 @@ from paco._base.check import title
 from paco._engine.failure import item_failed, source_failed
 from paco._engine.nursery import Nursery
 from paco._engine.outcomes import settled
+from paco._engine.reader import LEAD, Reader
 from paco._engine.sinks import NOTHING, SKIP
-from paco._engine.source import LEAD, Calls, Reader, Upstream, close
+from paco._engine.source import Calls, Upstream, close
 from paco._engine.workers import Pace, WorkerPool, give_way
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ class Scheduler(Nursery):
                 context = self.base.copy()
                 if self.watch is not None:
                     context.run(self.watch.reads)
-                self.start_task(self.reader.read(), context, f"{self.title} reader")
+                self.reader.start(context)
             self.pace: Pace = Pace(self.loop, self.offset, batches=self.admission is None)
             self.pool.run = self
             if self.admission is not None:
@@ -213,21 +214,16 @@ class Scheduler(Nursery):
         earlier one: a resumed worker always runs one more item, so none starves. If items are slow, it takes the next
         item in the next turn, after all arrived results were handled; batches save 7% of the CPU of an HTTP request.
         """
-        reader, pace, pool = self.reader, self.pace, self.pool
+        pace, pool = self.pace, self.pool
         if pace.in_batches and last and last != pace.turn.now:
             await give_way()
             last = 0  # it has waited
-        patient = False
         while not (turn := self.at_once(last)):
             if self.is_ending or self.exhausted or pool.one_too_many():
                 break
             if self.started >= self.due:
                 await pool.idling(give_way())
                 last = 0
-            elif not patient and reader is not None and reader.rests() and self.started < self.sink.room(self.started):
-                patient = True
-                reader.wake()
-                await pool.idling(give_way())  # by the next turn it may have read: that costs less than to park
             else:
                 await pool.idling(self.park())
         return turn

@@ -211,8 +211,7 @@ class WorkerPool:
     def _useful(self, run: Scheduler) -> int:
         """Return the number of workers to add: the items left if known, otherwise as many as there are workers."""
         if run.reader is not None:
-            run.reader.wake()
-            return run.reader.waiting()
+            return run.reader.useful(len(self.workers))
         # Length hints of built-in iterators are reliable; others may be wrong.
         items, useful = run.items, len(self.workers)
         if type(items).__module__ == "builtins":
