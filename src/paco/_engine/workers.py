@@ -174,6 +174,7 @@ class WorkerPool:
         self.resting: int = 0
         self._spawned = 0  # workers started so far
         self._growing = False
+        self._skipped = False  # whether the pool did not grow, because a worker was idle
         #: Tasks that wait to get a slot back, each with the future that grants it.
         self.returning: deque[tuple[asyncio.Task[None], asyncio.Future[None]]] = deque()
 
@@ -201,7 +202,9 @@ class WorkerPool:
             return
         if run.admission is not None:
             run.admission.grow()
-        elif not self.idle:  # an idle worker calls grow_soon when its wait ends
+        elif self.idle:
+            self._skipped = True
+        else:
             count = min(self._useful(run), self.limit - len(self.workers), _AT_ONCE)
             for _ in range(count):
                 self.spawn()
@@ -226,7 +229,9 @@ class WorkerPool:
             await wait
         finally:
             self.idle -= 1
-        self.grow_soon()
+        if self._skipped:
+            self._skipped = False
+            self.grow_soon()
 
     # ---- lending a slot, and getting it back
 
