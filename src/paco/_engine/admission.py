@@ -185,14 +185,18 @@ class Admission:
         finally:
             del self, run, worker, failed, item  # a kept error refers to this frame
 
-    def _renews(self, run: Scheduler, worker: _Worker, item: Item) -> bool:
+    def _renews(self, run: Scheduler, worker: _Worker, item: Item) -> bool:  # noqa: C901, PLR0911 - a call costs
         """Make an item that has succeeded the next one, with the same permit, if nobody else waits for that permit.
 
         This one step replaces a release, a wait at the gate and an acquisition, each of which may need a turn of the
         loop. If an item waits at the gate, it is the next one, and the worker there gets the item after it.
         """
         gate, limiter, renewed = self._gate, self._limiter, None
-        if (gate is None and self._at_gate) or not item.permitted or self._is_held_up(run, worker):
+        if run.started >= run.attention and not self._has_time(run, worker):
+            return False
+        if (gate is None and self._at_gate) or self._holder is not None or run.pool.resting or not item.permitted:
+            return False  # others come first
+        if self._stream is not None and self._stream.room(run.started) <= run.started:
             return False
         taking = False
         try:
@@ -224,16 +228,11 @@ class Admission:
         item.permit, worker.task.item = renewed, item
         return True
 
-    def _is_held_up(self, run: Scheduler, worker: _Worker) -> bool:
-        """Return whether no item may start at once: the turn has been used up, others come first, or it has no room."""
-        if run.started >= run.attention:
-            turn = run.at_once(worker.turn)
-            if not turn:
-                return True
+    def _has_time(self, run: Scheduler, worker: _Worker) -> bool:
+        """Return whether the run may go on in this turn of the loop."""
+        if turn := run.at_once(worker.turn):
             worker.turn = turn
-        if run.pool.resting or self._holder is not None:
-            return True
-        return self._stream is not None and self._stream.room(run.started) <= run.started
+        return bool(turn)
 
     async def _permit(self, item: Item) -> None:
         """Get the permit of an item, waiting for it if necessary, and mark the start of the item.

@@ -218,12 +218,16 @@ class Scheduler(Nursery):
         if pace.in_batches and last and last != pace.turn.now:
             await give_way()
             last = 0  # it has waited
+        reader, patient = self.reader, False
         while not (turn := self.at_once(last)):
             if self.is_ending or self.exhausted or pool.one_too_many():
                 break
             if self.started >= self.due:
                 await pool.idling(give_way())
                 last = 0
+            elif not patient and reader is not None and not reader.ready():
+                patient = True
+                await pool.idling(give_way())  # by the next turn the source may have an item: less than to park
             else:
                 await pool.idling(self.park())
         return turn
@@ -335,8 +339,8 @@ class Scheduler(Nursery):
 
     def notify(self) -> None:
         """Wake the consumer if the next result is available."""
-        consumer = self.consumer
-        if consumer is not None and self.has_result():
+        consumer, sink = self.consumer, cast("InOrder", self.sink)
+        if consumer is not None and sink.ready():
             if not consumer.done():
                 consumer.set_result(None)
             self.consumer = None
@@ -355,13 +359,14 @@ class Scheduler(Nursery):
         return result
 
     async def next(self) -> Any:
-        """Wait for the next result and take it; at the end return `NOTHING`, or raise the error of the run.
+        """Wait for a result that `take` has not found, and take it; at the end return `NOTHING` or raise the error.
 
         The run continues if the wait is cancelled, for example by a timeout: the consumer may wait again.
         """
         if self.consumer is not None and not self.consumer.done():
             raise RuntimeError(f"paco.{self.name}: another task waits for the next result; a stream has one consumer")
-        while (result := self.take()) is NOTHING:
+        result: Any = NOTHING
+        while result is NOTHING:
             if self.done:
                 await self.join()
                 break
@@ -374,6 +379,7 @@ class Scheduler(Nursery):
             finally:
                 if self.consumer is waiter:
                     self.consumer = None
+            result = self.take()
         return result
 
     def release(self) -> None:
