@@ -219,9 +219,10 @@ class _Step:
 
     def __await__(self) -> Generator[Any, None, Any]:
         step, waits_for, error, given = self._step, self._waits_for, self._error, None
+        waited = waits_for is None  # for the next turn of the loop, in which the task that reads was woken
         try:
             while True:
-                if error is None:
+                if error is None and not waited:
                     try:
                         if hasattr(waits_for, "_asyncio_future_blocking"):
                             # Another task may have awaited it meanwhile.
@@ -229,6 +230,7 @@ class _Step:
                         yield waits_for
                     except BaseException as raised:
                         error = raised
+                waited = False
                 if error is None:
                     waits_for = step.send(None)
                 else:

@@ -110,7 +110,7 @@ class Pace:
             self._since, self._first = now, started
             self.turn.runs += 1
         if count := started - self._counted:
-            each = (now - self._looked) / count
+            each = (now - self._looked) / count * (self.turn.share / SLICE)  # in that time, other runs have worked too
             if each > _SLOW:
                 self.stride = self.stride if begins else 1
             elif each * self.stride < SLICE / 8:
