@@ -27,12 +27,11 @@ if TYPE_CHECKING:
     from paco._base.types import T
     from paco._engine.run import Scheduler
 
-if sys.version_info >= (3, 12):
-    from asyncio.tasks import _swap_current_task as _set_current_task
-else:
-    from asyncio.tasks import _current_tasks
-
-    _set_current_task = _current_tasks.__setitem__
+_tasks: Final[Any] = asyncio.tasks
+#: Makes a task the current one of a loop, or none.
+_set_current_task: Final[Any] = (
+    _tasks._swap_current_task if sys.version_info >= (3, 12) else _tasks._current_tasks.__setitem__  # noqa: SLF001 - no other way
+)
 
 #: The maximum number of items to read ahead of an async source, whatever the limit of the run.
 LEAD: Final = 64
