@@ -210,6 +210,13 @@ class _Step:
         self._step = step
         self._waits_for = waits_for  # a future; None for the next turn of the loop
         self._error: BaseException | None = None
+        self._mark(waits_for, False)  # others may await it before the task that reads does
+
+    @staticmethod
+    def _mark(waits_for: Any, value: bool) -> None:
+        """Set the mark by which a future tells its task that it was awaited, as `asyncio.Task` does."""
+        if hasattr(waits_for, "_asyncio_future_blocking"):
+            waits_for._asyncio_future_blocking = value  # noqa: SLF001 - the protocol of futures
 
     def cancel(self, error: asyncio.CancelledError) -> None:
         """Cancel what the step waits for, as a task does, or raise the cancellation in the step."""
@@ -223,9 +230,7 @@ class _Step:
             while True:
                 if error is None and not waited:
                     try:
-                        if hasattr(waits_for, "_asyncio_future_blocking"):
-                            # Another task may have awaited it meanwhile.
-                            waits_for._asyncio_future_blocking = True  # noqa: SLF001 - a part of the protocol
+                        self._mark(waits_for, True)
                         yield waits_for
                     except BaseException as raised:
                         error = raised
