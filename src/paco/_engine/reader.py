@@ -135,9 +135,9 @@ class Reader:
         return len(self._items) + (self._error is not None)
 
     def useful(self, workers: int) -> int:
-        """Return how many more workers could have an item now."""
+        """Return how many more workers could have an item now; if unknown, as many as there are workers."""
         if self._iterator is not None and not self._items:
-            return workers
+            return max(workers, 1)
         self.wake()
         return self.waiting()
 
