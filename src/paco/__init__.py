@@ -22,6 +22,7 @@ from __future__ import annotations
 from paco._base import __version__ as __version__
 from paco._base.deadline import deadline
 from paco._base.errors import ItemCancelled
+from paco._engine.here import Current, current
 from paco._engine.outcomes import Err, Ok, RunTimeout, TooManyErrors, partition, settle
 from paco._functions.compose import apply, compose, constant, curry, identity, once, partial, thunk, times, wraps
 from paco._functions.executor import ConcurrentExecutor, concurrent
@@ -42,6 +43,7 @@ from paco.limits import Adaptive, Limit, Limiter, PerKey, Rate
 __all__ = [
     "Adaptive",
     "ConcurrentExecutor",
+    "Current",
     "Err",
     "ItemCancelled",
     "Limit",
@@ -58,6 +60,7 @@ __all__ = [
     "compose",
     "concurrent",
     "constant",
+    "current",
     "curry",
     "deadline",
     "defer",

@@ -7,4 +7,5 @@ The modules, each importing only from those above it::
     nursery  workers                tasks that end together; workers, their slots, and the time that they hold the loop
     watch                           how listeners are notified
     run  admission                  the scheduler; its variant for limit objects
+    here                            which item runs here
 """
