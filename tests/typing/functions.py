@@ -154,6 +154,9 @@ async def loops() -> None:
 async def clock() -> None:
     with paco.TimeoutLimit(10) as limit:
         assert_type(limit, paco.TimeoutLimit)
+        assert_type(limit.when(), float | None)
+        limit.reschedule(1)
+        limit.reschedule(None)
     async with paco.TimeoutLimit(None) as limit:
         assert_type(limit.expired, bool)
 
@@ -162,6 +165,8 @@ def run() -> None:
     assert_type(paco.run(half(1)), float)
     assert_type(paco.run(paco.gather(half(1))), list[float])
     assert_type(paco.run(half(1), asyncio.new_event_loop()), float)
+    assert_type(paco.run(half(1), debug=True, loop_factory=asyncio.SelectorEventLoop), float)
+    paco.run(half(1), loop_factory=half)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
 
 
 async def refused() -> None:
