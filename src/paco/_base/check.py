@@ -17,7 +17,7 @@ from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import contextmanager
 from functools import partial
-from types import CoroutineType, FunctionType
+from types import CoroutineType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Final, TypeGuard, cast
 
 if TYPE_CHECKING:
@@ -183,18 +183,34 @@ def flag(name: str, parameter: str, value: object, meant: str = "", *, optional:
 
 
 def spelling(name: str, coro: Any, kw: dict[str, Any], *own: str) -> None:
-    """Refuse keyword arguments for ``coro`` that look like a mistyped parameter of paco's ``own``.
+    """Refuse keyword arguments for ``coro`` that it does not take, or that look like a mistyped parameter of ``own``.
 
-    A function that takes any keyword argument would take it silently, and the run would have no limit.
+    A function that takes any keyword argument would take a mistyped one silently, and the run would have no limit.
     """
+    named = _keywords(coro)
     for key, value in kw.items():
-        close = _closest(key, own)
-        if close and not _names(coro, key):
-            fn = called(coro)
-            raise TypeError(
-                f"paco.{name}: got {key}={shorten(value)}: did you mean {close}? If {fn} takes {key}, pass "
-                f"functools.partial({fn}, {key}=...) as the function"
-            )
+        if named is not None and key in named:
+            continue
+        close, fn = _closest(key, own), called(coro)
+        if named is not None:
+            remedy = f"{fn} takes {', '.join(named) or 'no keyword arguments'}"
+        elif close and not _names(coro, key):
+            remedy = f"If {fn} takes {key}, pass functools.partial({fn}, {key}=...) as the function"
+        else:
+            continue
+        raise TypeError(f"paco.{name}: got {key}={shorten(value)}:{f' did you mean {close}?' * bool(close)} {remedy}")
+
+
+def _keywords(coro: Any) -> tuple[str, ...] | None:
+    """Return the parameters that can be passed to a function by name; ``None`` if it takes any, or if that is unknown.
+
+    Only the code of a Python function is certain: a signature can be replaced.
+    """
+    fn = coro.__func__ if isinstance(coro, MethodType) else coro
+    if not isinstance(fn, FunctionType) or fn.__code__.co_flags & inspect.CO_VARKEYWORDS:
+        return None
+    code, first = fn.__code__, int(fn is not coro)  # without `self`
+    return code.co_varnames[max(code.co_posonlyargcount, first) : code.co_argcount + code.co_kwonlyargcount]
 
 
 @functools.lru_cache
@@ -202,7 +218,15 @@ def _closest(key: str, own: tuple[str, ...]) -> str:
     """Return the parameter that a keyword is most similar to; an empty text if none is similar."""
     import difflib  # the import takes a millisecond
 
-    return next(iter(difflib.get_close_matches(key.lower(), own, 1, _CLOSE)), "")
+    key = key.lower()
+    if close := difflib.get_close_matches(key, own, 1, _CLOSE):
+        return close[0]
+    return next((one for one in own if key in _swapped(one)), "")
+
+
+def _swapped(word: str) -> set[str]:
+    """Return a word with each two letters that are next to each other in the wrong order: "limti" for "limit"."""
+    return {f"{word[:at]}{word[at + 1]}{word[at]}{word[at + 2 :]}" for at in range(len(word) - 1)}
 
 
 def _names(coro: Any, key: str) -> bool:

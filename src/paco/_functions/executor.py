@@ -106,7 +106,7 @@ class ConcurrentExecutor:
             the coroutine; it is done when the coroutine has ended.
 
         Raises:
-            TypeError: ``coro`` is neither a coroutine object nor a function, or a coroutine object has arguments.
+            TypeError: ``coro`` is neither a coroutine object nor a function, or does not take the keyword arguments.
         """
         starts_by_call = not check.is_awaitable(coro)
         if starts_by_call and not callable(coro):
@@ -116,6 +116,7 @@ class ConcurrentExecutor:
                 raise TypeError(f"paco.{_NAME}: a coroutine object takes no arguments; pass the function, not the call")
         if id(coro) in self._added:
             return self._added[id(coro)].future
+        check.spelling(_NAME, coro, kw)
         job = futures.Job(coro, *args, **kw)
         if not starts_by_call:
             self._added[id(coro)] = job
