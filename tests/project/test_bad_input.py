@@ -173,7 +173,7 @@ REFUSED = {
     "compose.coros": {},
     "initializer": {"int": (lambda: 5, TypeError, "5"), **HOSTILE},
     "reduce.initializer": {},
-    "limit": {**integers(0), **NONE},
+    "limit": integers(0),
     "Limit.limit": {**integers(1), **NONE},
     "n": {**POSITIVE, **NONE},
     "per": {**POSITIVE, **NONE},

@@ -17,7 +17,7 @@ from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import contextmanager
 from functools import partial
-from types import CoroutineType, FunctionType, MethodType
+from types import CoroutineType, FunctionType
 from typing import TYPE_CHECKING, Any, Final, TypeGuard, cast
 
 if TYPE_CHECKING:
@@ -36,8 +36,6 @@ _ROWS = {
 #: Python 3.14 evaluates annotations when they are read, and they may have names that only type checkers import.
 _annotations: Final[Any] = sys.modules.get("annotationlib")  # which `inspect` imports there
 _UNEVALUATED: Final = {} if _annotations is None else {"annotation_format": _annotations.Format.FORWARDREF}
-#: The similarity from which on a keyword is taken for a mistyped one: "limt" and "limit" have 0.89.
-_CLOSE: Final = 0.85
 _SECONDS = "seconds (a number of 0 or more)"
 _ITERABLE = ("__iter__", "__aiter__", "__await__", "__getitem__")
 
@@ -182,62 +180,6 @@ def flag(name: str, parameter: str, value: object, meant: str = "", *, optional:
     raise TypeError(refusal(name, parameter, "True, False or None" if optional else "True or False", value) + remedy)
 
 
-def spelling(name: str, coro: Any, kw: dict[str, Any], *own: str) -> None:
-    """Refuse keyword arguments for ``coro`` that it does not take, or that look like a mistyped parameter of ``own``.
-
-    A function that takes any keyword argument would take a mistyped one silently, and the run would have no limit.
-    """
-    named = _keywords(coro)
-    for key, value in kw.items():
-        if named is not None and key in named:
-            continue
-        close, fn = _closest(key, own), called(coro)
-        if named is not None:
-            remedy = f"{fn} takes {', '.join(named) or 'no keyword arguments'}"
-        elif close and not _names(coro, key):
-            remedy = f"If {fn} takes {key}, pass functools.partial({fn}, {key}=...) as the function"
-        else:
-            continue
-        raise TypeError(f"paco.{name}: got {key}={shorten(value)}:{f' did you mean {close}?' * bool(close)} {remedy}")
-
-
-def _keywords(coro: Any) -> tuple[str, ...] | None:
-    """Return the parameters that can be passed to a function by name; ``None`` if it takes any, or if that is unknown.
-
-    Only the code of a Python function is certain: a signature can be replaced.
-    """
-    fn = coro.__func__ if isinstance(coro, MethodType) else coro
-    if not isinstance(fn, FunctionType) or fn.__code__.co_flags & inspect.CO_VARKEYWORDS:
-        return None
-    code, first = fn.__code__, int(fn is not coro)  # without `self`
-    return code.co_varnames[max(code.co_posonlyargcount, first) : code.co_argcount + code.co_kwonlyargcount]
-
-
-@functools.lru_cache
-def _closest(key: str, own: tuple[str, ...]) -> str:
-    """Return the parameter that a keyword is most similar to; an empty text if none is similar."""
-    import difflib  # the import takes a millisecond
-
-    key = key.lower()
-    if close := difflib.get_close_matches(key, own, 1, _CLOSE):
-        return close[0]
-    return next((one for one in own if key in _swapped(one)), "")
-
-
-def _swapped(word: str) -> set[str]:
-    """Return a word with each two letters that are next to each other in the wrong order: "limti" for "limit"."""
-    return {f"{word[:at]}{word[at + 1]}{word[at]}{word[at + 2 :]}" for at in range(len(word) - 1)}
-
-
-def _names(coro: Any, key: str) -> bool:
-    """Return whether a function has a parameter of that name, or does not tell its parameters."""
-    try:
-        parameter = inspect.signature(coro).parameters.get(key)
-    except (TypeError, ValueError):
-        return True
-    return parameter is not None and parameter.kind in {parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY}
-
-
 def one_of(name: str, parameter: str, value: object, choices: tuple[str, ...]) -> None:
     """Check that ``value`` is one of ``choices``."""
     expected = " or ".join(map(repr, choices))
@@ -320,9 +262,16 @@ def _number(name: str, parameter: str, value: object, expected: str, accepts: Ca
 
 
 def limit(name: str, value: object, parameter: str = "limit") -> int:
-    """Check a numeric limit, an ``int`` of 0 (no limit) or more, and return it. The message names limit objects too."""
+    """Check a numeric limit, an ``int`` of 0 (no limit) or more, and return it. The message names limit objects too.
+
+    ``None`` is no limit, but not as the result of a function, which may have forgotten its ``return``.
+    """
+    optional = parameter == "limit"
+    if value is None and optional:
+        return 0
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(refusal(name, parameter, "an int of 0 or more, or a limit such as paco.Rate(50)", value))
+        expected = f"an int of 0 or more{', None' * optional}, or a limit such as paco.Rate(50)"
+        raise TypeError(refusal(name, parameter, expected, value))
     return integer(name, parameter, value, 0)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, Literal, cast, overlo
 
 from paco._base import check
 from paco._base.check import bound
+from paco._base.keywords import check_keywords
 from paco._base.types import MISSING, Loop, Missing, P, R, Source, T
 from paco._engine.source import Upstream, close, opened
 from paco._stream.coroutine import Answer
@@ -28,7 +29,7 @@ def _bound(name: str, coro: Any, source: Any, args: tuple[Any, ...], kw: dict[st
     """Return a function of one item that calls ``coro`` with the item, ``args`` and ``kw``."""
     if kw:
         with check.discarding(coro, source):
-            check.spelling(name, coro, kw, *_OWN, *own)
+            check_keywords(name, coro, kw, *_OWN, *own)
     return bound(coro, args, kw)
 
 
@@ -36,7 +37,7 @@ def _bound(name: str, coro: Any, source: Any, args: tuple[Any, ...], kw: dict[st
 def map(
     coro: Callable[Concatenate[T, P], Awaitable[R]],
     iterable: Source[T],
-    limit: AnyLimit = 0,
+    limit: AnyLimit | None = 0,
     loop: Loop = None,
     timeout: float | None = None,
     return_exceptions: Literal[False] = False,
@@ -47,7 +48,7 @@ def map(
 def map(
     coro: Callable[Concatenate[T, P], Awaitable[R]],
     iterable: Source[T],
-    limit: AnyLimit = 0,
+    limit: AnyLimit | None = 0,
     loop: Loop = None,
     timeout: float | None = None,
     return_exceptions: bool = ...,
@@ -58,7 +59,7 @@ def map(
 def map(
     coro: Callable[Concatenate[T, P], Awaitable[R]],
     iterable: Missing = MISSING,
-    limit: AnyLimit = 0,
+    limit: AnyLimit | None = 0,
     loop: Loop = None,
     timeout: float | None = None,
     return_exceptions: Literal[False] = False,
@@ -69,7 +70,7 @@ def map(
 def map(
     coro: Callable[Concatenate[T, P], Awaitable[R]],
     iterable: Missing = MISSING,
-    limit: AnyLimit = 0,
+    limit: AnyLimit | None = 0,
     loop: Loop = None,
     timeout: float | None = None,
     return_exceptions: bool = ...,
@@ -79,7 +80,7 @@ def map(
 def map(
     coro: Any,
     iterable: Any = MISSING,
-    limit: AnyLimit = 0,
+    limit: AnyLimit | None = 0,
     loop: Loop = None,
     timeout: float | None = None,
     return_exceptions: bool = False,
@@ -98,7 +99,7 @@ def map(
         coro: Called with each item, followed by ``args`` and ``kw``; its result is awaited.
         iterable: An iterable, an async iterable, or an awaitable of one. Items are read as slots become free. If
             omitted, a `Stage` for ``|`` is returned, as in ``urls | paco.map(fetch, limit=50)``.
-        limit: The maximum number of items in flight, or a limit such as `Rate`; 0 for no limit.
+        limit: The maximum number of items in flight, or a limit such as `Rate`; 0 or ``None`` for no limit.
         loop: ``None`` or the running loop. Accepted for compatibility; has no effect.
         timeout: Seconds for the whole call; ``None`` for no limit.
         return_exceptions: Return an item's ``Exception`` as its result instead of raising it.
@@ -129,7 +130,7 @@ def map(
 def each(
     coro: Callable[Concatenate[T, P], Awaitable[object]],
     iterable: Source[T],
-    limit: AnyLimit = 0,
+    limit: AnyLimit | None = 0,
     loop: Loop = None,
     collect: Literal[False] = False,
     timeout: float | None = None,
@@ -141,7 +142,7 @@ def each(
 def each(
     coro: Callable[Concatenate[T, P], Awaitable[R]],
     iterable: Source[T],
-    limit: AnyLimit = 0,
+    limit: AnyLimit | None = 0,
     loop: Loop = None,
     collect: bool = ...,
     timeout: float | None = None,
@@ -153,7 +154,7 @@ def each(
 def each(
     coro: Callable[Concatenate[T, P], Awaitable[R]],
     iterable: Source[T],
-    limit: AnyLimit = 0,
+    limit: AnyLimit | None = 0,
     loop: Loop = None,
     collect: bool = ...,
     timeout: float | None = None,
@@ -165,7 +166,7 @@ def each(
 def each(
     coro: Callable[Concatenate[T, P], Awaitable[object]],
     iterable: Missing = MISSING,
-    limit: AnyLimit = 0,
+    limit: AnyLimit | None = 0,
     loop: Loop = None,
     collect: Literal[False] = False,
     timeout: float | None = None,
@@ -177,7 +178,7 @@ def each(
 def each(
     coro: Callable[Concatenate[T, P], Awaitable[R]],
     iterable: Missing = MISSING,
-    limit: AnyLimit = 0,
+    limit: AnyLimit | None = 0,
     loop: Loop = None,
     collect: bool = ...,
     timeout: float | None = None,
@@ -189,7 +190,7 @@ def each(
 def each(
     coro: Callable[Concatenate[T, P], Awaitable[R]],
     iterable: Missing = MISSING,
-    limit: AnyLimit = 0,
+    limit: AnyLimit | None = 0,
     loop: Loop = None,
     collect: bool = ...,
     timeout: float | None = None,
@@ -200,7 +201,7 @@ def each(
 def each(
     coro: Any,
     iterable: Any = MISSING,
-    limit: AnyLimit = 0,
+    limit: AnyLimit | None = 0,
     loop: Loop = None,
     collect: bool = False,
     timeout: float | None = None,
@@ -242,7 +243,7 @@ def each(
 def flat_map(
     coro: Callable[Concatenate[Any, P], Awaitable[R]],
     iterable: Source[Any],
-    limit: AnyLimit = 0,
+    limit: AnyLimit | None = 0,
     loop: Loop = None,
     timeout: float | None = None,
     return_exceptions: Literal[False] = False,
@@ -254,7 +255,7 @@ def flat_map(
 def flat_map(
     coro: Callable[Concatenate[Any, P], Awaitable[R]],
     iterable: Source[Any],
-    limit: AnyLimit = 0,
+    limit: AnyLimit | None = 0,
     loop: Loop = None,
     timeout: float | None = None,
     return_exceptions: bool = ...,
@@ -266,7 +267,7 @@ def flat_map(
 def flat_map(
     coro: Callable[Concatenate[Any, P], Awaitable[R]],
     iterable: Missing = MISSING,
-    limit: AnyLimit = 0,
+    limit: AnyLimit | None = 0,
     loop: Loop = None,
     timeout: float | None = None,
     return_exceptions: Literal[False] = False,
@@ -278,7 +279,7 @@ def flat_map(
 def flat_map(
     coro: Callable[Concatenate[Any, P], Awaitable[R]],
     iterable: Missing = MISSING,
-    limit: AnyLimit = 0,
+    limit: AnyLimit | None = 0,
     loop: Loop = None,
     timeout: float | None = None,
     return_exceptions: bool = ...,
@@ -289,7 +290,7 @@ def flat_map(
 def flat_map(
     coro: Any,
     iterable: Any = MISSING,
-    limit: AnyLimit = 0,
+    limit: AnyLimit | None = 0,
     loop: Loop = None,
     timeout: float | None = None,
     return_exceptions: bool = False,
@@ -373,7 +374,7 @@ class _AsyncLeaves(AsyncIterator[Any], Upstream):
 
 
 def repeat(
-    coro: Callable[[int], Awaitable[R]], times: int = 1, step: int = 1, limit: AnyLimit = 1, loop: Loop = None
+    coro: Callable[[int], Awaitable[R]], times: int = 1, step: int = 1, limit: AnyLimit | None = 1, loop: Loop = None
 ) -> Stream[R]:
     """Call an async function with the numbers from 1 to ``times``, and return its results in that order.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from paco._base import check
 
@@ -89,8 +89,8 @@ def _checked(
         raise TypeError("paco.run: loop_factory makes a new event loop, but there is one already; pass only one")
 
     def make() -> asyncio.AbstractEventLoop:
-        made: object = loop_factory()
-        if not isinstance(made, asyncio.AbstractEventLoop):
+        made = loop_factory()
+        if not isinstance(cast("object", made), asyncio.AbstractEventLoop):
             raise TypeError(check.refusal("run", "what loop_factory returns", "an event loop", made))
         return made
 
