@@ -91,5 +91,5 @@ def _nowhere(_: FrameType) -> None:
 
 # The innermost of these decides: each is on the stack while an item runs, or while a source does.
 places[id(Scheduler.work.__code__)] = _of_hot_loop
-for _name, _how in (("_run_items", _of_record), ("_take_value", _nowhere), ("_take", _nowhere)):
+for _name, _how in (("_run_items", _of_record), ("_renews", _nowhere), ("_take", _nowhere)):
     places[id(vars(Admission)[_name].__code__)] = _how
