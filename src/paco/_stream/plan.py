@@ -203,7 +203,7 @@ def build_or_stage(
     coro: Any,
     iterable: Any,
     build: Callable[[Plan], object],
-    limit: AnyLimit,
+    limit: AnyLimit | None,
     loop: Loop,
     timeout: float | None = None,
     *,
