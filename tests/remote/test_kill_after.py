@@ -14,6 +14,7 @@ import pytest
 import paco
 from paco.remote import WorkerLost, Workers
 from paco.remote._marks import Marks
+from paco.remote._processes import Line
 from paco.remote._worker import Host
 from tests.patience import until
 from tests.remote.jobs import holds, holds_at_once, note, quick, where
@@ -185,3 +186,18 @@ async def test_the_loop_marks_that_it_goes_round():
     await until(lambda: marks.read().change > first + 3)
     host.close()
     marks.close()
+
+
+def swallow(line, receive=Line.receive):
+    """Receive everything, and tell nothing, as if it had not been sent."""
+    while receive(line) is not None:
+        pass
+
+
+async def test_an_item_that_holds_the_gil_before_its_process_could_report_is_lost(monkeypatch):
+    """Its process has marked it, and nothing else is known of it."""
+    monkeypatch.setattr(Line, "receive", swallow)
+    with Workers(1, kill_after=0.3) as workers:
+        results = await paco.map(holds, ["holds the GIL"], return_exceptions=True).on(workers)
+    assert isinstance(results[0], WorkerLost)
+    assert "held process" in str(results[0])

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 #: The number of changes, the chunk and the item.
 _LAYOUT: Final = struct.Struct("qqq")
 _NONE: Final = -1
-#: In place of an item: its chunk is being unpickled, which may import what takes long.
+#: In place of an item: the worker starts, or unpickles a chunk, which may import what takes long.
 _PREPARING: Final = -2
 #: The loop makes a mark this often in the time after which it counts as blocked. The program looks as often.
 _LOOKS: Final = 8
@@ -55,7 +55,7 @@ class Marks:
             file = os.open(path, os.O_RDWR)
         else:
             file, path = tempfile.mkstemp(prefix="paco-")
-            os.write(file, _LAYOUT.pack(0, _NONE, _NONE))
+            os.write(file, _LAYOUT.pack(0, _NONE, _PREPARING))
         self.path: str = path
         self._map: Any = mmap.mmap(file, _LAYOUT.size)
         os.close(file)
@@ -154,11 +154,15 @@ class HoldGuard:
         return self._marks.path, self.seconds / _LOOKS
 
     def watch(self) -> None:
-        """Watch the process, which makes marks from now on, until it has ended."""
-        self._marks.hide()
+        """Watch the process until it has ended.
+
+        It makes its first mark before it can report that it is there: an item that holds the GIL might prevent that.
+        """
         last, same = None, 0
         while wait([self._code], self.seconds / _LOOKS).not_done:
             mark = self._marks.read()
+            if mark.change and not (last and last.change):
+                self._marks.hide()
             same = same + 1 if mark == last and mark.item != _PREPARING else 0
             last = mark
             if same > _LOOKS:

@@ -263,6 +263,8 @@ class WorkerProcess:
         self.gone: Future[None] = Future()
         start_thread("paco-process", self._receive)
         start_thread("paco-wait", self._wait, theirs)
+        if self._guard is not None:
+            start_thread("paco-guard", self._guard.watch)
 
     @property
     def pid(self) -> int:
@@ -311,11 +313,9 @@ class WorkerProcess:
         system.hang_up(theirs)
 
     def _receive(self) -> None:
-        there, number, unread, guard = False, None, None, self._guard
+        there, number, unread = False, None, None
         try:
             while (data := self._line.receive()) is not None:
-                if not there and guard is not None:
-                    start_thread("paco-guard", guard.watch)
                 there = True
                 if number is not None:
                     with self._lock:
@@ -352,7 +352,7 @@ class WorkerProcess:
         why = f"{called(self.pid)} for more than {self._guard.seconds} s, and the process was killed"
         if held.of_item:
             return ProcessHeld(f"the item held {why}", held.item if held.chunk == chunk else None)
-        return ProcessDied(f"something held {why}", there=there)
+        return ProcessDied(f"something held {why}", there=True)
 
 
 def _loops() -> str:
