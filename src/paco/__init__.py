@@ -34,6 +34,7 @@ from paco._functions.loops import interval, until, whilst
 from paco._functions.map import each, map
 from paco._functions.retry import hedge, retry
 from paco._functions.run import run
+from paco._functions.threads import threaded
 from paco._functions.timeout import TimeoutLimit, timeout
 from paco._functions.timing import defer, limited, throttle
 from paco._stream.plan import Stage
@@ -90,6 +91,7 @@ __all__ = [
     "series",
     "settle",
     "some",
+    "threaded",
     "throttle",
     "thunk",
     "timeout",
