@@ -7,13 +7,16 @@ belongs to the task that entered it.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
+import weakref
 from abc import abstractmethod
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from paco._base.check import discard
+from paco._base.deadline import call_in
 from paco._base.errors import trim
 from paco._engine.sinks import NOTHING
 
@@ -48,6 +51,10 @@ class Upstream:
         """Remove and return the next result; `NOTHING` if that needs waiting."""
         return NOTHING
 
+    def end_source(self) -> bool:
+        """Take nothing more from its own source, and return whether its results end when those on the way are there."""
+        return False
+
     @abstractmethod
     def abandon(self) -> None:
         """Stop: nothing will read further results. Does not wait."""
@@ -72,6 +79,8 @@ class Reader:
         #: The source, if a worker may take from it without this task.
         self._upstream: Upstream | None = source if isinstance(source, Upstream) else None
         self._ahead = ahead
+        self._task: asyncio.Task[Any] | None = None  # the task that reads, until the source has ended
+        self._cut = False  # whether it ends early
         self.parked: Future[None] | None = None
         self.ended: bool = False
 
@@ -114,26 +123,53 @@ class Reader:
 
     async def read(self) -> None:
         """Read the source to its end, never further than wanted, and close it. If the run ends, close it early."""
-        items, run = self._items, self._run
+        run = self._run
+        self._task = asyncio.current_task()
         try:
-            async with opened(self._source) as source:
+            if not self._cut:
+                await self._read(run)
+        except BaseException as error:  # a worker raises it after the items before it
+            if not (self._cut and isinstance(error, asyncio.CancelledError)) or run.is_ending:
+                trim(error)
+                self._error = error
+        self.ended = True
+        self._upstream = self._task = None
+        if not run.loop.is_closed():  # it is closed if this coroutine is being garbage-collected
+            run.supplied()
+
+    async def _read(self, run: Scheduler) -> None:
+        items, given = self._items, self._source
+        self._source = None
+        async with opened(given) as source:
+            try:
                 async for item in source:
                     if run.is_ending:
                         break  # the source has swallowed its only cancellation, as wait_for does on 3.11 (gh-86296)
                     items.append(item)
                     run.supplied()
+                    if self._cut:
+                        break
                     while len(items) >= max(run.wanted(), 0) + self._ahead:
                         run.hungry = True  # maybe no worker waits for room, so the consumer must wake this task
                         self.parked = run.loop.create_future()
                         await self.parked
                         self.parked = None
-        except BaseException as error:  # a worker raises it after the items before it
-            trim(error)
-            self._error = error
-        self.ended = True
-        self._source = self._upstream = None
-        if not run.loop.is_closed():  # it is closed if this coroutine is being garbage-collected
-            run.supplied()
+            finally:
+                self._task = None  # what the source does to close itself is not cancelled
+
+    def end(self) -> None:
+        """Read nothing more, as if the source had ended here; what has been read is run.
+
+        A previous stage ends by itself, when everything that it has taken has passed it. Any other source is cancelled
+        in the next turn, so that no item is lost that it is about to return.
+        """
+        if not (self._upstream is not None and self._upstream.end_source()):
+            self._cut = True
+            self._run.loop.call_soon(self._cancel)
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
 
     def close(self) -> BaseException | None:
         """Close a source that was never read, and return the error that no worker has raised."""
@@ -174,6 +210,49 @@ async def _each(iterable: Iterable[T]) -> AsyncGenerator[T]:
             yield item
     finally:
         close(iterator)
+
+
+def end_source(run: Scheduler) -> None:
+    """Have a run take nothing more from its source, as if that had ended here. What it has taken is run.
+
+    The run may be over, or not have begun. Call this in its loop.
+    """
+    if run.exhausted or run.is_ending or run.left is not None:
+        return
+    run.left = ()
+    if run.reader is not None:
+        run.reader.end()
+    elif run.items is not None:
+        # Under a limit object, a worker may have taken an item that must still wait: the workers find the end
+        # themselves. The hot loop has its own reference to the items.
+        run.left, run.items = run.items, iter(())
+        if run.admission is None:
+            run.out_of_items()
+        run.unpark(len(run.parked))
+
+
+class SourceEnd:
+    """Ends the source of the runs of a plan when asked to, which may be before they begin."""
+
+    __slots__ = ("_run", "asked")
+
+    def __init__(self) -> None:
+        #: Whether the source is to end.
+        self.asked: bool = False
+        self._run: Callable[[], Scheduler | None] | None = None
+
+    def follow(self, run: Scheduler) -> None:
+        """End the source of this run when asked to, or now if that has been asked."""
+        self._run = weakref.ref(run)
+        if self.asked:
+            end_source(run)
+
+    def ask(self) -> None:
+        """Take nothing more from the source."""
+        self.asked = True
+        run = None if self._run is None else self._run()
+        if run is not None:
+            call_in(run.loop, end_source, run) if hasattr(run, "loop") else end_source(run)
 
 
 class Calls(list[Any]):

@@ -99,6 +99,13 @@ class Bucket:
         self._level = left + self._units(booking.cost)
         self._last = ticks
 
+    def charge(self, weight: float, now: float) -> None:
+        """Add to what has been started, at the time ``now``; take from it if the weight is negative."""
+        ticks = _whole(now, _TICKS)
+        left = max(self._level - (ticks - self._last) * self._leak, 0)
+        self._level = max(left + self._units(weight), 0)
+        self._last = ticks
+
     def start_now(self, now: float) -> bool:
         """Make a start of cost 1 that was not booked, if it is allowed now; `earliest` and `start` in one step."""
         ticks = ceil(ldexp(now, _EXPONENT))
@@ -237,6 +244,30 @@ class Rate(Limiter):
         loop = asyncio.get_running_loop()
         self._follow(loop)
         self._held_until = max(self._held_until, loop.time() + seconds)
+        self._arm()
+
+    def charge(self, weight: float) -> None:
+        """Correct the weight of an item that has started, as when an API reports how many tokens it has counted.
+
+        Later starts wait accordingly longer, or shorter. What is given back counts from now on, at most down to a rate
+        that has not been used. Call it from code that runs in the event loop.
+
+        Args:
+            weight: The actual weight less the ``cost`` of the item, a finite number. A negative one gives back.
+
+        Examples:
+            >>> tokens = paco.Rate(90_000, per=60, burst=1000, cost=len)
+            >>> async def ask(prompt):
+            ...     answer = prompt.upper()
+            ...     tokens.charge(len(answer))
+            ...     return answer
+            >>> paco.run(paco.map(ask, ["one", "two"], limit=tokens))
+            ['ONE', 'TWO']
+        """
+        weight = check.finite("Rate.charge", "weight", weight)
+        loop = asyncio.get_running_loop()
+        self._follow(loop)
+        self._bucket.charge(weight, loop.time())
         self._arm()
 
     def try_reserve(self, item: Any = None) -> Booking | None:
