@@ -85,7 +85,6 @@ class Plan:
         run.services = tuple(services)
         if judged is not None:
             judged.ends(run)
-        self.source_end.follow(run)
         return run
 
     def _called(self, services: list[Service]) -> tuple[ItemFunction, int | Limiter]:
@@ -126,6 +125,7 @@ class Plan:
         keep = Keep(self.head, gaps=self.gaps)
         run = self.run(keep)
         run.start()
+        self.source_end.follow(run)
         await run.join()
         return keep.results(run.started)
 
@@ -133,6 +133,7 @@ class Plan:
         """Run all items, and discard the results."""
         run = self.run(Drop())
         run.start()
+        self.source_end.follow(run)
         await run.join()
 
     def consumed(self) -> InOrder:

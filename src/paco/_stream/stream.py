@@ -360,6 +360,7 @@ class Stream(
         if self._downstream is not None:
             run.feeds(self._downstream)
         run.start()  # may raise from the source's __iter__; then there is no run to close
+        self._plan.source_end.follow(run)
         self._run = run
         return run
 
