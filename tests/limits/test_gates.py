@@ -16,7 +16,12 @@ import paco
 from paco import events, testing
 from paco.testing import AsyncSource, Deadlock, Source, now
 
-LIMITS = {"count": paco.Limit(2), "rate": paco.Rate(2), "keys": paco.PerKey(lambda item: 0, lambda: 2)}
+LIMITS = {
+    "count": paco.Limit(2),
+    "rate": paco.Rate(2),
+    "keys": paco.PerKey(lambda item: 0, lambda: 2),
+    "semaphore": asyncio.Semaphore(2),
+}
 
 
 async def second(item):
@@ -538,7 +543,7 @@ async def test_a_pause_stops_starts_until_resume_and_what_runs_goes_on():
     assert starts == [0, 0, 1, 1, 10, 10]
 
 
-@pytest.mark.parametrize("other", ["count", "rate", "keys"])
+@pytest.mark.parametrize("other", ["count", "rate", "keys", "semaphore"])
 async def test_no_start_falls_into_a_pause_whatever_else_the_item_waits_for(other):
     gate, starts = paco.Gate(), []
 
@@ -748,6 +753,54 @@ def test_a_loop_that_was_closed_in_between_does_not_matter():
     loop.close()
     gate.close()
     gate.leave("a run")
+
+
+async def test_permits_taken_by_hand_are_held_apart():
+    gate = paco.Gate()
+    first, other = await gate.acquire(), gate.try_acquire()
+
+    async def item(_):
+        inner = gate.try_acquire()
+        gate.release(inner)
+        return repr(gate)
+
+    assert await paco.map(item, [1], limit=gate) == ["<paco.Gate open, 3 in flight>"]
+    gate.release(first)
+    gate.release(other)
+    assert gate.idle()
+
+
+async def test_a_wait_that_is_resumed_twice_or_in_between_ends_once():
+    gate = paco.Gate()
+    gate.pause()
+    waits = asyncio.ensure_future(paco.limited(at_once, gate)(1))
+    await asyncio.sleep(0)
+    gate.resume()
+    gate.resume()
+    assert await waits == 1
+
+    class Resumed(dict):
+        """Another thread resumes at the moment at which a wait is noted."""
+
+        def __setitem__(self, *waiter):
+            super().__setitem__(*waiter)
+            gate._paused = False
+
+    gate._waiting = Resumed()
+    gate.pause()
+    assert await paco.limited(at_once, gate)(2) == 2
+    assert not gate._waiting
+
+
+async def test_a_part_whose_pause_another_thread_ends_keeps_its_permit():
+    class Brief(paco.Gate):
+        asked = 0
+
+        def paused(self, permit):
+            self.asked += 1
+            return 0 if self.asked > 1 else float("inf")
+
+    assert await paco.map(second, [1], limit=Brief() & asyncio.Semaphore(1)) == [1]
 
 
 # ---- signals

@@ -115,8 +115,8 @@ class Gate(Limiter):
             >>> async def main():
             ...     with gate.closes_on(signal.SIGTERM, signal.SIGINT):
             ...         return await paco.map(serve, range(1_000_000), limit=1 & gate)
-            >>> paco.run(main())
-            [0, 1, 2]
+            >>> paco.run(main())  # number 3 was taken already, and waited for its permit
+            [0, 1, 2, 3]
         """
         if not signals:
             raise TypeError("paco.Gate.closes_on: give at least one signal, such as signal.SIGTERM, got none")
