@@ -22,6 +22,11 @@ LIMITS = {
     "keys": paco.PerKey(lambda item: 0, lambda: 2),
     "semaphore": asyncio.Semaphore(2),
 }
+    "count": paco.Limit(2),
+    "rate": paco.Rate(2),
+    "keys": paco.PerKey(lambda item: 0, lambda: 2),
+    "semaphore": asyncio.Semaphore(2),
+}
 
 
 async def second(item):
