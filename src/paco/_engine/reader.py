@@ -27,12 +27,11 @@ if TYPE_CHECKING:
     from paco._base.types import T
     from paco._engine.run import Scheduler
 
-if sys.version_info >= (3, 12):
-    from asyncio.tasks import _swap_current_task as _set_current_task
-else:
-    from asyncio.tasks import _current_tasks
-
-    _set_current_task = _current_tasks.__setitem__
+_tasks: Final[Any] = asyncio.tasks
+#: Makes a task the current one of a loop, or none.
+_set_current_task: Final[Any] = (
+    _tasks._swap_current_task if sys.version_info >= (3, 12) else _tasks._current_tasks.__setitem__  # noqa: SLF001 - no other way
+)
 
 #: The maximum number of items to read ahead of an async source, whatever the limit of the run.
 LEAD: Final = 64
@@ -236,6 +235,13 @@ class _Step:
         self._step = step
         self._waits_for = waits_for  # a future; None for the next turn of the loop
         self._error: BaseException | None = None
+        self._mark(waits_for, False)  # others may await it before the task that reads does
+
+    @staticmethod
+    def _mark(waits_for: Any, value: bool) -> None:
+        """Set the mark by which a future tells its task that it was awaited, as `asyncio.Task` does."""
+        if hasattr(waits_for, "_asyncio_future_blocking"):
+            waits_for._asyncio_future_blocking = value  # noqa: SLF001 - the protocol of futures
 
     def cancel(self, error: asyncio.CancelledError) -> None:
         """Cancel what the step waits for, as a task does, or raise the cancellation in the step."""
@@ -249,9 +255,7 @@ class _Step:
             while True:
                 if error is None and not waited:
                     try:
-                        if hasattr(waits_for, "_asyncio_future_blocking"):
-                            # Another task may have awaited it meanwhile.
-                            waits_for._asyncio_future_blocking = True  # noqa: SLF001 - a part of the protocol
+                        self._mark(waits_for, True)
                         yield waits_for
                     except BaseException as raised:
                         error = raised
