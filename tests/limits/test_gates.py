@@ -22,11 +22,6 @@ LIMITS = {
     "keys": paco.PerKey(lambda item: 0, lambda: 2),
     "semaphore": asyncio.Semaphore(2),
 }
-    "count": paco.Limit(2),
-    "rate": paco.Rate(2),
-    "keys": paco.PerKey(lambda item: 0, lambda: 2),
-    "semaphore": asyncio.Semaphore(2),
-}
 
 
 async def second(item):

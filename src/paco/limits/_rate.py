@@ -113,8 +113,7 @@ class Bucket:
         self._empty_at = math.inf
         ticks = _whole(now, _TICKS)
         left = max(self._level - (ticks - self._last) * self._leak, 0)
-        self._level = max(left + self._units(weight), 0)
-        self._last = ticks
+        self._level, self._last = max(left + self._units(weight), 0), ticks
 
     def start_now(self, now: float) -> bool:
         """Make a start of cost 1 that was not booked, if it is allowed now; `earliest` and `start` in one step."""
