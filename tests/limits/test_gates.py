@@ -237,8 +237,9 @@ async def test_an_async_source_that_stops_its_own_run_loses_nothing():
         yield 2
         yield 3
 
-    stream = paco.map(second, numbers())
-    assert await stream == [1, 2]
+    for limit in (0, 1, 2):  # with a limit, workers execute steps of the source
+        stream = paco.map(second, numbers(), limit=limit)
+        assert await stream == [1, 2]
 
     async def waits():
         yield 1
@@ -248,7 +249,6 @@ async def test_an_async_source_that_stops_its_own_run_loses_nothing():
 
     stream = paco.map(second, waits())
     assert await stream == [1]
-    assert now() == 2
 
 
 async def test_items_read_ahead_count_as_taken_and_a_resting_reader_ends():
@@ -268,6 +268,16 @@ async def test_an_awaitable_of_a_source_is_cancelled():
     later(1, stream.stop)
     assert await stream == []
     assert now() == 1
+    begun = []
+
+    async def never():
+        begun.append(now())
+        return [1]
+
+    stream = paco.map(second, never())
+    stream.stop()
+    assert await stream == []
+    assert begun == []
 
 
 async def test_the_clean_up_of_a_source_that_is_closed_already_is_not_cancelled():
@@ -481,6 +491,18 @@ async def test_a_run_on_other_processes_is_stopped(limited):
     assert len(results) > 10
 
 
+@pytest.mark.realtime
+async def test_a_source_that_ends_a_run_on_other_processes_gives_nothing_more():
+    def numbers():
+        for number in endless():
+            if number == 2:
+                stream.stop()
+            yield number
+
+    stream = paco.map(at_once, numbers(), limit=2).on(1)
+    assert await stream == [0, 1, 2]
+
+
 @pytest.mark.parametrize("kind", ["plain", "gate", "async"])
 def test_cancelled_at_every_step_of_a_soft_stop(kind, cancel_at_every_step):
     async def main():
@@ -578,6 +600,7 @@ async def test_closing_ends_a_pause_so_that_the_run_can_end():
     assert await paco.map(second, range(5), limit=2 & gate) == [0]
     assert now() == 6
     gate.pause()
+    assert gate.paused(None) == 0
     assert await paco.map(second, range(5), limit=2 & gate) == []
 
 
