@@ -52,7 +52,6 @@ class Gate(Limiter):
     __slots__ = ("_closed", "_inside", "_paused", "_runs", "_waiting")
 
     _order = (0, 1)
-    _renews_in_place = True
 
     def __init__(self) -> None:
         self._closed = self._paused = False
@@ -190,6 +189,10 @@ class Gate(Limiter):
 
     def release(self, permit: Item, error: BaseException | None = None) -> None:
         self._inside.discard(permit)
+
+    @property
+    def _renews_in_place(self) -> bool:
+        return True
 
     def renews(self, permit: Item, own: Item | None) -> bool:
         return not self._paused
