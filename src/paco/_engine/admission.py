@@ -9,9 +9,11 @@ in order. Under a limit that depends on the item, more items may wait for their 
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from paco._base.check import discard
+from paco._base.deadline import call_in
 from paco._base.errors import trim
 from paco._base.item import Item
 from paco._engine.failure import item_failed, source_failed
@@ -19,6 +21,7 @@ from paco._engine.queues import Queues
 from paco._engine.reader import LEAD
 from paco._engine.recycled import RecycledWorker
 from paco._engine.sinks import InOrder
+from paco._engine.source import end_source
 from paco._engine.workers import absorb_cancellation
 
 if TYPE_CHECKING:
@@ -62,6 +65,16 @@ class Admission:
         self._could_run = 0  # the largest limit since the items now in back-off began to rest
         self._off_duty: list[asyncio.Future[None]] = []  # workers that wait for the gate; the last one is next
         self.run: Any = None
+
+    def attach(self, run: Scheduler) -> None:
+        self.run = run
+        for gate in self._limiter.gates:
+            gate.join(run, partial(call_in, run.loop, end_source, run))
+
+    def detach(self) -> None:
+        for gate in self._limiter.gates:
+            gate.leave(self.run)
+        self.run = None
 
     def stop(self) -> None:
         """Do nothing: cancelling the workers ends their waits for permits."""
