@@ -252,10 +252,13 @@ class Admission:
         If a limit that depends on the item raises, that item fails. If another limit raises, the run fails.
         """
         try:
-            limiter = self._part_of(item) if item.limit is None else item.limit
+            if item.limit is None:
+                item.limit = self._limiter.part_of(item.value)
+            limiter: Limiter = item.limit
             permit = limiter.try_reserve(item.value)
             if permit is None:
-                permit = await (self._wait(item) if self._ahead == 1 else self._queues.wait(item))
+                self._gate = item if self._ahead == 1 else None
+                permit = await self._queues.wait(item)
             limiter.begin(permit)
         except Exception as failed:
             if not self._limiter.lookahead:
@@ -266,19 +269,11 @@ class Admission:
             if self._ahead == 1:
                 self._gate = None
                 self._leave_gate()
-            elif self._queues.leave_front(item.limit) and not (self.run.is_ending or self._call_one()):
+            if self._queues.leave_front(item.limit) and not (self.run.is_ending or self._call_one()):
                 self.run.pool.spawn()
             if self.run.parked:
                 self.run.unpark(1)
         self._hold(item, permit)
-
-    def _part_of(self, item: Item) -> Limiter:
-        part = item.limit = self._limiter if self._ahead == 1 else self._limiter.part_of(item.value)
-        return part
-
-    async def _wait(self, item: Item) -> Any:
-        self._gate = item
-        return await self._limiter.reserve(item.value)
 
     def _hold(self, item: Item, permit: Any) -> None:
         item.permit, item.permitted = permit, True
@@ -395,7 +390,7 @@ class Admission:
             if released is not None:
                 await self._heard(released)
             await asyncio.sleep(seconds)
-            limiter = self._part_of(item)
+            item.limit = limiter = self._limiter.part_of(item.value)
             permit = limiter.try_acquire(item.value)
             self._hold(item, await limiter.acquire(item.value) if permit is None else permit)
         finally:

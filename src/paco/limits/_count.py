@@ -213,6 +213,3 @@ class Limit(Limiter):
         elif looks < _LOOKS:
             pause = 0 if looks < _SOON else 2 ** (looks - _SOON)
             newcomer.timer = newcomer.future.get_loop().call_later(pause, self._refuse_deadlock, newcomer, looks + 1)
-
-
-Limiter._of_number = Limit  # noqa: SLF001 - a base class cannot import its own subclass
