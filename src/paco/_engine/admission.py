@@ -79,8 +79,6 @@ class Admission:
     def stop(self) -> None:
         """Do nothing: cancelling the workers ends their waits for permits."""
 
-    # ---- growing
-
     def grow(self) -> None:
         """Send workers to the gate if it is free: twice as many as the last time if all of those have passed it."""
         run: Scheduler = self.run
@@ -113,8 +111,6 @@ class Admission:
         """End every worker that waits for the gate."""
         while self._call_one():
             pass
-
-    # ---- working
 
     async def work(self, context: contextvars.Context) -> None:
         run: Scheduler = self.run
@@ -375,8 +371,6 @@ class Admission:
         run.out_of_items()
         return None
 
-    # ---- back-off without a permit
-
     async def rest(self, task: WorkerTask, seconds: float, error: BaseException) -> None:
         item = task.item
         if item is None or not item.permitted:
@@ -399,11 +393,7 @@ class Admission:
             del error  # it may refer to this frame
 
     def _too_many_rest(self) -> bool:
-        """Return whether too many items are in back-off to start another one.
-
-        An item in back-off holds no permit, because every attempt takes a new one. It still uses memory, so the number
-        of items in back-off is bounded by the largest limit since they began to rest.
-        """
+        """Return whether too many items are in back-off, where they hold no permit but use memory, to start another."""
         most = min(max(self._limiter.most, self._could_run), _RESTING)
         resting: int = self.run.pool.resting
         return resting >= most and resting + self._running >= 2 * most
