@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 from paco import limits
 from paco._base import check
 from paco._base.types import MISSING, Loop, R, T_contra
 from paco._engine.admission import Admission
+from paco._engine.outcomes import Unfinished, settled
 from paco._engine.run import Scheduler
-from paco._engine.sinks import AsCompleted, Drop, ErrorBudget, InOrder, Keep, Sink
+from paco._engine.sinks import NOTHING, AsCompleted, Drop, ErrorBudget, InOrder, Keep, Sink
 from paco._engine.watch import Watch
 from paco.events import installed, listeners
 from paco.limits import Limiter
@@ -120,11 +122,33 @@ class Plan:
 
     async def collect(self) -> list[Any]:
         """Run all items, and return the results as a list."""
+        if not self.ordered or self.journal is not None:
+            return await self._collect_delivered()
         keep = Keep(self.head, gaps=self.gaps)
         run = self.run(keep)
         run.start()
         await run.join()
         return keep.results(run.started)
+
+    async def _collect_delivered(self) -> list[Any]:
+        """Return the results that the run delivers one by one."""
+        # The list keeps every result anyway, so results behind a slow item need no bound.
+        plan = replace(self, buffer=sys.maxsize, feeds=False)
+        run, results = plan.run(plan.consumed()), list[Any]()
+        run.start()
+        try:
+            while (result := await run.next()) is not NOTHING:
+                results.append(result)
+        except asyncio.CancelledError as error:
+            run.stop()
+            await run.join(error)
+        except GeneratorExit:
+            run.abandon_soon()  # the user has closed the waiting coroutine
+            raise
+        except Unfinished as error:
+            error.outcomes = (*settled(results), *settled(run.sink.left()))
+            raise
+        return results
 
     async def drain(self) -> None:
         """Run all items, and discard the results."""
