@@ -23,6 +23,7 @@ from paco._base import __version__ as __version__
 from paco._base.deadline import deadline
 from paco._base.errors import ItemCancelled
 from paco._engine.outcomes import Err, Ok, RunTimeout, TooManyErrors, partition, settle
+from paco._functions.batch import batch
 from paco._functions.compose import apply, compose, constant, curry, identity, once, partial, thunk, times, wraps
 from paco._functions.executor import ConcurrentExecutor, concurrent
 from paco._functions.filter import dropwhile, every, filter, filterfalse, reduce, some
@@ -55,6 +56,7 @@ __all__ = [
     "TimeoutLimit",
     "TooManyErrors",
     "apply",
+    "batch",
     "compose",
     "concurrent",
     "constant",

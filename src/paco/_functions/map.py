@@ -232,10 +232,14 @@ def each(
             check.flag("each", "collect", collect)
 
     def build(plan: Plan) -> Coroutine[Any, Any, Any]:
-        return Stream[Any](plan) if collect else Answer("each", plan.drain(), plan.source)
+        return Stream[Any](plan) if collect else Answer("each", _drained(plan), plan.source)
 
     fn = _bound("each", coro, iterable, args, kw, "collect")
     return build_or_stage("each", coro, iterable, build, limit, loop, timeout, fn=fn, catch=return_exceptions)
+
+
+async def _drained(plan: Plan) -> None:
+    await plan.drain()
 
 
 @overload

@@ -15,13 +15,13 @@ from paco._engine.source import Upstream
 from paco._engine.watch import length
 from paco._stream.consumer import Consumer
 from paco._stream.coroutine import Answer
+from paco._stream.plan import Plan, identical
 
 if TYPE_CHECKING:
     from os import PathLike
     from types import TracebackType
 
     from paco._base.types import Executor, OrAny, Pool
-    from paco._stream.plan import Plan
 
 
 # T may be covariant, although a list is not: `await` returns a new list, which nothing else refers to.
@@ -81,8 +81,10 @@ class Stream(
         self._excused = True
 
     def __length_hint__(self) -> int:
-        hint = None if self._plan.gaps else length(self._plan.source)
-        return NotImplemented if hint is None else hint
+        plan = self._plan
+        size, within = plan.batch or (1, None)
+        hint = None if plan.gaps or within is not None else length(plan.source)
+        return NotImplemented if hint is None else -(-hint // size)
 
     # ---- options
 
@@ -117,6 +119,48 @@ class Stream(
         """
         self._excused = True
         return self._become(ahead=check.integer(f"{self._plan.name}.ahead", "count", count, 0))
+
+    def batch(self, size: int, *, within: float | None = None) -> Stream[list[T_co]]:
+        """Return a stream that delivers the results in lists of ``size``, in order; the last one may be shorter.
+
+        When the run ends, also with an error, what there is of the next list is delivered first. While the consumer is
+        busy, the function runs ahead by one list and the items in flight, and by `buffer`, which is 0 by default here.
+        Applied twice, it returns lists of lists. As a stage of a pipeline, and for items as they are: `paco.batch`.
+
+        Args:
+            size: The number of results in a list, 1 or more.
+            within: Seconds after which the first result of a list does not wait for others: the list is delivered as it
+                is, or gets further results until the consumer asks for it. ``None`` for no such limit.
+
+        Examples:
+            >>> async def double(number):
+            ...     return 2 * number
+            >>> paco.run(paco.map(double, range(5), limit=2).batch(2))
+            [[0, 2], [4, 6], [8]]
+        """
+        self._excused = True
+        name = f"{self._plan.name}.batch"
+        lists = check.integer(name, "size", size, 1), check.timeout(name, within, "within")
+        if self._plan.batch is not None:
+            return Stream(Plan("batch", identical, self, 1, batch=lists))
+        return self._become(batch=lists)
+
+    def drain(self) -> Coroutine[Any, Any, int]:
+        """Return a coroutine that runs all items for their side effects, in constant memory.
+
+        It discards the results and returns the number of items, or raises what awaiting the list would raise. It is
+        `paco.each` for what has options, such as a `journal`.
+
+        Examples:
+            >>> async def show(number):
+            ...     print(number)
+            >>> paco.run(paco.map(show, [1, 2], limit=1).drain())
+            1
+            2
+            2
+        """
+        self._consumer.claim("drained")
+        return Answer(f"{self._plan.name}.drain", self._plan.drain(), self._plan.source)
 
     def journal(
         self,
