@@ -28,6 +28,7 @@ from paco._functions.compose import apply, compose, constant, curry, identity, o
 from paco._functions.executor import ConcurrentExecutor, concurrent
 from paco._functions.filter import dropwhile, every, filter, filterfalse, reduce, some
 from paco._functions.gather import gather, race, series, wait
+from paco._functions.iterate import iterate
 from paco._functions.listeners import progress, trace
 from paco._functions.loops import interval, until, whilst
 from paco._functions.map import each, flat_map, map, repeat
@@ -73,6 +74,7 @@ __all__ = [
     "hedge",
     "identity",
     "interval",
+    "iterate",
     "limited",
     "listening",
     "map",

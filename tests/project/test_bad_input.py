@@ -230,7 +230,11 @@ def rows(name):
             yield name, parameter, *row
 
 
-ROWS = {name: found for name in FUNCTIONS if name not in {"run", "concurrent", "identity"} and (found := [*rows(name)])}
+ROWS = {
+    name: found
+    for name in FUNCTIONS
+    if name not in {"run", "concurrent", "identity", "iterate"} and (found := [*rows(name)])
+}
 
 
 def call(name, function, source, **given):

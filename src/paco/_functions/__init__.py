@@ -9,5 +9,5 @@ The modules, each importing only from those above it::
     once  compose                   calls that several callers share; functions that wrap functions
     retry                           further attempts at a call, after a failure or in parallel
     listeners                       progress and traces
-    run                             the entry point from sync code
+    run  iterate                    from sync code: run an awaitable, iterate a stream
 """

@@ -63,7 +63,8 @@ class Stream(
         [0, 2, 4]
     """
 
-    _remedy = "await this or pass it to paco.run(...) for a list, or write `async for`"
+    _remedy = "await this or pass it to paco.run(...) for a list, or write `async for`; in sync code, "
+    _remedy += "`with paco.iterate(this) as results:` before the `for`"
 
     def __init__(self, plan: Plan) -> None:
         # Whether it may be dropped without a warning. Each option sets this: it raises an error or replaces the stream.
