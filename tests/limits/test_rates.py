@@ -795,3 +795,13 @@ async def test_a_window_with_changes_of_n_sees_no_more_than_its_highest_rate_all
         before = [n for moment, n in rates if moment <= since]
         highest = max(before[-1], *(n for moment, n in rates if since <= moment <= inside[-1]), 0)
         assert len(inside) < highest + burst
+
+
+@given(RATES, SPANS, st.integers(1, 4), st.lists(st.sampled_from([0, 1, 0.5, 0.999, 1.001, 2, 1 / 3, 7]), max_size=40))
+async def test_a_start_is_renewed_exactly_when_a_new_one_is_allowed(n, per, burst, gaps):
+    limit, other = paco.Rate(n, per, burst), paco.Rate(n, per, burst)
+    permit = limit.try_acquire()
+    other.try_acquire()
+    for gap in gaps:
+        await nap(gap * per / n)
+        assert (limit.renew(permit) is None) == (other.try_acquire() is None)
