@@ -188,7 +188,9 @@ async def _deliver(run: Scheduler, take: Callable[[Any], object]) -> None:
     """Start a run, and call ``take`` with each result."""
     run.start()
     try:
-        while (result := await run.next()) is not NOTHING:
+        while True:
+            if (result := run.take()) is NOTHING and (result := await run.next()) is NOTHING:
+                break
             take(result)
     except asyncio.CancelledError as error:
         run.stop()
