@@ -28,6 +28,7 @@ from paco._functions.compose import apply, compose, constant, curry, identity, o
 from paco._functions.executor import ConcurrentExecutor, concurrent
 from paco._functions.filter import dropwhile, every, filter, filterfalse, reduce, some
 from paco._functions.gather import gather, race, series, wait
+from paco._functions.inbox import Inbox
 from paco._functions.iterate import iterate
 from paco._functions.listeners import progress, trace
 from paco._functions.loops import interval, until, whilst
@@ -45,6 +46,7 @@ __all__ = [
     "Adaptive",
     "ConcurrentExecutor",
     "Err",
+    "Inbox",
     "ItemCancelled",
     "Limit",
     "Limiter",

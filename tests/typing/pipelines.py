@@ -89,8 +89,18 @@ async def batches(words: list[str]) -> None:
     assert_type(paco.batch(2) | paco.map(total), paco.Stage[int, paco.Stream[float]])
     assert_type(paco.map(parse) | paco.batch(2) | paco.map(total), paco.Stage[str, paco.Stream[float]])
     assert_type(await (words | paco.map(parse) | paco.batch(2) | paco.map(total) | paco.each(show)), None)
+    assert_type(await paco.map(parse, paco.Inbox(words)), list[int])
+    inbox = paco.Inbox[str](unique=True)
+    assert_type(inbox.add("1", "2"), int)
+    assert_type(await inbox.put("1"), bool)
     async for rows in words | paco.batch(2, within=1.0):
         assert_type(rows, list[str])
+
+
+def sync(words: list[str]) -> None:
+    with paco.iterate(paco.map(parse, words)) as results:
+        for result in results:
+            assert_type(result, int)
 
 
 def refused(numbers: list[int], words: list[str]) -> None:

@@ -128,7 +128,7 @@ class Scheduler(Nursery):
             source = self._source
             read = isinstance(source, AsyncIterable | Awaitable)
             if isinstance(source, Upstream):
-                source.feeds(self.fail)
+                source.feeds(self)
             if not read:
                 self.items = iter(self._source)
             if not self.enter():
@@ -375,6 +375,8 @@ class Scheduler(Nursery):
                 self._release()  # the consumer has taken everything, so there is room
             self.consumer = waiter = self.loop.create_future()
             self.attention = -1
+            if self.reader is not None and self.reader.heeds:
+                self.reader.starves()
             try:
                 await waiter
             finally:

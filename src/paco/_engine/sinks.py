@@ -147,6 +147,10 @@ class InOrder:
             missing += 1
         return [result for index, result in sorted(self.results.items()) if index > missing]
 
+    def holds_back(self, started: int) -> bool:
+        """Return whether there are results that the consumer has not taken. Nothing else is in flight."""
+        return self.taken < started
+
     def ready(self) -> bool:
         """Return whether the next result is available."""
         return self.taken in self.results
@@ -284,6 +288,10 @@ class Batches(InOrder):
     def left(self) -> Iterable[Any]:
         self.taken = self._arrivals.taken
         return super().left()
+
+    def holds_back(self, started: int) -> bool:
+        self._due = bool(self._arrivals.ready)  # what would complete the list may depend on its results
+        return self._due or self._arrivals.taken < started
 
     def ready(self) -> bool:
         """Return whether a list is available. If one will be in time, have the consumer woken then."""

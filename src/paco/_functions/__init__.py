@@ -2,7 +2,7 @@
 
 The modules, each importing only from those above it::
 
-    map  filter  batch              functions over items
+    map  filter  batch  inbox       functions over items, and a source to which they add
     futures  gather  executor       functions over coroutines; futures of their calls
     loops                           repeated calls
     timeout  timing                 time limits of blocks and calls; limits and delays of calls

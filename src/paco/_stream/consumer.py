@@ -10,8 +10,7 @@ from paco._engine.source import close
 from paco._stream.coroutine import is_in_async_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from paco._engine.nursery import Nursery
     from paco._engine.run import Scheduler
     from paco._stream.plan import Plan
 
@@ -28,7 +27,7 @@ class Consumer:
         self._block = False  # whether an `async with` block will end the run
         #: The run; ``None`` if it has not started.
         self.run: Scheduler | None = None
-        self._downstream: Callable[[BaseException], None] | None = None
+        self._downstream: Nursery | None = None
 
     def claim(self, use: str) -> None:
         """Use the results, which is possible once."""
@@ -95,10 +94,10 @@ class Consumer:
 
     # ---- as the source of another run
 
-    def feeds(self, fail: Callable[[BaseException], None]) -> None:
-        """Let another run take the results, and call ``fail`` at once with an error of this one."""
+    def feeds(self, run: Nursery) -> None:
+        """Let another run take the results, and fail at once with an error of this one."""
         self.claim("iterated")
-        self._downstream = fail
+        self._downstream = run
 
     def abandon(self) -> None:
         """Cancel what is running, without waiting for it."""

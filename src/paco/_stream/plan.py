@@ -74,7 +74,9 @@ class Plan:
         """Return the run, not yet started."""
         fn, limit, judged = self.fn, self.limit, None
         services: list[Service] = []
-        one_by_one = self.engine is not None and (self.journal is not None or not isinstance(limit, int))
+        one_by_one = self.engine is not None and (
+            self.journal is not None or not isinstance(limit, int) or getattr(self.source, "heeds", False)
+        )
         if one_by_one:
             fn, limit = self._called(services)
         if self.journal is not None:

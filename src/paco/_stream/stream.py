@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from paco._base.types import Executor, OrAny, Pool
+    from paco._engine.nursery import Nursery
 
 
 # T may be covariant, although a list is not: `await` returns a new list, which nothing else refers to.
@@ -73,6 +74,7 @@ class Stream(
         self.__name__: str = f"paco.{plan.name}"  # the name that asyncio shows for a task
         self._consumer = Consumer(plan)
         self._coro: Answer[list[T_co]] | None = None
+        self.heeds: bool = isinstance(plan.source, Upstream) and plan.source.heeds
 
     def __repr__(self) -> str:
         plan, use = self._plan, self._consumer.use or "unused"
@@ -350,9 +352,14 @@ class Stream(
 
     # ---- as the source of another run
 
-    def feeds(self, fail: Callable[[BaseException], None]) -> None:
-        """Let another run iterate this stream, and call ``fail`` at once with an error of this one."""
-        self._consumer.feeds(fail)
+    def feeds(self, run: Nursery) -> None:
+        """Let another run iterate this stream, and fail at once with an error of this one."""
+        self._consumer.feeds(run)
+
+    def starves(self) -> None:
+        run = self._consumer.run
+        if run is not None and run.reader is not None:
+            run.reader.starves()
 
     def has_result(self) -> bool:
         run = self._consumer.run
