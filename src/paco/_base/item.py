@@ -101,6 +101,10 @@ class Item:
     permit: Any = None
     #: Whether it holds its permit.
     permitted: bool = False
+    #: The part of the limit that grants the permit.
+    limit: Any = None
+    #: Whether only the worker that has taken it may run it, because the source has set a context variable for it.
+    bound: bool = False
     #: The number of attempts so far.
     attempts: int = 1
     #: Its error, if its function returns errors or runs on a worker.

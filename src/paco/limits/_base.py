@@ -6,6 +6,7 @@ import asyncio
 import sys
 from contextlib import AbstractAsyncContextManager, suppress
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from weakref import WeakValueDictionary
 
 from paco._base import check
 from paco._base.item import Item, inside
@@ -38,8 +39,6 @@ class Limiter:
     #: Decides when ``a & b`` asks this limit: limits that look at the item (0), counts (1), limits of other libraries
     #: and your own (2), rates (3), of these the slowest first. It never changes, so that two callers cannot deadlock.
     _order: tuple[int, float] = (2, 0)
-    #: Whether `renew` changes nothing if it returns ``None``, and nothing that matters otherwise.
-    _renews_in_place: ClassVar[bool] = False
     #: Makes a limit of the number in ``a & 5``; set by `Limit`, which is derived from this class.
     _of_number: ClassVar[Callable[[int], Limiter]]
 
@@ -51,11 +50,18 @@ class Limiter:
             cls.try_acquire, cls.try_reserve = Limiter.try_acquire, Limiter.try_reserve  # type: ignore[method-assign]
         if min(map(first, ("acquire", "reserve", "try_acquire", "try_reserve", "begin", "release"))) < first("renews"):
             cls.renews = Limiter.renews  # type: ignore[method-assign]
+        if min(map(first, ("acquire", "reserve", "begin", "release"))) < first("part_of"):
+            cls.part_of = Limiter.part_of  # type: ignore[method-assign]
 
     @classmethod
     def _first_with(cls, name: str) -> int:
         """Return which class in the order of method resolution defines a method."""
         return next(place for place, one in enumerate(cls.__mro__) if name in vars(one))
+
+    @property
+    def _renews_in_place(self) -> bool:
+        """Whether `renew` changes nothing if it returns ``None``, and nothing that matters otherwise."""
+        return False
 
     @property
     def most(self) -> int:
@@ -74,6 +80,14 @@ class Limiter:
         With 0 the run takes one item before it asks for a permit, so that it never holds a permit without an item.
         """
         return 0
+
+    def part_of(self, item: Any) -> Limiter:
+        """Return the limit that decides about this item: this one, if it does not depend on the item.
+
+        Items with the same part wait for each other, in order. Only use it at once: it may be forgotten if no item
+        waits for it or holds a permit of it.
+        """
+        return self
 
     def try_acquire(self, item: Any = None) -> Any:
         """Return a permit if one is free now, or ``None``; the caller then awaits `acquire`.
@@ -252,6 +266,7 @@ class Both(Limiter):
         self._releases_at_once = all(type(part).__module__.startswith("paco.limits.") for part in self.parts)
         # Only the last part may change when it is renewed: if it cannot be, nothing must be undone.
         self._renews = all(part._renews_in_place for part in self.parts[:-1])  # noqa: SLF001 - of its own base class
+        self._combined: WeakValueDictionary[tuple[Limiter, ...], Both] = WeakValueDictionary()
 
     def __repr__(self) -> str:
         return " & ".join(map(repr, self.parts))
@@ -270,6 +285,15 @@ class Both(Limiter):
 
     def idle(self) -> bool:
         return all(part.idle() for part in self.parts)
+
+    def part_of(self, item: Any) -> Limiter:
+        parts = tuple([part.part_of(item) for part in self.parts])
+        if parts == self.parts:
+            return self
+        combined = self._combined.get(parts)
+        if combined is None:
+            combined = self._combined[parts] = Both(list(parts))
+        return combined
 
     def try_reserve(self, item: Any = None) -> list[Any] | None:
         permits: list[Any] = []
