@@ -233,14 +233,10 @@ def each(
             check.flag("each", "collect", collect)
 
     def build(plan: Plan) -> Coroutine[Any, Any, Any]:
-        return Stream[Any](plan) if collect else Answer("each", _drained(plan), plan.source)
+        return Stream[Any](plan) if collect else Answer("each", plan.drain(), plan.source)
 
     fn = _bound("each", coro, iterable, args, kw, "collect")
     return build_or_stage("each", coro, iterable, build, limit, loop, timeout, fn=fn, catch=return_exceptions)
-
-
-async def _drained(plan: Plan) -> None:
-    await plan.drain()
 
 
 @overload
@@ -375,8 +371,7 @@ class _AsyncLeaves(AsyncIterator[Any], Upstream):
             self._source.feeds(run)
 
     def starves(self) -> None:
-        if isinstance(self._source, Upstream):
-            self._source.starves()
+        cast("Upstream", self._source).starves()  # which nobody calls unless the source heeds it
 
     def abandon(self) -> None:
         close(self._source)

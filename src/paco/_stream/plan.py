@@ -149,7 +149,11 @@ class Plan:
             raise
         return results
 
-    async def drain(self) -> int:
+    async def drain(self) -> None:
+        """Run all items, and discard the results."""
+        await self.count()
+
+    async def count(self) -> int:
         """Run all items, discard the results, and return the number of items."""
         if self.journal is None:
             run = self.run(Drop())

@@ -163,7 +163,7 @@ class Stream(
             2
         """
         self._consumer.claim("drained")
-        return Answer(f"{self._plan.name}.drain", self._plan.drain(), self._plan.source)
+        return Answer(f"{self._plan.name}.drain", self._plan.count(), self._plan.source)
 
     def journal(
         self,
