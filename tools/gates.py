@@ -176,7 +176,7 @@ GATES = [
     ),
     Gate(
         "absent", "a listed module that is not there",
-        "src/paco/_stream/__init__.py", replace("coroutine  plan  stream ", "coroutine  plan  planted"),
+        "src/paco/_stream/__init__.py", replace("consumer  stream ", "consumer  planted"),
         DEV.CHECKS["laws"], "the docstring of _stream must list each",
     ),
     Gate(

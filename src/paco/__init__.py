@@ -24,11 +24,14 @@ from paco._base.deadline import deadline
 from paco._base.errors import ItemCancelled
 from paco._engine.here import Current, current
 from paco._engine.outcomes import Err, Ok, RunTimeout, TooManyErrors, partition, settle
+from paco._functions.batch import batch
 from paco._functions.compose import apply, compose, constant, curry, identity, once, partial, thunk, times, wraps
 from paco._functions.executor import ConcurrentExecutor, concurrent
 from paco._functions.filter import dropwhile, every, filter, filterfalse, reduce, some
 from paco._functions.flat import flat_map, repeat
 from paco._functions.gather import gather, race, series, wait
+from paco._functions.inbox import Inbox
+from paco._functions.iterate import iterate
 from paco._functions.listeners import progress, trace
 from paco._functions.loops import interval, until, whilst
 from paco._functions.map import each, map
@@ -50,6 +53,7 @@ __all__ = [
     "Err",
     "Gate",
     "GateClosed",
+    "Inbox",
     "ItemCancelled",
     "Limit",
     "Limiter",
@@ -62,6 +66,7 @@ __all__ = [
     "TimeoutLimit",
     "TooManyErrors",
     "apply",
+    "batch",
     "compose",
     "concurrent",
     "constant",
@@ -79,6 +84,7 @@ __all__ = [
     "hedge",
     "identity",
     "interval",
+    "iterate",
     "limited",
     "listening",
     "map",

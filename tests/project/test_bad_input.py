@@ -186,6 +186,8 @@ REFUSED = {
     "times": integers(1),
     "repeat.times": {**integers(1), **NONE},
     "step": {**integers(1), **NONE},
+    "size": {**integers(1), **NONE},
+    "within": SECONDS,
     "timeout": SECONDS,
     "delay": SECONDS,
     "defer.delay": {**SECONDS, **NONE},
@@ -230,7 +232,11 @@ def rows(name):
             yield name, parameter, *row
 
 
-ROWS = {name: found for name in FUNCTIONS if name not in {"run", "concurrent", "identity"} and (found := [*rows(name)])}
+ROWS = {
+    name: found
+    for name in FUNCTIONS
+    if name not in {"run", "concurrent", "identity", "iterate"} and (found := [*rows(name)])
+}
 
 
 def call(name, function, source, **given):
@@ -238,6 +244,7 @@ def call(name, function, source, **given):
     known = parameters(name)
     right = {"coro": function, "coro_test": function, "iterable": source, "timeout": None, "value": 5, "fn": function}
     right |= {"arity_or_fn": function, "delay": 0, "seconds": 5, "outcomes": []}
+    right |= {"size": 2}
     right |= {"n": 1, "limit": 1} if name in {"Limit", "Rate", "limited"} else {}
     several = (function(), function, function()) if "coros_or_futures" in known else ()
     keywords = {key: value for key, value in right.items() if key in known}
@@ -490,6 +497,8 @@ BESIDE = {
     "on": lambda given: paco.map(work, [1]).on(given),
     "journal": lambda given: paco.map(work, [1]).journal(given),
     "max_errors": lambda given: paco.map(work, [1]).max_errors(given),
+    "batch": lambda given: paco.map(work, [1]).batch(given),
+    "batch of it": lambda given: paco.batch(given, given),
 }
 
 
@@ -506,6 +515,8 @@ OPTIONS = {
     "on": lambda stream: stream.on(0),
     "on, slots": lambda stream: stream.on(2, slots=0),
     "max_errors": lambda stream: stream.max_errors(-1),
+    "batch": lambda stream: stream.batch(0),
+    "batch, within": lambda stream: stream.batch(2, within=-1),
     "journal": lambda stream: stream.journal(5),
     "journal, key": lambda stream: stream.journal("x", key=5),
     "journal, durable": lambda stream: stream.journal("x", durable="y"),

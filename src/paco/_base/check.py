@@ -295,9 +295,9 @@ def seconds(
     return math.inf if number > sys.float_info.max else number
 
 
-def timeout(name: str, value: object) -> float | None:
+def timeout(name: str, value: object, parameter: str = "timeout") -> float | None:
     """Check a timeout, seconds of 0 or more or ``None`` for no limit, and return it; return infinity as ``None``."""
-    found = seconds(name, "timeout", value)
+    found = seconds(name, parameter, value)
     return None if found == math.inf else found
 
 

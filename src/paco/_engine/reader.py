@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from paco._base.check import discard
 from paco._base.errors import trim
-from paco._engine.sinks import NOTHING
+from paco._engine.sinks import NOTHING, InOrder
 from paco._engine.source import Upstream, close, opened
 
 if TYPE_CHECKING:
@@ -51,6 +51,8 @@ class Reader:
         self._error: BaseException | None = None
         #: The source, if a worker may take from it without this task.
         self._upstream: Upstream | None = source if isinstance(source, Upstream) else None
+        #: Whether the source must hear when the run waits for it.
+        self.heeds: bool = self._upstream is not None and self._upstream.heeds
         self._ahead = ahead
         self.parked: Future[None] | None = None
         self.ended: bool = False
@@ -143,6 +145,11 @@ class Reader:
         self.wake()
         return self.waiting()
 
+    def starves(self) -> None:
+        """Tell the source that the run may have nothing to do before there is another item."""
+        if self._upstream is not None:
+            self._upstream.starves()
+
     def wake(self) -> None:
         """Continue to read if the reader has paused: a slot may be free."""
         if self.parked is not None and not self.parked.done():
@@ -224,6 +231,22 @@ class Reader:
         discard(*self._items)
         error, self._error = self._error, None
         return error
+
+
+def is_calm(run: Any) -> bool:
+    """Return whether a run, and those that read its results, have nothing to do before its source has another item."""
+    pool, reader, sink = run.pool, run.reader, run.sink
+    if run.is_ending or pool.idle < len(pool.workers) or pool.resting or (reader is not None and reader.waiting()):
+        return False
+    if run.admission is not None and run.admission.held:
+        return False
+    if isinstance(sink, InOrder):
+        if run.consumer is None or run.consumer.done():
+            return False
+        if sink.holds_back(run.started):
+            run.notify()
+            return False
+    return run.downstream is None or is_calm(run.downstream)
 
 
 class _Step:

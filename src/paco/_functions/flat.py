@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator, Iterator
 
     from paco._base.types import OneItem
+    from paco._engine.nursery import Nursery
     from paco.limits import AnyLimit
 
 
@@ -174,6 +175,7 @@ class _AsyncLeaves(AsyncIterator[Any], Upstream):
     def __init__(self, source: Any) -> None:
         self._source = source
         self._leaves = self._walk()
+        self.heeds: bool = isinstance(source, Upstream) and source.heeds
 
     async def _walk(self) -> AsyncGenerator[Any]:
         async with opened(self._source) as items:
@@ -187,9 +189,12 @@ class _AsyncLeaves(AsyncIterator[Any], Upstream):
     async def aclose(self) -> None:
         await self._leaves.aclose()
 
-    def feeds(self, fail: Callable[[BaseException], None]) -> None:
+    def feeds(self, run: Nursery) -> None:
         if isinstance(self._source, Upstream):
-            self._source.feeds(fail)
+            self._source.feeds(run)
+
+    def starves(self) -> None:
+        cast("Upstream", self._source).starves()  # which nobody calls unless the source heeds it
 
     def end_source(self) -> bool:
         return isinstance(self._source, Upstream) and self._source.end_source()
