@@ -55,7 +55,9 @@ def test_a_call_has_the_result_the_name_the_docs_and_the_signature_of_the_functi
 
 
 @pytest.mark.parametrize(
-    "decorate", [paco.threaded, paco.threaded(), paco.threaded(threads=1), paco.threaded(1)], ids=str
+    "decorate",
+    [paco.threaded, paco.threaded(), paco.threaded(threads=1), paco.threaded(1)],
+    ids=["bare", "()", "(threads=1)", "(1)"],
 )
 def test_it_decorates_with_and_without_arguments(decorate):
     @decorate
