@@ -9,4 +9,5 @@ The modules, each importing only from those above it::
     watch                           how listeners are notified
     recycled  queues                a worker under a limit object; items that wait for permits of the same key
     run  admission                  the scheduler; its variant for limit objects
+    here                            which item runs here
 """

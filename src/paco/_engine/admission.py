@@ -9,10 +9,11 @@ in order. Under a limit that depends on the item, more items may wait for their 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from paco._base.check import discard
+from paco._base.deadline import call_in
 from paco._base.errors import trim
 from paco._base.item import Item
 from paco._engine.failure import item_failed, source_failed
@@ -20,6 +21,7 @@ from paco._engine.queues import Queues
 from paco._engine.reader import LEAD
 from paco._engine.recycled import RecycledWorker
 from paco._engine.sinks import InOrder
+from paco._engine.source import end_source
 from paco._engine.workers import absorb_cancellation
 
 if TYPE_CHECKING:
@@ -57,14 +59,22 @@ class Admission:
         self._at_gate = False  # whether a worker is at the gate
         self._gate: Item | None = None  # the item that waits there for its permit
         self._holder: RecycledWorker | None = None  # the worker that has taken the next item without getting a permit
-        #: The items that wait for permits, under a limit that depends on the item.
-        self._queues = Queues(limit) if self._ahead > 1 else None
-        self._chosen: deque[Item] = deque()  # items that must wait in front of their queues, in any worker
+        self._queues = Queues(limit)  # the items that wait for permits, if the limit depends on the item
         self._keeper: RecycledWorker | None = None  # the worker that waits at the gate because enough items are held
         self._burst = 1
         self._could_run = 0  # the largest limit since the items now in back-off began to rest
         self._off_duty: list[asyncio.Future[None]] = []  # workers that wait for the gate; the last one is next
         self.run: Any = None
+
+    def attach(self, run: Scheduler) -> None:
+        self.run = run
+        for gate in self._limiter.gates:
+            gate.join(run, partial(call_in, run.loop, end_source, run))
+
+    def detach(self) -> None:
+        for gate in self._limiter.gates:
+            gate.leave(self.run)
+        self.run = None
 
     def stop(self) -> None:
         """Do nothing: cancelling the workers ends their waits for permits."""
@@ -161,10 +171,13 @@ class Admission:
         loop. If an item waits at the gate, it is the next one, and the worker there gets the item after it.
         """
         gate, limiter, renewed = self._gate, self._limiter, None
-        if run.started >= run.attention and not self._has_time(run, worker):
-            return False
-        if self._queues is not None:
-            return self._passes_on(run, worker, item, self._queues)
+        if run.started >= run.attention:
+            turn = run.at_once(worker.turn)
+            if not turn:
+                return False
+            worker.turn = turn
+        if self._ahead > 1:
+            return self._passes_on(run, worker, item)
         if (gate is None and self._at_gate) or self._holder is not None or run.pool.resting or not item.permitted:
             return False  # others come first
         if (gate is not None and gate.bound) or not self._has_room(run):
@@ -199,22 +212,22 @@ class Admission:
         item.permit, worker.task.item = renewed, item
         return True
 
-    def _passes_on(self, run: Scheduler, worker: RecycledWorker, item: Item, queues: Queues) -> bool:
+    def _passes_on(self, run: Scheduler, worker: RecycledWorker, item: Item) -> bool:
         """Make an item that has succeeded the next one of its queue, with the same permit."""
         if run.pool.resting or not item.permitted or worker.is_marked():
             return False
         try:
-            if not queues.renew(item):
+            if not self._queues.renew(item):
                 return False
         except BaseException as error:
             self._limit_failed(error)
             return False
         worker.task.item = item
         self.held -= 1
-        self._refill(run, queues)
+        self._refill(run)
         return not run.is_ending
 
-    def _refill(self, run: Scheduler, queues: Queues) -> None:
+    def _refill(self, run: Scheduler) -> None:
         """Take another item on behalf of the worker at the gate, which continues only if that item must not wait."""
         keeper = self._keeper
         if keeper is None or self.held >= self._ahead:
@@ -225,7 +238,7 @@ class Admission:
             except BaseException as error:
                 source_failed(run, error)
                 return
-            if item is None or queues.joins(item):
+            if item is None or self._queues.joins(item):
                 return
             keeper.taken, self._keeper = item, None
         run.unpark(1)
@@ -233,23 +246,16 @@ class Admission:
     def _has_room(self, run: Scheduler) -> bool:
         return self._stream is None or self._stream.room(run.started) > run.started
 
-    def _has_time(self, run: Scheduler, worker: RecycledWorker) -> bool:
-        """Return whether the run may go on in this turn of the loop."""
-        if turn := run.at_once(worker.turn):
-            worker.turn = turn
-        return bool(turn)
-
     async def _permit(self, item: Item) -> None:
         """Get the permit of an item, waiting for it if necessary, and mark the start of the item.
 
         If a limit that depends on the item raises, that item fails. If another limit raises, the run fails.
         """
-        queues = self._queues
         try:
-            limiter = item.limit or self._part_of(item)
+            limiter = self._part_of(item) if item.limit is None else item.limit
             permit = limiter.try_reserve(item.value)
             if permit is None:
-                permit = await (self._wait(item) if queues is None else queues.wait(item))
+                permit = await (self._wait(item) if self._ahead == 1 else self._queues.wait(item))
             limiter.begin(permit)
         except Exception as failed:
             if not self._limiter.lookahead:
@@ -257,30 +263,22 @@ class Admission:
             raise
         finally:
             self.held -= 1
-            if queues is None:
+            if self._ahead == 1:
                 self._gate = None
                 self._leave_gate()
-            else:
-                self._choose(queues, item)
+            elif self._queues.leave_front(item.limit) and not (self.run.is_ending or self._call_one()):
+                self.run.pool.spawn()
             if self.run.parked:
                 self.run.unpark(1)
         self._hold(item, permit)
 
     def _part_of(self, item: Item) -> Limiter:
-        part = item.limit = self._limiter if self._queues is None else self._limiter.part_of(item.value)
+        part = item.limit = self._limiter if self._ahead == 1 else self._limiter.part_of(item.value)
         return part
 
     async def _wait(self, item: Item) -> Any:
         self._gate = item
         return await self._limiter.reserve(item.value)
-
-    def _choose(self, queues: Queues, item: Item) -> None:
-        """Have a worker wait with the item behind this one, which has got its permit."""
-        chosen = queues.next_front(item.limit)
-        if chosen is not None:
-            self._chosen.append(chosen)
-            if not (self.run.is_ending or self._call_one()):
-                self.run.pool.spawn()
 
     def _hold(self, item: Item, permit: Any) -> None:
         item.permit, item.permitted = permit, True
@@ -324,13 +322,13 @@ class Admission:
         if run.pool.resting:
             run.unpark(1)  # the worker at the gate may have waited for this item to end
         while (self._at_gate or self._holder not in {None, worker}) and not (
-            self._chosen or run.exhausted or run.is_ending
+            self._queues.chosen or run.exhausted or run.is_ending
         ):
             worker.waiter = run.loop.create_future()
             self._off_duty.append(worker.waiter)
             await run.pool.idling(worker.waiter)
-        if self._chosen and not run.is_ending:
-            return self._chosen.popleft()
+        if self._queues.chosen and not run.is_ending:
+            return self._queues.chosen.popleft()
         if run.is_ending or run.exhausted:
             return None
         self._at_gate = True
@@ -352,11 +350,11 @@ class Admission:
 
     async def _next(self, run: Scheduler, worker: RecycledWorker) -> Item | None:
         """Wait for room and for an item, and take it; return ``None`` if this worker must end."""
-        turn, queues = worker.turn, self._queues
+        turn = worker.turn
         while turn := run.at_once(turn) or await run.ready(turn):
             if self.held < self._ahead and not (run.pool.resting and self._too_many_rest()):
                 item = self._take(run, worker)
-                if item is None or queues is None or not queues.joins(item):
+                if item is None or self._ahead == 1 or not self._queues.joins(item):
                     return item
                 continue
             self._keeper = worker

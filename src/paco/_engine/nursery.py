@@ -167,8 +167,12 @@ class Nursery(ABC):
     # ---- ending
 
     def _expire(self, deadline: str) -> None:
-        end = deadline or f"its timeout of {self._timeout} s"
+        end = deadline or f"its timeout of {self._timeout} s, which is for the whole call; {self._remedy()}"
         self.fail(RunTimeout(f"paco.{self.name}: not finished within {end}", self.outcomes()))
+
+    def _remedy(self) -> str:
+        function = self.title.removeprefix(f"paco.{self.name}").strip() or "coro"
+        return f"to time out each item, use paco.timeout({function}, {self._timeout})"
 
     @abstractmethod
     def outcomes(self) -> tuple[Outcome[Any, Any], ...]:

@@ -22,6 +22,8 @@ class Queues:
         self._limit = limit
         self._fronts: dict[Limiter, Item] = {}
         self._behind: dict[Limiter, deque[Item]] = {}
+        #: Items that must wait in front of their queues, each in a worker.
+        self.chosen: deque[Item] = deque()
 
     def joins(self, item: Item) -> bool:
         """Let an item wait behind others if there are any; return whether it does.
@@ -50,15 +52,16 @@ class Queues:
         finally:
             del self._fronts[part]
 
-    def next_front(self, part: Limiter) -> Item | None:
-        """Remove and return the item that must wait in front next, if nobody does."""
+    def leave_front(self, part: Limiter) -> bool:
+        """Choose the next item to wait in front, if none does; return whether there is one."""
         queue = self._behind.get(part)
         if queue is None or part in self._fronts:
-            return None
-        if queue:
-            return queue.popleft()
-        del self._behind[part]
-        return None
+            return False
+        if not queue:
+            del self._behind[part]
+            return False
+        self.chosen.append(queue.popleft())
+        return True
 
     def renew(self, item: Item) -> bool:
         """Make an item that has succeeded the one in front of its queue, with the same permit; return whether it is.

@@ -56,6 +56,8 @@ class Reader:
         self._ahead = ahead
         self.parked: Future[None] | None = None
         self.ended: bool = False
+        self._cut = False  # whether it ends early
+        self._closing = False  # whether the source is being closed
         self._task: asyncio.Task[None]
         self._context: contextvars.Context
         self._iterator: AsyncIterator[Any] | None = None  # the opened source, if a worker may execute a step of it
@@ -100,7 +102,7 @@ class Reader:
             _set_current_task(loop, task)
             self._context.run(self._begin, iterator)
         except StopIteration as found:
-            self._iterator = iterator
+            self._iterator = None if self._cut else iterator
             return found.value
         except BaseException as error:
             self.ended = True
@@ -137,9 +139,9 @@ class Reader:
         return len(self._items) + (self._error is not None)
 
     def useful(self, workers: int) -> int:
-        """Return how many more workers could have an item now."""
+        """Return how many more workers could have an item now; if unknown, as many as there are workers."""
         if self._iterator is not None and not self._items:
-            return workers
+            return max(workers, 1)
         self.wake()
         return self.waiting()
 
@@ -157,20 +159,43 @@ class Reader:
         """Read the source to its end, never further than wanted, and close it. If the run ends, close it early."""
         run = self._run
         try:
-            async with opened(self._source) as source:
-                while not self.ended:
+            if not self._cut:
+                await self._read(run)
+        except BaseException as error:  # a worker raises it after the items before it
+            if run.is_ending or not (self._cut and isinstance(error, asyncio.CancelledError)):
+                trim(error)
+                self._error = error
+        self.ended = True
+        self._upstream = self._iterator = None
+        if not run.loop.is_closed():  # it is closed if this coroutine is being garbage-collected
+            run.supplied()
+
+    async def _read(self, run: Scheduler) -> None:
+        given, self._source = self._source, None
+        async with opened(given) as source:
+            try:
+                while self._step is not None or not (self.ended or self._cut):
                     if self._step is not None or len(self._items) < max(run.wanted(), 0) + self._ahead:
                         if not await self._read_one(source):
                             break
                     else:
                         await self._pause(source)
-        except BaseException as error:  # a worker raises it after the items before it
-            trim(error)
-            self._error = error
-        self.ended = True
-        self._source = self._upstream = self._iterator = None
-        if not run.loop.is_closed():  # it is closed if this coroutine is being garbage-collected
-            run.supplied()
+            finally:
+                self._closing = True
+
+    def end(self) -> None:
+        """Read nothing more, as if the source had ended here. What has been read is run.
+
+        A previous stage ends by itself, when everything that it has taken has passed. Any other source is cancelled in
+        the next turn, so that an item that it is about to return is not lost.
+        """
+        if self._upstream is None or not self._upstream.end_source():
+            self._cut, self._iterator = True, None
+            self._run.loop.call_soon(self._cancel)
+
+    def _cancel(self) -> None:
+        if not self._closing:
+            self._task.cancel()
 
     async def _read_one(self, source: AsyncIterator[Any]) -> bool:
         """Read an item; return false at the end of the source or of the run."""

@@ -134,8 +134,14 @@ class Admitting(Protocol):
     held: int
     #: The word for its workers in task names.
     role: str
-    #: The run whose items it admits; ``None`` before its start and after its end, to break the reference cycle.
-    run: Any
+
+    def attach(self, run: Scheduler, /) -> None:
+        """Admit the items of this run, which starts."""
+        ...
+
+    def detach(self) -> None:
+        """Drop the reference to the run, which has ended: that is a cycle."""
+        ...
 
     def work(self, context: contextvars.Context, /) -> Coroutine[Any, Any, None]:
         """Do the work of one worker, in its context."""

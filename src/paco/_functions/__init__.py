@@ -2,11 +2,13 @@
 
 The modules, each importing only from those above it::
 
-    map  filter  batch  inbox       functions over items, and a source to which they add
+    map  flat  filter  batch        functions over items
+    inbox                           a source to which they add
     futures  gather  executor       functions over coroutines; futures of their calls
     loops                           repeated calls
     timeout  timing                 time limits of blocks and calls; limits and delays of calls
     once  compose                   calls that several callers share; functions that wrap functions
+    threads                         blocking functions in threads
     retry                           further attempts at a call, after a failure or in parallel
     listeners                       progress and traces
     run  iterate                    from sync code: run an awaitable, iterate a stream

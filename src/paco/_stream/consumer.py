@@ -71,6 +71,7 @@ class Consumer:
         if self._downstream is not None:
             run.feeds(self._downstream)
         run.start()  # may raise from the source's __iter__; then there is no run to close
+        self._plan.source_end.follow(run)
         self.run = run
         return run
 
@@ -83,6 +84,12 @@ class Consumer:
         finally:
             self.run, self.use = None, "cancelled"
             del error
+
+    async def leave(self, error: BaseException | None) -> None:
+        """End the run at the end of its block, which ``error`` has left."""
+        if isinstance(error, asyncio.CancelledError) and self.run is not None:
+            await self.cancelled(error)
+        await self.close()
 
     async def close(self) -> None:
         """Cancel what is running, and wait until it has finished."""
@@ -98,6 +105,11 @@ class Consumer:
         """Let another run take the results, and fail at once with an error of this one."""
         self.claim("iterated")
         self._downstream = run
+
+    def starves(self) -> None:
+        """Pass on to the source that what reads the results waits for them."""
+        if self.run is not None and self.run.reader is not None:
+            self.run.reader.starves()
 
     def abandon(self) -> None:
         """Cancel what is running, without waiting for it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast, overload
 
@@ -15,6 +15,7 @@ from paco._engine.admission import Admission
 from paco._engine.outcomes import Unfinished, settled
 from paco._engine.run import Scheduler
 from paco._engine.sinks import NOTHING, AsCompleted, Batches, Drop, ErrorBudget, InOrder, Keep, Sink
+from paco._engine.source import SourceEnd
 from paco._engine.watch import Watch
 from paco.events import installed, listeners
 from paco.limits import Limiter
@@ -69,6 +70,7 @@ class Plan:
     max_errors: float | None = None
     journal: Recording | None = None
     engine: Callable[[], Any] | None = None  # opens the engine on which the items run: see `paco.remote`
+    source_end: SourceEnd = field(default_factory=SourceEnd)  # ends the source early: see `Stream.stop`
 
     def run(self, sink: Sink) -> Scheduler:
         """Return the run, not yet started."""
@@ -129,20 +131,21 @@ class Plan:
     async def collect(self) -> list[Any]:
         """Run all items, and return the results as a list."""
         if not self.ordered or self.journal is not None or self.batch is not None:
-            return await self._collect_delivered()
+            return await self._collectdelivered()
         keep = Keep(self.head, gaps=self.gaps)
         run = self.run(keep)
         run.start()
+        self.source_end.follow(run)
         await run.join()
         return keep.results(run.started)
 
-    async def _collect_delivered(self) -> list[Any]:
+    async def _collectdelivered(self) -> list[Any]:
         """Return the results that a run delivers one by one."""
         # The list keeps every result anyway, so results behind a slow item need no bound.
         plan, results = replace(self, buffer=sys.maxsize, feeds=False), list[Any]()
         run = plan.run(plan.consumed())
         try:
-            await _deliver(run, results.append)
+            await plan.deliver(run, results.append)
         except Unfinished as error:
             taken = results if self.batch is None else chain.from_iterable(results)
             error.outcomes = (*settled(taken), *settled(run.sink.left()))
@@ -158,12 +161,29 @@ class Plan:
         if self.journal is None:
             run = self.run(Drop())
             run.start()
+            self.source_end.follow(run)
             await run.join()
         else:  # which holds a result back until its line is written
             plan = replace(self, batch=None, ordered=False, feeds=False)
             run = plan.run(plan.consumed())
-            await _deliver(run, bool)  # whose answer is dropped, as the results are
+            await plan.deliver(run, bool)  # whose answer is dropped, as the results are
         return run.started - run.offset
+
+    async def deliver(self, run: Scheduler, take: Callable[[Any], object]) -> None:
+        """Start a run of this plan, and call ``take`` with each result."""
+        run.start()
+        self.source_end.follow(run)
+        try:
+            while True:
+                if (result := run.take()) is NOTHING and (result := await run.next()) is NOTHING:
+                    break
+                take(result)
+        except asyncio.CancelledError as error:
+            run.stop()
+            await run.join(error)
+        except GeneratorExit:
+            run.abandon_soon()  # the user has closed the waiting coroutine
+            raise
 
     def consumed(self) -> InOrder:
         """Return the sink for a stream that is iterated."""
@@ -188,22 +208,6 @@ class Plan:
 async def identical(item: T) -> T:
     """Return the item: the function of a run that only regroups its items."""
     return item
-
-
-async def _deliver(run: Scheduler, take: Callable[[Any], object]) -> None:
-    """Start a run, and call ``take`` with each result."""
-    run.start()
-    try:
-        while True:
-            if (result := run.take()) is NOTHING and (result := await run.next()) is NOTHING:
-                break
-            take(result)
-    except asyncio.CancelledError as error:
-        run.stop()
-        await run.join(error)
-    except GeneratorExit:
-        run.abandon_soon()  # the user has closed the waiting coroutine
-        raise
 
 
 class Stage(Generic[T_contra, Out_co]):
@@ -286,7 +290,7 @@ def build_or_stage(
     coro: Any,
     iterable: Any,
     build: Callable[[Plan], object],
-    limit: AnyLimit,
+    limit: AnyLimit | None,
     loop: Loop,
     timeout: float | None = None,
     *,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import warnings
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from dataclasses import replace
@@ -151,16 +150,13 @@ class Stream(
     def drain(self) -> Coroutine[Any, Any, int]:
         """Return a coroutine that runs all items for their side effects, in constant memory.
 
-        It discards the results and returns the number of items, or raises what awaiting the list would raise. It is
-        `paco.each` for what has options, such as a `journal`.
+        It discards the results, returns the number of items, and raises what awaiting the list would raise.
 
         Examples:
             >>> async def show(number):
             ...     print(number)
-            >>> paco.run(paco.map(show, [1, 2], limit=1).drain())
+            >>> count = paco.run(paco.map(show, [1], limit=1).drain())
             1
-            2
-            2
         """
         self._consumer.claim("drained")
         return Answer(f"{self._plan.name}.drain", self._plan.count(), self._plan.source)
@@ -299,6 +295,30 @@ class Stream(
         self._consumer.claim("replaced")
         return Stream(replace(self._plan, **changes))
 
+    def stop(self) -> None:
+        """Take nothing more from the source, finish what has been taken, and end as if the source had ended.
+
+        All results of what has been taken are delivered: the list is shorter, ``async for`` ends earlier. In a
+        pipeline, every stage before this one stops too, and what it has taken flows through to the end. An async source
+        that is waiting, such as for ``queue.get()``, is cancelled and closed. Does not wait. A stream that is stopped
+        before it is used has no results.
+
+        `Gate` does the same for all runs that share it, and can be closed from other threads and by signals.
+
+        Examples:
+            >>> async def double(number):
+            ...     if number == 2:
+            ...         numbers.stop()
+            ...     return 2 * number
+            >>> async def main():
+            ...     global numbers
+            ...     numbers = paco.map(double, range(1_000_000), limit=1)
+            ...     return await numbers
+            >>> paco.run(main())
+            [0, 2, 4]
+        """
+        self._plan.source_end.ask()
+
     # ---- await
 
     def __await__(self) -> Generator[Any, Any, list[T_co]]:
@@ -342,9 +362,7 @@ class Stream(
         return self
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, asyncio.CancelledError) and self._consumer.run is not None:
-            await self._consumer.cancelled(error)
-        await self.aclose()
+        await self._consumer.leave(error)
 
     async def aclose(self) -> None:
         """Cancel what is running, and wait until it has finished. Does nothing after the end."""
@@ -353,24 +371,22 @@ class Stream(
     # ---- as the source of another run
 
     def feeds(self, run: Nursery) -> None:
-        """Let another run iterate this stream, and fail at once with an error of this one."""
         self._consumer.feeds(run)
 
     def starves(self) -> None:
-        run = self._consumer.run
-        if run is not None and run.reader is not None:
-            run.reader.starves()
+        self._consumer.starves()
 
     def has_result(self) -> bool:
-        run = self._consumer.run
-        return run is not None and run.has_result()
+        return self._consumer.run is not None and self._consumer.run.has_result()
 
     def take(self) -> Any:
-        run = self._consumer.run
-        return NOTHING if run is None else run.take()
+        return NOTHING if self._consumer.run is None else self._consumer.run.take()
+
+    def end_source(self) -> bool:
+        self.stop()
+        return True
 
     def abandon(self) -> None:
-        """Cancel what is running, without waiting for it."""
         self._consumer.abandon()
 
     def __del__(self) -> None:
