@@ -52,10 +52,10 @@ class Queues:
         finally:
             del self._fronts[part]
 
-    def leave_front(self, part: Limiter) -> bool:
+    def leave_front(self, part: Limiter | None) -> bool:
         """Choose the next item to wait in front, if none does; return whether there is one."""
-        queue = self._behind.get(part)
-        if queue is None or part in self._fronts:
+        queue = None if part is None else self._behind.get(part)
+        if part is None or queue is None or part in self._fronts:
             return False
         if not queue:
             del self._behind[part]

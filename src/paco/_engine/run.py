@@ -126,8 +126,7 @@ class Scheduler(Nursery):
     def start(self) -> None:
         """Start in the running loop with one worker; more start as they become useful."""
         with _UNWATCHED if self.watch is None else self.watch.starting(self):
-            source = self._source
-            read = isinstance(source, AsyncIterable | Awaitable)
+            read = isinstance(source := self._source, AsyncIterable | Awaitable)
             if isinstance(source, Upstream):
                 source.feeds(self)
             if not read:
@@ -373,8 +372,7 @@ class Scheduler(Nursery):
                 break
             if self.parked:
                 self._release()  # the consumer has taken everything, so there is room
-            self.consumer = waiter = self.loop.create_future()
-            self.attention = -1
+            self.consumer, self.attention = (waiter := self.loop.create_future()), -1
             if self.reader is not None and self.reader.heeds:
                 self.reader.starves()
             try:

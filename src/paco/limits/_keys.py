@@ -33,10 +33,10 @@ class _Part(Limiter):
     _order = (0, 0)
 
     def __init__(self, owner: PerKey, key: Hashable, limit: Limiter) -> None:
-        self.owner = owner
-        self.key = key
-        self.limit = limit
-        self.users = 0
+        self.owner: PerKey = owner
+        self.key: Hashable = key
+        self.limit: Limiter = limit
+        self.users: int = 0
 
     @property
     def _renews_in_place(self) -> bool:
