@@ -164,7 +164,7 @@ class Page:
     ],
 )
 def test_a_value_comes_back_the_same_with_and_without_orjson(value, read):
-    again = decode(encode(value).encode())
+    again = decode(encode(value))
     assert again == read
     assert type(again) is type(read)
 

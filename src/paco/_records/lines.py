@@ -330,9 +330,9 @@ class Record(NamedTuple):
         """Return when and where the item ran. Fields that are missing, as in a line written by hand, get defaults."""
         get = self.fields.get
         attempts, slot, start, ms, worker = get("attempts"), get("slot"), get("start"), get("ms"), get("worker")
-        if type(attempts) is not int:
+        if type(attempts) is not int or attempts > _LARGE:
             attempts = int(_number(attempts, 1))
-        if slot is not None and type(slot) is not int:
+        if slot is not None and (type(slot) is not int or slot > _LARGE):
             slot = int(_number(slot, 0))
         if type(ms) is not float:
             ms = _number(ms, 0.0)
