@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Iterable
 
     from paco._base.item import Ran, Worker
+    from paco._engine.reader import Reader
     from paco._engine.run import Scheduler
     from paco._engine.sinks import Sink
-    from paco._engine.source import Reader
     from paco._engine.workers import Admitting
     from paco.events import Subscription
     from paco.limits import Limiter
@@ -152,7 +152,6 @@ class Watch:
             ends(begun, item)
             return result
 
-        events.watching.add(watched.__code__)
         watched.__name__ = self.view.function or check.title(fn)
         watched.__qualname__ = getattr(fn, "__qualname__", None) or check.shorten(fn)  # error messages contain it
         return watched
