@@ -119,10 +119,9 @@ _LARGE: Final = 1 << 63
 
 def scalar(value: Any) -> bytes | None:
     """Return the JSON form of an int or of ASCII text, whose canonical form it is too; ``None`` for any other value."""
-    kind = type(value)
-    if kind is str:
+    if type(value) is str:
         return _quoted(value).encode() if value.isascii() else None
-    return b"%d" % value if kind is int and -_LARGE < value < _LARGE else None
+    return b"%d" % value if type(value) is int and -_LARGE < value < _LARGE else None
 
 
 def encode(value: Any) -> bytes:
@@ -373,8 +372,9 @@ def parse(line: bytes) -> Record:
     Raises:
         ValueError: The line is not a record; the message says why.
     """
-    fields: Any = decode(line)
-    if not isinstance(fields, dict):
+    found: Any = decode(line)
+    fields: dict[str, Any] = found
+    if not isinstance(found, dict):
         raise ValueError("it is not an object")  # noqa: TRY004 - the callers catch one type of error
     digits, ok = fields.get("key"), fields.get("ok")
     key = bytes.fromhex(digits) if isinstance(digits, str) else b""
