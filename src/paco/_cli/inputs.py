@@ -24,7 +24,7 @@ from paco._cli.files import placed
 from paco._cli.formats import FORMATS, OBJECTS, Beginning, BrokenInputError
 from paco._cli.options import STDIN
 from paco._records.earlier import NOWHERE, Keys, canonical
-from paco._records.lines import opening
+from paco._records.lines import encode, opening
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Sequence
@@ -177,7 +177,7 @@ class InputItem(NamedTuple):
     """An item of the command."""
 
     id: int  # its position in the input, from 0
-    head: str  # the start of its record
+    head: bytes  # the start of its record
     value: Any  # what TARGET is called with
     problem: Problem | None  # why it cannot run
 
@@ -346,7 +346,7 @@ class ItemReader:
         if self._only_failed if position == NOWHERE else position % 2 == 1:
             self._tally.skipped += 1
             return None
-        item: InputItem = _new(InputItem, (number, opening(number, key.hex(), value), value, problem))
+        item: InputItem = _new(InputItem, (number, opening(number, key, encode(value)), value, problem))
         return item
 
 

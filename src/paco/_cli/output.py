@@ -21,7 +21,7 @@ from paco._cli.options import STDOUT
 from paco._records.earlier import EarlierRecords, canonical, digest, made_by
 from paco._records.file import APPENDING, JournalError, RecordFile
 from paco._records.group_commit import GroupCommit
-from paco._records.lines import Span, encode, failure, line, span_of, success
+from paco._records.lines import encode, failure, span_there, success
 from paco.events import clock, failed
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from paco._cli.progress import Progress
     from paco._engine.sinks import InOrder
     from paco._records.earlier import Maker
+    from paco._records.lines import SpanFields
     from paco.limits import Limiter
 
 
@@ -192,9 +193,9 @@ class ItemRecords:
             error: BaseException | None = None
             if problem is not None:
                 error = problem.error()
-                self._fail(item, number, error, Span(0, None, wall(), 0.0))
+                self._fail(item, number, error, (0, None, wall(), 0.0, None))
             else:
-                attempts, text, slot = 1, "", heappop(free) if free else next(new)
+                attempts, text, slot = 1, b"", heappop(free) if free else next(new)
                 start, began = wall(), now()
                 try:
                     result = await fn(value)
@@ -209,11 +210,11 @@ class ItemRecords:
                     error = raised
                 finally:
                     heappush(free, slot)
-                record = cast("WorkerTask", asyncio.current_task()).item if commit.run.noted else None
-                span = span_of(attempts, slot, start, began, now(), None if record is None else record.ran)
-                took(span.ms / 1000)
+                span: SpanFields = (attempts, slot, start, 1000 * (now() - began), None)
+                span = _noted(span, began) if commit.run.noted else span
+                took(span[3] / 1000)
                 if error is None:
-                    whole = f"{text}\n".encode() if values else line(head, success(text), span, made_by)
+                    whole = text + b"\n" if values else (head, success(text), span, made_by)
                     commit.add(whole, number)
                     tally.ok += 1
                 else:
@@ -241,14 +242,14 @@ class ItemRecords:
         collected = isinstance(error, GeneratorExit) and asyncio._get_running_loop() is None  # the loop is gone
         return not (collected or is_interrupt(error))
 
-    def _fail(self, item: InputItem, number: int, error: BaseException, span: Span) -> None:
+    def _fail(self, item: InputItem, number: int, error: BaseException, span: SpanFields) -> None:
         """Add the line of an item that failed, then count and show the failure. ``number`` is its order of starting."""
         problem = item.problem or self._problem(error)
         outcome = failure(problem.type, problem.message)
-        self.commit.add(b"" if self._options.values else line(item.head, outcome, span, self._made_by), number)
+        self.commit.add(b"" if self._options.values else (item.head, outcome, span, self._made_by), number)
         self._tally.fail(problem)
         if self._progress is not None:
-            self._progress.failure(item, problem, span.attempts)
+            self._progress.failure(item, problem, span[0])
         self._item_failed(number)
 
     def _problem(self, error: BaseException) -> Problem:
@@ -257,6 +258,15 @@ class ItemRecords:
         failed(error)  # tells listeners, since an error that is not an Exception is not raised
         error = as_raised(error)  # the record shows anyway that the error is one of the item
         return Problem(type(error).__name__, message(error))
+
+
+def _noted(span: SpanFields, began: float) -> SpanFields:
+    """Return the span of the item that the current task runs: if a worker ran the item, its times replace these."""
+    item = cast("WorkerTask", asyncio.current_task()).item
+    if item is None or item.ran is None:
+        return span
+    attempts, slot, start, _, _ = span
+    return span_there(attempts, slot, start, began, item.ran)
 
 
 def _result(outcome: paco.Ok[Any, Any] | paco.Err[Any]) -> Any:
