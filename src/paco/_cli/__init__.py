@@ -4,10 +4,12 @@ The modules, each importing only from those above it::
 
     ending     errors, signals and exit codes, and the counts of how items ended
     formats    split bytes into items, and parse them
+    values     the values of options: durations, rates, rules to halt; the secrets among them
     options    parse the command line
     files      where files are, and that none is used for two things
     inputs     find the inputs, and read their bytes and items
     target     find, import and check TARGET and the errors to retry
+    programs   find and check the program of --exec
     progress   the summary and the progress of a run, for people and programs
     output     the file of the records, the records of earlier runs in it, and the record of each item
     run        run the items, end early, and report the end

@@ -10,12 +10,11 @@ from __future__ import annotations
 import csv
 import errno
 import json
-import math
 import re
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from paco._cli.ending import Problem
-from paco._records.lines import first_twice, members, refuse
+from paco._records.lines import first_twice, members, number, refuse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -182,14 +181,6 @@ def _as_json(text: str, what: str = "the line") -> tuple[Any, Problem | None]:
     except RecursionError:
         reason = "it is nested too deeply"
     return text, Problem("JSONDecodeError", f"{what} is not JSON: {reason}")
-
-
-def number(text: str) -> float:
-    """Return a number of digits. Refuse one that a float cannot hold: it would be infinity, and null in a record."""
-    value = float(text)
-    if math.isinf(value):
-        raise ValueError(f"{text[:_SHOWN]} is too large for a float")
-    return value
 
 
 _DECODER = json.JSONDecoder(parse_constant=refuse, parse_float=number, object_pairs_hook=members)

@@ -79,6 +79,7 @@ def _file(name: str, path: str, options: MapOptions) -> Input:
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         swapped = ":" in name and ":" not in options.target
         hint = f"; did you mean: paco map {system.command_line([name, options.target])}" if swapped else ""
+        hint = "; with --exec there is no TARGET: each argument is an INPUT" if options.exec else hint
         raise CommandError(f"cannot read {name}: {reason(error)}{hint}") from None
     if stat.S_ISDIR(mode):
         raise CommandError(f"cannot read {name}: it is a folder; give the files in it, for example {name}/*")

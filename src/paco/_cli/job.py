@@ -44,25 +44,34 @@ def prepared(
     Raises:
         CommandError: Something does not exist, is of the wrong kind, or cannot be used.
     """
+
+    def tell(text: str) -> None:
+        console.say(safe(f"paco: {text}"))
+
     folder = current_folder()  # before TARGET is imported, which may change to another one
     inputs = find_inputs(options, stdin, folder)
-    found = find_target(options.target, folder)
+    found = _found(options, inputs, tell, folder)
     target = open_target(found, options.target, options.arguments, unpack=options.unpack)
     on = retry_on(options.retry_on, folder)
     limit = limit_of(options, on)
     path = "" if options.output == STDOUT else placed(options.output, folder)
     options = _with_files(options, inputs, found, path or stdout, folder)
-
-    def tell(text: str) -> None:
-        console.say(safe(f"paco: {text}"))
-
     if options.dry_run:
-        return asyncio.run(dry_run(options, inputs, tell))
+        return asyncio.run(dry_run(options, inputs, tell, found))
     output = open_output(options, path, found, stdout, tell, opened)
     typing = _announce(inputs, console)
     tally = Tally()
     reader = ItemReader(options, inputs, tally, output.earlier, tell, interrupts)
     return MapJob(options, target, on, limit, reader, tally, output, console, typing, interrupts)
+
+
+def _found(options: MapOptions, inputs: Sequence[Input], tell: Callable[[str], None], folder: str) -> Any:
+    """Return the object that TARGET names, or what runs the program of --exec in its place."""
+    if not options.exec:
+        return find_target(options.target, folder)
+    from paco._cli.programs import find_program
+
+    return find_program(options.target, inputs, tell, feeds=options.stdin is not None)
 
 
 def _announce(inputs: Sequence[Input], console: Console) -> bool:
@@ -84,7 +93,8 @@ def _with_files(options: MapOptions, inputs: Sequence[Input], found: Any, output
     places = {role: placed(picture, folder) for role, picture in asked.items() if picture}
     pictures = [Use(role, str(asked[role]), place) for role, place in places.items()]
     read = [Use("input", one.name, one.path) for one in inputs]
-    read += sources("TARGET", options.target, folder, found)
+    if not options.exec:
+        read += sources("TARGET", options.target, folder, found)
     for one in options.retry_on:
         if ":" in one:
             read += sources("--retry-on", one, folder)
@@ -180,7 +190,9 @@ def _is_overload(error: Exception) -> bool:
 # ---- --dry-run
 
 
-async def dry_run(options: MapOptions, inputs: Sequence[Input], tell: Callable[[str], None]) -> tuple[str, int]:
+async def dry_run(
+    options: MapOptions, inputs: Sequence[Input], tell: Callable[[str], None], found: Any = None
+) -> tuple[str, int]:
     """Read and count the items; return what a run would do, and the exit code: 1 if an item is bad.
 
     Raises:
@@ -206,6 +218,8 @@ async def dry_run(options: MapOptions, inputs: Sequence[Input], tell: Callable[[
     ]
     if first is not None:
         lines.append(f"first    {fit(first.value if isinstance(first.value, str) else repr(first.value), _SHOWN)}")
+    if first is not None and options.exec:
+        lines.append(f"runs     {fit(found.show(first), _SHOWN)}")
     if first_bad is not None and (problem := first_bad.problem):
         lines.append(f"bad      #{first_bad.id}: {fit(f'{problem.type}: {problem.message}', _SHOWN)}")
     lines.append(f"output   {'standard output' if options.output == STDOUT else options.output}")

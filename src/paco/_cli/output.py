@@ -179,7 +179,7 @@ class ItemRecords:
         would take time whenever the item resumes.
         """
         tally, commit, values, made_by = self._tally, self.commit, self._options.values, self._made_by
-        settled = self._options.retries > 0
+        settled, numbered = self._options.retries > 0, self._options.exec
         # Without progress, a function in C discards the duration.
         took = deque[float](maxlen=0).append if self._progress is None else self._progress.latencies.add
         free, new = list[int](), count()  # slots: an item takes the lowest free one, without a call
@@ -197,7 +197,7 @@ class ItemRecords:
                 attempts, text, slot = 1, "", heappop(free) if free else next(new)
                 start, began = wall(), now()
                 try:
-                    result = await fn(value)
+                    result = await fn(item if numbered else value)
                     if settled:
                         attempts = result.attempts
                         tally.retried += attempts - 1

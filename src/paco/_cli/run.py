@@ -24,8 +24,9 @@ from paco._cli.ending import (
     is_interrupt,
     still_running,
 )
-from paco._cli.options import AUTO, STDOUT, without_secrets
+from paco._cli.options import AUTO, STDOUT
 from paco._cli.output import ItemRecords
+from paco._cli.values import without_secrets
 from paco._records.file import JournalError
 from paco._stream.plan import Plan
 from paco._view.console import safe_lines
@@ -320,7 +321,7 @@ def _progress(job: MapJob) -> Progress | None:
 
     display = display_for(options.progress, console, job.output.file, typing=job.typing)
     cap = "" if options.rate is None else str(options.rate)
-    title = options.target.rpartition(":")[2]
+    title = options.title
     shown = console, job.tally, job.reader.total, display
     return Progress(*shown, title=title, limit=job.limit, cap=cap, tells_all=options.values)
 

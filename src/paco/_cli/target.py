@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from paco._base.check import innermost, message, signature_of
 from paco._base.system import import_file
 from paco._cli.ending import ClosingError, CommandError, explain, suggest
-from paco._cli.formats import number
-from paco._cli.options import hide_secrets
+from paco._cli.values import hide_secrets
+from paco._records.lines import number
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
