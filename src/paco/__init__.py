@@ -33,6 +33,7 @@ from paco._functions.loops import interval, until, whilst
 from paco._functions.map import each, flat_map, map, repeat
 from paco._functions.retry import hedge, retry
 from paco._functions.run import run
+from paco._functions.threads import threaded
 from paco._functions.timeout import TimeoutLimit, timeout
 from paco._functions.timing import defer, limited, throttle
 from paco._stream.plan import Stage
@@ -87,6 +88,7 @@ __all__ = [
     "series",
     "settle",
     "some",
+    "threaded",
     "throttle",
     "thunk",
     "timeout",

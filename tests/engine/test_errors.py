@@ -394,7 +394,9 @@ async def test_the_error_for_a_sync_function_says_how_to_make_it_async():
     def double(item):
         return 2 * item
 
-    with pytest.raises(TypeError, match=r"double must be a coroutine function.*paco\.wraps.*asyncio\.to_thread"):
+    with pytest.raises(
+        TypeError, match=r"double must be a coroutine function.*paco\.wraps.*paco\.threaded\(.*double\)"
+    ):
         await paco.map(double, [1])
     with pytest.raises(TypeError, match="double must be a coroutine function"):
         await paco.filter(double, [1])

@@ -766,9 +766,7 @@ def test_a_coroutine_object_instead_of_a_function_is_an_error_that_names_the_mis
 
 @pytest.mark.parametrize("wrap", BARE)
 async def test_a_function_that_returns_no_awaitable_is_an_error_that_names_it_and_says_what_to_do(wrap):
-    with pytest.raises(
-        TypeError, match=r"unawaitable must be .*paco\.wraps\(unawaitable\).*asyncio\.to_thread\(unawait"
-    ):
+    with pytest.raises(TypeError, match=r"unawaitable must be .*paco\.wraps\(unawaitable\).*paco\.threaded\(unawait"):
         await wrap(unawaitable)(5)
 
 

@@ -163,6 +163,8 @@ REFUSED = {
     "assert_coro": {name: row for name, row in FUNCTION.items() if name != "None"},
     "evaluator": {name: row for name, row in FUNCTION.items() if name != "None"},
     "fn": FUNCTION,
+    "threaded.fn": {**{name: row for name, row in NOT_CALLABLE.items() if name != "int"}, **NOT_PLAIN},
+    "threads": integers(1),
     "arity_or_fn": {
         **{name: row for name, row in FUNCTION.items() if name not in {"None", "int"}},
         "below": (lambda: -1, ValueError, "-1"),
@@ -756,7 +758,7 @@ async def test_the_error_for_a_sync_function_names_it_and_says_what_to_do(name):
     operation = name.partition(" ")[0].partition("'")[0]
     assert message.startswith(f"paco.{operation}: plain must be a coroutine function")
     assert "paco.wraps(plain)" in message
-    assert "asyncio.to_thread(plain" in message
+    assert "paco.threaded(plain)" in message
 
 
 async def test_the_error_of_the_executor_for_a_sync_function_says_what_to_do():
@@ -766,7 +768,7 @@ async def test_the_error_of_the_executor_for_a_sync_function_says_what_to_do():
     message = str(future.exception())
     assert message.startswith("paco.ConcurrentExecutor: plain must be a coroutine function")
     assert "paco.wraps(plain)" in message
-    assert "asyncio.to_thread(plain" in message
+    assert "paco.threaded(plain)" in message
 
 
 # ---- and what is not refused

@@ -181,3 +181,32 @@ async def refused() -> None:
     await Client().fetch(1)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
     await paco.whilst(half, is_done, None, "1")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
     await paco.until(half, is_done)  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
+
+
+def blocking(number: int, *, text: str = "") -> float:
+    return number / len(text)
+
+
+async def threads() -> None:
+    assert_type(await paco.threaded(blocking)(1, text="a"), float)
+    assert_type(await paco.threaded(blocking, 20)(1), float)
+    assert_type(await paco.threaded(threads=20)(blocking)(1, text="a"), float)
+    assert_type(await paco.map(paco.threaded(plain), [1], limit=100), list[str])
+    assert_type(await ([1] | paco.map(paco.threaded(plain)) | paco.map(length)), list[int])
+    await paco.threaded(blocking)("text")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await paco.threaded(threads=20)(blocking)(text=1)  # type: ignore[call-arg,arg-type]  # pyright: ignore[reportCallIssue]
+
+
+@paco.threaded
+def in_threads(number: int) -> str:
+    return str(number)
+
+
+@paco.threaded(threads=20)
+def in_twenty_threads(number: int) -> str:
+    return str(number)
+
+
+async def decorated_by_threaded() -> None:
+    assert_type(await in_threads(1), str)
+    assert_type(await in_twenty_threads(1), str)

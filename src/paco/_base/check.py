@@ -166,8 +166,8 @@ def awaitable(name: str, coro: object, result: Awaitable[T]) -> Awaitable[T]:
     fn = called(coro)
     raise NotAwaitable(
         f"paco.{name}: {fn} must be a coroutine function, but it returned {shorten(result)}, which cannot be awaited; "
-        f"write it as `async def`, wrap a fast function as paco.wraps({fn}), or run a blocking one in a thread: "
-        f"lambda *args: asyncio.to_thread({fn}, *args)"
+        f"write it as `async def`, wrap a fast function as paco.wraps({fn}), or a blocking one, to run in threads, "
+        f"as paco.threaded({fn})"
     )
 
 

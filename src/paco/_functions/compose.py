@@ -243,8 +243,8 @@ def wraps(fn: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]: ...
 def wraps(fn: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
     """Return a coroutine function that calls a plain function. Return an async function unchanged.
 
-    The function runs in the event loop's thread, so it should be fast; use `asyncio.to_thread` for one that blocks. If
-    it returns an awaitable, as ``lambda: fetch(1)`` does, the awaitable is awaited.
+    The function runs in the event loop's thread, so it should be fast; use `threaded` for one that blocks. If it
+    returns an awaitable, as ``lambda: fetch(1)`` does, the awaitable is awaited.
 
     Examples:
         >>> @paco.wraps
