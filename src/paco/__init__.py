@@ -39,12 +39,15 @@ from paco._functions.timing import defer, limited, throttle
 from paco._stream.plan import Stage
 from paco._stream.stream import Stream
 from paco.events import listening
-from paco.limits import Adaptive, Limit, Limiter, PerKey, Rate
+from paco.limits import Adaptive, Budget, Gate, GateClosed, Limit, Limiter, PerKey, Rate
 
 __all__ = [
     "Adaptive",
+    "Budget",
     "ConcurrentExecutor",
     "Err",
+    "Gate",
+    "GateClosed",
     "ItemCancelled",
     "Limit",
     "Limiter",

@@ -228,7 +228,8 @@ async def test_a_consumer_gets_a_result_although_the_next_item_has_found_no_perm
 
 
 @pytest.mark.parametrize("make_limit", LIMITS.values(), ids=LIMITS)
-async def test_an_item_sees_the_context_variables_that_the_source_set_for_it(make_limit):
+@pytest.mark.parametrize("suspends", [False, True])
+async def test_an_item_sees_the_context_variables_that_the_source_set_for_it(make_limit, suspends):
     def items():
         for number in range(20):
             VAR.set(number)
@@ -236,7 +237,8 @@ async def test_an_item_sees_the_context_variables_that_the_source_set_for_it(mak
 
     async def look(item):
         seen = VAR.get()
-        await asyncio.sleep(1 + item % 3)
+        if suspends:
+            await asyncio.sleep(1 + item % 3)
         return seen
 
     assert await paco.map(look, items(), limit=make_limit()) == list(range(20))
@@ -307,6 +309,29 @@ async def test_a_limit_that_fails_when_it_renews_ends_the_run():
         await paco.map(nap(), range(10), limit=limit)
     assert caught.value.__notes__[0] == "paco.map: its limit"
     assert limit.in_flight == 0
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["releases at once", "has its release awaited"])
+async def test_a_limit_that_does_not_renew_after_all_releases_its_permit_and_grants_another(waits):
+    class Undecided(paco.Limiter):
+        def __init__(self):
+            self.held = self.granted = 0
+
+        async def acquire(self, item=None):
+            self.held += 1
+            self.granted += 1
+
+        def release(self, permit, error=None):
+            self.held -= 1
+            return asyncio.sleep(1) if waits else None
+
+        def renews(self, permit, own):
+            return True
+
+    limit, probe = Undecided(), nap(lambda item: item % 3)
+    assert await paco.map(probe, range(20), limit=limit) == list(range(20))
+    assert probe.started == list(range(20))
+    assert (limit.held, limit.granted) == (0, 20)
 
 
 @pytest.mark.parametrize("method", ["acquire", "reserve", "try_acquire", "try_reserve", "begin", "release"])

@@ -468,6 +468,29 @@ async def test_a_future_that_cannot_be_cancelled_keeps_no_other_call_from_ending
     await first
 
 
+async def test_a_call_that_ends_before_its_delayed_cancellation_ends_normally():
+    ending = asyncio.Event()
+
+    class Stubborn(asyncio.Future):
+        def cancel(self, msg=None):
+            ending.set()
+            raise OSError("not now")
+
+    stubborn = Stubborn()
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: None)
+
+    async def wait(first):
+        await (stubborn if first else ending.wait())
+        return "done"
+
+    limited = timeout(wait, 10)
+    first, second = asyncio.ensure_future(limited(first=True)), asyncio.ensure_future(limited(first=False))
+    assert await second == "done"
+    assert (now(), second.cancelling()) == (10, 0)
+    stubborn.set_result(None)
+    await first
+
+
 def test_without_a_time_limit_no_loop_is_needed():
     async def answer():
         return 42

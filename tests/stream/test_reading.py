@@ -29,7 +29,7 @@ async def test_so_many_items_are_read_ahead(make_limit, ahead):
     held = 2 + (limit != 2)  # under a limit object one item waits for its permit
     await asyncio.sleep(5)
     assert len(probe.started) == 2
-    assert held + ahead - (ahead > 1) <= source.pulled <= held + ahead  # items were taken while it read
+    assert held + ahead // 2 <= source.pulled <= held + ahead
     await asyncio.sleep(100)
     assert len(probe.started) == 22
     assert held + 20 + ahead // 2 <= source.pulled <= held + 20 + ahead

@@ -280,6 +280,12 @@ def positive(name: str, parameter: str, value: object, expected: str = "a number
     return _number(name, parameter, value, expected, lambda number: 0 < number <= sys.float_info.max)
 
 
+def finite(name: str, parameter: str, value: object, *, least: float = -math.inf) -> float:
+    """Check that ``value`` is a finite number of at least ``least``, and return it."""
+    expected = "a finite number" if least == -math.inf else f"a finite number of {least:g} or more"
+    return _number(name, parameter, value, expected, lambda number: least <= number and abs(number) < math.inf)
+
+
 def weight(name: str, fn: object, value: object) -> float:
     """Check that ``fn`` returned a finite number of 0 or more for an item, and return that number."""
     parameter, expected = f"{called(fn)}(item)", "a number of 0 or more"

@@ -34,6 +34,15 @@ def clock() -> Callable[[], float]:
     return loop.time if own_clock(loop) else time.perf_counter
 
 
+def call_in(loop: AbstractEventLoop, call: Callable[..., object], *args: object) -> None:
+    """Call in an event loop: at once if that loop runs here, otherwise soon; not at all if it is closed."""
+    if asyncio._get_running_loop() is loop:  # returns None, instead of raising, if no loop runs
+        call(*args)
+    else:
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(call, *args)
+
+
 class Clock:
     """Remembers the event loop on whose clock an object has recorded times."""
 

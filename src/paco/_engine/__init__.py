@@ -3,7 +3,8 @@
 The modules, each importing only from those above it::
 
     outcomes  sinks                 the outcome of an item; where results go
-    source  failure                 the source of items; the errors of a run
+    source  reader                  the source of items; the task that reads an async one
+    failure                         the errors of a run
     nursery  workers                tasks that end together; workers, their slots, and the time that they hold the loop
     watch                           how listeners are notified
     run  admission                  the scheduler; its variant for limit objects

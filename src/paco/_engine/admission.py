@@ -9,14 +9,17 @@ in order. Under a limit that depends on the item, more items may wait for their 
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from paco._base.check import discard
+from paco._base.deadline import call_in
 from paco._base.errors import trim
 from paco._base.item import Item, inside
 from paco._engine.failure import item_failed, source_failed
-from paco._engine.sinks import NOTHING, InOrder
-from paco._engine.source import LEAD
+from paco._engine.reader import LEAD
+from paco._engine.sinks import InOrder
+from paco._engine.source import end_source
 from paco._engine.workers import absorb_cancellation
 
 if TYPE_CHECKING:
@@ -51,11 +54,17 @@ class _Worker:
         """Make the task and its context those of this item."""
         self.task.item, item.parent = item, self._around
         inside.set(item)
-        self.accept_context()
-
-    def accept_context(self) -> None:
-        """Take the present context as unchanged: what the source has set is for the item that it has yielded."""
         self._base = self._context.copy()
+
+    def has_set(self) -> bool:
+        """Return whether a context variable was set since the last call."""
+        try:
+            changed = self._context != self._base  # by pointer if nothing was set
+        except Exception:  # a value cannot be compared
+            changed = True
+        if changed:
+            self._base = self._context.copy()
+        return changed
 
     def is_marked(self) -> bool:
         """Return whether the item has left a context variable, a cancellation or a name on the task."""
@@ -91,6 +100,16 @@ class Admission:
         self._off_duty: list[asyncio.Future[None]] = []  # workers that wait for the gate; the last one is next
         self.run: Any = None
 
+    def attach(self, run: Scheduler) -> None:
+        self.run = run
+        for gate in self._limiter.gates:
+            gate.join(run, partial(call_in, run.loop, end_source, run))
+
+    def detach(self) -> None:
+        for gate in self._limiter.gates:
+            gate.leave(self.run)
+        self.run = None
+
     def stop(self) -> None:
         """Do nothing: cancelling the workers ends their waits for permits."""
 
@@ -102,7 +121,7 @@ class Admission:
         if self._at_gate:
             self._burst = 1
             return
-        if run.reader is not None:
+        if run.reader is not None and not run.reader.ready():
             run.reader.wake()
         for _ in range(min(self._burst, self._limiter.free)):
             if not self._call_one():
@@ -162,7 +181,7 @@ class Admission:
             worker.begins(item)
             await self._permit(item)
             self._store[item.index] = await run.fn(item.value)
-            while not worker.is_marked() and self._renews(run, worker, item):
+            while self._renews(run, worker, item):
                 self._store[item.index] = await run.fn(item.value)
         except BaseException as error:
             failed = error
@@ -179,26 +198,38 @@ class Admission:
         finally:
             del self, run, worker, failed, item  # a kept error refers to this frame
 
-    def _renews(self, run: Scheduler, worker: _Worker, item: Item) -> bool:
+    def _renews(self, run: Scheduler, worker: _Worker, item: Item) -> bool:  # noqa: C901, PLR0911 - a call costs
         """Make an item that has succeeded the next one, with the same permit, if nobody else waits for that permit.
 
         This one step replaces a release, a wait at the gate and an acquisition, each of which may need a turn of the
         loop. If an item waits at the gate, it is the next one, and the worker there gets the item after it.
         """
-        gate, limiter = self._gate, self._limiter
-        if not item.permitted or self._is_held_up(run, worker, gate):
+        gate, limiter, renewed = self._gate, self._limiter, None
+        if run.started >= run.attention and not self._has_time(run, worker):
             return False
+        if (gate is None and self._at_gate) or self._holder is not None or run.pool.resting or not item.permitted:
+            return False  # others come first
+        if self._stream is not None and self._stream.room(run.started) <= run.started:
+            return False
+        taking = False
         try:
-            if not limiter.renews(item.permit, gate):
+            if worker.is_marked() or not limiter.renews(item.permit, gate):
                 return False
-            value = self._take_value(run)
-            if value is NOTHING:
+            index, taking = run.started, True
+            for taken in run.items:
+                value, run.started = taken, index + 1
+                break
+            else:
+                run.out_of_items()
                 return False
-            renewed = None if self._must_wait(run, worker, gate) else limiter.renew(item.permit)
+            taking = False
+            # The source runs code of the user. A context variable that it has set is for this item, in this worker.
+            may_swap = not worker.has_set() or gate is None
+            if may_swap and not run.is_ending and gate is self._gate:
+                renewed = limiter.renew(item.permit)
         except BaseException as error:
-            self._limit_failed(error)
+            source_failed(run, error) if taking else self._limit_failed(error)
             return False
-        index = run.started - 1
         if renewed is None:
             worker.taken, self._holder = Item(value, index), worker
             self.held += 1
@@ -210,39 +241,11 @@ class Admission:
         item.permit, worker.task.item = renewed, item
         return True
 
-    def _take_value(self, run: Scheduler) -> Any:
-        """Take the next item from the source; return `NOTHING` if there is none, or the source has failed."""
-        try:
-            for value in run.items:
-                run.started += 1
-                return value
-        except BaseException as error:
-            source_failed(run, error)
-        else:
-            run.out_of_items()
-        return NOTHING
-
-    def _must_wait(self, run: Scheduler, worker: _Worker, gate: Item | None) -> bool:
-        """Return whether taking an item has changed what was known before: the source runs code of the user.
-
-        A context variable that it has set is for that item, which then cannot go to the worker at the gate.
-        """
-        if worker.is_marked():
-            worker.accept_context()
-            if gate is not None:
-                return True
-        return run.is_ending or gate is not self._gate
-
-    def _is_held_up(self, run: Scheduler, worker: _Worker, gate: Item | None) -> bool:
-        """Return whether no item may start at once: the turn has been used up, others come first, or it has no room."""
-        if run.started >= run.attention:
-            turn = run.at_once(worker.turn)
-            if not turn:
-                return True
+    def _has_time(self, run: Scheduler, worker: _Worker) -> bool:
+        """Return whether the run may go on in this turn of the loop."""
+        if turn := run.at_once(worker.turn):
             worker.turn = turn
-        if run.pool.resting or self._holder is not None or (gate is None and self._at_gate):
-            return True
-        return self._stream is not None and self._stream.room(run.started) <= run.started
+        return bool(turn)
 
     async def _permit(self, item: Item) -> None:
         """Get the permit of an item, waiting for it if necessary, and mark the start of the item.
@@ -335,11 +338,11 @@ class Admission:
 
     async def _next(self, run: Scheduler, turn: int) -> Item | None:
         """Wait for room and for an item, and take it; return ``None`` if this worker must end."""
-        while turn := run.at_once(turn) or await run.ready(turn):
-            if self.held < self._ahead and not (run.pool.resting and self._too_many_rest()):
-                return self._take(run)
+        while (turn := run.at_once(turn) or await run.ready(turn)) and (
+            self.held >= self._ahead or (run.pool.resting and self._too_many_rest())
+        ):
             await run.pool.idling(run.park())
-        return None
+        return self._take(run) if turn else None
 
     def _take(self, run: Scheduler) -> Item | None:
         for value in run.items:

@@ -21,8 +21,9 @@ from paco._base.check import title
 from paco._engine.failure import item_failed, source_failed
 from paco._engine.nursery import Nursery
 from paco._engine.outcomes import settled
+from paco._engine.reader import LEAD, Reader
 from paco._engine.sinks import NOTHING, SKIP
-from paco._engine.source import LEAD, Calls, Reader, Upstream, close
+from paco._engine.source import Calls, Upstream, close
 from paco._engine.workers import Pace, WorkerPool, give_way
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class Scheduler(Nursery):
         "fn",
         "hungry",
         "items",
+        "left",
         "offset",
         "on_error",
         "pace",
@@ -99,6 +101,8 @@ class Scheduler(Nursery):
         self.fn: Any = fn
         self._source: Any = source
         self.items: Any = None
+        #: The rest of the source, if `end_source` has cut it off.
+        self.left: Any = None
         self.reader: Reader | None = None
         self.sink: Sink = sink
         self.on_error: OnError = on_error
@@ -137,11 +141,11 @@ class Scheduler(Nursery):
                 context = self.base.copy()
                 if self.watch is not None:
                     context.run(self.watch.reads)
-                self.start_task(self.reader.read(), context, f"{self.title} reader")
+                self.reader.start(context)
             self.pace: Pace = Pace(self.loop, self.offset, batches=self.admission is None)
             self.pool.run = self
             if self.admission is not None:
-                self.admission.run = self
+                self.admission.attach(self)
             self.pool.spawn()
             self.pool.grow_soon()
 
@@ -207,29 +211,29 @@ class Scheduler(Nursery):
         return pace.seen
 
     async def ready(self, last: int) -> int:
-        """Wait until this worker may take an item; return the number of the turn, or 0 if the worker must end.
+        """Wait until a worker may take an item, after `at_once` returned 0; return the turn, or 0 if it must end.
 
         A worker yields to the loop when its run has used up its share of the turn, unless its ``last`` turn was an
         earlier one: a resumed worker always runs one more item, so none starves. If items are slow, it takes the next
         item in the next turn, after all arrived results were handled; batches save 7% of the CPU of an HTTP request.
         """
-        reader, pace, pool = self.reader, self.pace, self.pool
+        pace, pool, reader, turn, patient = self.pace, self.pool, self.reader, 0, False
         if pace.in_batches and last and last != pace.turn.now:
             await give_way()
             last = 0  # it has waited
-        patient = False
-        while not (turn := self.at_once(last)):
+            turn = self.at_once(last)
+        while not turn:
             if self.is_ending or self.exhausted or pool.one_too_many():
                 break
             if self.started >= self.due:
                 await pool.idling(give_way())
                 last = 0
-            elif not patient and reader is not None and reader.rests() and self.started < self.sink.room(self.started):
+            elif not patient and reader is not None and not reader.ready():
                 patient = True
-                reader.wake()
-                await pool.idling(give_way())  # by the next turn it may have read: that costs less than to park
+                await pool.idling(give_way())  # by the next turn the source may have an item: less than to park
             else:
                 await pool.idling(self.park())
+            turn = self.at_once(last)
         return turn
 
     def park(self) -> asyncio.Future[None]:
@@ -312,15 +316,15 @@ class Scheduler(Nursery):
             with _UNWATCHED if self.watch is None else self.watch.ending():
                 if self.reader is not None:
                     self.late(self.reader.close(), "closing its source")
-                if self.stopped:
-                    close(self._source)
-                    close(self.items)
+                if self.stopped or self.left is not None:
+                    for source in (self._source, self.items, self.left):
+                        close(source)
         finally:
             # Each of these refers back to the run. The cycle would keep the results alive until garbage collection.
-            self.fn = self._source = self.items = self.reader = None
+            self.fn = self._source = self.items = self.left = self.reader = None
             self.pool.run = None
             if self.admission is not None:
-                self.admission.run = None
+                self.admission.detach()
 
     # ---- who waits for whom
 
@@ -331,16 +335,15 @@ class Scheduler(Nursery):
 
     def is_idle(self, task: asyncio.Task[None]) -> bool:
         waiter: Any = getattr(task, "_fut_waiter", None)
-        if self.reader is not None and waiter is self.reader.parked:
-            return True
-        return waiter in self.parked or waiter in getattr(self.admission, "_off_duty", ())
+        rests = self.reader is not None and waiter is self.reader.parked
+        return rests or waiter in self.parked or waiter in getattr(self.admission, "_off_duty", ())
 
     # ---- for the consumer of a stream
 
     def notify(self) -> None:
         """Wake the consumer if the next result is available."""
-        consumer = self.consumer
-        if consumer is not None and self.has_result():
+        consumer, sink = self.consumer, cast("InOrder", self.sink)
+        if consumer is not None and sink.ready():
             if not consumer.done():
                 consumer.set_result(None)
             self.consumer = None
@@ -359,13 +362,14 @@ class Scheduler(Nursery):
         return result
 
     async def next(self) -> Any:
-        """Wait for the next result and take it; at the end return `NOTHING`, or raise the error of the run.
+        """Wait for a result that `take` has not found, and take it; at the end return `NOTHING` or raise the error.
 
         The run continues if the wait is cancelled, for example by a timeout: the consumer may wait again.
         """
         if self.consumer is not None and not self.consumer.done():
             raise RuntimeError(f"paco.{self.name}: another task waits for the next result; a stream has one consumer")
-        while (result := self.take()) is NOTHING:
+        result: Any = NOTHING
+        while result is NOTHING:
             if self.done:
                 await self.join()
                 break
@@ -378,6 +382,7 @@ class Scheduler(Nursery):
             finally:
                 if self.consumer is waiter:
                     self.consumer = None
+            result = self.take()
         return result
 
     def release(self) -> None:

@@ -132,11 +132,7 @@ class InOrder:
         self.most: int = most
 
     def room(self, started: int) -> int:
-        return started if self.waiting() >= self.most else self.taken + self.window
-
-    def waiting(self) -> int:
-        """Return the number of results that wait for the consumer."""
-        return len(self.results)
+        return started if len(self.results) >= self.most else self.taken + self.window
 
     def freeze(self) -> None:
         """Keep the present results; from now on workers write to a dict that nothing reads."""
@@ -172,8 +168,8 @@ class AsCompleted(InOrder):
         super().__init__(window, most, head)
         self._batch: deque[Any] = deque()
 
-    def waiting(self) -> int:
-        return len(self.results) + len(self._batch)
+    def room(self, started: int) -> int:
+        return started if len(self.results) + len(self._batch) >= self.most else self.taken + self.window
 
     def left(self) -> Iterable[Any]:
         return ()  # the consumer will take every result

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Iterable
 
     from paco._base.item import Ran, Worker
+    from paco._engine.reader import Reader
     from paco._engine.run import Scheduler
     from paco._engine.sinks import Sink
-    from paco._engine.source import Reader
     from paco._engine.workers import Admitting
     from paco.events import Subscription
     from paco.limits import Limiter

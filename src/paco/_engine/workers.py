@@ -110,7 +110,7 @@ class Pace:
             self._since, self._first = now, started
             self.turn.runs += 1
         if count := started - self._counted:
-            each = (now - self._looked) / count
+            each = (now - self._looked) / count * (self.turn.share / SLICE)  # in that time, other runs have worked too
             if each > _SLOW:
                 self.stride = self.stride if begins else 1
             elif each * self.stride < SLICE / 8:
@@ -134,8 +134,14 @@ class Admitting(Protocol):
     held: int
     #: The word for its workers in task names.
     role: str
-    #: The run whose items it admits; ``None`` before its start and after its end, to break the reference cycle.
-    run: Any
+
+    def attach(self, run: Scheduler, /) -> None:
+        """Admit the items of this run, which starts."""
+        ...
+
+    def detach(self) -> None:
+        """Drop the reference to the run, which has ended: that is a cycle."""
+        ...
 
     def work(self, context: contextvars.Context, /) -> Coroutine[Any, Any, None]:
         """Do the work of one worker, in its context."""
@@ -174,6 +180,7 @@ class WorkerPool:
         self.resting: int = 0
         self._spawned = 0  # workers started so far
         self._growing = False
+        self._skipped = False  # whether the pool did not grow, because a worker was idle
         #: Tasks that wait to get a slot back, each with the future that grants it.
         self.returning: deque[tuple[asyncio.Task[None], asyncio.Future[None]]] = deque()
 
@@ -201,7 +208,9 @@ class WorkerPool:
             return
         if run.admission is not None:
             run.admission.grow()
-        elif not self.idle:  # an idle worker calls grow_soon when its wait ends
+        elif self.idle:
+            self._skipped = True
+        else:
             count = min(self._useful(run), self.limit - len(self.workers), _AT_ONCE)
             for _ in range(count):
                 self.spawn()
@@ -211,8 +220,7 @@ class WorkerPool:
     def _useful(self, run: Scheduler) -> int:
         """Return the number of workers to add: the items left if known, otherwise as many as there are workers."""
         if run.reader is not None:
-            run.reader.wake()
-            return run.reader.waiting()
+            return run.reader.useful(len(self.workers))
         # Length hints of built-in iterators are reliable; others may be wrong.
         items, useful = run.items, len(self.workers)
         if type(items).__module__ == "builtins":
@@ -227,7 +235,9 @@ class WorkerPool:
             await wait
         finally:
             self.idle -= 1
-        self.grow_soon()
+        if self._skipped:
+            self._skipped = False
+            self.grow_soon()
 
     # ---- lending a slot, and getting it back
 

@@ -368,6 +368,9 @@ class _AsyncLeaves(AsyncIterator[Any], Upstream):
         if isinstance(self._source, Upstream):
             self._source.feeds(fail)
 
+    def end_source(self) -> bool:
+        return isinstance(self._source, Upstream) and self._source.end_source()
+
     def abandon(self) -> None:
         close(self._source)
 

@@ -11,7 +11,7 @@ from paco._base.deadline import Clock
 from paco._base.decorator import Decorator, DecoratorOr, decorator, keep
 from paco._functions.timeout import limiting
 from paco.limits import AnyLimit, Limit, Limiter, checked
-from paco.limits._base import Slot
+from paco.limits._slot import Slot
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 from paco import limits
@@ -12,6 +12,7 @@ from paco._base.types import MISSING, Loop, R, T_contra
 from paco._engine.admission import Admission
 from paco._engine.run import Scheduler
 from paco._engine.sinks import AsCompleted, Drop, ErrorBudget, InOrder, Keep, Sink
+from paco._engine.source import SourceEnd
 from paco._engine.watch import Watch
 from paco.events import installed, listeners
 from paco.limits import Limiter
@@ -65,6 +66,7 @@ class Plan:
     max_errors: float | None = None
     journal: Recording | None = None
     engine: Callable[[], Any] | None = None  # opens the engine on which the items run: see `paco.remote`
+    source_end: SourceEnd = field(default_factory=SourceEnd)  # ends the source early: see `Stream.stop`
 
     def run(self, sink: Sink) -> Scheduler:
         """Return the run, not yet started."""
@@ -123,6 +125,7 @@ class Plan:
         keep = Keep(self.head, gaps=self.gaps)
         run = self.run(keep)
         run.start()
+        self.source_end.follow(run)
         await run.join()
         return keep.results(run.started)
 
@@ -130,6 +133,7 @@ class Plan:
         """Run all items, and discard the results."""
         run = self.run(Drop())
         run.start()
+        self.source_end.follow(run)
         await run.join()
 
     def consumed(self) -> InOrder:

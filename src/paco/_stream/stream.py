@@ -263,6 +263,30 @@ class Stream(
             raise RuntimeError(f"{self.__name__}: {used}; call {self.__name__} again")
         self._use = use
 
+    def stop(self) -> None:
+        """Take nothing more from the source, finish what has been taken, and end as if the source had ended.
+
+        All results of what has been taken are delivered: the list is shorter, ``async for`` ends earlier. In a
+        pipeline, every stage before this one stops too, and what it has taken flows through to the end. An async source
+        that is waiting, such as for ``queue.get()``, is cancelled and closed. Does not wait. A stream that is stopped
+        before it is used has no results.
+
+        `Gate` does the same for all runs that share it, and can be closed from other threads and by signals.
+
+        Examples:
+            >>> async def double(number):
+            ...     if number == 2:
+            ...         numbers.stop()
+            ...     return 2 * number
+            >>> async def main():
+            ...     global numbers
+            ...     numbers = paco.map(double, range(1_000_000), limit=1)
+            ...     return await numbers
+            >>> paco.run(main())
+            [0, 2, 4]
+        """
+        self._plan.source_end.ask()
+
     # ---- await
 
     def __await__(self) -> Generator[Any, Any, list[T_co]]:
@@ -336,6 +360,7 @@ class Stream(
         if self._downstream is not None:
             run.feeds(self._downstream)
         run.start()  # may raise from the source's __iter__; then there is no run to close
+        self._plan.source_end.follow(run)
         self._run = run
         return run
 
@@ -379,6 +404,10 @@ class Stream(
 
     def take(self) -> Any:
         return NOTHING if self._run is None else self._run.take()
+
+    def end_source(self) -> bool:
+        self.stop()
+        return True
 
     def abandon(self) -> None:
         """Cancel what is running, without waiting for it."""

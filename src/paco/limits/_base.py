@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import sys
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from paco._base import check
-from paco._base.item import Item, inside
+from paco.limits._slot import Slot
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from contextvars import Token
-    from types import TracebackType
+
+    from paco._base.item import Item
+    from paco.limits._gate import Gate
 
 
 class Limiter:
@@ -75,6 +77,11 @@ class Limiter:
         """
         return 0
 
+    @property
+    def gates(self) -> tuple[Gate, ...]:
+        """The gates in this limit: a run under it takes nothing more once one of them is closed. See `Gate`."""
+        return ()
+
     def try_acquire(self, item: Any = None) -> Any:
         """Return a permit if one is free now, or ``None``; the caller then awaits `acquire`.
 
@@ -120,7 +127,10 @@ class Limiter:
         """Record that the item that reserved this permit starts now."""
 
     def paused(self, permit: Any) -> float:
-        """Return the seconds that the item that reserved this permit must still wait before it begins; usually 0."""
+        """Return the seconds that the item that reserved this permit must still wait before it begins; usually 0.
+
+        Infinity means until further notice: the permit is released, and another one reserved.
+        """
         return 0
 
     def release(self, permit: Any, error: BaseException | None = None) -> Awaitable[None] | None:
@@ -165,7 +175,7 @@ class Limiter:
         """Return an ``async with`` block that holds a permit, for code that paco does not run."""
         return Slot(self, item)
 
-    def __and__(self, other: AnyLimit) -> Limiter:
+    def __and__(self, other: AnyLimit) -> Both:
         parts: list[Limiter] = []
         for side in (self, checked("limits", other, "each side of &")):
             if isinstance(side, Both):
@@ -177,38 +187,6 @@ class Limiter:
         return Both(parts)
 
     __rand__ = __and__
-
-
-class Slot:
-    """An ``async with`` block that holds a permit."""
-
-    __slots__ = ("_item", "_limit", "_permit", "_token")
-
-    def __init__(self, limit: Limiter, item: Any) -> None:
-        self._limit = limit
-        self._item = item
-
-    async def __aenter__(self) -> None:
-        self._token: Token[Item | None] = inside.set(Item(self._item, parent=inside.get()))
-        try:
-            self._permit: Any = self._limit.try_acquire(self._item)
-            if self._permit is None:
-                self._permit = await self._limit.acquire(self._item)
-        except BaseException:
-            self._leave()
-            raise
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._leave()
-        released = self._limit.release(self._permit, exc)
-        if released is not None:
-            await released
-
-    def _leave(self) -> None:
-        with suppress(ValueError):  # an abandoned coroutine is closed in another context, where the token is invalid
-            inside.reset(self._token)
 
 
 #: What ``limit=`` accepts: a number (0 means no limit), a `Limiter`, or any async context manager that can be entered
@@ -268,6 +246,25 @@ class Both(Limiter):
     def lookahead(self) -> int:
         return max(part.lookahead for part in self.parts)
 
+    @property
+    def gates(self) -> tuple[Gate, ...]:
+        return tuple(gate for part in self.parts for gate in part.gates)
+
+    def pause(self, seconds: float) -> None:
+        """Stop all starts for ``seconds``: pause each part that can be paused for a time, as a `Rate` can.
+
+        Args:
+            seconds: 0 or more.
+
+        Raises:
+            TypeError: No part can be paused for a time.
+        """
+        pausing: list[Any] = [part for part in self.parts if hasattr(part, "pause") and not part.gates]
+        if not pausing:
+            raise TypeError(f"paco: no part of {self!r} can be paused for a time; add a paco.Rate")
+        for part in pausing:
+            part.pause(seconds)
+
     def idle(self) -> bool:
         return all(part.idle() for part in self.parts)
 
@@ -288,18 +285,33 @@ class Both(Limiter):
     async def reserve(self, item: Any = None) -> list[Any]:
         permits: list[Any] = []
         try:
-            for part in self.parts:
-                permit = await part.reserve(item)
-                permits.append(permit)
-            seconds = self.paused(permits)  # a rate may have been paused after it granted its permit
-            while seconds > 0:
-                await asyncio.sleep(seconds)
-                seconds = self.paused(permits)
+            while True:
+                for part in self.parts[len(permits) :]:
+                    permits.append(await part.reserve(item))  # noqa: PERF401 - those reserved so far are released below
+                seconds = self.paused(permits)  # a limit may have been paused after it granted its permit
+                if seconds <= 0:
+                    break
+                if seconds < math.inf:
+                    await asyncio.sleep(seconds)
+                elif (released := self._back_off(permits)) is not None:
+                    await released
         except BaseException as error:
             if (released := self.release(permits, error)) is not None:
                 await released
             raise
         return permits
+
+    def _back_off(self, permits: list[Any]) -> Awaitable[None] | None:
+        """Release the permit of a part that is paused until further notice, and those of all parts after it.
+
+        Whoever waits for such a part must hold nothing that others need. What is before it stays: the limits of keys,
+        so that items with the same key keep their order.
+        """
+        paused = (place for place, permit in enumerate(permits) if self.parts[place].paused(permit) == math.inf)
+        first = next(paused, len(permits))  # if another thread has ended the pause
+        released = _release(self.parts[first:], permits[first:])
+        del permits[first:]
+        return released
 
     def renews(self, permit: list[Any], own: Item | None) -> bool:
         if not self._renews:
@@ -325,21 +337,28 @@ class Both(Limiter):
             part.begin(one)
 
     def release(self, permit: list[Any], error: BaseException | None = None) -> Awaitable[None] | None:
-        waits: list[Awaitable[None]] = []
-        failed: BaseException | None = None
-        for part, one in zip(self.parts, permit, strict=False):  # the last parts may not have granted a permit
-            try:
-                released = part.release(one, error)
-            except BaseException as raised:
-                failed = failed or raised
-            else:
-                waits += [] if released is None else [released]
+        return _release(self.parts, permit, error)
+
+
+def _release(
+    parts: tuple[Limiter, ...], permits: list[Any], error: BaseException | None = None
+) -> Awaitable[None] | None:
+    """Release the permits of the first parts, even after one of them has failed, then raise the first failure."""
+    waits: list[Awaitable[None]] = []
+    failed: BaseException | None = None
+    for part, one in zip(parts, permits, strict=False):  # the last parts may not have granted a permit
         try:
-            if failed is not None and not waits:
-                raise failed  # at once, since `try_reserve` does not await
-            return _all(waits, failed) if waits else None
-        finally:
-            del failed  # its traceback refers to this frame: a reference cycle
+            released = part.release(one, error)
+        except BaseException as raised:
+            failed = failed or raised
+        else:
+            waits += [] if released is None else [released]
+    try:
+        if failed is not None and not waits:
+            raise failed  # at once, since `try_reserve` does not await
+        return _all(waits, failed) if waits else None
+    finally:
+        del failed  # its traceback refers to this frame: a reference cycle
 
 
 async def _all(waits: list[Awaitable[None]], failed: BaseException | None) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 import sys
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from paco._base import check
 from paco._base.errors import add_note
@@ -15,6 +16,8 @@ from paco.limits._count import Limit
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable
+
+K = TypeVar("K", bound="Hashable")
 
 #: How many unused keys to check each time a key comes into use. With one, unused keys would accumulate.
 _SWEEP: Final = 2
@@ -47,8 +50,10 @@ class PerKey(Limiter):
 
     Args:
         key: A plain function that returns the key of an item, any hashable value.
-        make_limit: A plain function without arguments that returns the limit of a new key: anything that ``limit=``
-            accepts.
+        make_limit: A plain function that returns the limit of a new key: anything that ``limit=`` accepts. It is called
+            with the key if it has a parameter without a default. Or a mapping of keys to limits, copied at the call.
+            Other keys have the limit of the key ``None``: a number is a limit for each of them, a limit object is one
+            for all of them together. Without it, an item with another key fails with ``KeyError``.
         lookahead: How many items of a run may wait for their keys, at least 1.
 
     Examples:
@@ -60,19 +65,34 @@ class PerKey(Limiter):
         ...     return len(url)
         >>> paco.run(paco.map(fetch, ["https://a.org/", "https://b.org/1"], limit=polite & paco.Limit(50)))
         [14, 15]
+        >>> known = paco.PerKey(host, {"a.org": paco.Rate(100, burst=5), None: 2})
+        >>> paco.run(paco.map(fetch, ["https://a.org/", "https://b.org/1"], limit=known))
+        [14, 15]
     """
 
-    __slots__ = ("_entries", "_key", "_lookahead", "_make_limit", "_unused")
+    __slots__ = ("_entries", "_key", "_known", "_lookahead", "_make_limit", "_takes_key", "_unused")
 
     _order = (0, 0)
 
     def __init__(
-        self, key: Callable[[Any], Hashable], make_limit: Callable[[], AnyLimit], lookahead: int = 100
+        self,
+        key: Callable[[Any], K],
+        make_limit: Callable[[], AnyLimit] | Callable[[K], AnyLimit] | Mapping[Any, AnyLimit],
+        lookahead: int = 100,
     ) -> None:
         check.plain_function("PerKey", key, "key")
-        check.plain_function("PerKey", make_limit, "make_limit")
         self._key = key
-        self._make_limit = make_limit
+        self._make_limit: Any = None
+        self._known: dict[Hashable, int | Limiter] | None = None
+        if isinstance(make_limit, Mapping):
+            limits = cast("Mapping[Hashable, AnyLimit]", make_limit)
+            self._known = {
+                one: checked("PerKey", limit, f"the limit of {check.shorten(one)}") for one, limit in limits.items()
+            }
+        else:
+            check.plain_function("PerKey", make_limit, "make_limit")
+            self._make_limit = make_limit
+            self._takes_key = _takes_key(make_limit)
         self._lookahead = check.integer("PerKey", "lookahead", lookahead, 1)
         self._entries: dict[Hashable, _Entry] = {}
         self._unused: OrderedDict[Hashable, None] = OrderedDict()  # keys whose limits are not idle yet, oldest first
@@ -175,9 +195,19 @@ class PerKey(Limiter):
         if inspect.isawaitable(key):  # each awaitable would be a new key: no limit at all
             check.discard(key)
             raise TypeError(f"{self._wrong('a key, not an awaitable', key)}; make it a plain function")
-        made = self._ask(self._make_limit, "make_limit")
-        found = checked("PerKey", made, f"the result of {check.called(self._make_limit)}()")
+        found = self._of_mapping(key) if self._known is not None else self._made(key)
         return _Entry(key, found if isinstance(found, Limiter) else Limit(found or sys.maxsize))
+
+    def _made(self, key: Hashable) -> int | Limiter:
+        made = self._ask(self._make_limit, "make_limit", *([key] if self._takes_key else []))
+        return checked("PerKey", made, f"the result of {check.called(self._make_limit)}()")
+
+    def _of_mapping(self, key: Hashable) -> int | Limiter:
+        known: Any = self._known
+        if key not in known and None not in known:
+            raise KeyError(f"paco.PerKey: no limit for the key {check.shorten(key)}; add one for it, or for None")
+        found: int | Limiter = known[key if key in known else None]
+        return found
 
     def _wrong(self, expected: str, key: object) -> str:
         called = f"{check.called(self._key)}(item)"
@@ -189,3 +219,13 @@ class PerKey(Limiter):
         except Exception as error:
             add_note(error, f"paco.PerKey: raised by its {name} function, {check.called(fn)}")
             raise
+
+
+def _takes_key(fn: Callable[..., AnyLimit]) -> bool:
+    """Return whether a function has a positional parameter without a default."""
+    try:
+        parameters = check.signature_of(fn).parameters.values()
+    except (TypeError, ValueError):  # it does not tell
+        return False
+    positional = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
+    return any(one.kind in positional and one.default is one.empty for one in parameters)

@@ -7,7 +7,7 @@ import math
 import sys
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from math import ceil, ldexp
+from math import ceil, ldexp, nextafter
 from typing import TYPE_CHECKING, Any, Final
 
 from paco._base import check
@@ -61,20 +61,26 @@ class Bucket:
         """Forget all starts."""
         self._level = 0  # in units, at the time of the last start
         self._last = 0  # in ticks
+        self._empty_at = -math.inf  # in seconds: not before the bucket is empty; infinity if that was not worked out
+        self._alone: float | None = None  # the time of a start into the empty bucket, if level and last are older
         #: The starts that are booked.
         self.booked: set[Booking] = set()
         self._taken = 0  # what they take, in units
 
     def change(self, n: float, per: float) -> None:
         """Set the leak to ``n`` tokens in ``per`` seconds, counted from the last start."""
+        self._settle()
         old, (self._leak, scale) = self._token, n.as_integer_ratio()
         self._token = scale * _whole(per, _TICKS)
         self._level = -(-self._level * self._token // old)
         self._room = (self._burst - 1) * self._token  # for a start of cost 1
+        self._leaks_in = self._token / (self._leak << _EXPONENT) * (1 + 2**-50)  # seconds for a token, rounded up
+        self._empty_at = math.inf
         self._taken = sum(self._units(booking.cost) for booking in self.booked)
 
     def earliest(self, cost: float) -> float:
         """Return the earliest time for a start of this cost; infinity while booked starts take the room it needs."""
+        self._settle()
         room = self._burst * self._token - self._units(cost)
         if self._taken > max(room, 0):
             return math.inf
@@ -94,19 +100,41 @@ class Bucket:
     def start(self, booking: Booking, now: float) -> None:
         """Make a booked start at the time ``now``."""
         self.unbook(booking)
+        self._settle()
+        self._empty_at = math.inf
         ticks = _whole(now, _TICKS)
         left = max(self._level - (ticks - self._last) * self._leak, 0)
         self._level = left + self._units(booking.cost)
         self._last = ticks
 
+    def charge(self, weight: float, now: float) -> None:
+        """Add to what has been started, at the time ``now``; take from it if the weight is negative."""
+        self._settle()
+        self._empty_at = math.inf
+        ticks = _whole(now, _TICKS)
+        left = max(self._level - (ticks - self._last) * self._leak, 0)
+        self._level = max(left + self._units(weight), 0)
+        self._last = ticks
+
     def start_now(self, now: float) -> bool:
         """Make a start of cost 1 that was not booked, if it is allowed now; `earliest` and `start` in one step."""
+        if now >= self._empty_at and not self._taken:
+            self._alone = now
+            self._empty_at = nextafter(now + self._leaks_in, math.inf)
+            return True
+        self._settle()
         ticks = ceil(ldexp(now, _EXPONENT))
         level = max(self._level - (ticks - self._last) * self._leak, 0)
         if level + self._taken > self._room:
             return False
         self._level, self._last = level + self._token, ticks
+        self._empty_at = nextafter(now + self._level / self._token * self._leaks_in, math.inf)
         return True
+
+    def _settle(self) -> None:
+        """Bring level and last up to date."""
+        if self._alone is not None:
+            self._level, self._last, self._alone = self._token, _whole(self._alone, _TICKS), None
 
     def _units(self, cost: float) -> int:
         return _whole(cost, self._token)
@@ -124,7 +152,7 @@ def _seconds(ticks: int) -> float:
         seconds = ticks / _TICKS
     except OverflowError:
         return math.inf
-    return seconds if _whole(seconds, _TICKS) >= ticks else math.nextafter(seconds, math.inf)
+    return seconds if _whole(seconds, _TICKS) >= ticks else nextafter(seconds, math.inf)
 
 
 class Rate(Limiter):
@@ -237,6 +265,30 @@ class Rate(Limiter):
         loop = asyncio.get_running_loop()
         self._follow(loop)
         self._held_until = max(self._held_until, loop.time() + seconds)
+        self._arm()
+
+    def charge(self, weight: float) -> None:
+        """Correct the weight of an item that has started, as when an API reports how many tokens it has counted.
+
+        Later starts wait accordingly longer, or shorter. What is given back counts from now on, at most down to a rate
+        that has not been used. Call it from code that runs in the event loop.
+
+        Args:
+            weight: The actual weight less the ``cost`` of the item, a finite number. A negative one gives back.
+
+        Examples:
+            >>> tokens = paco.Rate(90_000, per=60, burst=1000, cost=len)
+            >>> async def ask(prompt):
+            ...     answer = prompt.upper()
+            ...     tokens.charge(len(answer))
+            ...     return answer
+            >>> paco.run(paco.map(ask, ["one", "two"], limit=tokens))
+            ['ONE', 'TWO']
+        """
+        weight = check.finite("Rate.charge", "weight", weight)
+        loop = asyncio.get_running_loop()
+        self._follow(loop)
+        self._bucket.charge(weight, loop.time())
         self._arm()
 
     def try_reserve(self, item: Any = None) -> Booking | None:

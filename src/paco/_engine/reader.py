@@ -1,0 +1,271 @@
+"""How an async source is read: in the name of a single task, and no further ahead than there are free slots.
+
+Workers advance the iterator of a sync source themselves. A timeout, a task group or a context variable inside an async
+generator belongs to the task that entered it, so an async source has a task of its own, with its own context. While
+that task has nothing to do, a worker that wants an item executes the next step of the source on its behalf: the source
+sees the task and the context of the reader, and no switch of tasks is necessary. If the step has to wait, the task of
+the reader waits, and finishes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+from paco._base.check import discard
+from paco._base.errors import trim
+from paco._engine.sinks import NOTHING
+from paco._engine.source import Upstream, close, opened
+
+if TYPE_CHECKING:
+    import contextvars
+    from asyncio import Future
+    from collections.abc import AsyncIterator, Awaitable, Generator
+
+    from paco._base.types import T
+    from paco._engine.run import Scheduler
+
+if sys.version_info >= (3, 12):
+    from asyncio.tasks import _swap_current_task as _set_current_task
+else:
+    from asyncio.tasks import _current_tasks
+
+    _set_current_task = _current_tasks.__setitem__
+
+#: The maximum number of items to read ahead of an async source, whatever the limit of the run.
+LEAD: Final = 64
+
+
+class Reader:
+    """An iterator over the items of an async source. It stops when no item is available *yet*.
+
+    ``ended`` distinguishes the end of the source from a pause. An error of the source is raised after the items that
+    precede it. Up to ``ahead`` items are read before there are slots for them.
+    """
+
+    def __init__(self, source: Any, run: Scheduler, ahead: int) -> None:
+        self._source: Any = source
+        self._run: Scheduler = run
+        self._items: deque[Any] = deque()
+        self._error: BaseException | None = None
+        #: The source, if a worker may take from it without this task.
+        self._upstream: Upstream | None = source if isinstance(source, Upstream) else None
+        self._ahead = ahead
+        self.parked: Future[None] | None = None
+        self.ended: bool = False
+        self._cut = False  # whether it ends early
+        self._closing = False  # whether the source is being closed
+        self._task: asyncio.Task[None]
+        self._context: contextvars.Context
+        self._iterator: AsyncIterator[Any] | None = None  # the opened source, if a worker may execute a step of it
+        self._step: _Step | None = None  # a step that a worker has begun
+
+    def start(self, context: contextvars.Context) -> None:
+        """Start the task that reads, in the given context."""
+        self._context = context
+        self._task = self._run.start_task(self.read(), context, f"{self._run.title} reader")
+
+    def __iter__(self) -> Reader:
+        return self
+
+    def __next__(self) -> Any:
+        items = self._items
+        if items:
+            item = items.popleft()
+            if len(items) <= self._ahead // 2:
+                self._refill()
+            return item
+        if self._upstream is not None and (item := self._upstream.take()) is not NOTHING:
+            return item
+        if self._iterator is not None and (item := self._advance(self._iterator)) is not NOTHING:
+            return item
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+        raise StopIteration
+
+    def _refill(self) -> None:
+        """Have more items read if some are wanted, by this task or by more workers."""
+        if self._ahead or self._run.parked:
+            self.wake()
+        elif self._iterator is not None:
+            self._run.pool.grow_soon()
+
+    def _advance(self, iterator: AsyncIterator[Any]) -> Any:
+        """Execute a step of the source on behalf of the task that reads; return the item, or `NOTHING`."""
+        loop, task, self._iterator = self._run.loop, self._task, None
+        worker: Any = asyncio.current_task(loop)
+        try:
+            _set_current_task(loop, task)
+            self._context.run(self._begin, iterator)
+        except StopIteration as found:
+            self._iterator = None if self._cut else iterator
+            return found.value
+        except BaseException as error:
+            self.ended = True
+            if not isinstance(error, StopAsyncIteration):
+                trim(error)
+                self._error = error
+        finally:
+            _set_current_task(loop, worker)
+        self.wake()
+        return NOTHING
+
+    def _begin(self, iterator: AsyncIterator[Any]) -> None:
+        """Begin a step of the source. It raises what the step raises, ``StopIteration`` if the item is there."""
+        step: Any = iterator.__anext__()
+        if not hasattr(step, "send"):
+            step = _awaiting(step)
+        self._step = _Step(step, step.send(None))
+
+    def ready(self) -> bool:
+        """Return whether the next step may return an item, raise the error, or reach the end, without waiting."""
+        return (
+            bool(self._items)
+            or self._iterator is not None
+            or self.ended
+            or (self._upstream is not None and self._upstream.has_result())
+        )
+
+    def over(self) -> bool:
+        """Return whether the source has ended and all of its items have been taken."""
+        return self.ended and not self._items
+
+    def waiting(self) -> int:
+        """Return the number of items read but not taken. An error counts as one, because a worker must raise it."""
+        return len(self._items) + (self._error is not None)
+
+    def useful(self, workers: int) -> int:
+        """Return how many more workers could have an item now."""
+        if self._iterator is not None and not self._items:
+            return workers
+        self.wake()
+        return self.waiting()
+
+    def wake(self) -> None:
+        """Continue to read if the reader has paused: a slot may be free."""
+        if self.parked is not None and not self.parked.done():
+            self.parked.set_result(None)
+
+    async def read(self) -> None:
+        """Read the source to its end, never further than wanted, and close it. If the run ends, close it early."""
+        run = self._run
+        try:
+            if not self._cut:
+                await self._read(run)
+        except BaseException as error:  # a worker raises it after the items before it
+            if run.is_ending or not (self._cut and isinstance(error, asyncio.CancelledError)):
+                trim(error)
+                self._error = error
+        self.ended = True
+        self._upstream = self._iterator = None
+        if not run.loop.is_closed():  # it is closed if this coroutine is being garbage-collected
+            run.supplied()
+
+    async def _read(self, run: Scheduler) -> None:
+        given, self._source = self._source, None
+        async with opened(given) as source:
+            try:
+                while self._step is not None or not (self.ended or self._cut):
+                    if self._step is not None or len(self._items) < max(run.wanted(), 0) + self._ahead:
+                        if not await self._read_one(source):
+                            break
+                    else:
+                        await self._pause(source)
+            finally:
+                self._closing = True
+
+    def end(self) -> None:
+        """Read nothing more, as if the source had ended here. What has been read is run.
+
+        A previous stage ends by itself, when everything that it has taken has passed. Any other source is cancelled in
+        the next turn, so that an item that it is about to return is not lost.
+        """
+        if self._upstream is None or not self._upstream.end_source():
+            self._cut, self._iterator = True, None
+            self._run.loop.call_soon(self._cancel)
+
+    def _cancel(self) -> None:
+        if not self._closing:
+            self._task.cancel()
+
+    async def _read_one(self, source: AsyncIterator[Any]) -> bool:
+        """Read an item; return false at the end of the source or of the run."""
+        step, self._step = self._step, None
+        try:
+            item = await (anext(source) if step is None else step)
+        except StopAsyncIteration:
+            return False
+        if self._run.is_ending:
+            return False  # the source has swallowed its only cancellation, as wait_for does on 3.11 (gh-86296)
+        self._items.append(item)
+        self._run.supplied()
+        return True
+
+    async def _pause(self, source: AsyncIterator[Any]) -> None:
+        """Wait until more items are wanted. Meanwhile, workers may execute steps of the source."""
+        run = self._run
+        if self._ahead:
+            run.hungry = True  # maybe no worker waits for room, so the consumer must wake this task
+        self._iterator, self.parked = source, run.loop.create_future()
+        try:
+            await self.parked
+        except asyncio.CancelledError as error:
+            if self._step is None:
+                raise
+            self._step.cancel(error)
+        finally:
+            self.parked = self._iterator = None
+
+    def close(self) -> BaseException | None:
+        """Close a source that was never read, and return the error that no worker has raised."""
+        close(self._source)
+        discard(*self._items)
+        error, self._error = self._error, None
+        return error
+
+
+class _Step:
+    """A step of a source that a worker has begun, and that has to wait. The task that reads awaits it to finish it."""
+
+    __slots__ = ("_error", "_step", "_waits_for")
+
+    def __init__(self, step: Any, waits_for: Any) -> None:
+        self._step = step
+        self._waits_for = waits_for  # a future; None for the next turn of the loop
+        self._error: BaseException | None = None
+
+    def cancel(self, error: asyncio.CancelledError) -> None:
+        """Cancel what the step waits for, as a task does, or raise the cancellation in the step."""
+        if self._waits_for is None or not self._waits_for.cancel():
+            self._error = error
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        step, waits_for, error, given = self._step, self._waits_for, self._error, None
+        waited = waits_for is None  # for the next turn of the loop, in which the task that reads was woken
+        try:
+            while True:
+                if error is None and not waited:
+                    try:
+                        if hasattr(waits_for, "_asyncio_future_blocking"):
+                            # Another task may have awaited it meanwhile.
+                            waits_for._asyncio_future_blocking = True  # noqa: SLF001 - a part of the protocol
+                        yield waits_for
+                    except BaseException as raised:
+                        error = raised
+                waited = False
+                if error is None:
+                    waits_for = step.send(None)
+                else:
+                    given, error = error, None
+                    waits_for = step.throw(given)
+        except StopIteration as found:
+            return found.value
+        finally:
+            del self, step, waits_for, error, given
+
+
+async def _awaiting(awaitable: Awaitable[T]) -> T:
+    return await awaitable
