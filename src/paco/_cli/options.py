@@ -113,7 +113,8 @@ def _map_parser() -> _Parser:
 
 def _add_target_and_pace(parser: _Parser) -> None:
     add = parser.add_argument_group("what").add_argument
-    target = "module:function or path.py:function: an async def f(item), or an async context manager that yields one"
+    target = "module:function or path.py:function: an async def f(item); a def, which runs in threads; or an async "
+    target += "context manager that yields one"
     add("target", metavar="TARGET", nargs="?", help=target)
     inputs = "files of lines, .jsonl, .json (an array), .csv or .tsv, or .gz of these; - for stdin (default)"
     add("inputs", type=_input, metavar="INPUT", nargs="*", help=inputs)
