@@ -4,6 +4,7 @@ The modules, each importing only from those above it::
 
     ending     errors, signals and exit codes, and the counts of how items ended
     formats    split bytes into items, and parse them
+    packed     unpack compressed inputs as they are read
     values     the values of options: durations, rates, rules to halt; the secrets among them
     options    parse the command line
     files      where files are, and that none is used for two things

@@ -7,6 +7,7 @@ separate, so that items can be counted without being parsed.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import errno
 import json
@@ -35,17 +36,18 @@ class BrokenInputError(OSError):
 
 _BOM = b"\xef\xbb\xbf"  # the byte order mark, with which some Windows editors begin a file
 _ICONV: Final = "convert it with: iconv -f {} -t UTF-8"
+_NAMED: Final = "give a format that ends in {0}, as in --format lines{0}"
 _PACKED: Final = "unpack it with: {}"
 #: The first bytes of what is no text in UTF-8, what it is, and what to do.
 _MARKS: Final[dict[bytes, tuple[str, str]]] = {
     b"\xff\xfe\0\0": ("UTF-32", _ICONV.format("UTF-32")),
     b"\0\0\xfe\xff": ("UTF-32", _ICONV.format("UTF-32")),
-    b"\xff\xfe": ("UTF-16", _ICONV.format("UTF-16")),
-    b"\xfe\xff": ("UTF-16", _ICONV.format("UTF-16")),
-    b"\x1f\x8b": ("gzip", "give a format that ends in .gz, as in --format lines.gz"),
-    **{b"BZh%d1AY&SY" % level: ("bzip2", _PACKED.format("bzip2 -dc")) for level in range(1, 10)},
-    b"\xfd7zXZ\0": ("xz", _PACKED.format("xz -dc")),
-    b"\x28\xb5\x2f\xfd": ("zstd", _PACKED.format("zstd -dc")),
+    b"\xff\xfe": ("UTF-16", ""),  # which is read
+    b"\xfe\xff": ("UTF-16", ""),
+    b"\x1f\x8b": ("gzip", _NAMED.format(".gz")),
+    **{b"BZh%d1AY&SY" % level: ("bzip2", _NAMED.format(".bz2")) for level in range(1, 10)},
+    b"\xfd7zXZ\0": ("xz", _NAMED.format(".xz")),
+    b"\x28\xb5\x2f\xfd": ("zstd", _NAMED.format(".zst")),
     b"\x04\x22\x4d\x18": ("lz4", _PACKED.format("lz4 -dc")),
     b"\x1f\x9d": ("compress", _PACKED.format("gzip -dc")),
     b"LZIP\x01": ("lzip", _PACKED.format("lzip -dc")),
@@ -62,9 +64,10 @@ _LOOKED_AT: Final = 512
 
 
 class Beginning:
-    """The first bytes of an input: drops a byte order mark of UTF-8, and refuses what is not text."""
+    """The first bytes of an input: drops a byte order mark, and refuses what is not text in UTF-8 or marked UTF-16."""
 
     def __init__(self) -> None:
+        self._wide: codecs.IncrementalDecoder | None = None  # of UTF-16
         self._held = b""
         self._decided = False
 
@@ -72,22 +75,33 @@ class Beginning:
         """Return what can be split. An empty chunk ends the input; before that, part of a mark is held back.
 
         Raises:
-            BrokenInputError: The input is not text in UTF-8. The message says what it is, and what to do.
+            BrokenInputError: The input is not text. The message says what it is, and what to do.
         """
         if self._decided:
-            return chunk
+            return chunk if self._wide is None else self._wide.decode(chunk, not chunk).encode()
         first = self._held = self._held + chunk
         if chunk and any(len(first) < len(mark) and mark.startswith(first) for mark in (_BOM, *_MARKS)):
             return b""
         self._held, self._decided = b"", True
+        if _is_utf_16(first):
+            self._wide = codecs.getincrementaldecoder("utf-16")("backslashreplace")
+            return self._wide.decode(first, not chunk).encode()
         _check_text(first)
         return first.removeprefix(_BOM)
 
 
+def _mark(first: bytes) -> tuple[str, str]:
+    return next((known for mark, known in _MARKS.items() if first.startswith(mark)), ("", ""))
+
+
+def _is_utf_16(first: bytes) -> bool:
+    """Return whether an input is UTF-16, and not lines of bytes, the first of which happens to begin like its mark."""
+    return _mark(first)[0] == "UTF-16" and (b"\n" not in first or "\n" in first.decode("utf-16", "replace"))
+
+
 def _check_text(first: bytes) -> None:
-    what, remedy = next((known for mark, known in _MARKS.items() if first.startswith(mark)), ("", ""))
-    if what == "UTF-16" and b"\n" in first and "\n" not in first.decode("utf-16", "replace"):
-        what = ""  # lines of bytes, the first of which happens to begin like this
+    what, remedy = _mark(first)
+    what = what if remedy else ""
     wide = next((name for name, characters in _WIDE.items() if characters.match(first)), None)
     looked_at = first[:_LOOKED_AT]
     controls = len(looked_at) - len(looked_at.translate(None, _CONTROLS))
@@ -382,5 +396,7 @@ FORMATS: dict[str, Callable[[], Format]] = {
     "csv": lambda: TableFormat(","),
     "tsv": lambda: TableFormat("\t"),
 }
+#: The formats whose delimiter can be another one.
+TABLES: Final = frozenset({"csv", "tsv"})
 #: The formats whose items may be objects; those of ``lines`` are text.
 OBJECTS: Final = FORMATS.keys() - {"lines"}

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, NoReturn
 
 from paco._cli.ending import CommandError, suggest
 from paco._cli.formats import FORMATS
-from paco._cli.values import Halt, duration, halt, one_of, pair, rate, whole_number
+from paco._cli.packed import ENDINGS
+from paco._cli.values import Halt, delimiter, duration, halt, listed, one_of, pair, rate, whole_number
 from paco._records.lines import first_twice
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class MapOptions(NamedTuple):
     report: str | None
     trace: str | None
     format: str | None
+    delimiter: str | None
     total: int | None
     head: int | None
     unpack: bool
@@ -116,7 +118,9 @@ def _add_target_and_pace(parser: _Parser) -> None:
     target = "module:function or path.py:function: an async def f(item); a def, which runs in threads; or an async "
     target += "context manager that yields one"
     add("target", metavar="TARGET", nargs="?", help=target)
-    inputs = "files of lines, .jsonl, .json (an array), .csv or .tsv, or .gz of these; - for stdin (default)"
+    inputs = (
+        f"files of lines, .jsonl, .json (an array), .csv or .tsv, or {listed(ENDINGS)} of these; - for stdin (default)"
+    )
     add("inputs", type=_input, metavar="INPUT", nargs="*", help=inputs)
     program = "run a program in place of TARGET, no shell; {} is the item, {.} a path without its extension, "
     more = "{/} its last part, {/.} that without its extension, {//} its folder, {#} the number, {name} a field"
@@ -186,8 +190,10 @@ def _add_display_and_input(parser: _Parser) -> None:
     add("-h", "--help", action="store_true", help="show this")
 
     add = parser.add_argument_group("input").add_argument
-    formats = f"{', '.join(FORMATS)}, or one of these with .gz (default: from the name of INPUT)"
-    add("--format", metavar="FORMAT", type=one_of(FORMATS, ".gz"), help=formats)
+    formats = f"{', '.join(FORMATS)}, or one of these with {listed(ENDINGS)} (default: from the name of INPUT)"
+    add("--format", metavar="FORMAT", type=one_of(FORMATS, *ENDINGS), help=formats)
+    char = "the delimiter of csv, e.g. ';' (default: a comma)"
+    add("--delimiter", metavar="CHAR", type=delimiter, help=char)
     total = "the number of items, for progress and --halt when INPUT is a pipe"
     add("--total", type=whole_number(0), metavar="N", help=total)
     add("--head", type=whole_number(1), metavar="N", help="run only the first N items")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from paco._cli.ending import suggest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 _ARG: Final = "--arg="
 
@@ -35,16 +35,31 @@ def whole_number(least: int, word: str | None = None) -> Callable[[str], int | s
     return parse
 
 
-def one_of(known: Iterable[str], ending: str = "") -> Callable[[str], str]:
-    """Return a function that accepts each of the ``known`` words, with ``ending`` or without."""
+def one_of(known: Iterable[str], *endings: str) -> Callable[[str], str]:
+    """Return a function that accepts each of the ``known`` words, with one of the ``endings`` or without."""
 
     def parse(text: str) -> str:
+        ending = next((one for one in endings if text.endswith(one)), "")
         if text.removesuffix(ending) not in known:
-            words = f"one of {', '.join(known)}{ending and f', or one of these with {ending}'}"
+            more = f", or one of these with {listed(endings)}" if endings else ""
+            words = f"one of {', '.join(known)}{more}"
             raise argparse.ArgumentTypeError(f"must be {words}, got {text!r}{suggest(text, known)}")
         return text
 
     return parse
+
+
+def listed(words: Sequence[str]) -> str:
+    """Return words as a list in a sentence: ``a, b or c``."""
+    return " or ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+
+def delimiter(text: str) -> str:
+    r"""Parse the delimiter of a table: a character, or ``\t`` for a tab."""
+    text = "\t" if text == r"\t" else text
+    if len(text) != 1 or text in '"\r\n':
+        raise argparse.ArgumentTypeError(rf"must be one character, such as ; or \t, got {text!r}")
+    return text
 
 
 def pair(text: str) -> tuple[str, str]:
