@@ -408,7 +408,9 @@ def test_a_reader_ends_with_its_loop(job, pipe):
 
 
 def test_a_stop_before_the_first_read_ends_a_pipe_at_once(run, pipe, monkeypatch):
-    monkeypatch.setattr("paco._cli.run._loop_factory", lambda: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr(
+        "paco._cli.run.loop_factory", lambda _: signal.raise_signal(signal.SIGINT) or asyncio.new_event_loop
+    )
     assert run("jobs:echo")[:2] == (130, "")
 
 

@@ -15,6 +15,7 @@ from paco._base.system import END_OF_INPUT
 from paco._cli.ending import FAILED, CommandError, Tally, describe, suggest
 from paco._cli.files import Use, check_apart, check_pictures, current_folder, placed, sources
 from paco._cli.inputs import ItemReader, find_inputs
+from paco._cli.loop import loop_factory
 from paco._cli.options import AUTO, STDOUT
 from paco._cli.output import open_output
 from paco._cli.run import MapJob
@@ -48,6 +49,7 @@ def prepared(
     def tell(text: str) -> None:
         console.say(safe(f"paco: {text}"))
 
+    loop_factory(options.loop)
     folder = current_folder()  # before TARGET is imported, which may change to another one
     inputs = find_inputs(options, stdin, folder)
     found = _found(options, inputs, tell, folder)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, NoReturn
 
 from paco._cli.ending import CommandError, suggest
 from paco._cli.formats import FORMATS
+from paco._cli.loop import LOOPS
 from paco._cli.packed import ENDINGS
 from paco._cli.values import Halt, delimiter, duration, halt, listed, one_of, pair, rate, whole_number
 from paco._records.lines import first_twice
@@ -60,6 +61,7 @@ class MapOptions(NamedTuple):
     timeout: float | None
     retries: int
     retry_on: list[str]
+    loop: str | None
     engine: int | str | None  # the number of processes, the address of the cluster, or None to run TARGET here
     output: str
     keep_order: bool
@@ -141,6 +143,8 @@ def _add_target_and_pace(parser: _Parser) -> None:
     add = parser.add_argument_group("where").add_argument
     workers = "run TARGET in N processes on this machine; --limit applies to all of them together"
     add("--workers", type=whole_number(1), metavar="N", help=workers)
+    loop = "the event loop: asyncio or uvloop (default: uvloop if it is installed)"
+    add("--loop", type=one_of(LOOPS), metavar="LOOP", help=loop)
     dask = "run TARGET in a Dask cluster, given the address of its scheduler, e.g. dask://host:8786"
     add("--dask", metavar="ADDRESS", help=dask)
 

@@ -17,13 +17,11 @@ from paco._cli.ending import (
     CLOSED_PIPE,
     FAILED,
     HALTED,
-    PATIENCE,
     ClosingError,
     CommandError,
     describe,
-    is_interrupt,
-    still_running,
 )
+from paco._cli.loop import completed, end_tasks, loop_factory
 from paco._cli.options import AUTO, STDOUT
 from paco._cli.output import ItemRecords
 from paco._cli.values import without_secrets
@@ -33,11 +31,10 @@ from paco._view.console import safe_lines
 from paco.events import RunStarted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator
+    from collections.abc import Callable, Generator
     from contextlib import AbstractAsyncContextManager
 
     from paco._base.check import ItemFunction
-    from paco._base.types import T
     from paco._cli.ending import Interrupts, Tally
     from paco._cli.inputs import ItemReader
     from paco._cli.options import MapOptions
@@ -82,64 +79,21 @@ def run(job: MapJob) -> int:
     Raises:
         CommandError: TARGET could not be set up, or cannot be sent to the workers.
     """
-    loop = (_loop_factory() or asyncio.new_event_loop)()
+    loop = loop_factory(job.options.loop)()
     most = job.options.limit if isinstance(job.options.limit, int) and job.options.limit else _THREADS
     # asyncio.to_thread runs as many at once as the limit, and not only a few more than there are processors.
     loop.set_default_executor(ThreadPoolExecutor(min(max(most, _FEW_THREADS), _THREADS), "asyncio"))
     try:
-        return _completed(loop, _run(job), job.interrupts)
+        return completed(loop, _run(job), job.interrupts)
     finally:
         try:
-            _completed(loop, _end_tasks(job.console), job.interrupts)
+            completed(loop, end_tasks(job.console), job.interrupts)
         finally:
             loop.close()  # does not wait for threads
 
 
-def _completed(loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, T], interrupts: Interrupts) -> T:
-    """Run a coroutine to its end, although the items may end the loop: their tasks by `SystemExit`, or by ``stop()``.
-
-    Asyncio raises such an error from the loop, besides storing it for whatever awaits the task. The error of a loop
-    that was stopped is a `RuntimeError`.
-    """
-    main = asyncio.ensure_future(coro, loop=loop)
-    while True:
-        try:
-            return loop.run_until_complete(main)
-        except (SystemExit, KeyboardInterrupt, RuntimeError) as error:
-            if main.done() or loop.is_closed() or is_interrupt(error):
-                raise
-            loop.call_soon(interrupts.resumed)
-
-
-async def _end_tasks(console: Console) -> None:
-    """Cancel the tasks that TARGET has left, and close its async generators; name what does not end in time."""
-    loop, this = asyncio.get_running_loop(), asyncio.current_task()
-    left = asyncio.all_tasks() - {this}
-    for task in left:
-        task.cancel()
-    await asyncio.wait({*left, asyncio.ensure_future(loop.shutdown_asyncgens())}, timeout=PATIENCE)
-    if left := asyncio.all_tasks() - {this}:
-        from paco.testing._loop import describe
-
-        console.say(safe_lines(still_running(describe(left))))
-        loop.set_exception_handler(_say_nothing)  # they are destroyed at the end, which asyncio would report again
-
-
-def _say_nothing(_loop: asyncio.AbstractEventLoop, _context: dict[str, Any]) -> None:
-    """Report nothing."""
-
-
 async def _run(job: MapJob) -> int:
     return await _MapRun(job).run()
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Return the function that creates a loop of uvloop, if it is installed, since requests take less CPU there."""
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
 
 
 class _MapRun:
@@ -160,7 +114,7 @@ class _MapRun:
         self._troubles: list[str] = []
 
     async def run(self) -> int:
-        with self._job.interrupts.attached(self._advance, self._records.commit.abandon), ExitStack() as self._block:
+        with self._job.interrupts.attached(*self._on_signals()), ExitStack() as self._block:
             self._show()
             try:
                 async with self._job.target as target:
@@ -217,6 +171,18 @@ class _MapRun:
 
     def _later(self, seconds: float, call: Callable[[], None]) -> None:
         self._block.callback(asyncio.get_running_loop().call_later(seconds, call).cancel)
+
+    def _on_signals(self) -> tuple[Callable[[], None], ...]:
+        return self._advance, self._records.commit.abandon, self._say_state
+
+    def _say_state(self) -> None:
+        """Write how far the run is, as SIGUSR1 asks for."""
+        tally, total = self._tally, self._job.reader.total()
+        if self._progress is not None:
+            self._progress.say()
+            return
+        of = "" if total is None else f" of {total:,}"
+        self._job.console.say(f"paco: {tally.done:,}{of} items, {tally.failed:,} failed, {tally.in_flight:,} in flight")
 
     # ---- an early end
 
