@@ -187,7 +187,8 @@ def _add_display_and_input(parser: _Parser) -> None:
     add = parser.add_argument_group("look").add_argument
     dry = "import TARGET, check its parameters, count the items, and run nothing"
     add("-n", "--dry-run", action="store_true", help=dry)
-    progress = "bar: repainted lines; plain: a line every 10 s; json: an object every second; off; auto: bar or plain"
+    progress = "bar: repainted lines, steered by keys (? shows them); plain: a line every 10 s; "
+    progress += "json: an object every second; off; auto: bar or plain"
     add("--progress", type=one_of(_MODES), default="auto", metavar="MODE", help=progress)
     add("--report", metavar="FILE", help="write an HTML page with pictures of the run")
     add("--trace", metavar="FILE", help="write a trace for https://ui.perfetto.dev")

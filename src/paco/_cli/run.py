@@ -8,7 +8,7 @@ import signal
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import paco
 from paco._base.check import message
@@ -37,13 +37,12 @@ if TYPE_CHECKING:
     from paco._base.check import ItemFunction
     from paco._cli.ending import Interrupts, Tally
     from paco._cli.inputs import ItemReader
+    from paco._cli.keys import Keys
     from paco._cli.options import MapOptions
     from paco._cli.output import Output
+    from paco._cli.pace import Pace, RetryOn
     from paco._cli.progress import Progress
     from paco._view.console import Console
-
-    #: The errors to retry: a function of an error, or a type.
-    RetryOn: TypeAlias = Callable[[Exception], Any] | type[Exception]
 
 RESUME: Final = "--resume"
 RETRY: Final = "--retry-failed"
@@ -64,12 +63,13 @@ class MapJob(NamedTuple):
     options: MapOptions
     target: AbstractAsyncContextManager[ItemFunction]
     retry_on: RetryOn
-    limit: int | paco.Limiter
+    pace: Pace
     reader: ItemReader
     tally: Tally
     output: Output
     console: Console
     typing: bool
+    keys: int  # the descriptor of the terminal whose keys steer the run, or -1
     interrupts: Interrupts
 
 
@@ -108,7 +108,9 @@ class _MapRun:
         self._halted = ""
         self._all_failed = False
         self._first_failed = 0  # of the first items
-        self._out_of_time = False
+        #: Why items were left out, if the run was ended early.
+        self._left_out = ""
+        self._keys: Keys | None = None
         self._trace: paco.trace | None = None
         #: What went wrong, besides items.
         self._troubles: list[str] = []
@@ -134,11 +136,21 @@ class _MapRun:
             self._block.callback(progress.stop)
             if progress.watches or options.engine is not None:
                 self._block.enter_context(paco.listening(progress.watch, RunStarted))
+        if self._job.keys >= 0 and progress is not None:
+            self._read_keys(progress)
         if options.report or options.trace:
             self._trace = self._block.enter_context(paco.trace())
 
+    def _read_keys(self, progress: Progress) -> None:
+        from paco._cli.keys import Keys, Steering
+
+        job = self._job
+        steering = Steering(job.pace, job.console.say, progress.say_state, self._drain)
+        self._keys = Keys(job.keys, steering.press)
+        self._block.enter_context(self._keys.read())
+
     async def _run_items(self, target: ItemFunction) -> None:
-        job, options, limit = self._job, self._job.options, self._job.limit
+        job, options, limit = self._job, self._job.options, self._job.pace.limit
         function = attempted(target, options, job.retry_on)
         engine = _engine(function, options)
         if engine is not None and isinstance(limit, int):
@@ -173,7 +185,13 @@ class _MapRun:
         self._block.callback(asyncio.get_running_loop().call_later(seconds, call).cancel)
 
     def _on_signals(self) -> tuple[Callable[[], None], ...]:
-        return self._advance, self._records.commit.abandon, self._say_state
+        return self._advance, self._leave, self._say_state
+
+    def _leave(self) -> None:
+        """Prepare for the process to end at once."""
+        self._records.commit.abandon()
+        if self._keys is not None:
+            self._keys.restore()
 
     def _say_state(self) -> None:
         """Write how far the run is, as SIGUSR1 asks for."""
@@ -197,9 +215,15 @@ class _MapRun:
         else:
             self._stop(more=f"; {again} leaves at once", cancel=True)
 
+    def _drain(self) -> None:
+        """Start nothing more, as the key q asks for."""
+        if self._started and not self._job.reader.stopped:
+            self._left_out = "the key q ended the run"
+            self._stop()
+
     def _time_over(self) -> None:
         if not self._job.reader.stopped:
-            self._out_of_time = True
+            self._left_out = "the time of --max-time ran out"
             self._stop("--max-time is over; ")
 
     def _item_failed(self, number: int) -> None:
@@ -220,6 +244,8 @@ class _MapRun:
     def _stop(self, why: str = "", more: str = "", *, cancel: bool = False) -> None:
         """Start no more items, and say so, with ``why`` before and ``more`` after; ``cancel`` also cancels."""
         self._job.reader.stop()
+        if self._job.pace.gate is not None:
+            self._job.pace.gate.close()  # which ends a pause
         state, count = "cancelling" if cancel else "draining", self._tally.in_flight
         if self._progress is not None:
             self._progress.say_state(state)
@@ -239,7 +265,8 @@ class _MapRun:
         self._find_troubles()
         if self._progress is not None:
             ended = "halted" if self._halted else "stopped" if job.reader.stopped else "done"
-            found = job.limit.most if job.options.limit == AUTO and not isinstance(job.limit, int) else 0
+            limit = job.pace.limit
+            found = limit.most if job.options.limit == AUTO and not isinstance(limit, int) else 0
             self._progress.summary(ended, self._left(), found)
         for trouble in self._troubles:
             job.console.say(safe_lines(f"paco: {trouble}"))
@@ -262,8 +289,8 @@ class _MapRun:
             troubles.append(f"cannot write the pictures: {describe(error)}")
         if reader.error is not None:
             troubles.append(f"cannot read further, so the later items are missing: {describe(reader.error)}")
-        if self._out_of_time and not reader.ended and self._tally.started != reader.total():
-            troubles.append("the time of --max-time ran out before all items had started")
+        if self._left_out and not reader.ended and self._tally.started != reader.total():
+            troubles.append(f"{self._left_out} before all items had started")
         if self._all_failed:
             troubles.append(f"{self._halted}; the first error:\n{self._records.first_error}")
 
@@ -289,7 +316,7 @@ def _progress(job: MapJob) -> Progress | None:
     cap = "" if options.rate is None else str(options.rate)
     title = options.title
     shown = console, job.tally, job.reader.total, display
-    return Progress(*shown, title=title, limit=job.limit, cap=cap, tells_all=options.values)
+    return Progress(*shown, title=title, limit=job.pace.limit, cap=cap, tells_all=options.values)
 
 
 def attempted(function: ItemFunction, options: MapOptions, on: RetryOn) -> ItemFunction:
