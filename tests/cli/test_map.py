@@ -640,7 +640,7 @@ def test_progress_is_repainted_only_where_it_disturbs_no_other_output(run, monke
         (["jobs:echo", "three.txt", "-o", "a\0b"], "cannot write a\\x00b: "),
         (["jobs:echo", "three.txt", "-o", "three.txt"], "three.txt is both input and output"),
         (["jobs:echo", "--limt", "5", "three.txt"], "unknown option --limt; did you mean --limit?"),
-        (["jobs:echo", "three.txt", "--bogus=5"], "unknown option --bogus\n"),
+        (["jobs:echo", "three.txt", "--zzz=5"], "unknown option --zzz\n"),
         (["jobs:echo", "three.txt", "-x"], "unknown option -x\n"),
         (["jobs:echo", "three.txt", "--limit", "-1"], "must be a whole number of 0 or more, or auto, got '-1'"),
         (["jobs:echo", "three.txt", "--limit", "ten"], "must be a whole number of 0 or more, or auto, got 'ten'"),

@@ -12,6 +12,7 @@ The modules, each importing only from those above it::
     inputs     find the inputs, and read their bytes and items
     target     find, import and check TARGET and the errors to retry
     programs   find and check the program of --exec
+    budget     what an item costs
     pace       the errors to retry, and the limit
     keys       keys that steer a run, and the mode of their terminal
     progress   the summary and the progress of a run, for people and programs

@@ -13,7 +13,7 @@ from paco._cli.ending import CommandError, suggest
 from paco._cli.formats import FORMATS
 from paco._cli.loop import LOOPS
 from paco._cli.packed import ENDINGS
-from paco._cli.values import Halt, delimiter, duration, halt, listed, one_of, pair, rate, whole_number
+from paco._cli.values import Halt, amount, delimiter, duration, halt, listed, one_of, pair, rate, whole_number
 from paco._records.lines import first_twice
 
 if TYPE_CHECKING:
@@ -58,6 +58,9 @@ class MapOptions(NamedTuple):
     inputs: list[str]
     limit: int | Literal["auto"]
     rate: RateOption | None
+    burst: int | None
+    budget: float | None
+    cost: str | None
     timeout: float | None
     retries: int
     retry_on: list[str]
@@ -134,6 +137,11 @@ def _add_target_and_pace(parser: _Parser) -> None:
     at_once = "items in flight at once; 0: no limit; auto: adapt to latency and errors (default: 32)"
     add("-l", "--limit", type=whole_number(0, AUTO), default=32, metavar="N", help=at_once)
     add("-r", "--rate", type=rate, metavar="N/UNIT", help="maximum starts per s, m or h, e.g. 50/s")
+    burst = "starts at once after a time without any, beyond --rate in that time (default: none)"
+    add("--burst", type=whole_number(1), metavar="N", help=burst)
+    add("--budget", type=amount, metavar="N", help="start no more items when N is spent (without --cost: N items)")
+    cost = "what an item costs: a number in a field of it, or in result.FIELD of its result"
+    add("--cost", metavar="FIELD", help=cost)
     add("-t", "--timeout", type=duration, metavar="DUR", help="the timeout of each attempt, e.g. 30s")
     retries = "further attempts, after exponential back-off with full jitter (default: 0)"
     add("--retries", type=whole_number(0), default=0, metavar="N", help=retries)
@@ -228,11 +236,20 @@ def _parsed(parser: _Parser, argv: Sequence[str]) -> argparse.Namespace | str:
     return given
 
 
+#: Options that need another one, and why.
+_NEEDS: Final = (
+    ("stdin", "exec", "is what a program reads; give the program"),
+    ("burst", "rate", "is a number of starts beyond a rate; give the rate"),
+    ("cost", "budget", "is what an item takes from a budget; give the budget"),
+)
+
+
 def _check_together(parser: _Parser, options: argparse.Namespace) -> None:
     """Refuse options that contradict each other."""
     resumes = options.resume or options.retry_failed
-    if options.exec is None and options.stdin is not None:
-        parser.error("--stdin is what a program reads; give the program with --exec")
+    for name, needed, why in _NEEDS:
+        if getattr(options, name) is not None and getattr(options, needed) is None:
+            parser.error(f"--{name} {why} with --{needed}")
     if options.exec is not None:
         _check_exec(parser, options)
     if options.workers is not None and options.dask is not None:

@@ -7,6 +7,7 @@ import os
 import time
 from collections import deque
 from contextlib import closing
+from functools import partial
 from heapq import heappop, heappush
 from itertools import count
 from pathlib import Path
@@ -140,7 +141,8 @@ def _earlier(file: RecordFile, maker: Maker) -> EarlierRecords:
 class ItemRecords:
     """Writes a record of each item, and counts the items. A run of the command has it in place of a journal.
 
-    ``item_failed`` is called after each failure, with the number of items that started before.
+    ``item_failed`` is called after each failure, with the number of items that started before, and ``charge`` with each
+    result.
     """
 
     def __init__(
@@ -150,7 +152,9 @@ class ItemRecords:
         tally: Tally,
         progress: Progress | None,
         item_failed: Callable[[int], None],
+        charge: Callable[[Any], None] | None = None,
     ) -> None:
+        self._charge = charge
         self._made_by = output.maker.fields()
         self._options = options
         self._tally = tally
@@ -180,6 +184,7 @@ class ItemRecords:
         """
         tally, commit, values, made_by = self._tally, self.commit, self._options.values, self._made_by
         settled, numbered = self._options.retries > 0, self._options.exec
+        text_of = encode if self._charge is None else partial(_charged, self._charge)
         # Without progress, a function in C discards the duration.
         took = deque[float](maxlen=0).append if self._progress is None else self._progress.latencies.add
         free, new = list[int](), count()  # slots: an item takes the lowest free one, without a call
@@ -202,7 +207,7 @@ class ItemRecords:
                         attempts = result.attempts
                         tally.retried += attempts - 1
                         result = _result(result)
-                    text = encode(result)
+                    text = text_of(result)
                 except BaseException as raised:  # by the function, or because JSON cannot hold its result
                     if not self._is_of_the_item(raised):
                         raise
@@ -257,6 +262,11 @@ class ItemRecords:
         failed(error)  # tells listeners, since an error that is not an Exception is not raised
         error = as_raised(error)  # the record shows anyway that the error is one of the item
         return Problem(type(error).__name__, message(error))
+
+
+def _charged(charge: Callable[[Any], None], result: Any) -> str:
+    charge(result)
+    return encode(result)
 
 
 def _result(outcome: paco.Ok[Any, Any] | paco.Err[Any]) -> Any:

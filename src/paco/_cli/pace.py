@@ -6,9 +6,11 @@ import builtins
 import importlib
 from contextlib import suppress
 from functools import partial
+from math import ceil
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 import paco
+from paco._cli.budget import Cost
 from paco._cli.ending import CommandError, suggest
 from paco._cli.options import AUTO
 from paco._cli.target import find_target
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from paco._cli.options import MapOptions
+    from paco._cli.values import RateOption
 
     #: The errors to retry: a function of an error, or a type.
     RetryOn: TypeAlias = Callable[[Exception], Any] | type[Exception]
@@ -71,8 +74,10 @@ def _exception(name: str) -> Any:
 #: The errors, and the HTTP statuses, that mean overload to ``--limit auto`` without ``--retry-on``.
 _OVERLOADS = (TimeoutError, ConnectionError)
 _BUSY = {429, 503}  # Too Many Requests, Service Unavailable: RFC 6585, section 4; RFC 9110, section 15.6.4
-#: A rate gets a burst of one more for each this many starts per second, since real timers are a millisecond late.
-_EACH_BURST = 250
+#: The seconds by which starts may be late without being lost, and by which a timer usually is.
+_LATE, _TIMER = 0.004, 0.001
+#: The share of the starts of a rate that may be made up for.
+_SPARE = 0.05
 
 
 class Pace(NamedTuple):
@@ -81,6 +86,13 @@ class Pace(NamedTuple):
     limit: int | paco.Limiter
     in_flight: paco.Limit | None = None  # the part of it that keys change
     gate: paco.Gate | None = None  # the part of it that a key pauses
+    budget: paco.Budget | None = None  # the part of it that ends the run when it is spent
+    cost: Cost | None = None  # what an item takes from the budget
+
+    def charge(self, result: Any) -> None:
+        """Take from the budget what an item with this result costs."""
+        if self.budget is not None and self.cost is not None:
+            self.budget.charge(self.cost.read(result))
 
 
 def pace_of(options: MapOptions, on: RetryOn, *, steered: bool = False) -> Pace:
@@ -97,11 +109,27 @@ def pace_of(options: MapOptions, on: RetryOn, *, steered: bool = False) -> Pace:
             limit = in_flight = paco.Limit(limit)
         limit = limit & gate
     if options.rate is not None:
-        starts, seconds = options.rate.starts, options.rate.seconds
-        burst = 1 + int(starts / seconds / _EACH_BURST)
-        # At most `starts` starts in any `seconds`, and nearly as many.
-        limit = paco.Rate(starts - burst + 1, seconds, burst) & limit
-    return Pace(limit, in_flight, gate)
+        limit = rate_of(options.rate, options.burst) & limit
+    if options.budget is None:
+        return Pace(limit, in_flight, gate)
+    cost = Cost(options.cost)
+    budget = paco.Budget(options.budget, cost.at_start)
+    return Pace(limit & budget, in_flight, gate, budget, cost)
+
+
+def rate_of(rate: RateOption, burst: int | None = None) -> paco.Rate:
+    """Return the limit of a rate and a burst.
+
+    Without a burst, no window sees more starts than the rate, and a few of these may be made up for: without that, a
+    timer that fires a millisecond late would cost a tenth of 100 starts a second. As many as are due within `_LATE`
+    seconds may, a twentieth at most, unless the lateness costs less.
+    """
+    starts, seconds = rate.starts, rate.seconds
+    if burst is not None:
+        return paco.Rate(starts, seconds, burst)
+    spare = min(ceil(starts / seconds * _LATE), int(starts * _SPARE))
+    spare = spare if spare / starts < starts / seconds * _TIMER else 0
+    return paco.Rate(starts - spare, seconds, 1 + spare)
 
 
 def _is_wanted(on: Callable[[Exception], Any], error: Exception) -> bool:

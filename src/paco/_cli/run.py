@@ -101,7 +101,8 @@ class _MapRun:
         self._job = job
         self._tally = job.tally
         self._progress = _progress(job)
-        self._records = ItemRecords(job.output, job.options, job.tally, self._progress, self._item_failed)
+        charge = job.pace.charge if job.pace.cost is not None and job.pace.cost.of_result else None
+        self._records = ItemRecords(job.output, job.options, job.tally, self._progress, self._item_failed, charge)
         self._task: Any = asyncio.current_task()
         self._started = self._cancelling = False
         #: Why the run was halted, if it was; and whether the reason is that the first items all failed.
@@ -152,6 +153,8 @@ class _MapRun:
     async def _run_items(self, target: ItemFunction) -> None:
         job, options, limit = self._job, self._job.options, self._job.pace.limit
         function = attempted(target, options, job.retry_on)
+        if job.pace.cost is not None and job.pace.cost.of_item:
+            function = partial(job.pace.cost.checked, function)
         engine = _engine(function, options)
         if engine is not None and isinstance(limit, int):
             limit = paco.Limit(limit or _MOST)  # a limit object sends each item when it may start, not ahead of time
@@ -162,12 +165,20 @@ class _MapRun:
         try:
             with collected_seldom():
                 await plan.drain()
+            self._note_budget()
         except asyncio.CancelledError:
             if not self._cancelling:
                 raise
             self._task.uncancel()  # the cancellation was meant for the items; TARGET is closed as after any run
         except Exception as error:
             self._ended_by(error)
+
+    def _note_budget(self) -> None:
+        """Record that the budget has ended the run, if it has."""
+        budget, reader = self._job.pace.budget, self._job.reader
+        if budget is not None and budget.gate.closed and not reader.stopped:
+            self._left_out = f"the budget was spent ({budget.spent:g} of {self._job.options.budget:g})"
+            reader.stop()
 
     def _ended_by(self, error: Exception) -> None:
         """Record why the run ended. Items do not raise in it: the output failed, or the workers did."""

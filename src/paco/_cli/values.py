@@ -80,6 +80,13 @@ def duration(text: str) -> float:
     raise argparse.ArgumentTypeError(f"must be a duration such as 30s, 2m, 1h30m or 500ms, got {text!r}")
 
 
+def amount(text: str) -> float:
+    """Parse an amount above 0, such as ``100`` or ``2.50``."""
+    if not re.fullmatch(r"\d{1,15}(\.\d{1,15})?", text, re.ASCII) or not float(text):
+        raise argparse.ArgumentTypeError(f"must be a number above 0, such as 100 or 2.50, got {text!r}")
+    return float(text)
+
+
 class RateOption(NamedTuple):
     """The value of ``--rate``: at most ``starts`` starts in any ``s``, ``m`` or ``h``, in ``seconds``."""
 
