@@ -55,7 +55,9 @@ def test_a_call_has_the_result_the_name_the_docs_and_the_signature_of_the_functi
 
 
 @pytest.mark.parametrize(
-    "decorate", [paco.threaded, paco.threaded(), paco.threaded(threads=1), paco.threaded(1)], ids=str
+    "decorate",
+    [paco.threaded, paco.threaded(), paco.threaded(threads=1), paco.threaded(1)],
+    ids=["bare", "()", "(threads=1)", "(1)"],
 )
 def test_it_decorates_with_and_without_arguments(decorate):
     @decorate
@@ -397,8 +399,8 @@ async def test_an_interrupt_while_results_are_delivered_loses_none(monkeypatch):
 def test_ctrl_c_ends_a_program(tmp_path, times):
     """The first one waits for the calls that run. The third one ends the program, as with asyncio.to_thread."""
     program = """
-import paco, sys, time
-fn = paco.threaded(lambda _: (print("begun", flush=True), time.sleep(float(sys.argv[1])), print("ended", flush=True)))
+import os, paco, sys, time
+fn = paco.threaded(lambda _: (os.write(1, b"begun\\n"), time.sleep(float(sys.argv[1])), os.write(1, b"ended\\n")))
 paco.run(paco.map(fn, range(8), limit=4))
 """
     seconds = "1" if times == 1 else "600"

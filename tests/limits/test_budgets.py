@@ -117,7 +117,7 @@ async def test_a_budget_for_each_key_fails_the_items_that_come_after_it():
         ((5, second), TypeError, "cost must be a plain function, not an async one, got"),
         ((5, "1"), TypeError, "cost must be a finite number of 0 or more, got '1'"),
     ],
-    ids=str,
+    ids=lambda value: "" if isinstance(value, tuple | type) else value,
 )
 def test_what_a_budget_refuses(wrong, error, says):
     with pytest.raises(error, match=f"^paco.Budget: {says}"):

@@ -16,7 +16,12 @@ import paco
 from paco import events, testing
 from paco.testing import AsyncSource, Deadlock, Source, now
 
-LIMITS = {"count": paco.Limit(2), "rate": paco.Rate(2), "keys": paco.PerKey(lambda item: 0, lambda: 2)}
+LIMITS = {
+    "count": paco.Limit(2),
+    "rate": paco.Rate(2),
+    "keys": paco.PerKey(lambda item: 0, lambda: 2),
+    "semaphore": asyncio.Semaphore(2),
+}
 
 
 async def second(item):
@@ -232,8 +237,9 @@ async def test_an_async_source_that_stops_its_own_run_loses_nothing():
         yield 2
         yield 3
 
-    stream = paco.map(second, numbers())
-    assert await stream == [1, 2]
+    for limit in (0, 1, 2):  # with a limit, workers execute steps of the source
+        stream = paco.map(second, numbers(), limit=limit)
+        assert await stream == [1, 2]
 
     async def waits():
         yield 1
@@ -243,7 +249,6 @@ async def test_an_async_source_that_stops_its_own_run_loses_nothing():
 
     stream = paco.map(second, waits())
     assert await stream == [1]
-    assert now() == 2
 
 
 async def test_items_read_ahead_count_as_taken_and_a_resting_reader_ends():
@@ -263,6 +268,16 @@ async def test_an_awaitable_of_a_source_is_cancelled():
     later(1, stream.stop)
     assert await stream == []
     assert now() == 1
+    begun = []
+
+    async def never():
+        begun.append(now())
+        return [1]
+
+    stream = paco.map(second, never())
+    stream.stop()
+    assert await stream == []
+    assert begun == []
 
 
 async def test_the_clean_up_of_a_source_that_is_closed_already_is_not_cancelled():
@@ -476,6 +491,18 @@ async def test_a_run_on_other_processes_is_stopped(limited):
     assert len(results) > 10
 
 
+@pytest.mark.realtime
+async def test_a_source_that_ends_a_run_on_other_processes_gives_nothing_more():
+    def numbers():
+        for number in endless():
+            if number == 2:
+                stream.stop()
+            yield number
+
+    stream = paco.map(at_once, numbers(), limit=2).on(1)
+    assert await stream == [0, 1, 2]
+
+
 @pytest.mark.parametrize("kind", ["plain", "gate", "async"])
 def test_cancelled_at_every_step_of_a_soft_stop(kind, cancel_at_every_step):
     async def main():
@@ -538,7 +565,7 @@ async def test_a_pause_stops_starts_until_resume_and_what_runs_goes_on():
     assert starts == [0, 0, 1, 1, 10, 10]
 
 
-@pytest.mark.parametrize("other", ["count", "rate", "keys"])
+@pytest.mark.parametrize("other", ["count", "rate", "keys", "semaphore"])
 async def test_no_start_falls_into_a_pause_whatever_else_the_item_waits_for(other):
     gate, starts = paco.Gate(), []
 
@@ -573,6 +600,7 @@ async def test_closing_ends_a_pause_so_that_the_run_can_end():
     assert await paco.map(second, range(5), limit=2 & gate) == [0]
     assert now() == 6
     gate.pause()
+    assert gate.paused(None) == 0
     assert await paco.map(second, range(5), limit=2 & gate) == []
 
 
@@ -748,6 +776,54 @@ def test_a_loop_that_was_closed_in_between_does_not_matter():
     loop.close()
     gate.close()
     gate.leave("a run")
+
+
+async def test_permits_taken_by_hand_are_held_apart():
+    gate = paco.Gate()
+    first, other = await gate.acquire(), gate.try_acquire()
+
+    async def item(_):
+        inner = gate.try_acquire()
+        gate.release(inner)
+        return repr(gate)
+
+    assert await paco.map(item, [1], limit=gate) == ["<paco.Gate open, 3 in flight>"]
+    gate.release(first)
+    gate.release(other)
+    assert gate.idle()
+
+
+async def test_a_wait_that_is_resumed_twice_or_in_between_ends_once():
+    gate = paco.Gate()
+    gate.pause()
+    waits = asyncio.ensure_future(paco.limited(at_once, gate)(1))
+    await asyncio.sleep(0)
+    gate.resume()
+    gate.resume()
+    assert await waits == 1
+
+    class Resumed(dict):
+        """Another thread resumes at the moment at which a wait is noted."""
+
+        def __setitem__(self, *waiter):
+            super().__setitem__(*waiter)
+            gate._paused = False
+
+    gate._waiting = Resumed()
+    gate.pause()
+    assert await paco.limited(at_once, gate)(2) == 2
+    assert not gate._waiting
+
+
+async def test_a_part_whose_pause_another_thread_ends_keeps_its_permit():
+    class Brief(paco.Gate):
+        asked = 0
+
+        def paused(self, permit):
+            self.asked += 1
+            return 0 if self.asked > 1 else float("inf")
+
+    assert await paco.map(second, [1], limit=Brief() & asyncio.Semaphore(1)) == [1]
 
 
 # ---- signals

@@ -414,6 +414,8 @@ async def test_make_limit_gets_the_key_if_it_has_a_parameter_for_it():
         await paco.map(ten_seconds, ["a1", "a2", "a3", "b1", "b2"], limit=paco.PerKey(first, make_limit))
         assert now() - start == ends
     assert asked == ["a", "b"]
+    unknown = functools.wraps(max)(lambda: 1)  # a function whose signature cannot be found
+    assert await paco.map(ten_seconds, ["a"], limit=paco.PerKey(first, unknown)) == ["a"]
 
 
 async def test_a_mapping_has_a_limit_for_each_key_and_one_for_all_others():

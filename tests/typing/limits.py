@@ -112,16 +112,23 @@ async def functions() -> None:
     assert_type(await paco.limited(half, 2)(number=1), float)
     assert_type(await paco.limited(fetch, asyncio.Semaphore(2))("url", tries=2), bytes)
     assert_type(await paco.limited(fetch, paco.Rate(2, cost=len) & paco.Limit(2))("url"), bytes)
-    assert_type(await Client().careful("url"), bytes)
+    # They take a method that a function has made for an attribute that is not bound.
+    assert_type(await Client().careful("url"), bytes)  # not ty: unbound # not pyrefly: unbound
     assert_type(await paco.map(paco.limited(half, 2), [1, 2], limit=4), list[float])
+
+
+async def unlimited(numbers: list[int]) -> None:
+    assert_type(await paco.map(half, numbers, limit=None), list[float])
+    assert_type(await paco.limited(half, None)(1), float)
+    paco.ConcurrentExecutor(None)
 
 
 async def refused(numbers: list[int]) -> None:
     paco.map(half, numbers, limit="2")  # type: ignore[call-overload] # pyright: ignore[reportCallIssue, reportArgumentType]
     paco.map(half, numbers, limit=asyncio.Event())  # type: ignore[call-overload] # pyright: ignore[reportCallIssue, reportArgumentType]
+    paco.Limit(1) & None  # type: ignore[operator] # pyright: ignore[reportOperatorIssue, reportUnusedExpression]
     paco.Limit(1) & "2"  # type: ignore[operator] # pyright: ignore[reportOperatorIssue, reportUnusedExpression]
     paco.limited(plain, 2)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
-    paco.limited(half, None)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
     paco.limited(half(1), 2)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
     paco.Rate("2")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
     paco.Rate(2, cost=half)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]

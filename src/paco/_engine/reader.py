@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from paco._base.check import discard
 from paco._base.errors import trim
-from paco._engine.sinks import NOTHING
+from paco._engine.sinks import NOTHING, InOrder
 from paco._engine.source import Upstream, close, opened
 
 if TYPE_CHECKING:
@@ -27,12 +27,11 @@ if TYPE_CHECKING:
     from paco._base.types import T
     from paco._engine.run import Scheduler
 
-if sys.version_info >= (3, 12):
-    from asyncio.tasks import _swap_current_task as _set_current_task
-else:
-    from asyncio.tasks import _current_tasks
-
-    _set_current_task = _current_tasks.__setitem__
+_tasks: Final[Any] = asyncio.tasks
+#: Makes a task the current one of a loop, or none.
+_set_current_task: Final[Any] = (
+    _tasks._swap_current_task if sys.version_info >= (3, 12) else _tasks._current_tasks.__setitem__  # noqa: SLF001 - no other way
+)
 
 #: The maximum number of items to read ahead of an async source, whatever the limit of the run.
 LEAD: Final = 64
@@ -52,6 +51,8 @@ class Reader:
         self._error: BaseException | None = None
         #: The source, if a worker may take from it without this task.
         self._upstream: Upstream | None = source if isinstance(source, Upstream) else None
+        #: Whether the source must hear when the run waits for it.
+        self.heeds: bool = self._upstream is not None and self._upstream.heeds
         self._ahead = ahead
         self.parked: Future[None] | None = None
         self.ended: bool = False
@@ -138,11 +139,16 @@ class Reader:
         return len(self._items) + (self._error is not None)
 
     def useful(self, workers: int) -> int:
-        """Return how many more workers could have an item now."""
+        """Return how many more workers could have an item now; if unknown, as many as there are workers."""
         if self._iterator is not None and not self._items:
-            return workers
+            return max(workers, 1)
         self.wake()
         return self.waiting()
+
+    def starves(self) -> None:
+        """Tell the source that the run may have nothing to do before there is another item."""
+        if self._upstream is not None:
+            self._upstream.starves()
 
     def wake(self) -> None:
         """Continue to read if the reader has paused: a slot may be free."""
@@ -227,6 +233,22 @@ class Reader:
         return error
 
 
+def is_calm(run: Any) -> bool:
+    """Return whether a run, and those that read its results, have nothing to do before its source has another item."""
+    pool, reader, sink = run.pool, run.reader, run.sink
+    if run.is_ending or pool.idle < len(pool.workers) or pool.resting or (reader is not None and reader.waiting()):
+        return False
+    if run.admission is not None and run.admission.held:
+        return False
+    if isinstance(sink, InOrder):
+        if run.consumer is None or run.consumer.done():
+            return False
+        if sink.holds_back(run.started):
+            run.notify()
+            return False
+    return run.downstream is None or is_calm(run.downstream)
+
+
 class _Step:
     """A step of a source that a worker has begun, and that has to wait. The task that reads awaits it to finish it."""
 
@@ -236,6 +258,13 @@ class _Step:
         self._step = step
         self._waits_for = waits_for  # a future; None for the next turn of the loop
         self._error: BaseException | None = None
+        self._mark(waits_for, False)  # others may await it before the task that reads does
+
+    @staticmethod
+    def _mark(waits_for: Any, value: bool) -> None:
+        """Set the mark by which a future tells its task that it was awaited, as `asyncio.Task` does."""
+        if hasattr(waits_for, "_asyncio_future_blocking"):
+            waits_for._asyncio_future_blocking = value  # noqa: SLF001 - the protocol of futures
 
     def cancel(self, error: asyncio.CancelledError) -> None:
         """Cancel what the step waits for, as a task does, or raise the cancellation in the step."""
@@ -249,9 +278,7 @@ class _Step:
             while True:
                 if error is None and not waited:
                     try:
-                        if hasattr(waits_for, "_asyncio_future_blocking"):
-                            # Another task may have awaited it meanwhile.
-                            waits_for._asyncio_future_blocking = True  # noqa: SLF001 - a part of the protocol
+                        self._mark(waits_for, True)
                         yield waits_for
                     except BaseException as raised:
                         error = raised

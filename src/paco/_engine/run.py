@@ -123,15 +123,12 @@ class Scheduler(Nursery):
         #: Whether the consumer must call `release` after it takes a result, because workers wait for room.
         self.hungry: bool = False
 
-    # ---- starting
-
     def start(self) -> None:
         """Start in the running loop with one worker; more start as they become useful."""
         with _UNWATCHED if self.watch is None else self.watch.starting(self):
-            source = self._source
-            read = isinstance(source, AsyncIterable | Awaitable)
+            read = isinstance(source := self._source, AsyncIterable | Awaitable)
             if isinstance(source, Upstream):
-                source.feeds(self.fail)
+                source.feeds(self)
             if not read:
                 self.items = iter(self._source)
             if not self.enter():
@@ -375,8 +372,9 @@ class Scheduler(Nursery):
                 break
             if self.parked:
                 self._release()  # the consumer has taken everything, so there is room
-            self.consumer = waiter = self.loop.create_future()
-            self.attention = -1
+            self.consumer, self.attention = (waiter := self.loop.create_future()), -1
+            if self.reader is not None and self.reader.heeds:
+                self.reader.starves()
             try:
                 await waiter
             finally:

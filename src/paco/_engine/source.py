@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from paco._base.types import T
+    from paco._engine.nursery import Nursery
     from paco._engine.run import Scheduler
 
 
@@ -27,9 +28,15 @@ class Upstream:
 
     __slots__ = ()
 
+    #: Whether it, or a source before it, must hear when all that reads it waits for it.
+    heeds: bool = False
+
+    def starves(self) -> None:
+        """Hear that the run which reads this may now have nothing to do before this has a result; see `heeds`."""
+
     @abstractmethod
-    def feeds(self, fail: Callable[[BaseException], None]) -> None:
-        """Call ``fail`` with the first error at once, in addition to raising it."""
+    def feeds(self, run: Nursery) -> None:
+        """Tell the run that reads this the first error at once, in addition to raising it."""
 
     def has_result(self) -> bool:
         """Return whether `take` may return a result."""

@@ -152,7 +152,6 @@ class Watch:
             ends(begun, item)
             return result
 
-        events.watching.add(watched.__code__)
         watched.__name__ = self.view.function or check.title(fn)
         watched.__qualname__ = getattr(fn, "__qualname__", None) or check.shorten(fn)  # error messages contain it
         return watched

@@ -231,6 +231,9 @@ class WorkerPool:
     async def idling(self, wait: Awaitable[None]) -> None:
         """Await something as an idle worker, one that runs no item."""
         self.idle += 1
+        reader = self.run.reader
+        if reader is not None and reader.heeds and self.idle >= len(self.workers):
+            reader.starves()
         try:
             await wait
         finally:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from paco._base.types import OrNone, P, T
 
 
-def limited(fn: Callable[P, Awaitable[T]], limit: AnyLimit) -> Callable[P, Coroutine[Any, Any, T]]:
+def limited(fn: Callable[P, Awaitable[T]], limit: AnyLimit | None) -> Callable[P, Coroutine[Any, Any, T]]:
     """Return a function whose calls wait for a limit, wherever they are made.
 
     Each call acquires the limit in the caller's task before it calls ``fn``. To drop calls instead of making them wait,
@@ -27,7 +27,7 @@ def limited(fn: Callable[P, Awaitable[T]], limit: AnyLimit) -> Callable[P, Corou
 
     Args:
         fn: The function. Limits that depend on the item (`PerKey`, a `Rate` with ``cost``) get its first argument.
-        limit: As for `map`: an ``int``, a limit of paco, or an async context manager; 0 for no limit.
+        limit: As for `map`: an ``int``, a limit of paco, or an async context manager; 0 or ``None`` for no limit.
 
     Raises:
         TimeoutError: From a call: a `deadline` has passed before the call got its permit.

@@ -6,8 +6,9 @@ Pass a limit as ``limit=`` to any function that runs items. You can share a limi
 The modules, each importing only from those above it::
 
     _slot                     a block that holds a permit
-    _base  _rate              the base of all limits, and those combined; starts per period
+    _base  _rate              the base of all limits; starts per period
     _deadlock  _count         whether tasks wait for each other; items in flight
+    _combine                  several limits at once
     _controller  _adaptive    how a limit follows what a server can do; a limit that does so
     _keys                     a limit for each key
     _gate  _budget            an early end of runs, and pauses; an early end when an amount is spent
@@ -16,8 +17,9 @@ The modules, each importing only from those above it::
 from __future__ import annotations
 
 from paco.limits._adaptive import Adaptive
-from paco.limits._base import AnyLimit, Both, Limiter, checked
+from paco.limits._base import AnyLimit, Limiter, checked
 from paco.limits._budget import Budget
+from paco.limits._combine import Both
 from paco.limits._controller import Decision
 from paco.limits._count import Limit
 from paco.limits._gate import Gate, GateClosed

@@ -52,7 +52,6 @@ class Gate(Limiter):
     __slots__ = ("_closed", "_inside", "_paused", "_runs", "_waiting")
 
     _order = (0, 1)
-    _renews_in_place = True
 
     def __init__(self) -> None:
         self._closed = self._paused = False
@@ -115,8 +114,8 @@ class Gate(Limiter):
             >>> async def main():
             ...     with gate.closes_on(signal.SIGTERM, signal.SIGINT):
             ...         return await paco.map(serve, range(1_000_000), limit=1 & gate)
-            >>> paco.run(main())
-            [0, 1, 2]
+            >>> paco.run(main())  # number 3 was taken already, and waited for its permit
+            [0, 1, 2, 3]
         """
         if not signals:
             raise TypeError("paco.Gate.closes_on: give at least one signal, such as signal.SIGTERM, got none")
@@ -190,6 +189,10 @@ class Gate(Limiter):
 
     def release(self, permit: Item, error: BaseException | None = None) -> None:
         self._inside.discard(permit)
+
+    @property
+    def _renews_in_place(self) -> bool:
+        return True
 
     def renews(self, permit: Item, own: Item | None) -> bool:
         return not self._paused

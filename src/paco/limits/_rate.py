@@ -113,8 +113,7 @@ class Bucket:
         self._empty_at = math.inf
         ticks = _whole(now, _TICKS)
         left = max(self._level - (ticks - self._last) * self._leak, 0)
-        self._level = max(left + self._units(weight), 0)
-        self._last = ticks
+        self._level, self._last = max(left + self._units(weight), 0), ticks
 
     def start_now(self, now: float) -> bool:
         """Make a start of cost 1 that was not booked, if it is allowed now; `earliest` and `start` in one step."""
@@ -187,8 +186,9 @@ class Rate(Limiter):
         ...     return 2 * number
         >>> paco.run(paco.map(double, [1, 2, 3], limit=api & paco.Limit(2)))
         [2, 4, 6]
-        >>> tokens = paco.Rate(90_000, per=60, cost=len)
+        >>> tokens = paco.Rate(90_000, per=60, burst=50, cost=len)
         >>> async def ask(prompt):
+        ...     tokens.charge(len("answer"))  # as the API has counted
         ...     return prompt.upper()
         >>> paco.run(paco.map(ask, ["one", "two"], limit=tokens))
         ['ONE', 'TWO']
@@ -270,20 +270,10 @@ class Rate(Limiter):
     def charge(self, weight: float) -> None:
         """Correct the weight of an item that has started, as when an API reports how many tokens it has counted.
 
-        Later starts wait accordingly longer, or shorter. What is given back counts from now on, at most down to a rate
-        that has not been used. Call it from code that runs in the event loop.
+        Later starts wait longer, or shorter. At most what is still owed is given back. Call it in the event loop.
 
         Args:
             weight: The actual weight less the ``cost`` of the item, a finite number. A negative one gives back.
-
-        Examples:
-            >>> tokens = paco.Rate(90_000, per=60, burst=1000, cost=len)
-            >>> async def ask(prompt):
-            ...     answer = prompt.upper()
-            ...     tokens.charge(len(answer))
-            ...     return answer
-            >>> paco.run(paco.map(ask, ["one", "two"], limit=tokens))
-            ['ONE', 'TWO']
         """
         weight = check.finite("Rate.charge", "weight", weight)
         loop = asyncio.get_running_loop()

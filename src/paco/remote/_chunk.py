@@ -15,7 +15,7 @@ from paco import events
 from paco._base import check
 from paco._base.check import given, instead_of
 from paco._base.deadline import deadline
-from paco._base.item import Slots
+from paco._base.item import Slots, place
 from paco._engine.outcomes import Err, Ok
 from paco._engine.run import Scheduler
 from paco._engine.sinks import Drop
@@ -135,7 +135,8 @@ class Chunk:
 
     def _retried(self, event: ItemRetried) -> None:
         error = None if event.error is None else PackedError.of(event.error)
-        self._retries.append((events.item_of_caller()[0], event.attempt, error, event.pause))
+        number = -1 if (here := place()) is None else here[0]
+        self._retries.append((number, event.attempt, error, event.pause))
 
     def _pickled(self) -> tuple[bytes, frozenset[int]]:
         """Return the pickled results, and which are outcomes. A result that cannot be sent is an error of its item."""

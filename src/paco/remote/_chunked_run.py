@@ -140,7 +140,7 @@ class Chunks:
             for item in run.items:
                 entries.append((run.started, item))
                 run.started += 1
-                if len(entries) - before >= room or run.exhausted:  # the source itself may have ended it
+                if len(entries) - before >= room or run.left is not None:  # the source itself has ended the run
                     break
             else:
                 run.out_of_items()
