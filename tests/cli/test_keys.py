@@ -1,4 +1,4 @@
-"""Keys that steer a run, and the mode of the terminal that they are read from."""
+"""KeyReader that steer a run, and the mode of the terminal that they are read from."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import pytest
 
 import paco
 from paco._base import system
-from paco._cli.keys import Keys, Steering
+from paco._cli.keys import KeyReader, Steering
 from paco._cli.options import parse_map
 from paco._cli.pace import pace_of
 from tests.patience import until, wait_until
@@ -107,7 +107,7 @@ def reading(slave, work):
     pressed = []
 
     async def main():
-        keys = Keys(slave, pressed.append)
+        keys = KeyReader(slave, pressed.append)
         with keys.read():
             await work(keys, pressed)
         return pressed
@@ -219,7 +219,7 @@ def test_the_mode_is_restored_after_the_loop_was_closed(terminal):
     _, slave = terminal
 
     async def main():
-        keys = Keys(slave, print)
+        keys = KeyReader(slave, print)
         keys._follow()
         return keys
 

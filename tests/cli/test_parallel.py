@@ -38,7 +38,7 @@ EXPECTED = {
     "seq 3 | paco map --exec echo -": (0, [1, 2, 3]),
     "paco map -l 2 -k --exec echo names.txt": (0, ["Ann", BOB]),
     "paco map --rate 10/s --exec echo names.txt": (0, ["Ann", BOB]),
-    "paco map --timeout 0.2s --exec sleep seconds.txt": (1, ["", None]),
+    "paco map --timeout 3s --exec sleep seconds.txt": (1, ["", None]),
     "paco map --retries 2 --exec ./flaky names.txt": (0, ["", ""]),
     "paco map --halt soon,fail=1 -l 1 --exec false files.txt": (3, [None]),
     "paco map --halt now,fail=50% --exec false files.txt": (3, [None, None]),

@@ -35,6 +35,7 @@ class BrokenInputError(OSError):
 # ---- the beginning
 
 _BOM = b"\xef\xbb\xbf"  # the byte order mark, with which some Windows editors begin a file
+_UTF_16: Final = (b"\xff\xfe", b"\xfe\xff")
 _ICONV: Final = "convert it with: iconv -f {} -t UTF-8"
 _NAMED: Final = "give a format that ends in {0}, as in --format lines{0}"
 _PACKED: Final = "unpack it with: {}"
@@ -42,8 +43,6 @@ _PACKED: Final = "unpack it with: {}"
 _MARKS: Final[dict[bytes, tuple[str, str]]] = {
     b"\xff\xfe\0\0": ("UTF-32", _ICONV.format("UTF-32")),
     b"\0\0\xfe\xff": ("UTF-32", _ICONV.format("UTF-32")),
-    b"\xff\xfe": ("UTF-16", ""),  # which is read
-    b"\xfe\xff": ("UTF-16", ""),
     b"\x1f\x8b": ("gzip", _NAMED.format(".gz")),
     **{b"BZh%d1AY&SY" % level: ("bzip2", _NAMED.format(".bz2")) for level in range(1, 10)},
     b"\xfd7zXZ\0": ("xz", _NAMED.format(".xz")),
@@ -80,7 +79,7 @@ class Beginning:
         if self._decided:
             return chunk if self._wide is None else self._wide.decode(chunk, not chunk).encode()
         first = self._held = self._held + chunk
-        if chunk and any(len(first) < len(mark) and mark.startswith(first) for mark in (_BOM, *_MARKS)):
+        if chunk and any(len(first) < len(mark) and mark.startswith(first) for mark in (_BOM, *_UTF_16, *_MARKS)):
             return b""
         self._held, self._decided = b"", True
         if _is_utf_16(first):
@@ -90,18 +89,14 @@ class Beginning:
         return first.removeprefix(_BOM)
 
 
-def _mark(first: bytes) -> tuple[str, str]:
-    return next((known for mark, known in _MARKS.items() if first.startswith(mark)), ("", ""))
-
-
 def _is_utf_16(first: bytes) -> bool:
-    """Return whether an input is UTF-16, and not lines of bytes, the first of which happens to begin like its mark."""
-    return _mark(first)[0] == "UTF-16" and (b"\n" not in first or "\n" in first.decode("utf-16", "replace"))
+    """Return whether an input is UTF-16, and not UTF-32 or lines of bytes, the first of which happens to begin so."""
+    marked = first.startswith(_UTF_16) and not first.startswith(tuple(_MARKS))
+    return marked and (b"\n" not in first or "\n" in first.decode("utf-16", "replace"))
 
 
 def _check_text(first: bytes) -> None:
-    what, remedy = _mark(first)
-    what = what if remedy else ""
+    what, remedy = next((known for mark, known in _MARKS.items() if first.startswith(mark)), ("", ""))
     wide = next((name for name, characters in _WIDE.items() if characters.match(first)), None)
     looked_at = first[:_LOOKED_AT]
     controls = len(looked_at) - len(looked_at.translate(None, _CONTROLS))

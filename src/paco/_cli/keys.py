@@ -13,7 +13,7 @@ from paco._base import system
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from paco._cli.pace import Pace
+    from paco._cli.pace import Pacing
 
 _HELP: Final = "keys: p pause or go on   + more at once   - fewer   q finish what runs and end"
 #: The share of the limit by which a key changes it.
@@ -29,7 +29,7 @@ class Steering:
     """
 
     def __init__(
-        self, pace: Pace, say: Callable[[str], None], show: Callable[[str], None], drain: Callable[[], None]
+        self, pace: Pacing, say: Callable[[str], None], show: Callable[[str], None], drain: Callable[[], None]
     ) -> None:
         self._pace = pace
         self._say = say
@@ -65,7 +65,7 @@ class Steering:
         self._say(f"limit {count.limit:,}")
 
 
-class Keys:
+class KeyReader:
     """Reads the keys of a terminal, and calls a function for each, while this process is in its foreground."""
 
     def __init__(self, terminal: int, press: Callable[[str], None]) -> None:

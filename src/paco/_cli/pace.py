@@ -80,7 +80,7 @@ _LATE, _TIMER = 0.004, 0.001
 _SPARE = 0.05
 
 
-class Pace(NamedTuple):
+class Pacing(NamedTuple):
     """What decides when items start."""
 
     limit: int | paco.Limiter
@@ -95,7 +95,7 @@ class Pace(NamedTuple):
             self.budget.charge(self.cost.read(result))
 
 
-def pace_of(options: MapOptions, on: RetryOn, *, steered: bool = False) -> Pace:
+def pace_of(options: MapOptions, on: RetryOn, *, steered: bool = False) -> Pacing:
     """Return the pace of the options; ``on`` says which errors are retried, ``steered`` whether keys change it.
 
     The errors of ``--retry-on`` mean overload; without it, timeouts, connection errors, and HTTP statuses 429 and 503.
@@ -111,10 +111,10 @@ def pace_of(options: MapOptions, on: RetryOn, *, steered: bool = False) -> Pace:
     if options.rate is not None:
         limit = rate_of(options.rate, options.burst) & limit
     if options.budget is None:
-        return Pace(limit, in_flight, gate)
+        return Pacing(limit, in_flight, gate)
     cost = Cost(options.cost)
     budget = paco.Budget(options.budget, cost.at_start)
-    return Pace(limit & budget, in_flight, gate, budget, cost)
+    return Pacing(limit & budget, in_flight, gate, budget, cost)
 
 
 def rate_of(rate: RateOption, burst: int | None = None) -> paco.Rate:

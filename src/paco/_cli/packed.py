@@ -54,14 +54,15 @@ def unpacked(file: Any, ending: str, size: int) -> Callable[[], bytes]:
     module = _module(ending)
     new = getattr(module, name)
     packed: Any = new(fileobj=file, mode="rb") if name == "GzipFile" else new(file, "rb")
-    damage = (zlib.error, getattr(module, failure, zlib.error))
+    own: type[Exception] = getattr(module, failure, zlib.error)
+    damage = (OSError, zlib.error, own)
 
     def read() -> bytes:
         try:
             data: bytes = packed.read1(size)  # limited, since a small file may unpack to gigabytes
         except EOFError:
             raise BrokenInputError(f"the file is cut off: the {what} data has no end") from None
-        except (OSError, *damage) as error:
+        except damage as error:
             if getattr(error, "errno", None) is not None:  # the file cannot be read
                 raise
             raise BrokenInputError(f"the file is damaged, or is not {what}") from None

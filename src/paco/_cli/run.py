@@ -37,10 +37,10 @@ if TYPE_CHECKING:
     from paco._base.check import ItemFunction
     from paco._cli.ending import Interrupts, Tally
     from paco._cli.inputs import ItemReader
-    from paco._cli.keys import Keys
+    from paco._cli.keys import KeyReader
     from paco._cli.options import MapOptions
     from paco._cli.output import Output
-    from paco._cli.pace import Pace, RetryOn
+    from paco._cli.pace import Pacing, RetryOn
     from paco._cli.progress import Progress
     from paco._view.console import Console
 
@@ -63,7 +63,7 @@ class MapJob(NamedTuple):
     options: MapOptions
     target: AbstractAsyncContextManager[ItemFunction]
     retry_on: RetryOn
-    pace: Pace
+    pace: Pacing
     reader: ItemReader
     tally: Tally
     output: Output
@@ -111,7 +111,7 @@ class _MapRun:
         self._first_failed = 0  # of the first items
         #: Why items were left out, if the run was ended early.
         self._left_out = ""
-        self._keys: Keys | None = None
+        self._keys: KeyReader | None = None
         self._trace: paco.trace | None = None
         #: What went wrong, besides items.
         self._troubles: list[str] = []
@@ -143,11 +143,11 @@ class _MapRun:
             self._trace = self._block.enter_context(paco.trace())
 
     def _read_keys(self, progress: Progress) -> None:
-        from paco._cli.keys import Keys, Steering
+        from paco._cli.keys import KeyReader, Steering
 
         job = self._job
         steering = Steering(job.pace, job.console.say, progress.say_state, self._drain)
-        self._keys = Keys(job.keys, steering.press)
+        self._keys = KeyReader(job.keys, steering.press)
         self._block.enter_context(self._keys.read())
 
     async def _run_items(self, target: ItemFunction) -> None:

@@ -264,8 +264,7 @@ def _async_function(found: Any, name: str) -> ItemFunction:
         what = "a class" if inspect.isclass(found) else f"of type {type(found).__name__}"
         raise CommandError(f"{name} is {what}; TARGET must be a function: async def f(item), or def f(item)")
     is_async = any(map(inspect.iscoroutinefunction, (found, inspect.unwrap(found), type(found).__call__)))
-    function: ItemFunction = found if is_async else paco.threaded(found)
-    return function
+    return cast("ItemFunction", found if is_async else paco.threaded(found))
 
 
 def _convert(found: Any, name: str, arguments: Mapping[str, str]) -> dict[str, Any]:
