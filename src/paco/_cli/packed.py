@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import zlib
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from paco._cli.ending import CommandError
 from paco._cli.formats import BrokenInputError
@@ -54,8 +54,7 @@ def unpacked(file: Any, ending: str, size: int) -> Callable[[], bytes]:
     module = _module(ending)
     new = getattr(module, name)
     packed: Any = new(fileobj=file, mode="rb") if name == "GzipFile" else new(file, "rb")
-    own: type[Exception] = getattr(module, failure, zlib.error)
-    damage = (OSError, zlib.error, own)
+    damage = cast("tuple[type[Exception], ...]", (OSError, zlib.error, getattr(module, failure, zlib.error)))
 
     def read() -> bytes:
         try:
