@@ -7,6 +7,7 @@ import os
 import time
 from collections import deque
 from contextlib import closing
+from functools import partial
 from heapq import heappop, heappush
 from itertools import count
 from pathlib import Path
@@ -141,7 +142,8 @@ def _earlier(file: RecordFile, maker: Maker) -> EarlierRecords:
 class ItemRecords:
     """Writes a record of each item, and counts the items. A run of the command has it in place of a journal.
 
-    ``item_failed`` is called after each failure, with the number of items that started before.
+    ``item_failed`` is called after each failure, with the number of items that started before, and ``charge`` with each
+    result.
     """
 
     def __init__(
@@ -151,7 +153,9 @@ class ItemRecords:
         tally: Tally,
         progress: Progress | None,
         item_failed: Callable[[int], None],
+        charge: Callable[[Any], None] | None = None,
     ) -> None:
+        self._charge = charge
         self._made_by = output.maker.fields()
         self._options = options
         self._tally = tally
@@ -180,7 +184,8 @@ class ItemRecords:
         would take time whenever the item resumes.
         """
         tally, commit, values, made_by = self._tally, self.commit, self._options.values, self._made_by
-        settled = self._options.retries > 0
+        settled, numbered = self._options.retries > 0, self._options.exec
+        text_of = encode if self._charge is None else partial(_charged, self._charge)
         # Without progress, a function in C discards the duration.
         took = deque[float](maxlen=0).append if self._progress is None else self._progress.latencies.add
         free, new = list[int](), count()  # slots: an item takes the lowest free one, without a call
@@ -198,12 +203,12 @@ class ItemRecords:
                 attempts, text, slot = 1, b"", heappop(free) if free else next(new)
                 start, began = wall(), now()
                 try:
-                    result = await fn(value)
+                    result = await fn(item if numbered else value)
                     if settled:
                         attempts = result.attempts
                         tally.retried += attempts - 1
                         result = _result(result)
-                    text = encode(result)
+                    text = text_of(result)
                 except BaseException as raised:  # by the function, or because JSON cannot hold its result
                     if not self._is_of_the_item(raised):
                         raise
@@ -267,6 +272,11 @@ def _noted(span: SpanFields, began: float) -> SpanFields:
         return span
     attempts, slot, start, _, _ = span
     return span_there(attempts, slot, start, began, item.ran)
+
+
+def _charged(charge: Callable[[Any], None], result: Any) -> bytes:
+    charge(result)
+    return encode(result)
 
 
 def _result(outcome: paco.Ok[Any, Any] | paco.Err[Any]) -> Any:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from paco._base.item import Ran
 
 
+#: The most characters of a number in a message.
+_SHOWN: Final = 200
+
 # ---- values
 
 
@@ -168,6 +171,14 @@ def _plainly(value: Any) -> str:
 def refuse(constant: str) -> NoReturn:
     """Raise ``ValueError`` for NaN and the infinities, which JSON does not have."""
     raise ValueError(f"{constant} is not JSON")
+
+
+def number(text: str) -> float:
+    """Return a number of digits. Refuse one that a float cannot hold: it would be infinity, and null in a record."""
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"{text[:_SHOWN]} is too large for a float")
+    return value
 
 
 def members(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
