@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import deque
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
 from paco._base.check import discard
@@ -113,7 +114,10 @@ class Reader:
 
     def _begin(self, iterator: AsyncIterator[Any]) -> None:
         """Begin a step of the source. It raises what the step raises, ``StopIteration`` if the item is there."""
-        step: Any = iterator.__anext__()
+        try:
+            step: Any = iterator.__anext__()
+        except StopIteration as error:
+            raise _misplaced(error)  # noqa: B904 - it has its cause
         if not hasattr(step, "send"):
             step = _awaiting(step)
         self._step = _Step(step, step.send(None))
@@ -152,15 +156,19 @@ class Reader:
         run = self._run
         try:
             async with opened(self._source) as source:
+                since = perf_counter()
                 while not self.ended:
-                    if self._step is not None or len(self._items) < max(run.wanted(), 0) + self._ahead:
-                        if not await self._read_one(source):
-                            break
-                    else:
+                    if self._step is None and len(self._items) >= max(run.wanted(), 0) + self._ahead:
                         await self._pause(source)
+                        since = perf_counter()
+                    elif not await self._read_one(source):
+                        break
+                    elif perf_counter() - since > run.pace.turn.share:  # a source may hold the loop, or never suspend
+                        await asyncio.sleep(0)
+                        since = perf_counter()
         except BaseException as error:  # a worker raises it after the items before it
             trim(error)
-            self._error = error
+            self._error = _misplaced(error) if isinstance(error, StopIteration) else error
         self.ended = True
         self._source = self._upstream = self._iterator = None
         if not run.loop.is_closed():  # it is closed if this coroutine is being garbage-collected
@@ -210,11 +218,14 @@ class _Step:
     def __init__(self, step: Any, waits_for: Any) -> None:
         self._step = step
         self._waits_for = waits_for  # a future; None for the next turn of the loop
+        if hasattr(waits_for, "_asyncio_future_blocking"):
+            # What a task does with a future that it gets. Until then, no other task can await that future.
+            waits_for._asyncio_future_blocking = False  # noqa: SLF001 - a part of the protocol
         self._error: BaseException | None = None
 
     def cancel(self, error: asyncio.CancelledError) -> None:
         """Cancel what the step waits for, as a task does, or raise the cancellation in the step."""
-        if self._waits_for is None or not self._waits_for.cancel():
+        if self._waits_for is None or not self._waits_for.cancel(*error.args):
             self._error = error
 
     def __await__(self) -> Generator[Any, None, Any]:
@@ -225,7 +236,6 @@ class _Step:
                 if error is None and not waited:
                     try:
                         if hasattr(waits_for, "_asyncio_future_blocking"):
-                            # Another task may have awaited it meanwhile.
                             waits_for._asyncio_future_blocking = True  # noqa: SLF001 - a part of the protocol
                         yield waits_for
                     except BaseException as raised:
@@ -240,6 +250,13 @@ class _Step:
             return found.value
         finally:
             del self, step, waits_for, error, given
+
+
+def _misplaced(error: StopIteration) -> RuntimeError:
+    """Return what Python makes of a StopIteration that a coroutine raises. It does not end an async source."""
+    misplaced = RuntimeError("an async iterator raised StopIteration")
+    misplaced.__cause__ = error
+    return misplaced
 
 
 async def _awaiting(awaitable: Awaitable[T]) -> T:
