@@ -74,7 +74,10 @@ class Bucket:
         self._token = scale * _whole(per, _TICKS)
         self._level = -(-self._level * self._token // old)
         self._room = (self._burst - 1) * self._token  # for a start of cost 1
-        self._leaks_in = self._token / (self._leak << _EXPONENT) * (1 + 2**-50)  # seconds for a token, rounded up
+        try:
+            self._leaks_in = self._token / (self._leak << _EXPONENT) * (1 + 2**-50)  # seconds for a token, rounded up
+        except OverflowError:
+            self._leaks_in = math.inf
         self._empty_at = math.inf
         self._taken = sum(self._units(booking.cost) for booking in self.booked)
 
@@ -121,6 +124,10 @@ class Bucket:
         self._level, self._last = level + self._token, ticks
         self._empty_at = nextafter(now + self._level / self._token * self._leaks_in, math.inf)
         return True
+
+    def fits(self, now: float) -> bool:
+        """Return whether `start_now` would make a start."""
+        return (now >= self._empty_at and not self._taken) or now >= self.earliest(1)
 
     def _settle(self) -> None:
         """Bring level and last up to date."""
@@ -288,7 +295,13 @@ class Rate(Limiter):
         return max(self._held_until - asyncio.get_running_loop().time(), 0)
 
     def renews(self, permit: Booking, own: Item | None) -> bool:
-        return not self._line and self._cost is None
+        # If an item of the run waits, another one must not be taken in vain: it would wait, too.
+        return not self._line and self._cost is None and (own is None or self._may_start())
+
+    def _may_start(self) -> bool:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        return now >= self._held_until and self._clock.loop() is loop and self._bucket.fits(now)
 
     def renew(self, permit: Booking) -> Booking | None:
         loop = asyncio.get_running_loop()
