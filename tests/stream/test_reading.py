@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import itertools
 
 import pytest
@@ -243,3 +245,28 @@ async def test_a_source_that_holds_the_loop_is_not_read_far_in_one_turn(monkeypa
     assert max(read_in.count(turn) for turn in set(read_in)) <= 3
     await ended(counting)
     await ended(run)
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+async def test_an_end_in_the_middle_of_a_step_leaves_no_reference_cycle(is_cancelled):
+    async def numbers():
+        yield 1
+        yield 2
+        if is_cancelled:
+            asyncio.current_task().cancel()
+            await asyncio.sleep(0)
+        raise OSError
+
+    async def ends():
+        with contextlib.suppress(OSError, paco.ItemCancelled):
+            await paco.map(nap(), numbers(), limit=1)
+
+    await ends()  # what is cached then is not a leak
+    gc.collect()
+    gc.disable()
+    try:
+        await ends()
+        await asyncio.sleep(1)
+        assert gc.collect() == 0
+    finally:
+        gc.enable()

@@ -81,9 +81,10 @@ class Reader:
         if self._iterator is not None and (item := self._advance(self._iterator)) is not NOTHING:
             return item
         error, self._error = self._error, None
-        if error is not None:
-            raise error
-        raise StopIteration
+        try:
+            raise StopIteration if error is None else error
+        finally:
+            del error  # it refers to this frame: a reference cycle
 
     def _refill(self) -> None:
         """Have more items read if some are wanted, by this task or by more workers."""
@@ -230,6 +231,7 @@ class _Step:
 
     def __await__(self) -> Generator[Any, None, Any]:
         step, waits_for, error, given = self._step, self._waits_for, self._error, None
+        self._error = None  # it refers to frames that refer to this object: a reference cycle
         waited = waits_for is None  # for the next turn of the loop, in which the task that reads was woken
         try:
             while True:
