@@ -120,6 +120,21 @@ GATES = [
         DEV.CHECKS["strict"], r"planted\.py.*reportAssertTypeFailure",
     ),
     Gate(
+        "ty", "the same for ty",
+        "tests/typing/functions.py", append("\n\nassert_type(1, str)\n"),
+        DEV.CHECKS["ty"], r"functions\.py.*type-assertion-failure",
+    ),
+    Gate(
+        "pyrefly", "the same for pyrefly",
+        "tests/typing/functions.py", append("\n\nassert_type(1, str)\n"),
+        DEV.CHECKS["pyrefly"], r"functions\.py.*assert-type",
+    ),
+    Gate(
+        "rejected", "a line that is not rejected",
+        "tests/typing/functions.py", append("\n\nplain(1)  # type: ignore[arg-type]\n"),
+        DEV.CHECKS["ty"], r"functions\.py:\d+: ty must reject this",
+    ),
+    Gate(
         "typed", "a public function without types",
         "src/paco/__init__.py", append("\n\ndef planted(x):\n    return x\n"),
         DEV.CHECKS["typed"], "paco.planted",
@@ -161,7 +176,7 @@ GATES = [
     ),
     Gate(
         "absent", "a listed module that is not there",
-        "src/paco/_stream/__init__.py", replace("coroutine  plan  stream ", "coroutine  plan  planted"),
+        "src/paco/_stream/__init__.py", replace("consumer  stream ", "consumer  planted"),
         DEV.CHECKS["laws"], "the docstring of _stream must list each",
     ),
     Gate(
@@ -269,7 +284,7 @@ def copy(to: Path) -> Path:
     (packages / "gates.pth").write_text(f"{to / 'src'}\n{installed}\n", "utf-8")
     for starts_coverage in installed.glob("*coverage.pth"):
         shutil.copy(starts_coverage, packages / f"z{starts_coverage.name}")  # read after the path is complete
-    for script in ("paco", "ruff", "zizmor"):
+    for script in ("paco", "pyrefly", "ruff", "ty", "zizmor"):
         (to / ".venv" / "bin" / script).symlink_to(Path(sys.executable).parent / script)
     return python
 

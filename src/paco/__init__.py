@@ -22,27 +22,38 @@ from __future__ import annotations
 from paco._base import __version__ as __version__
 from paco._base.deadline import deadline
 from paco._base.errors import ItemCancelled
+from paco._engine.here import Current, current
 from paco._engine.outcomes import Err, Ok, RunTimeout, TooManyErrors, partition, settle
+from paco._functions.batch import batch
 from paco._functions.compose import apply, compose, constant, curry, identity, once, partial, thunk, times, wraps
 from paco._functions.executor import ConcurrentExecutor, concurrent
 from paco._functions.filter import dropwhile, every, filter, filterfalse, reduce, some
+from paco._functions.flat import flat_map, repeat
 from paco._functions.gather import gather, race, series, wait
+from paco._functions.inbox import Inbox
+from paco._functions.iterate import iterate
 from paco._functions.listeners import progress, trace
 from paco._functions.loops import interval, until, whilst
-from paco._functions.map import each, flat_map, map, repeat
+from paco._functions.map import each, map
 from paco._functions.retry import hedge, retry
 from paco._functions.run import run
+from paco._functions.threads import threaded
 from paco._functions.timeout import TimeoutLimit, timeout
 from paco._functions.timing import defer, limited, throttle
 from paco._stream.plan import Stage
 from paco._stream.stream import Stream
 from paco.events import listening
-from paco.limits import Adaptive, Limit, Limiter, PerKey, Rate
+from paco.limits import Adaptive, Budget, Gate, GateClosed, Limit, Limiter, PerKey, Rate
 
 __all__ = [
     "Adaptive",
+    "Budget",
     "ConcurrentExecutor",
+    "Current",
     "Err",
+    "Gate",
+    "GateClosed",
+    "Inbox",
     "ItemCancelled",
     "Limit",
     "Limiter",
@@ -55,9 +66,11 @@ __all__ = [
     "TimeoutLimit",
     "TooManyErrors",
     "apply",
+    "batch",
     "compose",
     "concurrent",
     "constant",
+    "current",
     "curry",
     "deadline",
     "defer",
@@ -71,6 +84,7 @@ __all__ = [
     "hedge",
     "identity",
     "interval",
+    "iterate",
     "limited",
     "listening",
     "map",
@@ -86,6 +100,7 @@ __all__ = [
     "series",
     "settle",
     "some",
+    "threaded",
     "throttle",
     "thunk",
     "timeout",

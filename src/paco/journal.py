@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from paco._base.item import Item, Ran, WorkerTask
     from paco._base.types import OnError
     from paco._engine.sinks import InOrder
+    from paco.limits import Gate
 
 __all__ = ["Journal", "JournalError", "RecordedError"]
 
@@ -116,6 +117,10 @@ class _Unrecorded(Limiter):
     @property
     def lookahead(self) -> int:
         return max(self._limit.lookahead, 1)
+
+    @property
+    def gates(self) -> tuple[Gate, ...]:
+        return self._limit.gates
 
     def try_reserve(self, item: Any = None) -> Any:
         task: Any = asyncio.current_task()

@@ -288,7 +288,7 @@ async def two(session, item): ...
     ("found", "told"),
     [
         (print, "jobs:it is not an async function"),
-        (lambda item: item, "asyncio.to_thread(<lambda>, item)"),
+        (lambda item: item, "f = paco.threaded(<lambda>)"),
         (functools.partial(print), "paco.wraps(function)"),
         (["a"], "jobs:it is of type list"),
         (generator, "@contextlib.asynccontextmanager"),

@@ -303,6 +303,22 @@ async def test_errors_in_the_cleanup_of_a_cancelled_run_are_mentioned_in_its_not
     assert caught.value.__notes__ == ["paco.map: 1 more failed while stopping: item 0: ValueError(7)"]
 
 
+async def test_the_error_of_a_timeout_says_that_it_is_for_the_whole_call_and_what_to_use_for_an_item():
+    async def fetch(seconds):
+        await asyncio.sleep(seconds)
+
+    whole = "not finished within its timeout of 2.5 s, which is for the whole call; to time out each item, use"
+    with pytest.raises(paco.RunTimeout) as caught:
+        await paco.map(fetch, [9], timeout=2.5)
+    assert str(caught.value) == f"paco.map: {whole} paco.timeout(fetch, 2.5)"
+    with pytest.raises(paco.RunTimeout) as caught:
+        await paco.gather(fetch(9), timeout=2.5)
+    assert str(caught.value) == f"paco.gather: {whole} paco.timeout(coro, 2.5)"
+    with pytest.raises(paco.RunTimeout) as caught, paco.deadline(2.5):
+        await paco.map(fetch, [9])
+    assert str(caught.value) == "paco.map: not finished within the deadline of 2.5 s"
+
+
 async def test_a_timeout_is_raised_after_everything_has_been_cancelled_and_has_finished():
     probe = Probe(lambda item: item, takes=100, cleanup=5)
     with pytest.raises(TimeoutError, match=r"paco\.map: not finished within its timeout of 2 s"):
@@ -394,7 +410,9 @@ async def test_the_error_for_a_sync_function_says_how_to_make_it_async():
     def double(item):
         return 2 * item
 
-    with pytest.raises(TypeError, match=r"double must be a coroutine function.*paco\.wraps.*asyncio\.to_thread"):
+    with pytest.raises(
+        TypeError, match=r"double must be a coroutine function.*paco\.wraps.*paco\.threaded\(.*double\)"
+    ):
         await paco.map(double, [1])
     with pytest.raises(TypeError, match="double must be a coroutine function"):
         await paco.filter(double, [1])

@@ -879,6 +879,21 @@ async def test_a_listener_that_raises_at_a_retry_is_told_to_the_loop_and_called_
     assert ["raised, and will not be called again" in report for report in reports] == [True]
 
 
+async def test_what_a_task_of_an_item_tells_is_not_told_of_the_item():
+    async def tell():
+        events.failed(OSError())
+        events.skipped()
+        events.retried()
+
+    async def item(value):
+        await asyncio.create_task(tell())
+
+    log = Log()
+    with paco.listening(log, ItemEnded):
+        await paco.map(item, ["a"])
+    assert [(event.outcome, event.skipped, event.attempts) for event in log] == [("ok", False, 1)]
+
+
 async def test_wrappers_that_retry_can_send_the_event():
     async def item(value):
         error = OSError(value)

@@ -295,7 +295,7 @@ def test_partition_refuses_values_that_are_no_outcomes():
 
 async def test_a_timeout_has_the_finished_outcomes_in_input_order():
     probe = Probe(invert, takes=lambda number: [9, 5, 4, 60][int(number)])
-    with pytest.raises(paco.RunTimeout, match=r"^paco\.map: not finished within its timeout of 10 s$") as caught:
+    with pytest.raises(paco.RunTimeout, match=r"^paco\.map: not finished within its timeout of 10 s, ") as caught:
         await paco.map(paco.settle(probe), [1, 3, 2, 0], timeout=10)
     assert [one.item for one in caught.value.outcomes] == [1, 2, 0]
     assert isinstance(caught.value, TimeoutError)

@@ -61,6 +61,26 @@ def shapes(items):
     }
 
 
+async def test_none_is_no_limit():
+    async def test(item):
+        return bool(await probe(item))
+
+    probe = Probe(lambda item: item, takes=1)
+    for call in (paco.map, paco.each, paco.flat_map, paco.filter, paco.filterfalse, paco.some, paco.every):
+        probe.peak = 0
+        await call(test if call in {paco.some, paco.every} else probe, range(1, 21), limit=None)
+        assert probe.peak == 20
+    probe.peak = 0
+    await (range(20) | paco.map(probe, limit=None))
+    await paco.gather(*map(probe, range(20)), limit=None)
+    await paco.wait(*map(probe, range(20)), limit=None)
+    async with paco.ConcurrentExecutor(None) as executor:
+        executor.extend(*map(probe, range(20)))
+    assert probe.peak == 20
+    await paco.repeat(probe, 25, limit=None)
+    assert probe.peak == 25
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("fn", [same, sleepy, Probe(lambda item: item, takes=lambda item: 5 - item % 5)])
 @pytest.mark.parametrize("limit", [0, 1, 2, 3, 10, 10**9])

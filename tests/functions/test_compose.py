@@ -713,6 +713,32 @@ async def test_a_deadline_of_the_only_caller_cancels_the_call_which_does_not_cou
         assert await connect(1) == "connection"
 
 
+@pytest.mark.parametrize(
+    "wrap", [once(raise_exception=True), times(1, return_value="known"), times(2)], ids=["raise", "value", "not last"]
+)
+async def test_a_call_that_is_not_shared_has_no_deadline_inside_either(wrap):
+    left, cleaned = [], []
+
+    async def connect():
+        left.append(remaining())
+        try:
+            await timeout(asyncio.sleep, 10)(3)
+        finally:
+            await asyncio.sleep(1)
+            cleaned.append(testing.now())
+        return "connection"
+
+    calls = wrap(connect)
+    message = r"^paco\.(once|times): connect did not finish within the deadline of 1 s$"
+    with pytest.raises(TimeoutError, match=message), deadline(1):
+        await calls()
+    assert (testing.now(), left, cleaned) == (2, [math.inf], [2])
+    with deadline(9):
+        assert await calls() == "connection"  # the first one did not count
+        assert remaining() == 5
+    assert left == [math.inf] * 2
+
+
 def test_the_result_stays_from_one_event_loop_to_the_next():
     calls = times(add, 2)
     assert [run(calls(number)) for number in range(4)] == [1, 2, 2, 2]

@@ -102,7 +102,7 @@ async def test_a_function_that_returns_no_awaitable_is_an_error_that_names_it_an
         return 1
 
     with pytest.raises(
-        TypeError, match=r"^paco\.whilst: plain must be .*paco\.wraps\(plain\).*asyncio\.to_thread\(plain"
+        TypeError, match=r"^paco\.whilst: plain must be .*paco\.wraps\(plain\).*paco\.threaded\(plain\)"
     ):
         await whilst(plain, Counter().below_3)
     with pytest.raises(TypeError, match=r"^paco\.until: plain must be "):

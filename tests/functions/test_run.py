@@ -14,6 +14,7 @@ from collections.abc import Coroutine
 import pytest
 
 from paco import run
+from paco.testing import VirtualLoop
 
 
 async def double(number):
@@ -133,6 +134,71 @@ def test_a_future_runs_in_its_own_loop(loop):
     loop.call_soon(future.set_result, 42)
     assert run(future) == 42
     assert run(loop.create_task(double(21))) == 42
+
+
+async def running_in():
+    loop = asyncio.get_running_loop()
+    return loop, loop.get_debug()
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_debug_sets_the_mode_of_a_new_loop(debug):
+    assert run(running_in(), debug=debug)[1] is debug
+
+
+@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize("debug", [None, False, True])
+def test_debug_sets_the_mode_of_a_given_loop_until_the_end(loop, before, debug):
+    async def fail():
+        raise ValueError(asyncio.get_running_loop().get_debug())
+
+    loop.set_debug(before)
+    expected = before if debug is None else debug
+    assert run(running_in(), loop, debug=debug) == (loop, expected)
+    with pytest.raises(ValueError, match=str(expected)):
+        run(fail(), loop, debug=debug)
+    assert loop.get_debug() is before
+
+
+def test_the_loop_that_loop_factory_makes_is_used_and_closed():
+    made, mode = run(running_in(), loop_factory=VirtualLoop, debug=True)
+    assert (type(made), made.is_closed(), mode) == (VirtualLoop, True, True)
+
+
+@pytest.mark.parametrize("factory", [5, running_in], ids=["a number", "an async function"])
+def test_a_loop_factory_that_is_no_plain_function_is_an_error(factory):
+    def refused():
+        with pytest.raises(
+            TypeError, match=r"^paco\.run: loop_factory must be a plain function, not an async one, got "
+        ):
+            run(double(21), loop_factory=factory)
+
+    no_warnings(refused)
+
+
+def test_a_loop_factory_that_makes_no_loop_is_an_error_that_shows_what_it_made():
+    def refused():
+        with pytest.raises(TypeError, match=r"^paco\.run: what loop_factory returns must be an event loop, got None$"):
+            run(double(21), loop_factory=lambda: None)
+
+    no_warnings(refused)
+
+
+def test_a_loop_factory_beside_a_loop_is_an_error(loop):
+    def refused():
+        with pytest.raises(
+            TypeError, match=r"^paco\.run: loop_factory makes a new event loop, but there is one already"
+        ):
+            run(double(21), loop, loop_factory=VirtualLoop)
+
+    no_warnings(refused)
+    with pytest.raises(TypeError, match="there is one already"):
+        run(loop.create_future(), loop_factory=VirtualLoop)
+
+
+def test_debug_must_be_a_flag():
+    with pytest.raises(TypeError, match=r"^paco\.run: debug must be True, False or None, got 1$"):
+        run(double(21), debug=1)
 
 
 async def test_inside_a_running_loop_run_is_an_error_that_suggests_await():

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from paco import TimeoutLimit, defer, run, testing, throttle, timeout
+from paco import TimeoutLimit, deadline, defer, run, testing, throttle, timeout
 from paco.testing import now
 
 
@@ -268,6 +268,96 @@ async def test_a_timeout_limit_can_be_reused_but_not_nested_in_itself():
             await nap(5)
         assert not limit.expired
     assert now() == 30
+
+
+async def test_when_is_the_end_of_the_block_as_of_asyncio():
+    await nap(3)
+    limit = TimeoutLimit(10)
+    assert limit.when() is None
+    async with asyncio.timeout(10) as theirs, limit:
+        assert limit.when() == theirs.when() == 13
+    assert limit.when() == theirs.when() == 13
+    with TimeoutLimit(None) as limit:
+        assert limit.when() is None
+    with deadline(4), TimeoutLimit(10) as limit:
+        assert limit.when() == 7
+
+
+@pytest.mark.parametrize(("at", "end"), [(5, 5), (20, 20), (3, 3), (1, 3), (20.0625, 20.0625)])
+@pytest.mark.parametrize("before", [0.5, 10, None])
+async def test_a_rescheduled_block_ends_at_its_new_time(before, at, end):
+    await nap(2)
+    limit = TimeoutLimit(before)
+    with pytest.raises(TimeoutError) as caught, limit:
+        if before == 0.5:
+            limit.reschedule(None)
+            assert limit.when() is None
+        await nap(1)
+        limit.reschedule(at)
+        assert limit.when() == at
+        await nap(60)
+    within = f"{max(at - 2, 0):g} s"
+    assert str(caught.value) == f"paco.TimeoutLimit: the block did not finish within {within}"
+    assert (now(), limit.expired, cancelling()) == (end, True, 0)
+
+
+@pytest.mark.parametrize("at", [None, float("inf")])
+async def test_a_block_that_is_rescheduled_to_never_has_no_limit(at):
+    with TimeoutLimit(5) as limit:
+        limit.reschedule(at)
+        await nap(60)
+    assert (now(), limit.expired, limit.when()) == (60, False, None)
+    with pytest.raises(TimeoutError), limit:  # used again, it has its timeout again
+        await nap(60)
+    assert now() == 65
+
+
+@pytest.mark.parametrize("at", [30, None])
+async def test_a_nearer_deadline_ends_a_rescheduled_block(at):
+    message = r"^paco\.TimeoutLimit: the block did not finish within the deadline of 20 s$"
+    with pytest.raises(TimeoutError, match=message), deadline(20), TimeoutLimit(10) as limit:
+        with deadline(1):  # not that of the block
+            limit.reschedule(at)
+        assert limit.when() == 20
+        await nap(60)
+    assert now() == 20
+    with pytest.raises(TimeoutError, match="within 10 s"), deadline(20), TimeoutLimit(30) as limit:
+        limit.reschedule(30)
+        await nap(60)
+    assert now() == 30
+
+
+async def test_another_task_can_reschedule_a_block():
+    with TimeoutLimit(5) as limit:
+        asyncio.get_running_loop().call_later(4, limit.reschedule, 70)
+        await nap(60)
+    assert now() == 60
+
+
+async def test_only_a_running_block_can_be_rescheduled():
+    limit = TimeoutLimit(1)
+    not_running = r"^paco\.TimeoutLimit\.reschedule: its block is not running; reschedule inside the block, "
+    with pytest.raises(RuntimeError, match=not_running):
+        limit.reschedule(5)
+    with limit:
+        pass
+    with pytest.raises(RuntimeError, match=not_running):
+        limit.reschedule(5)
+    with pytest.raises(TimeoutError), limit:
+        try:
+            await nap(5)
+        finally:
+            with pytest.raises(RuntimeError, match=r"reschedule: the timeout has passed; "):
+                limit.reschedule(5)
+
+
+@pytest.mark.parametrize("wrong", [-1, float("nan"), "5", True])
+async def test_an_invalid_time_is_an_error_and_the_block_keeps_its_own(wrong):
+    expected = r"^paco\.TimeoutLimit\.reschedule: at must be a time of the event loop's clock \(a number of 0 or more\)"
+    with TimeoutLimit(5) as limit:
+        with pytest.raises((TypeError, ValueError), match=expected):
+            limit.reschedule(wrong)
+        assert limit.when() == 5
 
 
 def test_a_timeout_limit_outside_a_task_is_an_error():
@@ -789,9 +879,7 @@ def test_a_coroutine_object_instead_of_a_function_is_an_error_that_names_the_mis
 
 @pytest.mark.parametrize("wrap", BARE)
 async def test_a_function_that_returns_no_awaitable_is_an_error_that_names_it_and_says_what_to_do(wrap):
-    with pytest.raises(
-        TypeError, match=r"unawaitable must be .*paco\.wraps\(unawaitable\).*asyncio\.to_thread\(unawait"
-    ):
+    with pytest.raises(TypeError, match=r"unawaitable must be .*paco\.wraps\(unawaitable\).*paco\.threaded\(unawait"):
         await wrap(unawaitable)(5)
 
 

@@ -399,6 +399,53 @@ def test_its_repr_shows_the_key_function_and_the_number_of_keys():
     assert repr(paco.PerKey(len, lambda: 1)) == "<paco.PerKey by len, 0 keys>"
 
 
+# ---- limits that differ from key to key
+
+
+async def test_make_limit_gets_the_key_if_it_has_a_parameter_for_it():
+    asked = []
+
+    def limit_of(key):
+        asked.append(key)
+        return 2 if key == "a" else 1
+
+    for make_limit, ends in [(limit_of, 20), (lambda key, /: 3, 10), (lambda n=1: n, 30), (lambda *n: len(n) + 1, 30)]:
+        start = now()
+        await paco.map(ten_seconds, ["a1", "a2", "a3", "b1", "b2"], limit=paco.PerKey(first, make_limit))
+        assert now() - start == ends
+    assert asked == ["a", "b"]
+    unknown = functools.wraps(max)(lambda: 1)  # a function whose signature cannot be found
+    assert await paco.map(ten_seconds, ["a"], limit=paco.PerKey(first, unknown)) == ["a"]
+
+
+async def test_a_mapping_has_a_limit_for_each_key_and_one_for_all_others():
+    limit = paco.PerKey(first, {"a": 2, None: 1})
+    await paco.map(ten_seconds, ["a1", "a2", "b1", "c1"], limit=limit)
+    assert now() == 10
+    together = paco.PerKey(first, {None: paco.Limit(1)})
+    await paco.map(ten_seconds, ["a1", "b1"], limit=together)
+    assert now() == 30
+    assert limit.keys == ()
+
+
+async def test_a_key_that_a_mapping_lacks_is_an_error_of_the_item():
+    limit = paco.PerKey(first, {"a": 2})
+    results = await paco.map(ten_seconds, ["a1", "b1"], limit=limit, return_exceptions=True)
+    assert results[0] == "a1"
+    assert repr(results[1]) == repr(KeyError("paco.PerKey: no limit for the key 'b'; add one for it, or for None"))
+
+
+def test_a_mapping_is_checked_and_copied_at_once():
+    with pytest.raises(TypeError, match=r"^paco\.PerKey: the limit of 'a' must be an int of 0 or more, or a limit"):
+        paco.PerKey(first, {"a": "2"})
+    known = {"a": 2}
+    limit = paco.PerKey(first, known)
+    known["b"] = 3
+    with pytest.raises(KeyError):
+        limit.limit_of("b")
+    assert limit.limit_of("a").limit == 2
+
+
 # ---- cancelled
 
 

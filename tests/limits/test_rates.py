@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import paco
 from paco import testing
+from paco.limits._rate import Booking, Bucket
 from paco.testing import Probe, Source, VirtualLoop, now
 
 
@@ -810,3 +811,89 @@ async def test_a_start_is_renewed_exactly_when_a_new_one_is_allowed(n, per, burs
     for gap in gaps:
         await nap(gap * per / n)
         assert (limit.renew(permit) is None) == (other.try_acquire() is None)
+
+
+# ---- corrections
+
+
+async def test_a_charge_delays_later_starts_and_a_negative_one_gives_back():
+    rate, starts = paco.Rate(1, burst=10, cost=lambda item: 5), []
+
+    async def note(item):
+        starts.append(now())
+        if item == 1:
+            rate.charge(2)
+        if item == 2:
+            rate.charge(-4)
+
+    await paco.map(note, range(5), limit=rate)
+    assert starts == [0, 0, 7, 8, 13]
+
+
+async def test_a_charge_reaches_callers_that_wait_already():
+    rate, starts = paco.Rate(1), []
+    tasks = await queued(rate, 4, starts)
+    await nap(0.5)
+    rate.charge(1.5)
+    await nap(2)
+    rate.charge(-100)
+    await asyncio.gather(*tasks)
+    assert starts == [(0, 0), (1, 2.5), (2, 2.5), (3, 3.5)]
+
+
+@given(
+    weights=st.lists(st.tuples(st.integers(0, 6), st.integers(-6, 6), st.integers(0, 3)), min_size=1, max_size=25),
+    n=st.integers(1, 5),
+    burst=st.integers(1, 8),
+)
+def test_what_is_charged_counts_as_if_it_had_been_estimated(weights, n, burst):
+    """The levels of a bucket that is charged and of one that knew the weights are equal, as long as none is empty."""
+
+    def level(corrected):
+        bucket = Bucket(n, 1, burst)
+        for at, (weight, correction, _) in enumerate(weights):
+            more = max(correction, -weight)
+            booking = Booking(weight if corrected else weight + more)
+            bucket.book(booking)
+            bucket.start(booking, at / 8)
+            if corrected:
+                bucket.charge(more, at / 8)
+        return bucket.earliest(burst)
+
+    assert level(corrected=True) == level(corrected=False)
+
+
+async def test_what_a_charge_refuses():
+    for wrong, error in ((math.inf, ValueError), (math.nan, ValueError), ("1", TypeError), (True, TypeError)):
+        with pytest.raises(error, match=r"^paco\.Rate\.charge: weight must be a finite number, got"):
+            paco.Rate(1).charge(wrong)
+
+
+async def test_a_combination_pauses_what_can_be_paused():
+    starts = []
+
+    async def note(item):
+        starts.append(now())
+        if item == 1:
+            both.pause(10)
+
+    both = paco.Rate(1) & 5 & paco.Gate() & paco.Rate(2)
+    await paco.map(note, range(3), limit=both)
+    assert starts == [0, 1, 11]
+    with pytest.raises(TypeError, match=r"^paco: no part of .* can be paused for a time; add a paco\.Rate$"):
+        (paco.Limit(1) & paco.Gate()).pause(1)
+    with pytest.raises(ValueError, match=r"^paco\.Rate\.pause: seconds must be"):
+        both.pause(-1)
+
+
+async def test_a_rate_paused_for_good_holds_nothing_while_others_use_the_rest():
+    rate, count = paco.Rate(1, burst=5), paco.Limit(1)
+    await paco.map(nap, [0], limit=rate)
+    waits = asyncio.ensure_future(paco.map(nap, range(3), limit=count & rate))
+    await nap()
+    rate.pause(math.inf)
+    await nap(5)
+    assert await asyncio.wait_for(paco.map(nap, [0], limit=2), 10) == [None]
+    waits.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waits

@@ -163,6 +163,8 @@ REFUSED = {
     "assert_coro": {name: row for name, row in FUNCTION.items() if name != "None"},
     "evaluator": {name: row for name, row in FUNCTION.items() if name != "None"},
     "fn": FUNCTION,
+    "threaded.fn": {**{name: row for name, row in NOT_CALLABLE.items() if name != "int"}, **NOT_PLAIN},
+    "threads": integers(1),
     "arity_or_fn": {
         **{name: row for name, row in FUNCTION.items() if name not in {"None", "int"}},
         "below": (lambda: -1, ValueError, "-1"),
@@ -173,7 +175,7 @@ REFUSED = {
     "compose.coros": {},
     "initializer": {"int": (lambda: 5, TypeError, "5"), **HOSTILE},
     "reduce.initializer": {},
-    "limit": {**integers(0), **NONE},
+    "limit": integers(0),
     "Limit.limit": {**integers(1), **NONE},
     "n": {**POSITIVE, **NONE},
     "per": {**POSITIVE, **NONE},
@@ -184,6 +186,8 @@ REFUSED = {
     "times": integers(1),
     "repeat.times": {**integers(1), **NONE},
     "step": {**integers(1), **NONE},
+    "size": {**integers(1), **NONE},
+    "within": SECONDS,
     "timeout": SECONDS,
     "delay": SECONDS,
     "defer.delay": {**SECONDS, **NONE},
@@ -228,7 +232,11 @@ def rows(name):
             yield name, parameter, *row
 
 
-ROWS = {name: found for name in FUNCTIONS if name not in {"run", "concurrent", "identity"} and (found := [*rows(name)])}
+ROWS = {
+    name: found
+    for name in FUNCTIONS
+    if name not in {"run", "concurrent", "identity", "iterate"} and (found := [*rows(name)])
+}
 
 
 def call(name, function, source, **given):
@@ -236,6 +244,7 @@ def call(name, function, source, **given):
     known = parameters(name)
     right = {"coro": function, "coro_test": function, "iterable": source, "timeout": None, "value": 5, "fn": function}
     right |= {"arity_or_fn": function, "delay": 0, "seconds": 5, "outcomes": []}
+    right |= {"size": 2}
     right |= {"n": 1, "limit": 1} if name in {"Limit", "Rate", "limited"} else {}
     several = (function(), function, function()) if "coros_or_futures" in known else ()
     keywords = {key: value for key, value in right.items() if key in known}
@@ -476,7 +485,10 @@ BESIDE = {
     "partition": paco.partition,
     "run": lambda given: paco.run(given, loop=5),
     "Rate": paco.Rate,
+    "Budget": paco.Budget,
+    "Budget cost": lambda given: paco.Budget(5, given),
     "PerKey": lambda given: paco.PerKey(given, work),
+    "PerKey make_limit": lambda given: paco.PerKey(len, given),
     "a timeout": lambda given: paco.map(work, [1], timeout=given),
     "progress": paco.progress,
     "listening": paco.listening,
@@ -485,6 +497,8 @@ BESIDE = {
     "on": lambda given: paco.map(work, [1]).on(given),
     "journal": lambda given: paco.map(work, [1]).journal(given),
     "max_errors": lambda given: paco.map(work, [1]).max_errors(given),
+    "batch": lambda given: paco.map(work, [1]).batch(given),
+    "batch of it": lambda given: paco.batch(given, given),
 }
 
 
@@ -501,6 +515,8 @@ OPTIONS = {
     "on": lambda stream: stream.on(0),
     "on, slots": lambda stream: stream.on(2, slots=0),
     "max_errors": lambda stream: stream.max_errors(-1),
+    "batch": lambda stream: stream.batch(0),
+    "batch, within": lambda stream: stream.batch(2, within=-1),
     "journal": lambda stream: stream.journal(5),
     "journal, key": lambda stream: stream.journal("x", key=5),
     "journal, durable": lambda stream: stream.journal("x", durable="y"),
@@ -756,7 +772,7 @@ async def test_the_error_for_a_sync_function_names_it_and_says_what_to_do(name):
     operation = name.partition(" ")[0].partition("'")[0]
     assert message.startswith(f"paco.{operation}: plain must be a coroutine function")
     assert "paco.wraps(plain)" in message
-    assert "asyncio.to_thread(plain" in message
+    assert "paco.threaded(plain)" in message
 
 
 async def test_the_error_of_the_executor_for_a_sync_function_says_what_to_do():
@@ -766,7 +782,7 @@ async def test_the_error_of_the_executor_for_a_sync_function_says_what_to_do():
     message = str(future.exception())
     assert message.startswith("paco.ConcurrentExecutor: plain must be a coroutine function")
     assert "paco.wraps(plain)" in message
-    assert "asyncio.to_thread(plain" in message
+    assert "paco.threaded(plain)" in message
 
 
 # ---- and what is not refused
@@ -913,7 +929,7 @@ def test_a_flag_that_is_meant_for_the_parameter_next_to_it_says_which():
 TAKING_KEYWORDS = {
     "map": (
         lambda **kw: paco.map(takes_anything, [1], **kw),
-        ["limt", "Limit", "timout", "retun_exceptions"],
+        ["limt", "limti", "Limit", "timout", "retun_exceptions"],
     ),
     "a stage": (lambda **kw: paco.map(takes_anything, **kw), ["limt", "iterabel"]),
     "each": (lambda **kw: paco.each(takes_anything, [1], **kw), ["limt", "colect", "time_out"]),
@@ -950,6 +966,63 @@ async def test_a_keyword_that_the_function_names_or_that_resembles_none_reaches_
             return item, kw
 
     assert await paco.map(Odd(), [1], limt=5) == [(1, {"limt": 5})]
+
+
+async def takes_two(item, /, size, *, key=None):
+    return item, size, key
+
+
+class Client:
+    async def get(self, url, timeout=None):
+        return url, timeout
+
+    @classmethod
+    async def make(cls, url):
+        return url
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: paco.map(takes_two, [1], limt=5), "map: got limt=5: did you mean limit? takes_two takes size, key"),
+        (lambda: paco.map(takes_two, [1], 0, size=5, item=2), "map: got item=2: takes_two takes size, key"),
+        (lambda: paco.map(takes_two, limit=1, sise=5), "map: got sise=5: takes_two takes size, key"),
+        (lambda: paco.each(Client().get, [1], urls=5), "each: got urls=5: get takes url, timeout"),
+        (lambda: paco.each(Client().get, [1], self=5), "each: got self=5: get takes url, timeout"),
+        (lambda: paco.each(Client.make, [1], cls=5), "each: got cls=5: make takes url"),
+        (lambda: paco.flat_map(takes_two, [1], colour=5), "flat_map: got colour=5: takes_two takes size, key"),
+        (lambda: paco.race([nothing], key=5), "race: got key=5: nothing takes no keyword arguments"),
+        (lambda: paco.until(takes_two, nothing, sice=1), "until: got sice=1: takes_two takes size, key"),
+        (lambda: paco.apply(takes_two, 1, sice=1), "apply: got sice=1: takes_two takes size, key"),
+        (lambda: paco.partial(takes_two, 1, sice=1), "partial: got sice=1: takes_two takes size, key"),
+        (lambda: paco.curry(takes_two, sice=1), "curry: got sice=1: takes_two takes size, key"),
+        (
+            lambda: paco.curry(ignore_kwarg=True)(takes_two),
+            "curry: got ignore_kwarg=True: did you mean ignore_kwargs? takes_two takes size, key",
+        ),
+        (
+            lambda: paco.ConcurrentExecutor().add(takes_two, 1, sice=1),
+            "ConcurrentExecutor: got sice=1: takes_two takes size, key",
+        ),
+    ],
+)
+async def test_a_keyword_that_the_function_does_not_take_is_refused_at_the_call(call, message):
+    with pytest.raises(TypeError) as caught:
+        call()
+    assert str(caught.value) == f"paco.{message}"
+
+
+async def test_a_keyword_that_a_function_may_take_reaches_it():
+    @functools.wraps(takes_two)
+    async def any_of_them(*args, **kw):
+        return args, kw
+
+    assert await paco.map(any_of_them, [1], other=5) == [((1,), {"other": 5})]
+    assert await paco.map(takes_two, [1], size=5, key=6) == [(1, 5, 6)]
+
+
+async def nothing():
+    pass
 
 
 async def test_filterfalse_takes_its_limit_third():

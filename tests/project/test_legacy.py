@@ -47,7 +47,7 @@ SIGNATURES = {
     "race": "iterable, loop=None, timeout=None, *args, **kw",
     "reduce": "coro, iterable, right=False, initializer=<none>, loop=None",
     "repeat": "coro, times=1, step=1, limit=1, loop=None",
-    "run": "coro, loop=None",
+    "run": "coro, loop=None, debug=None, loop_factory=None",  # the last two are new
     "series": "*coros_or_futures, timeout=None, loop=None, return_exceptions=False",
     "some": "coro, iterable, limit=0, timeout=None, loop=None",
     "throttle": "coro, limit=1, timeframe=1, return_value=None, raise_exception=False",
@@ -106,7 +106,7 @@ def test_parameters_are_positional_exactly_where_they_were():
     for name in SIGNATURES:
         kinds = {one.kind for one in inspect.signature(getattr(paco, name)).parameters.values()}
         assert inspect.Parameter.POSITIONAL_ONLY not in kinds
-        assert (inspect.Parameter.KEYWORD_ONLY in kinds) is (name in {"gather", "series", "wait"})
+        assert (inspect.Parameter.KEYWORD_ONLY in kinds) is (name in {"gather", "series", "wait", "run"})
 
 
 # ---- functions of the tests

@@ -632,7 +632,7 @@ async def test_neither_a_run_that_has_ended_nor_its_records_are_kept_alive(path,
         for _ in range(2):
             stream = paco.map(turn, range(5), limit=limit).journal(path)
             assert await collect(stream) == list(range(5))
-            alive = [weakref.ref(stream._run), *map(weakref.ref, made)]
+            alive = [weakref.ref(stream._consumer.run), *map(weakref.ref, made)]
             del stream
             made.clear()
             await asyncio.sleep(0)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -52,3 +54,26 @@ async def attempts(wait):
     with suppress(ValueError):
         await paco.retry(fails, 2, on=lambda error: wait)()
     return len(calls)
+
+
+async def holds(item):
+    """Hold the process in the way that the item names; return other items."""
+    await asyncio.sleep(0.001)
+    match item:
+        case "blocks":
+            time.sleep(3600)  # noqa: ASYNC251 - that is the point
+        case "spins":
+            while True:
+                pass
+        case "holds the GIL":
+            return re.match("(a+)+b", "a" * 100)
+        case "in a task":
+            await asyncio.create_task(holds("blocks"))
+    return item
+
+
+def holds_at_once(item):
+    """Block before there is anything to await."""
+    if item == "blocks":
+        time.sleep(3600)
+    return quick(item)

@@ -255,7 +255,7 @@ def test_a_worker_runs_until_its_program_says_goodbye_or_ends(monkeypatch, loops
     line, descriptor = talk()
     working = threading.Thread(target=_worker.main, args=(descriptor,))
     working.start()
-    line.send(pickle.dumps((sys.path, loops, {})))
+    line.send(pickle.dumps((sys.path, loops, {}, None)))
     assert line.receive() == b""
     line.send(pickle.dumps((1, *chunk(double, [1, 2]))))
     assert line.receive() == NUMBER.pack(1)
@@ -308,7 +308,7 @@ def served(future):
     there = Line(Connection(descriptor))
     line.send(pickle.dumps((1, *chunk(double, [1, 2]))))
     line.send(b"")
-    assert _worker.serve(there, SimpleNamespace(start=lambda *_: future))
+    assert _worker.serve(there, SimpleNamespace(start=lambda *_, number: future))
     there.close()
     messages = list(iter(line.receive, None))
     line.close()

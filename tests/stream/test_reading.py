@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import gc
 import itertools
 
@@ -97,7 +98,7 @@ async def test_coroutines_that_were_read_ahead_are_closed_when_the_run_ends():
     assert all(one.cr_frame is None for one in made)
 
 
-async def test_each_item_of_a_source_that_is_always_ready_costs_at_most_two_turns_of_the_loop():
+async def test_each_item_of_a_source_that_is_always_ready_costs_one_turn_of_the_loop():
     turns = 0
 
     async def count_turns():
@@ -109,7 +110,191 @@ async def test_each_item_of_a_source_that_is_always_ready_costs_at_most_two_turn
     counting = asyncio.ensure_future(count_turns())
     await paco.each(nap(0), AsyncSource(range(100)), limit=1)
     await ended(counting)
-    assert turns < 220
+    assert turns < 110
+
+
+# ---- steps of the source that workers execute
+
+
+VAR = contextvars.ContextVar("VAR", default=0)
+WAYS = {"never waits": lambda number: False, "waits": lambda number: True, "waits at times": lambda number: number % 3}
+
+
+@pytest.mark.parametrize("waits", WAYS.values(), ids=WAYS)
+async def test_a_source_sees_one_task_and_its_own_context_and_the_items_see_neither(waits):
+    tasks = []
+
+    async def numbers():
+        try:
+            for number in range(30):
+                assert VAR.get() == number
+                VAR.set(number + 1)
+                if waits(number):
+                    await asyncio.sleep(1)
+                tasks.append(asyncio.current_task())
+                yield number
+        finally:
+            tasks.append(asyncio.current_task())
+
+    async def look(item):
+        here = asyncio.current_task()
+        await asyncio.sleep(1)
+        assert asyncio.current_task() is here
+        tasks.append(None if here in tasks else tasks[0])
+        return VAR.get()
+
+    assert await paco.map(look, numbers(), limit=3) == [0] * 30
+    assert len(set(tasks)) == 1
+    assert tasks[0].get_name() == "paco.map look reader"
+    assert VAR.get() == 0
+
+
+@pytest.mark.parametrize("waits", WAYS.values(), ids=WAYS)
+async def test_a_timeout_around_several_steps_of_a_source_holds(waits):
+    async def numbers():
+        async with asyncio.timeout(50):
+            for number in range(10):
+                if waits(number):
+                    await asyncio.sleep(1)
+                yield number
+        yield 10
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(10):
+                yield 11
+                await asyncio.sleep(100)
+        yield 12
+
+    assert await paco.map(nap(), numbers(), limit=2) == list(range(13))
+
+
+class Each:
+    """An async iterator whose steps are what a function returns."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def __aiter__(self):
+        return self
+
+    def __anext__(self):
+        return self.step()
+
+
+async def test_steps_may_be_futures_and_other_awaitables_and_begin_in_the_task_that_reads():
+    tasks, waiting = set(), []
+
+    class Now:
+        def __await__(self):
+            return iter(())
+
+    def step():
+        tasks.add(asyncio.current_task())
+        if len(waiting) % 2:
+            waiting.append(None)
+            return Now()
+        waiting.append(asyncio.get_running_loop().create_future())
+        if len(waiting) > 10:
+            waiting[-1].set_exception(StopAsyncIteration())
+        else:
+            asyncio.get_running_loop().call_later(1, waiting[-1].set_result, len(waiting))
+        return waiting[-1]
+
+    assert await paco.map(nap(), Each(step), limit=1) == [1, None, 3, None, 5, None, 7, None, 9, None]
+    assert len(tasks) == 1
+    assert {task.get_name() for task in tasks} == {"paco.map Probe reader"}
+
+
+async def test_a_source_and_another_task_may_wait_for_the_same_future():
+    future = asyncio.get_running_loop().create_future()
+
+    async def numbers():
+        for number in range(3):
+            yield number
+        yield await future
+
+    async def wait(item):
+        await asyncio.sleep(0)
+        return await future if item == 2 else item
+
+    asyncio.get_running_loop().call_later(5, future.set_result, "set")
+    assert await paco.map(wait, numbers(), limit=1) == [0, 1, "set", "set"]
+    future = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_later(5, future.set_result, "set")
+    assert await paco.map(wait, numbers(), limit=2) == [0, 1, "set", "set"]
+
+
+@pytest.mark.parametrize("error", [OSError("broken"), asyncio.CancelledError(), StopIteration(1)], ids=repr)
+@pytest.mark.parametrize("waits", WAYS.values(), ids=WAYS)
+async def test_an_error_of_a_step_ends_the_run_after_the_items_before_it(waits, error):
+    probe, closed = nap(), []
+
+    def step():
+        async def one():
+            closed.append(len(closed))
+            if waits(len(closed)):
+                await asyncio.sleep(1)
+            if len(closed) > 9:
+                raise error
+            return len(closed)
+
+        return one()
+
+    kind = {asyncio.CancelledError: paco.ItemCancelled, StopIteration: RuntimeError}.get(type(error), type(error))
+    with pytest.raises(kind):
+        await paco.map(probe, Each(step), limit=2)
+    assert probe.started == list(range(1, 10))
+    assert len(closed) == 10
+
+
+@pytest.mark.parametrize("turns", range(5))
+@pytest.mark.parametrize("wait", ["a future", "a turn", "a shield"])
+async def test_a_step_that_waits_is_cancelled_where_it_waits(wait, turns):
+    seen, loop = [], asyncio.get_running_loop()
+
+    async def numbers():
+        yield 0
+        yield 1
+        try:
+            if wait == "a turn":
+                for _ in range(100):
+                    await asyncio.sleep(0)
+            future = loop.create_future()
+            await (asyncio.shield(future) if wait == "a shield" else future)
+        except asyncio.CancelledError:
+            seen.append("cancelled")
+            await asyncio.sleep(1)
+            seen.append(asyncio.current_task().cancelling())
+            raise
+
+    task = asyncio.ensure_future(paco.map(nap(0), numbers(), limit=1))
+    for _ in range(6 + turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert seen == ["cancelled", 1]
+    assert now() == 1
+
+
+def test_cancelling_a_run_at_each_step_of_its_source_closes_the_source(cancel_at_every_step):
+    opened, closed = [], []
+
+    async def numbers():
+        opened.append(1)
+        try:
+            for number in range(6):
+                if number % 2:
+                    await asyncio.sleep(1)
+                yield number
+        finally:
+            closed.append(1)
+            await asyncio.sleep(1)
+
+    async def main():
+        await paco.map(nap(), numbers(), limit=2)
+
+    assert cancel_at_every_step(main) > 10
+    assert len(opened) == len(closed)
 
 
 # ---- stages

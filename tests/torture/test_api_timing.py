@@ -100,7 +100,7 @@ async def test_each_item_has_its_own_timeout_within_that_of_the_run():
     assert (results[0], results[2]) == (1, 2)
     assert [type(results[index]) for index in (1, 3, 4)] == [TimeoutError] * 3
     assert now() == 6
-    with pytest.raises(TimeoutError, match=r"^paco\.map: not finished within its timeout of 4 s$"):
+    with pytest.raises(TimeoutError, match=r"^paco\.map: not finished within its timeout of 4 s, "):
         await paco.map(limited, [2, 2, 2, 2], limit=1, timeout=4)
     assert now() == 10
 

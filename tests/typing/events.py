@@ -46,6 +46,17 @@ def installed() -> None:
     events.install(hear_ended, RunEnded)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
+def here() -> None:
+    current = paco.current()
+    assert_type(current, paco.Current | None)
+    if current is not None:
+        assert_type(current.item, Any)
+        assert_type(current.index, int | None)
+        assert_type(current.attempt, int)
+        assert_type(current.title, str)
+        assert_type(current.run, Run | None)
+
+
 def refused() -> None:
     paco.listening(hear_ended)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     paco.listening(hear_ended, RunEnded)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

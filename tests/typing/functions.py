@@ -33,14 +33,14 @@ def plain(number: int) -> str:
     return str(number)
 
 
-async def bound() -> None:
+async def bound(text: str, number: int) -> None:
     assert_type(paco.apply(half, 1), Callable[..., Coroutine[Any, Any, float]])
     assert_type(await paco.apply(half, number=1)("ignored"), float)
     assert_type(await paco.partial(half, 1)(), float)
     assert_type(await paco.thunk(answer)(), int)
-    assert_type(paco.constant("value", delay=1), Callable[..., Coroutine[Any, Any, str]])
-    assert_type(await paco.constant("value")(), str)
-    assert_type(await paco.identity(1)("ignored"), int)
+    assert_type(paco.constant(text, delay=1), Callable[..., Coroutine[Any, Any, str]])
+    assert_type(await paco.constant(text)(), str)
+    assert_type(await paco.identity(number)("ignored"), int)
     assert_type(paco.curry(half), Callable[..., Any])
     assert_type(paco.curry(2)(half), Callable[..., Any])
 
@@ -52,17 +52,17 @@ async def composed() -> None:
     assert_type(await paco.compose(label, label, label, half)(1), Any)
 
 
-async def wrapped() -> None:
+async def wrapped(text: str) -> None:
     assert_type(await paco.wraps(plain)(1), str)
     assert_type(await paco.wraps(half)(1), float)
     assert_type(await paco.timeout(half, 10)(1), float)
     assert_type(await paco.timeout(half(1), 10), float)
     assert_type(await paco.defer(half, 1)(1), float)
     assert_type(await paco.once(half)(1), float)
-    assert_type(await paco.once(half, return_value="none")(1), float | str)
+    assert_type(await paco.once(half, return_value=text)(1), float | str)
     assert_type(await paco.times(half, 3)(1), float)
     assert_type(await paco.throttle(half, 2)(1), float | None)
-    assert_type(await paco.throttle(half, return_value="none")(1), float | str)
+    assert_type(await paco.throttle(half, return_value=text)(1), float | str)
     assert_type(await paco.throttle(half, raise_exception=True)(1), float)
     assert_type(paco.interval(half, 10)(1), asyncio.Task[None])
 
@@ -77,7 +77,7 @@ async def once_with_options(number: int, *, text: str = "") -> float:
     return number / len(text)
 
 
-@paco.once(return_value="none")
+@paco.once(return_value=str(4))
 async def once_or_text(number: int) -> float:
     return number / 2
 
@@ -154,6 +154,9 @@ async def loops() -> None:
 async def clock() -> None:
     with paco.TimeoutLimit(10) as limit:
         assert_type(limit, paco.TimeoutLimit)
+        assert_type(limit.when(), float | None)
+        limit.reschedule(1)
+        limit.reschedule(None)
     async with paco.TimeoutLimit(None) as limit:
         assert_type(limit.expired, bool)
 
@@ -162,6 +165,8 @@ def run() -> None:
     assert_type(paco.run(half(1)), float)
     assert_type(paco.run(paco.gather(half(1))), list[float])
     assert_type(paco.run(half(1), asyncio.new_event_loop()), float)
+    assert_type(paco.run(half(1), debug=True, loop_factory=asyncio.SelectorEventLoop), float)
+    paco.run(half(1), loop_factory=half)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
 
 
 async def refused() -> None:
@@ -181,3 +186,32 @@ async def refused() -> None:
     await Client().fetch(1)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
     await paco.whilst(half, is_done, None, "1")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
     await paco.until(half, is_done)  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
+
+
+def blocking(number: int, *, text: str = "") -> float:
+    return number / len(text)
+
+
+async def threads() -> None:
+    assert_type(await paco.threaded(blocking)(1, text="a"), float)
+    assert_type(await paco.threaded(blocking, 20)(1), float)
+    assert_type(await paco.threaded(threads=20)(blocking)(1, text="a"), float)
+    assert_type(await paco.map(paco.threaded(plain), [1], limit=100), list[str])
+    assert_type(await ([1] | paco.map(paco.threaded(plain)) | paco.map(length)), list[int])
+    await paco.threaded(blocking)("text")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await paco.threaded(threads=20)(blocking)(text=1)  # type: ignore[call-arg,arg-type]  # pyright: ignore[reportCallIssue]
+
+
+@paco.threaded
+def in_threads(number: int) -> str:
+    return str(number)
+
+
+@paco.threaded(threads=20)
+def in_twenty_threads(number: int) -> str:
+    return str(number)
+
+
+async def decorated_by_threaded() -> None:
+    assert_type(await in_threads(1), str)
+    assert_type(await in_twenty_threads(1), str)

@@ -76,11 +76,11 @@ async def functions(numbers: list[int]) -> None:
 
 async def arguments(numbers: list[int]) -> None:
     assert_type(await paco.map(extra, numbers, 10, None, None, False, "extra", key=1), list[float])
-    assert_type(await paco.map(extra, numbers, 10, text="extra"), list[float])
-    assert_type(await paco.map(extra, numbers, limit=10, text="extra", key=1), list[float])
+    assert_type(await paco.map(extra, numbers, 10, text="extra"), list[float])  # not pyrefly: its P.args
+    assert_type(await paco.map(extra, numbers, limit=10, text="extra", key=1), list[float])  # not pyrefly: its P.args
     assert_type(await paco.flat_map(extra, [numbers], 10, None, None, False, None, "extra", key=1), list[float])
     assert_type(await paco.each(extra, numbers, 10, None, True, None, False, "extra", key=1), list[float])
-    assert_type(await (numbers | paco.map(extra, text="extra")), list[float])
+    assert_type(await (numbers | paco.map(extra, text="extra")), list[float])  # not pyrefly: its P.args
 
 
 async def errors_as_results(numbers: list[int], flag: bool) -> None:
@@ -125,6 +125,17 @@ async def streams(numbers: list[int]) -> None:
     assert_type(asyncio.run(paco.map(half, numbers)), list[float])
     assert_type(paco.run(paco.map(half, numbers)), list[float])
     await wider.aclose()
+
+
+async def in_threads(numbers: list[int]) -> None:
+    # mypy gives up at the partial of a function with parameters of another one, before it comes to paco.
+    in_thread = partial(asyncio.to_thread, plain)  # type: ignore[call-arg]  # not ty: right # not pyrefly: right
+    assert_type(await paco.map(in_thread, numbers), list[int])  # not pyrefly: unknown result of the partial
+
+
+async def chained(numbers: list[int]) -> None:
+    stream = paco.map(half, numbers, limit=3)
+    assert_type(stream.journal("run.jsonl", decode=len).on(2).as_completed(), paco.Stream[int])
 
 
 async def refused(numbers: list[int], words: list[str]) -> None:

@@ -73,6 +73,36 @@ async def stages(words: list[str]) -> None:
     assert_type(paco.run(words | twice), list[float])
 
 
+async def total(numbers: list[int]) -> float:
+    return sum(numbers)
+
+
+async def batches(words: list[str]) -> None:
+    assert_type(paco.batch(2, words), paco.Stream[list[str]])
+    assert_type(await paco.map(parse, words).batch(2, within=1), list[list[int]])
+    assert_type(await paco.map(parse, words).batch(2).drain(), int)
+    assert_type(words | paco.batch(2), paco.Stream[list[str]])
+    assert_type(streamed() | paco.batch(2), paco.Stream[list[str]])
+    assert_type(words | paco.map(parse) | paco.batch(2), paco.Stream[list[int]])
+    assert_type(words | paco.batch(2) | paco.batch(3), paco.Stream[list[list[str]]])
+    assert_type(paco.map(parse) | paco.batch(2), paco.Stage[str, paco.Stream[list[int]]])
+    assert_type(paco.batch(2) | paco.map(total), paco.Stage[int, paco.Stream[float]])
+    assert_type(paco.map(parse) | paco.batch(2) | paco.map(total), paco.Stage[str, paco.Stream[float]])
+    assert_type(await (words | paco.map(parse) | paco.batch(2) | paco.map(total) | paco.each(show)), None)
+    assert_type(await paco.map(parse, paco.Inbox(words)), list[int])
+    inbox = paco.Inbox[str](unique=True)
+    assert_type(inbox.add("1", "2"), int)
+    assert_type(await inbox.put("1"), bool)
+    async for rows in words | paco.batch(2, within=1.0):
+        assert_type(rows, list[str])
+
+
+def sync(words: list[str]) -> None:
+    with paco.iterate(paco.map(parse, words)) as results:
+        for result in results:
+            assert_type(result, int)
+
+
 def refused(numbers: list[int], words: list[str]) -> None:
     _ = numbers | paco.map(parse)  # type: ignore[operator] # pyright: ignore[reportOperatorIssue, reportUnknownVariableType]
     _ = 5 | paco.map(half)  # type: ignore[operator] # pyright: ignore[reportOperatorIssue, reportUnknownVariableType]
@@ -82,3 +112,4 @@ def refused(numbers: list[int], words: list[str]) -> None:
     _ = paco.map(half) | paco.map(parse)  # type: ignore[call-overload] # pyright: ignore[reportOperatorIssue, reportUnknownVariableType]
     _ = paco.some(is_even) | paco.map(half)  # type: ignore[operator] # pyright: ignore[reportOperatorIssue, reportUnknownVariableType]
     _ = words | paco.each(parse) | paco.map(half)  # type: ignore[operator] # pyright: ignore[reportOperatorIssue, reportUnknownVariableType]
+    _ = words | paco.batch(2) | paco.map(parse)  # type: ignore[operator] # pyright: ignore[reportOperatorIssue, reportUnknownVariableType]

@@ -97,6 +97,6 @@ async def refused(numbers: list[int], words: list[str]) -> None:
     await paco.some(is_even, words)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
     await paco.every(plain, numbers)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
     await paco.reduce(is_even, numbers)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
-    await paco.reduce(count, words)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    await paco.reduce(count, words)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] # not pyrefly: accepts it
     await paco.reduce(add, words, initializer=0)  # type: ignore[misc] # pyright: ignore[reportArgumentType]
     await paco.reduce(count, words, initializer="")  # type: ignore[misc] # pyright: ignore[reportArgumentType]

@@ -49,6 +49,7 @@ MODULES: Final = (
     "_engine.admission",
     "_engine.failure",
     "_stream.plan",
+    "_stream.consumer",
     "_stream.stream",
 )
 #: The fast tests that check the engine most closely. A mutant survives if these pass, even if other tests would fail.

@@ -36,8 +36,6 @@ _ROWS = {
 #: Python 3.14 evaluates annotations when they are read, and they may have names that only type checkers import.
 _annotations: Final[Any] = sys.modules.get("annotationlib")  # which `inspect` imports there
 _UNEVALUATED: Final = {} if _annotations is None else {"annotation_format": _annotations.Format.FORWARDREF}
-#: The similarity from which on a keyword is taken for a mistyped one: "limt" and "limit" have 0.89.
-_CLOSE: Final = 0.85
 _SECONDS = "seconds (a number of 0 or more)"
 _ITERABLE = ("__iter__", "__aiter__", "__await__", "__getitem__")
 
@@ -166,8 +164,8 @@ def awaitable(name: str, coro: object, result: Awaitable[T]) -> Awaitable[T]:
     fn = called(coro)
     raise NotAwaitable(
         f"paco.{name}: {fn} must be a coroutine function, but it returned {shorten(result)}, which cannot be awaited; "
-        f"write it as `async def`, wrap a fast function as paco.wraps({fn}), or run a blocking one in a thread: "
-        f"lambda *args: asyncio.to_thread({fn}, *args)"
+        f"write it as `async def`, wrap a fast function as paco.wraps({fn}), or a blocking one, to run in threads, "
+        f"as paco.threaded({fn})"
     )
 
 
@@ -180,38 +178,6 @@ def flag(name: str, parameter: str, value: object, meant: str = "", *, optional:
         return
     remedy = f"; to pass {shorten(value)} as {meant}, write {meant}={shorten(value)}" if meant else ""
     raise TypeError(refusal(name, parameter, "True, False or None" if optional else "True or False", value) + remedy)
-
-
-def spelling(name: str, coro: Any, kw: dict[str, Any], *own: str) -> None:
-    """Refuse keyword arguments for ``coro`` that look like a mistyped parameter of paco's ``own``.
-
-    A function that takes any keyword argument would take it silently, and the run would have no limit.
-    """
-    for key, value in kw.items():
-        close = _closest(key, own)
-        if close and not _names(coro, key):
-            fn = called(coro)
-            raise TypeError(
-                f"paco.{name}: got {key}={shorten(value)}: did you mean {close}? If {fn} takes {key}, pass "
-                f"functools.partial({fn}, {key}=...) as the function"
-            )
-
-
-@functools.lru_cache
-def _closest(key: str, own: tuple[str, ...]) -> str:
-    """Return the parameter that a keyword is most similar to; an empty text if none is similar."""
-    import difflib  # the import takes a millisecond
-
-    return next(iter(difflib.get_close_matches(key.lower(), own, 1, _CLOSE)), "")
-
-
-def _names(coro: Any, key: str) -> bool:
-    """Return whether a function has a parameter of that name, or does not tell its parameters."""
-    try:
-        parameter = inspect.signature(coro).parameters.get(key)
-    except (TypeError, ValueError):
-        return True
-    return parameter is not None and parameter.kind in {parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY}
 
 
 def one_of(name: str, parameter: str, value: object, choices: tuple[str, ...]) -> None:
@@ -280,6 +246,12 @@ def positive(name: str, parameter: str, value: object, expected: str = "a number
     return _number(name, parameter, value, expected, lambda number: 0 < number <= sys.float_info.max)
 
 
+def finite(name: str, parameter: str, value: object, *, least: float = -math.inf) -> float:
+    """Check that ``value`` is a finite number of at least ``least``, and return it."""
+    expected = "a finite number" if least == -math.inf else f"a finite number of {least:g} or more"
+    return _number(name, parameter, value, expected, lambda number: least <= number and abs(number) < math.inf)
+
+
 def weight(name: str, fn: object, value: object) -> float:
     """Check that ``fn`` returned a finite number of 0 or more for an item, and return that number."""
     parameter, expected = f"{called(fn)}(item)", "a number of 0 or more"
@@ -296,9 +268,16 @@ def _number(name: str, parameter: str, value: object, expected: str, accepts: Ca
 
 
 def limit(name: str, value: object, parameter: str = "limit") -> int:
-    """Check a numeric limit, an ``int`` of 0 (no limit) or more, and return it. The message names limit objects too."""
+    """Check a numeric limit, an ``int`` of 0 (no limit) or more, and return it. The message names limit objects too.
+
+    ``None`` is no limit, but not as the result of a function, which may have forgotten its ``return``.
+    """
+    optional = parameter == "limit"
+    if value is None and optional:
+        return 0
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(refusal(name, parameter, "an int of 0 or more, or a limit such as paco.Rate(50)", value))
+        expected = f"an int of 0 or more{', None' * optional}, or a limit such as paco.Rate(50)"
+        raise TypeError(refusal(name, parameter, expected, value))
     return integer(name, parameter, value, 0)
 
 
@@ -316,9 +295,9 @@ def seconds(
     return math.inf if number > sys.float_info.max else number
 
 
-def timeout(name: str, value: object) -> float | None:
+def timeout(name: str, value: object, parameter: str = "timeout") -> float | None:
     """Check a timeout, seconds of 0 or more or ``None`` for no limit, and return it; return infinity as ``None``."""
-    found = seconds(name, "timeout", value)
+    found = seconds(name, parameter, value)
     return None if found == math.inf else found
 
 

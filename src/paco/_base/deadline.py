@@ -7,7 +7,7 @@ import math
 import time
 import weakref
 from asyncio import BaseEventLoop
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from contextvars import Context, ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
@@ -15,7 +15,7 @@ from paco._base import check
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
     from contextvars import Token
     from typing import Self
 
@@ -32,6 +32,15 @@ def clock() -> Callable[[], float]:
     """Return the clock that times items on the running loop; see `paco.events.Run.start`."""
     loop = asyncio.get_running_loop()
     return loop.time if own_clock(loop) else time.perf_counter
+
+
+def call_in(loop: AbstractEventLoop, call: Callable[..., object], *args: object) -> None:
+    """Call in an event loop: at once if that loop runs here, otherwise soon; not at all if it is closed."""
+    if asyncio._get_running_loop() is loop:  # returns None, instead of raising, if no loop runs
+        call(*args)
+    else:
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(call, *args)
 
 
 class Clock:
@@ -98,6 +107,21 @@ def detached() -> Context:
     return context
 
 
+@contextmanager
+def detaching() -> Generator[None]:
+    """Return a block without a deadline, for work that others depend on, too. The caller bounds it by `limiting`."""
+    token = current_end.set(None)
+    try:
+        yield
+    finally:
+        _reset(token)
+
+
+def _reset(token: Token[_End | None]) -> None:
+    with suppress(ValueError):  # an abandoned coroutine is closed in another context, where the token is invalid
+        current_end.reset(token)
+
+
 class deadline:  # noqa: N801 - used as a function, like `listening`
     """Set a deadline for all paco calls in a ``with`` block, and for everything they run.
 
@@ -151,5 +175,4 @@ class deadline:  # noqa: N801 - used as a function, like `listening`
 
     def __exit__(self, *exc_info: object) -> None:
         token, self._token = self._token, None
-        with suppress(ValueError):  # an abandoned coroutine is closed in another context, where the token is invalid
-            current_end.reset(cast("Token[_End | None]", token))
+        _reset(cast("Token[_End | None]", token))

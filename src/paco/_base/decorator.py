@@ -30,7 +30,7 @@ class DecoratorOr(Protocol[T_co]):
 Decorator: TypeAlias = DecoratorOr[Never]
 
 
-async def _probe() -> None:
+def _probe() -> None:
     """Stand in for the function to wrap while the options of a decorator are checked."""
 
 

@@ -52,6 +52,8 @@ END_OF_INPUT: Final = "Ctrl-D" if _msvcrt is None else "Ctrl-Z and Enter"
 PRIVATE: Final = 0o600
 #: Seconds from one try to the next where `select` cannot wait for a pipe.
 _TRY_SECONDS: Final = 0.01
+#: Seconds after which a wait for another thread must be repeated: on Windows, Ctrl-C does not interrupt it.
+LONGEST_WAIT: Final = None if _msvcrt is None else 0.1
 #: Windows locks bytes against reading too: this one is behind the end of any file.
 _BEHIND: Final = 1 << 40
 _ESCAPES: Final = 0x0004  # ENABLE_VIRTUAL_TERMINAL_PROCESSING

@@ -5,7 +5,19 @@ from __future__ import annotations
 from asyncio import AbstractEventLoop
 from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, Literal, Never, ParamSpec, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Final,
+    Generic,
+    Literal,
+    Never,
+    ParamSpec,
+    Protocol,
+    TypeAlias,
+    TypeVar,
+    runtime_checkable,
+)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -30,6 +42,22 @@ Loop: TypeAlias = AbstractEventLoop | None
 #: What becomes of an item's exception: it ends the run, it is the result of the item, the result is an `Err` (because
 #: the function is settled), or the sink collects it.
 OnError: TypeAlias = Literal["raise", "return", "settle", "collect"]
+
+
+if TYPE_CHECKING:
+    # pyrefly 1.5 takes what comes before ``*args: P.args`` for required. So it needs overloads without further
+    # arguments. mypy must not match them: where overloads match that differ in the type of the function, it infers Any.
+    # It takes the first of these definitions, the others take the second.
+    if 0:
+
+        class OneItem(Generic[T, R]):
+            """No function is one."""
+
+            def __init__(self, item: T, result: R) -> None: ...
+
+    else:
+        #: A function of one item.
+        OneItem: TypeAlias = Callable[[T], Awaitable[R]]  # type: ignore[no-redef]
 
 
 class _Missing(Enum):

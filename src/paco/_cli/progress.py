@@ -8,8 +8,9 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from paco._view.console import fit, safe
+from paco._view.display import Display
 from paco._view.meter import Meter, Reading, Sketch, copies, duration, latency, per_second
-from paco._view.progress import Display, LiveLines, PlainLines
+from paco._view.progress import LiveLines, PlainLines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

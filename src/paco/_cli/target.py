@@ -265,9 +265,8 @@ def _check_async(found: Any, name: str) -> None:
     if not any(map(inspect.iscoroutinefunction, (found, inspect.unwrap(found), type(found).__call__))):
         short = getattr(found, "__name__", "function")
         raise CommandError(
-            f"{name} is not an async function. If it blocks, run it in a thread:\n"
-            f"    async def f(item):\n        return await asyncio.to_thread({short}, item)\n"
-            f"If it is fast, wrap it: f = paco.wraps({short})"
+            f"{name} is not an async function. If it blocks, run it in threads, as many at once as "
+            f"--limit says: f = paco.threaded({short})\nIf it is fast, wrap it: f = paco.wraps({short})"
         )
 
 

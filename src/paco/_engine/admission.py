@@ -9,14 +9,19 @@ in order. Under a limit that depends on the item, more items may wait for their 
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from paco._base.check import discard
+from paco._base.deadline import call_in
 from paco._base.errors import trim
-from paco._base.item import Item, inside
+from paco._base.item import Item
 from paco._engine.failure import item_failed, source_failed
+from paco._engine.queues import Queues
 from paco._engine.reader import LEAD
+from paco._engine.recycled import RecycledWorker
 from paco._engine.sinks import InOrder
+from paco._engine.source import end_source
 from paco._engine.workers import absorb_cancellation
 
 if TYPE_CHECKING:
@@ -32,44 +37,6 @@ if TYPE_CHECKING:
 _BURST: Final = 64
 #: The maximum number of items in back-off, under a limit that does not count items.
 _RESTING: Final = 1000
-
-
-class _Worker:
-    """A worker that is recycled as long as no item leaves a trace on its task."""
-
-    __slots__ = ("_around", "_base", "_cancelling", "_context", "_get_name", "_name", "taken", "task", "turn", "waiter")
-
-    def __init__(self, context: contextvars.Context, task: WorkerTask) -> None:
-        self.task = task
-        self.turn = 0  # of the loop, when it took its last item
-        self.taken: Item | None = None  # an item that it has taken, but that could not start at once after all
-        self.waiter: asyncio.Future[None] | None = None  # it waits for the gate
-        self._context, self._around = context, inside.get()
-        self._cancelling, self._get_name, self._name = task.cancelling, task.get_name, task.get_name()
-
-    def begins(self, item: Item) -> None:
-        """Make the task and its context those of this item."""
-        self.task.item, item.parent = item, self._around
-        inside.set(item)
-        self._base = self._context.copy()
-
-    def has_set(self) -> bool:
-        """Return whether a context variable was set since the last call."""
-        try:
-            changed = self._context != self._base  # by pointer if nothing was set
-        except Exception:  # a value cannot be compared
-            changed = True
-        if changed:
-            self._base = self._context.copy()
-        return changed
-
-    def is_marked(self) -> bool:
-        """Return whether the item has left a context variable, a cancellation or a name on the task."""
-        try:
-            changed = self._context != self._base  # by pointer if nothing was set
-            return changed or bool(self._cancelling()) or self._get_name() is not self._name
-        except Exception:  # an item has set a value that cannot be compared
-            return True
 
 
 class Admission:
@@ -91,16 +58,26 @@ class Admission:
         self._running = 0  # items that hold permits
         self._at_gate = False  # whether a worker is at the gate
         self._gate: Item | None = None  # the item that waits there for its permit
-        self._holder: _Worker | None = None  # the worker that has taken the next item without getting a permit
+        self._holder: RecycledWorker | None = None  # the worker that has taken the next item without getting a permit
+        self._queues = Queues(limit)  # the items that wait for permits, if the limit depends on the item
+        self._keeper: RecycledWorker | None = None  # the worker that waits at the gate because enough items are held
         self._burst = 1
         self._could_run = 0  # the largest limit since the items now in back-off began to rest
         self._off_duty: list[asyncio.Future[None]] = []  # workers that wait for the gate; the last one is next
         self.run: Any = None
 
+    def attach(self, run: Scheduler) -> None:
+        self.run = run
+        for gate in self._limiter.gates:
+            gate.join(run, partial(call_in, run.loop, end_source, run))
+
+    def detach(self) -> None:
+        for gate in self._limiter.gates:
+            gate.leave(self.run)
+        self.run = None
+
     def stop(self) -> None:
         """Do nothing: cancelling the workers ends their waits for permits."""
-
-    # ---- growing
 
     def grow(self) -> None:
         """Send workers to the gate if it is free: twice as many as the last time if all of those have passed it."""
@@ -135,11 +112,9 @@ class Admission:
         while self._call_one():
             pass
 
-    # ---- working
-
     async def work(self, context: contextvars.Context) -> None:
         run: Scheduler = self.run
-        worker = _Worker(context, cast("WorkerTask", asyncio.current_task(run.loop)))
+        worker = RecycledWorker(context, cast("WorkerTask", asyncio.current_task(run.loop)))
         run.noted = True
         try:
             while (item := await self._admit(worker)) is not None:
@@ -161,7 +136,7 @@ class Admission:
         finally:
             del self, run, worker
 
-    async def _run_items(self, run: Scheduler, worker: _Worker, item: Item) -> bool:
+    async def _run_items(self, run: Scheduler, worker: RecycledWorker, item: Item) -> bool:
         """Run an item, then others as long as its permit can be renewed; return whether the worker may continue."""
         failed: BaseException | None = None
         try:
@@ -185,18 +160,23 @@ class Admission:
         finally:
             del self, run, worker, failed, item  # a kept error refers to this frame
 
-    def _renews(self, run: Scheduler, worker: _Worker, item: Item) -> bool:  # noqa: C901, PLR0911 - a call costs
+    def _renews(self, run: Scheduler, worker: RecycledWorker, item: Item) -> bool:  # noqa: C901, PLR0911 - a call costs
         """Make an item that has succeeded the next one, with the same permit, if nobody else waits for that permit.
 
         This one step replaces a release, a wait at the gate and an acquisition, each of which may need a turn of the
         loop. If an item waits at the gate, it is the next one, and the worker there gets the item after it.
         """
         gate, limiter, renewed = self._gate, self._limiter, None
-        if run.started >= run.attention and not self._has_time(run, worker):
-            return False
+        if run.started >= run.attention:
+            turn = run.at_once(worker.turn)
+            if not turn:
+                return False
+            worker.turn = turn
+        if self._ahead > 1:
+            return self._passes_on(run, worker, item)
         if (gate is None and self._at_gate) or self._holder is not None or run.pool.resting or not item.permitted:
             return False  # others come first
-        if self._stream is not None and self._stream.room(run.started) <= run.started:
+        if (gate is not None and gate.bound) or not self._has_room(run):
             return False
         taking = False
         try:
@@ -228,11 +208,39 @@ class Admission:
         item.permit, worker.task.item = renewed, item
         return True
 
-    def _has_time(self, run: Scheduler, worker: _Worker) -> bool:
-        """Return whether the run may go on in this turn of the loop."""
-        if turn := run.at_once(worker.turn):
-            worker.turn = turn
-        return bool(turn)
+    def _passes_on(self, run: Scheduler, worker: RecycledWorker, item: Item) -> bool:
+        """Make an item that has succeeded the next one of its queue, with the same permit."""
+        if run.pool.resting or not item.permitted or worker.is_marked():
+            return False
+        try:
+            if not self._queues.renew(item):
+                return False
+        except BaseException as error:
+            self._limit_failed(error)
+            return False
+        worker.task.item = item
+        self.held -= 1
+        self._refill(run)
+        return not run.is_ending
+
+    def _refill(self, run: Scheduler) -> None:
+        """Take another item on behalf of the worker at the gate, which continues only if that item must not wait."""
+        keeper = self._keeper
+        if keeper is None or self.held >= self._ahead:
+            return
+        if run.started < run.attention and self._has_room(run):
+            try:
+                item = keeper.context.run(self._take, run, keeper)
+            except BaseException as error:
+                source_failed(run, error)
+                return
+            if item is None or self._queues.joins(item):
+                return
+            keeper.taken, self._keeper = item, None
+        run.unpark(1)
+
+    def _has_room(self, run: Scheduler) -> bool:
+        return self._stream is None or self._stream.room(run.started) > run.started
 
     async def _permit(self, item: Item) -> None:
         """Get the permit of an item, waiting for it if necessary, and mark the start of the item.
@@ -240,12 +248,14 @@ class Admission:
         If a limit that depends on the item raises, that item fails. If another limit raises, the run fails.
         """
         try:
-            permit = self._limiter.try_reserve(item.value)
+            if item.limit is None:
+                item.limit = self._limiter.part_of(item.value)
+            limiter: Limiter = item.limit
+            permit = limiter.try_reserve(item.value)
             if permit is None:
-                if self._ahead == 1:
-                    self._gate = item
-                permit = await self._limiter.reserve(item.value)
-            self._limiter.begin(permit)
+                self._gate = item if self._ahead == 1 else None
+                permit = await self._queues.wait(item)
+            limiter.begin(permit)
         except Exception as failed:
             if not self._limiter.lookahead:
                 self._limit_failed(failed)
@@ -255,6 +265,8 @@ class Admission:
             if self._ahead == 1:
                 self._gate = None
                 self._leave_gate()
+            if self._queues.leave_front(item.limit) and not (self.run.is_ending or self._call_one()):
+                self.run.pool.spawn()
             if self.run.parked:
                 self.run.unpark(1)
         self._hold(item, permit)
@@ -271,7 +283,7 @@ class Admission:
         permit, item.permit, item.permitted = item.permit, None, False
         self._running -= 1
         try:
-            released = self._limiter.release(permit, error)
+            released: Awaitable[None] | None = item.limit.release(permit, error)
         except Exception as failed:
             self._limit_failed(failed)
             raise
@@ -293,17 +305,21 @@ class Admission:
 
     # ---- the gate
 
-    async def _admit(self, worker: _Worker) -> Item | None:
+    async def _admit(self, worker: RecycledWorker) -> Item | None:
         """Wait for the gate, then for the next item, and take it; return ``None`` if this worker must end."""
         run: Scheduler = self.run
         if run.consumer is not None and (self._at_gate or run.exhausted or self._holder is not None):
             run.notify()  # otherwise `ready` does it
         if run.pool.resting:
             run.unpark(1)  # the worker at the gate may have waited for this item to end
-        while (self._at_gate or self._holder not in {None, worker}) and not (run.exhausted or run.is_ending):
+        while (self._at_gate or self._holder not in {None, worker}) and not (
+            self._queues.chosen or run.exhausted or run.is_ending
+        ):
             worker.waiter = run.loop.create_future()
             self._off_duty.append(worker.waiter)
             await run.pool.idling(worker.waiter)
+        if self._queues.chosen and not run.is_ending:
+            return self._queues.chosen.popleft()
         if run.is_ending or run.exhausted:
             return None
         self._at_gate = True
@@ -312,7 +328,7 @@ class Admission:
             self._holder = None
             return item
         try:
-            item = await self._next(run, worker.turn)
+            item = await self._next(run, worker)
         finally:
             if item is None or self._ahead > 1:
                 self._leave_gate()  # otherwise the worker waits at the gate for the permit
@@ -323,26 +339,37 @@ class Admission:
         if not self.run.loop.is_closed():  # it is closed if this coroutine is being garbage-collected
             self.run.pool.grow_soon()
 
-    async def _next(self, run: Scheduler, turn: int) -> Item | None:
+    async def _next(self, run: Scheduler, worker: RecycledWorker) -> Item | None:
         """Wait for room and for an item, and take it; return ``None`` if this worker must end."""
-        while (turn := run.at_once(turn) or await run.ready(turn)) and (
-            self.held >= self._ahead or (run.pool.resting and self._too_many_rest())
-        ):
-            await run.pool.idling(run.park())
-        return self._take(run) if turn else None
+        turn = worker.turn
+        while turn := run.at_once(turn) or await run.ready(turn):
+            if self.held < self._ahead and not (run.pool.resting and self._too_many_rest()):
+                item = self._take(run, worker)
+                if item is None or self._ahead == 1 or not self._queues.joins(item):
+                    return item
+                continue
+            self._keeper = worker
+            try:
+                await run.pool.idling(run.park())
+            finally:
+                self._keeper = None
+            item, worker.taken = worker.taken, None
+            if item is not None:
+                return item
+        return None
 
-    def _take(self, run: Scheduler) -> Item | None:
+    def _take(self, run: Scheduler, worker: RecycledWorker) -> Item | None:
         for value in run.items:
             item = Item(value, run.started)
             run.started += 1
             self.held += 1
+            if worker.has_set():
+                item.bound = True
             if run.watch is not None and run.reader is not None:
                 run.watch.source_changed()
             return item
         run.out_of_items()
         return None
-
-    # ---- back-off without a permit
 
     async def rest(self, task: WorkerTask, seconds: float, error: BaseException) -> None:
         item = task.item
@@ -357,19 +384,16 @@ class Admission:
             if released is not None:
                 await self._heard(released)
             await asyncio.sleep(seconds)
-            permit = self._limiter.try_acquire(item.value)
-            self._hold(item, await self._limiter.acquire(item.value) if permit is None else permit)
+            item.limit = limiter = self._limiter.part_of(item.value)
+            permit = limiter.try_acquire(item.value)
+            self._hold(item, await limiter.acquire(item.value) if permit is None else permit)
         finally:
             run.pool.resting -= 1
             run.unpark(1)
             del error  # it may refer to this frame
 
     def _too_many_rest(self) -> bool:
-        """Return whether too many items are in back-off to start another one.
-
-        An item in back-off holds no permit, because every attempt takes a new one. It still uses memory, so the number
-        of items in back-off is bounded by the largest limit since they began to rest.
-        """
+        """Return whether too many items are in back-off, where they hold no permit but use memory, to start another."""
         most = min(max(self._limiter.most, self._could_run), _RESTING)
         resting: int = self.run.pool.resting
         return resting >= most and resting + self._running >= 2 * most

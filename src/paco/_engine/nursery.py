@@ -19,7 +19,7 @@ from paco._engine.failure import EXITS, Failure
 from paco._engine.outcomes import RunTimeout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Coroutine
 
     from paco._base.types import Service, T
     from paco._engine.outcomes import Outcome
@@ -84,8 +84,8 @@ class Nursery(ABC):
         self._watchers: list[asyncio.Future[None]] = []
         #: Resolved when the consumer of a stream, if it waits, can take a result, or when all tasks have ended.
         self.consumer: asyncio.Future[None] | None = None
-        #: Called with the first error, so that the run that reads these results fails at once.
-        self.downstream: Callable[[BaseException], None] | None = None
+        #: The run that reads these results. It fails at once with the first error of this one.
+        self.downstream: Nursery | None = None
         self._failure: Failure | None = None  # its errors, if there are any
         #: Whether it is ending: nothing more will start.
         self.is_ending: bool = False
@@ -167,8 +167,12 @@ class Nursery(ABC):
     # ---- ending
 
     def _expire(self, deadline: str) -> None:
-        end = deadline or f"its timeout of {self._timeout} s"
+        end = deadline or f"its timeout of {self._timeout} s, which is for the whole call; {self._remedy()}"
         self.fail(RunTimeout(f"paco.{self.name}: not finished within {end}", self.outcomes()))
+
+    def _remedy(self) -> str:
+        function = self.title.removeprefix(f"paco.{self.name}").strip() or "coro"
+        return f"to time out each item, use paco.timeout({function}, {self._timeout})"
 
     @abstractmethod
     def outcomes(self) -> tuple[Outcome[Any, Any], ...]:
@@ -188,7 +192,7 @@ class Nursery(ABC):
         self._failed().first(error, note)
         self.stop()
         if self.downstream is not None:
-            self.downstream(error)
+            self.downstream.fail(error)
 
     def _failed(self) -> Failure:
         if self._failure is None:
@@ -200,7 +204,7 @@ class Nursery(ABC):
         if error is not None:
             self._failed().late(error, where)
         if self.downstream is not None and isinstance(error, EXITS):
-            self.downstream(error)
+            self.downstream.fail(error)
 
     def ending(self) -> bool:
         """Return whether nothing more will start."""
@@ -307,9 +311,9 @@ class Nursery(ABC):
 
     # ---- abandonment, and the run that reads the results
 
-    def feeds(self, fail: Callable[[BaseException], None]) -> None:
-        """Pass the first error to ``fail`` at once, so that the run that reads these results fails without delay."""
-        self.downstream = fail
+    def feeds(self, run: Nursery) -> None:
+        """Pass the first error at once to the run that reads these results, so that it fails without delay."""
+        self.downstream = run
         self.heeds_deadline = False  # that run already heeds the same deadline
 
     def let_go(self) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from paco._base.check import discard
 from paco._base.errors import trim
-from paco._engine.sinks import NOTHING
+from paco._engine.sinks import NOTHING, InOrder
 from paco._engine.source import Upstream, close, opened
 
 if TYPE_CHECKING:
@@ -28,12 +28,11 @@ if TYPE_CHECKING:
     from paco._base.types import T
     from paco._engine.run import Scheduler
 
-if sys.version_info >= (3, 12):
-    from asyncio.tasks import _swap_current_task as _set_current_task
-else:
-    from asyncio.tasks import _current_tasks
-
-    _set_current_task = _current_tasks.__setitem__
+_tasks: Final[Any] = asyncio.tasks
+#: Makes a task the current one of a loop, or none.
+_set_current_task: Final[Any] = (
+    _tasks._swap_current_task if sys.version_info >= (3, 12) else _tasks._current_tasks.__setitem__  # noqa: SLF001 - no other way
+)
 
 #: The maximum number of items to read ahead of an async source, whatever the limit of the run.
 LEAD: Final = 64
@@ -53,9 +52,13 @@ class Reader:
         self._error: BaseException | None = None
         #: The source, if a worker may take from it without this task.
         self._upstream: Upstream | None = source if isinstance(source, Upstream) else None
+        #: Whether the source must hear when the run waits for it.
+        self.heeds: bool = self._upstream is not None and self._upstream.heeds
         self._ahead = ahead
         self.parked: Future[None] | None = None
         self.ended: bool = False
+        self._cut = False  # whether it ends early
+        self._closing = False  # whether the source is being closed
         self._task: asyncio.Task[None]
         self._context: contextvars.Context
         self._iterator: AsyncIterator[Any] | None = None  # the opened source, if a worker may execute a step of it
@@ -101,7 +104,7 @@ class Reader:
             _set_current_task(loop, task)
             self._context.run(self._begin, iterator)
         except StopIteration as found:
-            self._iterator = iterator
+            self._iterator = None if self._cut else iterator
             return found.value
         except BaseException as error:
             self.ended = True
@@ -141,11 +144,16 @@ class Reader:
         return len(self._items) + (self._error is not None)
 
     def useful(self, workers: int) -> int:
-        """Return how many more workers could have an item now."""
+        """Return how many more workers could have an item now; if unknown, as many as there are workers."""
         if self._iterator is not None and not self._items:
-            return workers
+            return max(workers, 1)
         self.wake()
         return self.waiting()
+
+    def starves(self) -> None:
+        """Tell the source that the run may have nothing to do before there is another item."""
+        if self._upstream is not None:
+            self._upstream.starves()
 
     def wake(self) -> None:
         """Continue to read if the reader has paused: a slot may be free."""
@@ -156,9 +164,23 @@ class Reader:
         """Read the source to its end, never further than wanted, and close it. If the run ends, close it early."""
         run = self._run
         try:
-            async with opened(self._source) as source:
+            if not self._cut:
+                await self._read(run)
+        except BaseException as error:  # a worker raises it after the items before it
+            if run.is_ending or not (self._cut and isinstance(error, asyncio.CancelledError)):
+                trim(error)
+                self._error = _misplaced(error) if isinstance(error, StopIteration) else error
+        self.ended = True
+        self._upstream = self._iterator = None
+        if not run.loop.is_closed():  # it is closed if this coroutine is being garbage-collected
+            run.supplied()
+
+    async def _read(self, run: Scheduler) -> None:
+        given, self._source = self._source, None
+        async with opened(given) as source:
+            try:
                 since = perf_counter()
-                while not self.ended:
+                while self._step is not None or not (self.ended or self._cut):
                     if self._step is None and len(self._items) >= max(run.wanted(), 0) + self._ahead:
                         await self._pause(source)
                         since = perf_counter()
@@ -167,13 +189,22 @@ class Reader:
                     elif perf_counter() - since > run.pace.turn.share:  # a source may hold the loop, or never suspend
                         await asyncio.sleep(0)
                         since = perf_counter()
-        except BaseException as error:  # a worker raises it after the items before it
-            trim(error)
-            self._error = _misplaced(error) if isinstance(error, StopIteration) else error
-        self.ended = True
-        self._source = self._upstream = self._iterator = None
-        if not run.loop.is_closed():  # it is closed if this coroutine is being garbage-collected
-            run.supplied()
+            finally:
+                self._closing = True
+
+    def end(self) -> None:
+        """Read nothing more, as if the source had ended here. What has been read is run.
+
+        A previous stage ends by itself, when everything that it has taken has passed. Any other source is cancelled in
+        the next turn, so that an item that it is about to return is not lost.
+        """
+        if self._upstream is None or not self._upstream.end_source():
+            self._cut, self._iterator = True, None
+            self._run.loop.call_soon(self._cancel)
+
+    def _cancel(self) -> None:
+        if not self._closing:
+            self._task.cancel()
 
     async def _read_one(self, source: AsyncIterator[Any]) -> bool:
         """Read an item; return false at the end of the source or of the run."""
@@ -211,6 +242,22 @@ class Reader:
         return error
 
 
+def is_calm(run: Any) -> bool:
+    """Return whether a run, and those that read its results, have nothing to do before its source has another item."""
+    pool, reader, sink = run.pool, run.reader, run.sink
+    if run.is_ending or pool.idle < len(pool.workers) or pool.resting or (reader is not None and reader.waiting()):
+        return False
+    if run.admission is not None and run.admission.held:
+        return False
+    if isinstance(sink, InOrder):
+        if run.consumer is None or run.consumer.done():
+            return False
+        if sink.holds_back(run.started):
+            run.notify()
+            return False
+    return run.downstream is None or is_calm(run.downstream)
+
+
 class _Step:
     """A step of a source that a worker has begun, and that has to wait. The task that reads awaits it to finish it."""
 
@@ -219,10 +266,14 @@ class _Step:
     def __init__(self, step: Any, waits_for: Any) -> None:
         self._step = step
         self._waits_for = waits_for  # a future; None for the next turn of the loop
-        if hasattr(waits_for, "_asyncio_future_blocking"):
-            # What a task does with a future that it gets. Until then, no other task can await that future.
-            waits_for._asyncio_future_blocking = False  # noqa: SLF001 - a part of the protocol
         self._error: BaseException | None = None
+        self._mark(waits_for, False)  # others may await it before the task that reads does
+
+    @staticmethod
+    def _mark(waits_for: Any, value: bool) -> None:
+        """Set the mark by which a future tells its task that it was awaited, as `asyncio.Task` does."""
+        if hasattr(waits_for, "_asyncio_future_blocking"):
+            waits_for._asyncio_future_blocking = value  # noqa: SLF001 - the protocol of futures
 
     def cancel(self, error: asyncio.CancelledError) -> None:
         """Cancel what the step waits for, as a task does, or raise the cancellation in the step."""
@@ -237,8 +288,7 @@ class _Step:
             while True:
                 if error is None and not waited:
                     try:
-                        if hasattr(waits_for, "_asyncio_future_blocking"):
-                            waits_for._asyncio_future_blocking = True  # noqa: SLF001 - a part of the protocol
+                        self._mark(waits_for, True)
                         yield waits_for
                     except BaseException as raised:
                         error = raised

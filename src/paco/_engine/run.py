@@ -64,6 +64,7 @@ class Scheduler(Nursery):
         "fn",
         "hungry",
         "items",
+        "left",
         "offset",
         "on_error",
         "pace",
@@ -100,6 +101,8 @@ class Scheduler(Nursery):
         self.fn: Any = fn
         self._source: Any = source
         self.items: Any = None
+        #: The rest of the source, if `end_source` has cut it off.
+        self.left: Any = None
         self.reader: Reader | None = None
         self.sink: Sink = sink
         self.on_error: OnError = on_error
@@ -120,15 +123,12 @@ class Scheduler(Nursery):
         #: Whether the consumer must call `release` after it takes a result, because workers wait for room.
         self.hungry: bool = False
 
-    # ---- starting
-
     def start(self) -> None:
         """Start in the running loop with one worker; more start as they become useful."""
         with _UNWATCHED if self.watch is None else self.watch.starting(self):
-            source = self._source
-            read = isinstance(source, AsyncIterable | Awaitable)
+            read = isinstance(source := self._source, AsyncIterable | Awaitable)
             if isinstance(source, Upstream):
-                source.feeds(self.fail)
+                source.feeds(self)
             if not read:
                 self.items = iter(self._source)
             if not self.enter():
@@ -142,7 +142,7 @@ class Scheduler(Nursery):
             self.pace: Pace = Pace(self.loop, self.offset, batches=self.admission is None)
             self.pool.run = self
             if self.admission is not None:
-                self.admission.run = self
+                self.admission.attach(self)
             self.pool.spawn()
             self.pool.grow_soon()
 
@@ -313,15 +313,15 @@ class Scheduler(Nursery):
             with _UNWATCHED if self.watch is None else self.watch.ending():
                 if self.reader is not None:
                     self.late(self.reader.close(), "closing its source")
-                if self.stopped:
-                    close(self._source)
-                    close(self.items)
+                if self.stopped or self.left is not None:
+                    for source in (self._source, self.items, self.left):
+                        close(source)
         finally:
             # Each of these refers back to the run. The cycle would keep the results alive until garbage collection.
-            self.fn = self._source = self.items = self.reader = None
+            self.fn = self._source = self.items = self.left = self.reader = None
             self.pool.run = None
             if self.admission is not None:
-                self.admission.run = None
+                self.admission.detach()
 
     # ---- who waits for whom
 
@@ -332,9 +332,8 @@ class Scheduler(Nursery):
 
     def is_idle(self, task: asyncio.Task[None]) -> bool:
         waiter: Any = getattr(task, "_fut_waiter", None)
-        if self.reader is not None and waiter is self.reader.parked:
-            return True
-        return waiter in self.parked or waiter in getattr(self.admission, "_off_duty", ())
+        rests = self.reader is not None and waiter is self.reader.parked
+        return rests or waiter in self.parked or waiter in getattr(self.admission, "_off_duty", ())
 
     # ---- for the consumer of a stream
 
@@ -373,8 +372,9 @@ class Scheduler(Nursery):
                 break
             if self.parked:
                 self._release()  # the consumer has taken everything, so there is room
-            self.consumer = waiter = self.loop.create_future()
-            self.attention = -1
+            self.consumer, self.attention = (waiter := self.loop.create_future()), -1
+            if self.reader is not None and self.reader.heeds:
+                self.reader.starves()
             try:
                 await waiter
             finally:

@@ -6,6 +6,7 @@ bytecode for it. ``sink.room(started)`` returns the index below which items may 
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import weakref
 from collections import deque
@@ -14,10 +15,11 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 from paco._engine.outcomes import Err, TooManyErrors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from paco._base.types import OnError
     from paco._engine.nursery import Nursery
+    from paco._engine.run import Scheduler
 
 
 class _Skip:
@@ -145,6 +147,10 @@ class InOrder:
             missing += 1
         return [result for index, result in sorted(self.results.items()) if index > missing]
 
+    def holds_back(self, started: int) -> bool:
+        """Return whether there are results that the consumer has not taken. Nothing else is in flight."""
+        return self.taken < started
+
     def ready(self) -> bool:
         """Return whether the next result is available."""
         return self.taken in self.results
@@ -186,6 +192,137 @@ class AsCompleted(InOrder):
             self.results.clear()
         self.taken += 1
         return batch.popleft()
+
+
+class _Arrivals(dict[int, Any]):
+    """The results that wait for an earlier one. Those whose turn has come move on, each with the time.
+
+    Args:
+        ordered: Whether a result must wait for the earlier ones.
+        now: The clock.
+    """
+
+    __slots__ = ("_now", "_ordered", "ready", "taken")
+
+    def __init__(self, now: Callable[[], float], *, ordered: bool) -> None:
+        super().__init__()
+        self._now, self._ordered = now, ordered
+        #: The results whose turn has come, without those left out, and when it came.
+        self.ready: deque[tuple[float, Any]] = deque()
+        #: How many results have moved on.
+        self.taken: int = 0
+
+    def __setitem__(self, index: int, result: Any, /) -> None:
+        if self._ordered and index != self.taken:
+            super().__setitem__(index, result)
+            return
+        now = self._now()
+        while result is not NOTHING:
+            self.taken += 1
+            if result is not SKIP:
+                self.ready.append((now, result))
+            result = self.pop(self.taken, NOTHING)
+
+    def copy(self) -> _Arrivals:
+        """Return a copy that later results do not reach."""
+        copied = _Arrivals(self._now, ordered=self._ordered)
+        copied.update(self)  # not through `__setitem__`: they stay where they are
+        copied.ready, copied.taken = self.ready.copy(), self.taken
+        return copied
+
+
+class Batches(InOrder):
+    """Delivers results to one consumer in lists.
+
+    A list that is not full is delivered when its first result has waited long enough, and at the end of the run. Until
+    the consumer takes it, it gets further results.
+
+    Args:
+        size: The length of a full list.
+        within: The seconds after which the first result of a list does not wait for others; ``None`` for no such limit.
+        window: The maximum number of items that have started and whose results are in no list yet.
+        most: The approximate maximum of results that wait while a full list waits for the consumer.
+        head: Results that precede those of the items.
+        ordered: Whether results come in input order, and not as items complete.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        within: float | None,
+        window: int,
+        most: int,
+        head: tuple[Any, ...] = (),
+        *,
+        ordered: bool,
+    ) -> None:
+        super().__init__(window, most)
+        self._loop = asyncio.get_running_loop()
+        self.store = self.results = self._arrivals = _Arrivals(self._loop.time, ordered=ordered)
+        for index, result in enumerate(head):
+            self._arrivals[index] = result
+        self._size, self._within = size, within
+        self._timer: asyncio.TimerHandle | None = None
+        self._due = False  # whether the first result has waited long enough
+        self._run: Callable[[], Scheduler | None] = lambda: None
+
+    def serves(self, run: Scheduler) -> None:
+        """Store the run, whose consumer is woken when a list is due. The reference is weak: the run refers to this."""
+        self._run = weakref.ref(run)
+
+    def room(self, started: int) -> int:
+        self.taken = self._arrivals.taken
+        if self.window <= 0 or self.waiting() >= self.most:
+            return started
+        return self.taken - len(self._arrivals.ready) + self._size + self.window
+
+    def waiting(self) -> int:
+        """Return the number of results that wait for the consumer, without those of the next list."""
+        return len(self._arrivals) + max(len(self._arrivals.ready) - self._size, 0)
+
+    def freeze(self) -> None:
+        self.results = self._arrivals = self._arrivals.copy()
+        self._due = True
+        self._stop_timer()
+
+    def left(self) -> Iterable[Any]:
+        self.taken = self._arrivals.taken
+        return super().left()
+
+    def holds_back(self, started: int) -> bool:
+        self._due = bool(self._arrivals.ready)  # what would complete the list may depend on its results
+        return self._due or self._arrivals.taken < started
+
+    def ready(self) -> bool:
+        """Return whether a list is available. If one will be in time, have the consumer woken then."""
+        found, run = self._arrivals.ready, self._run()
+        if not found or self._due or len(found) >= self._size or run is None or run.done:
+            return bool(found)
+        if self._within is not None and self._timer is None:
+            end = found[0][0] + self._within
+            if end <= self._loop.time():
+                return True
+            self._timer = self._loop.call_at(end, self._expire, context=run.base)
+        return False
+
+    def take(self) -> Any:
+        """Remove and return the next list, or return `NOTHING` if it is not available yet."""
+        if not self.ready():
+            return NOTHING
+        self._stop_timer()
+        found, run = self._arrivals.ready, self._run()
+        self._due = run is None or run.is_ending
+        return [found.popleft()[1] for _ in range(min(self._size, len(found)))]
+
+    def _expire(self) -> None:
+        self._timer, self._due, run = None, True, self._run()
+        if run is not None:
+            run.notify()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
 
 class ErrorBudget:

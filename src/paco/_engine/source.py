@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import inspect
+import weakref
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable
 from typing import TYPE_CHECKING, Any, cast
 
 from paco._base.check import discard
+from paco._base.deadline import call_in
 from paco._engine.sinks import NOTHING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from paco._base.types import T
+    from paco._engine.nursery import Nursery
+    from paco._engine.run import Scheduler
 
 
 class Upstream:
@@ -24,9 +28,15 @@ class Upstream:
 
     __slots__ = ()
 
+    #: Whether it, or a source before it, must hear when all that reads it waits for it.
+    heeds: bool = False
+
+    def starves(self) -> None:
+        """Hear that the run which reads this may now have nothing to do before this has a result; see `heeds`."""
+
     @abstractmethod
-    def feeds(self, fail: Callable[[BaseException], None]) -> None:
-        """Call ``fail`` with the first error at once, in addition to raising it."""
+    def feeds(self, run: Nursery) -> None:
+        """Tell the run that reads this the first error at once, in addition to raising it."""
 
     def has_result(self) -> bool:
         """Return whether `take` may return a result."""
@@ -35,6 +45,10 @@ class Upstream:
     def take(self) -> Any:
         """Remove and return the next result; `NOTHING` if that needs waiting."""
         return NOTHING
+
+    def end_source(self) -> bool:
+        """Take nothing more from its own source, and return whether its results end when those on the way are there."""
+        return False
 
     @abstractmethod
     def abandon(self) -> None:
@@ -76,6 +90,49 @@ async def _each(iterable: Iterable[T]) -> AsyncGenerator[T]:
             yield item
     finally:
         close(iterator)
+
+
+def end_source(run: Scheduler) -> None:
+    """Have a run take nothing more from its source, as if that had ended here. What it has taken is run.
+
+    The run has begun, and may be over. Call this in its loop.
+    """
+    if run.exhausted or run.is_ending or run.left is not None:
+        return
+    if run.reader is not None:
+        run.left = ()
+        run.reader.end()
+    else:
+        # Under a limit object, a worker may have taken an item that must still wait: the workers find the end
+        # themselves. The hot loop has its own reference to the items.
+        run.left, run.items = run.items, iter(())
+        if run.admission is None:
+            run.out_of_items()
+        run.unpark(len(run.parked))
+
+
+class SourceEnd:
+    """Ends the source of the runs of a plan when asked to, which may be before they begin."""
+
+    __slots__ = ("_run", "asked")
+
+    def __init__(self) -> None:
+        #: Whether the source is to end.
+        self.asked: bool = False
+        self._run: Callable[[], Scheduler | None] | None = None
+
+    def follow(self, run: Scheduler) -> None:
+        """End the source of this run, which has begun, when asked to, or now if that has been asked."""
+        self._run = weakref.ref(run)
+        if self.asked:
+            end_source(run)
+
+    def ask(self) -> None:
+        """Take nothing more from the source."""
+        self.asked = True
+        run = None if self._run is None else self._run()
+        if run is not None:
+            call_in(run.loop, end_source, run)
 
 
 class Calls(list[Any]):

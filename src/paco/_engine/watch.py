@@ -152,9 +152,10 @@ class Watch:
             ends(begun, item)
             return result
 
-        events.watching.add(watched.__code__)
         watched.__name__ = self.view.function or check.title(fn)
-        watched.__qualname__ = getattr(fn, "__qualname__", None) or check.shorten(fn)  # error messages contain it
+        watched.__qualname__ = getattr(check.innermost(fn), "__qualname__", None) or check.shorten(
+            fn
+        )  # error messages contain it
         return watched
 
     def _item_begins(self, item: Any) -> _Begun:

@@ -110,8 +110,8 @@ class Pace:
             self._since, self._first = now, started
             self.turn.runs += 1
         if count := started - self._counted:
-            each = (now - self._looked) / count * (self.turn.share / SLICE)  # in that time, other runs have worked too
-            if each > _SLOW:
+            each = (now - self._looked) / count
+            if each * self.turn.share > _SLOW * SLICE:  # in that time, items of other runs may have held the loop too
                 self.stride = self.stride if begins else 1
             elif each * self.stride < SLICE / 8:
                 self.stride = min(2 * self.stride, _STRIDE)
@@ -134,8 +134,14 @@ class Admitting(Protocol):
     held: int
     #: The word for its workers in task names.
     role: str
-    #: The run whose items it admits; ``None`` before its start and after its end, to break the reference cycle.
-    run: Any
+
+    def attach(self, run: Scheduler, /) -> None:
+        """Admit the items of this run, which starts."""
+        ...
+
+    def detach(self) -> None:
+        """Drop the reference to the run, which has ended: that is a cycle."""
+        ...
 
     def work(self, context: contextvars.Context, /) -> Coroutine[Any, Any, None]:
         """Do the work of one worker, in its context."""
@@ -225,6 +231,9 @@ class WorkerPool:
     async def idling(self, wait: Awaitable[None]) -> None:
         """Await something as an idle worker, one that runs no item."""
         self.idle += 1
+        reader = self.run.reader
+        if reader is not None and reader.heeds and self.idle >= len(self.workers):
+            reader.starves()
         try:
             await wait
         finally:

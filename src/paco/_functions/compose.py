@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, overload
 
 from paco._base import check
 from paco._base.decorator import DecoratorOr, decorator, keep
+from paco._base.keywords import check_keywords
 from paco._functions.once import counted
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def apply(coro: Callable[P, Awaitable[T]], *args: P.args, **kw: P.kwargs) -> Cal
         3
     """
     check.function("apply", coro)
+    check_keywords("apply", coro, kw)
 
     async def wrapper(*_: Any, **__: Any) -> T:
         return await check.awaitable("apply", coro, coro(*args, **kw))
@@ -56,6 +58,7 @@ def partial(coro: Callable[..., Awaitable[T]], *args: Any, **kw: Any) -> Callabl
         ((1, 3), {'a': 4})
     """
     check.function("partial", coro)
+    check_keywords("partial", coro, kw)
     bound = functools.partial(coro, *args, **kw)
 
     async def wrapper(*args: Any, **kw: Any) -> T:
@@ -109,6 +112,7 @@ def curry(
 
     def currier(fn: Any) -> Any:
         check.function("curry", fn, "arity_or_fn")
+        check_keywords("curry", fn, kw, "arity_or_fn", "ignore_kwargs", "evaluator")
         count = _arity(fn, ignore_kwargs=ignore_kwargs) if arity is None else arity
 
         def complete(args: tuple[Any, ...], kw: dict[str, Any]) -> bool:
@@ -243,8 +247,8 @@ def wraps(fn: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]: ...
 def wraps(fn: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
     """Return a coroutine function that calls a plain function. Return an async function unchanged.
 
-    The function runs in the event loop's thread, so it should be fast; use `asyncio.to_thread` for one that blocks. If
-    it returns an awaitable, as ``lambda: fetch(1)`` does, the awaitable is awaited.
+    The function runs in the event loop's thread, so it should be fast; use `threaded` for one that blocks. If it
+    returns an awaitable, as ``lambda: fetch(1)`` does, the awaitable is awaited.
 
     Examples:
         >>> @paco.wraps

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast, overload
 
 from paco import limits
 from paco._base import check
+from paco._base.keywords import check_keywords
 from paco._engine.sinks import Drop
 from paco._engine.workers import absorb_cancellation
 from paco._functions import futures
@@ -42,7 +43,7 @@ class ConcurrentExecutor:
     executor cancels everything instead. An executor belongs to one event loop at a time, and is not thread-safe.
 
     Args:
-        limit: The maximum number of coroutines in flight, or a limit such as `Rate`; 0 for no limit.
+        limit: The maximum number of coroutines in flight, or a limit such as `Rate`; 0 or ``None`` for no limit.
         loop: ``None`` or the running loop. Accepted for compatibility; has no effect.
         coros: Coroutine objects and functions to start with.
         ignore_empty: Return two empty sets from a run without coroutines, instead of raising ``ValueError``.
@@ -60,7 +61,11 @@ class ConcurrentExecutor:
     """
 
     def __init__(
-        self, limit: AnyLimit = 10, loop: Loop = None, coros: Iterable[Any] | None = None, ignore_empty: bool = False
+        self,
+        limit: AnyLimit | None = 10,
+        loop: Loop = None,
+        coros: Iterable[Any] | None = None,
+        ignore_empty: bool = False,
     ) -> None:
         check.loop(_NAME, loop)
         #: The maximum number of coroutines in flight.
@@ -106,7 +111,7 @@ class ConcurrentExecutor:
             the coroutine; it is done when the coroutine has ended.
 
         Raises:
-            TypeError: ``coro`` is neither a coroutine object nor a function, or a coroutine object has arguments.
+            TypeError: ``coro`` is neither a coroutine object nor a function, or does not take the keyword arguments.
         """
         starts_by_call = not check.is_awaitable(coro)
         if starts_by_call and not callable(coro):
@@ -116,6 +121,7 @@ class ConcurrentExecutor:
                 raise TypeError(f"paco.{_NAME}: a coroutine object takes no arguments; pass the function, not the call")
         if id(coro) in self._added:
             return self._added[id(coro)].future
+        check_keywords(_NAME, coro, kw)
         job = futures.Job(coro, *args, **kw)
         if not starts_by_call:
             self._added[id(coro)] = job

@@ -32,7 +32,9 @@ class Step(Protocol[R, T_contra]):
         ...
 
 
-def _select(name: str, coro: Any, iterable: Any, assert_fn: Any, limit: AnyLimit, loop: Loop, *, keep: bool) -> Any:
+def _select(
+    name: str, coro: Any, iterable: Any, assert_fn: Any, limit: AnyLimit | None, loop: Loop, *, keep: bool
+) -> Any:
     """Return the items for which the verdict of the test is ``keep``."""
     if assert_fn is not None:
         with check.discarding(coro, iterable):
@@ -51,13 +53,15 @@ def _select(name: str, coro: Any, iterable: Any, assert_fn: Any, limit: AnyLimit
 
 @overload
 def filter(
-    coro: Test[T], iterable: Source[T], assert_fn: AssertFn = None, limit: AnyLimit = 0, loop: Loop = None
+    coro: Test[T], iterable: Source[T], assert_fn: AssertFn = None, limit: AnyLimit | None = 0, loop: Loop = None
 ) -> Stream[T]: ...
 @overload
 def filter(
-    coro: Test[T], *, assert_fn: AssertFn = None, limit: AnyLimit = 0, loop: Loop = None
+    coro: Test[T], *, assert_fn: AssertFn = None, limit: AnyLimit | None = 0, loop: Loop = None
 ) -> Stage[T, Stream[T]]: ...
-def filter(coro: Any, iterable: Any = MISSING, assert_fn: Any = None, limit: AnyLimit = 0, loop: Loop = None) -> Any:
+def filter(
+    coro: Any, iterable: Any = MISSING, assert_fn: Any = None, limit: AnyLimit | None = 0, loop: Loop = None
+) -> Any:
     """Return the items that pass an async test, including falsy ones, in the order of the input.
 
     The arguments that are not described here are those of `map`.
@@ -78,14 +82,14 @@ def filter(coro: Any, iterable: Any = MISSING, assert_fn: Any = None, limit: Any
 
 @overload
 def filterfalse(
-    coro: Test[T], iterable: Source[T], limit: AnyLimit = 0, loop: Loop = None, assert_fn: AssertFn = None
+    coro: Test[T], iterable: Source[T], limit: AnyLimit | None = 0, loop: Loop = None, assert_fn: AssertFn = None
 ) -> Stream[T]: ...
 @overload
 def filterfalse(
-    coro: Test[T], *, limit: AnyLimit = 0, loop: Loop = None, assert_fn: AssertFn = None
+    coro: Test[T], *, limit: AnyLimit | None = 0, loop: Loop = None, assert_fn: AssertFn = None
 ) -> Stage[T, Stream[T]]: ...
 def filterfalse(
-    coro: Any, iterable: Any = MISSING, limit: AnyLimit = 0, loop: Loop = None, assert_fn: Any = None
+    coro: Any, iterable: Any = MISSING, limit: AnyLimit | None = 0, loop: Loop = None, assert_fn: Any = None
 ) -> Any:
     """Return the items that fail an async test: exactly those that `filter` drops.
 
@@ -152,12 +156,14 @@ def _finding(coro: Any, *, verdict: bool) -> Callable[[Plan], Answer[bool]]:
 
 @overload
 def some(
-    coro: Test[T], iterable: Source[T], limit: AnyLimit = 0, timeout: float | None = None, loop: Loop = None
+    coro: Test[T], iterable: Source[T], limit: AnyLimit | None = 0, timeout: float | None = None, loop: Loop = None
 ) -> Truth: ...
 @overload
-def some(coro: Test[T], *, limit: AnyLimit = 0, timeout: float | None = None, loop: Loop = None) -> Stage[T, Truth]: ...
 def some(
-    coro: Any, iterable: Any = MISSING, limit: AnyLimit = 0, timeout: float | None = None, loop: Loop = None
+    coro: Test[T], *, limit: AnyLimit | None = 0, timeout: float | None = None, loop: Loop = None
+) -> Stage[T, Truth]: ...
+def some(
+    coro: Any, iterable: Any = MISSING, limit: AnyLimit | None = 0, timeout: float | None = None, loop: Loop = None
 ) -> Any:
     """Return whether an async test is true for at least one item.
 
@@ -174,10 +180,10 @@ def some(
 
 
 @overload
-def every(coro: Test[T], iterable: Source[T], limit: AnyLimit = 1, loop: Loop = None) -> Truth: ...
+def every(coro: Test[T], iterable: Source[T], limit: AnyLimit | None = 1, loop: Loop = None) -> Truth: ...
 @overload
-def every(coro: Test[T], *, limit: AnyLimit = 1, loop: Loop = None) -> Stage[T, Truth]: ...
-def every(coro: Any, iterable: Any = MISSING, limit: AnyLimit = 1, loop: Loop = None) -> Any:
+def every(coro: Test[T], *, limit: AnyLimit | None = 1, loop: Loop = None) -> Stage[T, Truth]: ...
+def every(coro: Any, iterable: Any = MISSING, limit: AnyLimit | None = 1, loop: Loop = None) -> Any:
     """Return whether an async test is true for all items.
 
     The first false result decides. Tests that are still running are cancelled, and have finished when the call returns.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 from paco import limits
 from paco._base import check
 from paco._base.deadline import within
+from paco._base.keywords import check_keywords
 from paco._base.types import Loop, T
 from paco._engine.sinks import Drop
 from paco._engine.source import Calls
@@ -31,7 +32,7 @@ DoneAndPending: TypeAlias = Coroutine[Any, Any, tuple[Futures[T], Futures[T]]]
 @overload
 def gather(
     *coros_or_futures: OneOrAll[T],
-    limit: AnyLimit = 0,
+    limit: AnyLimit | None = 0,
     loop: Loop = None,
     timeout: float | None = None,
     preserve_order: bool = False,
@@ -40,7 +41,7 @@ def gather(
 @overload
 def gather(
     *coros_or_futures: OneOrAll[T],
-    limit: AnyLimit = 0,
+    limit: AnyLimit | None = 0,
     loop: Loop = None,
     timeout: float | None = None,
     preserve_order: bool = False,
@@ -48,7 +49,7 @@ def gather(
 ) -> Stream[T | Exception]: ...
 def gather(
     *coros_or_futures: Any,
-    limit: AnyLimit = 0,
+    limit: AnyLimit | None = 0,
     loop: Loop = None,
     timeout: float | None = None,
     preserve_order: bool = False,
@@ -115,7 +116,9 @@ def series(
     return _run_through("series", calls, 1, loop, timeout, return_exceptions)
 
 
-def _run_through(name: str, calls: Calls, limit: AnyLimit, loop: Loop, timeout: float | None, catch: bool) -> Any:
+def _run_through(
+    name: str, calls: Calls, limit: AnyLimit | None, loop: Loop, timeout: float | None, catch: bool
+) -> Any:
     with check.discarding(*calls):
         return build_or_stage(name, futures.caller(name, calls), calls, Stream, limit, loop, timeout, catch=catch)
 
@@ -162,7 +165,7 @@ def race(
         timeout = check.timeout("race", timeout)
         for one in contenders:
             if callable(one):
-                check.spelling("race", one, kw, "iterable", "loop", "timeout")
+                check_keywords("race", one, kw, "iterable", "loop", "timeout")
 
     call = futures.caller("race", source if isinstance(source, Calls) else Calls())
 
@@ -182,7 +185,7 @@ async def _first(plan: Plan) -> Any:
 @overload
 def wait(
     *coros_or_futures: OneOrAll[T],
-    limit: AnyLimit = 0,
+    limit: AnyLimit | None = 0,
     timeout: float | None = None,
     loop: Loop = None,
     return_exceptions: Literal[False] = False,
@@ -191,7 +194,7 @@ def wait(
 @overload
 def wait(
     *coros_or_futures: OneOrAll[T],
-    limit: AnyLimit = 0,
+    limit: AnyLimit | None = 0,
     timeout: float | None = None,
     loop: Loop = None,
     return_exceptions: bool,
@@ -199,7 +202,7 @@ def wait(
 ) -> DoneAndPending[T | Exception]: ...
 def wait(
     *coros_or_futures: Any,
-    limit: AnyLimit = 0,
+    limit: AnyLimit | None = 0,
     timeout: float | None = None,
     loop: Loop = None,
     return_exceptions: bool = False,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, overload
 from paco._base import check
 from paco._base.deadline import detached
 from paco._base.decorator import decorator, keep
+from paco._base.keywords import check_keywords
 from paco._engine.nursery import background
 from paco._engine.workers import MOST, SLICE
 
@@ -90,7 +91,7 @@ def _repeat(
         check.function(name, coro_test, "coro_test")
         if assert_coro is not None:
             check.function(name, assert_coro, "assert_coro")
-        check.spelling(name, coro, kw, "coro_test", "assert_coro")
+        check_keywords(name, coro, kw, "coro_test", "assert_coro")
 
     async def repeat() -> list[Any]:
         results: list[Any] = []

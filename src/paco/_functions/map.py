@@ -1,22 +1,20 @@
-"""Functions that call an async function with each item: map each flat_map repeat."""
+"""Functions that call an async function with each item: map each."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Concatenate, Final, Literal, cast, overload
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Concatenate, Final, Literal, overload
 
 from paco._base import check
 from paco._base.check import bound
+from paco._base.keywords import check_keywords
 from paco._base.types import MISSING, Loop, Missing, P, R, Source, T
-from paco._engine.source import Upstream, close, opened
 from paco._stream.coroutine import Answer
 from paco._stream.plan import Plan, Stage, build_or_stage
 from paco._stream.stream import Stream
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Generator, Iterator
-
+    from paco._base.types import OneItem
     from paco.limits import AnyLimit
 
 Nothing = Coroutine[Any, Any, None]
@@ -24,41 +22,19 @@ Nothing = Coroutine[Any, Any, None]
 _OWN: Final = ("iterable", "limit", "loop", "timeout", "return_exceptions")
 
 
-def _bound(name: str, coro: Any, source: Any, args: tuple[Any, ...], kw: dict[str, Any], *own: str) -> Any:
+def item_function(name: str, coro: Any, source: Any, args: tuple[Any, ...], kw: dict[str, Any], *own: str) -> Any:
     """Return a function of one item that calls ``coro`` with the item, ``args`` and ``kw``."""
     if kw:
         with check.discarding(coro, source):
-            check.spelling(name, coro, kw, *_OWN, *own)
+            check_keywords(name, coro, kw, *_OWN, *own)
     return bound(coro, args, kw)
 
 
 @overload
 def map(
     coro: Callable[Concatenate[T, P], Awaitable[R]],
-    iterable: Source[T],
-    limit: AnyLimit = 0,
-    loop: Loop = None,
-    timeout: float | None = None,
-    return_exceptions: Literal[False] = False,
-    *args: P.args,
-    **kw: P.kwargs,
-) -> Stream[R]: ...
-@overload
-def map(
-    coro: Callable[Concatenate[T, P], Awaitable[R]],
-    iterable: Source[T],
-    limit: AnyLimit = 0,
-    loop: Loop = None,
-    timeout: float | None = None,
-    return_exceptions: bool = ...,
-    *args: P.args,
-    **kw: P.kwargs,
-) -> Stream[R | Exception]: ...
-@overload
-def map(
-    coro: Callable[Concatenate[T, P], Awaitable[R]],
     iterable: Missing = MISSING,
-    limit: AnyLimit = 0,
+    limit: AnyLimit | None = 0,
     loop: Loop = None,
     timeout: float | None = None,
     return_exceptions: Literal[False] = False,
@@ -69,17 +45,76 @@ def map(
 def map(
     coro: Callable[Concatenate[T, P], Awaitable[R]],
     iterable: Missing = MISSING,
-    limit: AnyLimit = 0,
+    limit: AnyLimit | None = 0,
     loop: Loop = None,
     timeout: float | None = None,
     return_exceptions: bool = ...,
     *args: P.args,
     **kw: P.kwargs,
 ) -> Stage[T, Stream[R | Exception]]: ...
+@overload
+def map(
+    coro: OneItem[T, R],
+    *,
+    limit: AnyLimit | None = 0,
+    loop: Loop = None,
+    timeout: float | None = None,
+    return_exceptions: Literal[False] = False,
+) -> Stage[T, Stream[R]]: ...
+@overload
+def map(
+    coro: OneItem[T, R],
+    *,
+    limit: AnyLimit | None = 0,
+    loop: Loop = None,
+    timeout: float | None = None,
+    return_exceptions: bool,
+) -> Stage[T, Stream[R | Exception]]: ...
+@overload
+def map(
+    coro: Callable[Concatenate[T, P], Awaitable[R]],
+    iterable: Source[T],
+    limit: AnyLimit | None = 0,
+    loop: Loop = None,
+    timeout: float | None = None,
+    return_exceptions: Literal[False] = False,
+    *args: P.args,
+    **kw: P.kwargs,
+) -> Stream[R]: ...
+@overload
+def map(
+    coro: Callable[Concatenate[T, P], Awaitable[R]],
+    iterable: Source[T],
+    limit: AnyLimit | None = 0,
+    loop: Loop = None,
+    timeout: float | None = None,
+    return_exceptions: bool = ...,
+    *args: P.args,
+    **kw: P.kwargs,
+) -> Stream[R | Exception]: ...
+@overload
+def map(
+    coro: OneItem[T, R],
+    iterable: Source[T],
+    limit: AnyLimit | None = 0,
+    loop: Loop = None,
+    timeout: float | None = None,
+    return_exceptions: Literal[False] = False,
+) -> Stream[R]: ...
+@overload
+def map(
+    coro: OneItem[T, R],
+    iterable: Source[T],
+    limit: AnyLimit | None = 0,
+    loop: Loop = None,
+    timeout: float | None = None,
+    *,
+    return_exceptions: bool,
+) -> Stream[R | Exception]: ...
 def map(
     coro: Any,
     iterable: Any = MISSING,
-    limit: AnyLimit = 0,
+    limit: AnyLimit | None = 0,
     loop: Loop = None,
     timeout: float | None = None,
     return_exceptions: bool = False,
@@ -98,7 +133,7 @@ def map(
         coro: Called with each item, followed by ``args`` and ``kw``; its result is awaited.
         iterable: An iterable, an async iterable, or an awaitable of one. Items are read as slots become free. If
             omitted, a `Stage` for ``|`` is returned, as in ``urls | paco.map(fetch, limit=50)``.
-        limit: The maximum number of items in flight, or a limit such as `Rate`; 0 for no limit.
+        limit: The maximum number of items in flight, or a limit such as `Rate`; 0 or ``None`` for no limit.
         loop: ``None`` or the running loop. Accepted for compatibility; has no effect.
         timeout: Seconds for the whole call; ``None`` for no limit.
         return_exceptions: Return an item's ``Exception`` as its result instead of raising it.
@@ -121,51 +156,15 @@ def map(
         >>> paco.run(main())
         [2, 4, 6, 8, 10]
     """
-    fn = _bound("map", coro, iterable, args, kw)
+    fn = item_function("map", coro, iterable, args, kw)
     return build_or_stage("map", coro, iterable, Stream, limit, loop, timeout, fn=fn, catch=return_exceptions)
 
 
 @overload
 def each(
     coro: Callable[Concatenate[T, P], Awaitable[object]],
-    iterable: Source[T],
-    limit: AnyLimit = 0,
-    loop: Loop = None,
-    collect: Literal[False] = False,
-    timeout: float | None = None,
-    return_exceptions: bool = False,
-    *args: P.args,
-    **kw: P.kwargs,
-) -> Nothing: ...
-@overload
-def each(
-    coro: Callable[Concatenate[T, P], Awaitable[R]],
-    iterable: Source[T],
-    limit: AnyLimit = 0,
-    loop: Loop = None,
-    collect: bool = ...,
-    timeout: float | None = None,
-    return_exceptions: Literal[False] = False,
-    *args: P.args,
-    **kw: P.kwargs,
-) -> Coroutine[Any, Any, list[R]]: ...
-@overload
-def each(
-    coro: Callable[Concatenate[T, P], Awaitable[R]],
-    iterable: Source[T],
-    limit: AnyLimit = 0,
-    loop: Loop = None,
-    collect: bool = ...,
-    timeout: float | None = None,
-    return_exceptions: bool = ...,
-    *args: P.args,
-    **kw: P.kwargs,
-) -> Coroutine[Any, Any, list[R | Exception]]: ...
-@overload
-def each(
-    coro: Callable[Concatenate[T, P], Awaitable[object]],
     iterable: Missing = MISSING,
-    limit: AnyLimit = 0,
+    limit: AnyLimit | None = 0,
     loop: Loop = None,
     collect: Literal[False] = False,
     timeout: float | None = None,
@@ -177,7 +176,7 @@ def each(
 def each(
     coro: Callable[Concatenate[T, P], Awaitable[R]],
     iterable: Missing = MISSING,
-    limit: AnyLimit = 0,
+    limit: AnyLimit | None = 0,
     loop: Loop = None,
     collect: bool = ...,
     timeout: float | None = None,
@@ -189,7 +188,7 @@ def each(
 def each(
     coro: Callable[Concatenate[T, P], Awaitable[R]],
     iterable: Missing = MISSING,
-    limit: AnyLimit = 0,
+    limit: AnyLimit | None = 0,
     loop: Loop = None,
     collect: bool = ...,
     timeout: float | None = None,
@@ -197,10 +196,108 @@ def each(
     *args: P.args,
     **kw: P.kwargs,
 ) -> Stage[T, Coroutine[Any, Any, list[R | Exception]]]: ...
+@overload
+def each(
+    coro: OneItem[T, object],
+    *,
+    limit: AnyLimit | None = 0,
+    loop: Loop = None,
+    collect: Literal[False] = False,
+    timeout: float | None = None,
+    return_exceptions: bool = False,
+) -> Stage[T, Nothing]: ...
+@overload
+def each(
+    coro: OneItem[T, R],
+    *,
+    limit: AnyLimit | None = 0,
+    loop: Loop = None,
+    collect: Literal[True],
+    timeout: float | None = None,
+    return_exceptions: Literal[False] = False,
+) -> Stage[T, Coroutine[Any, Any, list[R]]]: ...
+@overload
+def each(
+    coro: OneItem[T, R],
+    *,
+    limit: AnyLimit | None = 0,
+    loop: Loop = None,
+    collect: Literal[True],
+    timeout: float | None = None,
+    return_exceptions: bool,
+) -> Stage[T, Coroutine[Any, Any, list[R | Exception]]]: ...
+@overload
+def each(
+    coro: Callable[Concatenate[T, P], Awaitable[object]],
+    iterable: Source[T],
+    limit: AnyLimit | None = 0,
+    loop: Loop = None,
+    collect: Literal[False] = False,
+    timeout: float | None = None,
+    return_exceptions: bool = False,
+    *args: P.args,
+    **kw: P.kwargs,
+) -> Nothing: ...
+@overload
+def each(
+    coro: Callable[Concatenate[T, P], Awaitable[R]],
+    iterable: Source[T],
+    limit: AnyLimit | None = 0,
+    loop: Loop = None,
+    collect: bool = ...,
+    timeout: float | None = None,
+    return_exceptions: Literal[False] = False,
+    *args: P.args,
+    **kw: P.kwargs,
+) -> Coroutine[Any, Any, list[R]]: ...
+@overload
+def each(
+    coro: Callable[Concatenate[T, P], Awaitable[R]],
+    iterable: Source[T],
+    limit: AnyLimit | None = 0,
+    loop: Loop = None,
+    collect: bool = ...,
+    timeout: float | None = None,
+    return_exceptions: bool = ...,
+    *args: P.args,
+    **kw: P.kwargs,
+) -> Coroutine[Any, Any, list[R | Exception]]: ...
+@overload
+def each(
+    coro: OneItem[T, object],
+    iterable: Source[T],
+    limit: AnyLimit | None = 0,
+    loop: Loop = None,
+    collect: Literal[False] = False,
+    timeout: float | None = None,
+    return_exceptions: bool = False,
+) -> Nothing: ...
+@overload
+def each(
+    coro: OneItem[T, R],
+    iterable: Source[T],
+    limit: AnyLimit | None = 0,
+    loop: Loop = None,
+    *,
+    collect: Literal[True],
+    timeout: float | None = None,
+    return_exceptions: Literal[False] = False,
+) -> Coroutine[Any, Any, list[R]]: ...
+@overload
+def each(
+    coro: OneItem[T, R],
+    iterable: Source[T],
+    limit: AnyLimit | None = 0,
+    loop: Loop = None,
+    *,
+    collect: Literal[True],
+    timeout: float | None = None,
+    return_exceptions: bool,
+) -> Coroutine[Any, Any, list[R | Exception]]: ...
 def each(
     coro: Any,
     iterable: Any = MISSING,
-    limit: AnyLimit = 0,
+    limit: AnyLimit | None = 0,
     loop: Loop = None,
     collect: bool = False,
     timeout: float | None = None,
@@ -234,162 +331,5 @@ def each(
     def build(plan: Plan) -> Coroutine[Any, Any, Any]:
         return Stream[Any](plan) if collect else Answer("each", plan.drain(), plan.source)
 
-    fn = _bound("each", coro, iterable, args, kw, "collect")
+    fn = item_function("each", coro, iterable, args, kw, "collect")
     return build_or_stage("each", coro, iterable, build, limit, loop, timeout, fn=fn, catch=return_exceptions)
-
-
-@overload
-def flat_map(
-    coro: Callable[Concatenate[Any, P], Awaitable[R]],
-    iterable: Source[Any],
-    limit: AnyLimit = 0,
-    loop: Loop = None,
-    timeout: float | None = None,
-    return_exceptions: Literal[False] = False,
-    initializer: Iterable[Any] | None = None,
-    *args: P.args,
-    **kw: P.kwargs,
-) -> Stream[R]: ...
-@overload
-def flat_map(
-    coro: Callable[Concatenate[Any, P], Awaitable[R]],
-    iterable: Source[Any],
-    limit: AnyLimit = 0,
-    loop: Loop = None,
-    timeout: float | None = None,
-    return_exceptions: bool = ...,
-    initializer: Iterable[Any] | None = None,
-    *args: P.args,
-    **kw: P.kwargs,
-) -> Stream[R | Exception]: ...
-@overload
-def flat_map(
-    coro: Callable[Concatenate[Any, P], Awaitable[R]],
-    iterable: Missing = MISSING,
-    limit: AnyLimit = 0,
-    loop: Loop = None,
-    timeout: float | None = None,
-    return_exceptions: Literal[False] = False,
-    initializer: Iterable[Any] | None = None,
-    *args: P.args,
-    **kw: P.kwargs,
-) -> Stage[Any, Stream[R]]: ...
-@overload
-def flat_map(
-    coro: Callable[Concatenate[Any, P], Awaitable[R]],
-    iterable: Missing = MISSING,
-    limit: AnyLimit = 0,
-    loop: Loop = None,
-    timeout: float | None = None,
-    return_exceptions: bool = ...,
-    initializer: Iterable[Any] | None = None,
-    *args: P.args,
-    **kw: P.kwargs,
-) -> Stage[Any, Stream[R | Exception]]: ...
-def flat_map(
-    coro: Any,
-    iterable: Any = MISSING,
-    limit: AnyLimit = 0,
-    loop: Loop = None,
-    timeout: float | None = None,
-    return_exceptions: bool = False,
-    initializer: Iterable[Any] | None = None,
-    *args: Any,
-    **kw: Any,
-) -> Any:
-    """Run an async function over the leaves of nested iterables, which are flattened lazily and depth first.
-
-    Text (``str``, ``bytes`` and ``bytearray``) is a leaf. Every other iterable is flattened, a mapping into its keys.
-    Only the outermost iterable may be async. The arguments that are not described here are those of `map`, for leaves
-    instead of items.
-
-    Args:
-        iterable: Items and iterables of items, nested to any depth. If omitted, a `Stage` for ``|`` is returned.
-        initializer: Results to return before those of the leaves.
-
-    Examples:
-        >>> async def double(number):
-        ...     return 2 * number
-        >>> paco.run(paco.flat_map(double, [1, [2, [3, (4,)]], 5], limit=3))
-        [2, 4, 6, 8, 10]
-    """
-    head: tuple[Any, ...] = ()
-    if initializer is not None:
-        with check.discarding(coro, iterable):
-            check.plain_iterable("flat_map", initializer, "initializer")
-            head = tuple(initializer)
-
-    def build(plan: Plan) -> Stream[Any]:
-        nested = plan.source
-        flat = _AsyncLeaves(nested) if isinstance(nested, AsyncIterable | Awaitable) else _leaves(nested)
-        return Stream(replace(plan, source=flat, head=head))
-
-    fn = _bound("flat_map", coro, iterable, args, kw, "initializer")
-    return build_or_stage("flat_map", coro, iterable, build, limit, loop, timeout, fn=fn, catch=return_exceptions)
-
-
-def _leaves(nested: Iterable[Any]) -> Generator[Any]:
-    """Yield the leaves of nested iterables, depth first. Text is a leaf. Close generators that are left early."""
-    stack: list[Iterator[Any]] = [iter(nested)]
-    try:
-        while stack:
-            for element in stack[-1]:
-                if isinstance(element, Iterable) and not isinstance(element, str | bytes | bytearray):
-                    stack.append(iter(cast("Iterable[object]", element)))
-                    break
-                yield element
-            else:
-                stack.pop()
-    finally:
-        for iterator in reversed(stack):
-            close(iterator)
-
-
-class _AsyncLeaves(AsyncIterator[Any], Upstream):
-    """The leaves of an async source. If the source is an `Upstream`, calls are passed on to it."""
-
-    def __init__(self, source: Any) -> None:
-        self._source = source
-        self._leaves = self._walk()
-
-    async def _walk(self) -> AsyncGenerator[Any]:
-        async with opened(self._source) as items:
-            async for item in items:
-                for leaf in _leaves((item,)):
-                    yield leaf
-
-    async def __anext__(self) -> Any:
-        return await anext(self._leaves)
-
-    async def aclose(self) -> None:
-        await self._leaves.aclose()
-
-    def feeds(self, fail: Callable[[BaseException], None]) -> None:
-        if isinstance(self._source, Upstream):
-            self._source.feeds(fail)
-
-    def abandon(self) -> None:
-        close(self._source)
-
-
-def repeat(
-    coro: Callable[[int], Awaitable[R]], times: int = 1, step: int = 1, limit: AnyLimit = 1, loop: Loop = None
-) -> Stream[R]:
-    """Call an async function with the numbers from 1 to ``times``, and return its results in that order.
-
-    ``limit`` and ``loop`` are those of `map`.
-
-    Args:
-        coro: Called with each number; its result is awaited.
-        times: The last number, 1 or more.
-        step: The step from one number to the next, 1 or more.
-
-    Examples:
-        >>> async def double(number):
-        ...     return 2 * number
-        >>> paco.run(paco.repeat(double, 5, limit=2))
-        [2, 4, 6, 8, 10]
-    """
-    times = check.integer("repeat", "times", times, 1)
-    numbers = range(1, times + 1, check.integer("repeat", "step", step, 1))
-    return cast("Stream[R]", build_or_stage("repeat", coro, numbers, Stream, limit, loop))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, cast
 
 from paco._base import check
-from paco._base.deadline import detached
+from paco._base.deadline import detached, detaching
 from paco._base.decorator import keep
 from paco._base.errors import ItemCancelled, add_note
 from paco._base.types import P, T
@@ -121,18 +121,23 @@ class CountedCalls(Generic[P, T]):
         self.left = limit
         self._name = name
         self._coro = coro
+        self._title = check.title(coro)
         self._last: SharedCall[T] | None = None
 
     async def direct(self, *args: P.args, **kw: P.kwargs) -> T:
-        """Make a call in the caller's task. Its outcome is not shared."""
-        awaitable = check.awaitable(self._name, self._coro, self._coro(*args, **kw))
-        self.left -= 1
-        try:
-            return await awaitable
-        except BaseException as error:
-            if not isinstance(error, Exception):
-                self._give_back()
-            raise
+        """Make a call in the caller's task. Its outcome is not shared.
+
+        A `deadline` of the caller cancels the call, so that it does not count, instead of making it fail inside.
+        """
+        with limiting(f"{self._name}: {self._title}", None) as bounded, detaching() if bounded else nullcontext():
+            awaitable = check.awaitable(self._name, self._coro, self._coro(*args, **kw))
+            self.left -= 1
+            try:
+                return await awaitable
+            except BaseException as error:
+                if not isinstance(error, Exception):
+                    self._give_back()
+                raise
 
     async def shared(self, *args: P.args, **kw: P.kwargs) -> T:
         """Make a call or, if none is left, wait for the last call and return or raise its outcome."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+import math
 import weakref
 from collections import deque
 from contextlib import AbstractContextManager, nullcontext
@@ -34,7 +35,8 @@ class TimeoutLimit:
     correct. A block that suppresses the cancellation, or raises an error of its own, ends as it would without a
     timeout; `expired` tells whether the timeout had passed.
 
-    The object can be used again after its block, but not inside it.
+    As with `asyncio.timeout`, `when` returns the end of the block, and `reschedule` moves it. The object can be used
+    again after its block, from when on it has its first ``timeout`` again, but not inside it.
 
     Args:
         timeout: Seconds, 0 or more; ``None`` for no limit.
@@ -62,6 +64,9 @@ class TimeoutLimit:
         self._task: asyncio.Task[Any] | None = None
         self._handle: asyncio.Handle | None = None
         self._requests = 0
+        self._start = 0.0  # when the block was entered, on the loop's clock
+        self._when: float | None = None
+        self._deadline: Any = None  # that was in effect then
         #: Whether the timeout passed before the last block ended.
         self.expired: bool = False
 
@@ -79,13 +84,57 @@ class TimeoutLimit:
         self._requests = task.cancelling() - pending
         self._task = task
         self.expired = False
+        self._start = now = loop.time()
+        self._deadline = current_end.get()
         seconds, end = within(self._timeout)
         self._end = end or f"{self._timeout} s"
-        if seconds == 0:
-            self._handle = loop.call_soon(self._expire, task)  # before what the first suspension schedules
-        elif seconds is not None:
-            self._handle = loop.call_later(seconds, self._expire, task)
+        self._arm(loop, task, None if seconds is None else now + seconds, now)
         return self
+
+    def _arm(self, loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any], when: float | None, now: float) -> None:
+        self._when = when
+        if when is None:
+            self._handle = None
+        elif when <= now:
+            self._handle = loop.call_soon(self._expire, task)  # before what the first suspension schedules
+        else:
+            self._handle = loop.call_at(when, self._expire, task)
+
+    def when(self) -> float | None:
+        """Return the time at which the block is cancelled, on the event loop's clock, or ``None`` for no limit.
+
+        It includes a nearer `deadline`. Before the first block it is ``None``; after a block it is that of the block.
+        """
+        return self._when
+
+    def reschedule(self, at: float | None) -> None:
+        """Cancel the block at another time than before; a nearer `deadline` still ends it.
+
+        Use it to give more time to a block that makes progress: ``limit.reschedule(loop.time() + 10)``. May be called
+        in any task of the same event loop.
+
+        Args:
+            at: The time on the event loop's clock; one that has passed cancels the block at its next suspension, and
+                ``None`` means no limit.
+
+        Raises:
+            RuntimeError: The block is not running, or the timeout has passed.
+        """
+        expected = "a time of the event loop's clock (a number of 0 or more)"
+        checked = check.seconds("TimeoutLimit.reschedule", "at", at, expected=expected)
+        task, handle = self._task, self._handle
+        if task is None or self.expired:
+            why = "the timeout has passed" if self.expired else "its block is not running"
+            raise RuntimeError(f"paco.TimeoutLimit.reschedule: {why}; reschedule inside the block, before its end")
+        loop = task.get_loop()
+        now, when, end = loop.time(), None if checked == math.inf else checked, ""
+        if self._deadline is not None:
+            left, end = self._deadline.within(None if when is None else when - now)
+            when = now + left if end else when
+        self._end = end or f"{max((when or 0) - self._start, 0):g} s"
+        if handle is not None:
+            handle.cancel()
+        self._arm(loop, task, when, now)
 
     def _expire(self, task: asyncio.Task[Any]) -> None:
         self.expired = True
@@ -94,6 +143,7 @@ class TimeoutLimit:
     def __exit__(self, exc_type: object, exc: BaseException | None, traceback: object) -> None:
         task, self._task = self._task, None
         handle, self._handle = self._handle, None
+        self._deadline = None
         if handle is not None:
             handle.cancel()
         if not self.expired or task is None:

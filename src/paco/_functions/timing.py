@@ -11,7 +11,7 @@ from paco._base.deadline import Clock
 from paco._base.decorator import Decorator, DecoratorOr, decorator, keep
 from paco._functions.timeout import limiting
 from paco.limits import AnyLimit, Limit, Limiter, checked
-from paco.limits._base import Slot
+from paco.limits._slot import Slot
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from paco._base.types import OrNone, P, T
 
 
-def limited(fn: Callable[P, Awaitable[T]], limit: AnyLimit) -> Callable[P, Coroutine[Any, Any, T]]:
+def limited(fn: Callable[P, Awaitable[T]], limit: AnyLimit | None) -> Callable[P, Coroutine[Any, Any, T]]:
     """Return a function whose calls wait for a limit, wherever they are made.
 
     Each call acquires the limit in the caller's task before it calls ``fn``. To drop calls instead of making them wait,
@@ -27,7 +27,7 @@ def limited(fn: Callable[P, Awaitable[T]], limit: AnyLimit) -> Callable[P, Corou
 
     Args:
         fn: The function. Limits that depend on the item (`PerKey`, a `Rate` with ``cost``) get its first argument.
-        limit: As for `map`: an ``int``, a limit of paco, or an async context manager; 0 for no limit.
+        limit: As for `map`: an ``int``, a limit of paco, or an async context manager; 0 or ``None`` for no limit.
 
     Raises:
         TimeoutError: From a call: a `deadline` has passed before the call got its permit.

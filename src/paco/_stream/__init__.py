@@ -2,5 +2,6 @@
 
 The modules, each importing only from those above it::
 
-    coroutine  plan  stream         one result; what a run will do, and pipelines; many results
+    coroutine  plan                 one result; what a run will do, and pipelines
+    consumer  stream                the use of a run by its consumer; many results
 """

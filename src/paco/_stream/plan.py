@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast, overload
 
 from paco import limits
 from paco._base import check
-from paco._base.types import MISSING, Loop, R, T_contra
+from paco._base.types import MISSING, Loop, R, T, T_contra
 from paco._engine.admission import Admission
+from paco._engine.outcomes import Unfinished, settled
 from paco._engine.run import Scheduler
-from paco._engine.sinks import AsCompleted, Drop, ErrorBudget, InOrder, Keep, Sink
+from paco._engine.sinks import NOTHING, AsCompleted, Batches, Drop, ErrorBudget, InOrder, Keep, Sink
+from paco._engine.source import SourceEnd
 from paco._engine.watch import Watch
 from paco.events import installed, listeners
 from paco.limits import Limiter
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
 
     from paco._base.check import ItemFunction
     from paco._base.types import OnError, Service, Source
+    from paco._engine.nursery import Nursery
     from paco._stream.stream import Stream
     from paco.limits import AnyLimit
 
@@ -62,15 +67,19 @@ class Plan:
     ordered: bool = True
     buffer: int | None = None
     ahead: int = 0  # how many items of an async source to read before there are slots for them
+    batch: tuple[int, float | None] | None = None  # the size of the lists to deliver, and the seconds to wait for one
     max_errors: float | None = None
     journal: Recording | None = None
     engine: Callable[[], Any] | None = None  # opens the engine on which the items run: see `paco.remote`
+    source_end: SourceEnd = field(default_factory=SourceEnd)  # ends the source early: see `Stream.stop`
 
     def run(self, sink: Sink) -> Scheduler:
         """Return the run, not yet started."""
         fn, limit, judged = self.fn, self.limit, None
         services: list[Service] = []
-        one_by_one = self.engine is not None and (self.journal is not None or not isinstance(limit, int))
+        one_by_one = self.engine is not None and (
+            self.journal is not None or not isinstance(limit, int) or getattr(self.source, "heeds", False)
+        )
         if one_by_one:
             fn, limit = self._called(services)
         if self.journal is not None:
@@ -81,6 +90,8 @@ class Plan:
             judged = sink.store = ErrorBudget(self.name, sink.store, self.max_errors, self.on_error)
         run = self._run(fn, sink, limit, None if one_by_one else self.engine)
         run.services = tuple(services)
+        if isinstance(sink, Batches):
+            sink.serves(run)
         if judged is not None:
             judged.ends(run)
         return run
@@ -118,32 +129,90 @@ class Plan:
             how["admission"] = Chunks(self.name, self.source, sink, buffer=self.buffer, watch=watch, **there)
         return Scheduler(self.name, fn, self.source, sink, limit=limit, **how)
 
+    def start(self, sink: Sink, downstream: Nursery | None = None) -> Scheduler:
+        """Start the run in the running loop. If it feeds another run, that one fails at once with an error of it."""
+        run = self.run(sink)
+        if downstream is not None:
+            run.feeds(downstream)
+        run.start()  # may raise from the source's __iter__; then there is no run to close
+        self.source_end.follow(run)
+        return run
+
     async def collect(self) -> list[Any]:
         """Run all items, and return the results as a list."""
+        if not self.ordered or self.journal is not None or self.batch is not None:
+            return await self._collect_delivered()
         keep = Keep(self.head, gaps=self.gaps)
-        run = self.run(keep)
-        run.start()
+        run = self.start(keep)
         await run.join()
         return keep.results(run.started)
 
+    async def _collect_delivered(self) -> list[Any]:
+        """Return the results that a run delivers one by one."""
+        # The list keeps every result anyway, so results behind a slow item need no bound.
+        plan, results = replace(self, buffer=sys.maxsize, feeds=False), list[Any]()
+        run = plan.start(plan.consumed())
+        try:
+            await _deliver(run, results.append)
+        except Unfinished as error:
+            taken = results if self.batch is None else chain.from_iterable(results)
+            error.outcomes = (*settled(taken), *settled(run.sink.left()))
+            raise
+        return results
+
     async def drain(self) -> None:
         """Run all items, and discard the results."""
-        run = self.run(Drop())
-        run.start()
-        await run.join()
+        await self.count()
+
+    async def count(self) -> int:
+        """Run all items, discard the results, and return the number of items."""
+        if self.journal is None:
+            run = self.start(Drop())
+            await run.join()
+        else:  # which holds a result back until its line is written
+            plan = replace(self, batch=None, ordered=False, feeds=False)
+            run = plan.start(plan.consumed())
+            await _deliver(run, bool)  # whose answer is dropped, as the results are
+        return run.started - run.offset
 
     def consumed(self) -> InOrder:
         """Return the sink for a stream that is iterated."""
-        kind = InOrder if self.ordered else AsCompleted
+        if self.batch is not None:
+            return Batches(*self.batch, *self._bounds(), self.head, ordered=self.ordered)
+        return (InOrder if self.ordered else AsCompleted)(*self._bounds(), self.head)
+
+    def _bounds(self) -> tuple[int, int]:
+        """Return the window of the sink, and the maximum of results that wait there."""
         if self.engine is not None and not self.limit:
-            return kind(2 * LEAD, LEAD if self.buffer is None else max(self.buffer, 1), self.head)
+            return 2 * LEAD, LEAD if self.buffer is None else max(self.buffer, 1)
         if not isinstance(self.limit, int):
-            return kind(sys.maxsize, 1 if self.buffer is None else max(self.buffer, 1), self.head)
+            return sys.maxsize, 1 if self.buffer is None else max(self.buffer, 1)
         if not self.limit:
-            return kind(sys.maxsize, _UNLIMITED_BUFFER if self.buffer is None else max(self.buffer, 1), self.head)
-        ahead = self.limit if self.engine is None else max(self.limit, _LEAD_OF_CALLS)
+            return sys.maxsize, _UNLIMITED_BUFFER if self.buffer is None else max(self.buffer, 1)
+        ahead = 0 if self.batch is not None else self.limit  # results in the next list are not in the buffer
+        ahead = ahead if self.engine is None else max(self.limit, _LEAD_OF_CALLS)
         window = self.limit + (ahead if self.buffer is None else self.buffer)
-        return kind(window, window, self.head)
+        return window, window
+
+
+async def identical(item: T) -> T:
+    """Return the item: the function of a run that only regroups its items."""
+    return item
+
+
+async def _deliver(run: Scheduler, take: Callable[[Any], object]) -> None:
+    """Call ``take`` with each result of a run that has begun."""
+    try:
+        while True:
+            if (result := run.take()) is NOTHING and (result := await run.next()) is NOTHING:
+                break
+            take(result)
+    except asyncio.CancelledError as error:
+        run.stop()
+        await run.join(error)
+    except GeneratorExit:
+        run.abandon_soon()  # the user has closed the waiting coroutine
+        raise
 
 
 class Stage(Generic[T_contra, Out_co]):
@@ -191,11 +260,34 @@ class Stage(Generic[T_contra, Out_co]):
             # Python calls this for a plain `for`, and for `keys | stage` if these are the keys of a dict.
             raise TypeError(f"{self!r} has no items to iterate yet; call it with them, as a list: stage(list(items))")
 
-    def __or__(self: Stage[T_contra, Stream[R]], other: Stage[R, X]) -> Stage[T_contra, X]:
+    @overload
+    def __or__(self: Stage[T_contra, Stream[R]], other: BatchStage) -> Stage[T_contra, Stream[list[R]]]: ...
+    @overload
+    def __or__(self: Stage[T_contra, Stream[R]], other: Stage[R, X]) -> Stage[T_contra, X]: ...
+    def __or__(self: Stage[T_contra, Stream[Any]], other: Any) -> Any:
         if not isinstance(cast("object", other), Stage):
             return NotImplemented
-        first, second = self._apply, other._apply
-        return Stage(f"{self._name} | {other._name}", lambda source: second(first(source)))
+        then: Stage[Any, Any] = other
+        first, second = self._apply, then._apply
+        return Stage[Any, Any](f"{self._name} | {then._name}", lambda source: second(first(source)))
+
+
+class BatchStage(Stage[Any, Any]):
+    """The stage that `paco.batch` returns: for items of any type, so that type checkers infer that of the lists."""
+
+    __slots__ = ()
+
+    if (
+        TYPE_CHECKING
+    ):  # at runtime, an operator that a subclass overrides would come before that of the stage on its left
+
+        def __call__(self, source: Source[T]) -> Stream[list[T]]: ...
+        def __ror__(self, source: Source[T]) -> Stream[list[T]]: ...
+        @overload
+        def __or__(self, other: BatchStage) -> Stage[Any, Stream[list[list[Any]]]]: ...
+        @overload
+        def __or__(self, other: Stage[list[T], X]) -> Stage[T, X]: ...
+        def __or__(self, other: Any) -> Any: ...
 
 
 def build_or_stage(
@@ -203,7 +295,7 @@ def build_or_stage(
     coro: Any,
     iterable: Any,
     build: Callable[[Plan], object],
-    limit: AnyLimit,
+    limit: AnyLimit | None,
     loop: Loop,
     timeout: float | None = None,
     *,

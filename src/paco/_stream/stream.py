@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import warnings
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Generic, Literal, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal
 
 from paco._base import check
 from paco._base.types import T_co
-from paco._engine.outcomes import Unfinished, settled
 from paco._engine.sinks import NOTHING
-from paco._engine.source import Upstream, close
+from paco._engine.source import Upstream
 from paco._engine.watch import length
-from paco._stream.coroutine import Answer, is_in_async_for
+from paco._stream.consumer import Consumer
+from paco._stream.coroutine import Answer
+from paco._stream.plan import Plan, identical
 
 if TYPE_CHECKING:
     from os import PathLike
     from types import TracebackType
 
     from paco._base.types import Executor, OrAny, Pool
-    from paco._engine.run import Scheduler
-    from paco._stream.plan import Plan
+    from paco._engine.nursery import Nursery
 
 
 # T may be covariant, although a list is not: `await` returns a new list, which nothing else refers to.
@@ -65,31 +64,30 @@ class Stream(
         [0, 2, 4]
     """
 
-    _remedy = "await this or pass it to paco.run(...) for a list, or write `async for`"
+    _remedy = "await this or pass it to paco.run(...) for a list, or write `async for`; in sync code, "
+    _remedy += "`with paco.iterate(this) as results:` before the `for`"
 
     def __init__(self, plan: Plan) -> None:
-        self._use = ""
         # Whether it may be dropped without a warning. Each option sets this: it raises an error or replaces the stream.
         self._excused = False
-        self._block = False  # whether an `async with` block will end the run
         self._plan = plan
         self.__name__: str = f"paco.{plan.name}"  # the name that asyncio shows for a task
-        self._run: Scheduler | None = None
+        self._consumer = Consumer(plan)
         self._coro: Answer[list[T_co]] | None = None
-        self._downstream: Callable[[BaseException], None] | None = None
+        self.heeds: bool = isinstance(plan.source, Upstream) and plan.source.heeds
 
     def __repr__(self) -> str:
-        plan = self._plan
-        return f"<paco.{plan.name} stream of {check.shorten(plan.fn)}, limit={plan.limit}, {self._use or 'unused'}>"
+        plan, use = self._plan, self._consumer.use or "unused"
+        return f"<paco.{plan.name} stream of {check.shorten(plan.fn)}, limit={plan.limit}, {use}>"
 
     def discard(self) -> None:
         self._excused = True
 
     def __length_hint__(self) -> int:
-        hint = None if self._plan.gaps else length(self._plan.source)
-        return NotImplemented if hint is None else hint
-
-    # ---- options
+        plan = self._plan
+        size, within = plan.batch or (1, None)
+        hint = None if plan.gaps or within is not None else length(plan.source)
+        return NotImplemented if hint is None else -(-hint // size)
 
     def as_completed(self) -> Stream[T_co]:
         """Return a stream that yields each result as soon as it is ready, in order of completion."""
@@ -122,6 +120,48 @@ class Stream(
         """
         self._excused = True
         return self._become(ahead=check.integer(f"{self._plan.name}.ahead", "count", count, 0))
+
+    def batch(self, size: int, *, within: float | None = None) -> Stream[list[T_co]]:
+        """Return a stream that delivers the results in lists of ``size``, in order; the last one may be shorter.
+
+        When the run ends, also with an error, what there is of the next list is delivered first. While the consumer is
+        busy, the function runs ahead by one list and the items in flight, and by `buffer`, which is 0 by default here.
+        Applied twice, it returns lists of lists. As a stage of a pipeline, and for items as they are: `paco.batch`.
+
+        Args:
+            size: The number of results in a list, 1 or more.
+            within: Seconds after which the first result of a list does not wait for others: the list is delivered as it
+                is, or gets further results until the consumer asks for it. ``None`` for no such limit.
+
+        Examples:
+            >>> async def double(number):
+            ...     return 2 * number
+            >>> paco.run(paco.map(double, range(5), limit=2).batch(2))
+            [[0, 2], [4, 6], [8]]
+        """
+        self._excused = True
+        name = f"{self._plan.name}.batch"
+        lists = check.integer(name, "size", size, 1), check.timeout(name, within, "within")
+        if self._plan.batch is not None:
+            return Stream(Plan("batch", identical, self, 1, batch=lists))
+        return self._become(batch=lists)
+
+    def drain(self) -> Coroutine[Any, Any, int]:
+        """Return a coroutine that runs all items for their side effects, in constant memory.
+
+        It discards the results and returns the number of items, or raises what awaiting the list would raise. It is
+        `paco.each` for what has options, such as a `journal`.
+
+        Examples:
+            >>> async def show(number):
+            ...     print(number)
+            >>> paco.run(paco.map(show, [1, 2], limit=1).drain())
+            1
+            2
+            2
+        """
+        self._consumer.claim("drained")
+        return Answer(f"{self._plan.name}.drain", self._plan.count(), self._plan.source)
 
     def journal(
         self,
@@ -254,35 +294,33 @@ class Stream(
         return self._become(max_errors=check.count_or_fraction(f"{self._plan.name}.max_errors", "most", most))
 
     def _become(self, **changes: Any) -> Stream[Any]:
-        self._claim("replaced")
+        self._consumer.claim("replaced")
         return Stream(replace(self._plan, **changes))
 
-    def _claim(self, use: str) -> None:
-        if self._use:
-            used = f"a stream can be used once, and this one was {self._use}"
-            raise RuntimeError(f"{self.__name__}: {used}; call {self.__name__} again")
-        self._use = use
+    def stop(self) -> None:
+        """Take nothing more from the source, finish what has been taken, and end as if the source had ended.
 
-    # ---- await
+        All results of what has been taken are delivered: the list is shorter, ``async for`` ends earlier. In a
+        pipeline, every stage before this one stops too, and what it has taken flows through to the end. An async source
+        that is waiting, such as for ``queue.get()``, is cancelled and closed. Does not wait. A stream that is stopped
+        before it is used has no results.
+
+        `Gate` does the same for all runs that share it, and can be closed from other threads and by signals.
+
+        Examples:
+            >>> async def main():
+            ...     numbers = paco.map(paco.wraps(abs), range(1_000_000), limit=1)
+            ...     async for number in numbers:
+            ...         numbers.stop()
+            ...     return number < 10
+            >>> paco.run(main())
+            True
+        """
+        self._plan.source_end.ask()
 
     def __await__(self) -> Generator[Any, Any, list[T_co]]:
-        self._claim("awaited")
-        return self._collecting().__await__()
-
-    def _collecting(self) -> Coroutine[Any, Any, list[T_co]]:
-        plan = self._plan
-        return plan.collect() if plan.ordered and plan.journal is None else self._collect_stream()
-
-    async def _collect_stream(self) -> list[T_co]:
-        # The list keeps every result anyway, so results behind a slow item need no bound.
-        stream, results = Stream[T_co](replace(self._plan, buffer=sys.maxsize, feeds=False)), list[T_co]()
-        try:
-            async for result in stream:
-                results.append(result)
-        except Unfinished as error:
-            error.outcomes = (*settled(results), *settled(cast("Scheduler", stream._run).sink.left()))
-            raise
-        return results
+        self._consumer.claim("awaited")
+        return self._plan.collect().__await__()
 
     def send(self, value: Any) -> Any:
         """Resume the stream as a coroutine, as ``asyncio.run`` and ``create_task`` do."""
@@ -298,101 +336,65 @@ class Stream(
         """Close the stream as a coroutine. If it has not started, close its source too."""
         if self._coro is not None:
             self._coro.close()
-        elif not self._use:
-            self._use = "closed"
-            close(self._plan.source)
+        elif not self._consumer.use:
+            self._consumer.abandon()
 
     def _coroutine(self) -> Answer[list[T_co]]:
         if self._coro is None:
-            self._claim("awaited")
-            self._coro = Answer(self._plan.name, self._collecting(), self._plan.source)
+            self._consumer.claim("awaited")
+            self._coro = Answer(self._plan.name, self._plan.collect(), self._plan.source)
         return self._coro
 
-    # ---- async for, async with
-
     def __aiter__(self) -> Stream[T_co]:
-        if self._use != "iterated" or (self._run is not None and self._run.told):
-            self._claim("iterated")
+        self._consumer.iterate()
         return self
 
-    async def __anext__(self) -> T_co:
-        run = self._run or self._start()
-        result: T_co = run.take()
-        if result is NOTHING:
-            try:
-                result = await run.next()
-            except asyncio.CancelledError as error:
-                if not self._block and is_in_async_for():  # a consumer that calls `anext` may wait again
-                    await self._cancelled(error)
-                raise
-            if result is NOTHING:
-                raise StopAsyncIteration
-        return result
-
-    def _start(self) -> Scheduler:
-        if self._use != "iterated":
-            self._claim("iterated")
-        run = self._plan.run(self._plan.consumed())
-        if self._downstream is not None:
-            run.feeds(self._downstream)
-        run.start()  # may raise from the source's __iter__; then there is no run to close
-        self._run = run
-        return run
-
-    async def _cancelled(self, error: asyncio.CancelledError) -> None:
-        """Stop the run, and raise the cancellation of its consumer when everything has finished."""
-        run = cast("Scheduler", self._run)
-        run.stop()
-        try:
-            await run.join(error)
-        finally:
-            self._run, self._use = None, "cancelled"
-            del error
+    def __anext__(self) -> Coroutine[Any, Any, T_co]:
+        return self._consumer.next()
 
     async def __aenter__(self) -> Stream[T_co]:
-        self._claim("iterated")
-        self._block = True
+        self._consumer.enter()
         return self
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, asyncio.CancelledError) and self._run is not None:
-            await self._cancelled(error)
+        if isinstance(error, asyncio.CancelledError) and self._consumer.run is not None:
+            await self._consumer.cancelled(error)
         await self.aclose()
 
     async def aclose(self) -> None:
         """Cancel what is running, and wait until it has finished. Does nothing after the end."""
-        if self._run is not None:
-            await self._run.close()
-        elif self._use in {"", "iterated"}:
-            self._use = "closed"
-            close(self._plan.source)
+        await self._consumer.close()
 
     # ---- as the source of another run
 
-    def feeds(self, fail: Callable[[BaseException], None]) -> None:
-        """Let another run iterate this stream, and call ``fail`` at once with an error of this one."""
-        self._claim("iterated")
-        self._downstream = fail
+    def feeds(self, run: Nursery) -> None:
+        self._consumer.feeds(run)
+
+    def starves(self) -> None:
+        run = self._consumer.run
+        if run is not None and run.reader is not None:
+            run.reader.starves()
 
     def has_result(self) -> bool:
-        return self._run is not None and self._run.has_result()
+        run = self._consumer.run
+        return run is not None and run.has_result()
 
     def take(self) -> Any:
-        return NOTHING if self._run is None else self._run.take()
+        run = self._consumer.run
+        return NOTHING if run is None else run.take()
+
+    def end_source(self) -> bool:
+        self.stop()
+        return True
 
     def abandon(self) -> None:
-        """Cancel what is running, without waiting for it."""
-        if self._run is not None:
-            self._run.abandon()
-        else:
-            self._use = self._use or "closed"
-            close(self._plan.source)
+        self._consumer.abandon()
 
     def __del__(self) -> None:
-        if not self._use:
+        if not self._consumer.use:
             if not self._excused:
                 message = f"paco.{self._plan.name}(...) was never awaited or iterated"
                 warnings.warn(message, RuntimeWarning, stacklevel=2, source=self)
             self.close()
-        elif self._run is not None:
-            self._run.abandon_soon()
+        elif self._consumer.run is not None:
+            self._consumer.run.abandon_soon()

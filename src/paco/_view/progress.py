@@ -1,4 +1,4 @@
-"""Shows the progress of runs: repainted lines on a terminal, a line every 10 s elsewhere, or the user's own bar."""
+"""Shows the progress of runs: repainted lines, an output of a notebook, a line every 10 s, or the user's own bar."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from paco import events
 from paco._view.console import Console, safe
+from paco._view.display import Display
 from paco._view.lines import ended, live, plain
 from paco._view.meter import Meter, Sketch, reading_of
+from paco._view.notebook import NotebookLines, runs_in_notebook
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,25 +23,6 @@ if TYPE_CHECKING:
 
 #: The most lines for runs that take less than a second. The others are only counted.
 _SHORT: Final = 10
-
-
-class Display:
-    """The base of the displays, which shows nothing."""
-
-    #: The seconds between two calls of `show`.
-    every: float = 0.1
-
-    def show(self, meters: Sequence[Meter]) -> None:
-        """Show the progress of the runs."""
-
-    def end(self, meter: Meter) -> None:
-        """Show that a run has ended; other runs may still be running."""
-
-    def rest(self) -> None:
-        """Remove the repainted lines, since no run is running."""
-
-    def close(self) -> None:
-        """End the display; nothing is shown after this."""
 
 
 class PlainLines(Display):
@@ -129,9 +112,11 @@ class FedBar(Display):
 
 
 def display_for(bar: Any) -> Display:
-    """Return the display for the user's own bar, or for stderr if ``bar`` is ``None``."""
+    """Return the display for the user's own bar, or for the notebook or stderr if ``bar`` is ``None``."""
     if bar is not None:
         return FedBar(bar)
+    if runs_in_notebook():
+        return NotebookLines()
     console = Console(sys.stderr, os.environ)
     return LiveLines(console) if console.live else PlainLines(console)
 

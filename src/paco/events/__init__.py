@@ -42,7 +42,7 @@ from paco.events._kinds import (
     Waiting,
 )
 from paco.events._listeners import Subscription, current, install, installed, listeners, listening, reading
-from paco.events._wrappers import failed, item_of_caller, retried, retrying, skipped, watching
+from paco.events._wrappers import failed, retried, retrying, skipped
 
 __all__ = [
     "EVENTS",
@@ -63,12 +63,10 @@ __all__ = [
     "failed",
     "install",
     "installed",
-    "item_of_caller",
     "listeners",
     "listening",
     "reading",
     "retried",
     "retrying",
     "skipped",
-    "watching",
 ]

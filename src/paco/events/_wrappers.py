@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import sys
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
-from paco._base.item import item_here, tried
+from paco._base.item import item_here, place, tried
 from paco.events._kinds import ItemRetried
 from paco.events._listeners import current, installed, listeners
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from paco._base.item import Item
 
 
@@ -22,24 +19,10 @@ def retrying(attempt: int, error: BaseException | None, pause: float) -> None:
         return
     run = current.get()
     around = () if run is None else run.subscriptions
+    here = place() or (-1, None)
     for one in dict.fromkeys((*around, *installed, *listeners.get())):
         if ItemRetried in one.kinds:
-            one.tell(ItemRetried(run, item_of_caller()[1], attempt, error, pause))
-
-
-#: The code object of the function that `Watch` puts around that of a run. Its variables are ``begun`` and ``item``.
-watching: Final[set[object]] = set()
-
-
-def item_of_caller() -> tuple[int, Any]:
-    """Return the position and the item whose function calls this, in its own task; otherwise -1 and ``None``.
-
-    They are read from the frames of the callers. To note them in the task would cost each item 0.2 µs.
-    """
-    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - as logging does
-    while frame is not None and frame.f_code not in watching:
-        frame = frame.f_back
-    return (-1, None) if frame is None else (frame.f_locals["begun"][0], frame.f_locals["item"])
+            one.tell(ItemRetried(run, here[1], attempt, error, pause))
 
 
 def retried(error: BaseException | None = None, *, attempt: int = 1, pause: float = 0.0) -> None:

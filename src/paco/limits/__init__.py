@@ -5,19 +5,38 @@ Pass a limit as ``limit=`` to any function that runs items. You can share a limi
 
 The modules, each importing only from those above it::
 
-    _base  _rate              the base of all limits, and those combined; starts per period
+    _slot                     a block that holds a permit
+    _base  _rate              the base of all limits; starts per period
     _deadlock  _count         whether tasks wait for each other; items in flight
+    _combine                  several limits at once
     _controller  _adaptive    how a limit follows what a server can do; a limit that does so
     _keys                     a limit for each key
+    _gate  _budget            an early end of runs, and pauses; an early end when an amount is spent
 """
 
 from __future__ import annotations
 
 from paco.limits._adaptive import Adaptive
 from paco.limits._base import AnyLimit, Limiter, checked
+from paco.limits._budget import Budget
+from paco.limits._combine import Both
 from paco.limits._controller import Decision
 from paco.limits._count import Limit
+from paco.limits._gate import Gate, GateClosed
 from paco.limits._keys import PerKey
 from paco.limits._rate import Rate
 
-__all__ = ["Adaptive", "AnyLimit", "Decision", "Limit", "Limiter", "PerKey", "Rate", "checked"]
+__all__ = [
+    "Adaptive",
+    "AnyLimit",
+    "Both",
+    "Budget",
+    "Decision",
+    "Gate",
+    "GateClosed",
+    "Limit",
+    "Limiter",
+    "PerKey",
+    "Rate",
+    "checked",
+]

@@ -1,19 +1,20 @@
-"""What ``limit=`` accepts: the base of all limits, limits combined with ``&``, and those of other libraries."""
+"""What ``limit=`` accepts: the base of all limits, and those of other libraries."""
 
 from __future__ import annotations
 
-import asyncio
 import sys
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from paco._base import check
-from paco._base.item import Item, inside
+from paco.limits._slot import Slot
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from contextvars import Token
-    from types import TracebackType
+
+    from paco._base.item import Item
+    from paco.limits._combine import Both
+    from paco.limits._gate import Gate
 
 
 class Limiter:
@@ -38,10 +39,8 @@ class Limiter:
     #: Decides when ``a & b`` asks this limit: limits that look at the item (0), counts (1), limits of other libraries
     #: and your own (2), rates (3), of these the slowest first. It never changes, so that two callers cannot deadlock.
     _order: tuple[int, float] = (2, 0)
-    #: Whether `renew` changes nothing if it returns ``None``, and nothing that matters otherwise.
-    _renews_in_place: ClassVar[bool] = False
-    #: Makes a limit of the number in ``a & 5``; set by `Limit`, which is derived from this class.
-    _of_number: ClassVar[Callable[[int], Limiter]]
+    #: Makes ``a & b``; set by the module of `Both`, which is derived from this class.
+    _combine: ClassVar[Callable[[Limiter, int | Limiter], Both]]
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Make a subclass use only its own methods, and no shortcut of its base that would leave them out."""
@@ -51,11 +50,18 @@ class Limiter:
             cls.try_acquire, cls.try_reserve = Limiter.try_acquire, Limiter.try_reserve  # type: ignore[method-assign]
         if min(map(first, ("acquire", "reserve", "try_acquire", "try_reserve", "begin", "release"))) < first("renews"):
             cls.renews = Limiter.renews  # type: ignore[method-assign]
+        if min(map(first, ("acquire", "reserve", "begin", "release"))) < first("part_of"):
+            cls.part_of = Limiter.part_of  # type: ignore[method-assign]
 
     @classmethod
     def _first_with(cls, name: str) -> int:
         """Return which class in the order of method resolution defines a method."""
         return next(place for place, one in enumerate(cls.__mro__) if name in vars(one))
+
+    @property
+    def _renews_in_place(self) -> bool:
+        """Whether `renew` changes nothing if it returns ``None``, and nothing that matters otherwise."""
+        return False
 
     @property
     def most(self) -> int:
@@ -74,6 +80,19 @@ class Limiter:
         With 0 the run takes one item before it asks for a permit, so that it never holds a permit without an item.
         """
         return 0
+
+    @property
+    def gates(self) -> tuple[Gate, ...]:
+        """The gates in this limit: a run under it takes nothing more once one of them is closed. See `Gate`."""
+        return ()
+
+    def part_of(self, item: Any) -> Limiter:
+        """Return the limit that decides about this item: this one, if it does not depend on the item.
+
+        Items with the same part wait for each other, in order. Only use it at once: it may be forgotten if no item
+        waits for it or holds a permit of it.
+        """
+        return self
 
     def try_acquire(self, item: Any = None) -> Any:
         """Return a permit if one is free now, or ``None``; the caller then awaits `acquire`.
@@ -120,7 +139,10 @@ class Limiter:
         """Record that the item that reserved this permit starts now."""
 
     def paused(self, permit: Any) -> float:
-        """Return the seconds that the item that reserved this permit must still wait before it begins; usually 0."""
+        """Return the seconds that the item that reserved this permit must still wait before it begins; usually 0.
+
+        Infinity means until further notice: the permit is released, and another one reserved.
+        """
         return 0
 
     def release(self, permit: Any, error: BaseException | None = None) -> Awaitable[None] | None:
@@ -165,50 +187,10 @@ class Limiter:
         """Return an ``async with`` block that holds a permit, for code that paco does not run."""
         return Slot(self, item)
 
-    def __and__(self, other: AnyLimit) -> Limiter:
-        parts: list[Limiter] = []
-        for side in (self, checked("limits", other, "each side of &")):
-            if isinstance(side, Both):
-                parts += side.parts
-            elif isinstance(side, Limiter):
-                parts.append(side)
-            elif side:  # 0 is no limit
-                parts.append(Limiter._of_number(side))
-        return Both(parts)
+    def __and__(self, other: AnyLimit) -> Both:
+        return Limiter._combine(self, checked("limits", other, "each side of &"))
 
     __rand__ = __and__
-
-
-class Slot:
-    """An ``async with`` block that holds a permit."""
-
-    __slots__ = ("_item", "_limit", "_permit", "_token")
-
-    def __init__(self, limit: Limiter, item: Any) -> None:
-        self._limit = limit
-        self._item = item
-
-    async def __aenter__(self) -> None:
-        self._token: Token[Item | None] = inside.set(Item(self._item, parent=inside.get()))
-        try:
-            self._permit: Any = self._limit.try_acquire(self._item)
-            if self._permit is None:
-                self._permit = await self._limit.acquire(self._item)
-        except BaseException:
-            self._leave()
-            raise
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._leave()
-        released = self._limit.release(self._permit, exc)
-        if released is not None:
-            await released
-
-    def _leave(self) -> None:
-        with suppress(ValueError):  # an abandoned coroutine is closed in another context, where the token is invalid
-            inside.reset(self._token)
 
 
 #: What ``limit=`` accepts: a number (0 means no limit), a `Limiter`, or any async context manager that can be entered
@@ -238,122 +220,6 @@ class Foreign(Limiter):
         about = (None, None, None) if error is None else (type(error), error, error.__traceback__)
         left: Awaitable[None] = self._manager.__aexit__(*about)
         return left
-
-
-class Both(Limiter):
-    """Several limits that must all grant a permit. They are asked in a fixed order, so that callers cannot deadlock."""
-
-    def __init__(self, parts: list[Limiter]) -> None:
-        #: The combined limits, in the order in which they are asked.
-        self.parts: tuple[Limiter, ...] = tuple(
-            sorted(dict.fromkeys(parts), key=lambda part: (*part._order, id(part)))  # noqa: SLF001 - of its own base class
-        )
-        # A limit from elsewhere may return an awaitable from `release`, which `try_reserve` cannot await.
-        self._releases_at_once = all(type(part).__module__.startswith("paco.limits.") for part in self.parts)
-        # Only the last part may change when it is renewed: if it cannot be, nothing must be undone.
-        self._renews = all(part._renews_in_place for part in self.parts[:-1])  # noqa: SLF001 - of its own base class
-
-    def __repr__(self) -> str:
-        return " & ".join(map(repr, self.parts))
-
-    @property
-    def most(self) -> int:
-        return min(part.most for part in self.parts)
-
-    @property
-    def free(self) -> int:
-        return min(part.free for part in self.parts)
-
-    @property
-    def lookahead(self) -> int:
-        return max(part.lookahead for part in self.parts)
-
-    def idle(self) -> bool:
-        return all(part.idle() for part in self.parts)
-
-    def try_reserve(self, item: Any = None) -> list[Any] | None:
-        permits: list[Any] = []
-        if not self._releases_at_once:
-            return None
-        for part in self.parts:
-            permit = part.try_reserve(item)
-            if permit is None:
-                break
-            permits.append(permit)
-        if len(permits) == len(self.parts) and self.paused(permits) <= 0:
-            return permits
-        self.release(permits)
-        return None
-
-    async def reserve(self, item: Any = None) -> list[Any]:
-        permits: list[Any] = []
-        try:
-            for part in self.parts:
-                permit = await part.reserve(item)
-                permits.append(permit)
-            seconds = self.paused(permits)  # a rate may have been paused after it granted its permit
-            while seconds > 0:
-                await asyncio.sleep(seconds)
-                seconds = self.paused(permits)
-        except BaseException as error:
-            if (released := self.release(permits, error)) is not None:
-                await released
-            raise
-        return permits
-
-    def renews(self, permit: list[Any], own: Item | None) -> bool:
-        if not self._renews:
-            return False
-        for place, part in enumerate(self.parts):  # noqa: SIM110 - all() takes twice as long
-            if not part.renews(permit[place], own):
-                return False
-        return True
-
-    def renew(self, permit: list[Any]) -> list[Any] | None:
-        for place, part in enumerate(self.parts):
-            renewed = part.renew(permit[place])
-            if renewed is None:
-                return None
-            permit[place] = renewed
-        return permit
-
-    def paused(self, permit: list[Any]) -> float:
-        return max(part.paused(one) for part, one in zip(self.parts, permit, strict=True))
-
-    def begin(self, permit: list[Any]) -> None:
-        for part, one in zip(self.parts, permit, strict=True):
-            part.begin(one)
-
-    def release(self, permit: list[Any], error: BaseException | None = None) -> Awaitable[None] | None:
-        waits: list[Awaitable[None]] = []
-        failed: BaseException | None = None
-        for part, one in zip(self.parts, permit, strict=False):  # the last parts may not have granted a permit
-            try:
-                released = part.release(one, error)
-            except BaseException as raised:
-                failed = failed or raised
-            else:
-                waits += [] if released is None else [released]
-        try:
-            if failed is not None and not waits:
-                raise failed  # at once, since `try_reserve` does not await
-            return _all(waits, failed) if waits else None
-        finally:
-            del failed  # its traceback refers to this frame: a reference cycle
-
-
-async def _all(waits: list[Awaitable[None]], failed: BaseException | None) -> None:
-    """Await each, even after one has failed, then raise the first failure."""
-    for one in waits:
-        try:
-            await one
-        except BaseException as error:
-            failed = failed or error
-    try:
-        if failed is not None:
-            raise failed
-    finally:
-        del failed  # its traceback refers to this frame: a reference cycle
 
 
 def checked(name: str, value: Any, parameter: str = "limit") -> int | Limiter:

@@ -64,7 +64,6 @@ class Limit(Limiter):
     __slots__ = ("_admitted", "_limit", "_permits", "_waiting")
 
     _order = (1, 0)
-    _renews_in_place = True
 
     def __init__(self, limit: int) -> None:
         self._limit = check.integer("Limit", "limit", limit, 1)
@@ -94,6 +93,10 @@ class Limit(Limiter):
     def waiting(self) -> int:
         """The number of callers that wait for a permit."""
         return len(self._waiting)
+
+    @property
+    def _renews_in_place(self) -> bool:
+        return True
 
     @property
     def most(self) -> int:
@@ -210,6 +213,3 @@ class Limit(Limiter):
         elif looks < _LOOKS:
             pause = 0 if looks < _SOON else 2 ** (looks - _SOON)
             newcomer.timer = newcomer.future.get_loop().call_later(pause, self._refuse_deadlock, newcomer, looks + 1)
-
-
-Limiter._of_number = Limit  # noqa: SLF001 - a base class cannot import its own subclass

@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 import sys
 from collections import OrderedDict
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from weakref import WeakValueDictionary
 
 from paco._base import check
 from paco._base.errors import add_note
@@ -16,17 +17,62 @@ from paco.limits._count import Limit
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable
 
+    from paco._base.item import Item
+
+K = TypeVar("K", bound="Hashable")
+
 #: How many unused keys to check each time a key comes into use. With one, unused keys would accumulate.
 _SWEEP: Final = 2
 
 
-@dataclass(slots=True, eq=False)
-class _Entry:
-    """A key, its limit, and how many items wait for the limit or hold a permit."""
+class _Part(Limiter):
+    """The limit of one key, and how many items wait for it or hold a permit."""
 
-    key: Hashable
-    limit: Limiter
-    users: int = 0
+    __slots__ = ("key", "limit", "owner", "users")
+
+    _order = (0, 0)
+
+    def __init__(self, owner: PerKey, key: Hashable, limit: Limiter) -> None:
+        self.owner: PerKey = owner
+        self.key: Hashable = key
+        self.limit: Limiter = limit
+        self.users: int = 0
+
+    @property
+    def _renews_in_place(self) -> bool:
+        return self.limit._renews_in_place  # noqa: SLF001 - of its own base class
+
+    def try_reserve(self, item: Any = None) -> Any:
+        permit = self.limit.try_reserve(item)
+        if permit is not None:
+            self.owner.enter(self)
+        return permit
+
+    async def reserve(self, item: Any = None) -> Any:
+        self.owner.enter(self)
+        try:
+            return await self.limit.reserve(item)
+        except BaseException:
+            self.owner.leave(self)
+            raise
+
+    def begin(self, permit: Any) -> None:
+        self.limit.begin(permit)
+
+    def paused(self, permit: Any) -> float:
+        return self.limit.paused(permit)
+
+    def renews(self, permit: Any, own: Item | None) -> bool:
+        return self.limit.renews(permit, own)
+
+    def renew(self, permit: Any) -> Any:
+        return self.limit.renew(permit)
+
+    def release(self, permit: Any, error: BaseException | None = None) -> Awaitable[None] | None:
+        try:
+            return self.limit.release(permit, error)
+        finally:
+            self.owner.leave(self)
 
 
 class PerKey(Limiter):
@@ -47,8 +93,10 @@ class PerKey(Limiter):
 
     Args:
         key: A plain function that returns the key of an item, any hashable value.
-        make_limit: A plain function without arguments that returns the limit of a new key: anything that ``limit=``
-            accepts.
+        make_limit: A plain function that returns the limit of a new key: anything that ``limit=`` accepts. It is called
+            with the key if it has a parameter without a default. Or a mapping of keys to limits, copied at the call.
+            Other keys have the limit of the key ``None``: a number is a limit for each of them, a limit object is one
+            for all of them together. Without it, an item with another key fails with ``KeyError``.
         lookahead: How many items of a run may wait for their keys, at least 1.
 
     Examples:
@@ -60,21 +108,37 @@ class PerKey(Limiter):
         ...     return len(url)
         >>> paco.run(paco.map(fetch, ["https://a.org/", "https://b.org/1"], limit=polite & paco.Limit(50)))
         [14, 15]
+        >>> known = paco.PerKey(host, {"a.org": paco.Rate(100, burst=5), None: 2})
+        >>> paco.run(paco.map(fetch, ["https://a.org/", "https://b.org/1"], limit=known))
+        [14, 15]
     """
 
-    __slots__ = ("_entries", "_key", "_lookahead", "_make_limit", "_unused")
+    __slots__ = ("_alive", "_entries", "_key", "_known", "_lookahead", "_make_limit", "_takes_key", "_unused")
 
     _order = (0, 0)
 
     def __init__(
-        self, key: Callable[[Any], Hashable], make_limit: Callable[[], AnyLimit], lookahead: int = 100
+        self,
+        key: Callable[[Any], K],
+        make_limit: Callable[[], AnyLimit] | Callable[[K], AnyLimit] | Mapping[Any, AnyLimit],
+        lookahead: int = 100,
     ) -> None:
         check.plain_function("PerKey", key, "key")
-        check.plain_function("PerKey", make_limit, "make_limit")
         self._key = key
-        self._make_limit = make_limit
+        self._make_limit: Any = None
+        self._known: dict[Hashable, int | Limiter] | None = None
+        if isinstance(make_limit, Mapping):
+            limits = cast("Mapping[Hashable, AnyLimit]", make_limit)
+            self._known = {
+                one: checked("PerKey", limit, f"the limit of {check.shorten(one)}") for one, limit in limits.items()
+            }
+        else:
+            check.plain_function("PerKey", make_limit, "make_limit")
+            self._make_limit = make_limit
+            self._takes_key = _takes_key(make_limit)
         self._lookahead = check.integer("PerKey", "lookahead", lookahead, 1)
-        self._entries: dict[Hashable, _Entry] = {}
+        self._entries: dict[Hashable, _Part] = {}
+        self._alive: WeakValueDictionary[Hashable, _Part] = WeakValueDictionary()  # forgotten, but held by somebody
         self._unused: OrderedDict[Hashable, None] = OrderedDict()  # keys whose limits are not idle yet, oldest first
 
     def __repr__(self) -> str:
@@ -114,70 +178,84 @@ class PerKey(Limiter):
     def idle(self) -> bool:
         return all(not entry.users and entry.limit.idle() for entry in self._entries.values())
 
-    async def reserve(self, item: Any = None) -> tuple[_Entry, Any]:
-        entry = self._entry(self._ask(self._key, "key", item))
-        entry.users += 1
-        self._unused.pop(entry.key, None)
-        self._sweep()
-        try:
-            return entry, await entry.limit.reserve(item)
-        except BaseException:
-            self._leave(entry)
-            raise
+    def part_of(self, item: Any) -> _Part:
+        return self._entry(self._ask(self._key, "key", item))
 
-    def paused(self, permit: tuple[_Entry, Any]) -> float:
-        entry, inner = permit
-        return entry.limit.paused(inner)
+    async def reserve(self, item: Any = None) -> tuple[_Part, Any]:
+        part = self.part_of(item)
+        return part, await part.reserve(item)
 
-    def begin(self, permit: tuple[_Entry, Any]) -> None:
-        entry, inner = permit
-        entry.limit.begin(inner)
+    def paused(self, permit: tuple[_Part, Any]) -> float:
+        part, inner = permit
+        return part.paused(inner)
 
-    def release(self, permit: tuple[_Entry, Any], error: BaseException | None = None) -> Awaitable[None] | None:
-        entry, inner = permit
-        try:
-            return entry.limit.release(inner, error)
-        finally:
-            self._leave(entry)
+    def begin(self, permit: tuple[_Part, Any]) -> None:
+        part, inner = permit
+        part.begin(inner)
+
+    def release(self, permit: tuple[_Part, Any], error: BaseException | None = None) -> Awaitable[None] | None:
+        part, inner = permit
+        return part.release(inner, error)
 
     # ---- keys in use, and unused ones
 
-    def _entry(self, key: Hashable) -> _Entry:
+    def _entry(self, key: Hashable) -> _Part:
         try:
             entry = self._entries.get(key)
         except TypeError:
             raise TypeError(self._wrong("hashable", key)) from None
         if entry is None:
-            entry = self._entries[key] = self._make(key)
+            entry = self._entries[key] = self._alive.get(key) or self._make(key)
+            self._alive[key] = entry
         return entry
 
-    def _leave(self, entry: _Entry) -> None:
-        entry.users -= 1
-        if not entry.users:
-            self._forget(entry)
+    def enter(self, part: _Part) -> None:
+        """Count one more item that waits for the limit of a key or holds a permit."""
+        part.users += 1
+        if part.users == 1:
+            self._entries[part.key] = part
+            self._unused.pop(part.key, None)
+            self._sweep()
+
+    def leave(self, part: _Part) -> None:
+        """Count one item less."""
+        part.users -= 1
+        if not part.users:
+            self._forget(part)
 
     def _sweep(self) -> None:
         """Forget unused keys whose limits are idle. Check only a few, oldest first: the cost per item is constant."""
         for _ in range(min(_SWEEP, len(self._unused))):
             key, _none = self._unused.popitem(last=False)
-            self._forget(self._entries[key])
+            if key in self._entries:
+                self._forget(self._entries[key])
 
-    def _forget(self, entry: _Entry) -> None:
+    def _forget(self, entry: _Part) -> None:
         """Forget an unused key if its limit is idle; otherwise keep it among the unused ones, to check it again."""
         if entry.limit.idle():
-            del self._entries[entry.key]
+            self._entries.pop(entry.key, None)
         else:
             self._unused[entry.key] = None
 
     # ---- calling the user's functions
 
-    def _make(self, key: Hashable) -> _Entry:
+    def _make(self, key: Hashable) -> _Part:
         if inspect.isawaitable(key):  # each awaitable would be a new key: no limit at all
             check.discard(key)
             raise TypeError(f"{self._wrong('a key, not an awaitable', key)}; make it a plain function")
-        made = self._ask(self._make_limit, "make_limit")
-        found = checked("PerKey", made, f"the result of {check.called(self._make_limit)}()")
-        return _Entry(key, found if isinstance(found, Limiter) else Limit(found or sys.maxsize))
+        found = self._of_mapping(key) if self._known is not None else self._made(key)
+        return _Part(self, key, found if isinstance(found, Limiter) else Limit(found or sys.maxsize))
+
+    def _made(self, key: Hashable) -> int | Limiter:
+        made = self._ask(self._make_limit, "make_limit", *([key] if self._takes_key else []))
+        return checked("PerKey", made, f"the result of {check.called(self._make_limit)}()")
+
+    def _of_mapping(self, key: Hashable) -> int | Limiter:
+        known: Any = self._known
+        if key not in known and None not in known:
+            raise KeyError(f"paco.PerKey: no limit for the key {check.shorten(key)}; add one for it, or for None")
+        found: int | Limiter = known[key if key in known else None]
+        return found
 
     def _wrong(self, expected: str, key: object) -> str:
         called = f"{check.called(self._key)}(item)"
@@ -189,3 +267,13 @@ class PerKey(Limiter):
         except Exception as error:
             add_note(error, f"paco.PerKey: raised by its {name} function, {check.called(fn)}")
             raise
+
+
+def _takes_key(fn: Callable[..., AnyLimit]) -> bool:
+    """Return whether a function has a positional parameter without a default."""
+    try:
+        parameters = check.signature_of(fn).parameters.values()
+    except (TypeError, ValueError):  # it does not tell
+        return False
+    positional = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
+    return any(one.kind in positional and one.default is one.empty for one in parameters)

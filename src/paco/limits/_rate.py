@@ -103,12 +103,15 @@ class Bucket:
     def start(self, booking: Booking, now: float) -> None:
         """Make a booked start at the time ``now``."""
         self.unbook(booking)
+        self.charge(booking.cost, now)
+
+    def charge(self, weight: float, now: float) -> None:
+        """Add to what has been started, at the time ``now``; take from it if the weight is negative."""
         self._settle()
         self._empty_at = math.inf
         ticks = _whole(now, _TICKS)
         left = max(self._level - (ticks - self._last) * self._leak, 0)
-        self._level = left + self._units(booking.cost)
-        self._last = ticks
+        self._level, self._last = max(left + self._units(weight), 0), ticks
 
     def start_now(self, now: float) -> bool:
         """Make a start of cost 1 that was not booked, if it is allowed now; `earliest` and `start` in one step."""
@@ -124,10 +127,6 @@ class Bucket:
         self._level, self._last = level + self._token, ticks
         self._empty_at = nextafter(now + self._level / self._token * self._leaks_in, math.inf)
         return True
-
-    def fits(self, now: float) -> bool:
-        """Return whether `start_now` would make a start."""
-        return (now >= self._empty_at and not self._taken) or now >= self.earliest(1)
 
     def _settle(self) -> None:
         """Bring level and last up to date."""
@@ -185,8 +184,9 @@ class Rate(Limiter):
         ...     return 2 * number
         >>> paco.run(paco.map(double, [1, 2, 3], limit=api & paco.Limit(2)))
         [2, 4, 6]
-        >>> tokens = paco.Rate(90_000, per=60, cost=len)
+        >>> tokens = paco.Rate(90_000, per=60, burst=50, cost=len)
         >>> async def ask(prompt):
+        ...     tokens.charge(len("answer"))  # as the API has counted
         ...     return prompt.upper()
         >>> paco.run(paco.map(ask, ["one", "two"], limit=tokens))
         ['ONE', 'TWO']
@@ -265,6 +265,20 @@ class Rate(Limiter):
         self._held_until = max(self._held_until, loop.time() + seconds)
         self._arm()
 
+    def charge(self, weight: float) -> None:
+        """Correct the weight of an item that has started, as when an API reports how many tokens it has counted.
+
+        Later starts wait longer, or shorter. At most what is still owed is given back. Call it in the event loop.
+
+        Args:
+            weight: The actual weight less the ``cost`` of the item, a finite number. A negative one gives back.
+        """
+        weight = check.finite("Rate.charge", "weight", weight)
+        loop = asyncio.get_running_loop()
+        self._follow(loop)
+        self._bucket.charge(weight, loop.time())
+        self._arm()
+
     def try_reserve(self, item: Any = None) -> Booking | None:
         loop = asyncio.get_running_loop()
         self._follow(loop)
@@ -296,12 +310,9 @@ class Rate(Limiter):
 
     def renews(self, permit: Booking, own: Item | None) -> bool:
         # If an item of the run waits, another one must not be taken in vain: it would wait, too.
-        return not self._line and self._cost is None and (own is None or self._may_start())
-
-    def _may_start(self) -> bool:
-        loop = asyncio.get_running_loop()
-        now = loop.time()
-        return now >= self._held_until and self._clock.loop() is loop and self._bucket.fits(now)
+        if self._line or self._cost is not None:
+            return False
+        return own is None or asyncio.get_running_loop().time() >= self._earliest(permit)
 
     def renew(self, permit: Booking) -> Booking | None:
         loop = asyncio.get_running_loop()

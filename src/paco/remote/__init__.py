@@ -4,6 +4,7 @@ Use `Stream.on` to run items elsewhere, and `Workers` to keep processes for seve
 up:
 
     _pickles  _messages             pickled values; orders, reports, and errors that travel
+    _marks                          what a worker does at the moment, in memory that its program reads
     _processes                      worker processes: their start, their connection, their end
     _chunk  _worker  _fork_server   how a worker runs chunks of items; its event loop; the server that forks workers
     _engines  _executors  _dask     the engines that accept chunks

@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from collections import OrderedDict, defaultdict
+from contextlib import nullcontext
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
@@ -14,7 +15,7 @@ from paco import events
 from paco._base import check
 from paco._base.check import given, instead_of
 from paco._base.deadline import deadline
-from paco._base.item import Slots
+from paco._base.item import Slots, place
 from paco._engine.outcomes import Err, Ok
 from paco._engine.run import Scheduler
 from paco._engine.sinks import Drop
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from paco._base.check import ItemFunction
     from paco._base.types import OnError
     from paco._engine.sinks import Store
+    from paco.remote._marks import Marks
     from paco.remote._messages import Retry, Span
 
 #: The number of functions to cache, and of cancelled runs to remember.
@@ -133,7 +135,8 @@ class Chunk:
 
     def _retried(self, event: ItemRetried) -> None:
         error = None if event.error is None else PackedError.of(event.error)
-        self._retries.append((events.item_of_caller()[0], event.attempt, error, event.pause))
+        number = -1 if (here := place()) is None else here[0]
+        self._retries.append((number, event.attempt, error, event.pause))
 
     def _pickled(self) -> tuple[bytes, frozenset[int]]:
         """Return the pickled results, and which are outcomes. A result that cannot be sent is an error of its item."""
@@ -160,20 +163,30 @@ class Chunk:
 
 
 class ChunkRunner:
-    """Runs the chunks of a process, in the loop of the caller. ``where`` names it, if not by its process ID."""
+    """Runs the chunks of a process, in the loop of the caller.
 
-    def __init__(self, where: str = "") -> None:
+    Args:
+        where: The name of the process; empty for its process ID.
+        marks: Where the steps of items are marked; ``None`` if they are not.
+    """
+
+    def __init__(self, where: str = "", marks: Marks | None = None) -> None:
         self._where = where or called(os.getpid())
+        self._marks = marks
         self._function = lru_cache(_FUNCTIONS)(_pickles.loads)  # a run sends its function with every chunk
         self._cancelled: OrderedDict[str, None] = OrderedDict()
         self._working = defaultdict[str, set[Chunk]](set)  # by run
         self._slots = defaultdict[str, Slots](Slots)  # by run
 
-    async def work(self, order: bytes, function: bytes, items: bytes) -> bytes:
-        """Run a chunk in the current task, which it names, and return its report, which also contains any error."""
+    async def work(self, order: bytes, function: bytes, items: bytes, *, number: int = 0) -> bytes:
+        """Run a chunk in the current task, which it names, and return its report, which also contains any error.
+
+        ``number`` is that of the chunk in its marks.
+        """
         cast("asyncio.Task[bytes]", asyncio.current_task()).set_name("paco chunk")
         try:
-            chunk = self._prepared(order, function, items)
+            with nullcontext() if self._marks is None else self._marks.preparing():
+                chunk = self._prepared(order, function, items, number)
         except BaseException as error:
             return Report(self._where, refusal=PackedError.of(error)).dump()
         run = chunk.order.run
@@ -201,13 +214,15 @@ class ChunkRunner:
         for chunk in tuple(self._working.get(run, ())):
             await chunk.run.until_done()
 
-    def _prepared(self, data: bytes, function: bytes, items: bytes) -> Chunk:
+    def _prepared(self, data: bytes, function: bytes, items: bytes, number: int) -> Chunk:
         order, fn = Order.load(data), self._function(function)
         values, unfit = _pickles.load_all(items)
         if unfit:
-            values |= {number: _Unfit(self._refused(order.name, error)) for number, error in unfit.items()}
+            values |= {item: _Unfit(self._refused(order.name, error)) for item, error in unfit.items()}
             fn = instead_of(fn, partial(_fit, fn))
-        return Chunk(order, self._where, fn, [values[number] for number in sorted(values)], self._slots[order.run])
+        if self._marks is not None:
+            fn = self._marks.around(fn, number)
+        return Chunk(order, self._where, fn, [values[item] for item in sorted(values)], self._slots[order.run])
 
     def _refused(self, name: str, error: Exception) -> Exception:
         """Return the error of an item that cannot be unpickled here."""

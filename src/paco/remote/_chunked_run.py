@@ -70,6 +70,12 @@ class Chunks:
         self.run: Any = None
         self._dispatcher: Any = None
 
+    def attach(self, run: Scheduler) -> None:
+        self.run = run
+
+    def detach(self) -> None:
+        self.run = None
+
     def grow(self) -> None:
         """Do nothing: a single worker fills all chunks."""
 
@@ -134,7 +140,7 @@ class Chunks:
             for item in run.items:
                 entries.append((run.started, item))
                 run.started += 1
-                if len(entries) - before >= room:
+                if len(entries) - before >= room or run.left is not None:  # the source itself has ended the run
                     break
             else:
                 run.out_of_items()

@@ -16,6 +16,7 @@ from paco._engine.nursery import background
 from paco.remote import _pickles
 from paco.remote._feedback import SECONDS, Shape, Sizes, WorkerStats
 from paco.remote._messages import Order, Report, WorkerLost, received
+from paco.remote._processes import ProcessHeld
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -282,12 +283,19 @@ class Dispatcher:
         if chunk.worker is not None:
             chunk.worker.lost = True
         entries = chunk.entries
+        if isinstance(error, ProcessHeld):
+            return self._lose_held(entries, error)
         if not deaths:
             self._futile += 1
             if self._futile > _FUTILE:
                 self.broken(error)
             self.queue.extendleft(reversed(entries))
             return {}
+        return self._lose_begun(chunk, error, too_large=too_large)
+
+    def _lose_begun(self, chunk: SentChunk, error: BaseException, *, too_large: bool) -> dict[int, BaseException]:
+        """Count a death for each item of a chunk, and divide it."""
+        entries = chunk.entries
         alone = len(entries) == 1 and (chunk.alone or chunk.single)
         for key, _ in entries:
             self._deaths[key] += 1
@@ -297,6 +305,13 @@ class Dispatcher:
         size = -(-len(entries) // _PIECES)
         self._pieces.extend(entries[start : start + size] for start in range(0, len(entries), size))
         return {}
+
+    def _lose_held(self, entries: list[Entry], error: ProcessHeld) -> dict[int, BaseException]:
+        """Fail the item that held the process, if it is in this chunk, and queue the others, which are not to blame."""
+        self.queue.extendleft(entry for number, entry in reversed([*enumerate(entries)]) if number != error.item)
+        if error.item is None:
+            return {}
+        return {error.item: WorkerLost(f"paco.{self._options.name}: {error}")}
 
     def _lose_one(self, entry: Entry, error: BaseException) -> dict[int, BaseException]:
         """Queue a lost item again, or fail it. If other items were in its worker, one of them may have killed it."""

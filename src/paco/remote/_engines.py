@@ -81,10 +81,14 @@ class Workers:
 
     Args:
         count: The number of processes; ``None`` for the number of processors available to this program.
+        kill_after: Seconds for which an item may hold the event loop of its process; ``None`` for no limit. When they
+            are over, at most a quarter later, the process is killed, whatever it does: it blocks, computes, or holds
+            the GIL. The item fails with `WorkerLost`, the others in that process run again, and a new process takes
+            its place. An item that awaits does not hold its process: use ``paco.timeout`` for those.
 
     Raises:
-        TypeError: ``count`` is not an ``int``.
-        ValueError: ``count`` is less than 1.
+        TypeError: ``count`` is not an ``int``, or ``kill_after`` is not a number.
+        ValueError: ``count`` is less than 1, or ``kill_after`` is 0 or less.
 
     Examples:
         >>> import operator
@@ -93,8 +97,11 @@ class Workers:
         [-1, -2, -3]
     """
 
-    def __init__(self, count: int | None = None) -> None:
+    def __init__(self, count: int | None = None, *, kill_after: float | None = None) -> None:
         self.count: int = _processors() if count is None else check.integer("remote.Workers", "count", count, 1)
+        self._kill_after = kill_after
+        if kill_after is not None:
+            check.positive("remote.Workers", "kill_after", kill_after, "seconds (a number above 0) or None")
         self._lock = threading.RLock()
         self._starter = _processes.Starter()
         self._processes: list[WorkerProcess] = []
@@ -130,7 +137,7 @@ class Workers:
             if self._closed:
                 raise RuntimeError("paco.remote.Workers: closed; create new workers")
             while len(self._processes) < self.count:
-                self._processes.append(WorkerProcess(self._starter.start, self._ended))
+                self._processes.append(WorkerProcess(self._starter.start, self._ended, self._kill_after))
             return self._processes.copy()
 
     def send(self, *chunk: bytes) -> Future:

@@ -107,9 +107,9 @@ class _InterpreterRunner(ChunkRunner):
         self.loop = asyncio.Runner()
         atexit.register(self.loop.close)  # cancels the tasks that items have left running
 
-    def _prepared(self, data: bytes, function: bytes, items: bytes) -> Chunk:
+    def _prepared(self, data: bytes, function: bytes, items: bytes, number: int) -> Chunk:
         try:
-            return super()._prepared(data, function, items)
+            return super()._prepared(data, function, items, number)
         except ImportError as error:
             raise self._refused(Order.load(data).name, error) from error
 

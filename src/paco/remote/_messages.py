@@ -108,7 +108,8 @@ _CAUSE: Final = vars(BaseException)["__cause__"]
 class WorkerLost(RuntimeError):
     """An item's worker died each time that the item ran: at least three times, at least twice with no other item in it.
 
-    If a worker dies for another reason, its items run again on another worker, without an error.
+    Or the item held its process for longer than the ``kill_after`` of its `Workers`; once is enough for that. If a
+    worker dies for another reason, its items run again on another worker, without an error.
     """
 
 

@@ -26,6 +26,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from paco._base import system
+from paco.remote._marks import HoldGuard
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -210,6 +211,18 @@ class ProcessDied(Exception):
         self.there: bool = there
 
 
+class ProcessHeld(ProcessDied):
+    """A process was killed because an item held its event loop for too long.
+
+    Args:
+        item: The number of this item, if it is in the chunk that has this error.
+    """
+
+    def __init__(self, message: str, item: int | None) -> None:
+        super().__init__(message, there=True)
+        self.item: int | None = item
+
+
 class SentFuture(Future[bytes]):
     """The future report of a chunk, with the name of the process that has the chunk."""
 
@@ -222,16 +235,25 @@ class WorkerProcess:
     Args:
         start: Starts the process, which inherits the given handle.
         ended: Called in a thread when the process has ended, with whether it was ever ready, and its exit code.
+        kill_after: The seconds after which it is killed if its event loop does not go round; ``None`` for no limit.
     """
 
-    def __init__(self, start: Callable[[int], Child], ended: Callable[[WorkerProcess, bool, int], None]) -> None:
+    def __init__(
+        self,
+        start: Callable[[int], Child],
+        ended: Callable[[WorkerProcess, bool, int], None],
+        kill_after: float | None = None,
+    ) -> None:
         ours, theirs = Pipe()
         self._child = start(theirs.fileno())
         #: Resolved when its process ID is known.
         self.known: Future[int] = Future()
         self.known.set_running_or_notify_cancel()  # so that it cannot be cancelled
         self._line = Line(ours)
-        self._line.send(pickle.dumps((sys.path, _loops(), system.files)))
+        self._code: Future[int] = Future()
+        self._guard = None if kill_after is None else HoldGuard(kill_after, self.kill, self._code)
+        orders = None if self._guard is None else self._guard.orders
+        self._line.send(pickle.dumps((sys.path, _loops(), system.files, orders)))
         self._ended = ended
         self._lock = threading.Lock()
         #: The future reports of its chunks, by number.
@@ -239,9 +261,10 @@ class WorkerProcess:
         self._number = 0
         #: Resolved when the process has ended and its chunks have failed.
         self.gone: Future[None] = Future()
-        self._code: Future[int] = Future()
         start_thread("paco-process", self._receive)
         start_thread("paco-wait", self._wait, theirs)
+        if self._guard is not None:
+            start_thread("paco-guard", self._guard.watch)
 
     @property
     def pid(self) -> int:
@@ -304,19 +327,32 @@ class WorkerProcess:
         except Exception as error:  # such as a report that does not fit into memory: what follows cannot be read
             unread = error.with_traceback(None)  # which refers to what was read
             self.kill()
-        try:
-            code = self._code.result(PATIENCE)
-        except TimeoutError:  # it closed the socket but still runs
-            self.kill()
-            code = self._code.result()
+        code = self._exit_code()
         self._ended(self, there, code)
         self._line.close()
         with self._lock:
             pending, self.pending = self.pending, {}
         for key, future in pending.items():
-            died = ProcessDied(f"process {self.pid} has ended {system.how_ended(code)}", there=there)
+            died = self._died(key, code, there=there)
             future.set_exception(died if unread is None or key != number else unread)
         self.gone.set_result(None)
+
+    def _exit_code(self) -> int:
+        try:
+            return self._code.result(PATIENCE)
+        except TimeoutError:  # it closed the socket but still runs
+            self.kill()
+            return self._code.result()
+
+    def _died(self, chunk: int, code: int, *, there: bool) -> ProcessDied:
+        """Return the error of a chunk of this process, which has ended."""
+        held = None if self._guard is None else self._guard.held
+        if self._guard is None or held is None:
+            return ProcessDied(f"process {self.pid} has ended {system.how_ended(code)}", there=there)
+        why = f"{called(self.pid)} for more than {self._guard.seconds} s, and the process was killed"
+        if held.of_item:
+            return ProcessHeld(f"the item held {why}", held.item if held.chunk == chunk else None)
+        return ProcessDied(f"something held {why}", there=True)
 
 
 def _loops() -> str:

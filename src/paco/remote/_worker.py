@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from paco._base import system
 from paco.remote._chunk import ChunkRunner
+from paco.remote._marks import Marks
 from paco.remote._messages import PackedError, Report
 from paco.remote._processes import GRACE, NUMBER, Line, called, start_thread
 
@@ -38,12 +39,22 @@ _THREADS: Final = 1000
 
 
 class Host:
-    """A thread with an event loop, of asyncio or made by ``new_loop``, that runs the chunks of this process."""
+    """A thread with an event loop, of asyncio or made by ``new_loop``, that runs the chunks of this process.
 
-    def __init__(self, new_loop: Callable[[], asyncio.AbstractEventLoop] | None = None) -> None:
+    With ``marks``, the loop makes one every so many ``seconds``.
+    """
+
+    def __init__(
+        self,
+        new_loop: Callable[[], asyncio.AbstractEventLoop] | None = None,
+        marks: Marks | None = None,
+        seconds: float = 0,
+    ) -> None:
         self.process = os.getpid()
-        self.chunks = ChunkRunner()
+        self.chunks = ChunkRunner(marks=marks)
         self._loop = (new_loop or asyncio.new_event_loop)()
+        if marks is not None:
+            marks.keep_marking(self._loop, seconds)
         self._loop.set_default_executor(ThreadPoolExecutor(_THREADS, "asyncio"))
         self._thread = start_thread("paco-worker", self._run)
 
@@ -56,9 +67,9 @@ class Host:
                     loop.run_forever()
                     ended = True
 
-    def start(self, *chunk: bytes) -> Future[bytes]:
+    def start(self, *chunk: bytes, number: int = 0) -> Future[bytes]:
         """Start a chunk, from any thread, and return a future of its report; without a chunk, of an empty answer."""
-        work = self.chunks.work(*chunk) if chunk else _answer()
+        work = self.chunks.work(*chunk, number=number) if chunk else _answer()
         return Context().run(asyncio.run_coroutine_threadsafe, work, self._loop)
 
     def cancel(self, run: str) -> None:
@@ -126,9 +137,9 @@ def main(descriptor: int) -> None:
     system.keep(descriptor)
     line = Line(_Connection(descriptor))
     sent = pickle.loads(line.receive() or b"")  # noqa: S301 - from the program that started this process
-    sys.path[:], loops, files = sent
+    sys.path[:], loops, files, marks = sent
     system.find_files(files)
-    host = Host(_loop_factory(loops))
+    host = Host(_loop_factory(loops)) if marks is None else Host(_loop_factory(loops), Marks(marks[0]), marks[1])
     line.send(b"")  # tells the program that this process is ready
     if not serve(line, host):
         leave = threading.Timer(GRACE, os._exit, [1])
@@ -165,5 +176,5 @@ def serve(line: Line, host: Host) -> bool:
         if number is None:
             host.cancel(*rest)
         else:
-            host.start(*rest).add_done_callback(partial(report, number))
+            host.start(*rest, number=number).add_done_callback(partial(report, number))
     return False

@@ -11,6 +11,7 @@ import weakref
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+from paco._functions.threads import until_shutdown
 from paco.testing._loop import Deadlock, describe, place
 
 if TYPE_CHECKING:
@@ -75,7 +76,8 @@ def collecting_from_loop(leaks: list[str]) -> Generator[None]:
     hooks: Any = sys.get_asyncgen_hooks()
 
     def started(generator: Any) -> None:
-        opened.add(generator)
+        if generator.ag_code is not until_shutdown.__code__:  # it is open as long as the loop, to close what is in it
+            opened.add(generator)
         hooks.firstiter(generator)
 
     def dropped(generator: Any) -> None:

@@ -14,6 +14,8 @@ from decimal import Context, Decimal, getcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, TypeVarTuple
 
+from paco._functions.threads import ThreadPool
+
 if TYPE_CHECKING:
     from collections import deque
     from concurrent.futures import Executor
@@ -96,10 +98,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     Time passes only while no callback is ready. So a polling loop (``while now() < 10: await asyncio.sleep(0)``) never
     ends by itself; it ends with `Deadlock` after 250,000 turns.
 
-    The loop waits in real time, so that no timer fires too early, while a job of ``run_in_executor`` or
-    ``asyncio.to_thread`` is in flight, a socket is watched, or a thread that was started since the loop was made does
-    something other than wait. The time that the job takes does not advance the clock. This makes threads correct but
-    not fast: test sockets and processes on a real loop.
+    The loop waits in real time, so that no timer fires too early, while a job of ``run_in_executor``,
+    ``asyncio.to_thread`` or ``paco.threaded`` is in flight, a socket is watched, or a thread that was started since the
+    loop was made does something other than wait. The time that the job takes does not advance the clock. This makes
+    threads correct but not fast: test sockets and processes on a real loop.
 
     Examples:
         >>> with asyncio.Runner(loop_factory=VirtualLoop) as runner:
@@ -232,6 +234,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 def _awaits_work(frame: FrameType | None) -> bool:
     """Return whether a thread waits for work and there is none, given its innermost frame."""
+    if frame is not None and frame.f_code is ThreadPool.sleep.__code__:  # of `paco.threaded`
+        return not frame.f_locals["self"].in_flight
     waits = frame is not None and frame.f_code.co_name in {"wait", "select"}
     while frame is not None and frame.f_code.co_filename.startswith(_WAITS):
         frame = frame.f_back
