@@ -309,9 +309,8 @@ class Rate(Limiter):
         return max(self._held_until - asyncio.get_running_loop().time(), 0)
 
     def renews(self, permit: Booking, own: Item | None) -> bool:
-        # If an item of the run waits, another one must not be taken in vain: it would wait, too.
         if self._line or self._cost is not None:
-            return False
+            return False  # and if an item of the run waits, another one must not be taken in vain
         return own is None or asyncio.get_running_loop().time() >= self._earliest(permit)
 
     def renew(self, permit: Booking) -> Booking | None:
