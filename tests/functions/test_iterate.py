@@ -411,27 +411,3 @@ def test_a_program_that_is_interrupted_in_the_for_ends(start):
     assert out == "ended 1\n"
     assert process.returncode == -signal.SIGINT
     assert err.rstrip().endswith("KeyboardInterrupt")
-
-
-def test_a_source_that_swallows_its_cancellation_is_asked_for_no_more():
-    asked = []
-
-    class Stubborn:
-        def __aiter__(self):
-            return self
-
-        async def __anext__(self):
-            asked.append(1)
-            if len(asked) > 1:
-                try:
-                    await asyncio.sleep(3600)
-                except asyncio.CancelledError:
-                    pass
-            return len(asked)
-
-    with paco.iterate(Stubborn()) as items:
-        for item in items:
-            assert item == 1
-            break
-        interrupted(lambda: next(items))
-    assert len(asked) == 2
