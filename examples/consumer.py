@@ -2,8 +2,8 @@
 
     python examples/consumer.py redis://localhost:6379
 
-A job is on the list `jobs`, then on `taken` while it runs, then its result is on `done`. So even `kill -9` loses nothing:
-a start begins with what is on `taken`. Start one consumer only, or give each a `taken` of its own.
+A job is on the list `jobs`, then on `taken` while it runs, then its result is on `done`. So even `kill -9` loses
+nothing: a start begins with what is on `taken`. Start one consumer only, or give each a `taken` of its own.
 """
 
 from __future__ import annotations
