@@ -57,6 +57,7 @@ async def main(args: argparse.Namespace) -> None:
             pages = frontier | paco.map(fetch, limit=100 & gently)
             await (pages | paco.batch(500, within=2.0) | paco.map(save)).drain()
     ((count,),) = database.execute("SELECT count(*) FROM page")
+    database.close()
     print(f"{count} pages in {args.database}")
 
 

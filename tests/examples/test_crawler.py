@@ -6,6 +6,7 @@ import sqlite3
 import threading
 import time
 from collections import Counter
+from contextlib import closing
 
 import pytest
 
@@ -50,7 +51,8 @@ def test_it_saves_every_page_once_and_asks_each_host_for_two_at_a_time(serve, fi
     assert "122 pages" in out
     assert one.asked == other.asked == Counter({f"/{number}": 1 for number in numbers})
     assert (one.most, other.most) == (2, 2)
-    rows = sqlite3.connect(database).execute("SELECT url, title, error FROM page").fetchall()
+    with closing(sqlite3.connect(database)) as pages:
+        rows = pages.execute("SELECT url, title, error FROM page").fetchall()
     assert len(rows) == 2 * len(numbers)
     for url, title, error in rows:
         number = int(url.rpartition("/")[2])
