@@ -29,7 +29,7 @@ AT_ONCE = paco.Limit(20)
 
 @asynccontextmanager
 async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, httpx.AsyncClient]]:
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=httpx.Timeout(None)) as client:  # the deadline is enough
         yield {"client": client}
 
 
