@@ -113,7 +113,7 @@ def index() -> str:
     parts = [HEAD]
     for page, title, _, names in THEMES:
         rows = [f"| [`{name}`](reference/{page}.md#paco.{name}) | {summary(name)} |" for name in names.split()]
-        parts.append("\n".join([f"## {title}", "", "| name | |", "|---|---|", *rows]) + "\n")
+        parts.append("\n".join([f"## {title}", "", "| name | what it does |", "|---|---|", *rows]) + "\n")
     parts.append("The command has [its own page](command.md), and so has [the record](reference/record.md) that it writes.\n")
     return "\n".join(parts)
 
