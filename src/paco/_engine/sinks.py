@@ -132,6 +132,8 @@ class InOrder:
         self.taken: int = 0
         self.window: int = window
         self.most: int = most
+        #: Whether results come here later than they are stored. What brings them calls `Scheduler.release`.
+        self.late: bool = False
 
     def room(self, started: int) -> int:
         return started if len(self.results) >= self.most else self.taken + self.window
