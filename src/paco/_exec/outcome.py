@@ -49,7 +49,7 @@ def result_of(argv: Sequence[str], ended: Ended) -> Any:
     if text.lstrip().startswith(_BEGINNINGS):
         try:
             value = _DECODER.decode(text)
-            if not isinstance(value, int | float) or encode(value) == text.strip():
+            if not isinstance(value, int | float) or encode(value).decode() == text.strip():
                 return value
         except (ValueError, RecursionError):
             pass

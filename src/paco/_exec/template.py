@@ -119,7 +119,7 @@ class Template:
 
 def text_of(value: Any) -> str:
     """Return a text as it is, and another value as JSON."""
-    return value if isinstance(value, str) else encode(value)
+    return value if isinstance(value, str) else encode(value).decode()
 
 
 def _joined(parts: list[str | Filler], item: Any, number: int) -> str:
