@@ -69,6 +69,13 @@ THEMES: Final = [
         "events.ItemRetried events.ItemEnded events.RunEnded events.Run",
     ),
     (
+        "tests",
+        "Tests",
+        "Fast, exact tests of concurrent code. [Test concurrent code](../testing.md) explains them.",
+        "testing.run testing.now testing.VirtualLoop testing.check_leaks testing.cancel_at_every_step testing.Probe "
+        "testing.Source testing.AsyncSource",
+    ),
+    (
         "errors",
         "Errors",
         "The exceptions that paco itself raises. Errors of your function are raised unchanged, with a note (PEP 678) that "
