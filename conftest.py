@@ -52,9 +52,8 @@ settings.load_profile("paco")
 gc.set_threshold(*gc.get_threshold()[:2], 1_000)
 
 
-
 def alone(document: Document) -> Iterator[Region]:
-    """Find the Python blocks of a page. Each runs without the names of earlier blocks, as for a reader who copies it."""
+    """Find the Python blocks of a page. Each runs without the names of earlier ones, as for a reader who copies it."""
     for region in PythonCodeBlockParser()(document):
         region.evaluator = functools.partial(evaluate, region.evaluator)
         yield region
