@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import paco
 from paco import events, testing
-from paco.testing import AsyncSource, Deadlock, Source, now
+from paco.testing import AsyncSource, Deadlock, Probe, Source, now
 
 LIMITS = {
     "count": paco.Limit(2),
@@ -903,3 +903,11 @@ def test_what_closes_on_refuses():
     thread.start()
     thread.join()
     assert json.dumps(errors).startswith('["paco.Gate.closes_on: must be entered in the main thread')
+
+
+async def test_a_stream_over_an_inbox_can_be_stopped():
+    inbox, probe = paco.Inbox(range(3)), Probe(lambda item: item, takes=1)
+    stream = paco.map(probe, inbox, limit=1)
+    later(1.5, stream.stop)
+    assert await stream == [0, 1]
+    assert now() == 2

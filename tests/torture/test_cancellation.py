@@ -223,7 +223,9 @@ OVER_ITEMS = {
     "listening": lambda work, source: inside(paco.listening(lambda _: None), work, source),
     "trace": lambda work, source: inside(paco.trace(), work, source),
     "progress": lambda work, source: inside(paco.progress(Bar()), work, source),
-    "batch": lambda work, source: source | paco.map(work, limit=2) | paco.batch(3, within=0.5) | paco.each(len_of(work)),
+    "batch": lambda work, source: (
+        source | paco.map(work, limit=2) | paco.batch(3, within=0.5) | paco.each(len_of(work))
+    ),
     "Stream in lists": lambda work, source: iterate(paco.map(work, source, limit=2).batch(2)),
     "Stream that is drained": lambda work, source: paco.map(work, source, limit=2).drain(),
     "Gate": lambda work, source: paco.map(work, source, limit=2 & paco.Gate()),
