@@ -148,17 +148,17 @@ class CallFuture(asyncio.Future[Any]):
 class Job:
     """A call, and the future of its outcome. Cancelling the future cancels the call."""
 
-    __slots__ = ("_args", "_call", "_kw", "_own", "future")
+    __slots__ = ("_args", "_kw", "_own", "call", "future")
 
     def __init__(self, one: Any, *args: Any, **kw: Any) -> None:
-        self._call = one
+        self.call: Any = one
         self._args = args
         self._kw = kw
         self._own = None if asyncio.isfuture(one) else CallFuture()
         self.future: asyncio.Future[Any] = one if self._own is None else self._own
 
     def __repr__(self) -> str:
-        return f"<paco job {check.shorten(self._call)}>"
+        return f"<paco job {check.shorten(self.call)}>"
 
     def over(self) -> bool:
         """Return whether there is nothing to run. A future that was passed in and is done still has to be awaited."""
@@ -199,10 +199,10 @@ class Job:
     async def _outcome(self, name: str, task: asyncio.Task[Any]) -> Any:
         """Await the call. Meanwhile, cancelling its future cancels the task."""
         if self._own is None:
-            return await self._call
+            return await self.call
         self._own.task = task
         try:
-            return await begun(name, self._call, *self._args, **self._kw)
+            return await begun(name, self.call, *self._args, **self._kw)
         finally:
             self._own.task = None
             del self
@@ -222,13 +222,22 @@ class Job:
 
     def discard(self) -> None:
         """Cancel the call if it has not started."""
-        check.discard(self._call)
+        check.discard(self.call)
         if self._own is not None and not self._own.done():  # cancelling a failed one marks its exception as retrieved
             self._own.cancel()
 
 
 class Jobs(Calls):
     """The jobs of a run."""
+
+    #: Called with the future of each job that is done, while `until` waits.
+    look: Callable[[asyncio.Future[Any]], object] | None = None
+
+    def add(self, job: Job) -> None:
+        """Add a job during the run."""
+        self.append(job)
+        if self.look is not None:
+            job.future.add_done_callback(self.look)
 
     def discard(self) -> None:
         """Cancel the jobs that the run has not started."""
@@ -244,6 +253,12 @@ class Jobs(Calls):
             if job.future.done() and not job.future.cancelled():
                 failure.late(job.future.exception(), f"item {number}")
         failure.throw(asyncio.get_running_loop())
+
+    def look_away(self) -> None:
+        """Call `look` no more."""
+        look, self.look = self.look, None
+        for future in self.futures() if look is not None else ():
+            future.remove_done_callback(look)
 
     def futures(self) -> set[asyncio.Future[Any]]:
         """Return the futures of all jobs."""
@@ -288,9 +303,11 @@ async def until(run: Scheduler, jobs: Jobs, *, when: str, timeout: float | None 
     with ExitStack() as callbacks:
         if timeout is not None and timeout != inf:
             callbacks.callback(asyncio.get_running_loop().call_later(timeout, decide).cancel)
-        for future in jobs.futures() if when != asyncio.ALL_COMPLETED else ():
-            future.add_done_callback(look)
-            callbacks.callback(future.remove_done_callback, look)
+        if when != asyncio.ALL_COMPLETED:
+            jobs.look = look
+            for future in jobs.futures():
+                future.add_done_callback(look)
+            callbacks.callback(jobs.look_away)
         await decided
     if run.ending():
         await run.join()
