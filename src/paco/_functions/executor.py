@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast, overload
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, overload
 
 from paco import limits
 from paco._base import check
-from paco._base.keywords import check_keywords
-from paco._engine.nursery import background
-from paco._engine.sinks import Drop
-from paco._engine.workers import absorb_cancellation
 from paco._functions import futures
-from paco._functions.feed import Feed
+from paco._functions.block import Block, is_from_inside
+from paco._functions.feed import Added
 from paco._functions.room import Room
-from paco._stream.plan import Plan
+from paco._functions.session import Listeners, Session
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Coroutine
     from typing import Self
 
     from paco._base.types import Loop, P, T
-    from paco._engine.run import Scheduler
+    from paco._functions.feed import Feed
     from paco.limits import AnyLimit, Limiter
 
 Futures: TypeAlias = set[asyncio.Future[Any]]
@@ -35,7 +29,6 @@ Listener: TypeAlias = Callable[..., object]
 _NAME: Final = "ConcurrentExecutor"
 #: The maximum number of coroutines that wait to start before `put` waits, whatever the limit.
 _MOST_WAITING: Final = 100
-_EVENTS: Final = ("start", "finish", "task.start", "task.finish", "task.error")
 
 
 class ConcurrentExecutor:
@@ -96,21 +89,14 @@ class ConcurrentExecutor:
         self.ignore_empty: bool = ignore_empty
         #: Coroutines that were added and that no run has taken.
         self.pool: deque[futures.Job] = deque()
-        self._added: dict[int, futures.Job] = {}  # the jobs of awaitables in the pool, by id
-        self._errors: list[Exception] = []
-        self._failed: list[futures.Job] = []  # whose errors were not read
-        self._listeners: dict[str, list[Listener]] = {}
-        self._feed: Feed | None = None  # the jobs of the run in progress
-        self._run: Scheduler | None = None  # the latest, once its `start` listeners have been called
+        self._added = Added()
         self._room = Room()  # the callers of `put` that wait
-        self._paused: asyncio.Event | None = None  # set at the end of the pause
-        self._block: contextvars.Context | None = None  # in which the run of an ``async with`` block runs
-        self._driver: asyncio.Task[None] | None = None  # which runs what is added in the block
+        self._listeners = Listeners(_NAME)
+        self._session = self._new(())  # the latest run
+        self._session.returned.set()
+        self._paused = False
+        self._block = Block(_NAME)
         self._claimed: object = None  # the pool for which `run` was called
-        self._thread = 0  # that of the latest run or block
-        self._cancelled = False  # whether `cancel` was called since the latest run began
-        self._returned = asyncio.Event()  # set when the latest call of `run` has returned
-        self._returned.set()
         if coros is not None:
             check.iterable(_NAME, coros, "coros")
             self.extend(*futures.calls(_NAME, (coros,), "coros"))
@@ -121,9 +107,9 @@ class ConcurrentExecutor:
 
         The event loop does not report those that you have read as never retrieved.
         """
-        while self._failed:
-            self._failed.pop().mark_retrieved()
-        return self._errors
+        while self._session.unread:
+            self._session.unread.pop().mark_retrieved()
+        return self._session.errors
 
     @property
     def limit(self) -> int | Limiter:
@@ -139,19 +125,19 @@ class ConcurrentExecutor:
 
     @limit.setter
     def limit(self, limit: AnyLimit | None) -> None:
-        found, run = limits.checked(_NAME, limit), self._run
-        if self.is_running() and found is not self._limit:
+        found, run = limits.checked(_NAME, limit), self._session.run
+        if run is not None and not run.ending() and found is not self._limit:
             if not (isinstance(found, int) and isinstance(self._limit, int)):
                 raise RuntimeError(
                     f"paco.{_NAME}: limit can only change from a number to a number while it runs, got "
                     f"{check.shorten(limit)} for {check.shorten(self._limit)}; change a setting of the limit object"
                 )
-            if run is not None and not run.ending():
-                run.resize(found)
+            run.resize(found)
         self._limit = found
+        self._room.open()
 
     def __len__(self) -> int:
-        return len(self.pool) + (0 if self._feed is None else len(self._feed.waiting))
+        return len(self.pool) + len(self._session.feed.waiting)
 
     @overload
     def add(self, coro: Callable[P, Awaitable[T]], *args: P.args, **kw: P.kwargs) -> asyncio.Future[T]: ...
@@ -171,7 +157,7 @@ class ConcurrentExecutor:
             TypeError: ``coro`` is neither a coroutine object nor a function, or does not take the keyword arguments.
             RuntimeError: The run of the block has failed, or this is another thread than that of the run.
         """
-        job = self._job(coro, args, kw)
+        job = self._added.job(_NAME, coro, args, kw)
         self._admit(job)
         return job.future
 
@@ -203,17 +189,18 @@ class ConcurrentExecutor:
             ...             assert len(pool) <= 10
             >>> paco.run(main())
         """
-        job = self._job(coro, args, kw)
+        job = self._added.job(_NAME, coro, args, kw)
         try:
-            while not self._knows(job) and self._is_full():
-                self._check_open(job)
-                self._room.refuse_deadlock(self._run, _NAME, "use add()")
+            self._check_running()
+            waits = bool(self._room)  # it does not overtake those that wait
+            while not self._added.has(job) and (waits or self._is_full()):
+                self._room.refuse_deadlock(self._session.run, _NAME, "use add()")
                 await self._room.wait()
-            if self._block is None and not self.is_running():
-                raise RuntimeError(f"paco.{_NAME}: put() outside of a run; call it inside of `async with`, or use add()")
+                self._check_running()
+                waits = False
             self._admit(job)
         except BaseException:
-            if not self._knows(job):
+            if not self._added.has(job):
                 job.discard()
             raise
         finally:
@@ -221,51 +208,29 @@ class ConcurrentExecutor:
                 self._room.make()
         return job.future
 
+    def _check_running(self) -> None:
+        if not (self._block.is_open() or self.is_running()):
+            message = "put() outside of a run, which would make room; call it inside of `async with`, or use add()"
+            raise RuntimeError(f"paco.{_NAME}: {message}")
+
     def _is_full(self) -> bool:
         most = self._limit if isinstance(self._limit, int) else self._limit.most
         return len(self) >= min(most or _MOST_WAITING, _MOST_WAITING)
 
-    def _knows(self, job: futures.Job) -> bool:
-        return self._added.get(id(job.call)) is job
-
-    def _job(self, coro: Any, args: tuple[Any, ...], kw: dict[str, Any]) -> futures.Job:
-        """Return a new job, or the one of a coroutine object that is waiting already."""
-        starts_by_call = not check.is_awaitable(coro)
-        if starts_by_call and not callable(coro):
-            raise TypeError(check.refusal(_NAME, "coro", "a coroutine object or function", coro))
-        if (args or kw) and not starts_by_call:
-            with check.discarding(coro):
-                raise TypeError(f"paco.{_NAME}: a coroutine object takes no arguments; pass the function, not the call")
-        if id(coro) in self._added:
-            return self._added[id(coro)]
-        check_keywords(_NAME, coro, kw)
-        return futures.Job(coro, *args, **kw)
-
     def _admit(self, job: futures.Job) -> None:
         """Give a job to the run in progress, or else to the next one."""
-        if self._knows(job):
+        if self._added.has(job):
             return
-        self._check_open(job)
-        feed = self._feed
-        if check.is_awaitable(job.call):
-            self._added[id(job.call)] = job
-        if feed is not None and feed.takes():
-            feed.add(job)
+        refusal = self._block.refusal(running=self.is_running())
+        if refusal is not None:
+            job.discard()
+            raise refusal
+        self._added.note(job)
+        if self._session.feed.takes():
+            self._session.feed.add(job)
         else:
             self.pool.append(job)
-            self._drive_soon()
-
-    def _check_open(self, job: futures.Job) -> None:
-        """Raise ``RuntimeError`` if no job can be added, and discard the job."""
-        failure = _failure(self._driver)
-        if failure is not None:
-            job.discard()
-            message = f"paco.{_NAME}: the run of this block has failed; leave the block, which raises its error"
-            raise RuntimeError(message) from failure
-        if threading.get_ident() != self._thread and (self._block is not None or self.is_running()):
-            job.discard()
-            remedy = "use loop.call_soon_threadsafe(executor.add, coro)"
-            raise RuntimeError(f"paco.{_NAME}: it runs in another thread, and is not thread-safe; {remedy}")
+            self._block.drive(self._drive)
 
     def extend(self, *coros: Any) -> None:
         """Add several coroutine objects and functions without arguments.
@@ -280,31 +245,21 @@ class ConcurrentExecutor:
 
     def on(self, event: str, fn: Listener) -> None:
         """Call ``fn``, which may be sync or async, on each ``event``."""
-        self._check_event(event)
+        self._listeners.check(event)
         if not callable(fn):
             raise TypeError(check.refusal(_NAME, "fn", "a function", fn))
         self._listeners.setdefault(event, []).append(fn)
 
     def off(self, event: str) -> None:
         """Remove all listeners of ``event``."""
-        self._check_event(event)
+        self._listeners.check(event)
         self._listeners.pop(event, None)
-
-    def _check_event(self, event: object) -> None:
-        if event not in _EVENTS:
-            raise ValueError(f"paco.{_NAME}: event must be one of {', '.join(_EVENTS)}, got {check.shorten(event)}")
-
-    async def _tell(self, event: str, *args: Any) -> None:
-        for listener in tuple(self._listeners.get(event, ())):
-            answer: object = listener(*args)
-            if check.is_awaitable(answer):
-                await answer
 
     # ---- running
 
     def is_running(self) -> bool:
         """Return whether a run is in progress, or coroutines that it left pending still run."""
-        return not self._returned.is_set() or (self._run is not None and not self._run.done)
+        return self._session.is_running()
 
     def _refuse_while_running(self) -> None:
         if self.is_running():
@@ -354,87 +309,32 @@ class ConcurrentExecutor:
         self._refuse_while_running()
         if self.pool is not pool:
             raise RuntimeError(f"paco.{_NAME}: another run has taken the coroutines since this call; call run() again")
-        self.pool, feed = deque(), Feed(pool, self._room)
-        self._errors, self._failed = [], []
-        self._run, self._cancelled, self._thread = None, False, threading.get_ident()
-        self._returned = returned = asyncio.Event()
+        self._block.is_here()
+        self.pool, self._session = deque(), self._new(pool, catch=catch)
         try:
-            await self._tell("start", self)
-            await self._run_jobs(feed, timeout, when, catch=catch)
+            return await self._session.go(self, timeout, when, self._started)
         finally:
-            if self._run is None:
-                feed.discard()
-            if self._run is None or self._run.done:
-                self._forget(feed)
-            else:
-                self._run.until_done().add_done_callback(lambda _: self._forget(feed))
-            returned.set()
-        return feed.jobs.divide()
+            self._added.forget()
 
-    def _forget(self, feed: Feed) -> None:
-        """Note that a run is over: what is still in the pool waits for the next one."""
-        feed.release()
-        if self._feed is feed:
-            self._feed = None
-            self._added = {id(job.call): job for job in self.pool if id(job.call) in self._added}
-            self._room.open()
+    def _new(self, jobs: Iterable[futures.Job], *, catch: bool = False) -> Session:
+        return Session(_NAME, jobs, self._listeners, self._room, self._added, catch=catch)
 
-    async def _run_jobs(self, feed: Feed, timeout: float | None, when: str, *, catch: bool) -> None:
-        attempt = partial(self._attempt, catch=catch)
-        self._run = run = Plan(_NAME, attempt, feed, self._limit, timeout).run(Drop())
-        run.start()
-        if self._cancelled:
-            run.stop()
-        feed.start(run, paused=self._paused is not None)
-        self._feed = feed
-        while self.pool and feed.takes():  # what was added meanwhile, and would run later if the start had failed
+    def _started(self, feed: Feed) -> None:
+        """Let jobs join a run that has started: first those that would be for the next one if it had not."""
+        while self.pool and feed.takes():
             feed.add(self.pool.popleft())
-        if self._block is not None and asyncio.current_task() is self._driver:
-            feed.last(() if isinstance(self._limit, int) else self._limit.gates)
-        async with futures.owned(run):
-            await futures.until(run, feed.jobs, when=when)
-            await self._tell("finish", self)
-        if run.ending():  # because a `finish` listener has cancelled what was pending
-            await run.join()
-
-    async def _attempt(self, job: futures.Job, *, catch: bool) -> None:
-        if self._added:
-            self._added.pop(id(job.call), None)
-        if job.over():
-            job.discard()
-            return
-        if self._paused is not None:  # which it was not when this job was taken, to wait for its permit
-            await self._paused.wait()
-        if self._listeners:
-            await self._tell("task.start", job)
-        run = cast("Scheduler", self._run)
-        if run.ending():
-            return
-        result, error = await job.run(run, _NAME, catch=catch)
-        try:
-            if error is not None:
-                self._errors.append(error)
-                self._failed.append(job)
-                if self._listeners.get("task.error"):
-                    job.mark_retrieved()
-                await absorb_cancellation()
-                await self._tell("task.error", job, error)
-            elif not job.future.cancelled():
-                await absorb_cancellation()
-                if self._listeners:
-                    await self._tell("task.finish", job, result)
-        finally:
-            del self, run, job, error  # a kept error refers to this frame: avoid a cycle
+        if self._paused:
+            feed.pause()
+        if self._block.drives():
+            feed.last()
 
     def cancel(self) -> None:
         """Cancel running coroutines, and remove those that have not started. Does not wait for them to end.
 
         A coroutine of this executor that calls this method is cancelled at its next ``await``.
         """
-        self._cancelled = True
         self._clear()
-        if self._run is not None:
-            self._run.cancel()
+        self._session.cancel()
 
     def _clear(self) -> None:
         """Cancel what is in the pool."""
@@ -446,18 +346,13 @@ class ConcurrentExecutor:
 
     def pause(self) -> None:
         """Start nothing more until `resume`, in this run and in later ones. What runs goes on."""
-        if self._paused is None:
-            self._paused = asyncio.Event()
-            if self._feed is not None:
-                self._feed.pause(paused=True)
+        self._paused = True
+        self._session.feed.pause()
 
     def resume(self) -> None:
         """Go on after a pause."""
-        if self._paused is not None:
-            self._paused.set()
-            self._paused = None
-            if self._feed is not None:
-                self._feed.pause(paused=False)
+        self._paused = False
+        self._session.feed.resume()
 
     def reset(self) -> None:
         """Remove all added coroutines, listeners and errors.
@@ -468,27 +363,22 @@ class ConcurrentExecutor:
         self._refuse_while_running()
         self.cancel()
         self._listeners.clear()
-        self._errors, self._failed = [], []
+        self._session.errors, self._session.unread = [], []
 
     # ---- the block
 
     async def __aenter__(self) -> Self:
-        self._block, self._thread = contextvars.copy_context(), threading.get_ident()
-        self._drive_soon()
+        self._block.enter()
+        if self.pool:
+            self._block.drive(self._drive)
         return self
 
-    def _drive_soon(self) -> None:
-        """In a block, have a task run what is in the pool, unless `run` is called before."""
-        if self._block is not None and self.pool and (self._driver is None or self._driver.done()):
-            self._driver = background(self._drive(), f"paco.{_NAME} block", self._block.copy())
-
     async def _drive(self) -> None:
+        """Run what is in the pool while the block is open, unless `run` was called for it."""
         try:
-            while self._block is not None and self.pool and self.pool is not self._claimed:
+            while self._block.is_open() and self.pool and self.pool is not self._claimed:
                 if self.is_running():
-                    await self._returned.wait()
-                    if self._run is not None and not self._run.done:
-                        await self._run.until_done()
+                    await self._session.over()
                 else:
                     await self._run_all(self.pool, None, asyncio.ALL_COMPLETED, catch=False)
         except BaseException:
@@ -496,43 +386,32 @@ class ConcurrentExecutor:
             raise
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        self._block, driver = None, self._driver
-        if self._feed is not None:
-            self._feed.release()
+        self._block.leave()
+        self._session.feed.release()
         try:
+            if is_from_inside(error) and self._session.is_ending():
+                await self._ended()  # its error may be the reason
             while error is None and (self.pool or self._is_busy()):
                 await (self._ended() if self._is_busy() else self.run())
         finally:
             while self.pool or self._is_busy():
                 self._end()
                 await self._ended()
-            self._driver, failure = None, _failure(driver)
-            try:
-                if failure is not None and (error is None or _came_from_inside(error)):
-                    raise failure
-            finally:
-                del driver, failure, error
+            self._block.end(error)
 
     def _is_busy(self) -> bool:
-        return self.is_running() or (self._driver is not None and not self._driver.done())
+        return self._block.is_busy() or self.is_running()
 
     def _end(self) -> None:
-        """Cancel everything, the task of the block and its listeners, too."""
         self.cancel()
-        if self._driver is not None:
-            self._driver.cancel()
+        self._block.cancel()
 
     async def _ended(self) -> None:
         """Wait until nothing is running. A cancellation of the wait cancels everything, and is raised at the end."""
         cancelled: asyncio.CancelledError | None = None
         while self._is_busy():
             try:
-                if self._driver is not None and not self._driver.done():
-                    await asyncio.wait([self._driver])
-                    continue
-                await self._returned.wait()
-                if self._run is not None:
-                    await self._run.join()
+                await (self._block.idle() if self._block.is_busy() else self._session.ended())
             except asyncio.CancelledError as error:
                 cancelled = error
                 self._end()
@@ -541,17 +420,6 @@ class ConcurrentExecutor:
                 raise cancelled
         finally:
             del cancelled
-
-
-def _failure(driver: asyncio.Task[None] | None) -> BaseException | None:
-    """Return the error of a task that has failed."""
-    return driver.exception() if driver is not None and driver.done() and not driver.cancelled() else None
-
-
-def _came_from_inside(error: BaseException) -> bool:
-    """Return whether a block ends because it waited for a future of the run, which was cancelled, and not the block."""
-    task = asyncio.current_task()
-    return isinstance(error, asyncio.CancelledError) and task is not None and not task.cancelling()
 
 
 concurrent = ConcurrentExecutor

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
-from contextlib import ExitStack, asynccontextmanager, closing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable
+from contextlib import ExitStack, asynccontextmanager, closing, contextmanager
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -230,14 +230,26 @@ class Job:
 class Jobs(Calls):
     """The jobs of a run."""
 
-    #: Called with the future of each job that is done, while `until` waits.
-    look: Callable[[asyncio.Future[Any]], object] | None = None
+    _look: Callable[[asyncio.Future[Any]], object] | None = None
 
     def add(self, job: Job) -> None:
         """Add a job during the run."""
         self.append(job)
-        if self.look is not None:
-            job.future.add_done_callback(self.look)
+        if self._look is not None:
+            job.future.add_done_callback(self._look)
+
+    @contextmanager
+    def looking(self, look: Callable[[asyncio.Future[Any]], object]) -> Generator[None]:
+        """Return a block in which ``look`` is called with the future of each job that is done."""
+        self._look = look
+        for future in self.futures():
+            future.add_done_callback(look)
+        try:
+            yield
+        finally:
+            self._look = None
+            for future in self.futures():
+                future.remove_done_callback(look)
 
     def discard(self) -> None:
         """Cancel the jobs that the run has not started."""
@@ -253,12 +265,6 @@ class Jobs(Calls):
             if job.future.done() and not job.future.cancelled():
                 failure.late(job.future.exception(), f"item {number}")
         failure.throw(asyncio.get_running_loop())
-
-    def look_away(self) -> None:
-        """Call `look` no more."""
-        look, self.look = self.look, None
-        for future in self.futures() if look is not None else ():
-            future.remove_done_callback(look)
 
     def futures(self) -> set[asyncio.Future[Any]]:
         """Return the futures of all jobs."""
@@ -304,10 +310,7 @@ async def until(run: Scheduler, jobs: Jobs, *, when: str, timeout: float | None 
         if timeout is not None and timeout != inf:
             callbacks.callback(asyncio.get_running_loop().call_later(timeout, decide).cancel)
         if when != asyncio.ALL_COMPLETED:
-            jobs.look = look
-            for future in jobs.futures():
-                future.add_done_callback(look)
-            callbacks.callback(jobs.look_away)
+            callbacks.enter_context(jobs.looking(look))
         await decided
     if run.ending():
         await run.join()
