@@ -100,7 +100,7 @@ def start():
 @pytest.fixture
 def virtual_time(monkeypatch):
     """Run the command on virtual time, which stands still while this process waits for a CPU."""
-    monkeypatch.setattr("paco._cli.run._loop_factory", lambda: testing.VirtualLoop)
+    monkeypatch.setattr("paco._cli.run.loop_factory", lambda _: testing.VirtualLoop)
 
 
 def pytest_terminal_summary(terminalreporter):

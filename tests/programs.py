@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import paco
 
+PS = shutil.which("ps")
 SOURCE = str(Path(paco.__file__).parents[1])
 
 
@@ -22,3 +24,9 @@ def popen(*words, environ=(), **more):
     options = {"text": True, **dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE), **more}
     command = [sys.executable, *map(str, words)]
     return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": SOURCE, **dict(environ)}, **options)
+
+
+def is_there(pid):
+    """Return whether a process runs; a zombie does not."""
+    state = subprocess.run([PS, "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
+    return state.strip() != "" and not state.startswith("Z")

@@ -14,6 +14,7 @@ are imported when they are needed, not by ``import paco``:
     _records          on use: records of finished items, in a file
     journal           on use: journals, which let a run resume
     remote            on use: processes and clusters that run items
+    _exec             on use: programs that run for items
     _cli              on use: the command
 """
 

@@ -18,18 +18,18 @@ import asyncio
 import time
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush
+from itertools import count
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from paco import events
 from paco._base import check
 from paco._base.deadline import clock
 from paco._base.errors import as_item_error, trim
-from paco._base.item import Slots
 from paco._engine.outcomes import Err, Ok, Outcome, is_outcome
 from paco._records.earlier import EarlierRecords, ItemKey, made_by
 from paco._records.file import JournalError, RecordFile
 from paco._records.group_commit import GroupCommit
-from paco._records.lines import NotJSONError, Record, Span, failure, line, opening, span_of, success, through_json
+from paco._records.lines import Span, failure, span_there, success, through_json
 from paco.limits import Limiter
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from paco._base.item import Item, Ran, WorkerTask
     from paco._base.types import OnError
     from paco._engine.sinks import InOrder
+    from paco._records.lines import Record, SpanFields
     from paco.limits import Gate
 
 __all__ = ["Journal", "JournalError", "RecordedError"]
@@ -102,7 +103,7 @@ class Journal:
 class _Unrecorded(Limiter):
     """A limit that applies only to items without a record. It looks up each item before it asks the run's limit."""
 
-    def __init__(self, limit: Limiter, look_up: Callable[[Any], tuple[str, Record | None]]) -> None:
+    def __init__(self, limit: Limiter, look_up: Callable[[Any], tuple[bytes, Record | None]]) -> None:
         self._limit = limit
         self._look_up = look_up
 
@@ -158,7 +159,8 @@ class _ItemRecorder:
         #: Writes the lines: a service of the run.
         self.commit: GroupCommit = GroupCommit(self._file, self._load, sink)
         self._on_error = on_error
-        self._slots = Slots()
+        self._free: list[int] = []  # the free slots, as a heap: an item takes the lowest one
+        self._new = count().__next__  # returns a slot that was never taken
         self._items = 0
 
     def _load(self) -> str:
@@ -183,18 +185,20 @@ class _ItemRecorder:
 
     def results(self, fn: ItemFunction) -> ItemFunction:
         """Return a function that returns the recorded result of an item, or calls ``fn`` and records what it does."""
-        free, new, now, wall = self._slots.free, self._slots.new, clock(), time.time
+        free, new, now, wall = self._free, self._new, clock(), time.time
+        current_task, look_up, known, succeeded = asyncio.current_task, self.look_up, self._known, self._succeeded
+        add, more = self.commit.add, self._more
 
         async def recorded(item: Any) -> Any:
-            worker: Any = asyncio.current_task()
-            head, record = self._known(worker, item)
+            worker: Any = current_task()
+            head, record = look_up(item) if worker.item is None else known(worker, item)
             if record is not None:
                 return self._replayed(record)
             slot, start, began = heappop(free) if free else new(), wall(), now()
             failed: BaseException | None = None
             value = None
             try:
-                text, value = self._succeeded(await fn(item))
+                text, value = succeeded(await fn(item))
             except BaseException as error:
                 failed = self._of_the_item(error)
                 if failed is None:
@@ -202,9 +206,11 @@ class _ItemRecorder:
                 text = _failure(failed)
             finally:
                 heappush(free, slot)
-            attempts, ran = (1, None) if worker.item is None else (worker.item.attempts, worker.item.ran)
-            span = span_of(attempts, slot, start, began, now(), ran)
-            self.commit.add(line(head, text, span, self._more))
+            noted: Item | None = worker.item
+            span: SpanFields = (1 if noted is None else noted.attempts, slot, start, 1000 * (now() - began), None)
+            if noted is not None and noted.ran is not None:
+                span = span_there(noted.attempts, slot, start, began, noted.ran)
+            add((head, text, span, more))
             if failed is None:
                 return value
             try:
@@ -216,14 +222,14 @@ class _ItemRecorder:
 
     def outcomes(self, fn: ItemFunction) -> ItemFunction:
         """Return such a function for a settled one: the record is made from the outcome."""
-        slots = self._slots
+        free, new = self._free, self._new
 
         async def recorded(item: Any) -> Outcome[Any, Any]:
             task: Any = asyncio.current_task()
             head, record = self._known(task, item)
             if record is not None:
                 return self._replayed_outcome(item, record)
-            slot = slots.take()
+            slot = heappop(free) if free else new()
             try:
                 outcome = await fn(item)
             except BaseException as error:  # it has cancelled itself, or was lost on a worker
@@ -232,7 +238,7 @@ class _ItemRecorder:
                     raise
                 outcome = Err(item, failed)
             finally:
-                slots.give(slot)
+                heappush(free, slot)
             text, outcome = self._settled(outcome)
             self._add_outcome(head, text, outcome, slot, None if task.item is None else task.item.ran)
             return outcome
@@ -246,49 +252,41 @@ class _ItemRecorder:
             return None
         return cast("Exception", as_item_error(error))
 
-    def _add_outcome(self, head: str, text: str, outcome: Outcome[Any, Any], slot: int, ran: Ran | None) -> None:
+    def _add_outcome(self, head: bytes, text: bytes, outcome: Outcome[Any, Any], slot: int, ran: Ran | None) -> None:
         # Not inside the coroutine: coverage does not see its lines after a cancellation that was caught below it.
         if isinstance(outcome, Err) and self.commit.run.is_ending:
             return  # the item failed because the run is ending
         worker = None if ran is None else ran.worker
         span = Span(outcome.attempts, slot, outcome.start, 1000 * outcome.elapsed, worker)
-        self.commit.add(line(head, text, span, self._more))
+        self.commit.add((head, text, span, self._more))
 
-    def _known(self, worker: WorkerTask, item: Any) -> tuple[str, Record | None]:
+    def _known(self, worker: WorkerTask, item: Any) -> tuple[bytes, Record | None]:
         """Return what `look_up` returns for the item that a worker runs."""
         if worker.item is not None and worker.item.known is not None:  # `_Unrecorded` has looked it up
-            known: tuple[str, Record | None] = worker.item.known
+            known: tuple[bytes, Record | None] = worker.item.known
             return known
         worker.item = None  # a note left there belongs to an earlier item
         return self.look_up(item)
 
-    def look_up(self, item: Any) -> tuple[str, Record | None]:
-        """Look up the next item. If its record is used again, return an empty text and the record.
-
-        Otherwise return the start of a new record, and ``None``.
-        """
+    def look_up(self, item: Any) -> tuple[bytes, Record | None]:
+        """Return the start of a new record for the next item, and its earlier record if that is used again."""
         position = self._items
         self._items += 1
         try:
-            key, record = self._earlier.recall(item)
+            head, record = self._earlier.recall(position, item)
         except Exception as error:
             if not self.commit.run.is_ending:
                 self.commit.run.fail(error, f"item {position}: {check.shorten(item)}")
             raise
-        if record is not None and (record.ok or not self._journal.retry_errors):
-            return "", record
-        try:
-            return opening(position, key.hex(), item), None
-        except NotJSONError:  # the item has a key; without one, recall() would have raised
-            return opening(position, key.hex(), check.shorten(item)), None
+        return head, record if record is not None and (record.ok or not self._journal.retry_errors) else None
 
-    def _succeeded(self, value: Any) -> tuple[str, Any]:
+    def _succeeded(self, value: Any) -> tuple[bytes, Any]:
         """Return the part of a record for a result, and the result as reading the record will return it."""
         journal = self._journal
         text, value = through_json(value if journal.encode is None else journal.encode(value))
         return success(text), value if journal.decode is None else journal.decode(value)
 
-    def _settled(self, outcome: Outcome[Any, Any]) -> tuple[str, Outcome[Any, Any]]:
+    def _settled(self, outcome: Outcome[Any, Any]) -> tuple[bytes, Outcome[Any, Any]]:
         """Return the part of a record for an outcome, and the outcome as reading the record will return it."""
         if isinstance(outcome, Ok):
             try:
@@ -328,5 +326,5 @@ class _ItemRecorder:
         return recorded
 
 
-def _failure(error: BaseException) -> str:
+def _failure(error: BaseException) -> bytes:
     return failure(type(error).__name__, check.message(error))

@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from paco._cli.options import hide_secrets
+from paco._cli.values import hide_secrets
 
 pytestmark = [pytest.mark.realtime, pytest.mark.usefixtures("folder")]
 

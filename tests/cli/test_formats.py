@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
+import errno
 import gzip
 import io
 import json
+import lzma
 import os
 import sys
 import tracemalloc
@@ -17,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paco._cli.formats import FORMATS, BrokenInputError
+from paco._cli.packed import unpacked
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-9, 9) | st.text('ab,"\\[]{}\n日', max_size=6),
@@ -144,7 +148,7 @@ def test_an_unclosed_quote_neither_fills_the_memory_nor_loses_lines():
     [
         (b"a,b,a\n", "the header has 'a' twice"),
         (b'a,"b\n1', "the header cannot be read: unexpected end of data"),
-        ("a,b\n".encode("utf-16"), "expected UTF-8, got UTF-16"),
+        ("a,b\n".encode("utf-32"), "expected UTF-8, got UTF-32"),
     ],
 )
 def test_an_invalid_header_is_reported(data, said):
@@ -215,6 +219,75 @@ def test_gzip_is_unpacked_in_bounded_pieces(results):
 )
 def test_invalid_or_truncated_gzip_is_reported(request, source, data, said):
     assert said in request.getfixturevalue(source)("lines.gz", data, ends=1)[1]
+
+
+PACKERS = {".bz2": ("bzip2", bz2.compress), ".xz": ("xz", lzma.compress)}
+try:
+    from compression import zstd
+except ImportError:  # before Python 3.14
+    zstd = None
+else:
+    PACKERS[".zst"] = ("zstd", zstd.compress)
+
+
+@pytest.mark.realtime
+@pytest.mark.parametrize("source", ["results", "piped"])
+@pytest.mark.parametrize("ending", PACKERS)
+def test_other_packed_files_are_unpacked(request, source, ending):
+    _, pack = PACKERS[ending]
+    read = request.getfixturevalue(source)
+    lines = b"".join(b"%d\n" % number for number in range(5000))
+    name = f"lines{ending}" if source == "piped" else f"a.txt{ending}"
+    assert read(name, pack(lines))[0] == [str(number) for number in range(5000)]
+
+
+@pytest.mark.realtime
+@pytest.mark.parametrize("ending", PACKERS)
+def test_damage_of_other_packed_files_is_told(results, ending):
+    what, pack = PACKERS[ending]
+    lines = b"".join(b"%d\n" % number for number in range(5000))
+    found, err = results(f"a{ending}", pack(lines)[:-500], ends=1)
+    assert found == [str(number) for number in range(len(found))]
+    assert f"the file is cut off: the {what} data has no end" in err
+    for data in (b"plain text", pack(b"1\n2\n3\n")[:14] + b"\xff" * 40):
+        assert f"damaged, or is not {what}" in results(f"a{ending}", data, ends=1)[1]
+
+
+@pytest.mark.realtime
+def test_other_packed_tables_are_known_by_their_names(results):
+    assert results("a.csv.bz2", bz2.compress(b"x\n1\n"))[0] == [{"x": "1"}]
+    assert results("a.xz", lzma.compress(b"x\n1\n"), "--format", "csv.xz")[0] == [{"x": "1"}]
+
+
+@pytest.mark.realtime
+def test_what_this_python_cannot_unpack_is_refused_with_the_remedy(run, folder, monkeypatch):
+    for name in ("compression.zstd", "backports.zstd", "lzma"):
+        monkeypatch.setitem(sys.modules, name, None)
+    (folder / "a.zst").touch()
+    _, _, err = run("jobs:echo", "a.zst")
+    assert err == (
+        "paco: cannot read a.zst: this Python cannot unpack zstd; Python 3.14 can, or: pip install backports.zstd\n"
+    )
+    (folder / "a.xz").touch()
+    assert "this Python cannot unpack xz; or use: xz -dc" in run("jobs:echo", "a.xz")[2]
+
+
+@pytest.mark.realtime
+def test_the_package_for_zstd_is_used_where_python_has_none(results, monkeypatch):
+    module = SimpleNamespace(ZstdFile=bz2.BZ2File, ZstdError=ValueError)
+    monkeypatch.setitem(sys.modules, "compression.zstd", None)
+    monkeypatch.setitem(sys.modules, "backports", SimpleNamespace(__path__=[]))
+    monkeypatch.setitem(sys.modules, "backports.zstd", module)
+    assert results("a.zst", bz2.compress(b"1\n"))[0] == ["1"]
+
+
+def test_an_error_of_the_disk_is_not_taken_for_damage():
+    class Broken:
+        def read(self, size):
+            raise OSError(errno.EIO, "Input/output error")
+
+    with pytest.raises(OSError, match="Input/output error"):
+        unpacked(Broken(), ".bz2", 100)()
 
 
 @pytest.mark.realtime

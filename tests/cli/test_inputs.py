@@ -173,17 +173,14 @@ def test_a_line_that_is_not_json_is_an_error_of_that_item(run, folder, line, rea
 
 BZIP2, XZ = bz2.compress(b"1\n2\n"), lzma.compress(b"1\n2\n")
 NOT_TEXT = [
-    ("1\n2\n".encode("utf-16"), "got UTF-16; convert it with: iconv -f UTF-16 -t UTF-8"),
-    ("日本\n".encode("utf-16-be").join([b"\xfe\xff", b""]), "got UTF-16; "),
-    ("日本".encode("utf-16"), "got UTF-16; "),
     ("1\n".encode("utf-32"), "got UTF-32; "),
     (b"\0\0\xfe\xff" + "1\n".encode("utf-32-be"), "got UTF-32; "),
     ("1\n2\n".encode("utf-16-le"), "got UTF-16LE; convert it with: iconv -f UTF-16LE -t UTF-8"),
     ("1\n2\n".encode("utf-16-be"), "got UTF-16BE; "),
     (gzip.compress(b"1\n2\n"), "got gzip; give a format that ends in .gz"),
-    (BZIP2, "got bzip2; unpack it with: bzip2 -dc"),
-    (XZ, "got xz; unpack it with: xz -dc"),
-    (b"\x28\xb5\x2f\xfd\x04\0", "got zstd; unpack it with: zstd -dc"),
+    (BZIP2, "got bzip2; give a format that ends in .bz2, as in --format lines.bz2"),
+    (XZ, "got xz; give a format that ends in .xz"),
+    (b"\x28\xb5\x2f\xfd\x04\0", "got zstd; give a format that ends in .zst"),
     (b"PK\x03\x04\x14", "got a zip file; unpack it with: unzip -p"),
     (b"%PDF-1.7\n1 0 obj\n", "got a PDF; "),
     (b"one\0two\0", r"items that end in zero bytes; convert such items with: tr '\0' '\n'"),
@@ -204,6 +201,45 @@ def test_what_is_not_text_is_refused_with_the_remedy(run, folder, pipe, data, sa
     assert run("jobs:echo") == (1, "", AnyIn("standard input: expected UTF-8", said))
 
 
+WIDE = {
+    ("1\n2\n", "utf-16"): ["1", "2"],
+    ("日本\n🎉\r\n", "utf-16"): ["日本", "🎉"],
+    ("\ufeff日本\n\n🎉", "utf-16-be"): ["日本", "🎉"],
+    ("\ufeffno line end", "utf-16-le"): ["no line end"],
+}
+
+
+@pytest.mark.parametrize(("text", "encoding"), WIDE)
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_utf_16_with_its_mark_is_read(text, encoding, size):
+    data, form = text.encode(encoding), FORMATS["lines"]()
+    chunks = [*(data[at : at + size] for at in range(0, len(data), size)), b""]
+    assert [form.parse(raw)[0] for chunk in chunks for raw in form.split(chunk)] == WIDE[text, encoding]
+
+
+def test_utf_16_that_is_cut_off_or_broken_keeps_its_bytes_in_escapes(run, folder):
+    data = "a\nb\n".encode("utf-16-le")
+    code, out, _ = run("jobs:echo", written(folder, b"\xff\xfe" + data + b"\x00\xd8\n\0c"))
+    assert code == 0
+    assert [record["result"] for record in records(out)] == ["a", "b", r"\x00\xd8", r"\x63"]
+
+
+def test_the_delimiter_of_a_table_can_be_another_one(run, folder):
+    for char, name in (";", "a.csv"), (r"\t", "b.csv"), ("|", "c.tsv"), ("é", "d"):
+        more = ["--format", "csv"] if name == "d" else []
+        text = f'x{char}y\n1,5{char}"a{char}b"\n'.replace(r"\t", "\t")
+        _, out, _ = run("jobs:echo", written(folder, text.encode(), name), "--delimiter", char, *more)
+        assert records(out)[0]["result"] == {"x": "1,5", "y": f"a{char}b".replace(r"\t", "\t")}
+
+
+def test_a_delimiter_that_makes_no_sense_is_refused(run, folder):
+    for char in (";;", "", '"', "\n"):
+        _, _, err = run("jobs:echo", written(folder, b"x\n", "a.csv"), "--delimiter", char)
+        assert rf"argument --delimiter: must be one character, such as ; or \t, got {char!r}" in err
+    _, _, err = run("jobs:echo", written(folder, b"x\n"), "--delimiter", ";")
+    assert "--delimiter is that of a table, but items.txt is none; give --format csv" in err
+
+
 @pytest.mark.parametrize(
     "data", [b"BZh9 is a name\n", b"PK\n", b"7z", b"(", b"PAR", b"a\0b\n", b"\x1b[1mbold\x1b[0m\x07\n", b"\xff\n"]
 )
@@ -216,7 +252,7 @@ def test_text_that_begins_like_something_else_is_text(data, size):
 
 @pytest.mark.parametrize("size", [1, 2, 1000])
 def test_a_mark_is_recognized_wherever_the_chunks_end(size):
-    for data in ("ab\n".encode("utf-16"), BZIP2, XZ):
+    for data in ("ab\n".encode("utf-32"), BZIP2, XZ):
         form = FORMATS["jsonl"]()
         with pytest.raises(BrokenInputError, match="expected UTF-8"):
             for at in range(0, len(data), size):
@@ -372,7 +408,9 @@ def test_a_reader_ends_with_its_loop(job, pipe):
 
 
 def test_a_stop_before_the_first_read_ends_a_pipe_at_once(run, pipe, monkeypatch):
-    monkeypatch.setattr("paco._cli.run._loop_factory", lambda: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr(
+        "paco._cli.run.loop_factory", lambda _: signal.raise_signal(signal.SIGINT) or asyncio.new_event_loop
+    )
     assert run("jobs:echo")[:2] == (130, "")
 
 

@@ -426,7 +426,7 @@ def test_a_signal_after_the_end_of_the_loop_is_harmless(run, monkeypatch):
 
 
 def test_a_signal_before_the_run_is_delivered_to_the_run(run, monkeypatch):
-    monkeypatch.setattr("paco._cli.run._loop_factory", interrupt)
+    monkeypatch.setattr("paco._cli.run.loop_factory", lambda _: interrupt() or asyncio.new_event_loop)
     code, out, err = run("jobs:echo", "three.txt")
     assert (code, out) == (130, "")
     assert "draining 0 running items" in err
@@ -476,17 +476,15 @@ def test_a_task_of_an_item_that_exits_does_not_end_the_run(run, folder, run_in):
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-def test_an_item_that_stops_the_loop_does_not_end_the_run(run, folder, monkeypatch, loop):
-    if loop == "asyncio":
-        monkeypatch.setattr("paco._cli.run._loop_factory", lambda: None)
+def test_an_item_that_stops_the_loop_does_not_end_the_run(run, folder, loop):
     source = "import asyncio\nasync def f(item):\n    asyncio.get_running_loop().stop()\n    await asyncio.sleep(0)\n"
     (folder / "stops.py").write_text(source)
-    code, out, _ = run("stops:f", "three.txt")
+    code, out, _ = run("stops:f", "three.txt", "--loop", loop)
     assert (code, len(records(out))) == (0, 3)
 
 
 def test_a_wakeup_descriptor_that_was_closed_since_is_not_put_back(run, folder, monkeypatch):
-    monkeypatch.setattr("paco._cli.run._loop_factory", lambda: asyncio.SelectorEventLoop)
+    monkeypatch.setattr("paco._cli.run.loop_factory", lambda _: asyncio.SelectorEventLoop)
     (folder / "closes.py").write_text("import os\nasync def f(item): os.close(int(item))\n")
     receiver, sender = socket.socketpair()
     sender.setblocking(False)
@@ -642,7 +640,7 @@ def test_progress_is_repainted_only_where_it_disturbs_no_other_output(run, monke
         (["jobs:echo", "three.txt", "-o", "a\0b"], "cannot write a\\x00b: "),
         (["jobs:echo", "three.txt", "-o", "three.txt"], "three.txt is both input and output"),
         (["jobs:echo", "--limt", "5", "three.txt"], "unknown option --limt; did you mean --limit?"),
-        (["jobs:echo", "three.txt", "--bogus=5"], "unknown option --bogus\n"),
+        (["jobs:echo", "three.txt", "--zzz=5"], "unknown option --zzz\n"),
         (["jobs:echo", "three.txt", "-x"], "unknown option -x\n"),
         (["jobs:echo", "three.txt", "--limit", "-1"], "must be a whole number of 0 or more, or auto, got '-1'"),
         (["jobs:echo", "three.txt", "--limit", "ten"], "must be a whole number of 0 or more, or auto, got 'ten'"),
@@ -653,7 +651,7 @@ def test_progress_is_repainted_only_where_it_disturbs_no_other_output(run, monke
         (["jobs:echo", "three.txt", "--arg", "x=1"], "--arg x: jobs:echo has no such parameter"),
         (["jobs:echo", "three.txt", "--progress", "loud"], "must be one of auto, bar, plain, json, off, got 'loud'"),
         ([], "TARGET is missing"),
-        (["jobs:Response", "three.txt"], "jobs:Response is not an async function"),
+        (["jobs:Response", "three.txt"], "jobs:Response is a class; TARGET must be a function"),
     ],
 )
 def test_wrong_arguments_are_reported_before_anything_starts(run, words, said):

@@ -5,9 +5,14 @@ from __future__ import annotations
 import json
 import re
 import sys
+from bisect import bisect_left
 from types import SimpleNamespace
 
 import pytest
+
+from paco._cli.pace import rate_of
+from paco._cli.values import rate
+from paco.limits._rate import Booking
 
 pytestmark = [pytest.mark.realtime, pytest.mark.usefixtures("folder")]
 
@@ -27,6 +32,9 @@ async def crowded(item):
         in_flight -= 1
 
 async def none(item): ...
+
+async def echo(item):
+    return item
 
 async def wrong(item):
     raise ValueError(item)
@@ -129,3 +137,119 @@ def test_errors_of_other_kinds_do_not_lower_an_adaptive_limit(run, folder):
 def test_the_summary_shows_only_a_limit_that_was_found(run, folder):
     items(folder, 1)
     assert "limit" not in run("jobs:none", "items.txt", "--limit", 5)[2]
+
+
+# ---- rates
+
+
+RATES = [
+    "1/s",
+    "7/s",
+    "20/s",
+    "30/s",
+    "50/s",
+    "100/s",
+    "999/s",
+    "1000/s",
+    "20000/s",
+    "3/m",
+    "100/m",
+    "6000/m",
+    "5/h",
+    "0.5/s",
+]
+
+
+@pytest.mark.parametrize("text", RATES)
+def test_a_rate_reaches_95_percent_with_late_timers_and_no_window_exceeds_it(text):
+    """Each start that waits is a millisecond late, as with real timers."""
+    wanted = rate(text)
+    bucket = rate_of(wanted)._bucket
+    starts, now = [], 0.0
+    while len(starts) < max(3 * wanted.starts, 30):
+        booking = Booking(1)
+        now = max(now, earliest + 0.001) if (earliest := bucket.earliest(1)) > now else now
+        bucket.book(booking)
+        bucket.start(booking, now)
+        starts.append(now)
+    most = max(bisect_left(starts, start + wanted.seconds) - at for at, start in enumerate(starts))
+    assert most <= max(wanted.starts, 1)
+    assert (len(starts) - 1) / starts[-1] >= 0.95 * wanted.starts / wanted.seconds
+
+
+def test_a_burst_is_that_of_the_library():
+    limit = rate_of(rate("60/m"), 10)
+    assert (limit.n, limit.per, limit.burst) == (60, 60, 10)
+
+
+@pytest.mark.usefixtures("virtual_time")
+def test_items_start_at_once_up_to_the_burst(run, folder):
+    items(folder, 12)
+    _, _, err = run("jobs:none", "items.txt", "--rate", "1/s", "--burst", 10, "--progress", "json")
+    assert json.loads(err.splitlines()[-1])["seconds"] == 2
+
+
+# ---- budgets
+
+
+def costs(folder, *values):
+    (folder / "costs.jsonl").write_text("".join(f"{json.dumps(value)}\n" for value in values))
+    return "costs.jsonl", "--limit", 1, "--progress", "plain"
+
+
+def test_without_a_cost_a_budget_is_a_number_of_items(run, folder):
+    code, out, err = run("jobs:none", *costs(folder, *range(9)), "--budget", 3)
+    assert (code, len(out.splitlines())) == (1, 3)
+    assert "stopped in" in err
+    assert "paco: the budget was spent (3 of 3) before all items had started\n" in err
+
+
+def test_a_budget_that_suffices_is_not_told(run, folder):
+    code, out, err = run("jobs:none", *costs(folder, *range(3)), "--budget", 3)
+    assert (code, len(out.splitlines()), "budget" in err) == (0, 3, False)
+
+
+@pytest.mark.parametrize("retries", [0, 1])
+def test_the_cost_may_be_a_field_of_the_item(run, folder, retries):
+    rows = costs(
+        folder, {"a": {"b": 2}}, {"a": {"b": "3.5"}}, {"a": 1}, {"a": {"b": 0.5}}, {"a": {"b": 9}}, {"a": {"b": 9}}
+    )
+    code, out, err = run("jobs:echo", *rows, "--budget", "6.00", "--cost", "a.b", "--retries", retries)
+    assert (code, len(out.splitlines())) == (1, 4)
+    assert "CostError: --cost: expected a number in the field a.b of the item, got none" in err
+    assert "the budget was spent (6 of 6)" in err
+
+
+def test_a_cost_that_is_no_number_is_an_error_of_its_item(run, folder):
+    for cost in (-1, "x", None, True, [1]):
+        code, out, _ = run("jobs:echo", *costs(folder, {"a": cost}), "--budget", 6, "--cost", "a")
+        assert code == 1
+        said = json.loads(out)["error"]["message"]
+        assert said.startswith("--cost: expected a number of 0 or more in the field a of the item, got ")
+
+
+def test_the_cost_may_be_a_field_of_the_result(run, folder):
+    rows = costs(folder, *({"usage": {"tokens": 40}} for _ in range(9)))
+    code, out, err = run("jobs:echo", *rows, "--budget", 100, "--cost", "result.usage.tokens")
+    assert code == 1
+    assert 3 <= len(out.splitlines()) <= 4  # one more was taken when the third ended
+    assert "of 100) before all items had started" in err
+    code, out, _ = run("jobs:echo", *costs(folder, 7), "--budget", 100, "--cost", "result.x")
+    assert "expected a number in the field x of the result, got none" in json.loads(out)["error"]["message"]
+
+
+def test_the_cost_of_an_item_is_checked_for_a_program_too(run, folder):
+    _, out, _ = run("--exec", "echo {a}", *costs(folder, {"a": 2}, {"a": 3}), "--budget", 9, "--cost", "a")
+    assert [json.loads(line)["result"] for line in out.splitlines()] == [2, 3]
+
+
+def test_options_of_the_pace_that_make_no_sense_are_refused(run, folder):
+    items(folder, 1)
+    for words, said in [
+        (["--burst", "2"], "--burst is a number of starts beyond a rate; give the rate with --rate"),
+        (["--cost", "a"], "--cost is what an item takes from a budget; give the budget with --budget"),
+        (["--budget", "0"], "argument --budget: must be a number above 0, such as 100 or 2.50, got '0'"),
+        (["--budget", "5$"], "must be a number above 0, such as 100 or 2.50, got '5$'"),
+        (["--burst", "0", "--rate", "1/s"], "must be a whole number of 1 or more"),
+    ]:
+        assert said in run("jobs:none", "items.txt", *words)[2]

@@ -65,6 +65,9 @@ barrier = threading.Barrier(40, timeout=60)
 async def meets(item):
     return await asyncio.to_thread(barrier.wait)
 
+def meets_too(item):
+    return barrier.wait(), os.getpid()
+
 @asynccontextmanager
 async def locked():
     lock = threading.Lock()
@@ -242,3 +245,13 @@ def test_a_cluster_that_does_not_answer_is_wrong_use(folder, run):
     assert code == 2
     assert err.startswith("paco: --dask dask://127.0.0.1:9 cannot run the items: ")
     assert (folder / "out.jsonl").read_text() == ""
+
+
+@pytest.mark.parametrize("more", [[], ["--workers", 1]], ids=["here", "worker"])
+def test_as_many_calls_of_a_plain_function_run_at_once_as_the_limit_says(run, folder, more):
+    (folder / "items.txt").write_text("".join(f"{number}\n" for number in range(40)))
+    code, out, err = run("distant_jobs:meets_too", "items.txt", "--limit", 40, *more)
+    assert code == 0, err
+    found = [json.loads(line)["result"] for line in out.splitlines()]
+    assert sorted(number for number, _ in found) == list(range(40))
+    assert ({pid for _, pid in found} == {os.getpid()}) == (not more)

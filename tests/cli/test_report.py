@@ -122,6 +122,19 @@ def test_a_number_that_no_float_holds_counts_as_missing(run, report, folder, fie
     assert "1 items   1 ok   0 failed" in out
 
 
+def test_an_impossible_record_does_not_replace_an_earlier_one_of_its_item(run, report, folder):
+    good = recorded(run, folder)
+    older = {**good, "ok": False, "error": {"type": "E", "message": ""}}
+    bad = [json.dumps(one, separators=(",", ":")) for one in ({**good, "slot": -1}, {**good, "ms": -1})]
+    (folder / "out.jsonl").write_text("\n".join([json.dumps(older), json.dumps(good), *bad, bad[0][:-9] + "}"]) + "\n")
+    code, out, _ = report("out.jsonl")
+    assert code == 0
+    assert "1 items   1 ok   0 failed" in out
+    (folder / "out.jsonl").write_text("\n".join(bad) + "\n")
+    code, _, err = report("out.jsonl")
+    assert (code, "out.jsonl has no records" in err) == (2, True)
+
+
 @pytest.mark.parametrize("name", ["a\0b", "\ud800", ""])
 def test_the_type_of_a_recorded_error_may_have_any_name(run, report, folder, name):
     good = recorded(run, folder)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import signal
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -302,7 +305,10 @@ class TestOutput:
     @pytest.mark.parametrize(
         ("words", "said"),
         [
-            (["--format", "cvs"], "must be one of lines, jsonl, json, csv, tsv, or one of these with .gz, got 'cvs'"),
+            (
+                ["--format", "cvs"],
+                "must be one of lines, jsonl, json, csv, tsv, or one of these with .gz, .bz2, .xz or .zst, got 'cvs'",
+            ),
             (["--max-time", "soon"], "must be a duration such as 30s"),
             (["--halt", "son,fail=1"], "got 'son,fail=1'; did you mean soon?"),
             (["--keep-ordr"], "unknown option --keep-ordr; did you mean --keep-order?"),
@@ -312,3 +318,40 @@ class TestOutput:
         code, _, err = run("jobs:fail", "three.txt", *words)
         assert code == 2
         assert said in err
+
+
+@pytest.mark.posix
+@pytest.mark.parametrize(
+    ("progress", "said"), [("plain", "0/3"), ("bar", "0/3"), ("off", "paco: 0 of 3 items, 0 failed")]
+)
+def test_sigusr1_prints_the_state(run, folder, monkeypatch, progress, said):
+    monkeypatch.setattr("paco._view.progress.LiveLines.every", 100)
+
+    async def ask(item):
+        os.kill(os.getpid(), signal.SIGUSR1)
+        await asyncio.sleep(0.02)
+
+    monkeypatch.setitem(sys.modules, "given", SimpleNamespace(ask=ask))
+    (folder / "three").write_text("1\n2\n3\n")
+    code, _, err = run("given:ask", "three", "--progress", progress, "--limit", 1, "--total", 3, "-o", "out.jsonl")
+    assert code == 0
+    assert said in err
+    assert "in flight 1" in err or "1 in flight" in err
+    assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
+    assert run("given:ask", "three", "--progress", "json", "-o", "out.jsonl")[0] == 0
+
+
+@pytest.mark.posix
+def test_the_loop_can_be_chosen(run, folder, monkeypatch):
+    async def kind(item):
+        return type(asyncio.get_running_loop()).__module__.partition(".")[0]
+
+    monkeypatch.setitem(sys.modules, "given", SimpleNamespace(kind=kind))
+    (folder / "one").write_text("1\n")
+    for words, name in ([], "uvloop"), (["--loop", "uvloop"], "uvloop"), (["--loop", "asyncio"], "asyncio"):
+        assert run("given:kind", "one", "--values", *words)[1] == f'"{name}"\n'
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+    assert run("given:kind", "one", "--values")[1] == '"asyncio"\n'
+    _, out, err = run("given:kind", "one", "--loop", "uvloop", "-o", "new.jsonl")
+    assert (out, err) == ("", "paco: --loop uvloop needs uvloop: pip install paco[fast]\n")
+    assert not (folder / "new.jsonl").exists()

@@ -6,7 +6,8 @@ import functools
 import itertools
 import json
 import sys
-from contextlib import asynccontextmanager
+import threading
+from contextlib import asynccontextmanager, contextmanager
 from types import SimpleNamespace
 from typing import Annotated, Literal, NewType, Optional, Union
 
@@ -226,6 +227,35 @@ def test_an_async_function_is_called_with_the_item(called, found):
     assert called(found)[0] == 7
 
 
+class PlainCaller:
+    def __call__(self, item):
+        return item
+
+    def method(self, item):
+        return item
+
+
+@pytest.mark.parametrize(
+    "found",
+    [lambda item: item, PlainCaller(), PlainCaller().method, functools.partial(max, 1), abs],
+    ids=["function", "object", "method", "partial", "function in C"],
+)
+def test_a_plain_function_is_called_with_the_item_in_a_thread(called, found):
+    assert called(found)[0] == 7
+
+
+def test_a_plain_function_gets_what_an_async_one_gets(called):
+    def job(item, a, b: int = 0):
+        return item, a, b, threading.current_thread() is threading.main_thread()
+
+    assert called(job, a="1", b="2")[0] == [7, "1", 2, False]
+    assert "--arg c: jobs:it has no such parameter; it has item, a, b" in called(job, c="1")[1]
+
+
+def test_a_context_manager_may_yield_a_plain_function(called):
+    assert called(yields_a_plain_function)[0] == "function"
+
+
 def test_a_context_manager_is_entered_once_and_provides_the_function(called):
     events = []
 
@@ -254,8 +284,17 @@ def test_a_class_or_an_object_that_is_a_context_manager_is_entered(called):
 
 
 @asynccontextmanager
-async def yields_a_sync_function():
-    yield print
+async def yields_no_function():
+    yield 7
+
+
+@asynccontextmanager
+async def yields_a_plain_function():
+    yield lambda item: "function"
+
+
+def reads(item):
+    yield item
 
 
 @asynccontextmanager
@@ -267,7 +306,7 @@ async def fails_to_open():
 @pytest.mark.parametrize(
     ("found", "told"),
     [
-        (yields_a_sync_function, "what jobs:it yields is not an async function"),
+        (yields_no_function, "what jobs:it yields is of type int; TARGET must be a function"),
         (fails_to_open, "ValueError: no database"),
     ],
 )
@@ -287,13 +326,14 @@ async def two(session, item): ...
 @pytest.mark.parametrize(
     ("found", "told"),
     [
-        (print, "jobs:it is not an async function"),
-        (lambda item: item, "f = paco.threaded(<lambda>)"),
-        (functools.partial(print), "paco.wraps(function)"),
-        (["a"], "jobs:it is of type list"),
+        (["a"], "jobs:it is of type list; TARGET must be a function: async def f(item), or def f(item)"),
+        (reads, "jobs:it is a generator function; to open a resource once around the run, make it async and decorate"),
+        (functools.partial(reads), "@contextlib.asynccontextmanager"),
+        (contextmanager(reads), "@contextlib.asynccontextmanager"),
+        (lambda: 7, "cannot be called with one item: too many positional arguments"),
         (generator, "@contextlib.asynccontextmanager"),
         (two, "jobs:it(session, item) cannot be called with one item: missing a required argument: 'item'"),
-        (Caller, "jobs:it is not an async function"),
+        (Caller, "jobs:it is a class; TARGET must be a function"),
         (asynccontextmanager(generator), "cannot be called with --arg alone"),
     ],
 )

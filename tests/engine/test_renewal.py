@@ -349,3 +349,14 @@ async def test_a_subclass_that_overrides_a_method_has_it_called_for_each_item(me
         calls.clear()
         await paco.each(nap(), range(10), limit=kind(2))
         assert len(calls) >= 10
+
+
+@pytest.mark.parametrize("count", [1, 2])
+async def test_an_item_is_not_read_while_another_waits_and_none_can_start(count):
+    source, probe = AsyncSource(range(100)), nap(0.25)
+    task = asyncio.ensure_future(paco.map(probe, source, limit=paco.Limit(count) & paco.Rate(1)))
+    for _ in range(100):
+        await asyncio.sleep(0.1001)
+        assert source.pulled - len(probe.started) <= 1
+    assert len(probe.started) == 11
+    await ended(task)

@@ -264,6 +264,11 @@ async def test_a_cost_too_large_to_ever_be_paid_off_still_starts():
         await run
 
 
+@pytest.mark.parametrize(("n", "per"), [(5e-324, 1), (5e-324, 1e300), (1e-300, 1e10), (1e308, 1e-300)])
+async def test_a_rate_may_be_as_low_or_high_as_a_float(n, per):
+    assert await starts_of(paco.Rate(n, per=per), 1) == [0]
+
+
 async def test_with_a_cost_one_item_is_taken_ahead():
     limit, probe, source = paco.Rate(1, cost=lambda item: 2), Probe(lambda item: item), Source(range(5))
     run = asyncio.ensure_future(paco.map(probe, source, limit=limit))

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
+import gc
+import itertools
 
 import pytest
 
@@ -340,3 +343,115 @@ async def test_an_error_of_a_stage_comes_after_the_results_before_it():
         await (paco.map(fails_at_30, range(100), limit=10) | paco.map(probe, limit=3))
     assert probe.started == list(range(len(probe.started)))
     assert len(probe.started) >= 20
+
+
+# ---- a step that a worker executes in the name of the reader
+
+
+@pytest.mark.parametrize("is_task", [False, True])
+async def test_other_tasks_can_await_the_same_future_as_the_source(is_task):
+    loop, waits = asyncio.get_running_loop(), []
+
+    async def numbers():
+        yield 1
+        yield 2
+        shared = loop.create_task(asyncio.sleep(2)) if is_task else loop.create_future()
+        waits.extend(asyncio.ensure_future(wait_for_it(shared)) for _ in range(2))  # they run before the reader does
+        if not is_task:
+            loop.call_later(2, shared.set_result, None)
+        await shared
+        yield 3
+
+    async def wait_for_it(shared):
+        await shared
+        return now()
+
+    assert await paco.map(nap(), numbers(), limit=1) == [1, 2, 3]
+    assert await asyncio.gather(*waits) == [4, 4]
+
+
+async def test_a_step_gets_the_message_of_its_cancellation():
+    messages = []
+
+    async def numbers():
+        for number in range(3):
+            if number == 2:
+                asyncio.current_task().cancel("why")
+                try:
+                    await asyncio.sleep(5)
+                except asyncio.CancelledError as error:
+                    messages.extend(error.args)
+                    asyncio.current_task().uncancel()
+            yield number
+
+    assert await paco.map(nap(), numbers(), limit=1) == [0, 1, 2]
+    assert messages == ["why"]
+
+
+@pytest.mark.parametrize("good", [0, 1, 4])
+async def test_a_stop_iteration_out_of_place_is_an_error_of_the_source(good):
+    class Numbers:
+        def __init__(self):
+            self._numbers = iter(range(good))
+
+        def __aiter__(self):
+            return self
+
+        def __anext__(self):
+            return asyncio.sleep(0, next(self._numbers))  # raises StopIteration at the end
+
+    probe = nap()
+    with pytest.raises(RuntimeError, match="an async iterator raised StopIteration"):
+        await paco.map(probe, Numbers(), limit=1)
+    assert probe.started == list(range(good))
+
+
+@pytest.mark.parametrize("make_limit", LIMITS.values(), ids=LIMITS)
+async def test_a_source_that_holds_the_loop_is_not_read_far_in_one_turn(monkeypatch, make_limit):
+    ticks, turns, read_in = itertools.count(), 0, []
+    monkeypatch.setattr("paco._engine.reader.perf_counter", lambda: next(ticks))
+
+    async def count_turns():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def numbers():
+        for number in range(50):
+            read_in.append(turns)
+            yield number
+
+    counting = asyncio.ensure_future(count_turns())
+    run = asyncio.ensure_future(paco.map(nap(), numbers(), limit=make_limit()).ahead(40))
+    for _ in range(300):
+        await asyncio.sleep(0)
+    assert len(read_in) > 40
+    assert max(read_in.count(turn) for turn in set(read_in)) <= 3
+    await ended(counting)
+    await ended(run)
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+async def test_an_end_in_the_middle_of_a_step_leaves_no_reference_cycle(is_cancelled):
+    async def numbers():
+        yield 1
+        yield 2
+        if is_cancelled:
+            asyncio.current_task().cancel()
+            await asyncio.sleep(0)
+        raise OSError
+
+    async def ends():
+        with contextlib.suppress(OSError, paco.ItemCancelled):
+            await paco.map(nap(), numbers(), limit=1)
+
+    await ends()  # what is cached then is not a leak
+    gc.collect()
+    gc.disable()
+    try:
+        await ends()
+        await asyncio.sleep(1)
+        assert gc.collect() == 0
+    finally:
+        gc.enable()

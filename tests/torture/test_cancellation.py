@@ -14,11 +14,16 @@ from tests.torture.waiting import ended
 
 #: The public names without a case, and the reasons.
 NOT_CANCELLED = {
+    "GateClosed": "an exception",
     "ItemCancelled": "an exception",
     "RunTimeout": "an exception",
     "TooManyErrors": "an exception",
     "Ok": "a value",
     "Err": "a value",
+    "Current": "a value",
+    "current": "it awaits nothing",
+    "iterate": "it blocks its thread: test_iterate.py interrupts it",
+    "threaded": "threads take real time: test_threads.py cancels calls",
     "partition": "it awaits nothing",
     "run": "it blocks its thread, so that nobody can cancel it: test_api_run.py interrupts it",
     "concurrent": "another name of ConcurrentExecutor",
@@ -218,6 +223,14 @@ OVER_ITEMS = {
     "listening": lambda work, source: inside(paco.listening(lambda _: None), work, source),
     "trace": lambda work, source: inside(paco.trace(), work, source),
     "progress": lambda work, source: inside(paco.progress(Bar()), work, source),
+    "batch": lambda work, source: (
+        source | paco.map(work, limit=2) | paco.batch(3, within=0.5) | paco.each(len_of(work))
+    ),
+    "Stream in lists": lambda work, source: iterate(paco.map(work, source, limit=2).batch(2)),
+    "Stream that is drained": lambda work, source: paco.map(work, source, limit=2).drain(),
+    "Gate": lambda work, source: paco.map(work, source, limit=2 & paco.Gate()),
+    "Budget": lambda work, source: paco.map(work, source, limit=2 & paco.Budget(3, cost=1)),
+    "PerKey in a run": lambda work, source: paco.map(work, source, limit=paco.PerKey(lambda item: item % 2, lambda: 1)),
     "Stage of streams": lambda work, source: iterate(source | paco.flat_map(work, limit=2) | paco.map(work, limit=1)),
 }
 
@@ -227,6 +240,21 @@ def make_runner(work):
         return lambda: work(item)
 
     return runner
+
+
+def len_of(work):
+    return lambda found: work(len(found))
+
+
+async def fill(work):
+    """Add to an inbox from an item of the run that reads it."""
+    inbox = paco.Inbox([1, 2])
+
+    async def grow(item):
+        inbox.add(*range(3, 6) if item == 2 else ())
+        await work(item)
+
+    await paco.map(grow, inbox, limit=2)
 
 
 async def execute(work):
@@ -276,6 +304,7 @@ GROUPS = {
     "ConcurrentExecutor": run_executor,
     "hedge": lambda work: paco.hedge(work, 0)(2),
     "hedge with a delay": lambda work: paco.hedge(work, 0.5, extra=2)(2),
+    "Inbox": fill,
     "map of maps": lambda work: paco.map(lambda _: paco.map(work, range(3)), range(2), limit=2),
 }
 

@@ -35,6 +35,7 @@ def _module(name: str) -> Any:
 
 
 _fcntl: Final = _module("fcntl")
+_termios: Final = _module("termios")
 _msvcrt: Final = _module("msvcrt")  # on Windows alone
 
 #: Signals that reach every process of a terminal: Ctrl-C, Ctrl-Break of Windows, and the end of the terminal.
@@ -141,6 +142,35 @@ def understands_escapes(stream: TextIO) -> bool:
     if not kernel.GetConsoleMode(handle, ctypes.byref(mode)):
         return True
     return bool(kernel.SetConsoleMode(handle, mode.value | _ESCAPES))
+
+
+def has_keys(descriptor: int) -> bool:
+    """Return whether a descriptor is a terminal whose keys can be read one by one."""
+    return _termios is not None and descriptor >= 0 and os.isatty(descriptor)
+
+
+def in_foreground(terminal: int) -> bool:
+    """Return whether this process may use a terminal. A job in the background would be stopped."""
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:  # the terminal is gone, or that of another session
+        return False
+
+
+def pass_keys_on(terminal: int) -> list[Any]:
+    """Have a terminal pass on each key at once and not show it; return its mode before. Ctrl-C remains a signal."""
+    mode: list[Any] = _termios.tcgetattr(terminal)
+    set_mode(terminal, [*mode[:3], mode[3] & ~(_termios.ICANON | _termios.ECHO), *mode[4:]])
+    return mode
+
+
+def set_mode(terminal: int, mode: list[Any]) -> None:
+    """Set the mode of a terminal, even if this process has just got into the background, which would stop it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
+    try:
+        _termios.tcsetattr(terminal, _termios.TCSANOW, mode)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def command_line(words: Sequence[str]) -> str:

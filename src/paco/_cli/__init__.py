@@ -3,11 +3,18 @@
 The modules, each importing only from those above it::
 
     ending     errors, signals and exit codes, and the counts of how items ended
+    loop       the event loop of a run: which one it is, and how it ends
     formats    split bytes into items, and parse them
+    packed     unpack compressed inputs as they are read
+    values     the values of options: durations, rates, rules to halt; the secrets among them
     options    parse the command line
     files      where files are, and that none is used for two things
     inputs     find the inputs, and read their bytes and items
     target     find, import and check TARGET and the errors to retry
+    programs   find and check the program of --exec
+    budget     what an item costs
+    pace       the errors to retry, and the limit
+    keys       keys that steer a run, and the mode of their terminal
     progress   the summary and the progress of a run, for people and programs
     output     the file of the records, the records of earlier runs in it, and the record of each item
     run        run the items, end early, and report the end

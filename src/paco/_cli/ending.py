@@ -98,12 +98,14 @@ def is_interrupt(error: BaseException) -> bool:
 
 
 _HANGUP = getattr(signal, "SIGHUP", None)
+#: The signal that asks for the state.
+_STATE = getattr(signal, "SIGUSR1", None)
 #: The number of signals at which the process exits at once.
 _LEAVE = 3
 
 
 class Interrupts:
-    """Counts SIGINT, SIGTERM, SIGHUP and, on Windows, SIGBREAK, and passes them on to the run.
+    """Counts SIGINT, SIGTERM, SIGHUP and, on Windows, SIGBREAK, and passes them and SIGUSR1 on to the run.
 
     The handlers are set with ``signal.signal``, not with the loop: so a third Ctrl-C exits at once even if an item
     blocks the loop, and it works on Windows too. A handler raises only within ``raising``, and only once: its exception
@@ -122,6 +124,7 @@ class Interrupts:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._advance: Callable[[], None] | None = None
         self._last: Callable[[], None] | None = None
+        self._show: Callable[[], None] | None = None
         self._wake: Callable[[], int] | None = None
 
     @contextmanager
@@ -141,6 +144,9 @@ class Interrupts:
                         atexit.register(_ignore, number)
                     else:
                         stack.callback(signal.signal, number, before)
+            if _STATE is not None:
+                with contextlib.suppress(ValueError):
+                    stack.callback(signal.signal, _STATE, signal.signal(_STATE, self._show_state))
             yield
 
     @contextmanager
@@ -159,15 +165,19 @@ class Interrupts:
         self._code = code
 
     @contextmanager
-    def attached(self, advance: Callable[[], None], last: Callable[[], None]) -> Generator[None]:
+    def attached(
+        self, advance: Callable[[], None], last: Callable[[], None], show: Callable[[], None]
+    ) -> Generator[None]:
         """Within the block, call ``advance`` in the running loop for each signal; the third calls ``last`` and exits.
+
+        SIGUSR1 calls ``show`` in the loop.
 
         Each signal also wakes the loop. Python runs handlers between two bytecodes, so a signal that arrives just
         before the loop starts to wait would be handled only after the wait, which may never end. asyncio does the same
         in ``add_signal_handler``, but closes its socket while signals are still written to it.
         """
         self._loop = loop = asyncio.get_running_loop()
-        self._advance, self._last = advance, last
+        self._advance, self._last, self._show = advance, last, show
         if self.count:
             loop.call_soon(advance)
         with contextlib.ExitStack() as stack:
@@ -202,9 +212,15 @@ class Interrupts:
             os._exit(128 + self.first)
         if self._raising and self.count == 1:
             raise KeyboardInterrupt
-        if self._loop is not None and self._advance is not None:
+        self._call(self._advance)
+
+    def _show_state(self, _number: int, _frame: object) -> None:
+        self._call(self._show)
+
+    def _call(self, function: Callable[[], None] | None) -> None:
+        if self._loop is not None and function is not None:
             with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
-                self._loop.call_soon_threadsafe(self._advance)
+                self._loop.call_soon_threadsafe(function)
 
 
 # ---- what TARGET has left running

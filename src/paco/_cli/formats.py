@@ -7,15 +7,15 @@ separate, so that items can be counted without being parsed.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import errno
 import json
-import math
 import re
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from paco._cli.ending import Problem
-from paco._records.lines import first_twice, members, refuse
+from paco._records.lines import first_twice, members, number, refuse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -35,18 +35,18 @@ class BrokenInputError(OSError):
 # ---- the beginning
 
 _BOM = b"\xef\xbb\xbf"  # the byte order mark, with which some Windows editors begin a file
+_UTF_16: Final = (b"\xff\xfe", b"\xfe\xff")
 _ICONV: Final = "convert it with: iconv -f {} -t UTF-8"
+_NAMED: Final = "give a format that ends in {0}, as in --format lines{0}"
 _PACKED: Final = "unpack it with: {}"
 #: The first bytes of what is no text in UTF-8, what it is, and what to do.
 _MARKS: Final[dict[bytes, tuple[str, str]]] = {
     b"\xff\xfe\0\0": ("UTF-32", _ICONV.format("UTF-32")),
     b"\0\0\xfe\xff": ("UTF-32", _ICONV.format("UTF-32")),
-    b"\xff\xfe": ("UTF-16", _ICONV.format("UTF-16")),
-    b"\xfe\xff": ("UTF-16", _ICONV.format("UTF-16")),
-    b"\x1f\x8b": ("gzip", "give a format that ends in .gz, as in --format lines.gz"),
-    **{b"BZh%d1AY&SY" % level: ("bzip2", _PACKED.format("bzip2 -dc")) for level in range(1, 10)},
-    b"\xfd7zXZ\0": ("xz", _PACKED.format("xz -dc")),
-    b"\x28\xb5\x2f\xfd": ("zstd", _PACKED.format("zstd -dc")),
+    b"\x1f\x8b": ("gzip", _NAMED.format(".gz")),
+    **{b"BZh%d1AY&SY" % level: ("bzip2", _NAMED.format(".bz2")) for level in range(1, 10)},
+    b"\xfd7zXZ\0": ("xz", _NAMED.format(".xz")),
+    b"\x28\xb5\x2f\xfd": ("zstd", _NAMED.format(".zst")),
     b"\x04\x22\x4d\x18": ("lz4", _PACKED.format("lz4 -dc")),
     b"\x1f\x9d": ("compress", _PACKED.format("gzip -dc")),
     b"LZIP\x01": ("lzip", _PACKED.format("lzip -dc")),
@@ -63,9 +63,10 @@ _LOOKED_AT: Final = 512
 
 
 class Beginning:
-    """The first bytes of an input: drops a byte order mark of UTF-8, and refuses what is not text."""
+    """The first bytes of an input: drops a byte order mark, and refuses what is not text in UTF-8 or marked UTF-16."""
 
     def __init__(self) -> None:
+        self._wide: codecs.IncrementalDecoder | None = None  # of UTF-16
         self._held = b""
         self._decided = False
 
@@ -73,22 +74,29 @@ class Beginning:
         """Return what can be split. An empty chunk ends the input; before that, part of a mark is held back.
 
         Raises:
-            BrokenInputError: The input is not text in UTF-8. The message says what it is, and what to do.
+            BrokenInputError: The input is not text. The message says what it is, and what to do.
         """
         if self._decided:
-            return chunk
+            return chunk if self._wide is None else self._wide.decode(chunk, not chunk).encode()
         first = self._held = self._held + chunk
-        if chunk and any(len(first) < len(mark) and mark.startswith(first) for mark in (_BOM, *_MARKS)):
+        if chunk and any(len(first) < len(mark) and mark.startswith(first) for mark in (_BOM, *_UTF_16, *_MARKS)):
             return b""
         self._held, self._decided = b"", True
+        if _is_utf_16(first):
+            self._wide = codecs.getincrementaldecoder("utf-16")("backslashreplace")
+            return self._wide.decode(first, not chunk).encode()
         _check_text(first)
         return first.removeprefix(_BOM)
 
 
+def _is_utf_16(first: bytes) -> bool:
+    """Return whether an input is UTF-16, and not UTF-32 or lines of bytes, the first of which happens to begin so."""
+    marked = first.startswith(_UTF_16) and not first.startswith(tuple(_MARKS))
+    return marked and (b"\n" not in first or "\n" in first.decode("utf-16", "replace"))
+
+
 def _check_text(first: bytes) -> None:
     what, remedy = next((known for mark, known in _MARKS.items() if first.startswith(mark)), ("", ""))
-    if what == "UTF-16" and b"\n" in first and "\n" not in first.decode("utf-16", "replace"):
-        what = ""  # lines of bytes, the first of which happens to begin like this
     wide = next((name for name, characters in _WIDE.items() if characters.match(first)), None)
     looked_at = first[:_LOOKED_AT]
     controls = len(looked_at) - len(looked_at.translate(None, _CONTROLS))
@@ -182,14 +190,6 @@ def _as_json(text: str, what: str = "the line") -> tuple[Any, Problem | None]:
     except RecursionError:
         reason = "it is nested too deeply"
     return text, Problem("JSONDecodeError", f"{what} is not JSON: {reason}")
-
-
-def number(text: str) -> float:
-    """Return a number of digits. Refuse one that a float cannot hold: it would be infinity, and null in a record."""
-    value = float(text)
-    if math.isinf(value):
-        raise ValueError(f"{text[:_SHOWN]} is too large for a float")
-    return value
 
 
 _DECODER = json.JSONDecoder(parse_constant=refuse, parse_float=number, object_pairs_hook=members)
@@ -391,5 +391,7 @@ FORMATS: dict[str, Callable[[], Format]] = {
     "csv": lambda: TableFormat(","),
     "tsv": lambda: TableFormat("\t"),
 }
+#: The formats whose delimiter can be another one.
+TABLES: Final = frozenset({"csv", "tsv"})
 #: The formats whose items may be objects; those of ``lines`` are text.
 OBJECTS: Final = FORMATS.keys() - {"lines"}

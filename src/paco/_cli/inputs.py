@@ -7,11 +7,9 @@ import contextlib
 import os
 import stat
 import threading
-import zlib
 from concurrent.futures import Future, InvalidStateError
 from contextlib import aclosing
 from functools import partial
-from gzip import BadGzipFile, GzipFile
 from itertools import islice
 from pathlib import Path
 from queue import SimpleQueue
@@ -21,10 +19,11 @@ from paco._base import system
 from paco._base.check import shorten
 from paco._cli.ending import CommandError, Problem, reason
 from paco._cli.files import placed
-from paco._cli.formats import FORMATS, OBJECTS, Beginning, BrokenInputError
+from paco._cli.formats import FORMATS, OBJECTS, TABLES, Beginning, TableFormat
 from paco._cli.options import STDIN
+from paco._cli.packed import check_unpacker, packed_as, unpacked
 from paco._records.earlier import NOWHERE, Keys, canonical
-from paco._records.lines import opening
+from paco._records.lines import encode, opening
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Sequence
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
     from paco._cli.options import MapOptions
     from paco._records.earlier import EarlierRecords
 
-_ZIPPED: Final = ".gz"
 _BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv"}
 
 
@@ -43,9 +41,14 @@ class Input(NamedTuple):
 
     name: str  # for messages
     path: str | int  # or the descriptor of standard input
-    format: str  # its name, without ``.gz``
-    gzip: bool
+    format: str  # its name, without that of a packed file
+    packed: str  # the ending that says how, if it is
     regular: bool  # if not (a pipe, a terminal, a device), reading it may wait for data
+    delimiter: str | None = None  # of a table, if it is another than that of its format
+
+    def new_format(self) -> Format:
+        """Return what splits and parses this input."""
+        return FORMATS[self.format]() if self.delimiter is None else TableFormat(self.delimiter)
 
 
 def find_inputs(options: MapOptions, stdin: int, folder: str) -> list[Input]:
@@ -62,11 +65,15 @@ def find_inputs(options: MapOptions, stdin: int, folder: str) -> list[Input]:
     if STDIN in names and stdin < 0:
         raise CommandError("standard input is closed; give a file as INPUT")
     inputs = [
-        Input("standard input", stdin, *_format_of("", options.format), regular=False)
+        Input("standard input", stdin, *_format_of("", options.format), regular=False, delimiter=options.delimiter)
         if name == STDIN
         else _file(name, placed(name, folder), options)
         for name in names
     ]
+    for one in inputs:
+        check_unpacker(one.packed, one.name)
+        if options.delimiter is not None and one.format not in TABLES:
+            raise CommandError(f"--delimiter is that of a table, but {one.name} is none; give --format csv")
     needs = "--unpack" if options.unpack else "--key" if options.key is not None else ""
     if needs and (text := next((one.name for one in inputs if one.format not in OBJECTS), None)):
         raise CommandError(f"{needs} needs items that are JSON objects, but {text} is read as lines; give its --format")
@@ -79,13 +86,15 @@ def _file(name: str, path: str, options: MapOptions) -> Input:
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         swapped = ":" in name and ":" not in options.target
         hint = f"; did you mean: paco map {system.command_line([name, options.target])}" if swapped else ""
+        hint = "; with --exec there is no TARGET: each argument is an INPUT" if options.exec else hint
         raise CommandError(f"cannot read {name}: {reason(error)}{hint}") from None
     if stat.S_ISDIR(mode):
         raise CommandError(f"cannot read {name}: it is a folder; give the files in it, for example {name}/*")
     if not os.access(path, os.R_OK):
         raise CommandError(f"cannot read {name}: permission denied")
-    one = Input(name, path, *_format_of(name.lower(), options.format), regular=stat.S_ISREG(mode))
-    if one.regular and not one.gzip:
+    form, packed = _format_of(name.lower(), options.format)
+    one = Input(name, path, form, packed, stat.S_ISREG(mode), options.delimiter)
+    if one.regular and not packed:
         try:
             with Path(path).open("rb", buffering=0) as file:
                 Beginning().pass_on(file.read(_CHUNK))
@@ -94,11 +103,11 @@ def _file(name: str, path: str, options: MapOptions) -> Input:
     return one
 
 
-def _format_of(name: str, format_: str | None) -> tuple[str, bool]:
-    """Return the given format, or that of a file with this name; and whether the file is compressed."""
-    zipped = name.endswith(_ZIPPED) or (format_ or "").endswith(_ZIPPED)
-    told = _BY_SUFFIX.get(Path(name.removesuffix(_ZIPPED)).suffix, "lines")
-    return (format_ or told).removesuffix(_ZIPPED), zipped
+def _format_of(name: str, format_: str | None) -> tuple[str, str]:
+    """Return the given format, or that of a file with this name; and the ending that says how the file is packed."""
+    given, packed = packed_as(format_ or ""), packed_as(name)
+    told = _BY_SUFFIX.get(Path(name.removesuffix(packed)).suffix, "lines")
+    return (format_ or told).removesuffix(given), given or packed
 
 
 # ---- bytes
@@ -121,31 +130,19 @@ class _Descriptor:
                 system.wait(self._descriptor)
 
 
-def _reading(file: Any, *, gzip: bool) -> Callable[[], bytes]:
-    """Return a function that returns the next chunk of a file, decompressed if ``gzip``; nothing at the end."""
-    if not gzip:
-        return partial(file.read, _CHUNK)
-    unpacked = GzipFile(fileobj=file, mode="rb")
-
-    def read() -> bytes:
-        try:
-            return unpacked.read1(_CHUNK)  # limited, since a small file may decompress to gigabytes
-        except EOFError:
-            raise BrokenInputError("the file is cut off: the gzip data has no end") from None
-        except (BadGzipFile, zlib.error):
-            raise BrokenInputError("the file is damaged, or is not gzip") from None
-
-    return read
+def _reading(file: Any, one: Input) -> Callable[[], bytes]:
+    """Return a function that returns the next chunk of the file of an input, unpacked; nothing at the end."""
+    return unpacked(file, one.packed, _CHUNK) if one.packed else partial(file.read, _CHUNK)
 
 
-def chunks_of(path: str, *, gzip: bool) -> Generator[bytes]:
-    """Yield the chunks of a regular file, decompressed if ``gzip``, and an empty one at its end.
+def chunks_of(one: Input) -> Generator[bytes]:
+    """Yield the chunks of a regular file, unpacked, and an empty one at its end.
 
     Raises:
-        BrokenInputError: With ``gzip``, the file is not gzip, is damaged, or is cut off.
+        BrokenInputError: A packed file is of another kind, is damaged, or is cut off.
     """
-    with Path(path).open("rb", buffering=0) as file:
-        yield from iter(_reading(file, gzip=gzip), b"")
+    with Path(str(one.path)).open("rb", buffering=0) as file:
+        yield from iter(_reading(file, one), b"")
     yield b""
 
 
@@ -158,7 +155,7 @@ def _serve(one: Input, wanted: SimpleQueue[Future[bytes] | None]) -> None:
             try:
                 if descriptor < 0:  # here, since opening a named pipe waits for its writer
                     descriptor = one.path if isinstance(one.path, int) else os.open(one.path, os.O_RDONLY)
-                    read = _reading(_Descriptor(descriptor), gzip=one.gzip)
+                    read = _reading(_Descriptor(descriptor), one)
                 future.set_result(read())
             except OSError as error:
                 future.set_exception(error)
@@ -177,7 +174,7 @@ class InputItem(NamedTuple):
     """An item of the command."""
 
     id: int  # its position in the input, from 0
-    head: str  # the start of its record
+    head: bytes  # the start of its record
     value: Any  # what TARGET is called with
     problem: Problem | None  # why it cannot run
 
@@ -232,8 +229,8 @@ class ItemReader:
         count = 0
         with contextlib.suppress(OSError):  # the run reads the file too, and reports the error
             for one in self._inputs:
-                split = FORMATS[one.format]().split
-                count += sum(1 for chunk in chunks_of(str(one.path), gzip=one.gzip) for _ in split(chunk))
+                split = one.new_format().split
+                count += sum(1 for chunk in chunks_of(one) for _ in split(chunk))
             self._total = count
 
     def total(self) -> int | None:
@@ -252,9 +249,9 @@ class ItemReader:
 
     def _items(self) -> Iterator[InputItem]:
         for one in self._inputs:
-            form = FORMATS[one.format]()
+            form = one.new_format()
             try:
-                for chunk in chunks_of(str(one.path), gzip=one.gzip):
+                for chunk in chunks_of(one):
                     yield from self._pick(form, form.split(chunk))
                     if self._interrupts is not None and self._interrupts.count:
                         self.stopped = True  # the loop, which waits for an item, could say so only afterwards
@@ -268,7 +265,7 @@ class ItemReader:
     async def live_items(self) -> AsyncGenerator[InputItem]:
         """Yield the same items as `items`, and let the loop run in between."""
         for one in self._inputs:
-            form = FORMATS[one.format]()
+            form = one.new_format()
             try:
                 async with aclosing(self.chunks(one)) as chunks:
                     async for chunk in chunks:
@@ -293,7 +290,7 @@ class ItemReader:
         No thread reads a regular file, since the system reads ahead. Other inputs end early at a stop.
         """
         if one.regular:
-            with contextlib.closing(chunks_of(str(one.path), gzip=one.gzip)) as chunks:
+            with contextlib.closing(chunks_of(one)) as chunks:
                 for chunk in chunks:
                     yield chunk
                     await asyncio.sleep(0)  # millions of skipped items, none of which awaits, must not block the loop
@@ -346,7 +343,7 @@ class ItemReader:
         if self._only_failed if position == NOWHERE else position % 2 == 1:
             self._tally.skipped += 1
             return None
-        item: InputItem = _new(InputItem, (number, opening(number, key.hex(), value), value, problem))
+        item: InputItem = _new(InputItem, (number, opening(number, key, encode(value)), value, problem))
         return item
 
 

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import builtins
-import importlib
 import os
-from contextlib import aclosing, suppress
-from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
 
-import paco
-from paco._base.system import END_OF_INPUT
-from paco._cli.ending import FAILED, CommandError, Tally, describe, suggest
+from paco._base.system import END_OF_INPUT, has_keys
+from paco._cli.ending import FAILED, CommandError, Tally, describe
 from paco._cli.files import Use, check_apart, check_pictures, current_folder, placed, sources
 from paco._cli.inputs import ItemReader, find_inputs
-from paco._cli.options import AUTO, STDOUT
+from paco._cli.loop import loop_factory
+from paco._cli.options import STDIN, STDOUT
 from paco._cli.output import open_output
+from paco._cli.pace import pace_of, retry_on
 from paco._cli.run import MapJob
 from paco._cli.target import find_target, open_target
 from paco._view.console import fit, safe
@@ -28,7 +26,7 @@ if TYPE_CHECKING:
     from paco._cli.ending import Interrupts
     from paco._cli.inputs import Input, InputItem
     from paco._cli.options import MapOptions
-    from paco._cli.run import RetryOn
+    from paco._cli.output import Output
     from paco._view.console import Console
 
 _SHOWN = 100
@@ -44,25 +42,42 @@ def prepared(
     Raises:
         CommandError: Something does not exist, is of the wrong kind, or cannot be used.
     """
-    folder = current_folder()  # before TARGET is imported, which may change to another one
-    inputs = find_inputs(options, stdin, folder)
-    found = find_target(options.target, folder)
-    target = open_target(found, options.target, options.arguments, unpack=options.unpack)
-    on = retry_on(options.retry_on, folder)
-    limit = limit_of(options, on)
-    path = "" if options.output == STDOUT else placed(options.output, folder)
-    options = _with_files(options, inputs, found, path or stdout, folder)
 
     def tell(text: str) -> None:
         console.say(safe(f"paco: {text}"))
 
+    loop_factory(options.loop)
+    folder = current_folder()  # before TARGET is imported, which may change to another one
+    inputs = find_inputs(options, stdin, folder)
+    found = _found(options, inputs, tell, folder)
+    target = open_target(found, options.target, options.arguments, unpack=options.unpack)
+    on = retry_on(options.retry_on, folder)
+    path = "" if options.output == STDOUT else placed(options.output, folder)
+    options = _with_files(options, inputs, found, path or stdout, folder)
     if options.dry_run:
-        return asyncio.run(dry_run(options, inputs, tell))
+        return asyncio.run(dry_run(options, inputs, tell, found))
     output = open_output(options, path, found, stdout, tell, opened)
     typing = _announce(inputs, console)
+    keys = stdin if _reads_keys(options, stdin, console, output) else -1
+    pace = pace_of(options, on, steered=keys >= 0)
     tally = Tally()
     reader = ItemReader(options, inputs, tally, output.earlier, tell, interrupts)
-    return MapJob(options, target, on, limit, reader, tally, output, console, typing, interrupts)
+    return MapJob(options, target, on, pace, reader, tally, output, console, typing, keys, interrupts)
+
+
+def _reads_keys(options: MapOptions, stdin: int, console: Console, output: Output) -> bool:
+    """Return whether keys steer the run: lines are repainted, and stdin is a terminal and not the input."""
+    live = options.progress == "bar" or (options.progress == "auto" and not output.file.is_terminal())
+    return live and console.live and STDIN not in options.inputs and has_keys(stdin)
+
+
+def _found(options: MapOptions, inputs: Sequence[Input], tell: Callable[[str], None], folder: str) -> Any:
+    """Return the object that TARGET names, or what runs the program of --exec in its place."""
+    if not options.exec:
+        return find_target(options.target, folder)
+    from paco._cli.programs import find_program
+
+    return find_program(options.target, inputs, tell, feeds=options.stdin is not None)
 
 
 def _announce(inputs: Sequence[Input], console: Console) -> bool:
@@ -84,7 +99,8 @@ def _with_files(options: MapOptions, inputs: Sequence[Input], found: Any, output
     places = {role: placed(picture, folder) for role, picture in asked.items() if picture}
     pictures = [Use(role, str(asked[role]), place) for role, place in places.items()]
     read = [Use("input", one.name, one.path) for one in inputs]
-    read += sources("TARGET", options.target, folder, found)
+    if not options.exec:
+        read += sources("TARGET", options.target, folder, found)
     for one in options.retry_on:
         if ":" in one:
             read += sources("--retry-on", one, folder)
@@ -93,94 +109,12 @@ def _with_files(options: MapOptions, inputs: Sequence[Input], found: Any, output
     return options._replace(report=places.get("report"), trace=places.get("trace"))
 
 
-# ---- the errors to retry, and the limit
-
-
-def retry_on(names: Sequence[str], folder: str) -> RetryOn:
-    """Return the errors to retry: a function of an error, or ``Exception`` if there are no names.
-
-    Raises:
-        CommandError: A name is neither an exception nor a function.
-    """
-    verdicts = [_verdict(name, folder) for name in names]
-
-    def any_of(error: Exception) -> Any:
-        for verdict in verdicts:
-            answer = isinstance(error, verdict) if isinstance(verdict, type) else verdict(error)
-            if answer is not False and answer is not None:
-                return answer
-        return False
-
-    return any_of if verdicts else Exception
-
-
-def _verdict(name: str, folder: str) -> RetryOn:
-    found = find_target(name, folder) if ":" in name else _exception(name)
-    if isinstance(found, type):
-        if issubclass(found, Exception):
-            return found
-    elif callable(found):
-        return cast("RetryOn", found)
-    raise CommandError(
-        f"--retry-on {name}: expected a subclass of Exception, or a function of an error that says whether to retry, "
-        f"got {found!r}"
-    )
-
-
-def _exception(name: str) -> Any:
-    module, dot, attribute = name.rpartition(".")
-    known = [one for one, value in vars(builtins).items() if isinstance(value, type) and issubclass(value, Exception)]
-    try:
-        return getattr(importlib.import_module(module) if dot else builtins, attribute)
-    except (ImportError, AttributeError):
-        hint = suggest(name, known) or "; give its module too, as in aiohttp.ClientError"
-        raise CommandError(f"--retry-on {name}: there is no such exception{hint}") from None
-
-
-#: The errors, and the HTTP statuses, that mean overload to ``--limit auto`` without ``--retry-on``.
-_OVERLOADS = (TimeoutError, ConnectionError)
-_BUSY = {429, 503}  # Too Many Requests, Service Unavailable: RFC 6585, section 4; RFC 9110, section 15.6.4
-#: A rate gets a burst of one more for each this many starts per second, since real timers are a millisecond late.
-_EACH_BURST = 250
-
-
-def limit_of(options: MapOptions, on: RetryOn) -> int | paco.Limiter:
-    """Return the limit of ``--limit`` and ``--rate``; ``on`` says which errors are retried.
-
-    The errors of ``--retry-on`` mean overload; without it, timeouts, connection errors, and HTTP statuses 429 and 503.
-    """
-    drop_on: Callable[[Exception], bool] = _is_overload if isinstance(on, type) else partial(_is_wanted, on)
-    limit = paco.Adaptive(drop_on=drop_on) if options.limit == AUTO else options.limit
-    if options.rate is None:
-        return limit
-    starts, seconds = options.rate.starts, options.rate.seconds
-    burst = 1 + int(starts / seconds / _EACH_BURST)
-    # At most `starts` starts in any `seconds`, and nearly as many.
-    return paco.Rate(starts - burst + 1, seconds, burst) & limit
-
-
-def _is_wanted(on: Callable[[Exception], Any], error: Exception) -> bool:
-    try:
-        return on(error) is not False
-    except Exception:  # the user's function failed; the retry calls it too, and reports that
-        return False
-
-
-def _is_overload(error: Exception) -> bool:
-    """Return whether an error is a timeout, a connection error, or has the HTTP status 429 or 503."""
-    if isinstance(error, _OVERLOADS):
-        return True
-    with suppress(Exception):  # an attribute of a foreign class may raise anything
-        # aiohttp: error.status; httpx and requests: error.response.status_code
-        told: Any = getattr(error, "response", error)
-        return getattr(told, "status", getattr(told, "status_code", None)) in _BUSY
-    return False
-
-
 # ---- --dry-run
 
 
-async def dry_run(options: MapOptions, inputs: Sequence[Input], tell: Callable[[str], None]) -> tuple[str, int]:
+async def dry_run(
+    options: MapOptions, inputs: Sequence[Input], tell: Callable[[str], None], found: Any = None
+) -> tuple[str, int]:
     """Read and count the items; return what a run would do, and the exit code: 1 if an item is bad.
 
     Raises:
@@ -206,6 +140,8 @@ async def dry_run(options: MapOptions, inputs: Sequence[Input], tell: Callable[[
     ]
     if first is not None:
         lines.append(f"first    {fit(first.value if isinstance(first.value, str) else repr(first.value), _SHOWN)}")
+    if first is not None and options.exec:
+        lines.append(f"runs     {fit(found.show(first), _SHOWN)}")
     if first_bad is not None and (problem := first_bad.problem):
         lines.append(f"bad      #{first_bad.id}: {fit(f'{problem.type}: {problem.message}', _SHOWN)}")
     lines.append(f"output   {'standard output' if options.output == STDOUT else options.output}")

@@ -5,160 +5,37 @@ from __future__ import annotations
 import argparse
 import itertools
 import re
+import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, NoReturn
 
 from paco._cli.ending import CommandError, suggest
 from paco._cli.formats import FORMATS
+from paco._cli.loop import LOOPS
+from paco._cli.packed import ENDINGS
+from paco._cli.values import Halt, amount, delimiter, duration, halt, listed, one_of, pair, rate, whole_number
 from paco._records.lines import first_twice
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Sequence
+
+    from paco._cli.values import RateOption
 
 AUTO: Final = "auto"
-_ARG: Final = "--arg="
 STDIN: Final = "-"
 STDOUT: Final = "-"
 
-# ---- the values of the options
-
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?|\.\d+)(ms|s|m|h|d)", re.ASCII)
 _MODES = ("auto", "bar", "plain", "json", "off")
-_WHENS = ("now", "soon", "never")
-
-
-def whole_number(least: int, word: str | None = None) -> Callable[[str], int | str]:
-    """Return a function that parses a whole number of ``least`` or more, or accepts this ``word``."""
-
-    def parse(text: str) -> int | str:
-        if text == word:
-            return text
-        if not re.fullmatch(r"[0-9]{1,18}", text, re.ASCII) or int(text) < least:
-            more, hint = ("", "") if word is None else (f", or {word}", suggest(text, [word]))
-            raise argparse.ArgumentTypeError(f"must be a whole number of {least} or more{more}, got {text!r}{hint}")
-        return int(text)
-
-    return parse
-
-
-def one_of(known: Iterable[str], ending: str = "") -> Callable[[str], str]:
-    """Return a function that accepts each of the ``known`` words, with ``ending`` or without."""
-
-    def parse(text: str) -> str:
-        if text.removesuffix(ending) not in known:
-            words = f"one of {', '.join(known)}{ending and f', or one of these with {ending}'}"
-            raise argparse.ArgumentTypeError(f"must be {words}, got {text!r}{suggest(text, known)}")
-        return text
-
-    return parse
-
-
-def pair(text: str) -> tuple[str, str]:
-    """Parse ``NAME=VALUE`` and return both sides."""
-    name, equals, value = text.partition("=")
-    if not (equals and name.isidentifier()):
-        raise argparse.ArgumentTypeError(f"must be NAME=VALUE, got {text!r}")
-    return name, value
-
-
-def duration(text: str) -> float:
-    """Parse a duration such as ``30s``, ``2m``, ``1h30m`` or ``500ms`` and return seconds. A bare number is seconds."""
-    parts: list[tuple[str, str]] = _DURATION.findall(text)
-    if parts and "".join(map("".join, parts)) == text:
-        return sum(float(number) * _UNITS[unit] for number, unit in parts)
-    if re.fullmatch(r"\d+(\.\d+)?", text, re.ASCII):
-        return float(text)
-    raise argparse.ArgumentTypeError(f"must be a duration such as 30s, 2m, 1h30m or 500ms, got {text!r}")
-
-
-class RateOption(NamedTuple):
-    """The value of ``--rate``: at most ``starts`` starts in any ``s``, ``m`` or ``h``, in ``seconds``."""
-
-    starts: float
-    unit: str
-    seconds: float
-
-    def __str__(self) -> str:
-        return f"{self.starts:,g}/{self.unit}"
-
-
-def rate(text: str) -> RateOption:
-    """Parse a rate such as ``50/s`` or ``1000/h``."""
-    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)/(s|m|h)", text, re.ASCII)
-    if match is None or not float(match[1]):
-        raise argparse.ArgumentTypeError(f"must be N/s, N/m or N/h with N above 0, such as 50/s, got {text!r}")
-    return RateOption(float(match[1]), match[2], _UNITS[match[2]])
-
-
-class Halt(NamedTuple):
-    """The value of ``--halt``, with either a number or a share of failures that halts the run."""
-
-    when: str  # ``soon`` to start nothing more, ``now`` to cancel the running items too, or ``never``
-    fail: int = 0
-    share: float = 0.0  # of all items
-
-    def __str__(self) -> str:
-        return self.when if self.when == "never" else f"{self.when},fail={self.fail or f'{self.share:.0%}'}"
-
-    def is_reached(self, failed: int, total: int | None) -> bool:
-        """Return whether this many failures halt a run of ``total`` items.
-
-        As in GNU parallel, a share is one of all items, not of those that have ended: 10% of a million items are
-        100,000 failures. While the number of items is unknown, no share is reached.
-        """
-        if self.share:
-            return total is not None and failed >= max(self.share * total, 1)
-        return 0 < self.fail <= failed
-
-
-def halt(text: str) -> Halt:
-    """Parse ``soon,fail=3``, ``now,fail=10%`` or ``never``, which mean the same as in GNU parallel."""
-    when, comma, why = text.partition(",")
-    if when not in _WHENS or bool(comma) == (when == "never"):
-        expected = "soon,fail=N, now,fail=N, N% instead of N, or never"
-        raise argparse.ArgumentTypeError(f"must be {expected}, got {text!r}{suggest(when, _WHENS)}")
-    if not comma:
-        return Halt(when)
-    match = re.fullmatch(r"fail=0*([1-9][0-9]{0,17})(%?)", why, re.ASCII)
-    if match is None or (match[2] and int(match[1]) > 100):  # noqa: PLR2004 - percent
-        raise argparse.ArgumentTypeError(f"must have fail=N or fail=N% after the comma, N from 1, got {text!r}")
-    return Halt(when, share=int(match[1]) / 100) if match[2] else Halt(when, int(match[1]))
-
-
-# ---- secrets
-
-_NAME = r"[\w-]*?(?:token|secret|pass|pwd|key|auth|cred|cookie|bearer|private|signature|session|jwt|dsn)[\w-]*"
-#: What looks like a secret, after its beginning: an argument, but not a number of things (``max_tokens=100``); a part
-#: of an argument (``https://e.org?token=...``); a header (``Authorization: Bearer ...``) or a member of a JSON object,
-#: and all that follows; what is in front of the host of a URL.
-_SECRET: Final = re.compile(
-    rf"(?P<whole>\A(?!\w*s=\d+\Z){_NAME}=).+|(?P<part>[?&;\s]{_NAME}=)[^&;\s]+|(?P<url>://)[^/\s]+(?=@)"
-    rf"|(?P<header>[=\s\"'{{,]{_NAME}[\"']?:(?!//)\s*).+",
-    re.DOTALL | re.IGNORECASE,
-)
-
-
-def hide_secrets(argument: str) -> str:
-    """Return an argument, ``NAME=VALUE``, with asterisks in place of what looks like a secret."""
-    return _SECRET.sub(lambda found: f"{found[found.lastgroup or 0]}***", argument)
-
-
-def without_secrets(words: Iterable[str]) -> Iterator[str]:
-    """Yield the words of a command line, to show in a log, with asterisks in place of the secrets of ``--arg``."""
-    for before, word in itertools.pairwise(("", *words)):
-        option = _ARG if word.startswith(_ARG) else ""
-        yield option + hide_secrets(word.removeprefix(option)) if option or before == "--arg" else word
-
 
 # ---- the options
 
 _EXAMPLES = """\
-Run an async function over every item of a file, and record each in JSON Lines.
+Run an async function or a program over every item of a file, and record each.
 
 examples:
   paco map jobs.py:fetch urls.txt --output out.jsonl
-  cat urls.txt | paco map jobs:fetch --limit 100 > out.jsonl
   paco map jobs:client rows.jsonl --arg base_url=https://example.org --head 10
+  cat files.txt | paco map --exec 'convert {} {.}.png' --limit 4 > out.jsonl
 """
 _EPILOG = """\
 exit codes:
@@ -175,13 +52,19 @@ class MapOptions(NamedTuple):
     """The options of `paco map`."""
 
     words: tuple[str, ...]  # that the options were parsed from
-    target: str
+    target: str  # with ``exec``, the program and its arguments
+    exec: bool
+    stdin: str | None  # what the program reads
     inputs: list[str]
     limit: int | Literal["auto"]
     rate: RateOption | None
+    burst: int | None
+    budget: float | None
+    cost: str | None
     timeout: float | None
     retries: int
     retry_on: list[str]
+    loop: str | None
     engine: int | str | None  # the number of processes, the address of the cluster, or None to run TARGET here
     output: str
     keep_order: bool
@@ -197,10 +80,16 @@ class MapOptions(NamedTuple):
     report: str | None
     trace: str | None
     format: str | None
+    delimiter: str | None
     total: int | None
     head: int | None
     unpack: bool
     arguments: dict[str, str]
+
+    @property
+    def title(self) -> str:
+        """The name of the function or the program."""
+        return Path(shlex.split(self.target)[0]).name if self.exec else self.target.rpartition(":")[2]
 
 
 class _Parser(argparse.ArgumentParser):
@@ -222,7 +111,7 @@ def _new_parser(name: str, usage: str, epilog: str = "") -> _Parser:
 
 
 def _map_parser() -> _Parser:
-    parser = _new_parser("paco map", "paco map [options] TARGET [INPUT ...]", _EPILOG)
+    parser = _new_parser("paco map", "paco map [options] (TARGET | --exec PROGRAM) [INPUT ...]", _EPILOG)
     _add_target_and_pace(parser)
     _add_output_and_end(parser)
     _add_display_and_input(parser)
@@ -231,15 +120,28 @@ def _map_parser() -> _Parser:
 
 def _add_target_and_pace(parser: _Parser) -> None:
     add = parser.add_argument_group("what").add_argument
-    target = "module:function or path.py:function: an async def f(item), or an async context manager that yields one"
+    target = "module:function or path.py:function: an async def f(item); a def, which runs in threads; or an async "
+    target += "context manager that yields one"
     add("target", metavar="TARGET", nargs="?", help=target)
-    inputs = "files of lines, .jsonl, .json (an array), .csv or .tsv, or .gz of these; - for stdin (default)"
+    inputs = (
+        f"files of lines, .jsonl, .json (an array), .csv or .tsv, or {listed(ENDINGS)} of these; - for stdin (default)"
+    )
     add("inputs", type=_input, metavar="INPUT", nargs="*", help=inputs)
+    program = "run a program in place of TARGET, no shell; {} is the item, {.} a path without its extension, "
+    more = "{/} its last part, {/.} that without its extension, {//} its folder, {#} the number, {name} a field"
+    add("--exec", metavar="PROGRAM", help=program + more)
+    fed = "item: the program reads the item from its standard input"
+    add("--stdin", type=one_of(("item",)), metavar="WHAT", help=fed)
 
     add = parser.add_argument_group("pace").add_argument
     at_once = "items in flight at once; 0: no limit; auto: adapt to latency and errors (default: 32)"
     add("-l", "--limit", type=whole_number(0, AUTO), default=32, metavar="N", help=at_once)
     add("-r", "--rate", type=rate, metavar="N/UNIT", help="maximum starts per s, m or h, e.g. 50/s")
+    burst = "starts at once after a time without any, beyond --rate in that time (default: none)"
+    add("--burst", type=whole_number(1), metavar="N", help=burst)
+    add("--budget", type=amount, metavar="N", help="start no more items when N is spent (without --cost: N items)")
+    cost = "what an item costs: a number in a field of it, or in result.FIELD of its result"
+    add("--cost", metavar="FIELD", help=cost)
     add("-t", "--timeout", type=duration, metavar="DUR", help="the timeout of each attempt, e.g. 30s")
     retries = "further attempts, after exponential back-off with full jitter (default: 0)"
     add("--retries", type=whole_number(0), default=0, metavar="N", help=retries)
@@ -249,6 +151,8 @@ def _add_target_and_pace(parser: _Parser) -> None:
     add = parser.add_argument_group("where").add_argument
     workers = "run TARGET in N processes on this machine; --limit applies to all of them together"
     add("--workers", type=whole_number(1), metavar="N", help=workers)
+    loop = "the event loop: asyncio or uvloop (default: uvloop if it is installed)"
+    add("--loop", type=one_of(LOOPS), metavar="LOOP", help=loop)
     dask = "run TARGET in a Dask cluster, given the address of its scheduler, e.g. dask://host:8786"
     add("--dask", metavar="ADDRESS", help=dask)
 
@@ -291,15 +195,18 @@ def _add_display_and_input(parser: _Parser) -> None:
     add = parser.add_argument_group("look").add_argument
     dry = "import TARGET, check its parameters, count the items, and run nothing"
     add("-n", "--dry-run", action="store_true", help=dry)
-    progress = "bar: repainted lines; plain: a line every 10 s; json: an object every second; off; auto: bar or plain"
+    progress = "bar: repainted lines, steered by keys (? shows them); plain: a line every 10 s; "
+    progress += "json: an object every second; off; auto: bar or plain"
     add("--progress", type=one_of(_MODES), default="auto", metavar="MODE", help=progress)
     add("--report", metavar="FILE", help="write an HTML page with pictures of the run")
     add("--trace", metavar="FILE", help="write a trace for https://ui.perfetto.dev")
     add("-h", "--help", action="store_true", help="show this")
 
     add = parser.add_argument_group("input").add_argument
-    formats = f"{', '.join(FORMATS)}, or one of these with .gz (default: from the name of INPUT)"
-    add("--format", metavar="FORMAT", type=one_of(FORMATS, ".gz"), help=formats)
+    formats = f"{', '.join(FORMATS)}, or one of these with {listed(ENDINGS)} (default: from the name of INPUT)"
+    add("--format", metavar="FORMAT", type=one_of(FORMATS, *ENDINGS), help=formats)
+    char = "the delimiter of csv, e.g. ';' (default: a comma)"
+    add("--delimiter", metavar="CHAR", type=delimiter, help=char)
     total = "the number of items, for progress and --halt when INPUT is a pipe"
     add("--total", type=whole_number(0), metavar="N", help=total)
     add("--head", type=whole_number(1), metavar="N", help="run only the first N items")
@@ -329,9 +236,22 @@ def _parsed(parser: _Parser, argv: Sequence[str]) -> argparse.Namespace | str:
     return given
 
 
+#: Options that need another one, and why.
+_NEEDS: Final = (
+    ("stdin", "exec", "is what a program reads; give the program"),
+    ("burst", "rate", "is a number of starts beyond a rate; give the rate"),
+    ("cost", "budget", "is what an item takes from a budget; give the budget"),
+)
+
+
 def _check_together(parser: _Parser, options: argparse.Namespace) -> None:
     """Refuse options that contradict each other."""
     resumes = options.resume or options.retry_failed
+    for name, needed, why in _NEEDS:
+        if getattr(options, name) is not None and getattr(options, needed) is None:
+            parser.error(f"--{name} {why} with --{needed}")
+    if options.exec is not None:
+        _check_exec(parser, options)
     if options.workers is not None and options.dask is not None:
         parser.error("--workers runs TARGET on this machine, --dask on a cluster; give only one of them")
     if options.resume and options.retry_failed:
@@ -340,6 +260,16 @@ def _check_together(parser: _Parser, options: argparse.Namespace) -> None:
         parser.error("--resume and --retry-failed read the records of earlier runs; give their file with --output")
     if resumes and options.values:
         parser.error("--values writes no records to resume from; omit it, and extract the results with: jq .result")
+
+
+def _check_exec(parser: _Parser, options: argparse.Namespace) -> None:
+    """Refuse options that concern a function, where a program takes its place."""
+    if options.arguments:
+        parser.error("--arg gives arguments to a function; write those of a program in --exec")
+    if options.unpack:
+        parser.error("--unpack calls a function with the fields of an item; in --exec, {name} is a field")
+    if options.workers is not None or options.dask is not None:
+        parser.error("--workers and --dask run a function elsewhere; programs are processes of their own: omit it")
 
 
 def _named(parser: _Parser, pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
@@ -354,14 +284,18 @@ def parse_map(argv: Sequence[str]) -> MapOptions | str:
     given = _parsed(parser, argv)
     if isinstance(given, str):
         return f"{_EXAMPLES}\n{given}"
-    if given.target is None:
-        parser.error("TARGET is missing: module:function or path.py:function")
+    if given.exec is not None and given.target is not None:  # all arguments are INPUT then
+        given.target, given.inputs = None, [_input(given.target), *given.inputs]
+    if given.exec is None and given.target is None:
+        parser.error("TARGET is missing: module:function or path.py:function; or --exec with a program")
     _check_together(parser, given)
     arguments = _named(parser, given.arguments)
     engine = given.dask if given.workers is None else given.workers
     found: dict[str, Any] = {
         **vars(given),
         "words": tuple(argv),
+        "target": given.target if given.exec is None else given.exec,
+        "exec": given.exec is not None,
         "inputs": given.inputs or [STDIN],
         "engine": engine,
         "arguments": arguments,

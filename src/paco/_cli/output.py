@@ -7,6 +7,7 @@ import os
 import time
 from collections import deque
 from contextlib import closing
+from functools import partial
 from heapq import heappop, heappush
 from itertools import count
 from pathlib import Path
@@ -21,7 +22,7 @@ from paco._cli.options import STDOUT
 from paco._records.earlier import EarlierRecords, canonical, digest, made_by
 from paco._records.file import APPENDING, JournalError, RecordFile
 from paco._records.group_commit import GroupCommit
-from paco._records.lines import Span, encode, failure, line, span_of, success
+from paco._records.lines import encode, failure, span_there, success
 from paco.events import clock, failed
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from paco._cli.progress import Progress
     from paco._engine.sinks import InOrder
     from paco._records.earlier import Maker
+    from paco._records.lines import SpanFields
     from paco.limits import Limiter
 
 
@@ -140,7 +142,8 @@ def _earlier(file: RecordFile, maker: Maker) -> EarlierRecords:
 class ItemRecords:
     """Writes a record of each item, and counts the items. A run of the command has it in place of a journal.
 
-    ``item_failed`` is called after each failure, with the number of items that started before.
+    ``item_failed`` is called after each failure, with the number of items that started before, and ``charge`` with each
+    result.
     """
 
     def __init__(
@@ -150,7 +153,9 @@ class ItemRecords:
         tally: Tally,
         progress: Progress | None,
         item_failed: Callable[[int], None],
+        charge: Callable[[Any], None] | None = None,
     ) -> None:
+        self._charge = charge
         self._made_by = output.maker.fields()
         self._options = options
         self._tally = tally
@@ -179,7 +184,8 @@ class ItemRecords:
         would take time whenever the item resumes.
         """
         tally, commit, values, made_by = self._tally, self.commit, self._options.values, self._made_by
-        settled = self._options.retries > 0
+        settled, numbered = self._options.retries > 0, self._options.exec
+        text_of = encode if self._charge is None else partial(_charged, self._charge)
         # Without progress, a function in C discards the duration.
         took = deque[float](maxlen=0).append if self._progress is None else self._progress.latencies.add
         free, new = list[int](), count()  # slots: an item takes the lowest free one, without a call
@@ -192,28 +198,28 @@ class ItemRecords:
             error: BaseException | None = None
             if problem is not None:
                 error = problem.error()
-                self._fail(item, number, error, Span(0, None, wall(), 0.0))
+                self._fail(item, number, error, (0, None, wall(), 0.0, None))
             else:
-                attempts, text, slot = 1, "", heappop(free) if free else next(new)
+                attempts, text, slot = 1, b"", heappop(free) if free else next(new)
                 start, began = wall(), now()
                 try:
-                    result = await fn(value)
+                    result = await fn(item if numbered else value)
                     if settled:
                         attempts = result.attempts
                         tally.retried += attempts - 1
                         result = _result(result)
-                    text = encode(result)
+                    text = text_of(result)
                 except BaseException as raised:  # by the function, or because JSON cannot hold its result
                     if not self._is_of_the_item(raised):
                         raise
                     error = raised
                 finally:
                     heappush(free, slot)
-                record = cast("WorkerTask", asyncio.current_task()).item if commit.run.noted else None
-                span = span_of(attempts, slot, start, began, now(), None if record is None else record.ran)
-                took(span.ms / 1000)
+                span: SpanFields = (attempts, slot, start, 1000 * (now() - began), None)
+                span = _noted(span, began) if commit.run.noted else span
+                took(span[3] / 1000)
                 if error is None:
-                    whole = f"{text}\n".encode() if values else line(head, success(text), span, made_by)
+                    whole = text + b"\n" if values else (head, success(text), span, made_by)
                     commit.add(whole, number)
                     tally.ok += 1
                 else:
@@ -241,14 +247,14 @@ class ItemRecords:
         collected = isinstance(error, GeneratorExit) and asyncio._get_running_loop() is None  # the loop is gone
         return not (collected or is_interrupt(error))
 
-    def _fail(self, item: InputItem, number: int, error: BaseException, span: Span) -> None:
+    def _fail(self, item: InputItem, number: int, error: BaseException, span: SpanFields) -> None:
         """Add the line of an item that failed, then count and show the failure. ``number`` is its order of starting."""
         problem = item.problem or self._problem(error)
         outcome = failure(problem.type, problem.message)
-        self.commit.add(b"" if self._options.values else line(item.head, outcome, span, self._made_by), number)
+        self.commit.add(b"" if self._options.values else (item.head, outcome, span, self._made_by), number)
         self._tally.fail(problem)
         if self._progress is not None:
-            self._progress.failure(item, problem, span.attempts)
+            self._progress.failure(item, problem, span[0])
         self._item_failed(number)
 
     def _problem(self, error: BaseException) -> Problem:
@@ -257,6 +263,20 @@ class ItemRecords:
         failed(error)  # tells listeners, since an error that is not an Exception is not raised
         error = as_raised(error)  # the record shows anyway that the error is one of the item
         return Problem(type(error).__name__, message(error))
+
+
+def _noted(span: SpanFields, began: float) -> SpanFields:
+    """Return the span of the item that the current task runs: if a worker ran the item, its times replace these."""
+    item = cast("WorkerTask", asyncio.current_task()).item
+    if item is None or item.ran is None:
+        return span
+    attempts, slot, start, _, _ = span
+    return span_there(attempts, slot, start, began, item.ran)
+
+
+def _charged(charge: Callable[[Any], None], result: Any) -> bytes:
+    charge(result)
+    return encode(result)
 
 
 def _result(outcome: paco.Ok[Any, Any] | paco.Err[Any]) -> Any:

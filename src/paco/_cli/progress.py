@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from paco._view.console import fit, safe
 from paco._view.display import Display
+from paco._view.lines import plain
 from paco._view.meter import Meter, Reading, Sketch, copies, duration, latency, per_second
 from paco._view.progress import LiveLines, PlainLines
 
@@ -166,6 +167,11 @@ class Progress:
     def say_state(self, state: str) -> None:
         """Show a word before the title, such as ``draining``."""
         self._meter.state = state
+
+    def say(self) -> None:
+        """Write the progress as a line that stays."""
+        self._meter.look()
+        self._console.say(self._console.styled(plain(self._meter)))
 
     def watch(self, event: events.RunStarted) -> None:
         """Show what this run waits for, and its workers."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from paco._cli.ending import CommandError, Problem, Tally, describe
 from paco._cli.files import Use, check_apart, check_pictures
 from paco._cli.options import parse_report
 from paco._cli.progress import summary
-from paco._records.earlier import Index
+from paco._records.earlier import NOWHERE, Index
 from paco._records.lines import parse
 from paco._view.meter import Sketch
 from paco.events import WAITING, ItemEnded, Run, RunEnded
@@ -71,35 +72,53 @@ def _read(path: str) -> tuple[ItemTable, Tally, Sketch]:
     """Return the last record of each item, as a trace of the run would have it, their counts and their durations."""
     from paco._pictures.record import ItemTable
 
-    index, first, last, slots, function = Index(), float("inf"), 0.0, set[int](), ""
-    for offset, record, span in _records(path):
-        index.put(record.key, offset)
-        first, last = min(first, span.start), max(last, span.start + span.ms / 1000)
-        slots.add(span.slot or 0)
-        function = str(record.fields.get("function", ""))
-    if not last:
-        raise CommandError(f"{path} has no records; expected a file that `paco map --output` or a journal wrote")
-    rank = {slot: row for row, slot in enumerate(sorted(slots))}  # an edited record may have any slot
-    run = Run("map", function, len(slots), None, [0.0] * len(WAITING))
-    run.date = run.start = first
-    table, tally, latencies = ItemTable(run), Tally(), Sketch()
-    for offset, record, span in _records(path):
-        if index.get(record.key) == offset:
-            _count(record, span._replace(slot=rank[span.slot or 0]), table, tally)
+    run = Run("map", "", 0, None, [0.0] * len(WAITING))
+    table, tally, latencies, function = ItemTable(run), Tally(), Sketch(), ""
+    earlier = _earlier(path)
+    replaced = set(earlier.values())
+    for offset, text in _lines(path):
+        if offset in replaced:
+            continue
+        found = _possible(text) or _before(path, offset, earlier)
+        if found is not None:
+            record, span = found
+            _count(record, span, table, tally)
             latencies.add(span.ms / 1000)
+            function = record.fields.get("function", "")
+    if not table:
+        raise CommandError(f"{path} has no records; expected a file that `paco map --output` or a journal wrote")
+    run.function, run.limit = str(function), table.renumber()
+    run.date = run.start = min(table.starts)
     run.started = tally.done
     run.ok, run.failed = tally.ok, tally.failed
-    table.ended = RunEnded(run, last, "ok", None)
+    table.ended = RunEnded(run, max(table.ends), "ok", None)
     return table, tally, latencies
 
 
+def _before(path: str, offset: int, earlier: dict[int, int]) -> tuple[Record, Span] | None:
+    """Return the last record before a line that looks like one of the same item, but is none."""
+    found = None
+    while found is None and offset in earlier:
+        offset = earlier[offset]
+        with Path(path).open("rb") as file:
+            file.seek(offset)
+            found = _possible(file.readline())
+    return found
+
+
 def _count(record: Record, span: Span, table: ItemTable, tally: Tally) -> None:
+    attempts, slot, start, ms, worker = span
+    position, end = record.fields["id"], start + ms / 1000
+    if record.ok and attempts <= 1 and end - start <= table.quick:
+        tally.ok += 1
+        tally.retried += attempts - 1
+        table.put(position, slot or 0, start, end, worker)
+        return
     problem = None if record.ok else Problem(*record.error())
     error = None if problem is None else problem.error()
     outcome: Outcome = "ok" if problem is None else "failed"
-    attempts, seconds = max(span.attempts, 1), span.ms / 1000
-    what = record.fields["id"], span.slot or 0, record.fields.get("input"), span.start, span.start + seconds
-    table.add(ItemEnded(table.run, *what, attempts, outcome, error, span.worker))
+    what = position, slot or 0, record.fields.get("input"), start, end
+    table.add(ItemEnded(table.run, *what, max(attempts, 1), outcome, error, worker))
     table.run.retried += attempts > 1
     tally.retried += attempts - 1
     if problem is None:
@@ -108,21 +127,54 @@ def _count(record: Record, span: Span, table: ItemTable, tally: Tally) -> None:
         tally.fail(problem)
 
 
-def _records(path: str) -> Iterator[tuple[int, Record, Span]]:
-    """Yield the offset, the record and the span of each line. Skip lines that paco cannot have written."""
+#: The beginning of a line that paco writes, with the key of the record.
+_KEY: Final = re.compile(rb'\{"id":\d+,"key":"((?:[0-9a-f]{2}){8,})"')
+
+
+def _earlier(path: str) -> dict[int, int]:
+    """Return the offset of the record before it, for each record of an item that has several.
+
+    This reads only the keys, which takes a fifth of the time of parsing.
+    """
+    index, earlier = Index(), dict[int, int]()
+    put, key_of, from_hex = index.put, _KEY.match, bytes.fromhex
+    for offset, text in _lines(path):
+        found = key_of(text)
+        if found is not None and text.endswith(b"}\n"):
+            key = from_hex(found[1].decode())
+        elif (record := _record(text)) is not None:  # a line written by hand, or the last one
+            key = record.key
+        else:
+            continue
+        if (before := put(key, offset)) != NOWHERE:
+            earlier[offset] = before
+    return earlier
+
+
+def _lines(path: str) -> Iterator[tuple[int, bytes]]:
+    """Yield the offset and the bytes of each line."""
     offset = 0
     with Path(path).open("rb") as file:
         for text in file:
-            try:
-                record = parse(text)
-            except ValueError:  # such as a line that a killed run left torn
-                record = None
-            if record is not None and _is_possible(record, span := record.span()):
-                yield offset, record, span
+            yield offset, text
             offset += len(text)
 
 
-def _is_possible(record: Record, span: Span) -> bool:
-    """Return whether the position, slot and times of a record are possible."""
-    position, slot, end = record.fields.get("id"), span.slot or 0, span.start + span.ms / 1000
-    return isinstance(position, int) and 0 <= position < _MOST and 0 <= slot < _MOST and 0 < span.start <= end < _LAST
+def _record(text: bytes) -> Record | None:
+    """Return the record in a line; ``None`` if it is none, such as a line that a killed run left torn."""
+    try:
+        return parse(text)
+    except ValueError:
+        return None
+
+
+def _possible(text: bytes) -> tuple[Record, Span] | None:
+    """Return the record in a line and its span, if its position, slot and times are possible."""
+    record = _record(text)
+    if record is None:
+        return None
+    span, position = record.span(), record.fields.get("id")
+    _, slot, start, ms, _ = span
+    if not isinstance(position, int) or not 0 <= position < _MOST or not 0 <= (slot or 0) < _MOST:
+        return None
+    return (record, span) if 0 < start <= start + ms / 1000 < _LAST else None

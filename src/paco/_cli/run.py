@@ -8,7 +8,7 @@ import signal
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import paco
 from paco._base.check import message
@@ -17,35 +17,32 @@ from paco._cli.ending import (
     CLOSED_PIPE,
     FAILED,
     HALTED,
-    PATIENCE,
     ClosingError,
     CommandError,
     describe,
-    is_interrupt,
-    still_running,
 )
-from paco._cli.options import AUTO, STDOUT, without_secrets
+from paco._cli.loop import completed, end_tasks, loop_factory
+from paco._cli.options import AUTO, STDOUT
 from paco._cli.output import ItemRecords
+from paco._cli.values import without_secrets
 from paco._records.file import JournalError
 from paco._stream.plan import Plan
 from paco._view.console import safe_lines
 from paco.events import RunStarted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator
+    from collections.abc import Callable, Generator
     from contextlib import AbstractAsyncContextManager
 
     from paco._base.check import ItemFunction
-    from paco._base.types import T
     from paco._cli.ending import Interrupts, Tally
     from paco._cli.inputs import ItemReader
+    from paco._cli.keys import KeyReader
     from paco._cli.options import MapOptions
     from paco._cli.output import Output
+    from paco._cli.pace import Pacing, RetryOn
     from paco._cli.progress import Progress
     from paco._view.console import Console
-
-    #: The errors to retry: a function of an error, or a type.
-    RetryOn: TypeAlias = Callable[[Exception], Any] | type[Exception]
 
 RESUME: Final = "--resume"
 RETRY: Final = "--retry-failed"
@@ -66,12 +63,13 @@ class MapJob(NamedTuple):
     options: MapOptions
     target: AbstractAsyncContextManager[ItemFunction]
     retry_on: RetryOn
-    limit: int | paco.Limiter
+    pace: Pacing
     reader: ItemReader
     tally: Tally
     output: Output
     console: Console
     typing: bool
+    keys: int  # the descriptor of the terminal whose keys steer the run, or -1
     interrupts: Interrupts
 
 
@@ -81,64 +79,21 @@ def run(job: MapJob) -> int:
     Raises:
         CommandError: TARGET could not be set up, or cannot be sent to the workers.
     """
-    loop = (_loop_factory() or asyncio.new_event_loop)()
+    loop = loop_factory(job.options.loop)()
     most = job.options.limit if isinstance(job.options.limit, int) and job.options.limit else _THREADS
     # asyncio.to_thread runs as many at once as the limit, and not only a few more than there are processors.
     loop.set_default_executor(ThreadPoolExecutor(min(max(most, _FEW_THREADS), _THREADS), "asyncio"))
     try:
-        return _completed(loop, _run(job), job.interrupts)
+        return completed(loop, _run(job), job.interrupts)
     finally:
         try:
-            _completed(loop, _end_tasks(job.console), job.interrupts)
+            completed(loop, end_tasks(job.console), job.interrupts)
         finally:
             loop.close()  # does not wait for threads
 
 
-def _completed(loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, T], interrupts: Interrupts) -> T:
-    """Run a coroutine to its end, although the items may end the loop: their tasks by `SystemExit`, or by ``stop()``.
-
-    Asyncio raises such an error from the loop, besides storing it for whatever awaits the task. The error of a loop
-    that was stopped is a `RuntimeError`.
-    """
-    main = asyncio.ensure_future(coro, loop=loop)
-    while True:
-        try:
-            return loop.run_until_complete(main)
-        except (SystemExit, KeyboardInterrupt, RuntimeError) as error:
-            if main.done() or loop.is_closed() or is_interrupt(error):
-                raise
-            loop.call_soon(interrupts.resumed)
-
-
-async def _end_tasks(console: Console) -> None:
-    """Cancel the tasks that TARGET has left, and close its async generators; name what does not end in time."""
-    loop, this = asyncio.get_running_loop(), asyncio.current_task()
-    left = asyncio.all_tasks() - {this}
-    for task in left:
-        task.cancel()
-    await asyncio.wait({*left, asyncio.ensure_future(loop.shutdown_asyncgens())}, timeout=PATIENCE)
-    if left := asyncio.all_tasks() - {this}:
-        from paco.testing._loop import describe
-
-        console.say(safe_lines(still_running(describe(left))))
-        loop.set_exception_handler(_say_nothing)  # they are destroyed at the end, which asyncio would report again
-
-
-def _say_nothing(_loop: asyncio.AbstractEventLoop, _context: dict[str, Any]) -> None:
-    """Report nothing."""
-
-
 async def _run(job: MapJob) -> int:
     return await _MapRun(job).run()
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Return the function that creates a loop of uvloop, if it is installed, since requests take less CPU there."""
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
 
 
 class _MapRun:
@@ -146,20 +101,23 @@ class _MapRun:
         self._job = job
         self._tally = job.tally
         self._progress = _progress(job)
-        self._records = ItemRecords(job.output, job.options, job.tally, self._progress, self._item_failed)
+        charge = job.pace.charge if job.pace.cost is not None and job.pace.cost.of_result else None
+        self._records = ItemRecords(job.output, job.options, job.tally, self._progress, self._item_failed, charge)
         self._task: Any = asyncio.current_task()
         self._started = self._cancelling = False
         #: Why the run was halted, if it was; and whether the reason is that the first items all failed.
         self._halted = ""
         self._all_failed = False
         self._first_failed = 0  # of the first items
-        self._out_of_time = False
+        #: Why items were left out, if the run was ended early.
+        self._left_out = ""
+        self._keys: KeyReader | None = None
         self._trace: paco.trace | None = None
         #: What went wrong, besides items.
         self._troubles: list[str] = []
 
     async def run(self) -> int:
-        with self._job.interrupts.attached(self._advance, self._records.commit.abandon), ExitStack() as self._block:
+        with self._job.interrupts.attached(*self._on_signals()), ExitStack() as self._block:
             self._show()
             try:
                 async with self._job.target as target:
@@ -179,12 +137,24 @@ class _MapRun:
             self._block.callback(progress.stop)
             if progress.watches or options.engine is not None:
                 self._block.enter_context(paco.listening(progress.watch, RunStarted))
+        if self._job.keys >= 0 and progress is not None:
+            self._read_keys(progress)
         if options.report or options.trace:
             self._trace = self._block.enter_context(paco.trace())
 
+    def _read_keys(self, progress: Progress) -> None:
+        from paco._cli.keys import KeyReader, Steering
+
+        job = self._job
+        steering = Steering(job.pace, job.console.say, progress.say_state, self._drain)
+        self._keys = KeyReader(job.keys, steering.press)
+        self._block.enter_context(self._keys.read())
+
     async def _run_items(self, target: ItemFunction) -> None:
-        job, options, limit = self._job, self._job.options, self._job.limit
+        job, options, limit = self._job, self._job.options, self._job.pace.limit
         function = attempted(target, options, job.retry_on)
+        if job.pace.cost is not None and job.pace.cost.of_item:
+            function = partial(job.pace.cost.checked, function)
         engine = _engine(function, options)
         if engine is not None and isinstance(limit, int):
             limit = paco.Limit(limit or _MOST)  # a limit object sends each item when it may start, not ahead of time
@@ -195,12 +165,20 @@ class _MapRun:
         try:
             with collected_seldom():
                 await plan.drain()
+            self._note_budget()
         except asyncio.CancelledError:
             if not self._cancelling:
                 raise
             self._task.uncancel()  # the cancellation was meant for the items; TARGET is closed as after any run
         except Exception as error:
             self._ended_by(error)
+
+    def _note_budget(self) -> None:
+        """Record that the budget has ended the run, if it has."""
+        budget, reader = self._job.pace.budget, self._job.reader
+        if budget is not None and budget.gate.closed and not reader.stopped:
+            self._left_out = f"the budget was spent ({budget.spent:g} of {self._job.options.budget:g})"
+            reader.stop()
 
     def _ended_by(self, error: Exception) -> None:
         """Record why the run ended. Items do not raise in it: the output failed, or the workers did."""
@@ -217,6 +195,24 @@ class _MapRun:
     def _later(self, seconds: float, call: Callable[[], None]) -> None:
         self._block.callback(asyncio.get_running_loop().call_later(seconds, call).cancel)
 
+    def _on_signals(self) -> tuple[Callable[[], None], ...]:
+        return self._advance, self._leave, self._say_state
+
+    def _leave(self) -> None:
+        """Prepare for the process to end at once."""
+        self._records.commit.abandon()
+        if self._keys is not None:
+            self._keys.restore()
+
+    def _say_state(self) -> None:
+        """Write how far the run is, as SIGUSR1 asks for."""
+        tally, total = self._tally, self._job.reader.total()
+        if self._progress is not None:
+            self._progress.say()
+            return
+        of = "" if total is None else f" of {total:,}"
+        self._job.console.say(f"paco: {tally.done:,}{of} items, {tally.failed:,} failed, {tally.in_flight:,} in flight")
+
     # ---- an early end
 
     def _advance(self) -> None:
@@ -230,9 +226,15 @@ class _MapRun:
         else:
             self._stop(more=f"; {again} leaves at once", cancel=True)
 
+    def _drain(self) -> None:
+        """Start nothing more, as the key q asks for."""
+        if self._started and not self._job.reader.stopped:
+            self._left_out = "the key q ended the run"
+            self._stop()
+
     def _time_over(self) -> None:
         if not self._job.reader.stopped:
-            self._out_of_time = True
+            self._left_out = "the time of --max-time ran out"
             self._stop("--max-time is over; ")
 
     def _item_failed(self, number: int) -> None:
@@ -253,6 +255,8 @@ class _MapRun:
     def _stop(self, why: str = "", more: str = "", *, cancel: bool = False) -> None:
         """Start no more items, and say so, with ``why`` before and ``more`` after; ``cancel`` also cancels."""
         self._job.reader.stop()
+        if self._job.pace.gate is not None:
+            self._job.pace.gate.close()  # which ends a pause
         state, count = "cancelling" if cancel else "draining", self._tally.in_flight
         if self._progress is not None:
             self._progress.say_state(state)
@@ -272,7 +276,8 @@ class _MapRun:
         self._find_troubles()
         if self._progress is not None:
             ended = "halted" if self._halted else "stopped" if job.reader.stopped else "done"
-            found = job.limit.most if job.options.limit == AUTO and not isinstance(job.limit, int) else 0
+            limit = job.pace.limit
+            found = limit.most if job.options.limit == AUTO and not isinstance(limit, int) else 0
             self._progress.summary(ended, self._left(), found)
         for trouble in self._troubles:
             job.console.say(safe_lines(f"paco: {trouble}"))
@@ -295,8 +300,8 @@ class _MapRun:
             troubles.append(f"cannot write the pictures: {describe(error)}")
         if reader.error is not None:
             troubles.append(f"cannot read further, so the later items are missing: {describe(reader.error)}")
-        if self._out_of_time and not reader.ended and self._tally.started != reader.total():
-            troubles.append("the time of --max-time ran out before all items had started")
+        if self._left_out and not reader.ended and self._tally.started != reader.total():
+            troubles.append(f"{self._left_out} before all items had started")
         if self._all_failed:
             troubles.append(f"{self._halted}; the first error:\n{self._records.first_error}")
 
@@ -320,9 +325,9 @@ def _progress(job: MapJob) -> Progress | None:
 
     display = display_for(options.progress, console, job.output.file, typing=job.typing)
     cap = "" if options.rate is None else str(options.rate)
-    title = options.target.rpartition(":")[2]
+    title = options.title
     shown = console, job.tally, job.reader.total, display
-    return Progress(*shown, title=title, limit=job.limit, cap=cap, tells_all=options.values)
+    return Progress(*shown, title=title, limit=job.pace.limit, cap=cap, tells_all=options.values)
 
 
 def attempted(function: ItemFunction, options: MapOptions, on: RetryOn) -> ItemFunction:

@@ -1,6 +1,7 @@
 """Find, import and check TARGET, the function to run for each item, before any input is read.
 
-It is an async function of one item, or an async context manager that yields such a function.
+It is an async function of one item, a plain one, which runs in threads, or an async context manager that yields a
+function.
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ from importlib.machinery import SOURCE_SUFFIXES
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
+import paco
 from paco._base.check import innermost, message, signature_of
 from paco._base.system import import_file
 from paco._cli.ending import ClosingError, CommandError, explain, suggest
-from paco._cli.formats import number
-from paco._cli.options import hide_secrets
+from paco._cli.values import hide_secrets
+from paco._records.lines import number
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
@@ -178,7 +180,7 @@ def open_target(
     arguments.
 
     Raises:
-        CommandError: ``found`` is neither an async function of one item nor an async context manager, or it does not
+        CommandError: ``found`` is neither a function of one item nor an async context manager, or it does not
             take ``arguments``.
     """
     if hasattr(found.__class__, "__aenter__"):
@@ -189,9 +191,9 @@ def open_target(
         keywords = _convert(found, name, arguments)
         _bind(found, name, "called with --arg alone", **keywords)
         return _entered(functools.partial(found, **keywords), name, unpack=unpack)
-    _check_async(found, name)
+    function = _async_function(found, name)
     keywords = _convert(found, name, arguments)
-    return contextlib.nullcontext(_one_item(found, name, keywords, unpack=unpack))
+    return contextlib.nullcontext(_one_item(function, name, keywords, unpack=unpack))
 
 
 def _makes_manager(found: Any) -> bool:
@@ -205,7 +207,7 @@ async def _entered(make: Callable[[], Any], name: str, *, unpack: bool) -> Async
     """Enter the user's context manager around the run, and yield the function that it yields.
 
     Raises:
-        CommandError: Entering it failed, or it did not yield an async function of one item.
+        CommandError: Entering it failed, or it did not yield a function of one item.
         ClosingError: Exiting it failed.
     """
     try:
@@ -217,8 +219,7 @@ async def _entered(make: Callable[[], Any], name: str, *, unpack: bool) -> Async
         raise CommandError(f"setting up {name} failed:\n{explain(error)}") from error
     try:
         what = f"what {name} yields"
-        _check_async(function, what)
-        yield _one_item(function, what, {}, unpack=unpack)
+        yield _one_item(_async_function(function, what), what, {}, unpack=unpack)
     finally:
         try:
             await manager.__aexit__(None, None, None)
@@ -252,22 +253,18 @@ def _bind(function: Any, name: str, how: str, /, *arguments: Any, **keywords: An
         raise CommandError(f"{name}{signature} cannot be {how}: {message(error)}") from None
 
 
-def _check_async(found: Any, name: str) -> None:
-    if inspect.isasyncgenfunction(found):
+def _async_function(found: Any, name: str) -> ItemFunction:
+    """Return an async function as it is, and one that runs a plain function in threads."""
+    if inspect.isasyncgenfunction(found) or inspect.isgeneratorfunction(inspect.unwrap(innermost(found))):
         raise CommandError(
-            f"{name} is an async generator function; to open a resource once around the run, "
-            "decorate it with @contextlib.asynccontextmanager"
+            f"{name} is a generator function; to open a resource once around the run, make it async and decorate it "
+            "with @contextlib.asynccontextmanager"
         )
-    if not callable(found):
-        raise CommandError(
-            f"{name} is of type {type(found).__name__}; TARGET must be an async function: async def f(item)"
-        )
-    if not any(map(inspect.iscoroutinefunction, (found, inspect.unwrap(found), type(found).__call__))):
-        short = getattr(found, "__name__", "function")
-        raise CommandError(
-            f"{name} is not an async function. If it blocks, run it in threads, as many at once as "
-            f"--limit says: f = paco.threaded({short})\nIf it is fast, wrap it: f = paco.wraps({short})"
-        )
+    if not callable(found) or inspect.isclass(found):
+        what = "a class" if inspect.isclass(found) else f"of type {type(found).__name__}"
+        raise CommandError(f"{name} is {what}; TARGET must be a function: async def f(item), or def f(item)")
+    is_async = any(map(inspect.iscoroutinefunction, (found, inspect.unwrap(found), type(found).__call__)))
+    return cast("ItemFunction", found if is_async else paco.threaded(found))
 
 
 def _convert(found: Any, name: str, arguments: Mapping[str, str]) -> dict[str, Any]:

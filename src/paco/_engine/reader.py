@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import deque
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
 from paco._base.check import discard
@@ -83,9 +84,10 @@ class Reader:
         if self._iterator is not None and (item := self._advance(self._iterator)) is not NOTHING:
             return item
         error, self._error = self._error, None
-        if error is not None:
-            raise error
-        raise StopIteration
+        try:
+            raise StopIteration if error is None else error
+        finally:
+            del error  # it refers to this frame: a reference cycle
 
     def _refill(self) -> None:
         """Have more items read if some are wanted, by this task or by more workers."""
@@ -116,7 +118,10 @@ class Reader:
 
     def _begin(self, iterator: AsyncIterator[Any]) -> None:
         """Begin a step of the source. It raises what the step raises, ``StopIteration`` if the item is there."""
-        step: Any = iterator.__anext__()
+        try:
+            step: Any = iterator.__anext__()
+        except StopIteration as error:
+            raise _misplaced(error)  # noqa: B904 - it has its cause
         if not hasattr(step, "send"):
             step = _awaiting(step)
         self._step = _Step(step, step.send(None))
@@ -164,7 +169,7 @@ class Reader:
         except BaseException as error:  # a worker raises it after the items before it
             if run.is_ending or not (self._cut and isinstance(error, asyncio.CancelledError)):
                 trim(error)
-                self._error = error
+                self._error = _misplaced(error) if isinstance(error, StopIteration) else error
         self.ended = True
         self._upstream = self._iterator = None
         if not run.loop.is_closed():  # it is closed if this coroutine is being garbage-collected
@@ -174,12 +179,16 @@ class Reader:
         given, self._source = self._source, None
         async with opened(given) as source:
             try:
+                since = perf_counter()
                 while self._step is not None or not (self.ended or self._cut):
-                    if self._step is not None or len(self._items) < max(run.wanted(), 0) + self._ahead:
-                        if not await self._read_one(source):
-                            break
-                    else:
+                    if self._step is None and len(self._items) >= max(run.wanted(), 0) + self._ahead:
                         await self._pause(source)
+                        since = perf_counter()
+                    elif not await self._read_one(source):
+                        break
+                    elif perf_counter() - since > run.pace.turn.share:  # a source may hold the loop, or never suspend
+                        await asyncio.sleep(0)
+                        since = perf_counter()
             finally:
                 self._closing = True
 
@@ -268,11 +277,12 @@ class _Step:
 
     def cancel(self, error: asyncio.CancelledError) -> None:
         """Cancel what the step waits for, as a task does, or raise the cancellation in the step."""
-        if self._waits_for is None or not self._waits_for.cancel():
+        if self._waits_for is None or not self._waits_for.cancel(*error.args):
             self._error = error
 
     def __await__(self) -> Generator[Any, None, Any]:
         step, waits_for, error, given = self._step, self._waits_for, self._error, None
+        self._error = None  # it refers to frames that refer to this object: a reference cycle
         waited = waits_for is None  # for the next turn of the loop, in which the task that reads was woken
         try:
             while True:
@@ -292,6 +302,13 @@ class _Step:
             return found.value
         finally:
             del self, step, waits_for, error, given
+
+
+def _misplaced(error: StopIteration) -> RuntimeError:
+    """Return what Python makes of a StopIteration that a coroutine raises. It does not end an async source."""
+    misplaced = RuntimeError("an async iterator raised StopIteration")
+    misplaced.__cause__ = error
+    return misplaced
 
 
 async def _awaiting(awaitable: Awaitable[T]) -> T:

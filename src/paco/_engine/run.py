@@ -204,7 +204,8 @@ class Scheduler(Nursery):
             self.due = started + pace.stride
         if started >= (room := self.sink.room(started)) or not (reader is None or reader.ready()):
             return 0
-        self.attention = min(self.due, room) if self.consumer is None else -1
+        sink: Any = self.sink
+        self.attention = min(self.due, room) if self.consumer is None or sink.late else -1
         return pace.seen
 
     async def ready(self, last: int) -> int:
@@ -378,7 +379,8 @@ class Scheduler(Nursery):
                 break
             if self.parked:
                 self._release()  # the consumer has taken everything, so there is room
-            self.consumer, self.attention = (waiter := self.loop.create_future()), -1
+            self.consumer = waiter = self.loop.create_future()
+            self.attention = self.attention if cast("InOrder", self.sink).late else -1
             if self.reader is not None and self.reader.heeds:
                 self.reader.starves()
             try:

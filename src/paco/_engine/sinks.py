@@ -132,6 +132,8 @@ class InOrder:
         self.taken: int = 0
         self.window: int = window
         self.most: int = most
+        #: Whether results come here later than they are stored. What brings them calls `Scheduler.release`.
+        self.late: bool = False
 
     def room(self, started: int) -> int:
         return started if len(self.results) >= self.most else self.taken + self.window
@@ -223,10 +225,15 @@ class _Arrivals(dict[int, Any]):
                 self.ready.append((now, result))
             result = self.pop(self.taken, NOTHING)
 
+    def update(self, results: Iterable[tuple[int, Any]], /) -> None:  # type: ignore[override]
+        """Store several results."""
+        for index, result in results:
+            self[index] = result
+
     def copy(self) -> _Arrivals:
         """Return a copy that later results do not reach."""
         copied = _Arrivals(self._now, ordered=self._ordered)
-        copied.update(self)  # not through `__setitem__`: they stay where they are
+        dict.update(copied, self)  # not through `__setitem__`: they stay where they are
         copied.ready, copied.taken = self.ready.copy(), self.taken
         return copied
 

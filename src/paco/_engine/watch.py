@@ -163,7 +163,9 @@ class Watch:
             return result
 
         watched.__name__ = self.view.function or check.title(fn)
-        watched.__qualname__ = getattr(check.innermost(fn), "__qualname__", None) or check.shorten(fn)  # error messages contain it
+        watched.__qualname__ = getattr(check.innermost(fn), "__qualname__", None) or check.shorten(
+            fn
+        )  # error messages contain it
         return watched
 
     def _item_begins(self, item: Any) -> _Begun:

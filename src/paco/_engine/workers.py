@@ -111,8 +111,8 @@ class Pace:
             self._since, self._first = now, started
             self.turn.runs += 1
         if count := started - self._counted:
-            each = (now - self._looked) / count * (self.turn.share / SLICE)  # in that time, other runs have worked too
-            if each > _SLOW:
+            each = (now - self._looked) / count
+            if each * self.turn.share > _SLOW * SLICE:  # in that time, items of other runs may have held the loop too
                 self.stride = self.stride if begins else 1
             elif each * self.stride < SLICE / 8:
                 self.stride = min(2 * self.stride, _STRIDE)

@@ -55,7 +55,7 @@ def timeline(record: ItemTable) -> str:
     paths = [
         f'<path class="{STATES[state]}" d="{path}"/>'
         for state in (OK, CANCELLED, RETRIED, FAILED)  # later ones are drawn on top
-        if (path := "".join(_bars(record, state, where, drawn)))
+        if state in record.states and (path := "".join(_bars(record, state, where, drawn)))
     ]
     thick = 0.8 if drawn <= _SOME_ROWS else 1
     bounds = "".join(_bounds(where, drawn)) if len(where.lanes) <= _LABELS else ""

@@ -55,7 +55,8 @@ class ItemTable:
         self.first: dict[str, Detail] = {}  # the first failure of each kind
         self.ended: RunEnded | None = None
         self._slowest: list[Detail] = []  # a heap
-        self._quick = -1.0  # items that take no longer are not among the slowest
+        #: Items that take no longer, in seconds, are not among the slowest.
+        self.quick: float = -1.0
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -63,14 +64,24 @@ class ItemTable:
     def add(self, event: ItemEnded) -> None:
         """Add an item that has ended."""
         _, position, slot, _, start, end, attempts, _, error, worker, _ = event
+        self.put(position, slot, start, end, worker, OK if error is None and attempts == 1 else self._judge(event))
+        if end - start > self.quick:
+            self._keep_slow(event)
+
+    def put(self, position: int, slot: int, start: float, end: float, worker: str | None, state: int = OK) -> None:
+        """Add an item whose texts are not kept."""
         self.starts.append(start)
         self.ends.append(end)
         self.positions.append(position)
         self.slots.append(slot)
         self.workers.append(self.names.setdefault(worker, len(self.names)))
-        self.states.append(OK if error is None and attempts == 1 else self._judge(event))
-        if end - start > self._quick:
-            self._keep_slow(event)
+        self.states.append(state)
+
+    def renumber(self) -> int:
+        """Number the slots anew from 0 on, in their order, and return how many there are."""
+        rank = {slot: row for row, slot in enumerate(sorted(set(self.slots)))}
+        self.slots = array("I", map(rank.__getitem__, self.slots))
+        return len(rank)
 
     def _judge(self, event: ItemEnded) -> int:
         if event.outcome == "ok":
@@ -93,7 +104,7 @@ class ItemTable:
         if len(self._slowest) > SLOWEST:
             heapq.heappop(self._slowest)
         if len(self._slowest) == SLOWEST:
-            self._quick = self._slowest[0].elapsed
+            self.quick = self._slowest[0].elapsed
 
     def slowest(self) -> list[Detail]:
         """Return the slowest items, the longest first."""
@@ -226,7 +237,12 @@ def in_flight(record: ItemTable, columns: int) -> Curve:
     width = record.seconds() / columns or 1.0
     area, most = [0.0] * columns, [0] * columns
     for begin, end, count in _steps(record):
-        first, last = (min(int((time - start) / width), columns - 1) for time in (begin, end))
+        first, last = int((begin - start) / width), int((end - start) / width)
+        if first == last < columns:  # most intervals are short
+            area[first] += (end - begin) * count
+            most[first] = max(most[first], count)
+            continue
+        first, last = min(first, columns - 1), min(last, columns - 1)
         for column in range(first, last + 1):
             left = start + column * width
             inside = min(end, left + width) - max(begin, left)

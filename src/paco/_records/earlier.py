@@ -8,24 +8,27 @@ import json
 import re
 import warnings
 from array import array
+from binascii import hexlify
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from operator import attrgetter
 from shlex import quote
+from struct import Struct
 from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 from paco._base.check import shorten
-from paco._records.file import JournalError, RecordFile
-from paco._records.lines import SAME, SHORT_KEY, SURROGATE, Record, convert, encode, is_torn, parse
+from paco._records.file import JournalError, RecordFile, is_torn
+from paco._records.lines import OPENING, SAME, SHORT_KEY, NotJSONError, Record, convert, encode, parse, scalar
 
 #: Always the encoder of the standard library: others write some floats differently, which would change the keys.
 _CANONICAL, _READABLE = (
     json.JSONEncoder(ensure_ascii=ascii, sort_keys=True, separators=(",", ":"), default=convert).encode
     for ascii in (True, False)
 )
-_quoted: Final = json.encoder.encode_basestring_ascii
+#: Returns the number that the first 64 bits of a key are.
+_as_number: Final = Struct(">Q").unpack_from
 #: Two lone surrogates that together, in the escapes of JSON, are one character.
 _PAIR: Final = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 #: The member, in a canonical form, that names a type which JSON does not have.
@@ -53,12 +56,10 @@ def canonical(value: Any) -> bytes:
         ValueError: The value contains itself.
         RecursionError: The value is nested too deeply.
     """
-    if type(value) is int:
-        return b"%d" % value
-    if type(value) is str and value.isascii():
-        return _quoted(value).encode()
+    if (known := scalar(value)) is not None:
+        return known
     text = _CANONICAL(value)
-    if SURROGATE in text and _PAIR.search(readable := _READABLE(value)):
+    if "\\ud" in text and _PAIR.search(readable := _READABLE(value)):
         return readable.encode(errors="surrogatepass")
     return text.encode()
 
@@ -83,6 +84,10 @@ def distinct(value: Any) -> Any:
     inner = dict(zip(value, map(distinct, value.values()), strict=True))
     keys = {type(key).__qualname__ for key in value}
     return inner if keys <= {"str"} and _TYPE not in value else {_TYPE: f"dict of {sorted(keys)}", "": inner}
+
+
+#: A copy of a hash takes half the time of a new one.
+_new_hash: Final = blake2b(digest_size=KEY_SIZE).copy
 
 
 def digest(content: bytes, occurrence: int, size: int) -> bytes:
@@ -127,20 +132,21 @@ class Index:
     def __init__(self) -> None:
         self._shards: defaultdict[int, tuple[array[int], array[int]]] = defaultdict(lambda: (array("Q"), array("Q")))
 
-    def put(self, key: bytes, position: int) -> None:
-        """Store the position of the record of a key, in place of an earlier position."""
-        number = int.from_bytes(key[:SHORT_KEY])
+    def put(self, key: bytes, position: int) -> int:
+        """Store the position of the record of a key; return the earlier position that it replaces, or `NOWHERE`."""
+        number: int = _as_number(key)[0]
         numbers, positions = self._shards[number % _SHARDS]
         place = bisect_left(numbers, number)
         if place == len(numbers) or numbers[place] != number:
             numbers.insert(place, number)
             positions.insert(place, position)
-        else:
-            positions[place] = position
+            return NOWHERE
+        earlier, positions[place] = positions[place], position
+        return earlier
 
     def get(self, key: bytes) -> int:
         """Return the position of the record of a key, or `NOWHERE`."""
-        number = int.from_bytes(key[:SHORT_KEY])
+        number: int = _as_number(key)[0]
         numbers, positions = self._shards[number % _SHARDS]
         place = bisect_left(numbers, number)
         return positions[place] if place < len(numbers) and numbers[place] == number else NOWHERE
@@ -172,8 +178,10 @@ class Keys:
         The position may be `NOWHERE`. An item that equals an earlier one gets a key of its own. An item that has a
         record with a short key keeps that key, so that all its records share one key.
         """
-        occurrence, key = 0, digest(content, 0, KEY_SIZE)
-        self.repeats = self._seen.add(int.from_bytes(key[:SHORT_KEY]))
+        occurrence, hashed = 0, _new_hash()
+        hashed.update(content)
+        key = hashed.digest()
+        self.repeats = self._seen.add(_as_number(key)[0])
         if self.repeats:
             self._repeats[key] = occurrence = self._repeats.get(key, 0) + 1
             key = digest(content, occurrence, KEY_SIZE)
@@ -198,7 +206,7 @@ class Maker(NamedTuple):
     arguments: Mapping[str, str] | None = None  # hashes of those besides the item, by name; None if they do not matter
     by: str | None = None  # the field that identifies an item; None if that is its content, or a function says it
 
-    def fields(self, version: int | str | None = None) -> str:
+    def fields(self, version: int | str | None = None) -> bytes:
         """Return the fields of a record that name the function, as JSON with a leading comma."""
         arguments = self.arguments or None
         known = {
@@ -208,7 +216,8 @@ class Maker(NamedTuple):
             "arguments": arguments,
             "by": self.by,
         }
-        return "".join([f',"{name}":{encode(value)}' for name, value in known.items() if value is not None])
+        given = [b',"%b":%b' % (name.encode(), encode(value)) for name, value in known.items() if value is not None]
+        return b"".join(given)
 
 
 def made_by(fn: Any) -> Maker:
@@ -301,7 +310,9 @@ class EarlierRecords:
         self.keys.put(record.key, 2 * offset + record.ok)
         self.succeeded = self.succeeded or record.ok
         if record.ok and maker.arguments is not None:
-            self.differing |= _differing(record.fields.get("arguments"), maker.arguments)
+            recorded, given = record.fields.get("arguments"), maker.arguments
+            known = cast("dict[str, object]", recorded if isinstance(recorded, dict) else {})
+            self.differing |= {name for name in {*known, *given} if known.get(name) != given.get(name)}
 
     def _parsed(self, number: int, offset: int, line: bytes, *, after_record: bool) -> Record | None:
         """Return the record in a line, or ``None`` if it is torn."""
@@ -319,45 +330,54 @@ class EarlierRecords:
                 ) from None
             return None
 
-    def recall(self, item: Any) -> tuple[bytes, Record | None]:
-        """Return the key of the next item, and the last record with that key, if there is one.
+    def recall(self, position: int, item: Any) -> tuple[bytes, Record | None]:
+        """Return the start of a new record for the item at a position, and the last record of its key, if there is one.
 
         Raises:
             TypeError: What identifies the item has no JSON form.
             JournalError: The file was changed after `load` read it.
         """
+        text = scalar(item)
+        key, place = self.keys.next(text if text is not None and self._known_by is None else self._identity(item))
+        if self.keys.repeats and self._unique:
+            self._warn(item)
+        record = None if place == NOWHERE else self._record(place // 2)
+        if text is None:
+            try:
+                text = encode(item)
+            except NotJSONError:
+                text = encode(shorten(item))
+        head = OPENING % (position, hexlify(key), text)
+        return head, record if record is not None and record.key == key else None
+
+    def _identity(self, item: Any) -> bytes:
+        """Return the canonical form of what identifies an item."""
         known_by = item if self._known_by is None else self._known_by(item)
         try:
-            content = canonical(distinct(known_by))
+            return canonical(distinct(known_by))
         except (TypeError, ValueError, RecursionError) as error:
             raise TypeError(
                 f"{self._file.title} must recognize {shorten(item)} on a later run, but {shorten(known_by)} has no "
                 f"JSON form ({error}); say what identifies an item: key='id', or key=lambda item: item.id"
             ) from None
-        key, position = self.keys.next(content)
-        if self.keys.repeats and self._unique:
-            self._unique = False
-            warnings.warn(
-                f"{self._file.title} gets a key twice: it is {shorten(known_by)} for an earlier item and for "
-                f"{shorten(item)}; a later run tells such items apart by their order alone, so give a unique key",
-                stacklevel=2,
-            )
-        if position == NOWHERE:
-            return key, None
+
+    def _warn(self, item: Any) -> None:
+        self._unique = False
+        known_by = item if self._known_by is None else self._known_by(item)
+        warnings.warn(
+            f"{self._file.title} gets a key twice: it is {shorten(known_by)} for an earlier item and for "
+            f"{shorten(item)}; a later run tells such items apart by their order alone, so give a unique key",
+            stacklevel=2,
+        )
+
+    def _record(self, offset: int) -> Record:
         try:
-            record = parse(self._file.line(position // 2))
+            return parse(self._file.line(offset))
         except ValueError as error:
             raise JournalError(
                 f"{self._file.title} was changed by another program during this run: the record at byte "
-                f"{position // 2} is gone ({error}); start the run again"
+                f"{offset} is gone ({error}); start the run again"
             ) from None
-        return key, record if record.key == key else None
-
-
-def _differing(recorded: object, given: Mapping[str, str]) -> set[str]:
-    """Return the names of the arguments whose hashes differ from those of a record, or are in one of them only."""
-    known = cast("dict[str, object]", recorded if isinstance(recorded, dict) else {})
-    return {name for name in {*known, *given} if known.get(name) != given.get(name)}
 
 
 def _field(name: str) -> Callable[[Any], object]:

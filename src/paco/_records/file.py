@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 import stat
 import threading
 from contextlib import contextmanager, suppress
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 from weakref import WeakSet
 
 from paco._base import system
-from paco._records.lines import is_record, is_torn
+from paco._records.lines import decode, parse
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
@@ -245,6 +246,37 @@ class RecordFile:
             lines.close()
         if descriptor >= 0:
             os.close(descriptor)
+
+
+def is_record(line: bytes) -> bool:
+    """Return whether a line is a record."""
+    try:
+        parse(line)
+    except ValueError:
+        return False
+    return True
+
+
+#: The id of a record at its beginning, and what a record with the id 0 begins with.
+_ID: Final = re.compile(rb'\{"id":\d+')
+_BEGINNING: Final = b'{"id":0,"key":"'
+
+
+def is_torn(line: bytes, *, after_record: bool) -> bool:
+    """Return whether a line is the beginning of a record that a killed process or a crashed machine left incomplete.
+
+    Any other line is not torn: it may be part of an unrelated file. So zeros, with which a file system fills what it
+    had not written yet, are torn only after a record.
+    """
+    begun = line.rstrip(b"\0\n")
+    known = _ID.sub(b'{"id":0', begun, count=1)
+    if not (known.startswith(_BEGINNING) or _BEGINNING.startswith(known)) or not (begun or after_record):
+        return False
+    try:
+        decode(line)
+    except ValueError:
+        return True
+    return False
 
 
 def _sync_folder(path: str) -> None:

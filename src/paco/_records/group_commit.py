@@ -14,25 +14,29 @@ import threading
 import time
 import warnings
 import weakref
-from collections import deque
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import suppress
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from paco._base.errors import ItemCancelled, trim
 from paco._records.file import JournalError
+from paco._records.lines import line as line_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from paco._engine.run import Scheduler
     from paco._engine.sinks import InOrder
     from paco._records.file import RecordFile
+    from paco._records.lines import Row
 
 T = TypeVar("T")
 
 #: Seconds from one group to the next. A line that arrives after a longer pause is written at once.
 _GROUP_SECONDS: Final = 0.02
+#: Seconds after which the thread writes by itself: 5 ms after the loop should have asked for that.
+_LATE_SECONDS: Final = 0.025
 #: The most seconds that a busy loop waits for the thread.
 _HANDOVER_SECONDS: Final = 0.005
 #: The bytes at which a group is written without delay, and those above which no item starts until some are written.
@@ -42,6 +46,8 @@ _FULL_BYTES: Final = 4 << 20
 _LAST_SECONDS: Final = 0.5
 #: The most results that are delivered in one turn of the loop: a millisecond of work, besides that of the consumer.
 _BATCH: Final = 1000
+#: The bytes of a record besides its item and its result, roughly.
+_REST: Final = 160
 
 
 class GroupCommit:
@@ -72,31 +78,30 @@ class GroupCommit:
         self._lost = ""  # what to tell about the loss of the file
         self._told = False  # whether that was told
         self._delivery = None if sink is None else Delivery(sink, self)
-        self._lines: list[bytes] = []
+        self._lines: list[bytes | Row] = []
         self._busy = threading.RLock()  # held while lines are taken from the list and written
         self._thread = ThreadPoolExecutor(1, "paco-journal")  # not the loop's executor, which the items may keep busy
-        # Not done while the thread watches whether the loop asks for a write in time. A future, not an event: a
-        # `VirtualLoop` does not wait for a thread that waits for one, so no virtual time costs real time.
-        self._asked = Future[None]()
-        self._asked.cancel()
-        self._due = self._cpu = 0.0  # when the thread writes by itself (`time.monotonic`); of the loop (`thread_time`)
+        # While the thread watches whether the loop asks for a write in time, what it waits for. A future, not an event:
+        # a `VirtualLoop` does not wait for a thread that waits for one, so no virtual time costs real time.
+        self._asked: Future[None] | None = None
+        self._due = self._cpu = 0.0  # when the thread writes by itself (`time.monotonic`); `thread_time` of the loop
         #: The bytes of all lines that were added, and of those that were written.
         self.added: int = 0
         self.written: int = 0
-        self._held: dict[int, bytes] | None = {} if keep_order else None  # lines that wait for lower numbers
+        self._held: dict[int, bytes | Row] | None = {} if keep_order else None  # lines that wait for lower numbers
         self._held_bytes = 0
         self._next = 0  # the number of the next line to write
         self._waiter: asyncio.Future[None] | None = None
-        self._enough: float = math.inf  # bytes that end the wait
+        self._enough: int = _FULL_BYTES  # bytes that end the wait
         self._has_room = asyncio.Event()
         self._others_ended = False
         #: The error that stopped writing, if there was one.
         self.error: BaseException | None = None
-        self._written_at = -math.inf
+        self._last = -math.inf  # when the last group was begun
 
     # ---- lines
 
-    def add(self, line: bytes, number: int = 0) -> None:
+    def add(self, line: bytes | Row, number: int = 0) -> None:
         """Add a line. It is written within about 20 ms, unless it waits for lower numbers.
 
         This holds even while the event loop is busy: then the thread writes the line by itself, up to 5 ms later, or
@@ -105,7 +110,8 @@ class GroupCommit:
         After an error the line is dropped.
 
         Args:
-            line: The line with its end. With ``keep_order``, an item that has no line adds an empty one.
+            line: The line with its end, or the arguments of `lines.line`, which makes it when it is written: that takes
+                half the time. With ``keep_order``, an item that has no line adds an empty one.
             number: With ``keep_order``, the position of the line: each number from 0 on is added once.
         """
         if self.error is not None:
@@ -114,34 +120,35 @@ class GroupCommit:
             self._take(line)
             return
         self._held[number] = line
-        self._held_bytes += len(line)
+        self._held_bytes += _size(line)
         while self._next in self._held:
             line = self._held.pop(self._next)
             self._next += 1
-            self._held_bytes -= len(line)
+            self._held_bytes -= _size(line)
             self._take(line)
 
-    def _take(self, line: bytes) -> None:
-        self.added += len(line)
+    def _take(self, line: bytes | Row) -> None:
+        self.added += _size(line)
         self._lines.append(line)
-        if self._asked.done():  # after the append, since the thread cancels it before it takes the lines
-            self._asked = Future[None]()
-            self._expect()
-            self._thread.submit(self._write_late, self._asked, self._due)
-        elif time.monotonic() >= self._due:
-            # The thread waits for the disk, or, if the loop has been busy, for the GIL. A thread gets the GIL after
-            # 5 ms, but its wait begins anew whenever the loop releases the GIL for a moment, as in a system call. So a
-            # busy loop hands it over.
-            if time.thread_time() - self._cpu > _GROUP_SECONDS / 2:
-                with suppress(CancelledError, TimeoutError):
-                    self._asked.result(_HANDOVER_SECONDS)
-            self._expect()
+        if self._asked is None or time.monotonic() >= self._due:  # after the append: the thread resets it, then writes
+            self._watch(self._asked)
         if self.added - self.written >= self._enough:
-            self._wake()
+            if self._delivery is not None:
+                self._delivery.widen()  # or close it
+            self.wake()
 
-    def _expect(self) -> None:
-        """Note when the lines are to be written, and the CPU time that the loop has taken by now."""
-        self._due, self._cpu = time.monotonic() + _GROUP_SECONDS, time.thread_time()
+    def _watch(self, asked: Future[None] | None) -> None:
+        """Have the thread watch whether the loop asks for a write in time; if it is late, let the thread run."""
+        # The thread waits for the disk, or, if the loop has been busy, for the GIL. A thread gets the GIL after 5 ms,
+        # but its wait begins anew whenever the loop releases the GIL for a moment, as in a system call. So a busy loop
+        # hands it over.
+        if asked is not None and time.thread_time() - self._cpu > _GROUP_SECONDS / 2:
+            with suppress(CancelledError, TimeoutError):
+                asked.result(_HANDOVER_SECONDS)
+        self._due, self._cpu = time.monotonic() + _LATE_SECONDS, time.thread_time()
+        if asked is None:
+            self._asked = asked = Future[None]()
+            self._thread.submit(self._write_late, asked, self._due)
 
     @property
     def full(self) -> bool:
@@ -192,11 +199,12 @@ class GroupCommit:
             self.run.fail(error, "its journal")
         finally:
             self._file.stopped = True
-            self._asked.cancel()
+            self._answer()
             self._thread.shutdown(wait=wait)
             if self._delivery is not None:
                 self._delivery.end()
-            self._file.close()
+            if self.error is not None:
+                self._file.close()
             self._load = self._delivery = None  # they refer to this object: break the cycle
 
     async def _close(self) -> None:
@@ -213,24 +221,25 @@ class GroupCommit:
 
     def finish(self) -> None:
         """Record that the other tasks of the run have ended: no missing line will come, so write all that wait."""
-        for _, line in sorted((self._held or {}).items()):
+        held, self._held, self._others_ended = self._held, None, True
+        for _, line in sorted((held or {}).items()):
             self._take(line)
-        self._held, self._others_ended = None, True
-        self._wake()
+        self.wake()
 
     async def _write_all(self) -> None:
         """Write groups until the run has ended: each 20 ms after the last one, or once it is large."""
         while True:
-            while self._delivery is not None and self._delivery.deliver():
-                await self._pause(0)
+            await self._deliver()
             self._enough = 1
-            while self.added == self.written and not self._others_ended:
+            while not (self._others_ended or self.added > self.written or self._delivers()):
                 await self._pause()
             if self.added == self.written:
+                if self._delivers():
+                    continue
                 return
             await self._group()
             added = self.added
-            self._asked.cancel()
+            self._answer()
             await self._job(self._write, len(self._lines))
             if self.error is not None:
                 raise self.error
@@ -238,18 +247,34 @@ class GroupCommit:
             if self._lost and not self._told:  # a late write may have found it
                 self._told = True
                 self._tell(self._lost)
-            self._written_at = self._loop.time()
             self._has_room.set()
 
+    async def _deliver(self) -> None:
+        """Deliver the results whose lines are written, some in each turn of the loop."""
+        delivery = self._delivery
+        while delivery is not None and delivery.deliver() and (delivery.left or not self._others_ended):
+            await self._pause(0)  # so that the consumer can take them
+
+    def _delivers(self) -> bool:
+        return self._delivery is not None and self._delivery.has_results()
+
     async def _group(self) -> None:
-        """Wait until the next group is to be written."""
+        """Wait until the next group is to be written, and begin it."""
         self._enough = _GROUP_BYTES
         while self.added - self.written < _GROUP_BYTES and not (self._others_ended or self.run.is_ending):
-            seconds = self._written_at + _GROUP_SECONDS - self._loop.time()
+            seconds = self._last + _GROUP_SECONDS - self._loop.time()
             if seconds <= 0:
                 break
             await self._pause(seconds)
-        self._enough = math.inf
+        self._enough, self._last = _FULL_BYTES, self._loop.time()
+        if self._delivery is not None:
+            self._delivery.group()
+
+    def _answer(self) -> None:
+        """Ask for a write, for which the thread may be waiting."""
+        if self._asked is not None:
+            self._asked.cancel()
+            self._asked = None
 
     def _write_late(self, asked: Future[None], due: float) -> None:
         """Write the lines that the loop does not ask for in time, as it is busy. The loop still asks later."""
@@ -257,6 +282,8 @@ class GroupCommit:
             try:
                 asked.result(max(due - time.monotonic(), 0))
             except TimeoutError:
+                if self._asked is asked:
+                    self._asked = None
                 asked.cancel()
                 self._write(len(self._lines))
 
@@ -270,7 +297,8 @@ class GroupCommit:
             del self._lines[:count]  # in place, since the loop may add a line meanwhile
             try:
                 if self.error is None:
-                    self._lost = self._file.append(group) or self._lost
+                    lines = [one if isinstance(one, bytes) else line_of(*one) for one in group]
+                    self._lost = self._file.append(lines) or self._lost
             except BaseException as error:
                 self.error = error
 
@@ -279,18 +307,18 @@ class GroupCommit:
     async def _job(self, do: Callable[..., T], *arguments: object) -> T:
         """Call ``do`` in the thread and return its result."""
         job = self._loop.run_in_executor(self._thread, do, *arguments)
-        job.add_done_callback(lambda _: self._wake())
+        job.add_done_callback(lambda _: self.wake())
         while not job.done():
             await self._pause()
         return job.result()
 
     async def _pause(self, seconds: float | None = None) -> None:
-        """Wait until `_wake` is called, or for some seconds.
+        """Wait until `wake` is called, or for some seconds.
 
         A cancellation only ends the wait. It is meant for the items, and no finished item may be lost.
         """
         self._waiter = waiter = self._loop.create_future()
-        timer = None if seconds is None else self._loop.call_later(seconds, self._wake)
+        timer = None if seconds is None else self._loop.call_later(seconds, self.wake)
         try:
             await waiter
         except asyncio.CancelledError:
@@ -300,9 +328,15 @@ class GroupCommit:
             if timer is not None:
                 timer.cancel()
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Have the task that writes look again at what there is to do."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+def _size(line: bytes | Row) -> int:
+    """Return the bytes of a line, estimated if it is not made yet."""
+    return len(line) if isinstance(line, bytes) else len(line[0]) + len(line[1]) + _REST
 
 
 class Delivery:
@@ -312,42 +346,54 @@ class Delivery:
         self._sink = sink
         self._commit = commit
         self._window, sink.window = sink.window, 0  # nothing starts before the journal is read
-        sink.store = self
-        #: For each waiting result: how many bytes must be written first, its index, and the result.
-        self._held: deque[tuple[int, int, Any]] = deque()
+        sink.store, sink.late = self, True
+        self._results = sink.results
+        self._held: dict[int, Any] = {}  # results whose lines come with the next group
+        self._group: dict[int, Any] = {}  # results whose lines are being written
+        self._ready: Iterator[tuple[int, Any]] = iter(())  # results whose lines are written
+        #: The number of results whose lines are written, and that are not delivered yet.
+        self.left: int = 0
 
     def __setitem__(self, index: int, result: Any, /) -> None:
         """Store a result. It is delivered when every line that was added until now is written."""
-        commit = self._commit
-        if commit.run.is_ending:
-            return  # the outcome of the run is already decided
-        if commit.written == commit.added and not self._held:
-            self._sink.results[index] = result
-        else:
-            self._held.append((commit.added, index, result))
-            self.widen()
+        sink, commit = self._sink, self._commit
+        if sink.results is not self._results:  # frozen: the outcome of the run is already decided
+            return
+        self._held[index] = result
+        sink.window += 1  # it does not wait for the consumer, so it must not hold back the items that start next
+        if commit.added == commit.written:
+            commit.wake()
 
-    def widen(self) -> None:
-        """Widen the window of the run by the results that wait for their lines; close it while too much waits.
+    def widen(self, delivered: int = 0) -> None:
+        """Widen the window by the results that wait for their lines, or were just delivered; close it if it is full."""
+        waiting = len(self._held) + len(self._group) + self.left
+        self._sink.window = 0 if self._commit.full else self._window + waiting + delivered
 
-        These results do not wait for the consumer, so they must not hold back the items that start next.
-        """
-        self._sink.window = 0 if self._commit.full else self._window + len(self._held)
+    def group(self) -> None:
+        """Note that the lines of the results that wait until now are written next."""
+        self._group, self._held = self._held, {}
+
+    def has_results(self) -> bool:
+        """Return whether there are results that wait for no line."""
+        return bool(self._held) and self._commit.added == self._commit.written
 
     def deliver(self) -> bool:
-        """Deliver the results whose lines are written, and let more items start.
-
-        Return whether some results are left for the next turn of the loop.
-        """
-        held, written = self._held, self._commit.written
-        for _ in range(min(_BATCH, len(held))):
-            if held[0][0] > written:
-                break
-            _, index, result = held.popleft()
-            self._sink.results[index] = result
-        self.widen()
+        """Deliver results whose lines are written, and let more items start; return false if there are none."""
+        if not self.left:
+            ready, self._group = self._group, {}
+            if self.has_results():
+                ready.update(self._held)
+                self._held = {}
+            self._ready, self.left = iter(ready.items()), len(ready)
+        count = min(self.left, _BATCH)
+        if count:
+            self._sink.results.update(islice(self._ready, count))
+            self.left -= count
+            if not self.left:
+                self._ready = iter(())  # the iterator would keep the results alive
+        self.widen(count)
         self._commit.run.release()
-        return bool(held) and held[0][0] <= written
+        return count > 0
 
     def end(self) -> None:
         """Have the sink store results itself again, which releases the run."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import operator
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
@@ -70,8 +71,11 @@ class Both(Limiter):
 
     def part_of(self, item: Any) -> Limiter:
         parts = tuple([part.part_of(item) for part in self.parts])
-        if parts == self.parts:
+        different = sum(map(operator.is_not, parts, self.parts))
+        if not different:
             return self
+        if different > 1:  # items that differ in one of them must keep their order in the other: they share no part
+            return Both(list(parts))
         combined = self._combined.get(parts)
         if combined is None:
             combined = self._combined[parts] = Both(list(parts))

@@ -162,10 +162,7 @@ class PerKey(Limiter):
             >>> paco.run(main())
             (3,)
         """
-        entry = self._entry(key)
-        if not entry.users:
-            self._unused[key] = None
-        return entry.limit
+        return self._entry(key).limit
 
     @property
     def lookahead(self) -> int:
@@ -207,6 +204,7 @@ class PerKey(Limiter):
         if entry is None:
             entry = self._entries[key] = self._alive.get(key) or self._make(key)
             self._alive[key] = entry
+            self._unused[key] = None
         return entry
 
     def enter(self, part: _Part) -> None:
@@ -227,8 +225,7 @@ class PerKey(Limiter):
         """Forget unused keys whose limits are idle. Check only a few, oldest first: the cost per item is constant."""
         for _ in range(min(_SWEEP, len(self._unused))):
             key, _none = self._unused.popitem(last=False)
-            if key in self._entries:
-                self._forget(self._entries[key])
+            self._forget(self._entries[key])
 
     def _forget(self, entry: _Part) -> None:
         """Forget an unused key if its limit is idle; otherwise keep it among the unused ones, to check it again."""

@@ -74,7 +74,10 @@ class Bucket:
         self._token = scale * _whole(per, _TICKS)
         self._level = -(-self._level * self._token // old)
         self._room = (self._burst - 1) * self._token  # for a start of cost 1
-        self._leaks_in = self._token / (self._leak << _EXPONENT) * (1 + 2**-50)  # seconds for a token, rounded up
+        try:
+            self._leaks_in = self._token / (self._leak << _EXPONENT) * (1 + 2**-50)  # seconds for a token, rounded up
+        except OverflowError:
+            self._leaks_in = math.inf
         self._empty_at = math.inf
         self._taken = sum(self._units(booking.cost) for booking in self.booked)
 
@@ -100,12 +103,7 @@ class Bucket:
     def start(self, booking: Booking, now: float) -> None:
         """Make a booked start at the time ``now``."""
         self.unbook(booking)
-        self._settle()
-        self._empty_at = math.inf
-        ticks = _whole(now, _TICKS)
-        left = max(self._level - (ticks - self._last) * self._leak, 0)
-        self._level = left + self._units(booking.cost)
-        self._last = ticks
+        self.charge(booking.cost, now)
 
     def charge(self, weight: float, now: float) -> None:
         """Add to what has been started, at the time ``now``; take from it if the weight is negative."""
@@ -311,7 +309,9 @@ class Rate(Limiter):
         return max(self._held_until - asyncio.get_running_loop().time(), 0)
 
     def renews(self, permit: Booking, own: Item | None) -> bool:
-        return not self._line and self._cost is None
+        if self._line or self._cost is not None:
+            return False  # and if an item of the run waits, another one must not be taken in vain
+        return own is None or asyncio.get_running_loop().time() >= self._earliest(permit)
 
     def renew(self, permit: Booking) -> Booking | None:
         loop = asyncio.get_running_loop()

@@ -1,0 +1,70 @@
+"""The event loop of a run: which one it is, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+
+from paco._cli.ending import PATIENCE, CommandError, is_interrupt, still_running
+from paco._view.console import safe_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from paco._base.types import T
+    from paco._cli.ending import Interrupts
+    from paco._view.console import Console
+
+#: The loops that ``--loop`` may name.
+LOOPS: Final = ("asyncio", "uvloop")
+
+
+def loop_factory(name: str | None) -> Callable[[], asyncio.AbstractEventLoop]:
+    """Return the function that creates a loop: of uvloop if it is installed, since requests take less CPU there.
+
+    Raises:
+        CommandError: uvloop is named, and is not installed.
+    """
+    if name == "asyncio":
+        return asyncio.new_event_loop
+    try:
+        import uvloop
+    except ImportError:
+        if name is not None:
+            raise CommandError("--loop uvloop needs uvloop: pip install paco[fast]") from None
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
+
+
+def completed(loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, T], interrupts: Interrupts) -> T:
+    """Run a coroutine to its end, although the items may end the loop: their tasks by `SystemExit`, or by ``stop()``.
+
+    Asyncio raises such an error from the loop, besides storing it for whatever awaits the task. The error of a loop
+    that was stopped is a `RuntimeError`.
+    """
+    main = asyncio.ensure_future(coro, loop=loop)
+    while True:
+        try:
+            return loop.run_until_complete(main)
+        except (SystemExit, KeyboardInterrupt, RuntimeError) as error:
+            if main.done() or loop.is_closed() or is_interrupt(error):
+                raise
+            loop.call_soon(interrupts.resumed)
+
+
+async def end_tasks(console: Console) -> None:
+    """Cancel the tasks that TARGET has left, and close its async generators; name what does not end in time."""
+    loop, this = asyncio.get_running_loop(), asyncio.current_task()
+    left = asyncio.all_tasks() - {this}
+    for task in left:
+        task.cancel()
+    await asyncio.wait({*left, asyncio.ensure_future(loop.shutdown_asyncgens())}, timeout=PATIENCE)
+    if left := asyncio.all_tasks() - {this}:
+        from paco.testing._loop import describe
+
+        console.say(safe_lines(still_running(describe(left))))
+        loop.set_exception_handler(_say_nothing)  # they are destroyed at the end, which asyncio would report again
+
+
+def _say_nothing(_loop: asyncio.AbstractEventLoop, _context: dict[str, Any]) -> None:
+    """Report nothing."""

@@ -1,0 +1,103 @@
+"""Find and check the program of --exec, which is run for each item in place of TARGET."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from paco._base.system import command_line
+from paco._cli.ending import CommandError, suggest
+from paco._cli.formats import OBJECTS
+from paco._exec.client import Programs
+from paco._exec.outcome import result_of
+from paco._exec.template import Template, TemplateError, text_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import TracebackType
+
+    from paco._base.check import ItemFunction
+    from paco._cli.inputs import Input, InputItem
+
+#: Words that mean something to a shell.
+_SHELL: Final = frozenset({"|", "||", "&", "&&", ";", "<", "<<<", ">", ">>", "2>", "2>&1", "&>", "2>/dev/null"})
+
+
+def find_program(text: str, inputs: Sequence[Input], tell: Callable[[str], None], *, feeds: bool) -> ProgramTarget:
+    """Return the target that runs a program for each item; with ``feeds``, the program reads the item from its stdin.
+
+    Raises:
+        CommandError: The text is no template, it needs fields that the items have not, or there is no such program.
+    """
+    if not hasattr(os, "posix_spawnp"):
+        raise CommandError("--exec needs Linux, macOS or another Unix; here, run programs from a TARGET")
+    try:
+        template = Template(text, append=not feeds)
+    except TemplateError as error:
+        raise CommandError(f"--exec: {error}") from None
+    if template.fields and (name := next((one.name for one in inputs if one.format not in OBJECTS), None)):
+        field = template.fields[0]
+        raise CommandError(
+            f"--exec: {{{field}}} is a field of an item, but {name} is read as lines; give its --format, or write "
+            f"{{{{{field}}}}} for literal braces"
+        )
+    if template.program:
+        _check_program(template.program)
+    if meant := next((word for word in template.words if word in _SHELL), None):
+        shell = f"--exec \"sh -c '... $1 {meant} ...' sh {{}}\""
+        tell(f"--exec runs no shell, so {meant} is an argument of {template.words[0]}; for a shell: {shell}")
+    return ProgramTarget(template, feeds=feeds)
+
+
+def _check_program(name: str) -> None:
+    if shutil.which(name) is not None:
+        return
+    if os.sep not in name:
+        raise CommandError(f"--exec: there is no program {name}{suggest(name, _programs())}")
+    path = Path(name)
+    if path.is_file():
+        raise CommandError(f"--exec: {name} is not executable; run chmod +x {name}, or give its interpreter first")
+    folder = name.rpartition(os.sep)[0]
+    there = [f"{folder}{os.sep}{one.name}" for one in path.parent.iterdir()] if path.parent.is_dir() else []
+    raise CommandError(f"--exec: there is no program {name}{suggest(name, there)}")
+
+
+def _programs() -> set[str]:
+    """Return the names of all programs in the folders of PATH."""
+    folders = map(Path, os.get_exec_path())
+    return {one.name for folder in folders if folder.is_dir() for one in folder.iterdir()}
+
+
+class ProgramTarget:
+    """A target like an async context manager of the user, which yields the function that runs the program."""
+
+    def __init__(self, template: Template, *, feeds: bool) -> None:
+        self.__qualname__ = template.text  # the name of the function, in the records
+        self._template = template
+        self._feeds = feeds
+        self._programs = Programs()
+
+    def show(self, item: InputItem) -> str:
+        """Return the command line for an item, or why there is none."""
+        try:
+            return command_line(self._words(item))
+        except TemplateError as error:
+            return str(error)
+
+    def _words(self, item: InputItem) -> list[str]:
+        return self._template.fill(item.value, item.id + 1)
+
+    async def __aenter__(self) -> ItemFunction:
+        return self._run
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._programs.close()
+
+    async def _run(self, item: InputItem) -> Any:
+        words = self._words(item)
+        stdin = text_of(item.value).encode(errors="surrogatepass") if self._feeds else None
+        return result_of(words, await self._programs.run(words, stdin))

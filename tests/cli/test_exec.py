@@ -1,0 +1,272 @@
+"""`paco map --exec`: any program in place of a function."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import signal
+import sys
+import time
+
+import pytest
+
+from tests.patience import wait_until
+from tests.programs import is_there, popen
+
+pytestmark = [pytest.mark.realtime, pytest.mark.posix, pytest.mark.usefixtures("folder")]
+
+#: How often the command is killed; 50 by PACO_KILLS=50.
+KILLS = int(os.environ.get("PACO_KILLS", "3"))
+FILES = {
+    "tool": '#!/bin/sh\necho "$#: $*"\n',
+    "items.txt": "a\nb c\n",
+    "rows.csv": 'name,size\na.jpg,10\n"b, c.jpg",20\n',
+}
+
+
+@pytest.fixture(autouse=True)
+def tool(folder):
+    (folder / "tool").chmod(0o755)
+
+
+def records(text):
+    return sorted(map(json.loads, text.splitlines()), key=lambda record: record["id"])
+
+
+def results(text):
+    return [record.get("result", record.get("error")) for record in records(text)]
+
+
+# ---- what runs
+
+
+def test_a_program_runs_for_each_item_and_its_template_is_the_function(run):
+    code, out, err = run("--exec", "./tool -x {.}.png", "items.txt", "--progress", "off")
+    assert (code, err) == (0, "")
+    assert results(out) == ["2: -x a.png", "2: -x b c.png"]
+    assert {record["function"] for record in records(out)} == {"./tool -x {.}.png"}
+
+
+def test_without_a_placeholder_the_item_is_the_last_argument(run):
+    assert results(run("--exec", "./tool -x", "items.txt")[1]) == ["2: -x a", "2: -x b c"]
+
+
+def test_fields_are_those_of_a_row(run):
+    _, out, _ = run("--exec", "./tool {name.}-{size}.png {#}", "rows.csv")
+    assert results(out) == ["2: a-10.png 1", "2: b, c-20.png 2"]
+
+
+def test_a_program_may_read_its_item_from_stdin(run, folder):
+    (folder / "rows.jsonl").write_text('{"a": "x\\n"}\n"text"\n')
+    _, out, _ = run("--exec", "cat", "--stdin", "item", "rows.jsonl")
+    assert results(out) == [{"a": "x\n"}, "text"]
+    assert results(run("--exec", "./tool {}", "--stdin", "item", "items.txt")[1]) == ["1: a", "1: b c"]
+
+
+def test_items_come_from_stdin_and_programs_find_it_empty(folder):
+    process = popen("-m", "paco", "map", "--exec", "sh -c 'cat; echo $0'", "-", cwd=folder)
+    out, _ = process.communicate("1\n2\n3\n")
+    assert results(out) == [1, 2, 3]
+
+
+def test_hostile_items_are_one_argument_or_an_error_of_their_own(run, folder):
+    items = ["a b", "'", '"', "$(id)", "`id`", "-rf", "--", "a\nb", "é", "", "*", "\\", "\x1b[2J"]
+    (folder / "items.jsonl").write_text("".join(f"{json.dumps(item)}\n" for item in [*items, "a\0b", "\ud800"]))
+    program = f"{sys.executable} -S -c 'import json, sys; print(json.dumps(sys.argv[1:]))' {{}}"
+    code, out, _ = run("--exec", program, "items.jsonl")
+    *right, nul, lone = results(out)
+    assert code == 1
+    assert right == [[item] for item in items]
+    assert (nul["type"], "NUL" in nul["message"]) == ("ValueError", True)
+    assert lone["type"] == "UnicodeEncodeError"
+
+
+def test_a_program_that_fails_is_an_error_of_its_item(run):
+    code, out, err = run("--exec", "sh -c 'echo no >&2; kill -$0 $$; exit 3' {size}", "rows.csv", "--progress", "plain")
+    assert code == 1
+    assert [one["message"] for one in results(out)] == ["by SIGUSR1: no", "exit code 3: no"]
+    assert "#1 {'name': 'b, c.jpg', 'size': '20'}  ProgramError: exit code 3: no\n" in err
+
+
+def test_a_program_that_only_an_item_names_may_be_missing(run):
+    code, out, _ = run("--exec", "{} --version", "items.txt")
+    assert code == 1
+    assert {one["type"] for one in results(out)} == {"FileNotFoundError"}
+
+
+def test_an_item_without_the_field_is_an_error_of_its_own(run, folder):
+    (folder / "rows.jsonl").write_text('{"name": "a"}\n{"nam": "b"}\n')
+    code, out, _ = run("--exec", "./tool {name}", "rows.jsonl")
+    assert code == 1
+    assert results(out)[1] == {"type": "TemplateError", "message": "the item has no field 'name'; did you mean {nam}?"}
+
+
+def test_retries_timeouts_and_named_errors(run, folder):
+    script = "sh -c 'echo x >> {name/}.tries; test $(wc -l < {name/}.tries) -ge 3'"
+    _, out, _ = run("--exec", script, "rows.csv", "--retries", 5, "--head", 1)
+    assert [(one["ok"], one["attempts"]) for one in records(out)] == [(True, 3)]
+    one = ["--exec", "false", "items.txt", "--retries", 1, "--head", 1, "--retry-on"]
+    for name, attempts in ("TimeoutError", 1), ("subprocess.CalledProcessError", 2):
+        assert f'"attempts":{attempts}' in run(*one, name)[1]
+    code, out, _ = run("--exec", "sleep 60", "--stdin", "item", "items.txt", "--timeout", "0.2")
+    assert code == 1
+    assert {one["type"] for one in results(out)} == {"TimeoutError"}
+
+
+def test_a_run_resumes_with_the_same_program_alone(run, folder):
+    first = ["--exec", "sh -c 'test -e $0.txt && echo ok' {size}", "rows.csv", "-o", "out.jsonl"]
+    (folder / "10.txt").touch()
+    assert run(*first)[0] == 1
+    (folder / "20.txt").touch()
+    code, _, err = run(*first, "--resume")
+    assert (code, "1 ok   0 failed   1 skipped" in err) == (0, True)
+    code, _, err = run("--exec", "./tool {size}", "rows.csv", "-o", "out.jsonl", "--resume")
+    assert code == 2
+    assert "was made by sh -c 'test -e $0.txt && echo ok' {size}, and this is ./tool {size}; use another file" in err
+
+
+def test_the_command_that_goes_on_has_the_program_too(run, folder):
+    err = run("--exec", "sh -c 'exit 1' {}", "items.txt", "-o", "out.jsonl")[2]
+    again = """paco map --exec 'sh -c '"'"'exit 1'"'"' {}' items.txt -o out.jsonl --retry-failed"""
+    assert f"  again     {again}\n" in err
+
+
+def test_halting_ends_the_programs_that_run(run, folder):
+    (folder / "items.txt").write_text("0\n60\n61\n")
+    script = "sh -c 'echo $$ >$0.pid; test $0 != 0 && sleep $0; until test -s 61.pid; do sleep 0.01; done; exit 1' {}"
+    code, out, _ = run("--exec", script, "items.txt", "--fail-fast")
+    assert code == 3
+    assert len(out.splitlines()) == 1
+    assert not left(folder)
+
+
+def test_a_dry_run_shows_the_command_of_the_first_item(run):
+    code, out, _ = run("--exec", "./tool '{name}' {{}} {size}.png", "rows.csv", "-n")
+    assert code == 0
+    assert "\nruns     ./tool a.jpg '{}' 10.png\n" in out
+    assert "\nruns     the item has no field 'nam'" in run("--exec", "./tool {nam}", "rows.csv", "-n")[1]
+
+
+def test_the_view_has_the_name_of_the_program(run):
+    assert re.search(r'"done": 2\b', run("--exec", "/bin/echo hi", "items.txt", "--progress", "json")[2])
+    err = run("--exec", "sh -c 'sleep 0.3' {}", "items.txt", "--progress", "bar", "-o", "out.jsonl")[2]
+    assert "\nsh\n" in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "\n", err)
+
+
+# ---- what is refused
+
+
+REFUSED = [
+    (["no-such-program-zzz"], "--exec: there is no program no-such-program-zzz"),
+    (["ech {}"], "--exec: there is no program ech; did you mean echo?"),
+    (["./tol {}"], "--exec: there is no program ./tol; did you mean ./tool?"),
+    (["none/tool"], "--exec: there is no program none/tool"),
+    (["./items.txt"], "--exec: ./items.txt is not executable; run chmod +x ./items.txt, or give its interpreter first"),
+    (["echo 'a"], '--exec: "echo \'a" cannot be split into words: no closing quotation'),
+    ([" "], "--exec: expected a program and its arguments, got an empty text"),
+    (
+        ["awk '{print $1}'"],
+        "--exec: {print $1} is a field of an item, but items.txt is read as lines; give its --format, or ",
+    ),
+    (
+        ["echo", "jobs:f"],
+        "cannot read jobs:f: No such file or directory; with --exec there is no TARGET: each argument is",
+    ),
+    (["echo", "--arg", "a=1"], "--arg gives arguments to a function; write those of a program in --exec"),
+    (["echo", "--unpack"], "--unpack calls a function with the fields of an item; in --exec, {name} is a field"),
+    (["echo", "--workers", "2"], "--workers and --dask run a function elsewhere; programs are processes of their own"),
+    (["echo", "--dask", "x"], "--workers and --dask run a function elsewhere; programs are processes of their own"),
+    (["echo", "--stdin", "items"], "argument --stdin: must be one of item, got 'items'; did you mean item?"),
+]
+
+
+def test_wrong_use_is_refused_before_anything_runs(run):
+    for words, said in REFUSED:
+        code, out, err = run("--exec", *words, "items.txt")
+        assert (code, out) == (2, ""), words
+        assert said in err, words
+    assert "give the program with --exec" in run("jobs:f", "items.txt", "--stdin", "item")[2]
+    assert "TARGET is missing: module:function or path.py:function; or --exec with a program" in run()[2]
+
+
+def test_words_that_are_meant_for_a_shell_are_told(run):
+    code, _, err = run("--exec", "./tool {} > out.txt", "items.txt")
+    assert code == 0
+    assert (
+        "paco: --exec runs no shell, so > is an argument of ./tool; for a shell: --exec \"sh -c '... $1 > ...' sh {}\""
+        in err
+    )
+
+
+def test_systems_without_posix_spawn_are_told_what_to_do(run, monkeypatch):
+    monkeypatch.delattr(os, "posix_spawnp")
+    assert run("--exec", "echo", "items.txt") == (
+        2,
+        "",
+        "paco: --exec needs Linux, macOS or another Unix; here, run programs from a TARGET\n",
+    )
+
+
+# ---- nothing is left
+
+
+def left(folder):
+    """Return the programs in the files of process IDs that still run."""
+    pids = {pid for path in folder.glob("*.pid") for pid in path.read_text().split()}
+    return [pid for pid in pids if is_there(pid)]
+
+
+SLOW = "sh -c 'sleep 30 & echo $$ $! >>run.pid; wait' {}"
+
+
+@pytest.mark.parametrize(
+    ("signals", "code"), [([signal.SIGINT] * 2, 130), ([signal.SIGINT] * 3, 130), ([signal.SIGTERM] * 2, 143)]
+)
+def test_signals_end_the_programs(folder, signals, code):
+    with popen("-m", "paco", "map", "--exec", SLOW, "items.txt", cwd=folder) as process:
+        wait_until(lambda: (folder / "run.pid").exists() and len((folder / "run.pid").read_text().split()) == 4)
+        for number in signals:
+            process.send_signal(number)
+            time.sleep(0.05)
+        process.communicate()
+        assert process.returncode == code
+        wait_until(lambda: not left(folder))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_killed_again_and_again_a_run_loses_nothing_and_leaves_no_program(folder):
+    count = 60 * KILLS
+    (folder / "items.txt").write_text("".join(f"{number}\n" for number in range(count)))
+    script = "sh -c 'echo $$ >>run.pid; sleep 0.0$(($0 % 10)); sleep 0.01 & echo $! >>run.pid; wait; echo $0' {}"
+    words = [
+        "-m",
+        "paco",
+        "map",
+        "--exec",
+        script,
+        "items.txt",
+        "-o",
+        "out.jsonl",
+        "--resume",
+        "--progress",
+        "off",
+        "-l",
+        4,
+    ]
+    dice = random.Random(KILLS)  # noqa: S311 - dice, not secrets
+    for _ in range(KILLS):
+        with popen(*words, cwd=folder) as process:
+            wait_until((folder / "run.pid").exists)
+            time.sleep(dice.uniform(0, 0.5))
+            process.kill()
+        time.sleep(3)
+        assert not left(folder)
+        (folder / "run.pid").unlink()
+    with popen(*words, cwd=folder) as process:
+        process.communicate()
+    assert process.returncode == 0
+    done = [json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()]
+    assert sorted(one["result"] for one in done) == list(range(count))
