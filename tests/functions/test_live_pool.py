@@ -273,6 +273,18 @@ async def test_an_error_of_a_block_cancels_what_runs_and_what_waits():
     assert probe.cancelled == [1]
 
 
+async def test_an_error_of_a_block_cancels_a_run_that_began_before_it():
+    probe = Probe(lambda item: item, takes=10, cleanup=3)
+    pool = paco.ConcurrentExecutor(coros=[probe(1)])
+    running = asyncio.ensure_future(pool.run())
+    await asyncio.sleep(1)
+    with pytest.raises(KeyError):
+        async with pool:
+            raise KeyError
+    assert probe.cancelled == [1]
+    await running
+
+
 @pytest.mark.parametrize("event", ["start", "task.start", "task.finish"])
 async def test_an_error_of_a_listener_fails_the_block(event):
     probe = Probe(lambda item: item, takes=10)
@@ -396,10 +408,25 @@ async def test_a_gate_in_the_limit_of_a_block_that_closes_ends_what_waits():
     assert (running.result(), waiting.result()) == (1, 2)  # the second was taken already
 
 
+async def test_what_is_added_in_a_block_while_a_run_that_was_left_is_ending_runs_after_it():
+    probe = Probe(lambda item: item, takes=lambda item: item, cleanup=5)
+    async with paco.ConcurrentExecutor() as pool:
+        pool.extend(probe(1), probe(100))
+        await pool.run(return_when="FIRST_COMPLETED")
+        pool.cancel()
+        future = pool.add(probe, 2)
+        assert await future == 2
+    assert now() == 8
+
+
 # ---- room
 
 
-@pytest.mark.parametrize("make_limit", [lambda: 2, lambda: paco.Limit(2), lambda: paco.Rate(2, 10), lambda: None], ids=["number", "limit", "rate", "none"])
+@pytest.mark.parametrize(
+    "make_limit",
+    [lambda: 2, lambda: paco.Limit(2), lambda: paco.Rate(2, 10), lambda: None],
+    ids=["number", "limit", "rate", "none"],
+)
 async def test_put_waits_for_room(make_limit):
     probe = Probe(lambda item: item, takes=1)
     most = 0
@@ -435,9 +462,13 @@ async def test_put_returns_the_future_of_a_coroutine_that_waits():
 
 async def test_put_refuses_what_add_refuses_and_to_wait_without_a_run():
     pool = paco.ConcurrentExecutor(1)
-    with pytest.raises(RuntimeError, match="put.. outside of a run"):
+    with pytest.raises(RuntimeError, match=r"put\(\) outside of a run"):
         await pool.put(double(1))
+    future = pool.add(waiting := double(1))
+    with pytest.raises(RuntimeError, match=r"put\(\) outside of a run"):
+        await pool.put(waiting)
     async with pool:
+        assert await future == 2
         for wrong in (5, None):
             with pytest.raises(TypeError, match="coro must be"):
                 await pool.put(wrong)
@@ -479,7 +510,7 @@ async def test_a_put_that_waits_when_the_block_ends_with_an_error_is_refused():
             putting.append(asyncio.ensure_future(pool.put(double(1))))
             await asyncio.sleep(1)
             raise KeyError
-    with pytest.raises(RuntimeError, match="put.. outside of a run"):
+    with pytest.raises(RuntimeError, match=r"put\(\) outside of a run"):
         await putting[0]
 
 
@@ -654,6 +685,7 @@ async def test_a_pause_holds_for_a_coroutine_that_waits_for_its_permit():
     executor.pause()
     await asyncio.sleep(50)
     executor.cancel()
+    executor.resume()
     await running
     assert 4 not in probe.started
 

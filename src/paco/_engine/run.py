@@ -269,12 +269,6 @@ class Scheduler(Nursery):
             if self.admission is not None:
                 self.admission.exhausted()
 
-    def resize(self, limit: int) -> None:
-        """Change the limit of a run whose limit is a number; 0 for no limit."""
-        if self.watch is not None:
-            self.watch.resized(limit)
-        self.pool.resize(limit or sys.maxsize)
-
     # ---- for the reader of an async source
 
     def wanted(self) -> int:

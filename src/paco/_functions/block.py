@@ -12,6 +12,8 @@ from paco._engine.nursery import background
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from paco._functions.futures import Job
+
 
 class Block:
     """A block of an executor, and its task."""
@@ -24,10 +26,12 @@ class Block:
 
     # ---- the block
 
-    def enter(self) -> None:
-        """Open the block."""
+    def enter(self, work: Callable[[], Coroutine[Any, Any, None]] | None) -> None:
+        """Open the block, and start its task if there is work."""
         self.is_here()
         self._context = contextvars.copy_context()
+        if work is not None:
+            self.drive(work)
 
     def leave(self) -> None:
         """Close the block. Its task ends with what it does."""
@@ -41,18 +45,23 @@ class Block:
         """Note that the executor is used in this thread."""
         self._thread = threading.get_ident()
 
-    def refusal(self, *, running: bool) -> Exception | None:
-        """Return why nothing can be added here and now, if that is so."""
-        if self.failure() is not None:
-            refusal = RuntimeError(
-                f"paco.{self._name}: the run of this block has failed; leave the block, which raises its error"
-            )
-            refusal.__cause__ = self.failure()
-            return refusal
+    def check(self, job: Job, *, running: bool) -> None:
+        """Raise ``RuntimeError`` if nothing can be added here and now, and discard the job."""
+        failure = self.failure()
+        if failure is not None:
+            job.discard()
+            remedy = "leave the block, which raises its error"
+            raise RuntimeError(f"paco.{self._name}: the run of this block has failed; {remedy}") from failure
         if (running or self.is_open()) and threading.get_ident() != self._thread:
+            job.discard()
             remedy = "use loop.call_soon_threadsafe(executor.add, coro)"
-            return RuntimeError(f"paco.{self._name}: it runs in another thread, and is not thread-safe; {remedy}")
-        return None
+            raise RuntimeError(f"paco.{self._name}: it runs in another thread, and is not thread-safe; {remedy}")
+
+    def check_room(self, *, running: bool) -> None:
+        """Raise ``RuntimeError`` if there may never be room, because nothing runs."""
+        if not (running or self.is_open()):
+            message = "put() outside of a run, which would make room; call it inside of `async with`, or use add()"
+            raise RuntimeError(f"paco.{self._name}: {message}")
 
     # ---- its task
 
@@ -69,15 +78,15 @@ class Block:
         """Return whether the task works."""
         return self._task is not None and not self._task.done()
 
-    def cancel(self) -> None:
-        """Cancel the task. Does not wait."""
+    def cancel(self, cancel: Callable[[], object]) -> None:
+        """Cancel what the executor runs, by calling ``cancel``, and the task. Does not wait."""
+        cancel()
         if self._task is not None:
             self._task.cancel()
 
     async def idle(self) -> None:
         """Wait until the task does not work; its errors are not raised."""
-        if self._task is not None:
-            await asyncio.wait([self._task])
+        await asyncio.wait([] if self._task is None else [self._task])
 
     def failure(self) -> BaseException | None:
         """Return the error with which the task has failed."""

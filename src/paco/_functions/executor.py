@@ -34,13 +34,11 @@ _MOST_WAITING: Final = 100
 class ConcurrentExecutor:
     """Run coroutines that are added one by one, at most ``limit`` at once, and call listeners on events.
 
-    A coroutine that is added during a run joins it, and starts when a slot is free. There are two ways to run:
+    A coroutine that is added during a run joins it, and starts when a slot is free. `run` runs what has been added, and
+    what is added meanwhile. An ``async with`` block is a live pool: everything starts as soon as a slot is free, and
+    leaving the block waits for it. If the block raises, the executor cancels everything instead.
 
-    - `run` runs what has been added, and what is added meanwhile, and returns the futures.
-    - An ``async with`` block is a live pool: everything starts as soon as a slot is free, and leaving the block waits
-      for it. If the block raises, the executor cancels everything instead.
-
-    A listener may be sync or async. If it raises, the run ends with its error. The events and their arguments are:
+    A listener may be sync or async. If it raises, the run ends with its error. Events and their arguments:
 
     - ``start (executor)`` and ``finish (executor)``, before and after a run; a block is one run;
     - ``task.start (task)``, then ``task.finish (task, result)`` or ``task.error (task, error)``, for each coroutine.
@@ -48,8 +46,7 @@ class ConcurrentExecutor:
     If the run of a block fails, because of a listener, the limit or a `deadline`, everything in it is cancelled, `add`
     and `put` raise ``RuntimeError``, and leaving the block raises the error.
 
-    An executor belongs to one event loop at a time, and is not thread-safe: from another thread, use
-    ``loop.call_soon_threadsafe(executor.add, coro)``.
+    An executor belongs to one event loop at a time. From another thread: ``loop.call_soon_threadsafe(pool.add, coro)``.
 
     Args:
         limit: The maximum number of coroutines in flight, or a limit such as `Rate`; 0 or ``None`` for no limit.
@@ -125,19 +122,13 @@ class ConcurrentExecutor:
 
     @limit.setter
     def limit(self, limit: AnyLimit | None) -> None:
-        found, run = limits.checked(_NAME, limit), self._session.run
-        if run is not None and not run.ending() and found is not self._limit:
-            if not (isinstance(found, int) and isinstance(self._limit, int)):
-                raise RuntimeError(
-                    f"paco.{_NAME}: limit can only change from a number to a number while it runs, got "
-                    f"{check.shorten(limit)} for {check.shorten(self._limit)}; change a setting of the limit object"
-                )
-            run.resize(found)
+        found = limits.checked(_NAME, limit)
+        self._session.resize(self._limit, found)
         self._limit = found
         self._room.open()
 
     def __len__(self) -> int:
-        return len(self.pool) + len(self._session.feed.waiting)
+        return len(self.pool) + len(self._session.feed)
 
     @overload
     def add(self, coro: Callable[P, Awaitable[T]], *args: P.args, **kw: P.kwargs) -> asyncio.Future[T]: ...
@@ -157,8 +148,7 @@ class ConcurrentExecutor:
             TypeError: ``coro`` is neither a coroutine object nor a function, or does not take the keyword arguments.
             RuntimeError: The run of the block has failed, or this is another thread than that of the run.
         """
-        job = self._added.job(_NAME, coro, args, kw)
-        self._admit(job)
+        self._admit(job := self._added.job(_NAME, coro, args, kw))
         return job.future
 
     submit = add
@@ -170,16 +160,14 @@ class ConcurrentExecutor:
     async def put(self, coro: Any, *args: Any, **kw: Any) -> asyncio.Future[Any]:
         """Add a coroutine as `add` does, when there is room for it.
 
-        There is room as long as fewer coroutines wait to start than may run at once, 100 at most. So a fast producer
-        keeps all slots busy, and uses memory for about twice the limit.
+        There is room as long as fewer coroutines wait to start than may run at once, 100 at most.
 
         Returns:
             The future of the outcome, as from `add`.
 
         Raises:
-            TypeError: As from `add`.
             RuntimeError: Nothing runs, so there will be no room. Or it would wait forever, because all coroutines in
-                flight wait for room; that is not noticed under a limit object. Or as from `add`.
+                flight wait for room; that is not noticed under a limit object. `add` says what else is raised.
 
         Examples:
             >>> async def main():
@@ -191,12 +179,12 @@ class ConcurrentExecutor:
         """
         job = self._added.job(_NAME, coro, args, kw)
         try:
-            self._check_running()
+            self._block.check_room(running=self.is_running())
             waits = bool(self._room)  # it does not overtake those that wait
-            while not self._added.has(job) and (waits or self._is_full()):
+            while (waits or self._is_full()) and not self._added.has(job):
                 self._room.refuse_deadlock(self._session.run, _NAME, "use add()")
                 await self._room.wait()
-                self._check_running()
+                self._block.check_room(running=self.is_running())
                 waits = False
             self._admit(job)
         except BaseException:
@@ -208,11 +196,6 @@ class ConcurrentExecutor:
                 self._room.make()
         return job.future
 
-    def _check_running(self) -> None:
-        if not (self._block.is_open() or self.is_running()):
-            message = "put() outside of a run, which would make room; call it inside of `async with`, or use add()"
-            raise RuntimeError(f"paco.{_NAME}: {message}")
-
     def _is_full(self) -> bool:
         most = self._limit if isinstance(self._limit, int) else self._limit.most
         return len(self) >= min(most or _MOST_WAITING, _MOST_WAITING)
@@ -221,13 +204,10 @@ class ConcurrentExecutor:
         """Give a job to the run in progress, or else to the next one."""
         if self._added.has(job):
             return
-        refusal = self._block.refusal(running=self.is_running())
-        if refusal is not None:
-            job.discard()
-            raise refusal
+        self._block.check(job, running=self.is_running())
         self._added.note(job)
-        if self._session.feed.takes():
-            self._session.feed.add(job)
+        if (feed := self._session.feed).takes():
+            feed.add(job)
         else:
             self.pool.append(job)
             self._block.drive(self._drive)
@@ -368,9 +348,7 @@ class ConcurrentExecutor:
     # ---- the block
 
     async def __aenter__(self) -> Self:
-        self._block.enter()
-        if self.pool:
-            self._block.drive(self._drive)
+        self._block.enter(self._drive if self.pool else None)
         return self
 
     async def _drive(self) -> None:
@@ -395,16 +373,12 @@ class ConcurrentExecutor:
                 await (self._ended() if self._is_busy() else self.run())
         finally:
             while self.pool or self._is_busy():
-                self._end()
+                self._block.cancel(self.cancel)
                 await self._ended()
             self._block.end(error)
 
     def _is_busy(self) -> bool:
         return self._block.is_busy() or self.is_running()
-
-    def _end(self) -> None:
-        self.cancel()
-        self._block.cancel()
 
     async def _ended(self) -> None:
         """Wait until nothing is running. A cancellation of the wait cancels everything, and is raised at the end."""
@@ -414,7 +388,7 @@ class ConcurrentExecutor:
                 await (self._block.idle() if self._block.is_busy() else self._session.ended())
             except asyncio.CancelledError as error:
                 cancelled = error
-                self._end()
+                self._block.cancel(self.cancel)
         try:
             if cancelled is not None:
                 raise cancelled

@@ -83,13 +83,7 @@ class Feed(Calls):
     # ---- the source
 
     def __len__(self) -> int:
-        return len(self.jobs)
-
-    def __length_hint__(self) -> int:
         return len(self.waiting)
-
-    def __bool__(self) -> bool:
-        return True
 
     def __iter__(self) -> Iterator[Job]:
         return self

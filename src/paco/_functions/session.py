@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from paco._base import check
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from paco._engine.run import Scheduler
     from paco._functions.executor import ConcurrentExecutor
     from paco._functions.room import Room
+    from paco.limits import Limiter
 
 _EVENTS: Final = ("start", "finish", "task.start", "task.finish", "task.error")
 
@@ -156,6 +158,19 @@ class Session:
             await self._listeners.tell("task.error", job, error)
         finally:
             del self, job, error  # as above
+
+    def resize(self, before: int | Limiter, limit: int | Limiter) -> None:
+        """Change the limit of the run, if there is one."""
+        run = self.run
+        if run is None or run.ending() or limit is before:
+            return
+        if not isinstance(before, int) or not isinstance(limit, int):
+            message = "limit can only change from a number to a number while it runs"
+            given = f"got {check.shorten(limit)} for {check.shorten(before)}"
+            raise RuntimeError(f"paco.{self._name}: {message}, {given}; change a setting of the limit object")  # noqa: TRY004 - the type is right at other times
+        run.pool.resize(limit or sys.maxsize)
+        if run.watch is not None:
+            run.watch.resized(limit)
 
     def cancel(self) -> None:
         """Cancel running coroutines, and start no others. Does not wait."""
