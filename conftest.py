@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import importlib
 import os
@@ -23,7 +24,9 @@ from sybil.parsers.rest import DocTestParser
 import paco
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator, Iterator
+
+    from sybil import Document, Example, Region
 
 TORTURE = Path(__file__).parent / "tests" / "torture"
 #: What measures coverage in this process, if anything does.
@@ -48,7 +51,21 @@ settings.load_profile("paco")
 # collections a hundred times rarer.
 gc.set_threshold(*gc.get_threshold()[:2], 1_000)
 
-PAGES = Sybil(parsers=[PythonCodeBlockParser(), SkipParser()], patterns=["*.md"])
+
+def alone(document: Document) -> Iterator[Region]:
+    """Find the Python blocks of a page. Each runs without the names of earlier ones, as for a reader who copies it."""
+    for region in PythonCodeBlockParser()(document):
+        region.evaluator = functools.partial(evaluate, region.evaluator)
+        yield region
+
+
+def evaluate(evaluator: Callable[[Example], str | None], example: Example) -> str | None:
+    """Run a block in a namespace of its own."""
+    example.namespace = {}
+    return evaluator(example)
+
+
+PAGES = Sybil(parsers=[alone, SkipParser()], patterns=["*.md"])
 DOCSTRINGS = Sybil(
     parsers=[DocTestParser()],
     path="src",
@@ -62,7 +79,7 @@ pytest_collect_file = (PAGES + DOCSTRINGS).pytest()
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Undo pytest-randomly for examples: an example may use what an earlier example of its page has defined."""
+    """Undo pytest-randomly for examples: those of a docstring build on each other, and a page reads from its top."""
     examples = [item for item in items if isinstance(item, SybilItem)]
     examples.sort(key=lambda item: (item.path, item.example.line))
     items[:] = [*(item for item in items if not isinstance(item, SybilItem)), *examples]

@@ -424,7 +424,8 @@ async def test_concurrent_executor_run_and_its_alias_wait(name):
     with pytest.raises(RuntimeError, match="is running"):
         await getattr(pool, name)()
     done, pending = await running
-    assert (len(done), len(pending), now()) == (4, 0, 20)
+    assert (len(done), len(pending), now()) == (5, 0, 30)
+    pool.add(coroutine, "foo", 1)
     with pytest.raises(TimeoutError):
         await getattr(pool, name)(timeout=5)
-    assert now() == 25
+    assert now() == 35

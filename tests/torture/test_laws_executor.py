@@ -1,4 +1,4 @@
-"""The laws of `ConcurrentExecutor` under any sequence of additions, runs, ends, cancellations and time."""
+"""The laws of `ConcurrentExecutor` under any sequence of additions, runs, ends, pauses, cancellations and time."""
 
 from __future__ import annotations
 
@@ -78,6 +78,11 @@ class Ran:
         self.catch = catch
         self.cancelled = False
         self.must_end = False
+        self.later = []  # works that have joined it after the call had returned
+
+    @property
+    def all(self):
+        return [*self.works, *self.later]
 
 
 class Executor(RuleBasedStateMachine):
@@ -94,6 +99,7 @@ class Executor(RuleBasedStateMachine):
         self.ended = []  # the numbers of the works with an end event
         self.ran = []
         self.cancels_at_start = False
+        self.begun_at_pause = None  # the number of works that had begun when the pause began
         self.executor.on("start", self.hear_start)
         self.executor.on("task.start", lambda job: self.order.append(self.of(job).number))
         self.executor.on("task.finish", lambda job, result: self.ended.append(self.of(job).number))
@@ -128,6 +134,18 @@ class Executor(RuleBasedStateMachine):
         return found[choice % len(found)] if found else None
 
     # ---- rules
+
+    @rule()
+    def pause_or_resume(self):
+        def change():
+            if self.begun_at_pause is None:
+                self.executor.pause()
+                self.begun_at_pause = len(self.order)
+            else:
+                self.executor.resume()
+                self.begun_at_pause = None
+
+        self.inside(change)
 
     @rule(number=st.integers(1, 4), stubborn=st.booleans())
     def add(self, number, stubborn):
@@ -202,7 +220,7 @@ class Executor(RuleBasedStateMachine):
         for work in self.works:
             self.check_future(work)
         if self.ran:
-            latest = {work.number for work in self.ran[-1].works}
+            latest = {work.number for work in self.ran[-1].all}
             told = [self.works[number].error for number in self.ended if number in latest]
             assert self.executor.errors == [error for error in told if error is not None]
 
@@ -219,6 +237,20 @@ class Executor(RuleBasedStateMachine):
         assert self.order == sorted(set(self.order))
 
     @invariant()
+    def nothing_begins_during_a_pause(self):
+        assert self.begun_at_pause in {None, len(self.order)}
+
+    @invariant()
+    def each_is_in_the_pool_or_in_a_run(self):
+        """A work that was added during a run is in that run, unless it was ending."""
+        in_a_run = {work.future for ran in self.ran for work in ran.all}
+        in_the_pool = {job.future for job in self.executor.pool}
+        for work in self.works:
+            if work.future not in in_a_run | in_the_pool and (work.began or not work.future.done()):
+                latest = self.ran[-1]
+                (latest.later if latest.task.done() else latest.works).append(work)
+
+    @invariant()
     def nothing_is_told_twice(self):
         assert len(self.ended) == len(set(self.ended))
 
@@ -227,9 +259,12 @@ class Executor(RuleBasedStateMachine):
         if not self.executor.is_running():
             assert not running
             return
-        waiting = [work for work in self.ran[-1].works if not work.began and not work.future.done()]
-        assert len(running) == LIMIT or not waiting
-        assert running
+        waiting = [work for work in self.ran[-1].all if not work.began and not work.future.done()]
+        if self.begun_at_pause is None:
+            assert len(running) == LIMIT or not waiting
+            assert running
+        else:
+            assert running or self.executor._session.feed.waiting  # whose futures may all be cancelled
 
     def check_run(self, ran):
         futures = {work.future for work in ran.works}
@@ -251,7 +286,8 @@ class Executor(RuleBasedStateMachine):
             assert all(future.done() for future in futures)
         else:
             done, pending = ran.task.result()
-            assert done | pending == futures
+            told = {work.future for work in ran.later} | {future for future in done if future.cancelled()}
+            assert futures <= done | pending <= futures | told
             assert not pending or ran.when != asyncio.ALL_COMPLETED
             assert done or ran.when == asyncio.FIRST_EXCEPTION
             if ran.when == asyncio.FIRST_EXCEPTION and pending and not ran.cancelled:
@@ -261,7 +297,7 @@ class Executor(RuleBasedStateMachine):
         return future.done() and not future.cancelled() and future.exception() is not None
 
     def check_future(self, work):
-        ran = next((ran for ran in self.ran if work in ran.works), None)
+        ran = next((ran for ran in self.ran if work in ran.all), None)
         future = work.future
         if ran is None or not future.done():
             assert ran is None or not ran.task.done() or self.executor.is_running()

@@ -61,6 +61,11 @@ async def executor(future: asyncio.Future[int]) -> None:
         assert_type(pool.add(half(1)), asyncio.Future[float])
         assert_type(pool.submit(half, 1), asyncio.Future[float])
         assert_type(pool.submit(future), asyncio.Future[int])
+        assert_type(await pool.put(half, 1), asyncio.Future[float])
+        assert_type(await pool.put(half(1)), asyncio.Future[float])
+        pool.limit = 5
+        pool.pause()
+        pool.resume()
         pool.extend(half(1), answer)
         pool.on("task.finish", print)
         assert_type(await pool.run(), tuple[set[asyncio.Future[Any]], set[asyncio.Future[Any]]])

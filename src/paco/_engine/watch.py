@@ -102,6 +102,16 @@ class Watch:
         if limit is not None:
             self.view.limit = limit
 
+    def grows(self) -> None:
+        """Record that the source has one more item."""
+        if self.view.total is not None:
+            self.view.total += 1
+
+    def resized(self, limit: int) -> None:
+        """Record that the maximum number of items in flight has changed; 0 for no limit."""
+        self._top = limit or sys.maxsize
+        self.view.limit = limit
+
     @contextmanager
     def starting(self, run: Scheduler) -> Generator[None]:
         """Return a block in which a run starts. Runs that its items start become its children."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from paco._base.deadline import own_clock
 from paco._base.item import WorkerTask
+from paco._engine.source import Calls
 
 if TYPE_CHECKING:
     import contextvars
@@ -223,7 +224,7 @@ class WorkerPool:
             return run.reader.useful(len(self.workers))
         # Length hints of built-in iterators are reliable; others may be wrong.
         items, useful = run.items, len(self.workers)
-        if type(items).__module__ == "builtins":
+        if type(items).__module__ == "builtins" or isinstance(items, Calls):
             with suppress(Exception):  # there are more items than sys.maxsize, or the __len__ of a sequence raises
                 useful = length_hint(items, useful)
         return max(useful, 1)
@@ -276,8 +277,18 @@ class WorkerPool:
         return False
 
     def vacate(self, task: asyncio.Task[None]) -> None:
-        """Free the slot of a task for an item that returns from its rest, or otherwise for a new worker."""
+        """Free the slot of a task, and give it away."""
         self.workers.discard(task)
+        self._fill()
+
+    def resize(self, limit: int) -> None:
+        """Change the number of slots. A worker that is one too many ends when its item has."""
+        self.limit = limit
+        self.run.attention = -1
+        self._fill()
+
+    def _fill(self) -> None:
+        """Give free slots to items that return from their rest, or otherwise to new workers."""
         while self.returning and len(self.workers) - self.idle < self.limit:
             returning, waiter = self.returning.popleft()
             if not waiter.done():

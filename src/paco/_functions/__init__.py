@@ -3,8 +3,9 @@
 The modules, each importing only from those above it::
 
     map  flat  filter               functions over items
-    batch  inbox                    lists of results; a source to which items add
-    futures  gather  executor       functions over coroutines; futures of their calls
+    batch  room  inbox              lists of results; waits for room; a source to which items add
+    futures  gather                 functions over coroutines; futures of their calls
+    feed  session  block  executor  a pool of coroutines: its jobs, one run of it, its `async with` block
     loops                           repeated calls
     timeout  timing                 time limits of blocks and calls; limits and delays of calls
     once  compose                   calls that several callers share; functions that wrap functions

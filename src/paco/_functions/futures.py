@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
-from contextlib import ExitStack, asynccontextmanager, closing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable
+from contextlib import ExitStack, asynccontextmanager, closing, contextmanager
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -148,17 +148,17 @@ class CallFuture(asyncio.Future[Any]):
 class Job:
     """A call, and the future of its outcome. Cancelling the future cancels the call."""
 
-    __slots__ = ("_args", "_call", "_kw", "_own", "future")
+    __slots__ = ("_args", "_kw", "_own", "call", "future")
 
     def __init__(self, one: Any, *args: Any, **kw: Any) -> None:
-        self._call = one
+        self.call: Any = one
         self._args = args
         self._kw = kw
         self._own = None if asyncio.isfuture(one) else CallFuture()
         self.future: asyncio.Future[Any] = one if self._own is None else self._own
 
     def __repr__(self) -> str:
-        return f"<paco job {check.shorten(self._call)}>"
+        return f"<paco job {check.shorten(self.call)}>"
 
     def over(self) -> bool:
         """Return whether there is nothing to run. A future that was passed in and is done still has to be awaited."""
@@ -199,10 +199,10 @@ class Job:
     async def _outcome(self, name: str, task: asyncio.Task[Any]) -> Any:
         """Await the call. Meanwhile, cancelling its future cancels the task."""
         if self._own is None:
-            return await self._call
+            return await self.call
         self._own.task = task
         try:
-            return await begun(name, self._call, *self._args, **self._kw)
+            return await begun(name, self.call, *self._args, **self._kw)
         finally:
             self._own.task = None
             del self
@@ -222,13 +222,34 @@ class Job:
 
     def discard(self) -> None:
         """Cancel the call if it has not started."""
-        check.discard(self._call)
+        check.discard(self.call)
         if self._own is not None and not self._own.done():  # cancelling a failed one marks its exception as retrieved
             self._own.cancel()
 
 
 class Jobs(Calls):
     """The jobs of a run."""
+
+    _look: Callable[[asyncio.Future[Any]], object] | None = None
+
+    def add(self, job: Job) -> None:
+        """Add a job during the run."""
+        self.append(job)
+        if self._look is not None:
+            job.future.add_done_callback(self._look)
+
+    @contextmanager
+    def looking(self, look: Callable[[asyncio.Future[Any]], object]) -> Generator[None]:
+        """Return a block in which ``look`` is called with the future of each job that is done."""
+        self._look = look
+        for future in self.futures():
+            future.add_done_callback(look)
+        try:
+            yield
+        finally:
+            self._look = None
+            for future in self.futures():
+                future.remove_done_callback(look)
 
     def discard(self) -> None:
         """Cancel the jobs that the run has not started."""
@@ -288,9 +309,8 @@ async def until(run: Scheduler, jobs: Jobs, *, when: str, timeout: float | None 
     with ExitStack() as callbacks:
         if timeout is not None and timeout != inf:
             callbacks.callback(asyncio.get_running_loop().call_later(timeout, decide).cancel)
-        for future in jobs.futures() if when != asyncio.ALL_COMPLETED else ():
-            future.add_done_callback(look)
-            callbacks.callback(future.remove_done_callback, look)
+        if when != asyncio.ALL_COMPLETED:
+            callbacks.enter_context(jobs.looking(look))
         await decided
     if run.ending():
         await run.join()

@@ -13,7 +13,7 @@ from paco._base.types import T
 from paco._engine.reader import is_calm
 from paco._engine.sinks import NOTHING
 from paco._engine.source import Upstream
-from paco.limits._deadlock import all_stuck
+from paco._functions.room import Room
 
 if TYPE_CHECKING:
     from paco._engine.run import Scheduler
@@ -71,7 +71,7 @@ class Inbox(AsyncIterator[T], Upstream, Generic[T]):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._run: Scheduler | None = None
         self._waiter: asyncio.Future[None] | None = None  # that of its reader, which waits for an item
-        self._putting: dict[asyncio.Future[None], asyncio.Task[Any] | None] = {}  # those that wait for room
+        self._room = Room()
         self.add(*items)
 
     def __repr__(self) -> str:
@@ -98,20 +98,11 @@ class Inbox(AsyncIterator[T], Upstream, Generic[T]):
                 That is not noticed for items of a later stage: use `add` there. Or the inbox has ended.
         """
         while self._state == "open" and self._is_full() and not self._is_known(item):
-            self._refuse_deadlock()
-            room = asyncio.get_running_loop().create_future()
-            self._putting[room] = asyncio.current_task()
-            try:
-                await room
-            except asyncio.CancelledError:
-                if room.done() and not room.cancelled():
-                    self._make_room(room)  # it is for the next one
-                raise
-            finally:
-                self._putting.pop(room, None)
+            self._room.refuse_deadlock(self._run, "Inbox", "use add(), or a larger maxsize")
+            await self._room.wait()
         added = self.add(item) > 0
         if not self._is_full():
-            self._make_room()
+            self._room.make()
         return added
 
     def close(self) -> None:
@@ -150,24 +141,6 @@ class Inbox(AsyncIterator[T], Upstream, Generic[T]):
     def _is_full(self) -> bool:
         return self._maxsize is not None and len(self._items) >= self._maxsize
 
-    def _make_room(self, last: asyncio.Future[None] | None = None) -> None:
-        """Wake the first of those that wait for room."""
-        for room in self._putting:
-            if room is not last and not room.done():
-                room.set_result(None)
-                return
-
-    def _refuse_deadlock(self) -> None:
-        """Raise an error if nothing will be taken out before this call or another one that waits for room ends."""
-        run, here = self._run, asyncio.current_task()
-        if run is None or run.is_ending or run.pool.idle or len(run.pool.workers) < run.pool.limit:
-            return
-        if all_stuck(run.pool.workers, {here, *self._putting.values()}):
-            raise RuntimeError(
-                f"paco.Inbox: put() would wait forever: all {len(run.pool.workers)} items in flight wait for room; use "
-                "add(), or a larger maxsize"
-            )
-
     def _wake(self) -> None:
         """Wake the reader, from any thread."""
         loop = self._loop
@@ -205,8 +178,8 @@ class Inbox(AsyncIterator[T], Upstream, Generic[T]):
         if not self._items:
             return NOTHING
         item = self._items.popleft()
-        if self._putting:
-            self._make_room()
+        if self._room:
+            self._room.make()
         return item
 
     # ---- ending
@@ -218,7 +191,7 @@ class Inbox(AsyncIterator[T], Upstream, Generic[T]):
 
     def starves(self) -> None:
         waits = self._waiter is not None and not self._waiter.done()
-        if waits and not self._putting and (self._run is None or is_calm(self._run)):
+        if waits and not self._room and (self._run is None or is_calm(self._run)):
             with self._lock:
                 # Another thread may have added an item, or closed the inbox, and not woken the reader yet.
                 self._state = "ended" if self._state == "open" and not self._items else self._state
@@ -230,8 +203,7 @@ class Inbox(AsyncIterator[T], Upstream, Generic[T]):
                 self._state = "closed"
             self._items.clear()
         self._run = None
-        for room in [room for room in self._putting if not room.done()]:
-            room.set_result(None)
+        self._room.open()
 
     async def aclose(self) -> None:
         """Close the inbox, and drop what is left in it."""
