@@ -55,7 +55,7 @@ async def main(args: argparse.Namespace) -> None:
 
         with paco.progress():
             pages = frontier | paco.map(fetch, limit=100 & gently)
-            await (pages | paco.batch(500, within=2.0) | paco.map(save)).drain()
+            await (pages | paco.batch(500, within=2.0) | paco.map(save, limit=1)).drain()
     ((count,),) = database.execute("SELECT count(*) FROM page")
     database.close()
     print(f"{count} pages in {args.database}")

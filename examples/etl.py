@@ -46,7 +46,8 @@ async def main(args: argparse.Namespace) -> None:
             return len(rows)
 
         with paco.progress():
-            copied = await (events() | paco.map(parse) | paco.batch(args.batch) | paco.map(copy))
+            rows = events() | paco.map(parse, limit=1)
+            copied = await (rows | paco.batch(args.batch) | paco.map(copy, limit=1))
     print(f"{sum(copied)} events copied")
 
 

@@ -1,4 +1,4 @@
-"""Ask a language model about every line of a file: no faster than it allows, and for no more money than you say.
+"""Ask a language model about every line of a file: as fast as it allows, until your money is spent.
 
     python examples/llm_batch.py prompts.txt answers.jsonl --dollars 5
 

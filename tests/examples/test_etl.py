@@ -31,6 +31,11 @@ SETUP = [
     "CREATE TABLE raw (id bigint, event text)",
     "INSERT INTO raw SELECT n, event(n) FROM generate_series(1, 10000) AS n",
     "UPDATE raw SET event = 'broken' WHERE id = 7500",
+    # The first row is slow, so that other batches overtake it if they can.
+    "CREATE TABLE clean (id bigint PRIMARY KEY, kind text, amount numeric)",
+    """CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
+       $$ BEGIN PERFORM pg_sleep(0.5); RETURN NEW; END $$""",
+    "CREATE TRIGGER slow BEFORE INSERT ON clean FOR EACH ROW WHEN (NEW.id = 1) EXECUTE FUNCTION slow()",
 ]
 
 
@@ -46,7 +51,7 @@ def dsn():
     try:
         made = [INITDB, "--no-sync", "--auth=trust", "--username=paco", "--encoding=UTF8", "--locale=C", data]
         subprocess.run(made, check=True, **options)
-        settings = ["-c", "listen_addresses=", "-c", "fsync=off", "-k", folder, "-D", data]
+        settings = ["--listen_addresses=", "--fsync=off", "--track_commit_timestamp=on", "-k", folder, "-D", data]
         with subprocess.Popen([bin_ / "postgres", *settings], **options) as server:
             try:
                 ready = [bin_ / "pg_isready", "-q", "-h", folder]
@@ -84,5 +89,7 @@ def test_it_copies_each_row_once_in_order_and_goes_on_after_an_error(dsn, progra
     query(dsn, "UPDATE raw SET event = event(7500) WHERE id = 7500")
     assert finished("etl.py", dsn, "--batch", 1000) == f"{10_000 - len(copied)} events copied\n"
     assert finished("etl.py", dsn) == "0 events copied\n"
-    rows = query(dsn, "SELECT id, kind, amount FROM clean ORDER BY id")
-    assert [tuple(row) for row in rows] == [(n, f"k{n}", n / 4) for n in range(1, 10_001)]
+    rows = query(dsn, "SELECT id, kind, amount, pg_xact_commit_timestamp(xmin) FROM clean ORDER BY id")
+    times = [row[3] for row in rows]
+    assert times == sorted(times)
+    assert [tuple(row)[:3] for row in rows] == [(n, f"k{n}", n / 4) for n in range(1, 10_001)]
