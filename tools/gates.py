@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 ROOT = Path(__file__).resolve().parent.parent
-LEFT_OUT = shutil.ignore_patterns(".git", ".venv*", ".*cache", ".cache", ".coverage*", "__pycache__", "site")
+LEFT_OUT = shutil.ignore_patterns(".git", ".venv*", ".*cache", ".cache", ".coverage*", "__pycache__", "site", "site-look")
 
 Edit: TypeAlias = Callable[[str], str]
 
@@ -183,6 +183,21 @@ GATES = [
         "rooms", "a room that the page tells otherwise",
         "docs/design.md", replace(r"^_engine .*$", "_engine           planted"),
         DEV.CHECKS["laws"], r"run python -m tools\.rooms",
+    ),
+    Gate(
+        "link", "a link that leads nowhere",
+        "docs/tutorial.md", append("\n[planted](planted.md)\n"),
+        pytest("tests/project/test_pages.py"), r"'planted\.md'",
+    ),
+    Gate(
+        "alone", "an example that needs another one",
+        "docs/streams.md", append("\n```python\npaco.run(serve([]))\n```\n"),
+        pytest("docs/streams.md"), "NameError: name 'paco' is not defined",
+    ),
+    Gate(
+        "reference", "a reference that is out of date",
+        "docs/api.md", append("\nplanted\n"),
+        pytest("tests/project/test_pages.py"), r"run python -m tools\.reference",
     ),
     Gate(
         "engine", "a second scheduler",
