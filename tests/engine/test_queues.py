@@ -129,10 +129,11 @@ class Renewing(paco.Limit):
 
 async def test_a_permit_that_is_not_renewed_goes_to_the_item_in_front():
     probe = nap()
-    limit = paco.PerKey(first, lambda: Renewing(lambda: None))
-    assert await paco.map(probe, ["a1", "a2", "b3", "a4", "a5"], limit=limit) == ["a1", "a2", "b3", "a4", "a5"]
-    assert [item for item in probe.started if item[0] == "a"] == ["a1", "a2", "a4", "a5"]
-    assert now() == 4
+    limit = paco.PerKey(first, lambda: Renewing(lambda: None), lookahead=4)
+    items = [f"{'aab'[number % 3]}{number}" for number in range(60)]
+    assert await paco.map(probe, items, limit=limit) == items
+    assert [item for item in probe.started if item[0] == "a"] == [item for item in items if item[0] == "a"]
+    assert now() == 40
 
 
 async def test_a_limit_of_a_key_that_fails_when_it_renews_ends_the_run():
@@ -222,8 +223,40 @@ async def test_a_context_variable_that_the_source_sets_for_some_items_is_seen_by
     assert [found for number, found in enumerate(seen) if number % every == 0] == list(range(0, 60, every))
 
 
+async def test_items_wait_for_room_in_a_slow_consumer_while_their_keys_are_free():
+    probe = nap(1)
+    async with paco.map(probe, ["a"] * 100, limit=by_key(lookahead=3)).buffer(2) as results:
+        assert await anext(results) == "a"
+        await asyncio.sleep(50)
+        assert len(probe.started) <= 1 + 2 + 3 + 1
+        assert len([result async for result in results]) == 99
+
+
+async def test_permits_are_passed_on_while_the_consumer_waits_for_an_earlier_item():
+    probe, items = nap(lambda item: 10 if item == "a0" else 1), ["a0", *(f"b{number}" for number in range(1, 40))]
+    stream = paco.map(probe, items, limit=by_key(lookahead=3)).buffer(100)
+    assert [result async for result in stream] == items
+    assert now() == 39
+
+
+async def test_an_item_that_leaves_a_trace_passes_its_permit_on_by_a_release():
+    seen = []
+
+    async def marks(item):
+        seen.append(VAR.get())
+        await asyncio.sleep(1)
+        VAR.set(item)
+        return item
+
+    items = [f"{'ab'[number % 2]}{number}" for number in range(60)]
+    assert await paco.map(marks, items, limit=by_key(lookahead=4)) == items
+    assert seen == [None] * 60
+    assert now() == 30
+
+
 @pytest.mark.parametrize("make_limit", [by_key, lambda: paco.Limit(2)], ids=["keys", "no key"])
-async def test_context_variables_that_cannot_be_compared_are_no_error(make_limit):
+@pytest.mark.parametrize("item_sets", [False, True])
+async def test_context_variables_that_cannot_be_compared_are_no_error(make_limit, item_sets):
     class Incomparable:
         def __eq__(self, other):
             raise TypeError("not comparable")
@@ -237,7 +270,8 @@ async def test_context_variables_that_cannot_be_compared_are_no_error(make_limit
 
     async def marks(item):
         await asyncio.sleep(1)
-        VAR.set(Incomparable())
+        if item_sets:
+            VAR.set(Incomparable())
         return item
 
     assert await paco.map(marks, items(), limit=make_limit()) == [f"a{number}" for number in range(12)]

@@ -56,7 +56,7 @@ def name_of(path):
 
 @pytest.mark.slow
 def test_only_modules_that_talk_to_other_processes_unpickle():
-    assert all(path.startswith("remote/") for path in importers("pickle", "marshal", "cloudpickle"))
+    assert all(path.startswith(("remote/", "_exec/")) for path in importers("pickle", "marshal", "cloudpickle"))
     assert not importers("shelve", "dill", "joblib")
 
 
@@ -69,8 +69,9 @@ def test_nothing_evaluates_text():
 @pytest.mark.slow
 def test_no_shell_is_started_and_no_process_except_workers():
     assert not callers("os.system", "os.popen", "os.posix_spawn", "os.execv", "asyncio.create_subprocess_shell")
-    assert importers("subprocess") == {"_base/system.py", "remote/_processes.py"}
-    assert callers("subprocess.Popen", "subprocess.run") == {"remote/_processes.py"}
+    ours = {"remote/_processes.py", "_exec/client.py"}
+    assert importers("subprocess") == {"_base/system.py", "_exec/outcome.py", *ours}
+    assert callers("subprocess.Popen", "subprocess.run") == ours
     assert callers("os.fork") == {"remote/_fork_server.py"}
     assert not any(
         keyword.arg == "shell" for path in MODULES for keyword in nodes(path) if isinstance(keyword, ast.keyword)
@@ -79,8 +80,8 @@ def test_no_shell_is_started_and_no_process_except_workers():
 
 @pytest.mark.slow
 def test_no_port_is_opened_and_only_dask_is_connected_to():
-    # Pairs of sockets: signals wake the loop through one, the fork server is asked through another.
-    assert callers("socket.socketpair") == {"_cli/ending.py", "remote/_processes.py"}
+    # Pairs of sockets: signals wake the loop through one, the servers that start processes are asked through others.
+    assert callers("socket.socketpair") == {"_cli/ending.py", "_exec/client.py", "remote/_processes.py"}
     assert importers("socket") == {*callers("socket.socketpair"), "_base/system.py", "remote/_fork_server.py"}
     assert not importers("ftplib", "http", "smtplib", "socketserver", "ssl", "urllib", "xmlrpc")
     methods = {"bind", "listen", "connect", "create_connection", "create_server", "open_connection", "start_server"}

@@ -513,3 +513,10 @@ def test_drain_with_a_journal_can_be_closed_and_cancelled(tmp_path):
                 await asyncio.wait(asyncio.all_tasks() - {asyncio.current_task()}, timeout=10)
 
     asyncio.run(main())
+
+
+async def test_what_is_filtered_out_is_in_no_batch():
+    async def is_even(item):
+        return item % 2 == 0
+
+    assert await paco.filter(is_even, range(10), limit=2).batch(2) == [[0, 2], [4, 6], [8]]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sys
 from contextvars import ContextVar
-from heapq import heappop, heappush
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -24,14 +23,6 @@ class Slots:
         self.free: list[int] = []
         #: Returns the number of a slot that was never taken.
         self.new: Callable[[], int] = count().__next__
-
-    def take(self) -> int:
-        """Take the lowest free slot and return its number."""
-        return heappop(self.free) if self.free else self.new()
-
-    def give(self, slot: int) -> None:
-        """Free a slot."""
-        heappush(self.free, slot)
 
 
 class Worker:

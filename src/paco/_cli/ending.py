@@ -144,7 +144,7 @@ class Interrupts:
                         atexit.register(_ignore, number)
                     else:
                         stack.callback(signal.signal, number, before)
-            if _STATE is not None:
+            if _STATE is not None:  # pragma: no branch - Windows has none
                 with contextlib.suppress(ValueError):
                     stack.callback(signal.signal, _STATE, signal.signal(_STATE, self._show_state))
             yield

@@ -91,8 +91,8 @@ class Pacing(NamedTuple):
 
     def charge(self, result: Any) -> None:
         """Take from the budget what an item with this result costs."""
-        if self.budget is not None and self.cost is not None:
-            self.budget.charge(self.cost.read(result))
+        budget, cost = cast("paco.Budget", self.budget), cast("Cost", self.cost)
+        budget.charge(cost.read(result))
 
 
 def pace_of(options: MapOptions, on: RetryOn, *, steered: bool = False) -> Pacing:

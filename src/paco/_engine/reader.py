@@ -245,9 +245,8 @@ class Reader:
 def is_calm(run: Any) -> bool:
     """Return whether a run, and those that read its results, have nothing to do before its source has another item."""
     pool, reader, sink = run.pool, run.reader, run.sink
-    if run.is_ending or pool.idle < len(pool.workers) or pool.resting or (reader is not None and reader.waiting()):
-        return False
-    if run.admission is not None and run.admission.held:
+    taken = (0 if run.admission is None else run.admission.held) + (0 if reader is None else reader.waiting())
+    if run.is_ending or taken or pool.resting or pool.idle < len(pool.workers):
         return False
     if isinstance(sink, InOrder):
         if run.consumer is None or run.consumer.done():

@@ -104,8 +104,8 @@ class Watch:
 
     def grows(self) -> None:
         """Record that the source has one more item."""
-        if self.view.total is not None:
-            self.view.total += 1
+        total = self.view.total
+        self.view.total = None if total is None else total + 1
 
     def resized(self, limit: int) -> None:
         """Record that the maximum number of items in flight has changed; 0 for no limit."""

@@ -96,10 +96,8 @@ class Program:
         """Write what fits into the pipe; return whether anything is left to write."""
         try:
             self.unwritten = self.unwritten[os.write(self.stdin, self.unwritten) :]
-        except BlockingIOError:
-            return True
-        except OSError:  # the program has closed its stdin, or ended
-            return False
+        except OSError as error:  # the pipe is full; otherwise the program has closed its stdin, or ended
+            return isinstance(error, BlockingIOError)
         return bool(self.unwritten)
 
 

@@ -167,7 +167,7 @@ class _Iteration(Iterator[T], AbstractContextManager[Iterator[T]]):
             close(source)
             return
         async with opened(source) as items:
-            while not self._ending:  # a source may swallow its only cancellation
+            while True:
                 await self._wanted.wait()
                 self._wanted.clear()
                 try:
@@ -176,6 +176,8 @@ class _Iteration(Iterator[T], AbstractContextManager[Iterator[T]]):
                     return
                 self._answers.put((True, item))
                 del item
+                if self._ending:  # pragma: no cover - a source has swallowed its only cancellation
+                    return
 
     def _cancel(self) -> None:
         if self._task is not None:

@@ -282,8 +282,7 @@ class GroupCommit:
             try:
                 asked.result(max(due - time.monotonic(), 0))
             except TimeoutError:
-                if self._asked is asked:
-                    self._asked = None
+                self._asked = None if self._asked is asked else self._asked
                 asked.cancel()
                 self._write(len(self._lines))
 

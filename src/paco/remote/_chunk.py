@@ -220,8 +220,7 @@ class ChunkRunner:
         if unfit:
             values |= {item: _Unfit(self._refused(order.name, error)) for item, error in unfit.items()}
             fn = instead_of(fn, partial(_fit, fn))
-        if self._marks is not None:
-            fn = self._marks.around(fn, number)
+        fn = fn if self._marks is None else self._marks.around(fn, number)
         return Chunk(order, self._where, fn, [values[item] for item in sorted(values)], self._slots[order.run])
 
     def _refused(self, name: str, error: Exception) -> Exception:
