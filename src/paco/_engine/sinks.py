@@ -149,6 +149,10 @@ class InOrder:
             missing += 1
         return [result for index, result in sorted(self.results.items()) if index > missing]
 
+    def add(self, results: Iterable[tuple[int, Any]]) -> None:
+        """Store several results."""
+        self.results.update(results)
+
     def holds_back(self, started: int) -> bool:
         """Return whether there are results that the consumer has not taken. Nothing else is in flight."""
         return self.taken < started
@@ -225,15 +229,10 @@ class _Arrivals(dict[int, Any]):
                 self.ready.append((now, result))
             result = self.pop(self.taken, NOTHING)
 
-    def update(self, results: Iterable[tuple[int, Any]], /) -> None:  # type: ignore[override]
-        """Store several results."""
-        for index, result in results:
-            self[index] = result
-
     def copy(self) -> _Arrivals:
         """Return a copy that later results do not reach."""
         copied = _Arrivals(self._now, ordered=self._ordered)
-        dict.update(copied, self)  # not through `__setitem__`: they stay where they are
+        copied.update(self)  # not through `__setitem__`: they stay where they are
         copied.ready, copied.taken = self.ready.copy(), self.taken
         return copied
 
@@ -291,6 +290,10 @@ class Batches(InOrder):
         self.results = self._arrivals = self._arrivals.copy()
         self._due = True
         self._stop_timer()
+
+    def add(self, results: Iterable[tuple[int, Any]]) -> None:
+        for index, result in results:
+            self._arrivals[index] = result
 
     def left(self) -> Iterable[Any]:
         self.taken = self._arrivals.taken

@@ -23,12 +23,15 @@ class Block:
         self._context: contextvars.Context | None = None  # in which the task runs, while the block is open
         self._task: asyncio.Task[None] | None = None
         self._thread = 0
+        #: Whether the block has ever been entered.
+        self.was_entered: bool = False
 
     # ---- the block
 
     def enter(self, work: Callable[[], Coroutine[Any, Any, None]] | None) -> None:
         """Open the block, and start its task if there is work."""
         self.is_here()
+        self.was_entered = True
         self._context = contextvars.copy_context()
         if work is not None:
             self.drive(work)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, overload
 
 from paco import limits
@@ -137,8 +138,7 @@ class ConcurrentExecutor:
     def add(self, coro: Any, *args: Any, **kw: Any) -> asyncio.Future[Any]:
         """Add a coroutine object, or a coroutine function with its arguments; it joins a run that is in progress.
 
-        It does not wait for room: see `put`. It can be called inside a coroutine of the executor. What is added while a
-        run is ending early, or calls its ``finish`` listeners, is for the next run.
+        It does not wait for room: see `put`. What is added while a run is ending early is for the next run.
 
         Returns:
             A future of the outcome, the same one for a coroutine object that is waiting already. Cancelling it cancels
@@ -202,15 +202,20 @@ class ConcurrentExecutor:
 
     def _admit(self, job: futures.Job) -> None:
         """Give a job to the run in progress, or else to the next one."""
-        if self._added.has(job):
+        feed, added = self._session.feed, self._added
+        if added and added.has(job):
             return
-        self._block.check(job, running=self.is_running())
-        self._added.note(job)
-        if (feed := self._session.feed).takes():
-            feed.add(job)
-        else:
+        if feed.run is None and not self._block.was_entered:  # most often: nothing runs yet
             self.pool.append(job)
-            self._block.drive(self._drive)
+        else:
+            self._block.check(job, running=self.is_running())
+            if feed.takes():
+                feed.add(job)
+            else:
+                self.pool.append(job)
+                self._block.drive(self._drive)
+        if job.is_awaitable:
+            added[id(job.call)] = job
 
     def extend(self, *coros: Any) -> None:
         """Add several coroutine objects and functions without arguments.
@@ -220,8 +225,6 @@ class ConcurrentExecutor:
         """
         for one in futures.calls(_NAME, (coros,), "coros"):
             self.add(one)
-
-    # ---- events
 
     def on(self, event: str, fn: Listener) -> None:
         """Call ``fn``, which may be sync or async, on each ``event``."""
@@ -355,10 +358,8 @@ class ConcurrentExecutor:
         """Run what is in the pool while the block is open, unless `run` was called for it."""
         try:
             while self._block.is_open() and self.pool and self.pool is not self._claimed:
-                if self.is_running():
-                    await self._session.over()
-                else:
-                    await self._run_all(self.pool, None, asyncio.ALL_COMPLETED, catch=False)
+                run = partial(self._run_all, self.pool, None, asyncio.ALL_COMPLETED, catch=False)
+                await (self._session.over() if self.is_running() else run())
         except BaseException:
             self._clear()
             raise

@@ -38,16 +38,13 @@ class Added(dict[int, Job]):
         if id(coro) in self:
             return self[id(coro)]
         check_keywords(name, coro, kw)
-        return Job(coro, *args, **kw)
+        job = Job(coro, *args, **kw)
+        job.is_awaitable = not starts_by_call
+        return job
 
     def has(self, job: Job) -> bool:
         """Return whether a job is here."""
         return self.get(id(job.call)) is job
-
-    def note(self, job: Job) -> None:
-        """Take in a job that has been added, if it is the one of an awaitable."""
-        if check.is_awaitable(job.call):
-            self[id(job.call)] = job
 
     def forget(self) -> None:
         """Drop the jobs that will not start, because they are over."""
@@ -138,6 +135,7 @@ class Feed(Calls):
     def end(self) -> None:
         """Forget the jobs of a run that is over, and wake those who wait for room."""
         self.release()
+        self.run = None
         self.jobs.clear()
         self._room.open()
 

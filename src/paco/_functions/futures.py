@@ -148,10 +148,12 @@ class CallFuture(asyncio.Future[Any]):
 class Job:
     """A call, and the future of its outcome. Cancelling the future cancels the call."""
 
-    __slots__ = ("_args", "_kw", "_own", "call", "future")
+    __slots__ = ("_args", "_kw", "_own", "call", "future", "is_awaitable")
 
     def __init__(self, one: Any, *args: Any, **kw: Any) -> None:
         self.call: Any = one
+        #: Whether the call is known to be an awaitable, not a function.
+        self.is_awaitable: bool = False
         self._args = args
         self._kw = kw
         self._own = None if asyncio.isfuture(one) else CallFuture()

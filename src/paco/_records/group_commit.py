@@ -387,7 +387,7 @@ class Delivery:
             self._ready, self.left = iter(ready.items()), len(ready)
         count = min(self.left, _BATCH)
         if count:
-            self._sink.results.update(islice(self._ready, count))
+            self._sink.add(islice(self._ready, count))
             self.left -= count
             if not self.left:
                 self._ready = iter(())  # the iterator would keep the results alive
