@@ -22,7 +22,9 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 ROOT = Path(__file__).resolve().parent.parent
-LEFT_OUT = shutil.ignore_patterns(".git", ".venv*", ".*cache", ".cache", ".coverage*", "__pycache__", "site", "site-look")
+LEFT_OUT = shutil.ignore_patterns(
+    ".git", ".venv*", ".*cache", ".cache", ".coverage*", "__pycache__", "site", "site-look"
+)
 
 Edit: TypeAlias = Callable[[str], str]
 
