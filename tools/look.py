@@ -77,7 +77,7 @@ def look(base: str, chromium: str, wanted: list[str]) -> int:
                 tab = browser.new_context(viewport=size, color_scheme=scheme).new_page()
                 for page in wanted:
                     for problem in problems(tab, page, base, axe):
-                        print(f"{page} ({screen}, {scheme}): {problem}")
+                        print(f"{page} ({screen}, {scheme}): {problem}", flush=True)
                         count += 1
                     name = page.replace("/", "-").replace(".", "home")
                     tab.screenshot(path=PICTURES / f"{name}-{screen}-{scheme}.png")
