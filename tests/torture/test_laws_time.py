@@ -22,6 +22,11 @@ PLAIN = ("map", "filter", "filterfalse")
 INSTANT_THEN_SLOW = Scenario(
     Source("list", 4), (Stage("map", (Item(()), Item(()), Item(), Item()), limit=2),), Consumer("for", buffer=0)
 )
+SLOW_AT_THE_END = Scenario(
+    Source("list", 12),
+    (Stage("map", (Item(), Item(())), limit=2), Stage("map", (Item(),), limit=3), Stage("map", (Item(),), limit=1)),
+    Consumer("await"),
+)
 
 
 def is_exact(scenario: Scenario) -> bool:
@@ -32,6 +37,7 @@ def is_exact(scenario: Scenario) -> bool:
 @examples()
 @given(scenarios(PLAIN, before=2, completed=False).filter(is_exact))
 @example(INSTANT_THEN_SLOW)
+@example(SLOW_AT_THE_END)
 def test_every_item_of_a_pipeline_starts_as_soon_as_there_is_room(scenario):
     log = play(scenario)
     starts, end = model.schedule(scenario)

@@ -215,7 +215,7 @@ class Scheduler(Nursery):
         earlier one: a resumed worker always runs one more item, so none starves. If items are slow, it takes the next
         item in the next turn, after all arrived results were handled; batches save 7% of the CPU of an HTTP request.
         """
-        pace, pool, reader, turn, patient = self.pace, self.pool, self.reader, 0, False
+        pace, pool, turn = self.pace, self.pool, 0
         if pace.in_batches and last and last != pace.turn.now:
             await give_way()
             last = 0  # it has waited
@@ -226,9 +226,6 @@ class Scheduler(Nursery):
             if self.started >= self.due:
                 await pool.idling(give_way())
                 last = 0
-            elif not patient and reader is not None and not reader.ready():
-                patient = True
-                await pool.idling(give_way())  # by the next turn the source may have an item: less than to park
             else:
                 await pool.idling(self.park())
             turn = self.at_once(last)
