@@ -91,7 +91,7 @@ class Reader:
 
     def _refill(self) -> None:
         """Have more items read if some are wanted, by this task or by more workers."""
-        if self._ahead or self._run.parked:
+        if self._ahead or self._run.parked or self._upstream is not None:
             self.wake()
         elif self._iterator is not None:
             self._run.pool.grow_soon()
@@ -224,7 +224,9 @@ class Reader:
         run = self._run
         if self._ahead:
             run.hungry = True  # maybe no worker waits for room, so the consumer must wake this task
-        self._iterator, self.parked = source, run.loop.create_future()
+        # A step of a previous stage would wait for its next result, and take it although no slot is free by then.
+        self._iterator = source if self._upstream is None else None
+        self.parked = run.loop.create_future()
         try:
             await self.parked
         except asyncio.CancelledError as error:
