@@ -123,7 +123,7 @@ def _reset(token: Token[_End | None]) -> None:
 
 
 class deadline:  # noqa: N801 - used as a function, like `listening`
-    """Set a deadline for all paco calls in a ``with`` block, and for everything they run.
+    """Set a deadline for all calls of paco in a ``with`` block, including those inside their items.
 
     A call ends at its own timeout or at the deadline, whichever is nearer. At the deadline, every function over items,
     `gather`, `series`, `race`, the executor, `timeout`, `TimeoutLimit` and `hedge` raise ``TimeoutError``. So does

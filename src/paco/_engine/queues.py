@@ -66,7 +66,7 @@ class Queues:
     def renew(self, item: Item) -> bool:
         """Make an item that has succeeded the one in front of its queue, with the same permit; return whether it is.
 
-        That needs another item behind, which takes its place, and that nobody else waits for the permit.
+        This needs another item behind, which then waits in front. And no other caller may wait for the permit.
         """
         part: Limiter = item.limit
         front, queue = self._fronts.get(part), self._behind.get(part)

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from paco._engine.run import Scheduler
 
 _tasks: Final[Any] = asyncio.tasks
-#: Makes a task the current one of a loop, or none.
+#: Makes a task the current one of a loop, or none, in one step. An interrupt between the documented `_leave_task` and
+#: `_enter_task` would leave the loop without a current task.
 _set_current_task: Final[Any] = (
     _tasks._swap_current_task if sys.version_info >= (3, 12) else _tasks._current_tasks.__setitem__  # noqa: SLF001 - no other way
 )
@@ -151,7 +152,7 @@ class Reader:
         return self.waiting()
 
     def starves(self) -> None:
-        """Tell the source that the run may have nothing to do before there is another item."""
+        """Tell the source that the run waits for its next item and may have nothing else to do."""
         if self._upstream is not None:
             self._upstream.starves()
 

@@ -28,15 +28,15 @@ class Upstream:
 
     __slots__ = ()
 
-    #: Whether it, or a source before it, must hear when all that reads it waits for it.
+    #: Whether this source, or one before it, must be told when the runs that read it have nothing else to do.
     heeds: bool = False
 
     def starves(self) -> None:
-        """Hear that the run which reads this may now have nothing to do before this has a result; see `heeds`."""
+        """Note that the run which reads this waits for a result, and may have nothing else to do; see `heeds`."""
 
     @abstractmethod
     def feeds(self, run: Nursery) -> None:
-        """Tell the run that reads this the first error at once, in addition to raising it."""
+        """Make ``run`` fail at once with the first error of this source, before it reads that far."""
 
     def has_result(self) -> bool:
         """Return whether `take` may return a result."""
