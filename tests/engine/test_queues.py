@@ -10,6 +10,7 @@ import pytest
 
 import paco
 from paco.testing import AsyncSource, Probe, now
+from tests.turns import Turns
 
 VAR = contextvars.ContextVar("VAR", default=None)
 first = operator.itemgetter(0)
@@ -84,19 +85,9 @@ async def test_the_key_of_an_item_is_asked_for_once():
 
 
 async def test_no_turn_of_the_loop_is_lost_between_two_items_of_a_key():
-    turns = 0
-
-    async def count_turns():
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
-    counting = asyncio.ensure_future(count_turns())
-    await paco.each(nap(0), ["a"] * 500, limit=by_key())
-    counting.cancel()
-    await asyncio.wait([counting])
-    assert turns < 500 + 200  # at the end of the source, each of the last 100 needs another one
+    async with Turns() as turns:
+        await paco.each(nap(0), ["a"] * 500, limit=by_key())
+    assert turns.count < 500 + 200  # at the end of the source, each of the last 100 needs another one
 
 
 async def test_two_runs_share_the_limit_of_a_key_in_turn():

@@ -12,6 +12,7 @@ import pytest
 import paco
 from paco import events
 from paco.testing import AsyncSource, Probe, Source, now
+from tests.turns import Turns
 
 VAR = contextvars.ContextVar("VAR", default=None)
 
@@ -85,18 +86,9 @@ async def test_a_permit_is_renewed_as_long_as_items_succeed():
 
 
 async def test_no_turn_of_the_loop_is_lost_between_two_items():
-    turns = 0
-
-    async def count_turns():
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
-    counting = asyncio.ensure_future(count_turns())
-    await paco.each(nap(0), range(100), limit=paco.Limit(1))
-    await ended(counting)
-    assert turns < 110
+    async with Turns() as turns:
+        await paco.each(nap(0), range(100), limit=paco.Limit(1))
+    assert turns.count < 110
 
 
 @pytest.mark.parametrize("make_limit", LIMITS.values(), ids=LIMITS)

@@ -16,6 +16,7 @@ import pytest
 
 import paco
 from paco.testing import AsyncSource, Probe, Source, now
+from tests.turns import Turns
 
 VAR: contextvars.ContextVar[object] = contextvars.ContextVar("VAR", default="unset")
 
@@ -597,19 +598,9 @@ def frozen():
 @pytest.mark.parametrize("limit", [1, 4, 0, "Limit"])
 async def test_items_that_never_suspend_yield_even_if_the_clock_is_frozen(monkeypatch, limit):
     monkeypatch.setattr("paco._engine.workers.perf_counter", frozen)
-    turns = 0
-
-    async def count_turns():
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
-    counting = asyncio.ensure_future(count_turns())
-    await paco.each(same, range(20_000), limit=paco.Limit(4) if limit == "Limit" else limit)
-    counting.cancel()
-    await asyncio.wait([counting])
-    assert turns >= 4
+    async with Turns() as turns:
+        await paco.each(same, range(20_000), limit=paco.Limit(4) if limit == "Limit" else limit)
+    assert turns.count >= 4
 
 
 @pytest.mark.realtime

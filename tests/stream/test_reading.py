@@ -12,6 +12,7 @@ import pytest
 
 import paco
 from paco.testing import AsyncSource, Probe, now
+from tests.turns import Turns
 
 LIMITS = {"number": lambda: 2, "Limit": lambda: paco.Limit(2)}
 
@@ -99,18 +100,9 @@ async def test_coroutines_that_were_read_ahead_are_closed_when_the_run_ends():
 
 
 async def test_each_item_of_a_source_that_is_always_ready_costs_one_turn_of_the_loop():
-    turns = 0
-
-    async def count_turns():
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
-    counting = asyncio.ensure_future(count_turns())
-    await paco.each(nap(0), AsyncSource(range(100)), limit=1)
-    await ended(counting)
-    assert turns < 110
+    async with Turns() as turns:
+        await paco.each(nap(0), AsyncSource(range(100)), limit=1)
+    assert turns.count < 110
 
 
 # ---- steps of the source that workers execute
@@ -408,27 +400,20 @@ async def test_a_stop_iteration_out_of_place_is_an_error_of_the_source(good):
 
 @pytest.mark.parametrize("make_limit", LIMITS.values(), ids=LIMITS)
 async def test_a_source_that_holds_the_loop_is_not_read_far_in_one_turn(monkeypatch, make_limit):
-    ticks, turns, read_in = itertools.count(), 0, []
+    ticks, read_in = itertools.count(), []
     monkeypatch.setattr("paco._engine.reader.perf_counter", lambda: next(ticks))
-
-    async def count_turns():
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
 
     async def numbers():
         for number in range(50):
-            read_in.append(turns)
+            read_in.append(turns.count)
             yield number
 
-    counting = asyncio.ensure_future(count_turns())
-    run = asyncio.ensure_future(paco.map(nap(), numbers(), limit=make_limit()).ahead(40))
-    for _ in range(300):
-        await asyncio.sleep(0)
+    async with Turns() as turns:
+        run = asyncio.ensure_future(paco.map(nap(), numbers(), limit=make_limit()).ahead(40))
+        for _ in range(300):
+            await asyncio.sleep(0)
     assert len(read_in) > 40
     assert max(read_in.count(turn) for turn in set(read_in)) <= 3
-    await ended(counting)
     await ended(run)
 
 
