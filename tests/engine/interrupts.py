@@ -102,9 +102,9 @@ def interrupted(main, number):
 if __name__ == "__main__":
     gc.disable()
     for main in (lists, streams, races):
-        number, place = -1, ""
+        number, place = 0, ""
         while place is not None:
-            number += 2  # every other line
+            number += 1
             place, faults = interrupted(main, number)
             if faults:
                 sys.stdout.write(f"{main.__name__} {place} {faults}\n")

@@ -493,3 +493,9 @@ async def test_a_thread_does_not_sleep_if_a_call_came_meanwhile():
     pool._calls.append(module._BlockingCall(loop, (), {}))
     assert pool.sleep(threading.Lock())
     assert not pool._sleeping
+
+
+def test_a_function_has_threads_for_each_loop_that_calls_it_in_turn():
+    double = paco.threaded(lambda number: 2 * number)
+    with asyncio.Runner() as first, asyncio.Runner() as second:
+        assert [runner.run(double(number)) for number, runner in enumerate((first, second, first))] == [0, 2, 4]

@@ -12,8 +12,9 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import deque
+from contextlib import suppress
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from paco._base.check import discard
 from paco._base.errors import trim
@@ -99,33 +100,32 @@ class Reader:
 
     def _advance(self, iterator: AsyncIterator[Any]) -> Any:
         """Execute a step of the source on behalf of the task that reads; return the item, or `NOTHING`."""
-        loop, task, self._iterator = self._run.loop, self._task, None
-        worker: Any = asyncio.current_task(loop)
+        loop, self._iterator = self._run.loop, None
+        worker = asyncio.current_task(loop)
         try:
-            _set_current_task(loop, task)
-            self._context.run(self._begin, iterator)
+            self._context.run(self._begin, iterator, loop, worker)
         except StopIteration as found:
             self._iterator = None if self._cut else iterator
             return found.value
         except BaseException as error:
+            _set_current_task(loop, worker)  # `_begin` may have been interrupted before it did this
             self.ended = True
             if not isinstance(error, StopAsyncIteration):
                 trim(error)
                 self._error = error
-        finally:
-            _set_current_task(loop, worker)
         self.wake()
         return NOTHING
 
-    def _begin(self, iterator: AsyncIterator[Any]) -> None:
+    def _begin(
+        self, iterator: AsyncIterator[Any], loop: asyncio.AbstractEventLoop, worker: asyncio.Task[Any] | None
+    ) -> None:
         """Begin a step of the source. It raises what the step raises, ``StopIteration`` if the item is there."""
         try:
-            step: Any = iterator.__anext__()
-        except StopIteration as error:
-            raise _misplaced(error)  # noqa: B904 - it has its cause
-        if not hasattr(step, "send"):
-            step = _awaiting(step)
-        self._step = _Step(step, step.send(None))
+            _set_current_task(loop, self._task)
+            step = _next_step(iterator)
+            self._step = _Step(step, step.send(None))
+        finally:
+            _set_current_task(loop, worker)
 
     def ready(self) -> bool:
         """Return whether the next step may return an item, raise the error, or reach the end, without waiting."""
@@ -153,8 +153,7 @@ class Reader:
 
     def starves(self) -> None:
         """Tell the source that the run waits for its next item and may have nothing else to do."""
-        if self._upstream is not None:
-            self._upstream.starves()
+        cast("Upstream", self._upstream).starves()  # which nobody calls unless the source heeds it
 
     def wake(self) -> None:
         """Continue to read if the reader has paused: a slot may be free."""
@@ -192,6 +191,8 @@ class Reader:
                         since = perf_counter()
             finally:
                 self._closing = True
+                if self._step is not None:  # an interrupt in this module has left it unfinished
+                    self._step.close()
 
     def end(self) -> None:
         """Read nothing more, as if the source had ended here. What has been read is run.
@@ -209,11 +210,12 @@ class Reader:
 
     async def _read_one(self, source: AsyncIterator[Any]) -> bool:
         """Read an item; return false at the end of the source or of the run."""
-        step, self._step = self._step, None
+        step = self._step
         try:
             item = await (anext(source) if step is None else step)
         except StopAsyncIteration:
             return False
+        self._step = None
         if self._run.is_ending:
             return False  # the source has swallowed its only cancellation, as wait_for does on 3.11 (gh-86296)
         self._items.append(item)
@@ -282,6 +284,11 @@ class _Step:
         if self._waits_for is None or not self._waits_for.cancel(*error.args):
             self._error = error
 
+    def close(self) -> None:
+        """End the step if it has not ended, so that the source can be closed."""
+        with suppress(GeneratorExit, Exception):  # RuntimeError if it has ended
+            self._step.throw(GeneratorExit())  # `close` of an `asend` does nothing before Python 3.13
+
     def __await__(self) -> Generator[Any, None, Any]:
         step, waits_for, error, given = self._step, self._waits_for, self._error, None
         self._error = None  # it refers to frames that refer to this object: a reference cycle
@@ -311,6 +318,15 @@ def _misplaced(error: StopIteration) -> RuntimeError:
     misplaced = RuntimeError("an async iterator raised StopIteration")
     misplaced.__cause__ = error
     return misplaced
+
+
+def _next_step(iterator: AsyncIterator[Any]) -> Any:
+    """Return the coroutine, or another object with its methods, that yields the next item."""
+    try:
+        step: Any = iterator.__anext__()
+    except StopIteration as error:
+        raise _misplaced(error)  # noqa: B904 - it has its cause
+    return step if hasattr(step, "send") else _awaiting(step)
 
 
 async def _awaiting(awaitable: Awaitable[T]) -> T:
