@@ -56,13 +56,24 @@ async def test_no_items_are_no_batches():
     pause=st.floats(0, 3),
     completed=st.booleans(),
     drops=st.booleans(),
+    late=st.sets(st.integers(0, 59)),
 )
-def test_nothing_is_lost_or_repeated_and_the_order_stays(items, size, limit, within, gaps, pause, completed, drops):
-    """Without a time, every batch but the last one is full."""
+def test_nothing_is_lost_or_repeated_and_the_order_stays(
+    items, size, limit, within, gaps, pause, completed, drops, late
+):
+    """Without a time, every batch but the last one is full. Some items fail once, and are repeated much later."""
 
     async def main():
-        numbered = list(enumerate(items))
-        probe = Probe(lambda item: item, takes=lambda item: gaps[item[0] % len(gaps)])
+        numbered, fail = list(enumerate(items)), set(late)
+        naps = Probe(lambda item: item, takes=lambda item: gaps[item[0] % len(gaps)])
+
+        async def attempt(item):
+            if item[0] in fail:
+                fail.remove(item[0])
+                raise OSError
+            return await naps(item)
+
+        probe = paco.retry(attempt, on=lambda _: 20)
 
         async def is_even(item):
             return (await probe(item))[0] % 2 == 0
@@ -120,6 +131,28 @@ async def test_a_slow_item_holds_back_only_its_batch():
         assert await anext(batches) == [0, 1, 2, 3, 4]
         assert await anext(batches) == [5, 6, 7, 8, 9]
         assert 100 < now() < 105
+
+
+@pytest.mark.parametrize(
+    "limit", [lambda: 3, lambda: paco.Limit(3), lambda: paco.Rate(1000) & paco.Limit(3)], ids=["number", "Limit", "and"]
+)
+@pytest.mark.parametrize("retried", [False, True])
+@pytest.mark.parametrize("late", [0, 2, 40])
+async def test_all_slots_are_used_when_a_late_item_has_let_others_pass(limit, retried, late):
+    async def late_once(item, seen=set()):  # noqa: B006 - each test defines it anew
+        if item == late and item not in seen:
+            if not retried:
+                await asyncio.sleep(100)
+            seen.add(item)
+            if retried:
+                raise OSError
+        await asyncio.sleep(1)
+        return item
+
+    fn = paco.retry(late_once, on=lambda _: 100)
+    async with paco.map(fn, range(300), limit=limit()).batch(100) as batches:
+        assert [item async for batch in batches for item in batch] == list(range(300))
+    assert now() < 100 + 300 / 3 + 5
 
 
 async def test_an_unlimited_run_starts_all_items():

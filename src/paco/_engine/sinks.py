@@ -208,11 +208,13 @@ class _Arrivals(dict[int, Any]):
         now: The clock.
     """
 
-    __slots__ = ("_now", "_ordered", "ready", "taken")
+    __slots__ = ("_now", "_ordered", "ready", "run", "taken")
 
     def __init__(self, now: Callable[[], float], *, ordered: bool) -> None:
         super().__init__()
         self._now, self._ordered = now, ordered
+        #: Returns the run while it lasts.
+        self.run: Callable[[], Scheduler | None] = lambda: None
         #: The results whose turn has come, without those left out, and when it came.
         self.ready: deque[tuple[float, Any]] = deque()
         #: How many results have moved on.
@@ -222,18 +224,21 @@ class _Arrivals(dict[int, Any]):
         if self._ordered and index != self.taken:
             super().__setitem__(index, result)
             return
-        now = self._now()
+        now, ready = self._now(), self.ready
+        expected = len(ready) + 1
         while result is not NOTHING:
             self.taken += 1
             if result is not SKIP:
-                self.ready.append((now, result))
+                ready.append((now, result))
             result = self.pop(self.taken, NOTHING)
+        if len(ready) != expected and (run := self.run()) is not None and run.hungry:
+            run.release()  # results that waited have moved on, or one is left out: more items may start
 
     def copy(self) -> _Arrivals:
         """Return a copy that later results do not reach."""
         copied = _Arrivals(self._now, ordered=self._ordered)
         copied.update(self)  # not through `__setitem__`: they stay where they are
-        copied.ready, copied.taken = self.ready.copy(), self.taken
+        copied.ready, copied.taken, copied.run = self.ready.copy(), self.taken, self.run
         return copied
 
 
@@ -270,11 +275,10 @@ class Batches(InOrder):
         self._size, self._within = size, within
         self._timer: asyncio.TimerHandle | None = None
         self._due = False  # whether the first result has waited long enough
-        self._run: Callable[[], Scheduler | None] = lambda: None
 
     def serves(self, run: Scheduler) -> None:
         """Store the run, whose consumer is woken when a list is due. The reference is weak: the run refers to this."""
-        self._run = weakref.ref(run)
+        self._arrivals.run = weakref.ref(run)
 
     def room(self, started: int) -> int:
         self.taken = self._arrivals.taken
@@ -305,7 +309,7 @@ class Batches(InOrder):
 
     def ready(self) -> bool:
         """Return whether a list is available. If one will be in time, have the consumer woken then."""
-        found, run = self._arrivals.ready, self._run()
+        found, run = self._arrivals.ready, self._arrivals.run()
         if not found or self._due or len(found) >= self._size or run is None or run.done:
             return bool(found)
         if self._within is not None and self._timer is None:
@@ -320,12 +324,12 @@ class Batches(InOrder):
         if not self.ready():
             return NOTHING
         self._stop_timer()
-        found, run = self._arrivals.ready, self._run()
+        found, run = self._arrivals.ready, self._arrivals.run()
         self._due = run is None or run.is_ending
         return [found.popleft()[1] for _ in range(min(self._size, len(found)))]
 
     def _expire(self) -> None:
-        self._timer, self._due, run = None, True, self._run()
+        self._timer, self._due, run = None, True, self._arrivals.run()
         if run is not None:
             run.notify()
 
