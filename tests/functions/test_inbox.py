@@ -52,6 +52,16 @@ async def test_what_was_added_before_is_dropped(limit):
     assert [inbox.add(1, 2, 1), inbox.add(2), inbox.add(3, 3)] == [2, 0, 1]
 
 
+async def test_a_later_stage_may_wait_again_after_the_inbox_was_closed():
+    inbox = paco.Inbox([1])
+    async with inbox | paco.map(nap(10)) | paco.map(nap()) as results:
+        for _ in range(2):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(anext(results), 1)
+            inbox.close()
+        assert await anext(results) == 1
+
+
 @limits
 @pytest.mark.parametrize("completed", [False, True])
 async def test_a_slow_consumer_may_add_what_it_finds(limit, completed):

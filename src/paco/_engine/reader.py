@@ -14,7 +14,7 @@ import sys
 from collections import deque
 from contextlib import suppress
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from paco._base.check import discard
 from paco._base.errors import trim
@@ -153,7 +153,8 @@ class Reader:
 
     def starves(self) -> None:
         """Tell the source that the run waits for its next item and may have nothing else to do."""
-        cast("Upstream", self._upstream).starves()  # which nobody calls unless the source heeds it
+        if self._upstream is not None:  # it has not ended
+            self._upstream.starves()
 
     def wake(self) -> None:
         """Continue to read if the reader has paused: a slot may be free."""
