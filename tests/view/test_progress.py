@@ -119,6 +119,18 @@ async def test_a_run_has_three_lines_with_progress_rate_and_latency():
     assert end == "each work  1,000 items in 10.0s  100/s  failed 40 (4%)  p50 1s  p95 1s  p99 1s  retried 100"
 
 
+@pytest.mark.parametrize("limit", [lambda _: 4, lambda gate: paco.Rate(2) & 4 & gate], ids=["stream", "gate"])
+async def test_a_run_that_stops_shows_that_it_does_and_no_time_left(limit):
+    screen, gate = Screen(100), paco.Gate()
+    with watched(screen):
+        run = paco.map(nap, [1] * 8 + [5] * 92, limit=limit(gate))
+        asyncio.get_running_loop().call_later(4.5, run.stop if limit(gate) == 4 else gate.close)
+        await run
+    assert [frame[0].startswith("stopping  map nap") for frame in screen.frames[:6]] == [False] * 4 + [True] * 2
+    assert "eta" in screen.frames[3][0]
+    assert not any("eta" in line or "waiting" in line for frame in screen.frames[4:] for line in frame)
+
+
 @pytest.mark.parametrize("width", [*range(1, 60, 3), *range(60, 220, 9)])
 async def test_no_line_is_wider_than_the_terminal(width):
     async def odd(number):

@@ -99,6 +99,8 @@ def end_source(run: Scheduler) -> None:
     """
     if run.exhausted or run.is_ending or run.left is not None:
         return
+    if run.watch is not None:
+        run.watch.view.stopping = True
     if run.reader is not None:
         run.left = ()
         run.reader.end()

@@ -140,6 +140,7 @@ class Reading(NamedTuple):
     workers: Mapping[str, Worker]  # a copy of each, by its name
     skipped: int = 0  # items that an earlier run has finished
     fed: bool = False  # whether the run reads the results of another run
+    stopping: bool = False  # whether the run was asked to take nothing more from its source
 
     @property
     def done(self) -> int:
@@ -164,7 +165,7 @@ def reading_of(run: Run, clock: Callable[[], float], total: int | None = None) -
     """
     total = total if run.total is None and not run.fed else run.total
     counts = run.ok, run.failed, run.cancelled, run.retried, run.in_flight, run.limit
-    return Reading(clock(), *counts, total, run.waited, copies(run.workers), run.skipped, run.fed)
+    return Reading(clock(), *counts, total, run.waited, copies(run.workers), run.skipped, run.fed, run.stopping)
 
 
 class Meter:
@@ -177,7 +178,7 @@ class Meter:
         self.title = title
         self.latencies = latencies
         self.cap = cap
-        #: A word to show before the title, such as ``draining``.
+        #: A word to show before the title if the run goes on in another way, such as ``draining``.
         self.state = ""
         self._read = read
         self._start = read()
@@ -191,6 +192,8 @@ class Meter:
         readings.append(now := self._read())
         if now.done != self._changes[-1][1]:
             self._changes.append((now.time, now.done))
+        if now.stopping and not self.state:
+            self.state = "stopping"
         while len(readings) > _PAIR and readings[1].time <= readings[-1].time - _WINDOW:
             readings.popleft()
 
@@ -226,9 +229,9 @@ class Meter:
         return items / seconds if seconds > 0 else 0.0
 
     def eta(self) -> float | None:
-        """Return the seconds until all items are done at the present rate; ``None`` if that is unknown."""
+        """Return the seconds until all items are done at the present rate; ``None`` if that is unknown or not so."""
         left, rate = self.now.left, self.rate()
-        return left / rate if left is not None and rate else None
+        return left / rate if left is not None and rate and not self.state else None
 
     def part(self) -> float | None:
         """Return the fraction of all items that are done or skipped; ``None`` if the total is unknown."""
@@ -236,6 +239,11 @@ class Meter:
         return min((now.done + now.skipped) / now.total, 1.0) if now.total else None
 
     def waiting(self) -> tuple[Waiting, float] | None:
-        """Return what the run mostly waited for in the last ten seconds, as `most_waited` does."""
+        """Return what the run mostly waited for in the last ten seconds, as `most_waited` does.
+
+        A run that is paused, or stopping, waits for nothing.
+        """
+        if self.state:
+            return None
         before, waited = self.before.waited, self.now.waited.items()
         return most_waited({reason: seconds - before.get(reason, 0.0) for reason, seconds in waited})

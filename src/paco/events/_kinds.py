@@ -33,6 +33,7 @@ class Run:
         feeds: The run that reads the results of this run, as the next stage of a pipeline, or from an async generator
             that iterates this run; or ``None``.
         fed: Whether this run reads the results of another run, which starts after this one.
+        stopping: Whether the run was asked to take nothing more from its source (`Stream.stop`, `Gate.close`).
         date: When the run started, in seconds since 1970.
         start: When the run started, in seconds on the clock that times its items. That is the event loop's clock if the
             loop overrides asyncio's, as `paco.testing.VirtualLoop` does. Otherwise it is ``time.perf_counter``, because
@@ -55,6 +56,7 @@ class Run:
     parent: Run | None = field(init=False, default=None)
     feeds: Run | None = field(init=False, default=None)
     fed: bool = field(init=False, default=False)
+    stopping: bool = field(init=False, default=False)
     date: float = field(init=False, default=0.0)
     start: float = field(init=False, default=0.0)
     started: int = field(init=False, default=0)
