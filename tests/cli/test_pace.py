@@ -189,6 +189,15 @@ def test_items_start_at_once_up_to_the_burst(run, folder):
     assert json.loads(err.splitlines()[-1])["seconds"] == 2
 
 
+@pytest.mark.usefixtures("virtual_time")
+@pytest.mark.parametrize("rates", [("2/s", "9000/m"), ("9000/m", "2/s")])
+def test_several_rates_all_hold(run, folder, rates):
+    items(folder, 5)
+    words = [word for rate in rates for word in ("--rate", rate)]
+    _, _, err = run("jobs:none", "items.txt", *words, "--burst", 3, "--progress", "json")
+    assert json.loads(err.splitlines()[-1])["seconds"] == 1
+
+
 # ---- budgets
 
 
@@ -234,8 +243,23 @@ def test_the_cost_may_be_a_field_of_the_result(run, folder):
     assert code == 1
     assert 3 <= len(out.splitlines()) <= 4  # one more was taken when the third ended
     assert "of 100) before all items had started" in err
-    code, out, _ = run("jobs:echo", *costs(folder, 7), "--budget", 100, "--cost", "result.x")
-    assert "expected a number in the field x of the result, got none" in json.loads(out)["error"]["message"]
+
+
+def test_a_result_without_its_cost_ends_the_run_and_is_kept(run, folder):
+    rows = costs(folder, *({"usage": {"token": 40}, "text": "a"} for _ in range(30)))
+    code, out, err = run("jobs:echo", *rows, "--budget", 100, "--cost", "result.usage.tokens", "-o", "out.jsonl")
+    assert (code, out) == (1, "")
+    found = [json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()]
+    assert 1 <= len(found) <= 2
+    assert all(one["ok"] for one in found)
+    why = (
+        "--cost: expected a number in the field usage.tokens of the result, got none ('tokens' is missing beside token)"
+    )
+    assert f"\npaco: {why}; without it the budget cannot hold, so the run was ended\n" in err
+    assert "--resume" in err
+    _, out, err = run("jobs:echo", *costs(folder, 7), "--budget", 100, "--cost", "result.x")
+    assert json.loads(out)["result"] == 7
+    assert "expected a number in the field x of the result, got none;" in err
 
 
 def test_the_cost_of_an_item_is_checked_for_a_program_too(run, folder):

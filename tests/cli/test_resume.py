@@ -455,8 +455,42 @@ def test_a_file_that_is_not_text_is_not_appended_to(run, folder, text):
     (folder / "out.jsonl").write_bytes(text)
     code, _, err = run(*WORDS)
     assert (code, calls(folder)) == (2, [])
-    assert err == "paco: out.jsonl is not a file of text; records are not added to it, use another file\n"
+    assert "paco: out.jsonl is a file of another kind, which ends in " in err
+    assert err.endswith(": nothing is added to it; give another name\n")
     assert (folder / "out.jsonl").read_bytes() == text
+
+
+@pytest.mark.parametrize("text", ["print(5)\n", "# notes", "<html>\n</html>\n\n", '{"id": 1}\n', "5\n"])
+@pytest.mark.parametrize("options", [[], ["--values"]])
+def test_nothing_is_added_to_a_file_of_another_kind(run, folder, text, options):
+    items(folder, "a")
+    (folder / "out.jsonl").write_text(text)
+    code, _, err = run(*WORDS, *options)
+    if options and text[0] in "{5":
+        assert code == 0
+    else:
+        assert (code, calls(folder), "give another name" in err) == (2, [], True)
+        assert (folder / "out.jsonl").read_text() == text
+
+
+@pytest.mark.parametrize("more", ["", "\n", "\n\n \n", '\n{"id":1,"key":"ab'])
+def test_records_are_added_to_a_file_that_does_not_end_in_a_whole_line(run, folder, more):
+    items(folder, "a")
+    run(*WORDS)
+    whole = (folder / "out.jsonl").read_text()
+    (folder / "out.jsonl").write_text(whole.rstrip() + more)
+    assert run(*WORDS)[0] == 0
+    lines = [line for line in (folder / "out.jsonl").read_text().splitlines() if line.strip()]
+    assert [json.loads(line)["ok"] for line in lines] == [True, True]
+
+
+def test_a_resumed_run_tells_that_its_output_is_new_and_needs_one_for_what_failed(run, folder):
+    items(folder, "a")
+    code, _, err = run(*WORDS, "--retry-failed")
+    assert (code, err) == (2, "paco: --retry-failed runs what failed in out.jsonl, which does not exist\n")
+    assert not (folder / "out.jsonl").exists()
+    assert "paco: out.jsonl has no records yet: all items run\n" in run(*WORDS, "--resume")[2]
+    assert "no records" not in run(*WORDS, "--resume")[2]
 
 
 def test_zeros_after_a_record_are_cut_off_before_the_next_record(run, folder):

@@ -43,7 +43,9 @@ class Cost:
         found = value
         for name in self._path:
             if not isinstance(found, dict) or name not in found:
-                raise CostError(f"--cost: expected a number in {what}, got none")
+                names = ", ".join(map(str, cast("dict[str, Any]", found))) if isinstance(found, dict) else ""
+                there = f" ({name!r} is missing beside {names:.80})" if names else ""
+                raise CostError(f"--cost: expected a number in {what}, got none{there}")
             found = cast("dict[str, Any]", found)[name]
         try:  # the fields of a table are text
             return finite("map", "--cost", float(found) if isinstance(found, str) else found, least=0)

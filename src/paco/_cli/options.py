@@ -57,7 +57,7 @@ class MapOptions(NamedTuple):
     stdin: str | None  # what the program reads
     inputs: list[str]
     limit: int | Literal["auto"]
-    rate: RateOption | None
+    rate: list[RateOption]
     burst: int | None
     budget: float | None
     cost: str | None
@@ -136,7 +136,8 @@ def _add_target_and_pace(parser: _Parser) -> None:
     add = parser.add_argument_group("pace").add_argument
     at_once = "items in flight at once; 0: no limit; auto: adapt to latency and errors (default: 32)"
     add("-l", "--limit", type=whole_number(0, AUTO), default=32, metavar="N", help=at_once)
-    add("-r", "--rate", type=rate, metavar="N/UNIT", help="maximum starts per s, m or h, e.g. 50/s")
+    starts = "maximum starts per s, m or h, e.g. 50/s; repeatable: all of them hold"
+    add("-r", "--rate", type=rate, action="append", default=[], metavar="N/UNIT", help=starts)
     burst = "starts at once after a time without any, beyond --rate in that time (default: none)"
     add("--burst", type=whole_number(1), metavar="N", help=burst)
     add("--budget", type=amount, metavar="N", help="start no more items when N is spent (without --cost: N items)")
@@ -248,7 +249,7 @@ def _check_together(parser: _Parser, options: argparse.Namespace) -> None:
     """Refuse options that contradict each other."""
     resumes = options.resume or options.retry_failed
     for name, needed, why in _NEEDS:
-        if getattr(options, name) is not None and getattr(options, needed) is None:
+        if getattr(options, name) is not None and getattr(options, needed) in (None, []):
             parser.error(f"--{name} {why} with --{needed}")
     if options.exec is not None:
         _check_exec(parser, options)

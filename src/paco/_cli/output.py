@@ -20,7 +20,7 @@ from paco._base.system import PRIVATE
 from paco._cli.ending import CommandError, Problem, describe, explain, is_interrupt, reason
 from paco._cli.options import STDOUT
 from paco._records.earlier import EarlierRecords, canonical, digest, made_by
-from paco._records.file import APPENDING, JournalError, RecordFile
+from paco._records.file import APPENDING, JournalError, RecordFile, is_json, is_record
 from paco._records.group_commit import GroupCommit
 from paco._records.lines import encode, failure, span_there, success
 from paco.events import clock, failed
@@ -85,6 +85,8 @@ def open_output(
     hashes = {key: digest(canonical(text), 0, _HASH).hex() for key, text in options.arguments.items()}
     maker = made_by(found)._replace(arguments=hashes, by=options.key)
     try:
+        if options.retry_failed and not Path(path).exists():
+            raise CommandError(f"--retry-failed runs what failed in {name}, which does not exist")
         file = _open(name, path, stdout, opened)
         earlier = _begun(options, file, maker, tell) if name != STDOUT else None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
@@ -101,6 +103,8 @@ def _begun(options: MapOptions, file: RecordFile, maker: Maker, tell: Callable[[
     name = options.output
     if options.resume or options.retry_failed:
         earlier = _earlier(file, maker)
+        if file.regular and not Path(file.path).stat().st_size:
+            tell(f"{name} has no records yet: all items run")
         if earlier.changed:
             tell(_CHANGED.format(maker.name, name))
         if earlier.others:
@@ -109,7 +113,7 @@ def _begun(options: MapOptions, file: RecordFile, maker: Maker, tell: Callable[[
             tell(_OTHER_ARGUMENTS.format(", ".join(sorted(earlier.differing)), name))
         return earlier
     if file.regular and Path(file.path).stat().st_size:
-        file.mend()
+        file.mend(is_json if options.values else is_record)
         tell(f"{name} is not empty: this run appends to it, and runs all items (to skip those with a result: --resume)")
     return None
 

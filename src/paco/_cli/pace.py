@@ -108,8 +108,8 @@ def pace_of(options: MapOptions, on: RetryOn, *, steered: bool = False) -> Pacin
         if isinstance(limit, int) and limit:
             limit = in_flight = paco.Limit(limit)
         limit = limit & gate
-    if options.rate is not None:
-        limit = rate_of(options.rate, options.burst) & limit
+    for rate in options.rate:
+        limit = rate_of(rate, options.burst) & limit
     if options.budget is None:
         return Pacing(limit, in_flight, gate)
     cost = Cost(options.cost)

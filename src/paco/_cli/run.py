@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import paco
 from paco._base.check import message
 from paco._base.system import command_line
+from paco._cli.budget import CostError
 from paco._cli.ending import (
     CLOSED_PIPE,
     FAILED,
@@ -101,7 +102,7 @@ class _MapRun:
         self._job = job
         self._tally = job.tally
         self._progress = _progress(job)
-        charge = job.pace.charge if job.pace.cost is not None and job.pace.cost.of_result else None
+        charge = self._charge if job.pace.cost is not None and job.pace.cost.of_result else None
         self._records = ItemRecords(job.output, job.options, job.tally, self._progress, self._item_failed, charge)
         self._task: Any = asyncio.current_task()
         self._started = self._cancelling = False
@@ -172,6 +173,15 @@ class _MapRun:
             self._task.uncancel()  # the cancellation was meant for the items; TARGET is closed as after any run
         except Exception as error:
             self._ended_by(error)
+
+    def _charge(self, result: Any) -> None:
+        """Take the cost of a result from the budget. If it does not say its cost, the budget cannot hold: drain."""
+        try:
+            self._job.pace.charge(result)
+        except CostError as error:
+            if not self._job.reader.stopped:
+                self._troubles.append(f"{error}; without it the budget cannot hold, so the run was ended")
+                self._stop(f"{error}; ")
 
     def _note_budget(self) -> None:
         """Record that the budget has ended the run, if it has."""
@@ -324,7 +334,7 @@ def _progress(job: MapJob) -> Progress | None:
     from paco._cli.progress import Progress, display_for
 
     display = display_for(options.progress, console, job.output.file, typing=job.typing)
-    cap = "" if options.rate is None else str(options.rate)
+    cap = ", ".join(map(str, options.rate))
     title = options.title
     shown = console, job.tally, job.reader.total, display
     return Progress(*shown, title=title, limit=job.pace.limit, cap=cap, tells_all=options.values)

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 from weakref import WeakSet
 
 from paco._base import system
+from paco._base.check import shorten
 from paco._records.lines import decode, parse
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from collections.abc import Callable, Generator, Iterable
 
 
 class JournalError(RuntimeError):
@@ -158,29 +159,33 @@ class RecordFile:
                 yield offset, line
                 offset += len(line)
 
-    def mend(self) -> None:
+    def mend(self, belongs: Callable[[bytes], bool]) -> None:
         """Make the file end in a whole line: cut off a torn record, or add a missing line end.
 
-        Do nothing if the file cannot be read.
+        Do nothing if the file cannot be read. ``belongs`` says whether a line is of this kind of file.
 
         Raises:
-            JournalError: The file does not end in text.
+            JournalError: The last line is of another kind of file.
         """
         with suppress(OSError), self._place.open("rb") as file:
             size, block = file.seek(0, os.SEEK_END), 1 << 16
             while True:
                 file.seek(max(size - block, 0))
-                *before, last = file.read().rsplit(b"\n", 2)
-                if len(before) > 1 or block >= size:
+                whole, end, last = (text := file.read()).rpartition(b"\n")
+                before = whole.rstrip().rpartition(b"\n")
+                if before[1] or block >= size:
                     break
                 block *= 4
-            if not last:
-                return
-            if is_torn(last, after_record=bool(before) and is_record(before[-1])):
+            if is_torn(last, after_record=is_record(before[2])):
                 self.cut(size - len(last))
-            elif b"\0" in last:
-                raise JournalError(f"{self.title} is not a file of text; records are not added to it, use another file")
-            else:
+                text = whole + end
+            last_line = text.rstrip().rpartition(b"\n")[2]
+            if last_line and not belongs(last_line):
+                raise JournalError(
+                    f"{self.title} is a file of another kind, which ends in {shorten(last_line)}: "
+                    "nothing is added to it; give another name"
+                )
+            if not text.endswith(b"\n"):
                 self.append([b"\n"])
 
     def cut(self, offset: int) -> None:
@@ -250,8 +255,17 @@ class RecordFile:
 
 def is_record(line: bytes) -> bool:
     """Return whether a line is a record."""
+    return _is(parse, line)
+
+
+def is_json(line: bytes) -> bool:
+    """Return whether a line is JSON."""
+    return _is(decode, line)
+
+
+def _is(read: Callable[[bytes], object], line: bytes) -> bool:
     try:
-        parse(line)
+        read(line)
     except ValueError:
         return False
     return True
