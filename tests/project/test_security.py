@@ -13,6 +13,7 @@ import sys
 import pytest
 
 import paco
+from paco._cli.packed import _UNPACKERS
 from paco.journal import JournalError
 from tests.project.source import MODULES, SOURCE, nodes
 
@@ -98,6 +99,8 @@ def test_only_packages_of_the_extras_are_imported():
     there = {"IPython"}  # in a notebook, and not imported anywhere else
     found = set().union(*map(imports, MODULES)) - {*sys.stdlib_module_names, "paco", "msvcrt"} - there
     assert found == {"cloudpickle", "dask", "distributed", "orjson", "rich", "uvloop"}
+    unpack = {name.partition(".")[0] for _, names, *_ in _UNPACKERS.values() for name in names}
+    assert unpack - sys.stdlib_module_names - {"compression"} == {"backports"}
 
 
 # ---- what is not trusted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 import zlib
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -37,8 +38,8 @@ def check_unpacker(ending: str, name: str) -> None:
     """
     if ending and _module(ending) is None:
         what = _UNPACKERS[ending][0]
-        remedy = "Python 3.14 can, or: pip install backports.zstd" if ending == ".zst" else f"or use: {what} -dc"
-        raise CommandError(f"cannot read {name}: this Python cannot unpack {what}; {remedy}")
+        install = "pip install paco[zst], " if ending == ".zst" and sys.version_info < (3, 14) else ""
+        raise CommandError(f"cannot read {name}: this Python cannot unpack {what}; {install}or use: {what} -dc")
 
 
 def _module(ending: str) -> Any:
