@@ -68,12 +68,13 @@ def test_nothing_evaluates_text():
 
 
 @pytest.mark.slow
-def test_no_shell_is_started_and_no_process_except_workers():
+def test_no_shell_is_started_and_no_process_except_workers_and_programs():
     assert not callers("os.system", "os.popen", "os.posix_spawn", "os.execv", "asyncio.create_subprocess_shell")
     ours = {"remote/_processes.py", "_exec/client.py"}
     assert importers("subprocess") == {"_base/system.py", "_exec/outcome.py", *ours}
     assert callers("subprocess.Popen", "subprocess.run") == ours
     assert callers("os.fork") == {"remote/_fork_server.py"}
+    assert callers("os.posix_spawnp") == {"_exec/server.py"}
     assert not any(
         keyword.arg == "shell" for path in MODULES for keyword in nodes(path) if isinstance(keyword, ast.keyword)
     )
@@ -118,6 +119,18 @@ def test_the_text_of_an_item_is_never_executed(run, folder):
     assert code == 0
     assert [json.loads(line)["result"] for line in out.splitlines()] == HOSTILE
     assert out.replace("\n", "").isprintable()
+    assert not (folder / "pwned").exists()
+
+
+@pytest.mark.realtime
+@pytest.mark.posix
+def test_a_program_gets_the_text_of_an_item_as_it_is(run, folder):
+    (folder / "items.txt").write_text("".join(f"{line}\n" for line in HOSTILE), "utf-8")
+    for words in (["printf %s {}"], ["sh -c 'printf %s \"$1\"' sh {}"], ["cat", "--stdin", "item"]):
+        code, out, _ = run("--exec", *words, "items.txt", "--keep-order")
+        assert code == 0
+        assert [json.loads(line)["result"] for line in out.splitlines()] == HOSTILE
+        assert out.replace("\n", "").isprintable()
     assert not (folder / "pwned").exists()
 
 
