@@ -114,7 +114,8 @@ async def late():
 FILES = {"jobs.py": JOBS, "three.txt": "1\n2\n3\n"}
 
 
-ENDINGS = [getattr(signal, name) for name in ("SIGINT", "SIGBREAK", "SIGHUP", "SIGTERM") if hasattr(signal, name)]
+HANDLED = ["SIGINT", "SIGBREAK", "SIGHUP", "SIGTERM", "SIGUSR1"]
+HANDLED = [getattr(signal, name) for name in HANDLED if hasattr(signal, name)]
 
 
 def records(text):
@@ -691,7 +692,7 @@ def own_end(monkeypatch):
     """What a process does for its end is undone."""
     registered = []
     monkeypatch.setattr(atexit, "register", lambda *call: registered.append(call))
-    before = {number: signal.getsignal(number) for number in ENDINGS}
+    before = {number: signal.getsignal(number) for number in HANDLED}
     yield registered
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -704,10 +705,10 @@ def test_ctrl_c_during_interpreter_shutdown_keeps_the_exit_code(main, monkeypatc
     assert main() == 2
     signal.raise_signal(signal.SIGINT)
     assert left == [2]
-    assert [number for _, number in own_end] == ENDINGS
+    assert [number for _, number in own_end] == HANDLED
     for call, *arguments in own_end:
         call(*arguments)
-    assert {signal.getsignal(number) for number in ENDINGS} == {signal.SIG_IGN}
+    assert {signal.getsignal(number) for number in HANDLED} == {signal.SIG_IGN}
     capfd.readouterr()
 
 

@@ -86,6 +86,9 @@ async def loud(item):
     atexit.register(print, "said at exit")
     return item
 
+async def asked(item):
+    atexit.register(os.kill, os.getpid(), signal.SIGUSR1)
+
 async def quiet(item):
     for descriptor in range(3):
         try:
@@ -458,6 +461,12 @@ def test_the_end_of_the_terminal_is_ignored_under_nohup(start, folder):
     process.send_signal(signal.SIGHUP)
     (folder / "release").touch()
     assert "draining" not in process.communicate()[1]
+    assert process.returncode == 0
+
+
+def test_a_question_for_the_state_does_no_harm_at_the_end(start, folder):
+    process = start("map", "jobs:asked", items(folder, 1), "-o", "out.jsonl")
+    process.communicate()
     assert process.returncode == 0
 
 

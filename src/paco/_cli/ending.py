@@ -133,20 +133,20 @@ class Interrupts:
 
         Do nothing outside the main thread, where Python allows no signal handlers.
         """
+        handlers: dict[int, Callable[[int, FrameType | None], None]] = dict.fromkeys(ENDINGS, self._handle)
+        if _STATE is not None:  # pragma: no branch - Windows has none
+            handlers[_STATE] = self._show_state
         with contextlib.ExitStack() as stack:
-            for number in ENDINGS:
+            for number, handler in handlers.items():
                 if number == _HANGUP and signal.getsignal(number) is signal.SIG_IGN:  # by nohup
                     continue
                 with contextlib.suppress(ValueError):
-                    before = signal.signal(number, self._handle)
+                    before = signal.signal(number, handler)
                     if self.for_good:
                         # At exit Python resets every signal that has a handler to its default, but not ignored ones.
                         atexit.register(_ignore, number)
                     else:
                         stack.callback(signal.signal, number, before)
-            if _STATE is not None:  # pragma: no branch - Windows has none
-                with contextlib.suppress(ValueError):
-                    stack.callback(signal.signal, _STATE, signal.signal(_STATE, self._show_state))
             yield
 
     @contextmanager
