@@ -438,3 +438,19 @@ async def test_json_progress_has_the_figures_of_each_worker():
     assert json.loads(screen.said[0])["workers"] == [
         {"worker": "one", "in_flight": None, "ok": 5, "failed": 0, "rate": 5.0, "lost": True}
     ]
+
+
+async def test_a_summary_that_is_too_wide_goes_on_below():
+    screen, tally, progress = made(width=60, total=100_000)
+    progress.start()
+    tally.started = tally.ok = 51_234
+    tally.retried = tally.cancelled = 1_000
+    await asyncio.sleep(100)
+    progress.stop()
+    progress.summary("stopped")
+    (said,) = screen.said
+    assert said.split("\n") == [
+        "stopped in 1m 40s    51,234 of 100,000 items   51,234 ok",
+        "            0 failed   1,000 retried",
+        "            1,000 cancelled   512/s",
+    ]

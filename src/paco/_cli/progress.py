@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from paco._view.console import Console
 
 _FAILURES = "  failures  "
+#: The longest word before a summary.
+_LONGEST = "stopped "
 _QUANTILES = (50, 95, 99)
 
 
@@ -35,7 +37,9 @@ def summary(
     ``found`` is the last limit of ``--limit auto``, otherwise 0; ``again`` is the command line that runs the items
     left, if there are any.
     """
-    lines = [f"in {duration(seconds)}    {_counts(tally, total, seconds)}"]
+    start = f"in {duration(seconds)}    "
+    lines = _rows(_counts(tally, total, seconds), width - len(_LONGEST) - len(start))
+    lines = [start + lines[0], *(" " * len(_FAILURES) + line for line in lines[1:])]
     if longest := latencies.longest():
         times = [f"p{percent} {latency(latencies.quantile(percent / 100))}" for percent in _QUANTILES]
         lines.append(f"  latency   {'   '.join(times)}   max {latency(longest)}")
@@ -46,25 +50,29 @@ def summary(
     return [*lines, safe(f"  again     {again}")] if again else lines
 
 
-def _counts(tally: Tally, total: int | None, seconds: float) -> str:
+def _counts(tally: Tally, total: int | None, seconds: float) -> list[str]:
     whole = total is None or total == tally.done + tally.skipped
     parts = [f"{tally.done:,} items" if whole else f"{tally.done:,} of {total:,} items"]
     parts += [f"{tally.ok:,} ok", f"{tally.failed:,} failed"]
     for count, word in ((tally.skipped, "skipped"), (tally.retried, "retried"), (tally.cancelled, "cancelled")):
         parts += [f"{count:,} {word}"] if count else []
-    parts += [per_second(tally.done / seconds)] if seconds > 0 else []
-    return "   ".join(parts)
+    return parts + ([per_second(tally.done / seconds)] if seconds > 0 else [])
 
 
 def _failures(tally: Tally, width: int) -> list[str]:
     """Return lines that show the kinds of failures side by side."""
-    lines = [""]
-    for kind in tally.kinds():
-        text = fit(kind, width)
-        if len(lines[-1]) + len(text) + 3 > width and lines[-1]:
-            lines.append("")
-        lines[-1] += f"   {text}" if lines[-1] else text
-    return [(" " * len(_FAILURES) if number else _FAILURES) + line for number, line in enumerate(lines)]
+    rows = _rows([fit(kind, width) for kind in tally.kinds()], width)
+    return [(" " * len(_FAILURES) if number else _FAILURES) + row for number, row in enumerate(rows)]
+
+
+def _rows(parts: Sequence[str], width: int) -> list[str]:
+    """Return lines of this width with the parts side by side; a longer part has a line of its own."""
+    rows = [""]
+    for part in parts:
+        if len(rows[-1]) + len(part) + 3 > width and rows[-1]:
+            rows.append("")
+        rows[-1] += f"   {part}" if rows[-1] else part
+    return rows
 
 
 #: The most failures shown between two repaints; and in all where nothing is repainted, since a log keeps every line.
