@@ -214,8 +214,12 @@ def test_without_a_cost_a_budget_is_a_number_of_items(run, folder):
 
 
 def test_a_budget_that_suffices_is_not_told(run, folder):
-    code, out, err = run("jobs:none", *costs(folder, *range(3)), "--budget", 3)
-    assert (code, len(out.splitlines()), "budget" in err) == (0, 3, False)
+    words = [*costs(folder, *range(3)), "--budget", 3, "-o", "out.jsonl"]
+    code, _, err = run("jobs:none", *words)
+    assert (code, "budget" in err, "again" in err, err[:8]) == (0, False, False, "done in ")
+    (folder / "out.jsonl").write_text((folder / "out.jsonl").read_text().partition("\n")[0] + "\n")
+    code, _, err = run("jobs:none", *words, "--resume", "--budget", 2)
+    assert (code, "budget" in err, "again" in err, "1 skipped" in err) == (0, False, False, True)
 
 
 @pytest.mark.parametrize("retries", [0, 1])

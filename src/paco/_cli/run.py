@@ -285,7 +285,7 @@ class _MapRun:
             return by_signal or CLOSED_PIPE
         self._find_troubles()
         if self._progress is not None:
-            ended = "halted" if self._halted else "stopped" if job.reader.stopped else "done"
+            ended = "halted" if self._halted else "stopped" if self._leaves_items() else "done"
             limit = job.pace.limit
             found = limit.most if job.options.limit == AUTO and not isinstance(limit, int) else 0
             self._progress.summary(ended, self._left(), found)
@@ -310,15 +310,21 @@ class _MapRun:
             troubles.append(f"cannot write the pictures: {describe(error)}")
         if reader.error is not None:
             troubles.append(f"cannot read further, so the later items are missing: {describe(reader.error)}")
-        if self._left_out and not reader.ended and self._tally.started != reader.total():
+        if self._left_out and self._leaves_items():
             troubles.append(f"{self._left_out} before all items had started")
         if self._all_failed:
             troubles.append(f"{self._halted}; the first error:\n{self._records.first_error}")
 
+    def _leaves_items(self) -> bool:
+        """Return whether an early end has cancelled items, or left some out."""
+        reader, tally = self._job.reader, self._tally
+        whole = reader.ended or tally.started + tally.skipped == reader.total()
+        return reader.stopped and (tally.cancelled > 0 or not whole)
+
     def _left(self) -> str:
         """Return the command line that runs the items left: the same words with another option; empty if none are."""
         options = self._job.options
-        option = RESUME if self._job.reader.stopped else RETRY if self._tally.failed else ""
+        option = RESUME if self._leaves_items() else RETRY if self._tally.failed else ""
         if not option or options.values or options.output == STDOUT or not self._job.output.file.regular:
             return ""
         kept = [word for word in without_secrets(options.words) if word not in {RESUME, RETRY}]
