@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import busy, chart, command, markdown, memory, remote, report, ring
+from benchmarks import busy, chart, command, markdown, memory, programs, remote, report, ring
 from benchmarks.demands import SPEED, footprint_demands, growth_demands
 from benchmarks.findings import Findings
 from benchmarks.measure import Setting, compare
@@ -121,6 +121,13 @@ def measure_command(found: Findings, options: argparse.Namespace) -> None:
             found.demands.append(demand)
 
 
+def measure_programs(found: Findings, options: argparse.Namespace) -> None:
+    """Measure programs that the command runs; only if selected by name, because it takes ten minutes."""
+    if options.only and selected(options.only, ("exec",)):
+        for demand in programs.measure(options.lines, options.rounds):
+            found.demands.append(demand)
+
+
 def measure_remote(found: Findings, options: argparse.Namespace) -> None:
     """Measure items that run on workers; only if selected by name, because it takes four minutes."""
     if options.only and selected(options.only, ("remote",)):
@@ -155,6 +162,7 @@ def main() -> int:
         measure_memory(found, options)
         measure_busy(found, options)
         measure_command(found, options)
+        measure_programs(found, options)
         measure_remote(found, options)
         measure_ring(found, options)
         judge_all(found, options)
