@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import random
@@ -96,11 +97,63 @@ def test_a_program_that_only_an_item_names_may_be_missing(run):
     assert {one["type"] for one in results(out)} == {"FileNotFoundError"}
 
 
-def test_an_item_without_the_field_is_an_error_of_its_own(run, folder):
+def test_an_item_without_the_field_is_an_error_of_its_own_and_not_tried_again(run, folder):
     (folder / "rows.jsonl").write_text('{"name": "a"}\n{"nam": "b"}\n')
-    code, out, _ = run("--exec", "./tool {name}", "rows.jsonl")
-    assert code == 1
-    assert results(out)[1] == {"type": "TemplateError", "message": "the item has no field 'name'; did you mean {nam}?"}
+    for more in ([], ["--retries", 3], ["--retries", 3, "--retry-on", "ValueError"]):
+        code, out, _ = run("--exec", "./tool {name}", "rows.jsonl", *more)
+        assert code == 1
+        said = "the item has no field 'name', but 'nam'; did you mean 'nam'?"
+        assert results(out)[1] == {"type": "TemplateError", "message": said}
+        assert records(out)[1]["attempts"] == 1
+
+
+def test_a_field_that_no_row_has_is_refused_before_anything_runs(run, folder):
+    wide = ",".join(f"c{number}" for number in range(40))
+    (folder / "wide.csv.gz").write_bytes(gzip.compress(f"{wide}\n".encode()))
+    (folder / "empty.csv").write_text("\n")
+    (folder / "bad.csv").write_text("a,a\n1,2\n")
+    said = "paco: --exec: rows.csv has no field 'nam', but 'name', 'size'; did you mean 'name'?\n"
+    assert run("--exec", "./tool {nam/}", "rows.csv", "--retries", 3) == (2, "", said)
+    assert "wide.csv.gz has no field 'x', but 'c0', 'c1'" in run("--exec", "./tool {x}", "wide.csv.gz")[2]
+    assert "'c11' and 28 more\n" in run("--exec", "./tool {x}", "wide.csv.gz")[2]
+    assert "rows.csv has no field 'c0'" in run("--exec", "./tool {c0}", "wide.csv.gz", "rows.csv")[2]
+    assert run("--exec", "./tool {x}", "empty.csv", "--progress", "off") == (0, "", "")
+    assert "the header has 'a' twice" in run("--exec", "./tool {x}", "bad.csv")[2]  # at the end of the run, as always
+
+
+def test_the_fields_of_a_pipe_are_known_only_from_its_rows(run, pipe):
+    os.write(pipe[1], b"name\n1\n")
+    os.close(pipe[1])
+    code, out, _ = run("--exec", "./tool {nam}", "--format", "csv")
+    assert (code, results(out)[0]["message"][:27]) == (1, "the item has no field 'nam'")
+
+
+def test_other_options_that_name_a_field_are_checked_too(run):
+    said = "rows.csv has no field 'sice', but 'name', 'size'; did you mean 'size'?\n"
+    assert run("--exec", "echo", "rows.csv", "--key", "sice") == (2, "", f"paco: --key: {said}")
+    assert run("--exec", "echo", "rows.csv", "--budget", 9, "--cost", "sice") == (2, "", f"paco: --cost: {said}")
+    assert run("--exec", "echo", "rows.csv", "--budget", 30, "--cost", "size", "--key", "name")[0] == 0
+
+
+def test_an_item_without_its_key_is_an_error_that_names_what_it_has(run, folder):
+    (folder / "rows.jsonl").write_text('{"nam": 1}\n7\n')
+    _, out, _ = run("--exec", "echo", "rows.jsonl", "--key", "name")
+    assert [one["message"] for one in results(out)] == [
+        "--key: the item has no field 'name', but 'nam'; did you mean 'nam'?",
+        "--key: the item must be an object with a field 'name', got 7",
+    ]
+
+
+def test_an_item_that_no_program_can_receive_is_not_tried_again(run, folder):
+    (folder / "long.jsonl").write_text(f'"{"x" * 3_000_000}"\n"a\\u0000b"\n')
+    code, out, _ = run("--exec", "./tool", "long.jsonl", "--retries", 3)
+    long, nul = records(out)
+    assert (code, long["attempts"], nul["attempts"]) == (1, 1, 1)
+    said = (
+        "the arguments are too long for the system: 3,000,006 characters; let the program read the item: --stdin item"
+    )
+    assert long["error"] == {"type": "TemplateError", "message": said}
+    assert results(run("--exec", "wc -c", "--stdin", "item", "long.jsonl")[1]) == [3_000_000, 3]
 
 
 def test_retries_timeouts_and_named_errors(run, folder):
@@ -142,11 +195,12 @@ def test_halting_ends_the_programs_that_run(run, folder):
     assert not left(folder)
 
 
-def test_a_dry_run_shows_the_command_of_the_first_item(run):
+def test_a_dry_run_shows_the_command_of_the_first_item(run, folder):
     code, out, _ = run("--exec", "./tool '{name}' {{}} {size}.png", "rows.csv", "-n")
     assert code == 0
     assert "\nruns     ./tool a.jpg '{}' 10.png\n" in out
-    assert "\nruns     the item has no field 'nam'" in run("--exec", "./tool {nam}", "rows.csv", "-n")[1]
+    (folder / "rows.jsonl").write_text('{"name": 1}')
+    assert "\nruns     the item has no field 'nam'" in run("--exec", "./tool {nam}", "rows.jsonl", "-n")[1]
 
 
 def test_the_view_has_the_name_of_the_program(run):

@@ -284,7 +284,7 @@ class TestOutput:
         code, out, _ = run("jobs:fail", "a.jsonl", "-n", "--key", "id")
         assert code == 1
         assert "items    2, 1 of them bad\n" in out
-        assert "bad      #1: KeyError: --key: the item is not an object with a member 'id'\n" in out
+        assert "bad      #1: KeyError: --key: the item has no field 'id', but 'name'\n" in out
 
     def test_a_dry_run_reports_an_unreadable_input(self, run, folder):
         (folder / "a.json").write_text("{}")

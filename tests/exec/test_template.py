@@ -78,10 +78,12 @@ def test_what_is_no_template_is_refused():
         assert str(error.value) == said
 
 
+TWELVE = "'a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'j', 'k', 'l'"
 UNFILLED = [
-    ("{name}", {"nam": 1}, "the item has no field 'name'; did you mean {nam}?"),
-    ("{name}", {"a": 1, "b": 2}, "the item has no field 'name'; it has a, b"),
-    ("{name}", {}, "the item has no field 'name'; it has none"),
+    ("{name}", {"nam": 1}, "the item has no field 'name', but 'nam'; did you mean 'nam'?"),
+    ("{name}", {"a": 1, "b": 2}, "the item has no field 'name', but 'a', 'b'"),
+    ("{name}", dict.fromkeys("abcdefghijklmn"), f"the item has no field 'name', but {TWELVE} and 2 more"),
+    ("{name}", {}, "the item has no field 'name', but none"),
     ("{name}", "text", "{name} needs an item that is an object, got 'text'"),
     ("{.}", {"a": 1}, "{.} needs an item that is a path, got {'a': 1}"),
 ]

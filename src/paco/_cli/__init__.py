@@ -10,6 +10,7 @@ The modules, each importing only from those above it::
     options    parse the command line
     files      where files are, and that none is used for two things
     inputs     find the inputs, and read their bytes and items
+    fields     check the fields that options name against the headers of tables
     target     find, import and check TARGET and the errors to retry
     programs   find and check the program of --exec
     budget     what an item costs

@@ -28,6 +28,11 @@ class Cost:
         self.of_item = field is not None and not self.of_result
         self._path = (field or "").removeprefix(_RESULT).split(".")
 
+    @property
+    def field(self) -> str:
+        """The field of the item that the cost is in, or in an object in it; empty if there is none."""
+        return self._path[0] if self.of_item else ""
+
     def at_start(self, item: InputItem) -> float:
         """Return what an item pays when it starts; nothing if it does not say that, since then it does not run."""
         if not self.of_item:

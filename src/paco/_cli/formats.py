@@ -299,7 +299,8 @@ class TableFormat:
         self._splitter = Splitter()
         self._delimiter = delimiter
         self._quoted = f'{delimiter}"'.encode()
-        self._header: list[str] | None = None
+        #: The names of the fields, once the first row has been split.
+        self.header: list[str] | None = None
         self._lines: list[bytes] = []
         self._size = 0
         self._open = False
@@ -315,7 +316,7 @@ class TableFormat:
         """Return a row as an object with text values, or its text and the problem with it."""
         if len(raw) > LONGEST:
             return _cut_short(raw, "a row")
-        text, header = _text(raw), self._header or []
+        text, header = _text(raw), self.header or []
         try:
             fields = self._fields(text)
         except csv.Error as error:
@@ -365,8 +366,8 @@ class TableFormat:
             inside, place = True, place + len(self._quoted)
 
     def _row(self, raw: bytes) -> Iterable[bytes]:
-        if self._header is None:
-            self._header = self._read_header(raw)
+        if self.header is None:
+            self.header = self._read_header(raw)
         else:
             yield raw
 

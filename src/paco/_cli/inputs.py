@@ -22,6 +22,7 @@ from paco._cli.files import placed
 from paco._cli.formats import FORMATS, OBJECTS, TABLES, Beginning, TableFormat
 from paco._cli.options import STDIN
 from paco._cli.packed import check_unpacker, packed_as, unpacked
+from paco._exec.template import lacks
 from paco._records.earlier import NOWHERE, Keys, canonical
 from paco._records.lines import encode, opening
 
@@ -331,7 +332,7 @@ class ItemReader:
             if isinstance(value, dict) and self._key in value:
                 identity = cast("dict[str, Any]", value)[self._key]
             else:
-                problem = Problem("KeyError", f"--key: the item is not an object with a member {self._key!r}")
+                problem = Problem("KeyError", f"--key: the item {_without(self._key, identity)}")
         key, position = self._keys.next(canonical(identity))
         if self._keys.repeats and self._unique and problem is None:
             self._unique = False
@@ -345,6 +346,13 @@ class ItemReader:
             return None
         item: InputItem = _new(InputItem, (number, opening(number, key, encode(value)), value, problem))
         return item
+
+
+def _without(key: str, value: object) -> str:
+    """Return a text that says why an item has no value of its key."""
+    if isinstance(value, dict):
+        return lacks(key, cast("dict[str, Any]", value))
+    return f"must be an object with a field {key!r}, got {shorten(value)}"
 
 
 def _few_of(raws: Iterator[bytes]) -> Iterator[list[bytes]]:

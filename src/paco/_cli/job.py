@@ -8,7 +8,9 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from paco._base.system import END_OF_INPUT, has_keys
+from paco._cli.budget import Cost
 from paco._cli.ending import FAILED, CommandError, Tally, describe
+from paco._cli.fields import check_fields
 from paco._cli.files import Use, check_apart, check_pictures, current_folder, placed, sources
 from paco._cli.inputs import ItemReader, find_inputs
 from paco._cli.loop import loop_factory
@@ -49,6 +51,8 @@ def prepared(
     loop_factory(options.loop)
     folder = current_folder()  # before TARGET is imported, which may change to another one
     inputs = find_inputs(options, stdin, folder)
+    for option, field in ("--key", options.key), ("--cost", Cost(options.cost).field):
+        check_fields(option, filter(None, [field]), inputs)
     found = _found(options, inputs, tell, folder)
     target = open_target(found, options.target, options.arguments, unpack=options.unpack)
     on = retry_on(options.retry_on, folder)

@@ -69,6 +69,13 @@ def _exception(name: str) -> Any:
         raise CommandError(f"--retry-on {name}: there is no such exception{hint}") from None
 
 
+def may_mend(on: RetryOn, error: Exception) -> Any:
+    """Return what ``on`` says about an error of a program; no attempt mends an item that no program can receive."""
+    if isinstance(error, ValueError):
+        return False
+    return isinstance(error, on) if isinstance(on, type) else on(error)
+
+
 # ---- the limit
 
 #: The errors, and the HTTP statuses, that mean overload to ``--limit auto`` without ``--retry-on``.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from paco._base.system import command_line
 from paco._cli.ending import CommandError, suggest
+from paco._cli.fields import check_fields
 from paco._cli.formats import OBJECTS
 from paco._exec.client import Programs
 from paco._exec.outcome import result_of
@@ -43,6 +45,7 @@ def find_program(text: str, inputs: Sequence[Input], tell: Callable[[str], None]
             f"--exec: {{{field}}} is a field of an item, but {name} is read as lines; give its --format, or write "
             f"{{{{{field}}}}} for literal braces"
         )
+    check_fields("--exec", template.fields, inputs)
     if template.program:
         _check_program(template.program)
     if meant := next((word for word in template.words if word in _SHELL), None):
@@ -100,4 +103,13 @@ class ProgramTarget:
     async def _run(self, item: InputItem) -> Any:
         words = self._words(item)
         stdin = text_of(item.value).encode(errors="surrogatepass") if self._feeds else None
-        return result_of(words, await self._programs.run(words, stdin))
+        try:
+            ended = await self._programs.run(words, stdin)
+        except OSError as error:
+            if error.errno != errno.E2BIG:
+                raise
+            raise TemplateError(
+                f"the arguments are too long for the system: {sum(map(len, words)):,} characters; let the program read "
+                "the item: --stdin item"
+            ) from None
+        return result_of(words, ended)

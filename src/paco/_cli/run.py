@@ -25,6 +25,7 @@ from paco._cli.ending import (
 from paco._cli.loop import completed, end_tasks, loop_factory
 from paco._cli.options import AUTO, STDOUT
 from paco._cli.output import ItemRecords
+from paco._cli.pace import may_mend
 from paco._cli.values import without_secrets
 from paco._records.file import JournalError
 from paco._stream.plan import Plan
@@ -349,6 +350,7 @@ def _progress(job: MapJob) -> Progress | None:
 def attempted(function: ItemFunction, options: MapOptions, on: RetryOn) -> ItemFunction:
     """Return the function with ``--timeout`` and ``--retries`` applied. With retries it is settled."""
     if options.retries:  # settle() counts the attempts, which takes 3 us
+        on = partial(may_mend, on) if options.exec else on
         return paco.settle(paco.retry(function, options.retries + 1, on, timeout=options.timeout))
     return function if options.timeout is None else paco.timeout(function, options.timeout)
 

@@ -13,13 +13,15 @@ from paco._base.check import shorten
 from paco._records.lines import encode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     #: Returns the text of a placeholder for an item and its number.
     Filler: TypeAlias = Callable[[Any, int], str]
 
 #: Literal braces, a placeholder, a brace that belongs to none, or plain text.
 _PARTS: Final = re.compile(r"(?P<literal>\{\{|\}\})|\{(?P<name>[^{}]*)\}|(?P<stray>[{}])|(?P<text>[^{}]+)")
+#: The most fields that a message names.
+_SHOWN: Final = 12
 _CHANGED: Final = re.compile(r"(?P<field>.*?)(?P<change>//|/\.|/|\.|)", re.DOTALL)
 
 
@@ -141,7 +143,15 @@ def _field(field: str, change: Callable[[str], str], item: Any, _number: int) ->
         raise TemplateError(f"{{{field}}} needs an item that is an object, got {shorten(item)}")
     values = cast("dict[str, Any]", item)
     if field not in values:
-        close = difflib.get_close_matches(field, values, n=1)
-        hint = f"; did you mean {{{close[0]}}}?" if close else f"; it has {', '.join(values) or 'none'}"
-        raise TemplateError(f"the item has no field {field!r}{hint}")
+        raise TemplateError(f"the item {lacks(field, values)}")
     return change(text_of(values[field]))
+
+
+def lacks(field: str, fields: Iterable[str]) -> str:
+    """Return a text that says which fields there are instead of one that is not there, and which one may be meant."""
+    known = list(fields)
+    shown = ", ".join(map(shorten, known[:_SHOWN]))
+    more = f" and {len(known) - _SHOWN:,} more" if len(known) > _SHOWN else ""
+    close = difflib.get_close_matches(field, known, n=1)
+    meant = f"; did you mean {shorten(close[0])}?" if close else ""
+    return f"has no field {shorten(field)}, but {shown or 'none'}{more}{meant}"
