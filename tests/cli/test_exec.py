@@ -216,7 +216,10 @@ REFUSED = [
     (["no-such-program-zzz"], "--exec: there is no program no-such-program-zzz"),
     (["ech {}"], "--exec: there is no program ech; did you mean echo?"),
     (["./tol {}"], "--exec: there is no program ./tol; did you mean ./tool?"),
-    (["none/tool"], "--exec: there is no program none/tool"),
+    (["none/tool"], "--exec: there is no program none/tool\n"),
+    (["tool {}"], "--exec: there is no program tool in PATH; did you mean ./tool?\n"),
+    (["A=1 ./tool {}"], "--exec: there is no program A=1; to set a variable: --exec 'env A=1 ...'\n"),
+    (["cd {}"], "--exec: there is no program cd; cd is a command of the shell: --exec \"sh -c 'cd ... $1' sh {}\"\n"),
     (["./items.txt"], "--exec: ./items.txt is not executable; run chmod +x ./items.txt, or give its interpreter first"),
     (["echo 'a"], '--exec: "echo \'a" cannot be split into words: no closing quotation'),
     ([" "], "--exec: expected a program and its arguments, got an empty text"),
@@ -227,6 +230,19 @@ REFUSED = [
     (
         ["echo", "jobs:f"],
         "cannot read jobs:f: No such file or directory; with --exec there is no TARGET: each argument is",
+    ),
+    (
+        ["./tool", "-x", "{}"],
+        "unknown option -x (an option of the program belongs into its text: --exec 'PROGRAM -x {}')",
+    ),
+    (
+        ["./tool", "--xyz={}"],
+        "(an option of the program belongs into its text: --exec 'PROGRAM --xyz {}')",
+    ),
+    (["./tool", "{}.png"], "write a program and its arguments as one word: --exec './tool {}.png'"),
+    (
+        ["./tool -v", ":::", "a"],
+        "::: is of GNU parallel; give items as lines: printf '%s\\n' a b c | paco map --exec './tool -v'\n",
     ),
     (["echo", "--arg", "a=1"], "--arg gives arguments to a function; write those of a program in --exec"),
     (["echo", "--unpack"], "--unpack calls a function with the fields of an item; in --exec, {name} is a field"),
@@ -242,16 +258,27 @@ def test_wrong_use_is_refused_before_anything_runs(run):
         assert (code, out) == (2, ""), words
         assert said in err, words
     assert "give the program with --exec" in run("jobs:f", "items.txt", "--stdin", "item")[2]
+    assert run("gzip -k", "items.txt")[2].endswith("got 'gzip -k'; to run a program: paco map --exec 'gzip -k'\n")
     assert "TARGET is missing: module:function or path.py:function; or --exec with a program" in run()[2]
 
 
-def test_words_that_are_meant_for_a_shell_are_told(run):
-    code, _, err = run("--exec", "./tool {} > out.txt", "items.txt")
+def test_a_folder_of_programs_that_cannot_be_read_does_no_harm(run, monkeypatch):
+    monkeypatch.setenv("PATH", f"{os.environ['PATH']}:/none:items.txt")
+    assert "there is no program ech; did you mean echo?" in run("--exec", "ech", "items.txt")[2]
+
+
+@pytest.mark.parametrize("word", [">", ">out.txt", "2>/dev/null", "2>&1", "&>x", "|", "||", "&&", "&", ";", "<", "<<<"])
+def test_words_that_are_meant_for_a_shell_are_told(run, word):
+    code, _, err = run("--exec", f"./tool {{}} '{word}' a", "items.txt")
     assert code == 0
-    assert (
-        "paco: --exec runs no shell, so > is an argument of ./tool; for a shell: --exec \"sh -c '... $1 > ...' sh {}\""
-        in err
+    said = (
+        f"paco: --exec runs no shell, so {word} is an argument of ./tool; for a shell: --exec \"sh -c '... $1 {word} "
     )
+    assert said in err
+
+
+def test_other_words_mean_nothing_to_a_shell(run):
+    assert run("--exec", "./tool {} a>b <html> --x=y;z a|b", "items.txt", "--progress", "off")[2] == ""
 
 
 def test_systems_without_posix_spawn_are_told_what_to_do(run, monkeypatch):

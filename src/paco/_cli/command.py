@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
 _USAGE = """\
-usage: paco map [options] TARGET [INPUT ...]    run an async function over the items of files
-       paco report FILE.jsonl                   write a report of a finished run from its records
-       paco map --help                          show examples and options
-       paco --version                           show the version
+usage: paco map [options] TARGET [INPUT ...]            run a function of Python for each item of files
+       paco map [options] --exec PROGRAM [INPUT ...]    run a program for each item of files
+       paco report FILE.jsonl                           write a report of a finished run from its records
+       paco map --help                                  show examples and options
+       paco --version                                   show the version
 """
 
 

@@ -85,10 +85,7 @@ def _file(name: str, path: str, options: MapOptions) -> Input:
     try:
         mode = Path(path).stat().st_mode
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        swapped = ":" in name and ":" not in options.target
-        hint = f"; did you mean: paco map {system.command_line([name, options.target])}" if swapped else ""
-        hint = "; with --exec there is no TARGET: each argument is an INPUT" if options.exec else hint
-        raise CommandError(f"cannot read {name}: {reason(error)}{hint}") from None
+        raise CommandError(f"cannot read {name}: {reason(error)}{_hint(name, options)}") from None
     if stat.S_ISDIR(mode):
         raise CommandError(f"cannot read {name}: it is a folder; give the files in it, for example {name}/*")
     if not os.access(path, os.R_OK):
@@ -102,6 +99,19 @@ def _file(name: str, path: str, options: MapOptions) -> Input:
         except OSError as error:
             raise CommandError(f"cannot read {name}: {reason(error)}") from None
     return one
+
+
+def _hint(name: str, options: MapOptions) -> str:
+    """Return what was probably meant by an INPUT that cannot be read; an empty text if that is unknown."""
+    if not options.exec:
+        swapped = ":" in name and ":" not in options.target
+        return f"; did you mean: paco map {system.command_line([name, options.target])}" if swapped else ""
+    command = f"paco map --exec {system.command_line([options.target])}"
+    if name.startswith(":::"):
+        return f"; {name} is of GNU parallel; give items as lines: printf '%s\\n' a b c | {command}"
+    if "{" in name:
+        return f"; write a program and its arguments as one word: --exec '{options.target} {name}'"
+    return "; with --exec there is no TARGET: each argument is an INPUT"
 
 
 def _format_of(name: str, format_: str | None) -> tuple[str, str]:

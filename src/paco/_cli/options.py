@@ -127,8 +127,9 @@ def _add_target_and_pace(parser: _Parser) -> None:
         f"files of lines, .jsonl, .json (an array), .csv or .tsv, or {listed(ENDINGS)} of these; - for stdin (default)"
     )
     add("inputs", type=_input, metavar="INPUT", nargs="*", help=inputs)
-    program = "run a program in place of TARGET, no shell; {} is the item, {.} a path without its extension, "
-    more = "{/} its last part, {/.} that without its extension, {//} its folder, {#} the number, {name} a field"
+    program = "run a program in place of TARGET: it and its arguments, as one quoted word, no shell; {} is the item, "
+    more = "{.} a path without its extension, {/} its last part, {/.} that without its extension, {//} its folder, "
+    more += "{#} the number, {name} a field; without any, the item is the last argument"
     add("--exec", metavar="PROGRAM", help=program + more)
     fed = "item: the program reads the item from its standard input"
     add("--stdin", type=one_of(("item",)), metavar="WHAT", help=fed)
@@ -222,7 +223,14 @@ def _check_options(parser: _Parser, words: Sequence[str]) -> None:
     for word in words:
         name = word.partition("=")[0]
         if word.startswith("--") and name not in known:
-            parser.error(f"unknown option {name}{suggest(name, known)}")
+            parser.error(f"unknown option {name}{suggest(name, known)}{_of_program(words, name)}")
+
+
+def _of_program(words: Sequence[str], option: str) -> str:
+    """Return where to write an option of the program, if --exec is among the words of the command line."""
+    if not any(word.partition("=")[0] == "--exec" for word in words):
+        return ""
+    return f" (an option of the program belongs into its text: --exec 'PROGRAM {option} {{}}')"
 
 
 def _parsed(parser: _Parser, argv: Sequence[str]) -> argparse.Namespace | str:
@@ -233,7 +241,8 @@ def _parsed(parser: _Parser, argv: Sequence[str]) -> argparse.Namespace | str:
         return parser.format_help()
     given, rest = parser.parse_known_intermixed_args(list(argv))
     if rest:
-        parser.error(f"unknown option {rest[0]}" if rest[0].startswith("-") else f"unexpected argument {rest[0]}")
+        unknown = f"unknown option {rest[0]}{_of_program(words, rest[0])}"
+        parser.error(unknown if rest[0].startswith("-") else f"unexpected argument {rest[0]}")
     return given
 
 

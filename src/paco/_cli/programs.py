@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -23,8 +24,13 @@ if TYPE_CHECKING:
     from paco._base.check import ItemFunction
     from paco._cli.inputs import Input, InputItem
 
-#: Words that mean something to a shell.
-_SHELL: Final = frozenset({"|", "||", "&", "&&", ";", "<", "<<<", ">", ">>", "2>", "2>&1", "&>", "2>/dev/null"})
+#: A word that means something to a shell: a pipe, a list, a redirection.
+_SHELL: Final = re.compile(r"\|\|?|&&?|;|<(?:<<)?|(?:\d|&)?>.*", re.DOTALL)
+#: The beginning of a command line for a shell that sets a variable, and commands that no program can be.
+_SETS: Final = re.compile(r"[A-Za-z_]\w*=", re.ASCII)
+_BUILTINS: Final = frozenset(
+    {"cd", "export", "source", ".", "alias", "set", "unset", "eval", "exec", "if", "for", "while"}
+)
 
 
 def find_program(text: str, inputs: Sequence[Input], tell: Callable[[str], None], *, feeds: bool) -> ProgramTarget:
@@ -48,7 +54,7 @@ def find_program(text: str, inputs: Sequence[Input], tell: Callable[[str], None]
     check_fields("--exec", template.fields, inputs)
     if template.program:
         _check_program(template.program)
-    if meant := next((word for word in template.words if word in _SHELL), None):
+    if meant := next(filter(_SHELL.fullmatch, template.words), None):
         shell = f"--exec \"sh -c '... $1 {meant} ...' sh {{}}\""
         tell(f"--exec runs no shell, so {meant} is an argument of {template.words[0]}; for a shell: {shell}")
     return ProgramTarget(template, feeds=feeds)
@@ -57,20 +63,33 @@ def find_program(text: str, inputs: Sequence[Input], tell: Callable[[str], None]
 def _check_program(name: str) -> None:
     if shutil.which(name) is not None:
         return
-    if os.sep not in name:
-        raise CommandError(f"--exec: there is no program {name}{suggest(name, _programs())}")
     path = Path(name)
+    if os.sep not in name:
+        raise CommandError(f"--exec: there is no program {name}{_meant(name)}")
     if path.is_file():
         raise CommandError(f"--exec: {name} is not executable; run chmod +x {name}, or give its interpreter first")
     folder = name.rpartition(os.sep)[0]
-    there = [f"{folder}{os.sep}{one.name}" for one in path.parent.iterdir()] if path.parent.is_dir() else []
+    there = [f"{folder}{os.sep}{one}" for one in _names(folder or os.sep)]
     raise CommandError(f"--exec: there is no program {name}{suggest(name, there)}")
 
 
-def _programs() -> set[str]:
-    """Return the names of all programs in the folders of PATH."""
-    folders = map(Path, os.get_exec_path())
-    return {one.name for folder in folders if folder.is_dir() for one in folder.iterdir()}
+def _meant(name: str) -> str:
+    """Return what was probably meant by a program that is not in PATH; an empty text if that is unknown."""
+    if _SETS.match(name):
+        return f"; to set a variable: --exec 'env {name} ...'"
+    if name in _BUILTINS:
+        return f"; {name} is a command of the shell: --exec \"sh -c '{name} ... $1' sh {{}}\""
+    if Path(name).is_file():
+        return f" in PATH; did you mean .{os.sep}{name}?"
+    return suggest(name, {one for folder in os.get_exec_path() for one in _names(folder)})
+
+
+def _names(folder: str) -> list[str]:
+    """Return the names in a folder; none if it cannot be read."""
+    try:
+        return [one.name for one in Path(folder).iterdir()]
+    except OSError:
+        return []
 
 
 class ProgramTarget:

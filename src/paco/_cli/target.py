@@ -15,6 +15,7 @@ import inspect
 import os
 import pkgutil
 import re
+import shutil
 import sys
 import types
 import typing
@@ -25,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import paco
 from paco._base.check import innermost, message, signature_of
-from paco._base.system import import_file
+from paco._base.system import command_line, import_file
 from paco._cli.ending import ClosingError, CommandError, explain, suggest
 from paco._cli.values import hide_secrets
 from paco._records.lines import number
@@ -83,6 +84,8 @@ def _without_colon(target: str) -> str:
     if target.rstrip(":").endswith(".py"):
         names = _async_functions(target.rstrip(":"))
         return said + (f"; it defines {', '.join(names)}" if names else "")
+    if shutil.which(target.partition(" ")[0]) is not None:
+        return f"{said}; to run a program: paco map --exec {command_line([target])}"
     if Path(target).is_file():
         return f"{said}, which is a file; TARGET comes first: paco map TARGET {target}"
     module, dot, function = target.rpartition(".")
