@@ -215,6 +215,8 @@ def test_without_a_cost_a_budget_is_a_number_of_items(run, folder):
 
 def test_a_budget_that_suffices_is_not_told(run, folder):
     words = [*costs(folder, *range(3)), "--budget", 3, "-o", "out.jsonl"]
+    assert run("jobs:none", *words, "--progress", "off") == (0, "", "")
+    (folder / "out.jsonl").unlink()
     code, _, err = run("jobs:none", *words)
     assert (code, "budget" in err, "again" in err, err[:8]) == (0, False, False, "done in ")
     (folder / "out.jsonl").write_text((folder / "out.jsonl").read_text().partition("\n")[0] + "\n")

@@ -231,7 +231,8 @@ class ItemReader:
         self.items: Iterator[InputItem] | AsyncGenerator[InputItem]
         self.items = self._items() if regular and earlier is None else self.live_items()
         self._keys = Keys() if earlier is None else earlier.keys
-        counts = options.progress != "off" or options.halt is not None or options.max_time is not None
+        ends = (options.halt, options.max_time, options.budget)
+        counts = options.progress != "off" or any(one is not None for one in ends)
         if counts and regular and not options.dry_run:
             threading.Thread(target=self._count, name="paco-counter", daemon=True).start()
 
