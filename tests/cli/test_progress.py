@@ -107,7 +107,7 @@ async def test_the_reason_for_waiting_is_shown_with_its_share_of_the_last_ten_se
     progress.stop()
 
 
-@pytest.mark.parametrize(("width", "bar"), [(100, 30), (80, 20), (75, 15), (50, 0), (20, 0)])
+@pytest.mark.parametrize(("width", "bar"), [(100, 30), (70, 20), (65, 15), (50, 0), (20, 0)])
 async def test_the_bar_fills_the_available_width(width, bar):
     screen, tally, progress = made(width=width, title="a long title of a run")
     progress.start()
@@ -192,15 +192,25 @@ async def test_items_of_earlier_runs_count_as_done():
 async def test_a_plain_line_has_all_parts():
     screen, tally, progress = made(PlainLines, width=200, limit=60, title="fetch")
     progress.start()
-    progress.say_state("draining")
     progress.watch(SimpleNamespace(run=Watched(input=1.0)))
     tally.started, tally.ok, tally.retried = 150, 100, 7
     progress.latencies.add(0.5)
     await asyncio.sleep(10)
     progress.stop()
     (line,) = screen.said
-    assert line.startswith("draining  fetch  10%  100/1,000  eta 1:30  rate 10/s  in flight 50/60  ok 100  failed 0  ")
+    assert line.startswith("fetch  10%  100/1,000  eta 1:30  rate 10/s  in flight 50/60  ok 100  failed 0  ")
     assert line.endswith("  p50 500ms  p95 500ms  p99 500ms  retried 7  waiting on input 100%")
+
+
+async def test_a_run_that_does_not_go_on_as_before_has_no_estimate_and_waits_for_nothing():
+    screen, tally, progress = made(PlainLines, width=200, limit=60, title="fetch")
+    progress.start()
+    progress.say_state("draining")
+    progress.watch(SimpleNamespace(run=Watched(input=1.0)))
+    tally.started, tally.ok = 150, 100
+    await asyncio.sleep(10)
+    progress.stop()
+    assert screen.said == ["draining  fetch  10%  100/1,000  rate 10/s  in flight 50/60  ok 100  failed 0"]
 
 
 async def test_json_progress_is_printed_every_second():
