@@ -171,6 +171,20 @@ async def test_on_is_called_once_with_each_error_including_the_last():
     assert seen == [1, 2, 3]
 
 
+@pytest.mark.parametrize("on", [Exception, paco.GateClosed, lambda _: 1.0], ids=["Exception", "GateClosed", "seconds"])
+async def test_a_closed_gate_is_not_asked_again(on):
+    gate, calls = paco.Gate(), []
+
+    async def fetch(page):
+        calls.append(page)
+
+    gate.close()
+    with pytest.raises(paco.GateClosed) as caught:
+        await paco.retry(paco.limited(fetch, gate), on=on)("page")
+    assert (calls, now()) == ([], 0)
+    assert notes(caught) == ["paco.retry: gave up after 1 attempt and 0 s: a closed gate does not open again"]
+
+
 async def test_an_error_in_on_is_raised_together_with_the_error_of_the_attempt():
     def on(error):
         raise LookupError("judge")

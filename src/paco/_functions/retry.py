@@ -17,6 +17,7 @@ from paco._functions.timeout import limiting
 from paco._stream.plan import Plan
 from paco._stream.stream import Stream
 from paco.events import retrying
+from paco.limits import GateClosed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -80,7 +81,8 @@ def retry(
 
     When no attempts are left, the last exception is raised as itself, with a note of the attempts and the elapsed time.
     It is raised at once if ``on`` rejects it or asks for too long a wait, if the budget is spent, or if the back-off
-    would not end before a `deadline`. Cancellations, ``KeyboardInterrupt`` and ``SystemExit`` are never retried.
+    would not end before a `deadline`. A `GateClosed`, cancellations, ``KeyboardInterrupt`` and ``SystemExit`` are never
+    retried.
 
     A call that succeeds costs about 3 µs more than a plain call of ``fn``.
 
@@ -158,9 +160,10 @@ class _Policy:
 
     def pause(self, error: Exception, attempt: int) -> float | str:
         """Return the seconds to wait after an attempt, or the reason to give up; empty if no attempts are left."""
-        verdict = self._judge(error)
+        is_final = isinstance(error, GateClosed)
+        verdict = not is_final and self._judge(error)
         if verdict is False:
-            return "on does not retry this error"
+            return "a closed gate does not open again" if is_final else "on does not retry this error"
         if attempt >= self._attempts:
             return ""
         if verdict is True:
