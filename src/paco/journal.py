@@ -123,6 +123,9 @@ class _Unrecorded(Limiter):
     def gates(self) -> tuple[Gate, ...]:
         return self._limit.gates
 
+    def waits_only_for(self, tasks: set[Any]) -> bool:
+        return self._limit.waits_only_for(tasks)
+
     def try_reserve(self, item: Any = None) -> Any:
         task: Any = asyncio.current_task()
         here: Item = task.item

@@ -304,7 +304,19 @@ async def test_a_put_that_is_cancelled_when_it_has_room_gives_it_to_the_next():
     assert inbox.take() == 2
 
 
-async def test_items_that_all_wait_for_room_are_an_error():
+COUNTS = {
+    "2": lambda: 2,
+    "Limit": lambda: paco.Limit(2),
+    "Adaptive": lambda: paco.Adaptive(start=2, max=2),
+    "and": lambda: 2 & paco.Gate() & paco.Rate(1000, burst=10),
+    "Budget": lambda: paco.Limit(2) & paco.Budget(1e9, cost=1),
+    "PerKey": lambda: paco.PerKey(lambda _: "host", lambda: 2, lookahead=3),
+    "PerKey and": lambda: paco.PerKey(lambda item: item % 5, lambda: 2, lookahead=3) & paco.Limit(2),
+}
+
+
+@pytest.mark.parametrize("make_limit", COUNTS.values(), ids=COUNTS)
+async def test_items_that_all_wait_for_room_are_an_error(make_limit):
     inbox = paco.Inbox([0, 1, 2, 3], maxsize=2)
 
     async def crawl(number):
@@ -313,7 +325,71 @@ async def test_items_that_all_wait_for_room_are_an_error():
             await inbox.put(10 + link)
 
     with pytest.raises(RuntimeError, match=r"put\(\) would wait forever: all 2 items in flight wait for room"):
-        await paco.map(crawl, inbox, limit=2)
+        await paco.map(crawl, inbox, limit=make_limit())
+    assert now() < 5
+
+
+async def test_items_that_wait_for_others_that_wait_for_room_are_an_error():
+    """They are in a run of their own, and a second run has the other permits."""
+    limit, inbox, other = paco.Limit(3), paco.Inbox(range(4), maxsize=2), paco.Inbox([1, 2], maxsize=1)
+
+    async def inner(number):
+        await inbox.put(number)
+
+    async def crawl(_):
+        await asyncio.sleep(1)
+        await paco.map(inner, range(10))
+
+    async def stuck_too(number):
+        await asyncio.sleep(3)
+        await inbox.put(number)
+
+    with pytest.raises(RuntimeError, match=r"would wait forever: all [23] items in flight"):
+        await paco.gather(paco.map(crawl, inbox, limit=limit), paco.map(stuck_too, other, limit=limit))
+
+
+@pytest.mark.parametrize(
+    ("make_limit", "ahead"),
+    [
+        (lambda: paco.Limit(1), 0),
+        (lambda: 1 & paco.Rate(1, burst=1), 0),
+        (lambda: paco.Rate(10, burst=1), 0),
+        (lambda: paco.PerKey(lambda item: item % 2, lambda: 1, lookahead=3), 0),
+        (lambda: asyncio.Semaphore(50), 0),
+        (lambda: 1, 5),
+        (lambda: paco.Limit(1), 5),
+    ],
+    ids=["Limit", "Limit and Rate", "Rate", "PerKey", "Semaphore", "1, ahead", "Limit, ahead"],
+)
+async def test_an_item_that_waits_for_room_which_comes_is_no_error(make_limit, ahead):
+    inbox = paco.Inbox([0], maxsize=1)
+
+    async def crawl(number):
+        if number < 4:
+            await inbox.put(10 + number)
+            if number < 1 or ahead:
+                await inbox.put(20 + number)
+            inbox.add(number + 1)
+        return number
+
+    async with paco.map(crawl, inbox, limit=make_limit()).ahead(ahead) as results:
+        found = [number async for number in results]
+    assert len(found) == len(set(found)) > 9
+
+
+async def test_a_put_under_a_limit_that_is_lent_elsewhere_waits():
+    limit, inbox = paco.Limit(2), paco.Inbox([0, 1], maxsize=1)
+
+    async def crawl(number):
+        if number == 0:
+            await inbox.put(2)
+            await inbox.put(3)
+        return number
+
+    async with limit.slot():
+        run = asyncio.ensure_future(paco.map(crawl, inbox, limit=limit))
+        await asyncio.sleep(10)
+    assert await run == [0, 1, 2, 3]
 
 
 # ---- threads, misuse
@@ -389,5 +465,15 @@ def test_a_crawler_can_be_cancelled_at_every_step(cancel_at_every_step):
         inbox = paco.Inbox([0], maxsize=1)
         await paco.gather(paco.map(nap(), inbox, limit=1), inbox.put(1), inbox.put(2))
 
-    for main in (crawl, put):
+    async def deadlock():
+        inbox = paco.Inbox([0, 1, 2, 3], maxsize=2)
+
+        async def crawl(number):
+            for link in range(10):
+                await inbox.put(number + link)
+
+        with pytest.raises(RuntimeError, match="would wait forever"):
+            await paco.map(crawl, inbox, limit=paco.Limit(2))
+
+    for main in (crawl, put, deadlock):
         cancel_at_every_step(main)

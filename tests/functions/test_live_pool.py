@@ -514,14 +514,17 @@ async def test_a_put_that_waits_when_the_block_ends_with_an_error_is_refused():
         await putting[0]
 
 
-async def test_coroutines_that_all_wait_for_room_are_an_error():
+@pytest.mark.parametrize(
+    "make_limit", [lambda: 2, lambda: paco.Limit(2) & paco.Rate(1000, burst=9)], ids=["2", "Limit"]
+)
+async def test_coroutines_that_all_wait_for_room_are_an_error(make_limit):
     async def work(depth):
         await asyncio.sleep(1)
         if depth < 3:
             for _ in range(3):
                 await pool.put(work, depth + 1)
 
-    async with paco.ConcurrentExecutor(2) as pool:
+    async with paco.ConcurrentExecutor(make_limit()) as pool:
         pool.extend(paco.partial(work, 0), paco.partial(work, 0))
     assert any("put() would wait forever: all 2 items" in str(error) for error in pool.errors)
 

@@ -1,9 +1,9 @@
 """Admission under a limit object: a worker takes an item, waits for a permit, runs the item, and releases the permit.
 
 This is separate from the hot loop in `run.py`, so that a plain number as limit costs nothing more. Workers are recycled
-here too, but only one at a time is at the *gate*: it waits for room, takes an item, and waits for its permit. Then the
-next worker enters. So only one item is taken ahead, a permit is requested only for an item that exists, and items start
-in order. Under a limit that depends on the item, more items may wait for their permits outside the gate.
+here too, but only one at a time is at the *gate*: it waits for room, takes an item, and waits for its permit. So only
+one item is taken ahead, a permit is requested only for an item that exists, and items start in order. Under a limit
+that depends on the item, more items may wait outside the gate.
 """
 
 from __future__ import annotations
@@ -43,8 +43,7 @@ class Admission:
     """Starts the items of a run when a limit object grants them permits.
 
     Args:
-        buffer: The maximum of finished results that wait for a consumer; ``None`` for the highest number of items that
-            were in flight at once.
+        buffer: The most finished results that wait for a consumer; ``None`` for the most items in flight at once.
     """
 
     def __init__(self, limit: Limiter, sink: Sink, buffer: int | None = None) -> None:
@@ -111,6 +110,9 @@ class Admission:
         """End every worker that waits for the gate."""
         while self._call_one():
             pass
+
+    def waits_only_for(self, tasks: set[Any]) -> bool:
+        return self._queues.wait_only_for(tasks, max(self.held, self._ahead))
 
     async def work(self, context: contextvars.Context) -> None:
         run: Scheduler = self.run
@@ -394,6 +396,5 @@ class Admission:
 
     def _too_many_rest(self) -> bool:
         """Return whether too many items are in back-off, where they hold no permit but use memory, to start another."""
-        most = min(max(self._limiter.most, self._could_run), _RESTING)
-        resting: int = self.run.pool.resting
-        return resting >= most and resting + self._running >= 2 * most
+        most, resting = min(max(self._limiter.most, self._could_run), _RESTING), self.run.pool.resting
+        return bool(resting >= most and resting + self._running >= 2 * most)

@@ -63,6 +63,11 @@ class Queues:
         self.chosen.append(queue.popleft())
         return True
 
+    def wait_only_for(self, tasks: set[Any], count: int) -> bool:
+        """Return whether ``count`` items wait here, and none can start before one of these tasks returns its permit."""
+        waiting = len(self._fronts) + sum(map(len, self._behind.values()))
+        return waiting == count and all(part.waits_only_for(tasks) for part in self._fronts)
+
     def renew(self, item: Item) -> bool:
         """Make an item that has succeeded the one in front of its queue, with the same permit; return whether it is.
 

@@ -144,6 +144,10 @@ class Reader:
         """Return the number of items read but not taken. An error counts as one, because a worker must raise it."""
         return len(self._items) + (self._error is not None)
 
+    def reads_on(self) -> bool:
+        """Return whether another item is wanted."""
+        return len(self._items) < max(self._run.wanted(), 0) + self._ahead
+
     def useful(self, workers: int) -> int:
         """Return how many more workers could have an item now; if unknown, as many as there are workers."""
         if self._iterator is not None and not self._items:
@@ -182,7 +186,7 @@ class Reader:
             try:
                 since = perf_counter()
                 while self._step is not None or not (self.ended or self._cut):
-                    if self._step is None and len(self._items) >= max(run.wanted(), 0) + self._ahead:
+                    if self._step is None and not self.reads_on():
                         await self._pause(source)
                         since = perf_counter()
                     elif not await self._read_one(source):

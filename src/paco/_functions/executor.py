@@ -167,7 +167,7 @@ class ConcurrentExecutor:
 
         Raises:
             RuntimeError: Nothing runs, so there will be no room. Or it would wait forever, because all coroutines in
-                flight wait for room; that is not noticed under a limit object. `add` says what else is raised.
+                flight wait for room. `add` says what else is raised.
 
         Examples:
             >>> async def main():

@@ -95,7 +95,8 @@ class Inbox(AsyncIterator[T], Upstream, Generic[T]):
 
         Raises:
             RuntimeError: It would wait forever, because all items of the run that reads the inbox wait for room here.
-                That is not noticed for items of a later stage: use `add` there. Or the inbox has ended.
+                That is noticed if the limit of the run counts items. It is not noticed for items of a later stage: use
+                `add` there. Or the inbox has ended.
         """
         while self._state == "open" and self._is_full() and not self._is_known(item):
             self._room.refuse_deadlock(self._run, "Inbox", "use add(), or a larger maxsize")

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, cast
 
-from paco.limits._deadlock import all_stuck
+from paco.limits._deadlock import stuck
 
 if TYPE_CHECKING:
+    from paco._engine.admission import Admission
     from paco._engine.run import Scheduler
+
+#: The turns of the loop in which to look for a deadlock after a caller has begun to wait under a limit object.
+_LOOKS: Final = 5
 
 
 class Room:
@@ -17,6 +21,8 @@ class Room:
 
     def __init__(self) -> None:
         self._waiting: dict[asyncio.Future[None], asyncio.Task[Any] | None] = {}
+        self._looks = 0  # how often to look for a deadlock
+        self._look: asyncio.Handle | None = None
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -44,14 +50,39 @@ class Room:
         self.make(len(self._waiting))
 
     def refuse_deadlock(self, run: Scheduler | None, name: str, remedy: str) -> None:
-        """Raise ``RuntimeError`` if all workers of a run wait for room, directly or not, with the caller as the last.
+        """Raise ``RuntimeError`` if nothing can make room, because all items in flight wait for it, directly or not.
 
-        Under a limit object, nobody knows whether another worker could start: it raises nothing.
+        The caller is the last of them. Under a limit object, an item that has just been taken may first have to wait
+        for its permit: the error is raised a few turns of the loop later, by `wait`.
         """
-        if run is None or run.is_ending or run.pool.idle or len(run.pool.workers) < run.pool.limit:
+        if run is None:
             return
-        workers = run.pool.workers
-        if all_stuck(workers, {asyncio.current_task(), *self._waiting.values()}):
-            raise RuntimeError(
-                f"paco.{name}: put() would wait forever: all {len(workers)} items in flight wait for room; {remedy}"
-            )
+        error = f"paco.{name}: put() would wait forever: all {{}} items in flight wait for room; {remedy}"
+        if run.admission is None:
+            if count := _stuck_items(run, {asyncio.current_task(), *self._waiting.values()}):
+                raise RuntimeError(error.format(count))
+        else:
+            self._looks = _LOOKS
+            if self._look is None:
+                self._look = run.loop.call_soon(self._look_again, run, error)
+
+    def _look_again(self, run: Scheduler, error: str) -> None:
+        self._look, self._looks = None, self._looks - 1
+        waiting = {room: task for room, task in self._waiting.items() if not room.done()}
+        if not waiting:
+            return
+        if count := _stuck_items(run, {*waiting.values()}):
+            next(reversed(waiting)).set_exception(RuntimeError(error.format(count)))
+        elif self._looks:
+            self._look = run.loop.call_soon(self._look_again, run, error)
+
+
+def _stuck_items(run: Scheduler, waiting: set[asyncio.Task[Any] | None]) -> int:
+    """Return the number of items in flight if all of them wait for tasks that are waiting, and no other can start."""
+    pool, admission = run.pool, cast("Admission | None", run.admission)  # no item waits here that runs elsewhere
+    may_start = not admission.held if admission is not None else pool.idle or len(pool.workers) < pool.limit
+    if may_start or run.is_ending or (run.reader is not None and run.reader.reads_on()):
+        return 0
+    tasks = stuck(waiting)
+    found = tasks >= pool.workers if admission is None else admission.waits_only_for(tasks)
+    return len(tasks & pool.workers) if found else 0

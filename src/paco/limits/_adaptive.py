@@ -123,6 +123,9 @@ class Adaptive(Limiter):
     def free(self) -> int:
         return self._count.free
 
+    def waits_only_for(self, tasks: set[Any]) -> bool:
+        return self._count.waits_only_for(tasks)
+
     def idle(self) -> bool:
         loop = asyncio._get_running_loop()  # returns None, instead of raising, if no loop runs
         return loop is not None and self._count.idle() and not 0 <= loop.time() - self._used_at < _STALE

@@ -175,6 +175,16 @@ class Limiter:
         """
         return None
 
+    def waits_only_for(self, tasks: set[Any]) -> bool:
+        """Return whether nothing can start under this limit before one of these tasks returns its permit.
+
+        With it, calls that would wait for each other forever are found. By default ``False``, which is always safe.
+
+        Args:
+            tasks: Tasks of asyncio, and whatever else stands for what waits.
+        """
+        return False
+
     def idle(self) -> bool:
         """Return whether a new limit would behave the same, so that `PerKey` may discard this one.
 

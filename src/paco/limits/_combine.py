@@ -66,6 +66,9 @@ class Both(Limiter):
         for part in pausing:
             part.pause(seconds)
 
+    def waits_only_for(self, tasks: set[Any]) -> bool:
+        return any(part.waits_only_for(tasks) for part in self.parts)
+
     def idle(self) -> bool:
         return all(part.idle() for part in self.parts)
 

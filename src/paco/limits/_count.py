@@ -10,7 +10,7 @@ from typing import Any, Final
 from paco._base import check
 from paco._base.item import Item, inside
 from paco.limits._base import Limiter
-from paco.limits._deadlock import all_stuck
+from paco.limits._deadlock import stuck
 
 #: The number of looks for a deadlock in successive turns, and of all; the pauses of the others double from 1 s on.
 _SOON: Final = 5
@@ -151,6 +151,9 @@ class Limit(Limiter):
         self._permits.remove(permit)
         self._admit()
 
+    def waits_only_for(self, tasks: set[Any]) -> bool:
+        return len(self._permits) >= self._limit and all(permit.task in tasks for permit in self._permits)
+
     def renews(self, permit: Permit, own: Item | None) -> bool:
         if self._admitted or len(self._permits) > self._limit:
             return False
@@ -203,7 +206,7 @@ class Limit(Limiter):
         if newcomer.future.done():
             return
         waiting = {waiter.task for waiter in self._waiting if not waiter.future.done()}
-        if all_stuck([permit.task for permit in self._permits], waiting):
+        if self.waits_only_for(stuck(waiting)):
             newcomer.future.set_exception(
                 RuntimeError(
                     f"paco.{type(self).__name__}: deadlock: every item in flight under this limit ({self.in_flight}) "

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from paco._base.item import WorkerTask
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
 Task: TypeAlias = "asyncio.Task[Any]"
 Future: TypeAlias = "asyncio.Future[Any]"
@@ -22,8 +22,8 @@ Future: TypeAlias = "asyncio.Future[Any]"
 _NAMES: Final = {"outer", "waiter", "timeout_handle"}
 
 
-def all_stuck(tasks: Iterable[Task | None], waiting: set[Task | None]) -> bool:
-    """Return whether none of the tasks can continue before one that is waiting does.
+def stuck(waiting: set[Task | None]) -> set[Task | None]:
+    """Return the tasks that cannot continue before one that is waiting does.
 
     A task is stuck if it is waiting, or if every task that could wake it is stuck.
     """
@@ -32,12 +32,12 @@ def all_stuck(tasks: Iterable[Task | None], waiting: set[Task | None]) -> bool:
     for task in running:
         for future in _fed(task):
             feeding[future].add(task)
-    stuck, more = set(waiting), set[Task]()
+    found, more = set(waiting), set[Task]()
     while True:
-        more = {task for task in running - stuck if _wakes(task, feeding) <= stuck}
+        more = {task for task in running - found if _wakes(task, feeding) <= found}
         if not more:
-            return stuck.issuperset(tasks)
-        stuck |= more
+            return found
+        found |= more
 
 
 def _wakes(task: Task, feeding: dict[Future, set[Task]]) -> set[Any]:

@@ -56,6 +56,9 @@ class _Part(Limiter):
             self.owner.leave(self)
             raise
 
+    def waits_only_for(self, tasks: set[Any]) -> bool:
+        return self.limit.waits_only_for(tasks)
+
     def begin(self, permit: Any) -> None:
         self.limit.begin(permit)
 
