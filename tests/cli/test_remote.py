@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import platform
+import re
 import time
 from datetime import datetime
 
@@ -16,7 +17,7 @@ from paco.remote._worker import host
 pytestmark = [pytest.mark.realtime, pytest.mark.usefixtures("folder")]
 
 JOBS = """
-import asyncio, os, pathlib, threading, time
+import asyncio, os, pathlib, re, threading, time
 from contextlib import asynccontextmanager
 
 loaded = os.getpid(), time.time()
@@ -59,6 +60,12 @@ async def harms(item):
 async def says(item):
     print("said in", os.getpid(), flush=True)
     return os.getpid()
+
+async def holds(item):
+    if item == "3":
+        re.fullmatch("(a+)+b", "a" * 100)  # takes years, and holds the GIL
+    await asyncio.sleep(30 if item == "5" else 0)
+    return item
 
 barrier = threading.Barrier(40, timeout=60)
 
@@ -245,6 +252,18 @@ def test_a_cluster_that_does_not_answer_is_wrong_use(folder, run):
     assert code == 2
     assert err.startswith("paco: --dask dask://127.0.0.1:9 cannot run the items: ")
     assert (folder / "out.jsonl").read_text() == ""
+
+
+@pytest.mark.parametrize("more", [[], ["--retries", 2]], ids=["", "retries"])
+def test_a_timeout_ends_an_item_that_holds_its_worker(run, more):
+    """It takes a second, although the timeout is shorter. For an item that awaits, nothing changes."""
+    code, out, _ = run("distant_jobs:holds", "in.txt", "--head", 10, "--timeout", "0.2s", "--workers", 2, *more)
+    assert code == 1
+    records = {record["input"]: record for record in map(json.loads, out.splitlines())}
+    assert [key for key, record in sorted(records.items()) if record["ok"]] == list("01246789")
+    assert records["3"]["error"]["type"] == "WorkerLost"
+    assert re.search(r"the item held process \d+ on .+ for more than 1\.0 s", records["3"]["error"]["message"])
+    assert records["5"]["error"]["type"] == "TimeoutError"
 
 
 @pytest.mark.parametrize("more", [[], ["--workers", 1]], ids=["here", "worker"])

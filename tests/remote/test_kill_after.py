@@ -68,6 +68,11 @@ async def nap(number):
     return number
 
 
+async def test_a_longer_time_than_a_thread_can_wait_is_fine():
+    with Workers(1, kill_after=1e12) as workers:
+        assert await paco.map(quick, [1]).on(workers) == [1]
+
+
 @pytest.mark.posix
 async def test_a_stopped_process_is_replaced():
     with Workers(1, kill_after=0.2) as workers:

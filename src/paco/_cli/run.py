@@ -50,6 +50,9 @@ RESUME: Final = "--resume"
 RETRY: Final = "--retry-failed"
 #: The most items in flight in workers with ``--limit 0``.
 _MOST: Final = 10_000
+#: The seconds for which an item may hold its worker even if ``--timeout`` is shorter: on a loaded machine, any process
+#: may stand still for some tenths of a second.
+_PATIENT: Final = 1.0
 #: The most threads of `asyncio.to_thread`, and the fewest that may run at once.
 _THREADS, _FEW_THREADS = 1000, 32
 #: The fewest new objects between two garbage collections. Python's default is 700 to 2,000.
@@ -369,7 +372,8 @@ def _engine(function: ItemFunction, options: MapOptions) -> Callable[[], Any] | 
     name = "map --workers" if isinstance(options.engine, int) else "map --dask"
     try:
         dump_function(name, function)
-        return engine_of(name, options.engine, None)
+        kill_after = None if options.timeout is None else max(options.timeout, _PATIENT)
+        return engine_of(name, options.engine, None, kill_after)
     except (ImportError, TypeError, ValueError) as error:
         raise CommandError(message(error).removeprefix("paco.")) from None
 

@@ -242,13 +242,14 @@ def elsewhere(name: str, engine: Any, slots: int | None, fn: ItemFunction, limit
     return {"engine": engine_of(name, engine, slots)}
 
 
-def engine_of(name: str, engine: Any, slots: int | None) -> Callable[[], Engine]:
+def engine_of(name: str, engine: Any, slots: int | None, kill_after: float | None = None) -> Callable[[], Engine]:
     """Return a function that opens the engine when a run starts.
 
     Args:
         name: The operation, for messages.
         engine: The ``engine`` argument of `Stream.on`.
         slots: The maximum number of chunks at once; ``None`` for what the engine reports.
+        kill_after: That of the `Workers` which a number starts.
 
     Raises:
         TypeError: ``engine`` is not an engine.
@@ -258,7 +259,7 @@ def engine_of(name: str, engine: Any, slots: int | None) -> Callable[[], Engine]
         slots = check.integer(name, "slots", slots, 1)
     if isinstance(engine, int):
         count = check.integer(name, "engine", engine, 1)
-        return lambda: WorkersEngine(Workers(count), keep=False)
+        return lambda: WorkersEngine(Workers(count, kill_after=kill_after), keep=False)
     if isinstance(engine, Workers):
         return lambda: WorkersEngine(engine, keep=True)
     if isinstance(engine, str) or type(engine).__module__.partition(".")[0] == "distributed":

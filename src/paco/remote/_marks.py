@@ -13,6 +13,7 @@ import tempfile
 from concurrent.futures import wait
 from contextlib import contextmanager, suppress
 from itertools import count
+from threading import TIMEOUT_MAX
 from types import coroutine
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -159,7 +160,7 @@ class HoldGuard:
         It makes its first mark before it can report that it is there: an item that holds the GIL might prevent that.
         """
         last, same = None, 0
-        while wait([self._code], self.seconds / _LOOKS).not_done:
+        while wait([self._code], min(self.seconds / _LOOKS, TIMEOUT_MAX)).not_done:
             mark = self._marks.read()
             if mark.change and not (last and last.change):
                 self._marks.hide()
