@@ -27,6 +27,12 @@ async def inferred(numbers: list[int]) -> None:
     assert_type(decoded, paco.Stream[bytes])
     async for value in decoded.as_completed():
         assert_type(value, bytes)
+    settled = paco.map(paco.settle(half), numbers)
+    assert_type(settled.journal("run.jsonl"), paco.Stream[paco.Ok[int, Any] | paco.Err[int]])
+    settled = paco.map(paco.settle(half), numbers)
+    outcomes = await settled.max_errors(3).journal("run.jsonl", decode=read).on(2).as_completed()
+    assert_type(outcomes, list[paco.Ok[int, bytes] | paco.Err[int]])
+    assert_type(paco.partition(outcomes), tuple[list[paco.Ok[int, bytes]], list[paco.Err[int]]])
     piped = paco.map(half, numbers).journal("one", decode=len) | paco.map(half)
     assert_type(await piped, list[float])
 

@@ -15,6 +15,7 @@ from typing import (
     ParamSpec,
     Protocol,
     TypeAlias,
+    TypedDict,
     TypeVar,
     runtime_checkable,
 )
@@ -58,6 +59,16 @@ if TYPE_CHECKING:
     else:
         #: A function of one item.
         OneItem: TypeAlias = Callable[[T], Awaitable[R]]  # type: ignore[no-redef]
+
+
+class JournalOptions(TypedDict, total=False):
+    """The options of `Stream.journal` that do not change the type of its results."""
+
+    key: Callable[[Any], object] | str | None
+    encode: Callable[[Any], object] | None
+    durable: Literal["process", "power"]
+    version: int | str | None
+    retry_errors: bool
 
 
 class _Missing(Enum):

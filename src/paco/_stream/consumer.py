@@ -80,6 +80,12 @@ class Consumer:
             self.run, self.use = None, "cancelled"
             del error
 
+    async def exit(self, error: BaseException | None) -> None:
+        """End the run at the end of its block, which had this error."""
+        if isinstance(error, asyncio.CancelledError) and self.run is not None:
+            await self.cancelled(error)
+        await self.close()
+
     async def close(self) -> None:
         """Cancel what is running, and wait until it has finished."""
         if self.run is not None:
@@ -94,6 +100,19 @@ class Consumer:
         """Let another run take the results, and fail at once with an error of this one."""
         self.claim("iterated")
         self._downstream = run
+
+    def starves(self) -> None:
+        """Tell the source of the run that a run downstream waits for its next item."""
+        if self.run is not None and self.run.reader is not None:
+            self.run.reader.starves()
+
+    def has_result(self) -> bool:
+        """Return whether `take` returns a result."""
+        return self.run is not None and self.run.has_result()
+
+    def take(self) -> Any:
+        """Return the next result if it is there, otherwise `NOTHING`."""
+        return NOTHING if self.run is None else self.run.take()
 
     def abandon(self) -> None:
         """Cancel what is running, without waiting for it."""

@@ -16,7 +16,7 @@ from paco._engine.outcomes import Unfinished, settled
 from paco._engine.run import Scheduler
 from paco._engine.sinks import NOTHING, AsCompleted, Batches, Drop, ErrorBudget, InOrder, Keep, Sink
 from paco._engine.source import SourceEnd
-from paco._engine.watch import Watch
+from paco._engine.watch import Watch, length
 from paco.events import installed, listeners
 from paco.limits import Limiter
 
@@ -72,6 +72,12 @@ class Plan:
     journal: Recording | None = None
     engine: Callable[[], Any] | None = None  # opens the engine on which the items run: see `paco.remote`
     source_end: SourceEnd = field(default_factory=SourceEnd)  # ends the source early: see `Stream.stop`
+
+    def length_hint(self) -> int:
+        """Return how many results a stream will deliver; ``NotImplemented`` if that is unknown."""
+        size, within = self.batch or (1, None)
+        hint = None if self.gaps or within is not None else length(self.source)
+        return NotImplemented if hint is None else -(-hint // size)
 
     def run(self, sink: Sink) -> Scheduler:
         """Return the run, not yet started."""

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import warnings
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Generic, Literal
+from typing import TYPE_CHECKING, Any, Generic, Literal, Unpack, overload
 
 from paco._base import check
 from paco._base.types import T_co
-from paco._engine.sinks import NOTHING
 from paco._engine.source import Upstream
-from paco._engine.watch import length
 from paco._stream.consumer import Consumer
 from paco._stream.coroutine import Answer
 from paco._stream.plan import Plan, identical
@@ -21,8 +18,9 @@ if TYPE_CHECKING:
     from os import PathLike
     from types import TracebackType
 
-    from paco._base.types import Executor, OrAny, Pool
+    from paco._base.types import Executor, JournalOptions, OrAny, Pool
     from paco._engine.nursery import Nursery
+    from paco._engine.outcomes import Err, Item, Ok
 
 
 # T may be covariant, although a list is not: `await` returns a new list, which nothing else refers to.
@@ -84,10 +82,7 @@ class Stream(
         self._excused = True
 
     def __length_hint__(self) -> int:
-        plan = self._plan
-        size, within = plan.batch or (1, None)
-        hint = None if plan.gaps or within is not None else length(plan.source)
-        return NotImplemented if hint is None else -(-hint // size)
+        return self._plan.length_hint()
 
     def as_completed(self) -> Stream[T_co]:
         """Return a stream that yields each result as soon as it is ready, in order of completion."""
@@ -163,17 +158,29 @@ class Stream(
         self._consumer.claim("drained")
         return Answer(f"{self._plan.name}.drain", self._plan.count(), self._plan.source)
 
+    @overload
+    def journal(
+        self: Stream[Ok[Item, Any] | Err[Item]],
+        path: str | PathLike[str],
+        *,
+        decode: Callable[[Any], OrAny] | None = None,
+        **how: Unpack[JournalOptions],
+    ) -> Stream[Ok[Item, OrAny] | Err[Item]]: ...
+    @overload
+    def journal(
+        self, path: str | PathLike[str], *, decode: Callable[[Any], OrAny] | None = None, **how: Unpack[JournalOptions]
+    ) -> Stream[OrAny]: ...
     def journal(
         self,
         path: str | PathLike[str],
         *,
         key: Callable[[Any], object] | str | None = None,
         encode: Callable[[Any], object] | None = None,
-        decode: Callable[[Any], OrAny] | None = None,
+        decode: Callable[[Any], Any] | None = None,
         durable: Literal["process", "power"] = "process",
         version: int | str | None = None,
         retry_errors: bool = True,
-    ) -> Stream[OrAny]:
+    ) -> Stream[Any]:
         """Return a stream that records its results in a file, and resumes from that file when it runs again.
 
         A result is delivered after its record, one line of JSON, is written: about 20 ms later at most, while its slot
@@ -186,7 +193,7 @@ class Stream(
             path: The file. A new one is readable by its owner only. It is locked while the run lasts.
             key: What identifies an item: a function of the item, or the name of a field. By default, its content.
             encode: Converts a result to JSON, for types that neither JSON nor `paco.journal` supports.
-            decode: Converts the JSON back to a result.
+            decode: Converts the JSON back to a result; for a settled function, to the value of its `Ok`.
             durable: What a written record survives: ``"process"``, the end of the process, however it ends; or
                 ``"power"``, a power failure too, at the cost of a disk sync for each group of records.
             version: Only records of this version are used; a new version runs every item again.
@@ -274,8 +281,7 @@ class Stream(
         """Return a stream that ends early, with `TooManyErrors`, when more than ``most`` items have failed.
 
         An item has failed if its result is the `Err` of a settled function or, with ``return_exceptions``, an
-        exception. Without either, the first error ends the run anyway. The ``outcomes`` of `TooManyErrors` are those of
-        the finished items that were not delivered.
+        exception. Without either, the first error ends the run anyway.
 
         Args:
             most: The number of failures to accept, an ``int`` of 0 or more. Or the fraction of finished items to
@@ -357,9 +363,7 @@ class Stream(
         return self
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, asyncio.CancelledError) and self._consumer.run is not None:
-            await self._consumer.cancelled(error)
-        await self.aclose()
+        await self._consumer.exit(error)
 
     async def aclose(self) -> None:
         """Cancel what is running, and wait until it has finished. Does nothing after the end."""
@@ -371,17 +375,13 @@ class Stream(
         self._consumer.feeds(run)
 
     def starves(self) -> None:
-        run = self._consumer.run
-        if run is not None and run.reader is not None:
-            run.reader.starves()
+        self._consumer.starves()
 
     def has_result(self) -> bool:
-        run = self._consumer.run
-        return run is not None and run.has_result()
+        return self._consumer.has_result()
 
     def take(self) -> Any:
-        run = self._consumer.run
-        return NOTHING if run is None else run.take()
+        return self._consumer.take()
 
     def end_source(self) -> bool:
         self.stop()
