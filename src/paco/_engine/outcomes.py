@@ -106,9 +106,9 @@ class RunTimeout(Unfinished, TimeoutError):
     """A run did not finish within its timeout or `deadline`: a ``TimeoutError`` with `outcomes`.
 
     Attributes:
-        outcomes: The `Ok` and `Err` values that were finished but not delivered, in the order of the items. If a list
-            was awaited, these are all finished values. If a stream was iterated, these are the values that waited for
-            an earlier item. Empty unless the function was wrapped with `settle`.
+        outcomes: A tuple of the `Ok` and `Err` values that were finished but not delivered, in the order of delivery.
+            If a list was awaited, these are all finished values. If a stream was iterated, these are the values that
+            waited for an earlier item. Empty unless the function was wrapped with `settle`.
 
     Examples:
         >>> from paco.testing import run  # on virtual time
@@ -129,7 +129,7 @@ class TooManyErrors(Unfinished):
     """A run had more errors than `Stream.max_errors` allows. The last error is its ``__cause__``.
 
     Attributes:
-        outcomes: The values that were finished but not delivered, as for `RunTimeout`.
+        outcomes: A tuple of the values that were finished but not delivered, as for `RunTimeout`.
     """
 
 
