@@ -163,7 +163,7 @@ async def clock() -> None:
 
 def run() -> None:
     assert_type(paco.run(half(1)), float)
-    assert_type(paco.run(paco.gather(half(1))), list[float])
+    assert_type(paco.run(paco.gather(half(1))), tuple[float])  # not ty: it adds the list of the stream
     assert_type(paco.run(half(1), asyncio.new_event_loop()), float)
     assert_type(paco.run(half(1), debug=True, loop_factory=asyncio.SelectorEventLoop), float)
     paco.run(half(1), loop_factory=half)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]

@@ -16,16 +16,34 @@ async def answer() -> int:
     return 42
 
 
+def take(stream: paco.Stream[int | str]) -> None: ...
+
+
+async def word() -> str:
+    return "word"
+
+
 async def gather(numbers: list[int], future: asyncio.Future[int], flag: bool) -> None:
-    assert_type(paco.gather(answer(), answer()), paco.Stream[int])
-    assert_type(await paco.gather(answer(), answer, future, limit=2), list[int])
-    assert_type(await paco.gather(lambda: half(1), lambda: half(2)), list[float])
+    assert_type(await paco.gather(answer(), word()), tuple[int, str])
+    assert_type(await paco.gather(answer(), word, future, limit=2), tuple[int, str, int])
+    assert_type(await paco.gather(lambda: half(1), word), tuple[float, str])
+    assert_type(await paco.gather(answer()), tuple[int])
+    assert_type(await paco.gather(answer(), half(1), word(), word(), answer()), tuple[int, float, str, str, int])
+    assert_type(await paco.gather(answer(), answer(), answer(), answer(), answer(), answer()), list[int])
+    assert_type(paco.run(paco.gather(answer(), word())), tuple[int, str])  # not ty: it adds the list of the stream
+    take(paco.gather(answer(), word()))
+    assert_type(await paco.gather(answer(), word()).as_completed(), list[int | str])
+    async with paco.gather(answer(), word()) as results:
+        async for result in results:
+            assert_type(result, int | str)
     assert_type(await paco.gather([answer(), answer()]), list[int])
     assert_type(await paco.gather([answer, answer], preserve_order=True), list[int])
     assert_type(await paco.gather(half(number) for number in numbers), list[float])
     assert_type(await paco.gather(*(half(number) for number in numbers)), list[float])
-    assert_type(await paco.gather(paco.map(half, numbers), paco.map(half, numbers)), list[list[float]])
-    assert_type(await paco.gather(answer(), return_exceptions=True), list[int | Exception])
+    assert_type(await paco.gather(*(answer, answer, answer, answer, answer, answer), limit=2), list[int])
+    assert_type(await paco.gather(paco.map(half, numbers), paco.map(half, numbers)), tuple[list[float], list[float]])
+    assert_type(await paco.gather(answer(), return_exceptions=True), tuple[int | Exception])
+    assert_type(await paco.gather(answer(), word, return_exceptions=flag), tuple[int | Exception, str | Exception])
     assert_type(await paco.gather([answer()], return_exceptions=True), list[int | Exception])
     assert_type(await paco.gather([answer()], return_exceptions=flag), list[int | Exception])
 
@@ -80,9 +98,11 @@ async def executor(future: asyncio.Future[int]) -> None:
 
 
 async def refused() -> None:
-    paco.gather(1)  # type: ignore[call-overload] # pyright: ignore[reportArgumentType]
-    paco.gather(half)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
-    paco.gather([half])  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    paco.gather(1)  # type: ignore[call-overload] # pyright: ignore[reportCallIssue, reportArgumentType]
+    paco.gather(answer(), word(), limt=2)  # type: ignore[call-overload] # pyright: ignore[reportCallIssue]  # not ty: it knows no such dict
+    paco.gather(answer(), word(), limit="2")  # type: ignore[call-overload] # pyright: ignore[reportCallIssue, reportArgumentType]
+    paco.gather(half)  # type: ignore[arg-type] # pyright: ignore[reportCallIssue, reportArgumentType]
+    paco.gather([half])  # type: ignore[arg-type] # pyright: ignore[reportCallIssue, reportArgumentType]
     paco.series(1)  # type: ignore[call-overload] # pyright: ignore[reportArgumentType]
     await paco.race(answer())  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
     await paco.wait(1)  # type: ignore[call-overload] # pyright: ignore[reportArgumentType]

@@ -104,7 +104,7 @@ async def passed(numbers: list[int]) -> None:
     assert_type(await paco.filter(positive, numbers, limit=paco.Rate(2)), list[int])
     assert_type(await paco.each(half, numbers, limit=paco.Rate(2)), None)
     assert_type(await paco.some(positive, numbers, limit=paco.Rate(2)), bool)
-    assert_type(await paco.gather(half(1), half(2), limit=paco.Rate(2)), list[float])
+    assert_type(await paco.gather(half(1), half(2), limit=paco.Rate(2)), tuple[float, float])
 
 
 async def functions() -> None:

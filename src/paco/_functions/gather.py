@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
+from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Generator, Iterable
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, overload
 
 from paco import limits
 from paco._base import check
 from paco._base.deadline import within
 from paco._base.keywords import check_keywords
-from paco._base.types import Loop, T
+from paco._base.types import Loop, T, T_co
 from paco._engine.sinks import Drop
 from paco._engine.source import Calls
 from paco._functions import futures
@@ -29,6 +29,96 @@ Futures: TypeAlias = set[asyncio.Future[T]]
 DoneAndPending: TypeAlias = Coroutine[Any, Any, tuple[Futures[T], Futures[T]]]
 
 
+if TYPE_CHECKING:
+    from typing import TypedDict, TypeVar, Unpack
+
+    A = TypeVar("A")
+    B = TypeVar("B")
+    C = TypeVar("C")
+    D = TypeVar("D")
+    E = TypeVar("E")
+    Tuple_co = TypeVar("Tuple_co", covariant=True)
+
+    class _Tuple(Coroutine[Any, Any, Tuple_co]):
+        """A first base, whose result counts where a coroutine is expected."""
+
+    class Gathered(_Tuple[Tuple_co], Stream[T_co], Generic[T_co, Tuple_co]):  # pyright: ignore[reportGeneralTypeIssues]
+        """The stream of a few calls. Type checkers take its list for a tuple, as that of `asyncio.gather`."""
+
+        def __await__(self) -> Generator[Any, Any, Tuple_co]: ...  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
+
+    class _How(TypedDict, total=False):
+        limit: AnyLimit | None
+        loop: Loop
+        timeout: float | None
+        preserve_order: bool
+
+
+@overload
+def gather(
+    one: Call[A], /, *, return_exceptions: Literal[False] = False, **how: Unpack[_How]
+) -> Gathered[A, tuple[A]]: ...
+@overload
+def gather(
+    one: Call[A], two: Call[B], /, *, return_exceptions: Literal[False] = False, **how: Unpack[_How]
+) -> Gathered[A | B, tuple[A, B]]: ...
+@overload
+def gather(
+    one: Call[A], two: Call[B], three: Call[C], /, *, return_exceptions: Literal[False] = False, **how: Unpack[_How]
+) -> Gathered[A | B | C, tuple[A, B, C]]: ...
+@overload
+def gather(
+    one: Call[A],
+    two: Call[B],
+    three: Call[C],
+    four: Call[D],
+    /,
+    *,
+    return_exceptions: Literal[False] = False,
+    **how: Unpack[_How],
+) -> Gathered[A | B | C | D, tuple[A, B, C, D]]: ...
+@overload
+def gather(
+    one: Call[A],
+    two: Call[B],
+    three: Call[C],
+    four: Call[D],
+    five: Call[E],
+    /,
+    *,
+    return_exceptions: Literal[False] = False,
+    **how: Unpack[_How],
+) -> Gathered[A | B | C | D | E, tuple[A, B, C, D, E]]: ...
+@overload
+def gather(
+    one: Call[A], /, *, return_exceptions: bool, **how: Unpack[_How]
+) -> Gathered[A | Exception, tuple[A | Exception]]: ...
+@overload
+def gather(
+    one: Call[A], two: Call[B], /, *, return_exceptions: bool, **how: Unpack[_How]
+) -> Gathered[A | B | Exception, tuple[A | Exception, B | Exception]]: ...
+@overload
+def gather(
+    one: Call[A], two: Call[B], three: Call[C], /, *, return_exceptions: bool, **how: Unpack[_How]
+) -> Gathered[A | B | C | Exception, tuple[A | Exception, B | Exception, C | Exception]]: ...
+@overload
+def gather(
+    one: Call[A], two: Call[B], three: Call[C], four: Call[D], /, *, return_exceptions: bool, **how: Unpack[_How]
+) -> Gathered[A | B | C | D | Exception, tuple[A | Exception, B | Exception, C | Exception, D | Exception]]: ...
+@overload
+def gather(
+    one: Call[A],
+    two: Call[B],
+    three: Call[C],
+    four: Call[D],
+    five: Call[E],
+    /,
+    *,
+    return_exceptions: bool,
+    **how: Unpack[_How],
+) -> Gathered[
+    A | B | C | D | E | Exception, tuple[A | Exception, B | Exception, C | Exception, D | Exception, E | Exception]
+]: ...
 @overload
 def gather(
     *coros_or_futures: OneOrAll[T],
