@@ -55,7 +55,15 @@ async def series_and_race(numbers: list[int]) -> None:
     assert_type(await paco.series([answer], return_exceptions=True), list[int | Exception])
     assert_type(await paco.race([answer(), answer()]), int)
     assert_type(await paco.race([half, half], None, 10, 1), float)
+    assert_type(await paco.race((answer, answer())), int)
+    first: int = await paco.race([answer, answer()])
+    either: int | str = await paco.race([answer, word])
+    assert_type(await paco.race([first_of(first, either)]), int | str)
     assert_type(await paco.race(half(number) for number in numbers), float)
+
+
+async def first_of(number: int, other: int | str) -> int | str:
+    return number or other
 
 
 async def wait() -> None:
@@ -102,7 +110,8 @@ async def refused() -> None:
     paco.gather(answer(), word(), limt=2)  # type: ignore[call-overload] # pyright: ignore[reportCallIssue]  # not ty: it knows no such dict
     paco.gather(answer(), word(), limit="2")  # type: ignore[call-overload] # pyright: ignore[reportCallIssue, reportArgumentType]
     paco.gather(half)  # type: ignore[arg-type] # pyright: ignore[reportCallIssue, reportArgumentType]
+    await paco.race([1])  # type: ignore[arg-type] # pyright: ignore[reportCallIssue, reportArgumentType]
     paco.gather([half])  # type: ignore[arg-type] # pyright: ignore[reportCallIssue, reportArgumentType]
     paco.series(1)  # type: ignore[call-overload] # pyright: ignore[reportArgumentType]
-    await paco.race(answer())  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    await paco.race(answer())  # type: ignore[call-overload] # pyright: ignore[reportCallIssue, reportArgumentType]
     await paco.wait(1)  # type: ignore[call-overload] # pyright: ignore[reportArgumentType]

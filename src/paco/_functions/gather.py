@@ -219,13 +219,25 @@ def _at_least_one(name: str, calls: Calls) -> Calls:
     return calls
 
 
+@overload
 def race(
     iterable: Iterable[Awaitable[T] | Callable[..., Awaitable[T]]],
     loop: Loop = None,
     timeout: float | None = None,
     *args: Any,
     **kw: Any,
-) -> Coroutine[Any, Any, T]:
+) -> Coroutine[Any, Any, T]: ...
+@overload  # for mypy: a list of functions and coroutines is one of objects, unless it knows their type before
+def race(
+    iterable: Iterable[Awaitable[Any] | Callable[..., Awaitable[Any]]],
+    loop: Loop = None,
+    timeout: float | None = None,
+    *args: Any,
+    **kw: Any,
+) -> Coroutine[Any, Any, Any]: ...
+def race(
+    iterable: Iterable[Any], loop: Loop = None, timeout: float | None = None, *args: Any, **kw: Any
+) -> Coroutine[Any, Any, Any]:
     """Run coroutines concurrently, and return the value or raise the exception of the first one to complete.
 
     The others are cancelled, and have finished when the call returns. ``timeout`` and ``loop`` are those of `map`.
