@@ -428,11 +428,6 @@ async def test_a_pause_of_invalid_seconds_is_an_error(wrong, error):
         paco.Rate(1).pause(wrong)
 
 
-def test_a_pause_outside_a_running_loop_is_an_error():
-    with pytest.raises(RuntimeError, match="no running event loop"):
-        paco.Rate(1).pause(1)
-
-
 # ---- changes while in use
 
 
@@ -867,6 +862,14 @@ async def test_what_a_charge_refuses():
     for wrong, error in ((math.inf, ValueError), (math.nan, ValueError), ("1", TypeError), (True, TypeError)):
         with pytest.raises(error, match=r"^paco\.Rate\.charge: weight must be a finite number, got"):
             paco.Rate(1).charge(wrong)
+
+
+@pytest.mark.parametrize("call", [paco.Rate.charge, paco.Rate.pause])
+def test_without_a_loop_a_charge_and_a_pause_say_where_to_call_them(call):
+    name = f"Rate.{call.__name__}"
+    message = rf"^paco\.{name}: must be called in the event loop, but none runs in this thread; from another thread, "
+    with pytest.raises(RuntimeError, match=rf"{message}write loop\.call_soon_threadsafe\(limit\.{call.__name__}, "):
+        call(paco.Rate(1), 1)
 
 
 async def test_a_combination_pauses_what_can_be_paused():

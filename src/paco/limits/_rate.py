@@ -260,7 +260,7 @@ class Rate(Limiter):
             seconds: 0 or more.
         """
         seconds = check.seconds("Rate.pause", "seconds", seconds, optional=False) or 0
-        loop = asyncio.get_running_loop()
+        loop = check.running_loop("Rate.pause")
         self._follow(loop)
         self._held_until = max(self._held_until, loop.time() + seconds)
         self._arm()
@@ -274,7 +274,7 @@ class Rate(Limiter):
             weight: The actual weight less the ``cost`` of the item, a finite number. A negative one gives back.
         """
         weight = check.finite("Rate.charge", "weight", weight)
-        loop = asyncio.get_running_loop()
+        loop = check.running_loop("Rate.charge")
         self._follow(loop)
         self._bucket.charge(weight, loop.time())
         self._arm()
