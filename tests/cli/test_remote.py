@@ -67,6 +67,10 @@ async def holds(item):
     await asyncio.sleep(30 if item == "5" else 0)
     return item
 
+def hangs(item):
+    time.sleep({"3": 3600, "9": 0.5}.get(item, 0))
+    return item
+
 barrier = threading.Barrier(40, timeout=60)
 
 async def meets(item):
@@ -264,6 +268,15 @@ def test_a_timeout_ends_an_item_that_holds_its_worker(run, more):
     assert records["3"]["error"]["type"] == "WorkerLost"
     assert re.search(r"the item held process \d+ on .+ for more than 1\.0 s", records["3"]["error"]["message"])
     assert records["5"]["error"]["type"] == "TimeoutError"
+
+
+def test_a_timeout_ends_a_plain_function_that_hangs_in_its_thread(run):
+    code, out, _ = run("distant_jobs:hangs", "in.txt", "--head", 10, "--timeout", "0.2s", "--workers", 2)
+    assert code == 1
+    records = {record["input"]: record for record in map(json.loads, out.splitlines())}
+    assert [key for key, record in sorted(records.items()) if record["ok"]] == list("01245678")
+    assert records["3"]["error"]["type"] == "WorkerLost"
+    assert records["9"]["error"]["type"] == "TimeoutError"
 
 
 @pytest.mark.parametrize("more", [[], ["--workers", 1]], ids=["here", "worker"])

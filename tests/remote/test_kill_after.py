@@ -7,11 +7,13 @@ import math
 import os
 import re
 import signal
+import time
 from pathlib import Path
 
 import pytest
 
 import paco
+from paco._functions import threads
 from paco.remote import WorkerLost, Workers
 from paco.remote._marks import Marks
 from paco.remote._processes import Line
@@ -66,6 +68,36 @@ async def test_an_item_that_awaits_does_not_hold_its_process():
 async def nap(number):
     await asyncio.sleep(1)
     return number
+
+
+async def test_an_item_that_is_cancelled_but_whose_thread_goes_on_is_lost():
+    with Workers(2, kill_after=0.5) as workers:
+        timed = paco.timeout(paco.threaded(sleep_long), 0.1)
+        results = await paco.map(timed, [0, 3600, 0.3, 0], return_exceptions=True).on(workers)
+    assert (results[0], results[3]) == (0, 0)
+    assert isinstance(results[1], WorkerLost)
+    assert re.search(r"the item held process \d+ on .+ for more than 0\.5 s", str(results[1]))
+    assert type(results[2]) is TimeoutError
+
+
+def sleep_long(seconds):
+    time.sleep(seconds)
+    return seconds
+
+
+def test_while_an_item_is_late_nothing_else_is_marked():
+    marks = Marks()
+    marks.mark(7, 1)
+    with marks.late():
+        change = marks.read().change
+        marks.mark()
+        marks.mark(7, 2)
+        with marks.late():
+            assert marks.read() == (change, 7, 1)
+        assert marks.read()[1:] == (7, 1)
+        marks.mark(7, 3)
+    assert marks.read()[1:] == (7, 3)
+    marks.close()
 
 
 async def test_a_longer_time_than_a_thread_can_wait_is_fine():
@@ -184,7 +216,8 @@ def test_each_step_of_an_item_is_marked():
     assert seen == [(7, 0)] * 3 + [(7, 1)] * 3
 
 
-async def test_the_loop_marks_that_it_goes_round():
+async def test_the_loop_marks_that_it_goes_round(monkeypatch):
+    monkeypatch.setattr(threads, "late", threads.late)  # so that it is restored
     marks = Marks()
     host = Host(marks=marks, seconds=0.001)
     first = marks.read().change

@@ -11,7 +11,7 @@ import contextvars
 import threading
 import weakref
 from collections import deque
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, Final, overload
 
 from paco._base import check
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
             ...
 
 
+#: Returns a block around each wait for a thread whose call was cancelled. A worker with ``kill_after`` replaces it.
+late: Callable[[], AbstractContextManager[object]] = nullcontext
 #: The most threads of a function if ``threads`` sets no number.
 _MOST: Final = 1000
 #: The seconds after which a thread without a call ends.
@@ -142,10 +144,11 @@ class _BlockingCall:
 
     async def ended(self) -> None:
         """Wait until the thread has returned, even if the caller is cancelled again."""
-        while not self.over:
-            self.future = self.future.get_loop().create_future()
-            with suppress(asyncio.CancelledError):
-                await self.future
+        with late():
+            while not self.over:
+                self.future = self.future.get_loop().create_future()
+                with suppress(asyncio.CancelledError):
+                    await self.future
 
 
 def _refuse(fn: Any, value: Any) -> Any:

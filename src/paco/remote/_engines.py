@@ -84,7 +84,8 @@ class Workers:
         kill_after: Seconds for which an item may hold the event loop of its process; ``None`` for no limit. When they
             are over, at most a quarter later, the process is killed, whatever it does: it blocks, computes, or holds
             the GIL. The item fails with `WorkerLost`, the others in that process run again, and a new process takes
-            its place. An item that awaits does not hold its process: use ``paco.timeout`` for those.
+            its place. An item that awaits does not hold its process: use ``paco.timeout`` for those. One that waits for
+            a thread of `threaded` holds it from its cancellation on.
 
     Raises:
         TypeError: ``count`` is not an ``int``, or ``kill_after`` is not a number.

@@ -61,6 +61,8 @@ class Marks:
         self._map: Any = mmap.mmap(file, _LAYOUT.size)
         os.close(file)
         self._change = 0
+        self._here = _NONE, _NONE  # the last mark
+        self._late: dict[object, tuple[int, int]] = {}  # the items that wait for threads although they were cancelled
 
     def read(self) -> Mark:
         """Return the last mark."""
@@ -79,9 +81,25 @@ class Marks:
     # ---- in the worker
 
     def mark(self, chunk: int = _NONE, item: int = _NONE) -> None:
-        """Mark that an item has the event loop, or none."""
+        """Mark that an item has the event loop, or none. An item that is late keeps it in this sense."""
+        self._here = chunk, item
+        if not self._late:
+            self._write(chunk, item)
+
+    def _write(self, chunk: int, item: int) -> None:
         self._change += 1
         _LAYOUT.pack_into(self._map, 0, self._change, chunk, item)
+
+    @contextmanager
+    def late(self) -> Generator[None]:
+        """Leave no other mark than that of this item, which was cancelled, and waits for a thread that goes on."""
+        key = object()
+        self._late[key] = self._here
+        try:
+            yield
+        finally:
+            del self._late[key]
+            self._write(*next(iter(self._late.values()), self._here))
 
     @contextmanager
     def preparing(self) -> Generator[None]:

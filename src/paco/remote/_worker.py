@@ -23,6 +23,7 @@ from multiprocessing import connection
 from typing import TYPE_CHECKING, Any, Final
 
 from paco._base import system
+from paco._functions import threads
 from paco.remote._chunk import ChunkRunner
 from paco.remote._marks import Marks
 from paco.remote._messages import PackedError, Report
@@ -55,6 +56,7 @@ class Host:
         self._loop = (new_loop or asyncio.new_event_loop)()
         if marks is not None:
             marks.keep_marking(self._loop, seconds)
+            threads.late = marks.late
         self._loop.set_default_executor(ThreadPoolExecutor(_THREADS, "asyncio"))
         self._thread = start_thread("paco-worker", self._run)
 
