@@ -329,6 +329,17 @@ async def test_items_that_all_wait_for_room_are_an_error(make_limit):
     assert now() < 5
 
 
+async def test_items_with_a_journal_that_all_wait_for_room_are_an_error(tmp_path):
+    inbox = paco.Inbox([0, 1, 2, 3], maxsize=2)
+
+    async def crawl(number):
+        for link in range(10):
+            await inbox.put(10 * number + link)
+
+    with pytest.raises(RuntimeError, match="would wait forever: all 2 items"):
+        await paco.map(crawl, inbox, limit=paco.Limit(2)).journal(tmp_path / "run.jsonl")
+
+
 async def test_items_that_wait_for_others_that_wait_for_room_are_an_error():
     """They are in a run of their own, and a second run has the other permits."""
     limit, inbox, other = paco.Limit(3), paco.Inbox(range(4), maxsize=2), paco.Inbox([1, 2], maxsize=1)
