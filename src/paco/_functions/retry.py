@@ -16,7 +16,7 @@ from paco._engine.workers import back_off
 from paco._functions.timeout import limiting
 from paco._stream.plan import Plan
 from paco._stream.stream import Stream
-from paco.events import retrying
+from paco.events._wrappers import retrying
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

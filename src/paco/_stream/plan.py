@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast, overload
 
-from paco import limits
 from paco._base import check
 from paco._base.types import MISSING, Loop, R, T, T_contra
 from paco._engine.admission import Admission
@@ -17,8 +16,9 @@ from paco._engine.run import Scheduler
 from paco._engine.sinks import NOTHING, AsCompleted, Batches, Drop, ErrorBudget, InOrder, Keep, Sink
 from paco._engine.source import SourceEnd
 from paco._engine.watch import Watch
-from paco.events import installed, listeners
+from paco.events._listeners import installed, listeners
 from paco.limits import Limiter
+from paco.limits._base import checked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -309,7 +309,7 @@ def build_or_stage(
     """
     try:
         check.function(name, coro)
-        found = limit if isinstance(limit, int | Limiter) else limits.checked(name, limit)
+        found = limit if isinstance(limit, int | Limiter) else checked(name, limit)
         if isinstance(found, int):
             check.limit(name, found)
         seconds = check.timeout(name, timeout)
