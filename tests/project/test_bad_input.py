@@ -350,9 +350,50 @@ async def test_the_left_side_of_a_stage_is_an_iterable(name):
 
 @pytest.mark.parametrize("name", STAGED)
 def test_the_right_side_of_a_stage_is_a_stage(name):
-    for wrong in (None, 5, "text", [1], work):
+    for wrong in (None, 5, work):
         with pytest.raises(TypeError, match="unsupported operand"):
             getattr(paco, name)(work) | wrong
+
+
+@pytest.mark.parametrize("name", STAGED)
+def test_items_on_the_right_side_of_a_stage_belong_on_its_left(name):
+    for items in ([1], range(3), {1}, {1: 2}, AsyncSource([1]), iter([])):
+        with pytest.raises(TypeError, match=rf"^paco\.{name}: the items come first: write items \| stage$"):
+            getattr(paco, name)(work) | items
+
+
+@pytest.mark.parametrize("name", STAGED)
+async def test_what_is_used_without_its_items_says_how_to_give_them(name):
+    stage = getattr(paco, name)(work)
+    message = rf"^paco\.{name}: no items were given; write paco\.{name}\(\.\.\., items\), or items \| stage$"
+    with pytest.raises(TypeError, match=message):
+        await stage
+    with pytest.raises(TypeError, match=message):
+        async for _ in stage:
+            pass
+
+
+def test_what_is_run_without_its_items_says_how_to_give_them():
+    with pytest.raises(TypeError, match=r"^paco\.map: no items were given; write paco\.map\(\.\.\., items\), or items"):
+        paco.run(paco.map(work))
+    with pytest.raises(TypeError, match=r"^paco\.map \| filter: no items were given; write items \| stage$"):
+        paco.run(paco.map(work) | paco.filter(work))
+    with pytest.raises(TypeError, match=r"^paco\.map: no items were given"), paco.iterate(paco.map(work)) as results:
+        next(results)
+
+
+def test_a_stage_is_not_a_source():
+    with pytest.raises(TypeError, match=r"^paco\.map: iterable must be .*, got <paco stage filter>$"):
+        paco.map(work, paco.filter(work))
+
+
+async def test_a_stage_is_still_a_function_of_its_items_wherever_one_may_be_called():
+    stage = paco.map(paco.wraps(abs))
+    assert await paco.map(stage, [[-1], [-2, 3]]) == [[1], [2, 3]]
+    assert await paco.race([stage], None, None, [-5]) == [5]
+    pool = paco.ConcurrentExecutor()
+    pool.add(stage, [-5, 6])
+    assert [future.result() for future in (await pool.run())[0]] == [[5, 6]]
 
 
 @pytest.mark.parametrize(
@@ -426,7 +467,7 @@ async def test_pandas_leaves_the_operator_to_the_stage():
 
 def test_the_keys_of_a_dict_take_the_operator_and_the_error_says_how_to_call_the_stage():
     for items in ({1: 2}.keys(), {1: 2}.items()):
-        with pytest.raises(TypeError, match=r"<paco stage map> has no items .+: stage\(list\(items\)\)"):
+        with pytest.raises(TypeError, match=r"^paco\.map: no items .+ or stage\(list\(items\)\)$"):
             items | paco.map(work)
 
 
@@ -564,9 +605,8 @@ def test_a_plain_for_over_results_says_what_to_write():
 
 
 def test_a_plain_for_over_a_stage_says_what_to_write():
-    with pytest.raises(
-        TypeError, match=r"no items to iterate yet; call it with them, as a list: stage\(list\(items\)\)"
-    ):
+    message = r"^paco\.map: no items were given; write paco\.map\(\.\.\., items\), or stage\(list\(items\)\)$"
+    with pytest.raises(TypeError, match=message):
         for _ in paco.map(work, limit=2):
             pass
 

@@ -85,6 +85,34 @@ class Deferred:
             raise TypeError(f"{self.__name__}: the results do not exist yet; before you iterate, {self._remedy}")
 
 
+class WithoutItems:
+    """A function over items that has not got them: the base of a `Stage`.
+
+    It is called with them. Awaiting or iterating it is a mistake, and the methods for that say so.
+    """
+
+    __slots__ = ("_name",)
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def _no_items(self, how: str) -> TypeError:
+        call = "" if "|" in self._name else f"paco.{self._name}(..., items), or "
+        return TypeError(f"paco.{self._name}: no items were given; write {call}{how}")
+
+    if not TYPE_CHECKING:  # type checkers must still refuse all of this
+
+        def __await__(self) -> object:
+            raise self._no_items("items | stage")
+
+        def __aiter__(self) -> object:
+            raise self._no_items("items | stage")
+
+        def __getitem__(self, index: object) -> object:
+            # Python calls this for a plain `for`, and for `keys | stage` if these are the keys of a dict.
+            raise self._no_items("stage(list(items))")
+
+
 def discard(*given: object) -> None:
     """Close unstarted coroutine objects among ``given``, so that Python does not warn that they were never awaited."""
     for one in given:
@@ -152,9 +180,14 @@ class NotAwaitable(TypeError):
 
 
 def is_awaitable(value: object) -> TypeGuard[Awaitable[Any]]:
-    """Return what `inspect.isawaitable` does, which takes longer for a coroutine object or a function."""
+    """Return what `inspect.isawaitable` does, which takes longer for a coroutine object or a function.
+
+    What has no items is not awaitable, although Python takes it for that.
+    """
     kind = type(value)
-    return kind is CoroutineType or (kind is not FunctionType and inspect.isawaitable(value))
+    return kind is CoroutineType or (
+        kind is not FunctionType and inspect.isawaitable(value) and not isinstance(value, WithoutItems)
+    )
 
 
 def awaitable(name: str, coro: object, result: Awaitable[T]) -> Awaitable[T]:
@@ -213,8 +246,9 @@ def iterable(name: str, value: object, parameter: str = "iterable") -> None:
             raise TypeError(refusal(name, parameter, expected, type(value)) + f"; pass its rows: {rows}")
     if isinstance(value, str | bytes | bytearray):
         raise TypeError(refusal(name, parameter, expected, value) + "; to run over one value, pass [value]")
-    scalar = getattr(value, "shape", None) == ()  # a numpy scalar has an __iter__, but it raises
-    if scalar or not any(hasattr(type(value), method) for method in _ITERABLE):
+    # A numpy scalar has an __iter__, but it raises, as that of a stage does.
+    no_source = getattr(value, "shape", None) == () or isinstance(value, WithoutItems)
+    if no_source or not any(hasattr(type(value), method) for method in _ITERABLE):
         raise TypeError(refusal(name, parameter, expected, value))
 
 

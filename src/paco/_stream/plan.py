@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import AsyncIterable, Iterable
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast, overload
@@ -215,7 +216,7 @@ async def _deliver(run: Scheduler, take: Callable[[Any], object]) -> None:
         raise
 
 
-class Stage(Generic[T_contra, Out_co]):
+class Stage(check.WithoutItems, Generic[T_contra, Out_co]):
     """A function over items that has not been given its items yet.
 
     ``items | stage`` gives them; ``stage | stage`` joins two.
@@ -233,13 +234,13 @@ class Stage(Generic[T_contra, Out_co]):
         [4, 8, 12]
     """
 
-    __slots__ = ("_apply", "_name")
+    __slots__ = ("_apply",)
     # These make numpy and pandas leave `|` to this class, instead of applying it to each element.
     __array_ufunc__ = None
     __pandas_priority__ = 5000  # that of a data frame, the highest in pandas, is 4000
 
     def __init__(self, name: str, apply: Callable[[Any], Out_co]) -> None:
-        self._name = name
+        super().__init__(name)
         self._apply = apply
 
     def __repr__(self) -> str:
@@ -254,18 +255,14 @@ class Stage(Generic[T_contra, Out_co]):
             check.iterable(self._name, source, "the left side of |")
             return self._apply(source)
 
-    if not TYPE_CHECKING:  # type checkers must still refuse a plain `for`
-
-        def __getitem__(self, index: object) -> object:
-            # Python calls this for a plain `for`, and for `keys | stage` if these are the keys of a dict.
-            raise TypeError(f"{self!r} has no items to iterate yet; call it with them, as a list: stage(list(items))")
-
     @overload
     def __or__(self: Stage[T_contra, Stream[R]], other: BatchStage) -> Stage[T_contra, Stream[list[R]]]: ...
     @overload
     def __or__(self: Stage[T_contra, Stream[R]], other: Stage[R, X]) -> Stage[T_contra, X]: ...
     def __or__(self: Stage[T_contra, Stream[Any]], other: Any) -> Any:
         if not isinstance(cast("object", other), Stage):
+            if isinstance(other, Iterable | AsyncIterable):
+                raise TypeError(f"paco.{self._name}: the items come first: write items | stage")
             return NotImplemented
         then: Stage[Any, Any] = other
         first, second = self._apply, then._apply
