@@ -292,6 +292,33 @@ async def test_the_loop_parameter_accepts_the_running_loop_and_no_other(name):
         await result
 
 
+STAGED = [name for name in FUNCTIONS if {"coro", "iterable"} <= set(parameters(name))]
+
+
+@pytest.mark.parametrize("name", STAGED)
+def test_swapped_arguments_are_refused_with_the_order(name):
+    with pytest.raises(
+        TypeError, match=r"coroutine function, got \[1, 2\]; the function comes first: paco\."
+    ) as caught:
+        getattr(paco, name)([1, 2], work)
+    assert str(caught.value).endswith(f"paco.{name}(work, [1, 2])")
+
+
+@pytest.mark.parametrize("name", ["map", "each", "flat_map"])
+def test_a_positional_argument_for_the_function_is_refused_with_the_remedy(name):
+    message = rf"^paco\.{name}: loop must be .*, got 'x'; pass further arguments by name, those of coro too$"
+    with pytest.raises(TypeError, match=message):
+        getattr(paco, name)(work, [1], 2, "x")
+
+
+def test_contestants_that_are_not_in_a_list_are_refused_with_the_remedy():
+    in_a_list = r"pass the coroutines in a list: paco\.race\(\[a, b\]\)$"
+    with pytest.raises(TypeError, match=rf"^paco\.race: loop must be .*, got <coroutine object work .*; {in_a_list}"):
+        paco.race(work(), work())
+    with pytest.raises(TypeError, match=r"loop must be None or the running event loop, got 5$"):
+        paco.race([work], 5)
+
+
 def test_the_message_names_function_parameter_expectation_and_value():
     with pytest.raises(ValueError, match=r"^paco\.map: limit must be an int of 0 or more, got -1$"):
         paco.map(work, [], limit=-1)
@@ -334,8 +361,6 @@ def test_for_text_the_message_shows_how_to_run_over_its_characters():
 
 
 # ---- the left side of |
-
-STAGED = [name for name in FUNCTIONS if {"coro", "iterable"} <= set(parameters(name))]
 
 
 @pytest.mark.parametrize("name", STAGED)
@@ -1050,6 +1075,40 @@ async def test_a_keyword_that_the_function_does_not_take_is_refused_at_the_call(
     with pytest.raises(TypeError) as caught:
         call()
     assert str(caught.value) == f"paco.{message}"
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: paco.map(takes_two, [1], max_at_once=5),
+            "map: got max_at_once=5: did you mean limit? takes_two takes",
+        ),
+        (lambda: paco.each(takes_two, [1], Concurrency=5), "each: got Concurrency=5: did you mean limit? takes_two "),
+        (
+            lambda: paco.retry(work, retries=3),
+            "retry: got retries=3: did you mean attempts (retries + 1)? retry takes",
+        ),
+        (
+            lambda: paco.retry(max_tries=3),
+            "retry: got max_tries=3: did you mean attempts? retry takes fn, attempts",
+        ),
+        (
+            lambda: paco.retry(work, exceptions=OSError),
+            "retry: got exceptions=<class 'OSError'>: did you mean on? ",
+        ),
+        (lambda: paco.retry(work, atempts=3), "retry: got atempts=3: did you mean attempts? retry takes"),
+        (lambda: paco.throttle(work, other=3), "throttle: got other=3: throttle takes coro, limit, timeframe, "),
+    ],
+)
+async def test_a_keyword_of_another_library_is_refused_with_the_name_here(call, message):
+    with pytest.raises(TypeError) as caught:
+        call()
+    assert str(caught.value).startswith(f"paco.{message}")
+
+
+async def test_a_keyword_of_another_library_reaches_a_function_that_takes_it():
+    assert await paco.map(takes_anything, [1], workers=5) == [(1, {"workers": 5})]
 
 
 async def test_a_keyword_that_a_function_may_take_reaches_it():

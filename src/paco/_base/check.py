@@ -132,17 +132,23 @@ def discarding(*given: object) -> Generator[None]:
         raise
 
 
-def function(name: str, coro: object, parameter: str = "coro") -> None:
-    """Check that ``coro`` is callable. For a coroutine object, the message shows how to correct the call."""
+def function(name: str, coro: object, parameter: str = "coro", *, following: object = None) -> None:
+    """Check that ``coro`` is callable. For a coroutine object, the message shows how to correct the call.
+
+    It does so too if the argument that follows is the function.
+    """
     if inspect.iscoroutine(coro):
-        called = coro.__name__
+        fn = coro.__name__
         coro.close()
         raise TypeError(
-            f"paco.{name}: {parameter} must be a coroutine function, got the coroutine object {called}(...); "
-            f"pass the function, not the call: {called} instead of {called}(...)"
+            f"paco.{name}: {parameter} must be a coroutine function, got the coroutine object {fn}(...); "
+            f"pass the function, not the call: {fn} instead of {fn}(...)"
         )
     if not callable(coro):
-        raise TypeError(refusal(name, parameter, "a coroutine function", coro))
+        text = refusal(name, parameter, "a coroutine function", coro)
+        if callable(following):
+            text += f"; the function comes first: paco.{name}({called(following)}, {shorten(coro)})"
+        raise TypeError(text)
 
 
 def plain_function(name: str, fn: object, parameter: str) -> None:
@@ -335,13 +341,16 @@ def timeout(name: str, value: object, parameter: str = "timeout") -> float | Non
     return None if found == math.inf else found
 
 
-def loop(name: str, value: Any) -> None:
-    """Check that ``value`` is ``None`` or the running loop. Functions accept it for compatibility only."""
+def loop(name: str, value: Any, remedy: str = "") -> None:
+    """Check that ``value`` is ``None`` or the running loop. Functions accept it for compatibility only.
+
+    The ``remedy`` is for an argument that is taken for the loop, since it stands in its place.
+    """
     expected = "None or the running event loop"
     if value is None:
         return
     if not isinstance(value, asyncio.AbstractEventLoop):
-        raise TypeError(refusal(name, "loop", expected, value))
+        raise TypeError(refusal(name, "loop", expected, value) + remedy)
     running = asyncio._get_running_loop()  # returns None instead of raising when no loop runs
     if running is not None and running is not value:
         raise RuntimeError(f"paco.{name}: loop must be {expected}, got another loop; omit the argument")

@@ -7,6 +7,7 @@ import inspect
 from typing import TYPE_CHECKING, Any, Never, Protocol, TypeAlias, TypeVar
 
 from paco._base import check
+from paco._base.keywords import check_keywords
 from paco._base.types import P, R, T_co
 
 if TYPE_CHECKING:
@@ -40,10 +41,12 @@ def decorator(fn: Callable[..., Any]) -> Callable[..., Any]:
     A number as the first positional argument is the first option, as in ``paco.interval(0.1, 3)(coro)``. Any other
     value there goes to ``fn`` as ``coro``. Both forms check the options at the call.
     """
-    first = next(iter(inspect.signature(fn).parameters))
+    first, *options = inspect.signature(fn).parameters
 
     @functools.wraps(fn)
     def choose(*args: Any, **kw: Any) -> Any:
+        if kw:
+            check_keywords(fn.__name__, fn, kw, *options)
         if first in kw or (args and not isinstance(args[0], int | float)):
             return fn(*args, **kw)
         fn(_probe, *args, **kw)

@@ -161,7 +161,8 @@ def race(
         source = _at_least_one("race", futures.calls("race", (iterable,), "iterable"))
     contenders = source if isinstance(source, Calls) else (source,)
     with check.discarding(*contenders):
-        check.loop("race", loop)
+        several = check.is_awaitable(loop)
+        check.loop("race", loop, "; pass the coroutines in a list: paco.race([a, b])" if several else "")
         timeout = check.timeout("race", timeout)
         for one in contenders:
             if callable(one):

@@ -305,12 +305,12 @@ def build_or_stage(
     Without an ``iterable``, return a `Stage` that does so when it gets one. ``fn`` runs in place of ``coro``.
     """
     try:
-        check.function(name, coro)
+        check.function(name, coro, following=iterable)
         found = limit if isinstance(limit, int | Limiter) else checked(name, limit)
         if isinstance(found, int):
             check.limit(name, found)
         seconds = check.timeout(name, timeout)
-        check.loop(name, loop)
+        check.loop(name, loop, "; pass further arguments by name, those of coro too")
         if catch is not False:
             check.flag(name, "return_exceptions", catch)
         if iterable is not MISSING:
