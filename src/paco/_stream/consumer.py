@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, cast
 
 from paco._engine.sinks import NOTHING
-from paco._engine.source import close
+from paco._engine.source import Upstream, close, heeds
 from paco._stream.coroutine import is_in_async_for
 
 if TYPE_CHECKING:
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from paco._stream.plan import Plan
 
 
-class Consumer:
+class Consumer(Upstream):
     """Starts a run when its first result is asked for, takes its results, and ends it."""
 
-    __slots__ = ("_block", "_downstream", "_plan", "run", "use")
+    __slots__ = ("_block", "_downstream", "_plan", "heeds", "run", "use")
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
@@ -28,6 +28,7 @@ class Consumer:
         #: The run; ``None`` if it has not started.
         self.run: Scheduler | None = None
         self._downstream: Nursery | None = None
+        self.heeds: bool = heeds(plan.source)
 
     def claim(self, use: str) -> None:
         """Use the results, which is possible once."""
@@ -80,7 +81,7 @@ class Consumer:
             self.run, self.use = None, "cancelled"
             del error
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         """Cancel what is running, and wait until it has finished."""
         if self.run is not None:
             await self.run.close()
@@ -94,6 +95,20 @@ class Consumer:
         """Let another run take the results, and fail at once with an error of this one."""
         self.claim("iterated")
         self._downstream = run
+
+    def starves(self) -> None:
+        if self.run is not None and self.run.reader is not None:
+            self.run.reader.starves()
+
+    def has_result(self) -> bool:
+        return self.run is not None and self.run.has_result()
+
+    def take(self) -> Any:
+        return NOTHING if self.run is None else self.run.take()
+
+    def end_source(self) -> bool:
+        self._plan.source_end.ask()
+        return True
 
     def abandon(self) -> None:
         """Cancel what is running, without waiting for it."""

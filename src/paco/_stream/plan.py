@@ -15,7 +15,7 @@ from paco._engine.admission import Admission
 from paco._engine.outcomes import Unfinished, settled
 from paco._engine.run import Scheduler
 from paco._engine.sinks import NOTHING, AsCompleted, Batches, Drop, ErrorBudget, InOrder, Keep, Sink
-from paco._engine.source import SourceEnd
+from paco._engine.source import SourceEnd, heeds
 from paco._engine.watch import Watch
 from paco.events._listeners import installed, listeners
 from paco.limits import Limiter
@@ -79,7 +79,7 @@ class Plan:
         fn, limit, judged = self.fn, self.limit, None
         services: list[Service] = []
         one_by_one = self.engine is not None and (
-            self.journal is not None or not isinstance(limit, int) or getattr(self.source, "heeds", False)
+            self.journal is not None or not isinstance(limit, int) or heeds(self.source)
         )
         if one_by_one:
             fn, limit = self._called(services)
