@@ -1107,6 +1107,105 @@ async def test_a_keyword_of_another_library_is_refused_with_the_name_here(call, 
     assert str(caught.value).startswith(f"paco.{message}")
 
 
+def a_generator(item):
+    yield item
+
+
+async def an_async_generator(item):
+    yield item
+
+
+def a_plain_one(item):
+    return item
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: paco.timeout(2, work), "timeout: the function comes first: paco.timeout(work, 2)"),
+        (lambda: paco.retry(5, work), "retry: the function comes first: paco.retry(work, 5)"),
+        (lambda: paco.defer(0.5, work), "defer: the function comes first: paco.defer(work, 0.5)"),
+        (
+            lambda: paco.map(work, a_generator),
+            "map: iterable must be an iterable, an async ",
+        ),
+        (
+            lambda: paco.batch(3, 2.0),
+            "batch: iterable must be an iterable, an async ",
+        ),
+        (
+            lambda: paco.threaded(b"page"),
+            "threaded: fn must be a plain function, not an async one, got ",
+        ),
+        (
+            lambda: paco.retry(paco.settle(work)),
+            "retry: fn must be able to fail, but paco.settle returns ",
+        ),
+    ],
+)
+def test_a_call_that_cannot_mean_what_it_says_is_refused(call, message):
+    with pytest.raises(TypeError) as caught:
+        call()
+    assert str(caught.value).startswith(f"paco.{message}")
+
+
+def test_where_items_are_missing_the_message_names_the_call_or_the_keyword():
+    with pytest.raises(TypeError, match=r"got <function .*; to iterate what it returns, call it: a_gen"):
+        paco.map(work, a_generator)
+    with pytest.raises(TypeError, match=r"got 2\.0; to deliver a list after some seconds, write within=2\.0$"):
+        paco.batch(3, 2.0)
+    with pytest.raises(TypeError, match=r"got b'page'; pass the function, not its result$"):
+        paco.threaded(b"page")
+    with pytest.raises(TypeError, match=r"error of work; write paco\.settle\(paco\.retry\(work\)\)$"):
+        paco.retry(paco.settle(work))
+
+
+@pytest.mark.parametrize(
+    ("fn", "remedy"),
+    [
+        (a_generator, "a_generator is a generator: write `async def`, and `await` for `yield from`"),
+        (an_async_generator, "an_async_generator is an async generator: `return` a result instead of `yield`"),
+        (a_plain_one, "write it as `async def`, wrap"),
+    ],
+)
+@pytest.mark.parametrize("wrap", [lambda fn: fn, lambda fn: paco.timeout(fn, 5)], ids=["bare", "wrapped"])
+async def test_a_function_that_is_not_async_is_refused_with_what_to_write(fn, remedy, wrap):
+    with pytest.raises(TypeError, match=re.escape(remedy)):
+        await paco.map(wrap(fn), [1])
+
+
+@pytest.mark.parametrize("wrap", [paco.retry, paco.settle, lambda fn: paco.settle(paco.retry(fn))])
+async def test_a_function_that_is_not_async_is_an_error_of_the_program_in_every_wrapper(wrap):
+    calls = []
+    with pytest.raises(TypeError, match="append must be a coroutine function"):
+        await paco.map(wrap(paco.timeout(calls.append, 5)), [1])
+    assert calls == [1]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: paco.map(work), "paco.map: a stage has no journal; give it its items first: (items | stage).jo"),
+        (
+            lambda: paco.map(work, []).drain(),
+            "paco.map.drain: a single result has no journal; it belongs to a stream",
+        ),
+        (
+            lambda: paco.each(work, []),
+            "paco.each: a single result has no journal; it belongs to a stream, before ",
+        ),
+    ],
+)
+def test_an_option_of_a_stream_on_what_is_none_says_where_it_belongs(make, message):
+    found = make()
+    with pytest.raises(AttributeError) as caught:
+        found.journal("run.jsonl")
+    assert str(caught.value).startswith(message)
+    with pytest.raises(AttributeError, match="has no attribute 'jornal'"):
+        found.jornal("run.jsonl")
+    getattr(found, "close", int)()  # a stage has none
+
+
 async def test_a_keyword_of_another_library_reaches_a_function_that_takes_it():
     assert await paco.map(takes_anything, [1], workers=5) == [(1, {"workers": 5})]
 

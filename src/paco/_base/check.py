@@ -20,6 +20,8 @@ from functools import partial
 from types import CoroutineType, FunctionType
 from typing import TYPE_CHECKING, Any, Final, TypeGuard, cast
 
+from paco._base.types import WithoutItems
+
 if TYPE_CHECKING:
     from collections.abc import Generator
 
@@ -37,6 +39,8 @@ _ROWS = {
 _annotations: Final[Any] = sys.modules.get("annotationlib")  # which `inspect` imports there
 _UNEVALUATED: Final = {} if _annotations is None else {"annotation_format": _annotations.Format.FORWARDREF}
 _SECONDS = "seconds (a number of 0 or more)"
+#: What a source of items is.
+SOURCE: Final = "an iterable, an async iterable or an awaitable of one"
 _ITERABLE = ("__iter__", "__aiter__", "__await__", "__getitem__")
 
 
@@ -83,34 +87,6 @@ class Deferred:
             # Python calls this for `for`, `list()` and unpacking. An `__iter__` would make this pass for an iterable.
             self.discard()
             raise TypeError(f"{self.__name__}: the results do not exist yet; before you iterate, {self._remedy}")
-
-
-class WithoutItems:
-    """A function over items that has not got them: the base of a `Stage`.
-
-    It is called with them. Awaiting or iterating it is a mistake, and the methods for that say so.
-    """
-
-    __slots__ = ("_name",)
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def _no_items(self, how: str) -> TypeError:
-        call = "" if "|" in self._name else f"paco.{self._name}(..., items), or "
-        return TypeError(f"paco.{self._name}: no items were given; write {call}{how}")
-
-    if not TYPE_CHECKING:  # type checkers must still refuse all of this
-
-        def __await__(self) -> object:
-            raise self._no_items("items | stage")
-
-        def __aiter__(self) -> object:
-            raise self._no_items("items | stage")
-
-        def __getitem__(self, index: object) -> object:
-            # Python calls this for a plain `for`, and for `keys | stage` if these are the keys of a dict.
-            raise self._no_items("stage(list(items))")
 
 
 def discard(*given: object) -> None:
@@ -203,8 +179,20 @@ def awaitable(name: str, coro: object, result: Awaitable[T]) -> Awaitable[T]:
     fn = called(coro)
     raise NotAwaitable(
         f"paco.{name}: {fn} must be a coroutine function, but it returned {shorten(result)}, which cannot be awaited; "
-        f"write it as `async def`, wrap a fast function as paco.wraps({fn}), or a blocking one, to run in threads, "
-        f"as paco.threaded({fn})"
+        f"{made_async(coro, fn)}"
+    )
+
+
+def made_async(coro: object, name: str) -> str:
+    """Return how to make a function async that is not."""
+    fn = innermost(coro)
+    if inspect.isgeneratorfunction(fn):
+        return f"{name} is a generator: write `async def`, and `await` for `yield from`"
+    if inspect.isasyncgenfunction(fn):
+        return f"{name} is an async generator: `return` a result instead of `yield`"
+    return (
+        f"write it as `async def`, wrap a fast function as paco.wraps({name}), or a blocking one, to run in threads, "
+        f"as paco.threaded({name})"
     )
 
 
@@ -245,17 +233,17 @@ def path(name: str, parameter: str, value: object) -> str:
 
 def iterable(name: str, value: object, parameter: str = "iterable") -> None:
     """Check for an iterable, an async iterable or an awaitable of one; refuse text, numbers and data frames."""
-    expected = "an iterable, an async iterable or an awaitable of one"
     for kind in type(value).__mro__:
         rows = _ROWS.get(f"{kind.__module__.partition('.')[0]}.{kind.__name__}")
         if rows is not None:
-            raise TypeError(refusal(name, parameter, expected, type(value)) + f"; pass its rows: {rows}")
+            raise TypeError(refusal(name, parameter, SOURCE, type(value)) + f"; pass its rows: {rows}")
     if isinstance(value, str | bytes | bytearray):
-        raise TypeError(refusal(name, parameter, expected, value) + "; to run over one value, pass [value]")
+        raise TypeError(refusal(name, parameter, SOURCE, value) + "; to run over one value, pass [value]")
     # A numpy scalar has an __iter__, but it raises, as that of a stage does.
     no_source = getattr(value, "shape", None) == () or isinstance(value, WithoutItems)
     if no_source or not any(hasattr(type(value), method) for method in _ITERABLE):
-        raise TypeError(refusal(name, parameter, expected, value))
+        call = f"; to iterate what it returns, call it: {called(value)}(...)" if inspect.isroutine(value) else ""
+        raise TypeError(refusal(name, parameter, SOURCE, value) + call)
 
 
 def plain_iterable(name: str, value: object, parameter: str) -> None:

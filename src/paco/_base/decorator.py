@@ -35,6 +35,14 @@ def _probe() -> None:
     """Stand in for the function to wrap while the options of a decorator are checked."""
 
 
+def _refuse_swapped(name: str, args: tuple[Any, ...]) -> None:
+    """Refuse the function of a call that also wraps it at once, if it comes second."""
+    if len(args) > 1 and inspect.iscoroutinefunction(check.innermost(args[1])):
+        raise TypeError(
+            f"paco.{name}: the function comes first: paco.{name}({check.called(args[1])}, {check.shorten(args[0])})"
+        )
+
+
 def decorator(fn: Callable[..., Any]) -> Callable[..., Any]:
     """Let ``fn(coro, *options)`` also be called as ``fn(*options)``, which returns a decorator.
 
@@ -49,6 +57,7 @@ def decorator(fn: Callable[..., Any]) -> Callable[..., Any]:
             check_keywords(fn.__name__, fn, kw, *options)
         if first in kw or (args and not isinstance(args[0], int | float)):
             return fn(*args, **kw)
+        _refuse_swapped(fn.__name__, args)
         fn(_probe, *args, **kw)
 
         def decorate(coro: Any, /) -> Any:

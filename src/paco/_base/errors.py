@@ -7,7 +7,7 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from paco._base.check import innermost, shorten
+from paco._base.check import innermost, made_async, shorten
 
 if TYPE_CHECKING:
     from types import FrameType, TracebackType
@@ -103,7 +103,6 @@ def not_awaitable(error: TypeError, where: TracebackType, name: str, fn: object)
         return error
     called = getattr(innermost(fn), "__qualname__", None) or shorten(fn)
     return TypeError(
-        f"paco.{name}: {called} must be a coroutine function, but its result cannot be awaited ({error}); write "
-        f"it as `async def`, wrap a fast function as paco.wraps({called}), or a blocking one, to run in threads, "
-        f"as paco.threaded({called})"
+        f"paco.{name}: {called} must be a coroutine function, but its result cannot be awaited ({error}); "
+        f"{made_async(fn, called)}"
     )

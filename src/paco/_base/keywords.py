@@ -14,7 +14,7 @@ _CLOSE: Final = 0.85
 #: What other libraries call a parameter.
 _ELSEWHERE: Final = {
     "limit": "concurrency max_concurrency concurrent max_concurrent max_at_once max_workers workers n_jobs num_workers",
-    "attempts": "tries max_tries max_attempts stop",
+    "attempts": "tries max_tries max_attempts",
     "attempts (retries + 1)": "retries max_retries",
     "on": "exceptions exception retry_on",
 }

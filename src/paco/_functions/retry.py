@@ -117,6 +117,7 @@ def retry(
         'page'
     """
     check.function("retry", fn, "fn")
+    _refuse_settled(fn)
     policy = _Policy(attempts, on, wait, max_wait, budget, longest)
     check.timeout("retry", timeout)
     what = f"retry: {check.called(fn)}"
@@ -129,6 +130,8 @@ def retry(
                 if check.is_awaitable(result):
                     with limiting(what, timeout):
                         return await result
+            except check.NotAwaitable:
+                raise
             except Exception as error:
                 pause = call.failed(error)
                 if pause is None:
@@ -139,6 +142,13 @@ def retry(
             tried()
 
     return keep(wrapper, fn)
+
+
+def _refuse_settled(fn: Any) -> None:
+    if check.is_settled(fn):
+        name = check.called(fn)
+        settled = f"but paco.settle returns every error of {name}"
+        raise TypeError(f"paco.retry: fn must be able to fail, {settled}; write paco.settle(paco.retry({name}))")
 
 
 class _Policy:

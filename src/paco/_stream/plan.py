@@ -10,13 +10,14 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast, overload
 
 from paco._base import check
-from paco._base.types import MISSING, Loop, R, T, T_contra
+from paco._base.types import MISSING, Loop, R, T, T_contra, WithoutItems
 from paco._engine.admission import Admission
 from paco._engine.outcomes import Unfinished, settled
 from paco._engine.run import Scheduler
 from paco._engine.sinks import NOTHING, AsCompleted, Batches, Drop, ErrorBudget, InOrder, Keep, Sink
 from paco._engine.source import SourceEnd, heeds
 from paco._engine.watch import Watch
+from paco._stream.coroutine import OF_STREAMS
 from paco.events._listeners import installed, listeners
 from paco.limits import Limiter
 from paco.limits._base import checked
@@ -216,7 +217,7 @@ async def _deliver(run: Scheduler, take: Callable[[Any], object]) -> None:
         raise
 
 
-class Stage(check.WithoutItems, Generic[T_contra, Out_co]):
+class Stage(WithoutItems, Generic[T_contra, Out_co]):
     """A function over items that has not been given its items yet.
 
     ``items | stage`` gives them; ``stage | stage`` joins two.
@@ -254,6 +255,14 @@ class Stage(check.WithoutItems, Generic[T_contra, Out_co]):
         with check.discarding(source):
             check.iterable(self._name, source, "the left side of |")
             return self._apply(source)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> object:
+            if name not in OF_STREAMS:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            remedy = f"give it its items first: (items | stage).{name}(...)"
+            raise AttributeError(f"paco.{self._name}: a stage has no {name}; {remedy}")
 
     @overload
     def __or__(self: Stage[T_contra, Stream[R]], other: BatchStage) -> Stage[T_contra, Stream[list[R]]]: ...
