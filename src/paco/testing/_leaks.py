@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import re
 import sys
 import tracemalloc
 import warnings
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 #: Frames to remember for each coroutine that is made: those of `paco.each`, and the user's.
 _ORIGIN: Final = 5
+#: A frame in the message about a coroutine that was never awaited.
+_FRAME: Final = re.compile(r'^  File "(.+)", line (\d+), in (.+)$', re.MULTILINE)
 
 
 class Leak(AssertionError):
@@ -141,10 +144,12 @@ def collecting_reports(leaks: list[str]) -> Generator[None]:
 
 def _made(args: sys.UnraisableHookArgs) -> str:
     """Return where the object was made that Python reports while it drops it, or else what that object is."""
-    if made := origin(args.object):
+    if made := origin(reversed(_FRAME.findall(str(args.exc_value)))):
         return f"made at {made}"
-    allocated = tracemalloc.get_object_traceback(args.object)
-    if allocated is not None:
-        return f"made at {allocated[-1]}"
-    seen = "; python -X tracemalloc shows where it was made" if issubclass(args.exc_type, ResourceWarning) else ""
+    seen = ""
+    if issubclass(args.exc_type, ResourceWarning) and args.object is not None:  # Python 3.14 keeps the object to itself
+        allocated = tracemalloc.get_object_traceback(args.object)
+        if allocated is not None:
+            return f"made at {allocated[-1]}"
+        seen = "; python -X tracemalloc shows where it was made"
     return f"{args.err_msg or 'ignored in'} {args.object!r}{seen}"

@@ -287,7 +287,7 @@ def place(suspended: Any) -> str:
     if not frames:
         return "an unknown place"
     others = [frame for frame in frames if not frame.f_code.co_filename.startswith(_ASYNCIO)]
-    if not others and (made := origin(suspended)):
+    if not others and (made := origin(getattr(suspended, "cr_origin", None) or ())):
         return made
     frame = (others or frames)[-1]
     return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_qualname}"
@@ -308,9 +308,7 @@ def is_internal(frame: FrameType) -> bool:
     return frame.f_code.co_filename.startswith((_ASYNCIO, _PACO))
 
 
-def origin(coro: Any) -> str:
-    """Return where a coroutine was made, frames of asyncio and paco apart; an empty text if that is not known."""
-    for file, line, name in getattr(coro, "cr_origin", None) or ():
-        if not file.startswith((_ASYNCIO, _PACO)):
-            return f"{file}:{line} in {name}"
-    return ""
+def origin(stack: Iterable[tuple[str, Any, str]]) -> str:
+    """Return the innermost place of a stack, frames of asyncio and paco apart; an empty text if there is none."""
+    places = (f"{file}:{line} in {name}" for file, line, name in stack if not file.startswith((_ASYNCIO, _PACO)))
+    return next(places, "")

@@ -8,8 +8,8 @@ import os
 import sys
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from contextlib import contextmanager
-from types import TracebackType
+from contextlib import contextmanager, suppress
+from types import FrameType, TracebackType
 from typing import Any, TypeAlias, TypeVar
 
 from paco.testing._leaks import collecting_from_loop, collecting_reports, raising
@@ -89,7 +89,12 @@ def _without_variables() -> Generator[None]:
     try:
         yield
     except Deadlock as error:
-        traceback.clear_frames(error.__traceback__)
+        for one, _ in traceback.walk_tb(error.__traceback__):
+            frame: FrameType | None = one
+            while frame is not None:  # on Python 3.13 a frame that has ended keeps those that called it
+                with suppress(RuntimeError):  # it is still executing
+                    frame.clear()
+                frame = frame.f_back
         raise
 
 
