@@ -407,6 +407,10 @@ def test_what_is_run_without_its_items_says_how_to_give_them():
         next(results)
 
 
+def test_the_help_of_a_function_shows_plainly_that_its_items_may_be_missing():
+    assert "iterable: 'Any' = <not given>, limit:" in str(inspect.signature(paco.map))
+
+
 def test_a_stage_is_not_a_source():
     with pytest.raises(TypeError, match=r"^paco\.map: iterable must be .*, got <paco stage filter>$"):
         paco.map(work, paco.filter(work))

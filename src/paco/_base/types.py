@@ -65,6 +65,9 @@ class _Missing(Enum):
 
     MISSING = "not given"
 
+    def __repr__(self) -> str:  # as signatures show it, in `help` and in IPython
+        return "<not given>"
+
 
 #: The default of a parameter for which ``None`` is a valid argument.
 MISSING: Final = _Missing.MISSING
