@@ -19,8 +19,9 @@ PAGES: Final = ROOT / "docs"
 THEMES: Final[list[dict[str, str]]] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))["theme"]
 HEAD: Final = """# All names
 
-Every name is importable from `paco`, unless it is written with its module. Each links to its signature, description and
-an example. Parameters that most functions share:
+Every name is importable from `paco`, unless it is written with its module. After `import paco`, the modules are there
+too: `paco.journal.JournalError` needs no other import. Each name links to its signature, description and an example.
+Parameters that most functions share:
 
 | parameter | meaning |
 |---|---|
@@ -37,8 +38,6 @@ def found(name: str) -> object:
     """Return what a name stands for."""
     thing: object = paco
     for part in name.split("."):
-        if part in {"remote", "journal", "events", "testing"}:
-            __import__(f"paco.{part}")
         thing = getattr(thing, part)
     return thing
 

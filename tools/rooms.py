@@ -1,7 +1,7 @@
-"""Write the list of rooms and modules in ``docs/design.md`` from the docstrings of the packages.
+"""Write the list of rooms and modules in ``docs/design.md`` from the packages.
 
-The docstring of `paco` lists the rooms, and that of each room lists its modules, in rows: names, then what they are
-for, with two or more spaces between. ``./dev docs`` runs this, and a test compares.
+A comment in `paco` lists the rooms, and the docstring of each room lists its modules, in rows: names, then what they
+are for, with two or more spaces between. ``./dev docs`` runs this, and a test compares.
 """
 
 from __future__ import annotations
@@ -19,8 +19,12 @@ _LIST: Final = re.compile(r"(?<=\n```text\n)_base .*?(?=\n```\n)", re.DOTALL)
 
 
 def rows(package: Path) -> list[tuple[list[str], str]]:
-    """Return the rows that the docstring of a package lists: the names of each, and the row itself."""
-    text = ast.get_docstring(ast.parse((package / "__init__.py").read_text("utf-8"))) or ""
+    """Return the rows that a package lists: the names of each, and the row itself."""
+    text = (package / "__init__.py").read_text("utf-8")
+    if package == SOURCE:  # whose docstring is for users
+        text = re.sub(r"^(?:[^#].*)?\n|^# ", "", text, flags=re.MULTILINE)
+    else:
+        text = ast.get_docstring(ast.parse(text)) or ""
     lines = [line[4:] for line in text.splitlines() if line[:4] == "    "]
     parts = [(re.split(r" {2,}", line)[:-1], line) for line in lines]
     return [(names, line) for names, line in parts if names and all(name.isidentifier() for name in names)]

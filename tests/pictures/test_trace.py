@@ -21,7 +21,8 @@ import paco
 from paco import events, testing
 from paco._pictures import page, picture
 from paco._pictures import record as records
-from paco.events import WAITING, ItemEnded, Run, RunEnded, Worker
+from paco.events import ItemEnded, Run, RunEnded, Worker
+from paco.events._kinds import WAITING
 from paco.testing import AsyncSource
 
 HOSTILE = [

@@ -292,6 +292,33 @@ async def test_the_loop_parameter_accepts_the_running_loop_and_no_other(name):
         await result
 
 
+STAGED = [name for name in FUNCTIONS if {"coro", "iterable"} <= set(parameters(name))]
+
+
+@pytest.mark.parametrize("name", STAGED)
+def test_swapped_arguments_are_refused_with_the_order(name):
+    with pytest.raises(
+        TypeError, match=r"coroutine function, got \[1, 2\]; the function comes first: paco\."
+    ) as caught:
+        getattr(paco, name)([1, 2], work)
+    assert str(caught.value).endswith(f"paco.{name}(work, [1, 2])")
+
+
+@pytest.mark.parametrize("name", ["map", "each", "flat_map"])
+def test_a_positional_argument_for_the_function_is_refused_with_the_remedy(name):
+    message = rf"^paco\.{name}: loop must be .*, got 'x'; pass further arguments by name, those of coro too$"
+    with pytest.raises(TypeError, match=message):
+        getattr(paco, name)(work, [1], 2, "x")
+
+
+def test_contestants_that_are_not_in_a_list_are_refused_with_the_remedy():
+    in_a_list = r"pass the coroutines in a list: paco\.race\(\[a, b\]\)$"
+    with pytest.raises(TypeError, match=rf"^paco\.race: loop must be .*, got <coroutine object work .*; {in_a_list}"):
+        paco.race(work(), work())
+    with pytest.raises(TypeError, match=r"loop must be None or the running event loop, got 5$"):
+        paco.race([work], 5)
+
+
 def test_the_message_names_function_parameter_expectation_and_value():
     with pytest.raises(ValueError, match=r"^paco\.map: limit must be an int of 0 or more, got -1$"):
         paco.map(work, [], limit=-1)
@@ -335,8 +362,6 @@ def test_for_text_the_message_shows_how_to_run_over_its_characters():
 
 # ---- the left side of |
 
-STAGED = [name for name in FUNCTIONS if {"coro", "iterable"} <= set(parameters(name))]
-
 
 @pytest.mark.parametrize("name", STAGED)
 async def test_the_left_side_of_a_stage_is_an_iterable(name):
@@ -350,9 +375,54 @@ async def test_the_left_side_of_a_stage_is_an_iterable(name):
 
 @pytest.mark.parametrize("name", STAGED)
 def test_the_right_side_of_a_stage_is_a_stage(name):
-    for wrong in (None, 5, "text", [1], work):
+    for wrong in (None, 5, work):
         with pytest.raises(TypeError, match="unsupported operand"):
             getattr(paco, name)(work) | wrong
+
+
+@pytest.mark.parametrize("name", STAGED)
+def test_items_on_the_right_side_of_a_stage_belong_on_its_left(name):
+    for items in ([1], range(3), {1}, {1: 2}, AsyncSource([1]), iter([])):
+        with pytest.raises(TypeError, match=rf"^paco\.{name}: the items come first: write items \| stage$"):
+            getattr(paco, name)(work) | items
+
+
+@pytest.mark.parametrize("name", STAGED)
+async def test_what_is_used_without_its_items_says_how_to_give_them(name):
+    stage = getattr(paco, name)(work)
+    message = rf"^paco\.{name}: no items were given; write paco\.{name}\(\.\.\., items\), or items \| stage$"
+    with pytest.raises(TypeError, match=message):
+        await stage
+    with pytest.raises(TypeError, match=message):
+        async for _ in stage:
+            pass
+
+
+def test_what_is_run_without_its_items_says_how_to_give_them():
+    with pytest.raises(TypeError, match=r"^paco\.map: no items were given; write paco\.map\(\.\.\., items\), or items"):
+        paco.run(paco.map(work))
+    with pytest.raises(TypeError, match=r"^paco\.map \| filter: no items were given; write items \| stage$"):
+        paco.run(paco.map(work) | paco.filter(work))
+    with pytest.raises(TypeError, match=r"^paco\.map: no items were given"), paco.iterate(paco.map(work)) as results:
+        next(results)
+
+
+def test_the_help_of_a_function_shows_plainly_that_its_items_may_be_missing():
+    assert "iterable: 'Any' = <not given>, limit:" in str(inspect.signature(paco.map))
+
+
+def test_a_stage_is_not_a_source():
+    with pytest.raises(TypeError, match=r"^paco\.map: iterable must be .*, got <paco stage filter>$"):
+        paco.map(work, paco.filter(work))
+
+
+async def test_a_stage_is_still_a_function_of_its_items_wherever_one_may_be_called():
+    stage = paco.map(paco.wraps(abs))
+    assert await paco.map(stage, [[-1], [-2, 3]]) == [[1], [2, 3]]
+    assert await paco.race([stage], None, None, [-5]) == [5]
+    pool = paco.ConcurrentExecutor()
+    pool.add(stage, [-5, 6])
+    assert [future.result() for future in (await pool.run())[0]] == [[5, 6]]
 
 
 @pytest.mark.parametrize(
@@ -426,7 +496,7 @@ async def test_pandas_leaves_the_operator_to_the_stage():
 
 def test_the_keys_of_a_dict_take_the_operator_and_the_error_says_how_to_call_the_stage():
     for items in ({1: 2}.keys(), {1: 2}.items()):
-        with pytest.raises(TypeError, match=r"<paco stage map> has no items .+: stage\(list\(items\)\)"):
+        with pytest.raises(TypeError, match=r"^paco\.map: no items .+ or stage\(list\(items\)\)$"):
             items | paco.map(work)
 
 
@@ -564,9 +634,8 @@ def test_a_plain_for_over_results_says_what_to_write():
 
 
 def test_a_plain_for_over_a_stage_says_what_to_write():
-    with pytest.raises(
-        TypeError, match=r"no items to iterate yet; call it with them, as a list: stage\(list\(items\)\)"
-    ):
+    message = r"^paco\.map: no items were given; write paco\.map\(\.\.\., items\), or stage\(list\(items\)\)$"
+    with pytest.raises(TypeError, match=message):
         for _ in paco.map(work, limit=2):
             pass
 
@@ -1010,6 +1079,139 @@ async def test_a_keyword_that_the_function_does_not_take_is_refused_at_the_call(
     with pytest.raises(TypeError) as caught:
         call()
     assert str(caught.value) == f"paco.{message}"
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: paco.map(takes_two, [1], max_at_once=5),
+            "map: got max_at_once=5: did you mean limit? takes_two takes",
+        ),
+        (lambda: paco.each(takes_two, [1], Concurrency=5), "each: got Concurrency=5: did you mean limit? takes_two "),
+        (
+            lambda: paco.retry(work, retries=3),
+            "retry: got retries=3: did you mean attempts (retries + 1)? retry takes",
+        ),
+        (
+            lambda: paco.retry(max_tries=3),
+            "retry: got max_tries=3: did you mean attempts? retry takes fn, attempts",
+        ),
+        (
+            lambda: paco.retry(work, exceptions=OSError),
+            "retry: got exceptions=<class 'OSError'>: did you mean on? ",
+        ),
+        (lambda: paco.retry(work, atempts=3), "retry: got atempts=3: did you mean attempts? retry takes"),
+        (lambda: paco.throttle(work, other=3), "throttle: got other=3: throttle takes coro, limit, timeframe, "),
+    ],
+)
+async def test_a_keyword_of_another_library_is_refused_with_the_name_here(call, message):
+    with pytest.raises(TypeError) as caught:
+        call()
+    assert str(caught.value).startswith(f"paco.{message}")
+
+
+def a_generator(item):
+    yield item
+
+
+async def an_async_generator(item):
+    yield item
+
+
+def a_plain_one(item):
+    return item
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: paco.timeout(2, work), "timeout: the function comes first: paco.timeout(work, 2)"),
+        (lambda: paco.retry(5, work), "retry: the function comes first: paco.retry(work, 5)"),
+        (lambda: paco.defer(0.5, work), "defer: the function comes first: paco.defer(work, 0.5)"),
+        (
+            lambda: paco.map(work, a_generator),
+            "map: iterable must be an iterable, an async ",
+        ),
+        (
+            lambda: paco.batch(3, 2.0),
+            "batch: iterable must be an iterable, an async ",
+        ),
+        (
+            lambda: paco.threaded(b"page"),
+            "threaded: fn must be a plain function, not an async one, got ",
+        ),
+        (
+            lambda: paco.retry(paco.settle(work)),
+            "retry: fn must be able to fail, but paco.settle returns ",
+        ),
+    ],
+)
+def test_a_call_that_cannot_mean_what_it_says_is_refused(call, message):
+    with pytest.raises(TypeError) as caught:
+        call()
+    assert str(caught.value).startswith(f"paco.{message}")
+
+
+def test_where_items_are_missing_the_message_names_the_call_or_the_keyword():
+    with pytest.raises(TypeError, match=r"got <function .*; to iterate what it returns, call it: a_gen"):
+        paco.map(work, a_generator)
+    with pytest.raises(TypeError, match=r"got 2\.0; to deliver a list after some seconds, write within=2\.0$"):
+        paco.batch(3, 2.0)
+    with pytest.raises(TypeError, match=r"got b'page'; pass the function, not its result$"):
+        paco.threaded(b"page")
+    with pytest.raises(TypeError, match=r"error of work; write paco\.settle\(paco\.retry\(work\)\)$"):
+        paco.retry(paco.settle(work))
+
+
+@pytest.mark.parametrize(
+    ("fn", "remedy"),
+    [
+        (a_generator, "a_generator is a generator: write `async def`, and `await` for `yield from`"),
+        (an_async_generator, "an_async_generator is an async generator: `return` a result instead of `yield`"),
+        (a_plain_one, "write it as `async def`, wrap"),
+    ],
+)
+@pytest.mark.parametrize("wrap", [lambda fn: fn, lambda fn: paco.timeout(fn, 5)], ids=["bare", "wrapped"])
+async def test_a_function_that_is_not_async_is_refused_with_what_to_write(fn, remedy, wrap):
+    with pytest.raises(TypeError, match=re.escape(remedy)):
+        await paco.map(wrap(fn), [1])
+
+
+@pytest.mark.parametrize("wrap", [paco.retry, paco.settle, lambda fn: paco.settle(paco.retry(fn))])
+async def test_a_function_that_is_not_async_is_an_error_of_the_program_in_every_wrapper(wrap):
+    calls = []
+    with pytest.raises(TypeError, match="append must be a coroutine function"):
+        await paco.map(wrap(paco.timeout(calls.append, 5)), [1])
+    assert calls == [1]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: paco.map(work), "paco.map: a stage has no journal; give it its items first: (items | stage).jo"),
+        (
+            lambda: paco.map(work, []).drain(),
+            "paco.map.drain: a single result has no journal; it belongs to a stream",
+        ),
+        (
+            lambda: paco.each(work, []),
+            "paco.each: a single result has no journal; it belongs to a stream, before ",
+        ),
+    ],
+)
+def test_an_option_of_a_stream_on_what_is_none_says_where_it_belongs(make, message):
+    found = make()
+    with pytest.raises(AttributeError) as caught:
+        found.journal("run.jsonl")
+    assert str(caught.value).startswith(message)
+    with pytest.raises(AttributeError, match="has no attribute 'jornal'"):
+        found.jornal("run.jsonl")
+    getattr(found, "close", int)()  # a stage has none
+
+
+async def test_a_keyword_of_another_library_reaches_a_function_that_takes_it():
+    assert await paco.map(takes_anything, [1], workers=5) == [(1, {"workers": 5})]
 
 
 async def test_a_keyword_that_a_function_may_take_reaches_it():

@@ -90,7 +90,8 @@ def imports(path: Path, *, types: bool = True) -> set[tuple[str, str, bool]]:
 @pytest.mark.parametrize("here", LAYERS)
 def test_a_module_imports_only_from_rooms_above_its_own(here):
     for path in files(here):
-        for there, _, late in imports(path):
+        # The table of contents has what is imported on use, too, for type checkers.
+        for there, _, late in imports(path, types=here != "paco"):
             on_use = late and there in OPTIONAL and here in CORE
             above = there == here or LAYERS.index(there) < LAYERS.index(here)
             assert on_use or above, f"{here} imports {there}, below it, in {path.name}"
@@ -234,9 +235,27 @@ def test_a_module_has_at_most_400_lines():
 
 def test_all_is_sorted_and_complete():
     public = {name for name, value in vars(paco).items() if name[0] != "_" and not isinstance(value, ModuleType)}
-    public.discard("annotations")  # of __future__
+    public -= {"annotations", "TYPE_CHECKING"}
     assert paco.__all__ == sorted(paco.__all__)
     assert set(paco.__all__) - {"__version__"} == public
+
+
+def test_the_help_of_paco_lists_every_name_once():
+    _, _, table = (paco.__doc__ or "").partition("help(paco.map)")
+    names = [name for line in table.splitlines() if line[:4] == "    " for name in line[18:].split()]
+    assert sorted(names) == paco.__all__
+
+
+@pytest.mark.parametrize("name", ["events", "journal", "limits", "remote", "testing"])
+def test_a_public_module_is_an_attribute_of_paco_without_an_import_of_its_own(start, name):
+    code = f"import paco; print(paco.{name}.__name__)"
+    assert start("-c", code).communicate()[0].strip() == f"paco.{name}"
+
+
+def test_a_name_that_paco_does_not_have_is_an_attribute_error_that_suggests_one(start):
+    assert not hasattr(paco, "mapp")
+    last = start("-c", "import paco; paco.mapp").communicate()[1].splitlines()[-1]
+    assert re.search(r"module 'paco' has no attribute 'mapp'\. Did you mean\W+map\b", last)
 
 
 def test_importing_paco_imports_the_standard_library_and_nothing_that_is_optional(start):

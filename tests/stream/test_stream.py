@@ -7,6 +7,7 @@ import contextlib
 import gc
 import itertools
 import logging
+import re
 import threading
 import weakref
 from operator import length_hint
@@ -599,6 +600,17 @@ async def test_dropping_an_unused_stream_warns():
 
     with pytest.warns(RuntimeWarning, match="paco.map.* was never awaited or iterated"):
         paco.map(same, rows())
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_dropping_an_unused_stream_tells_where_it_was_made_in_debug_mode(debug):
+    async def main():
+        paco.map(same, [1])
+
+    with pytest.warns(RuntimeWarning) as told:
+        asyncio.run(main(), debug=debug)
+    _, _, where = str(told[0].message).partition("was never awaited or iterated")
+    assert re.fullmatch(rf"; made at {re.escape(__file__)}:\d+ in .*main" if debug else "", where)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 import weakref
 from collections.abc import Coroutine
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -149,6 +150,33 @@ def test_a_deadlock_names_the_waiting_tasks_and_their_places():
         run(main)
     assert re.search(rf"\n  task 'worker', at {re.escape(__file__)}:\d+ in forever\b", str(caught.value))
     assert re.search(rf"\n  task '.*', at {re.escape(__file__)}:\d+ in .*main\b", str(caught.value))
+
+
+def test_a_deadlock_shows_the_frames_in_which_the_function_waits_and_releases_their_variables():
+    gone = []
+
+    class Local:
+        def __del__(self):
+            gone.append(self)
+
+    async def waits():
+        local = Local()
+        await paco.map(lambda _: forever(), [local])
+
+    async def main():
+        await waits()
+
+    with pytest.raises(Deadlock) as caught:
+        run(main)
+    names = [entry.name for entry in caught.traceback]
+    assert names[1:] == ["run", "run_on", "main", "waits"]
+    assert len(gone) == 1
+
+
+def test_a_deadlock_of_a_stream_shows_no_frames_of_paco():
+    with pytest.raises(Deadlock) as caught:
+        run(paco.map(lambda _: forever(), [1]))
+    assert [entry.name for entry in caught.traceback][1:] == ["run", "run_on"]
 
 
 def test_a_deadlock_is_raised_once_even_if_cleanup_sleeps():
@@ -604,6 +632,18 @@ async def leak_error_of_callback():
     await asyncio.sleep(0)
 
 
+async def leak_stream():
+    paco.map(naps, [1]).as_completed()
+
+
+async def leak_single_result():
+    paco.each(naps, [1])
+
+
+async def leak_task_of_asyncio_alone():
+    start(asyncio.sleep(10))
+
+
 class Unraisable:
     def __del__(self):
         raise ValueError("planted")
@@ -617,19 +657,28 @@ async def leak_file():
     open(os.devnull)  # noqa: ASYNC230, PTH123, SIM115 - left open on purpose
 
 
+#: Whether Python tells the unraisable hook which object it has dropped.
+TELLS_THE_OBJECT = sys.version_info < (3, 14)
+
 LEAKS = [
     (leak_task, r"task 'worker', at .*test_testing\.py:\d+ in forever$"),
     (leak_task_of_a_foreign_coroutine, r"task '.*', at an unknown place"),
     (leak_open_generator, r"async generator 'numbers', at .*test_testing\.py:\d+ in numbers$"),
     (leak_dropped_generator, r"async generator 'numbers', at .*test_testing\.py:\d+ in numbers$"),
     (leak_waiting_generator, r"task 'puller', at (?s:.*)async generator 'numbers', at .* in numbers$"),
-    (leak_coroutine, r"RuntimeWarning: coroutine 'naps' was never awaited; .*naps"),
+    (
+        leak_coroutine,
+        r"RuntimeWarning: coroutine 'naps' was never awaited; made at .*_testing\.py:\d+ in leak_coroutine$",
+    ),
+    (leak_stream, r"RuntimeWarning: paco\.map\(\.\.\.\) was never .*; made at .*test_testing\.py:\d+ in leak_stream$"),
+    (leak_single_result, r"RuntimeWarning: coroutine 'paco.each' was never awaited; made at .* in leak_single_result$"),
+    (leak_task_of_asyncio_alone, r"task '.*', at .*test_testing\.py:\d+ in leak_task_of_asyncio_alone$"),
     (leak_error_of_task, r"Task exception was never retrieved, future: .*planted"),
     (leak_error_in_a_cycle, r"Task exception was never retrieved, future: .*planted"),
     (leak_error_of_future, r"Future exception was never retrieved, future: .*planted"),
     (leak_error_of_callback, r"Exception in callback int\(.*planted"),
     (leak_unraisable, r"ValueError: planted; .*Unraisable\.__del__"),
-    (leak_file, r"ResourceWarning: unclosed file"),
+    (leak_file, r"ResourceWarning: unclosed file .*" + "; python -X tracemalloc .*" * TELLS_THE_OBJECT),
 ]
 
 
@@ -649,6 +698,16 @@ def test_an_error_of_the_run_wins_and_what_it_left_behind_becomes_its_notes(leak
     with pytest.raises(LookupError, match="mine") as caught:
         run(main)
     assert re.search("(?m:" + message + ")", "\n".join(caught.value.__notes__))
+
+
+@pytest.mark.skipif(not TELLS_THE_OBJECT, reason="Python tells the object until 3.13")
+def test_where_a_leaked_resource_was_made_is_told_if_python_remembers_it():
+    tracemalloc.start()
+    try:
+        with pytest.raises(Leak, match=r"unclosed file .*; made at .*test_testing\.py:\d+$"):
+            run(leak_file)
+    finally:
+        tracemalloc.stop()
 
 
 async def test_tasks_and_generators_that_have_ended_are_no_leak():
@@ -701,7 +760,9 @@ def test_check_leaks_works_around_code_without_a_loop():
 
 def test_check_leaks_restores_all_hooks():
     def state():
-        return sys.unraisablehook, sys.get_asyncgen_hooks(), logging.getLogger("asyncio").filters[:], gc.isenabled()
+        depth = sys.get_coroutine_origin_tracking_depth()
+        filters = logging.getLogger("asyncio").filters[:]
+        return sys.unraisablehook, sys.get_asyncgen_hooks(), filters, gc.isenabled(), depth
 
     async def main():
         before = state()
@@ -1092,10 +1153,14 @@ def test_the_plugin_works_in_a_real_run_of_pytest(tmp_path, enable):
     )
     said = ended.stdout + ended.stderr
     assert re.search(r"\b3 failed, 2 passed\b", said), said
-    assert re.search(r"(?m)^E +paco\.testing\._leaks\.Leak: left behind:\n +task 'worker', at .* in sleep$", said), said
+    assert re.search(
+        r"(?m)^E +paco\.testing\._leaks\.Leak: left behind:\n +task 'worker', at .* in test_leaks$", said
+    ), said
     assert re.search(r"(?m)^E +assert 0\.0 == 1\n(E.*\n)*?E +left behind: task 'worker'", said), said
     assert re.search(r"Deadlock: nothing is ready and no timer is set at time 0\.0", said), said
-    assert "run_until_complete" not in said.partition("test_leaks")[2].partition("____")[0]
+    assert re.search(r"(?m)^> +await asyncio\.Event\(\)\.wait\(\)$", said), said
+    assert "run_until_complete" not in said
+    assert "def run_on" not in said
 
 
 def test_the_plugin_reports_a_leak_without_its_own_frames():

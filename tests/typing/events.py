@@ -32,7 +32,7 @@ def hear_ended(event: ItemEnded) -> int:
 def listeners() -> None:
     with paco.listening(hear_all), paco.listening(hear_all, ItemEnded), paco.listening(print):
         pass
-    with paco.listening(hear_ended, ItemEnded), paco.listening(hear_ended, kind=ItemEnded):
+    with paco.listening(hear_ended, ItemEnded), paco.listening(hear_all, ItemEnded, RunEnded):
         pass
     with paco.listening(lambda event: event.elapsed, ItemEnded):
         pass
@@ -43,6 +43,7 @@ def installed() -> None:
     assert_type(uninstall(), None)
     events.install(hear_ended, ItemEnded)
     events.install(print, RunStarted, RunEnded)
+    events.install(hear_ended)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     events.install(hear_ended, RunEnded)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
@@ -59,6 +60,7 @@ def here() -> None:
 
 def refused() -> None:
     paco.listening(hear_ended)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    paco.listening(hear_ended, ItemEnded, RunEnded)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     paco.listening(hear_ended, RunEnded)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     paco.listening(print, str)  # type: ignore[type-var]  # pyright: ignore[reportArgumentType]
 

@@ -20,6 +20,8 @@ from functools import partial
 from types import CoroutineType, FunctionType
 from typing import TYPE_CHECKING, Any, Final, TypeGuard, cast
 
+from paco._base.types import WithoutItems
+
 if TYPE_CHECKING:
     from collections.abc import Generator
 
@@ -37,6 +39,8 @@ _ROWS = {
 _annotations: Final[Any] = sys.modules.get("annotationlib")  # which `inspect` imports there
 _UNEVALUATED: Final = {} if _annotations is None else {"annotation_format": _annotations.Format.FORWARDREF}
 _SECONDS = "seconds (a number of 0 or more)"
+#: What a source of items is.
+SOURCE: Final = "an iterable, an async iterable or an awaitable of one"
 _ITERABLE = ("__iter__", "__aiter__", "__await__", "__getitem__")
 
 
@@ -104,17 +108,23 @@ def discarding(*given: object) -> Generator[None]:
         raise
 
 
-def function(name: str, coro: object, parameter: str = "coro") -> None:
-    """Check that ``coro`` is callable. For a coroutine object, the message shows how to correct the call."""
+def function(name: str, coro: object, parameter: str = "coro", *, following: object = None) -> None:
+    """Check that ``coro`` is callable. For a coroutine object, the message shows how to correct the call.
+
+    It does so too if the argument that follows is the function.
+    """
     if inspect.iscoroutine(coro):
-        called = coro.__name__
+        fn = coro.__name__
         coro.close()
         raise TypeError(
-            f"paco.{name}: {parameter} must be a coroutine function, got the coroutine object {called}(...); "
-            f"pass the function, not the call: {called} instead of {called}(...)"
+            f"paco.{name}: {parameter} must be a coroutine function, got the coroutine object {fn}(...); "
+            f"pass the function, not the call: {fn} instead of {fn}(...)"
         )
     if not callable(coro):
-        raise TypeError(refusal(name, parameter, "a coroutine function", coro))
+        text = refusal(name, parameter, "a coroutine function", coro)
+        if callable(following):
+            text += f"; the function comes first: paco.{name}({called(following)}, {shorten(coro)})"
+        raise TypeError(text)
 
 
 def plain_function(name: str, fn: object, parameter: str) -> None:
@@ -152,9 +162,14 @@ class NotAwaitable(TypeError):
 
 
 def is_awaitable(value: object) -> TypeGuard[Awaitable[Any]]:
-    """Return what `inspect.isawaitable` does, which takes longer for a coroutine object or a function."""
+    """Return what `inspect.isawaitable` does, which takes longer for a coroutine object or a function.
+
+    What has no items is not awaitable, although Python takes it for that.
+    """
     kind = type(value)
-    return kind is CoroutineType or (kind is not FunctionType and inspect.isawaitable(value))
+    return kind is CoroutineType or (
+        kind is not FunctionType and inspect.isawaitable(value) and not isinstance(value, WithoutItems)
+    )
 
 
 def awaitable(name: str, coro: object, result: Awaitable[T]) -> Awaitable[T]:
@@ -164,8 +179,20 @@ def awaitable(name: str, coro: object, result: Awaitable[T]) -> Awaitable[T]:
     fn = called(coro)
     raise NotAwaitable(
         f"paco.{name}: {fn} must be a coroutine function, but it returned {shorten(result)}, which cannot be awaited; "
-        f"write it as `async def`, wrap a fast function as paco.wraps({fn}), or a blocking one, to run in threads, "
-        f"as paco.threaded({fn})"
+        f"{made_async(coro, fn)}"
+    )
+
+
+def made_async(coro: object, name: str) -> str:
+    """Return how to make a function async that is not."""
+    fn = innermost(coro)
+    if inspect.isgeneratorfunction(fn):
+        return f"{name} is a generator: write `async def`, and `await` for `yield from`"
+    if inspect.isasyncgenfunction(fn):
+        return f"{name} is an async generator: `return` a result instead of `yield`"
+    return (
+        f"write it as `async def`, wrap a fast function as paco.wraps({name}), or a blocking one, to run in threads, "
+        f"as paco.threaded({name})"
     )
 
 
@@ -206,16 +233,17 @@ def path(name: str, parameter: str, value: object) -> str:
 
 def iterable(name: str, value: object, parameter: str = "iterable") -> None:
     """Check for an iterable, an async iterable or an awaitable of one; refuse text, numbers and data frames."""
-    expected = "an iterable, an async iterable or an awaitable of one"
     for kind in type(value).__mro__:
         rows = _ROWS.get(f"{kind.__module__.partition('.')[0]}.{kind.__name__}")
         if rows is not None:
-            raise TypeError(refusal(name, parameter, expected, type(value)) + f"; pass its rows: {rows}")
+            raise TypeError(refusal(name, parameter, SOURCE, type(value)) + f"; pass its rows: {rows}")
     if isinstance(value, str | bytes | bytearray):
-        raise TypeError(refusal(name, parameter, expected, value) + "; to run over one value, pass [value]")
-    scalar = getattr(value, "shape", None) == ()  # a numpy scalar has an __iter__, but it raises
-    if scalar or not any(hasattr(type(value), method) for method in _ITERABLE):
-        raise TypeError(refusal(name, parameter, expected, value))
+        raise TypeError(refusal(name, parameter, SOURCE, value) + "; to run over one value, pass [value]")
+    # A numpy scalar has an __iter__, but it raises, as that of a stage does.
+    no_source = getattr(value, "shape", None) == () or isinstance(value, WithoutItems)
+    if no_source or not any(hasattr(type(value), method) for method in _ITERABLE):
+        call = f"; to iterate what it returns, call it: {called(value)}(...)" if inspect.isroutine(value) else ""
+        raise TypeError(refusal(name, parameter, SOURCE, value) + call)
 
 
 def plain_iterable(name: str, value: object, parameter: str) -> None:
@@ -301,13 +329,16 @@ def timeout(name: str, value: object, parameter: str = "timeout") -> float | Non
     return None if found == math.inf else found
 
 
-def loop(name: str, value: Any) -> None:
-    """Check that ``value`` is ``None`` or the running loop. Functions accept it for compatibility only."""
+def loop(name: str, value: Any, remedy: str = "") -> None:
+    """Check that ``value`` is ``None`` or the running loop. Functions accept it for compatibility only.
+
+    The ``remedy`` is for an argument that is taken for the loop, since it stands in its place.
+    """
     expected = "None or the running event loop"
     if value is None:
         return
     if not isinstance(value, asyncio.AbstractEventLoop):
-        raise TypeError(refusal(name, "loop", expected, value))
+        raise TypeError(refusal(name, "loop", expected, value) + remedy)
     running = asyncio._get_running_loop()  # returns None instead of raising when no loop runs
     if running is not None and running is not value:
         raise RuntimeError(f"paco.{name}: loop must be {expected}, got another loop; omit the argument")

@@ -7,6 +7,7 @@ import inspect
 from typing import TYPE_CHECKING, Any, Never, Protocol, TypeAlias, TypeVar
 
 from paco._base import check
+from paco._base.keywords import check_keywords
 from paco._base.types import P, R, T_co
 
 if TYPE_CHECKING:
@@ -34,18 +35,29 @@ def _probe() -> None:
     """Stand in for the function to wrap while the options of a decorator are checked."""
 
 
+def _refuse_swapped(name: str, args: tuple[Any, ...]) -> None:
+    """Refuse the function of a call that also wraps it at once, if it comes second."""
+    if len(args) > 1 and inspect.iscoroutinefunction(check.innermost(args[1])):
+        raise TypeError(
+            f"paco.{name}: the function comes first: paco.{name}({check.called(args[1])}, {check.shorten(args[0])})"
+        )
+
+
 def decorator(fn: Callable[..., Any]) -> Callable[..., Any]:
     """Let ``fn(coro, *options)`` also be called as ``fn(*options)``, which returns a decorator.
 
     A number as the first positional argument is the first option, as in ``paco.interval(0.1, 3)(coro)``. Any other
     value there goes to ``fn`` as ``coro``. Both forms check the options at the call.
     """
-    first = next(iter(inspect.signature(fn).parameters))
+    first, *options = inspect.signature(fn).parameters
 
     @functools.wraps(fn)
     def choose(*args: Any, **kw: Any) -> Any:
+        if kw:
+            check_keywords(fn.__name__, fn, kw, *options)
         if first in kw or (args and not isinstance(args[0], int | float)):
             return fn(*args, **kw)
+        _refuse_swapped(fn.__name__, args)
         fn(_probe, *args, **kw)
 
         def decorate(coro: Any, /) -> Any:

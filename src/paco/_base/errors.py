@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from paco._base.check import innermost, shorten
+from paco._base.check import innermost, made_async, shorten
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    from types import FrameType, TracebackType
 
 #: Modules whose frames are trimmed. `paco.testing` is not among them: its fakes stand for the user's code.
 _OURS: Final = ("paco._", "paco.journal", "paco.remote.")
@@ -39,6 +40,25 @@ def add_note(error: BaseException, text: str) -> None:
             error.__notes__.remove(ours[0])
 
 
+def is_ours(frame: FrameType) -> bool:
+    """Return whether a frame is one of paco itself."""
+    return str(frame.f_globals.get("__name__", "")).startswith(_OURS)
+
+
+def called_from() -> str:
+    """Return the place from which the user's code calls paco, for the end of a message.
+
+    An empty text, unless Python is to remember where coroutines are made, as it is in asyncio's debug mode: to look
+    for the place takes longer than the call.
+    """
+    if not sys.get_coroutine_origin_tracking_depth():
+        return ""
+    frame = sys._getframe(1)  # noqa: SLF001 - documented, in spite of its name
+    while frame.f_back is not None and is_ours(frame):
+        frame = frame.f_back
+    return f"; made at {frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_qualname}"
+
+
 def trim(error: BaseException) -> TracebackType | None:
     """Remove paco's own frames from the top of a traceback. If none remains, return the last one removed.
 
@@ -47,7 +67,7 @@ def trim(error: BaseException) -> TracebackType | None:
     """
     frame = error.__traceback__
     last = None
-    while frame is not None and frame.tb_frame.f_globals.get("__name__", "").startswith(_OURS):
+    while frame is not None and is_ours(frame.tb_frame):
         last, frame = frame, frame.tb_next
     BaseException.with_traceback(error, frame)  # not by assignment, which a frozen exception refuses
     return last if frame is None else None
@@ -83,7 +103,6 @@ def not_awaitable(error: TypeError, where: TracebackType, name: str, fn: object)
         return error
     called = getattr(innermost(fn), "__qualname__", None) or shorten(fn)
     return TypeError(
-        f"paco.{name}: {called} must be a coroutine function, but its result cannot be awaited ({error}); write "
-        f"it as `async def`, wrap a fast function as paco.wraps({called}), or a blocking one, to run in threads, "
-        f"as paco.threaded({called})"
+        f"paco.{name}: {called} must be a coroutine function, but its result cannot be awaited ({error}); "
+        f"{made_async(fn, called)}"
     )

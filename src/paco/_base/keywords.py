@@ -11,6 +11,14 @@ from paco._base.check import called, shorten
 
 #: The similarity from which on a keyword is taken for a mistyped one: "limt" and "limit" have 0.89.
 _CLOSE: Final = 0.85
+#: What other libraries call a parameter.
+_ELSEWHERE: Final = {
+    "limit": "concurrency max_concurrency concurrent max_concurrent max_at_once max_workers workers n_jobs num_workers",
+    "attempts": "tries max_tries max_attempts",
+    "attempts (retries + 1)": "retries max_retries",
+    "on": "exceptions exception retry_on",
+}
+_HERE: Final = {theirs: ours for ours, names in _ELSEWHERE.items() for theirs in names.split()}
 
 
 def check_keywords(name: str, coro: Any, kw: dict[str, Any], *own: str) -> None:
@@ -24,6 +32,8 @@ def check_keywords(name: str, coro: Any, kw: dict[str, Any], *own: str) -> None:
             continue
         close, fn = _closest(key, own), called(coro)
         if named is not None:
+            here = _HERE.get(key.lower(), "")
+            close = here if here.partition(" ")[0] in own else close
             remedy = f"{fn} takes {', '.join(named) or 'no keyword arguments'}"
         elif close and not _names(coro, key):
             remedy = f"If {fn} takes {key}, pass functools.partial({fn}, {key}=...) as the function"

@@ -76,6 +76,9 @@ class _Missing(Enum):
 
     MISSING = "not given"
 
+    def __repr__(self) -> str:  # as signatures show it, in `help` and in IPython
+        return "<not given>"
+
 
 #: The default of a parameter for which ``None`` is a valid argument.
 MISSING: Final = _Missing.MISSING
@@ -134,3 +137,31 @@ class Service(Protocol):
     def finish(self) -> None:
         """Finish: all other tasks have ended."""
         ...
+
+
+class WithoutItems:
+    """A function over items that has not got them: the base of a `Stage`.
+
+    It is called with them. Awaiting or iterating it is a mistake, and the methods for that say so.
+    """
+
+    __slots__ = ("_name",)
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def _no_items(self, how: str) -> TypeError:
+        call = "" if "|" in self._name else f"paco.{self._name}(..., items), or "
+        return TypeError(f"paco.{self._name}: no items were given; write {call}{how}")
+
+    if not TYPE_CHECKING:  # type checkers must still refuse all of this
+
+        def __await__(self) -> object:
+            raise self._no_items("items | stage")
+
+        def __aiter__(self) -> object:
+            raise self._no_items("items | stage")
+
+        def __getitem__(self, index: object) -> object:
+            # Python calls this for a plain `for`, and for `keys | stage` if these are the keys of a dict.
+            raise self._no_items("stage(list(items))")

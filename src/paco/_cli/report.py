@@ -14,7 +14,8 @@ from paco._cli.progress import summary
 from paco._records.earlier import NOWHERE, Index
 from paco._records.lines import parse
 from paco._view.meter import Sketch
-from paco.events import WAITING, ItemEnded, Run, RunEnded
+from paco.events import ItemEnded, Run, RunEnded
+from paco.events._kinds import WAITING
 
 if TYPE_CHECKING:
     from argparse import Namespace

@@ -180,6 +180,8 @@ def settle(
             if check.is_awaitable(result):
                 value = await result
                 return _ok(item, value, call.attempts, start, now() - began)
+        except check.NotAwaitable:
+            raise
         except (Exception, asyncio.CancelledError) as error:
             if isinstance(error, asyncio.CancelledError) and _is_being_cancelled():
                 raise

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from paco._base.check import discard
 from paco._base.errors import trim
 from paco._engine.sinks import NOTHING, InOrder
-from paco._engine.source import Upstream, close, opened
+from paco._engine.source import Upstream, close, opened, upstream_of
 
 if TYPE_CHECKING:
     import contextvars
@@ -53,7 +53,7 @@ class Reader:
         self._items: deque[Any] = deque()
         self._error: BaseException | None = None
         #: The source, if a worker may take from it without this task.
-        self._upstream: Upstream | None = source if isinstance(source, Upstream) else None
+        self._upstream: Upstream | None = upstream_of(source)
         #: Whether the source must hear when the run waits for it.
         self.heeds: bool = self._upstream is not None and self._upstream.heeds
         self._ahead = ahead

@@ -23,7 +23,7 @@ from paco._engine.nursery import Nursery
 from paco._engine.outcomes import settled
 from paco._engine.reader import LEAD, Reader
 from paco._engine.sinks import NOTHING, SKIP
-from paco._engine.source import Calls, Upstream, close
+from paco._engine.source import Calls, close, upstream_of
 from paco._engine.workers import Pace, WorkerPool, give_way
 
 if TYPE_CHECKING:
@@ -127,8 +127,8 @@ class Scheduler(Nursery):
         """Start in the running loop with one worker; more start as they become useful."""
         with _UNWATCHED if self.watch is None else self.watch.starting(self):
             read = isinstance(source := self._source, AsyncIterable | Awaitable)
-            if isinstance(source, Upstream):
-                source.feeds(self)
+            if (upstream := upstream_of(self._source)) is not None:
+                upstream.feeds(self)
             if not read:
                 self.items = iter(self._source)
             if not self.enter():

@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 
 
 class Upstream:
-    """A source that is a run itself: the previous stage of a pipeline.
+    """What a run reads if its source is a run itself: the previous stage of a pipeline.
 
-    It is a base class and not a protocol: the check for the methods took 28% of the time of a `paco.hedge` call.
+    A source has a method ``__upstream__`` that returns it, so that users of a stream do not see these methods. It is
+    looked up as special methods are: the check for a protocol took 28% of the time of a `paco.hedge` call.
     """
 
     __slots__ = ()
@@ -33,6 +34,9 @@ class Upstream:
 
     def starves(self) -> None:
         """Note that the run which reads this waits for a result, and may have nothing else to do; see `heeds`."""
+
+    def __upstream__(self) -> Upstream:
+        return self
 
     @abstractmethod
     def feeds(self, run: Nursery) -> None:
@@ -59,6 +63,18 @@ class Upstream:
         """Stop, and wait until all tasks have ended."""
 
 
+def upstream_of(source: object) -> Upstream | None:
+    """Return the upstream of a source; ``None`` if the source is not a run."""
+    upstream: Callable[[object], Upstream] | None = getattr(type(source), "__upstream__", None)
+    return None if upstream is None else upstream(source)
+
+
+def heeds(source: object) -> bool:
+    """Return whether a source must be told when the runs that read it have nothing else to do."""
+    upstream = upstream_of(source)
+    return upstream is not None and upstream.heeds
+
+
 class opened:  # noqa: N801 - used as a function; contextlib's form assigns to the error, which a frozen one refuses
     """Return an ``async with`` block that iterates any source as an async one, awaits it if needed, and closes it."""
 
@@ -78,7 +94,7 @@ class opened:  # noqa: N801 - used as a function; contextlib's form assigns to t
 
     async def __aexit__(self, *exc_info: object) -> None:
         iterator: Any = self._iterator
-        if isinstance(iterator, AsyncGenerator | Upstream):
+        if isinstance(iterator, AsyncGenerator) or upstream_of(iterator) is not None:
             await cast("AsyncGenerator[Any, None]", iterator).aclose()
 
 
@@ -153,8 +169,8 @@ def close(source: object) -> None:
     """
     if inspect.isgenerator(source):
         source.close()
-    elif isinstance(source, Upstream):
-        source.abandon()
+    elif (upstream := upstream_of(source)) is not None:
+        upstream.abandon()
     elif isinstance(source, Calls):
         source.discard()
     else:

@@ -19,6 +19,8 @@ from paco._base.errors import as_item_error
 from paco._base.item import Slots
 from paco._engine.sinks import AsCompleted, InOrder
 from paco._engine.source import Calls
+from paco.events import _listeners
+from paco.events._kinds import WAITING
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Iterable
@@ -28,10 +30,10 @@ if TYPE_CHECKING:
     from paco._engine.run import Scheduler
     from paco._engine.sinks import Sink
     from paco._engine.workers import Admitting
-    from paco.events import Subscription
+    from paco.events._listeners import Subscription
     from paco.limits import Limiter
 
-_LIMIT, _RATE, _INPUT, _OUTPUT, _ORDER, _LOOP, _TAIL = range(len(events.WAITING))
+_LIMIT, _RATE, _INPUT, _OUTPUT, _ORDER, _LOOP, _TAIL = range(len(WAITING))
 #: The position, the slot and the start time of an item.
 _Begun = tuple[int, int, float]
 _new: Final[Any] = vars(tuple)["__new__"]  # takes half the time of a named tuple's constructor
@@ -71,11 +73,11 @@ class Watch:
         self._counting = None if isinstance(limit, int) or self._top == sys.maxsize else limit
         #: The reason why no item starts although there is a slot, room and an item.
         self._held_back_by = _LOOP if isinstance(limit, int) else _RATE
-        self._waits = [0.0] * len(events.WAITING)
+        self._waits = [0.0] * len(WAITING)
         function = "" if isinstance(source, Calls) else check.title(fn)
         #: The run as listeners see it.
         self.view: events.Run = events.Run(name, function, self._shown(), length(source), self._waits)
-        here = (*events.installed, *events.listeners.get())
+        here = (*_listeners.installed, *_listeners.listeners.get())
         self._subscriptions = here if subscriptions is None else subscriptions
         self._on_start = self._subscribed(events.ItemStarted)
         #: The listeners of retries.
@@ -116,8 +118,8 @@ class Watch:
     def starting(self, run: Scheduler) -> Generator[None]:
         """Return a block in which a run starts. Runs that its items start become its children."""
         self._run, self._admission = run, run.admission
-        view, reading = self.view, events.reading.get()
-        view.parent = events.current.get()
+        view, reading = self.view, _listeners.reading.get()
+        view.parent = _listeners.current.get()
         if reading is not None and self._feeds:
             view.feeds, reading.fed = reading, True
         self._clock = events.clock()
@@ -125,23 +127,23 @@ class Watch:
         self._last = view.start
         self._reader, self._reason = None, self._held_back_by
         # The items inherit this context, and so do the runs that they start.
-        inside, outside = events.current.set(view), events.reading.set(None)
+        inside, outside = _listeners.current.set(view), _listeners.reading.set(None)
         try:
             yield
         except BaseException:
             self._run = self._admission = None  # break the reference cycle
             raise
         finally:
-            events.current.reset(inside)
-            events.reading.reset(outside)
+            _listeners.current.reset(inside)
+            _listeners.reading.reset(outside)
         if run.reader is not None:
             self._reader, self._reason = run.reader, _INPUT
         _publish(self._subscribed(events.RunStarted), events.RunStarted(view, view.start))
 
     def reads(self) -> None:
         """Let this task read the source. Runs that it starts are siblings of this one, not its children."""
-        events.current.set(self.view.parent)
-        events.reading.set(self.view)
+        _listeners.current.set(self.view.parent)
+        _listeners.reading.set(self.view)
 
     # ---- items
 

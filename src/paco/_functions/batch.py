@@ -40,6 +40,9 @@ def batch(size: int, iterable: Any = MISSING, *, within: float | None = None) ->
     with check.discarding(iterable):
         check.integer("batch", "size", size, 1)
         check.timeout("batch", within, "within")
+        if isinstance(iterable, int | float):
+            remedy = f"; to deliver a list after some seconds, write within={iterable}"
+            raise TypeError(check.refusal("batch", "iterable", check.SOURCE, iterable) + remedy)
         if iterable is not MISSING:
             check.iterable("batch", iterable)
 

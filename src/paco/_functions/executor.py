@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, overload
 
-from paco import limits
 from paco._base import check
 from paco._functions import futures
 from paco._functions.block import Block, is_from_inside
 from paco._functions.feed import Added
 from paco._functions.room import Room
 from paco._functions.session import Listeners, Session
+from paco.limits._base import checked
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Coroutine
@@ -82,7 +82,7 @@ class ConcurrentExecutor:
         ignore_empty: bool = False,
     ) -> None:
         check.loop(_NAME, loop)
-        self._limit: int | Limiter = limits.checked(_NAME, limit)
+        self._limit: int | Limiter = checked(_NAME, limit)
         check.flag(_NAME, "ignore_empty", ignore_empty)
         self.ignore_empty: bool = ignore_empty
         #: Coroutines that were added and that no run has taken.
@@ -123,7 +123,7 @@ class ConcurrentExecutor:
 
     @limit.setter
     def limit(self, limit: AnyLimit | None) -> None:
-        found = limits.checked(_NAME, limit)
+        found = checked(_NAME, limit)
         self._session.resize(self._limit, found)
         self._limit = found
         self._room.open()

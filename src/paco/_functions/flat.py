@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Literal, cast, overload
 
 from paco._base import check
 from paco._base.types import MISSING, Loop, Missing, P, R, Source
-from paco._engine.source import Upstream, close, opened
+from paco._engine.source import Upstream, close, heeds, opened, upstream_of
 from paco._functions.map import item_function
 from paco._stream.plan import Plan, Stage, build_or_stage
 from paco._stream.stream import Stream
@@ -170,12 +170,13 @@ def _leaves(nested: Iterable[Any]) -> Generator[Any]:
 
 
 class _AsyncLeaves(AsyncIterator[Any], Upstream):
-    """The leaves of an async source. If the source is an `Upstream`, calls are passed on to it."""
+    """The leaves of an async source. If the source has an `Upstream`, calls are passed on to it."""
 
     def __init__(self, source: Any) -> None:
         self._source = source
         self._leaves = self._walk()
-        self.heeds: bool = isinstance(source, Upstream) and source.heeds
+        self._upstream = upstream_of(source)
+        self.heeds: bool = heeds(source)
 
     async def _walk(self) -> AsyncGenerator[Any]:
         async with opened(self._source) as items:
@@ -190,14 +191,14 @@ class _AsyncLeaves(AsyncIterator[Any], Upstream):
         await self._leaves.aclose()
 
     def feeds(self, run: Nursery) -> None:
-        if isinstance(self._source, Upstream):
-            self._source.feeds(run)
+        if self._upstream is not None:
+            self._upstream.feeds(run)
 
     def starves(self) -> None:
-        cast("Upstream", self._source).starves()  # which nobody calls unless the source heeds it
+        cast("Upstream", self._upstream).starves()  # which nobody calls unless the source heeds it
 
     def end_source(self) -> bool:
-        return isinstance(self._source, Upstream) and self._source.end_source()
+        return self._upstream is not None and self._upstream.end_source()
 
     def abandon(self) -> None:
         close(self._source)

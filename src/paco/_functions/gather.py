@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Generator, Iterable
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, overload
 
-from paco import limits
 from paco._base import check
 from paco._base.deadline import within
 from paco._base.keywords import check_keywords
@@ -17,6 +16,7 @@ from paco._functions import futures
 from paco._stream.coroutine import Answer
 from paco._stream.plan import Plan, build_or_stage
 from paco._stream.stream import Stream
+from paco.limits._base import checked
 
 if TYPE_CHECKING:
     from paco.limits import AnyLimit, Limiter
@@ -263,7 +263,8 @@ def race(
         source = _at_least_one("race", futures.calls("race", (iterable,), "iterable"))
     contenders = source if isinstance(source, Calls) else (source,)
     with check.discarding(*contenders):
-        check.loop("race", loop)
+        several = check.is_awaitable(loop)
+        check.loop("race", loop, "; pass the coroutines in a list: paco.race([a, b])" if several else "")
         timeout = check.timeout("race", timeout)
         for one in contenders:
             if callable(one):
@@ -341,7 +342,7 @@ def wait(
     """
     calls = _at_least_one("wait", futures.calls("wait", coros_or_futures))
     with check.discarding(*calls):
-        found = limits.checked("wait", limit)
+        found = checked("wait", limit)
         timeout = check.timeout("wait", timeout)
         check.loop("wait", loop)
         check.flag("wait", "return_exceptions", return_exceptions)

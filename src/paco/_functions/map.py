@@ -137,7 +137,8 @@ def map(
         loop: ``None`` or the running loop. Accepted for compatibility; has no effect.
         timeout: Seconds for the whole call; ``None`` for no limit.
         return_exceptions: Return an item's ``Exception`` as its result instead of raising it.
-        *args: Further arguments for ``coro``.
+        *args: Further arguments for ``coro``. Since they come after all others, pass them by name, or with
+            ``functools.partial``.
         **kw: Further keyword arguments for ``coro``.
 
     Returns:

@@ -16,7 +16,7 @@ from paco._engine.workers import back_off
 from paco._functions.timeout import limiting
 from paco._stream.plan import Plan
 from paco._stream.stream import Stream
-from paco.events import retrying
+from paco.events._wrappers import retrying
 from paco.limits import GateClosed
 
 if TYPE_CHECKING:
@@ -119,6 +119,7 @@ def retry(
         'page'
     """
     check.function("retry", fn, "fn")
+    _refuse_settled(fn)
     policy = _Policy(attempts, on, wait, max_wait, budget, longest)
     check.timeout("retry", timeout)
     what = f"retry: {check.called(fn)}"
@@ -131,6 +132,8 @@ def retry(
                 if check.is_awaitable(result):
                     with limiting(what, timeout):
                         return await result
+            except check.NotAwaitable:
+                raise
             except Exception as error:
                 pause = call.failed(error)
                 if pause is None:
@@ -141,6 +144,13 @@ def retry(
             tried()
 
     return keep(wrapper, fn)
+
+
+def _refuse_settled(fn: Any) -> None:
+    if check.is_settled(fn):
+        name = check.called(fn)
+        settled = f"but paco.settle returns every error of {name}"
+        raise TypeError(f"paco.retry: fn must be able to fail, {settled}; write paco.settle(paco.retry({name}))")
 
 
 class _Policy:

@@ -78,6 +78,9 @@ def threaded(fn: Any, threads: int | None = None) -> Any:
         [0, 2, 4]
     """
     most = _MOST if threads is None else check.integer("threaded", "threads", threads, 1)
+    if not callable(fn):
+        text = check.refusal("threaded", "fn", "a plain function, not an async one", fn)
+        raise TypeError(f"{text}; pass the function, not its result")
     check.plain_function("threaded", fn, "fn")
     pools = _Pools(fn, most)
 

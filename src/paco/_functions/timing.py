@@ -10,7 +10,8 @@ from paco._base import check
 from paco._base.deadline import Clock
 from paco._base.decorator import Decorator, DecoratorOr, decorator, keep
 from paco._functions.timeout import limiting
-from paco.limits import AnyLimit, Limit, Limiter, checked
+from paco.limits import AnyLimit, Limit, Limiter
+from paco.limits._base import checked
 from paco.limits._slot import Slot
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, cast
 
 from paco._engine.sinks import NOTHING
-from paco._engine.source import close
+from paco._engine.source import Upstream, close, heeds
 from paco._stream.coroutine import is_in_async_for
 
 if TYPE_CHECKING:
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from paco._stream.plan import Plan
 
 
-class Consumer:
+class Consumer(Upstream):
     """Starts a run when its first result is asked for, takes its results, and ends it."""
 
-    __slots__ = ("_block", "_downstream", "_plan", "run", "use")
+    __slots__ = ("_block", "_downstream", "_plan", "heeds", "run", "use")
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
@@ -28,6 +28,7 @@ class Consumer:
         #: The run; ``None`` if it has not started.
         self.run: Scheduler | None = None
         self._downstream: Nursery | None = None
+        self.heeds: bool = heeds(plan.source)
 
     def claim(self, use: str) -> None:
         """Use the results, which is possible once."""
@@ -84,9 +85,9 @@ class Consumer:
         """End the run at the end of its block, which had this error."""
         if isinstance(error, asyncio.CancelledError) and self.run is not None:
             await self.cancelled(error)
-        await self.close()
+        await self.aclose()
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         """Cancel what is running, and wait until it has finished."""
         if self.run is not None:
             await self.run.close()
@@ -102,17 +103,18 @@ class Consumer:
         self._downstream = run
 
     def starves(self) -> None:
-        """Tell the source of the run that a run downstream waits for its next item."""
         if self.run is not None and self.run.reader is not None:
             self.run.reader.starves()
 
     def has_result(self) -> bool:
-        """Return whether `take` returns a result."""
         return self.run is not None and self.run.has_result()
 
     def take(self) -> Any:
-        """Return the next result if it is there, otherwise `NOTHING`."""
         return NOTHING if self.run is None else self.run.take()
+
+    def end_source(self) -> bool:
+        self._plan.source_end.ask()
+        return True
 
     def abandon(self) -> None:
         """Cancel what is running, without waiting for it."""

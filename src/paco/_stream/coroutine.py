@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Coroutine, Generator
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from paco._base.check import Deferred
 from paco._base.types import T_co
@@ -12,6 +12,10 @@ from paco._engine.source import close
 
 if TYPE_CHECKING:
     from types import CoroutineType, TracebackType
+
+
+#: The methods of a stream for which a stage or a single result is taken for one.
+OF_STREAMS: Final = frozenset({"ahead", "as_completed", "batch", "buffer", "drain", "journal", "max_errors", "on"})
 
 
 class Answer(Deferred, Coroutine[Any, Any, T_co]):
@@ -31,6 +35,14 @@ class Answer(Deferred, Coroutine[Any, Any, T_co]):
 
     def __repr__(self) -> str:
         return f"<{self.__name__} coroutine, {'not started' if self._unstarted() else 'started'}>"
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> object:
+            if name not in OF_STREAMS:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            remedy = f"it belongs to a stream, before .drain(): paco.map(...).{name}(...).drain()"
+            raise AttributeError(f"{self.__name__}: a single result has no {name}; {remedy}")
 
     def __await__(self) -> Generator[Any, Any, T_co]:
         self._given = None

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import AsyncIterable, Iterable
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast, overload
 
-from paco import limits
 from paco._base import check
-from paco._base.types import MISSING, Loop, R, T, T_contra
+from paco._base.types import MISSING, Loop, R, T, T_contra, WithoutItems
 from paco._engine.admission import Admission
 from paco._engine.outcomes import Unfinished, settled
 from paco._engine.run import Scheduler
 from paco._engine.sinks import NOTHING, AsCompleted, Batches, Drop, ErrorBudget, InOrder, Keep, Sink
-from paco._engine.source import SourceEnd
+from paco._engine.source import SourceEnd, heeds
 from paco._engine.watch import Watch, length
-from paco.events import installed, listeners
+from paco._stream.coroutine import OF_STREAMS
+from paco.events._listeners import installed, listeners
 from paco.limits import Limiter
+from paco.limits._base import checked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,7 +86,7 @@ class Plan:
         fn, limit, judged = self.fn, self.limit, None
         services: list[Service] = []
         one_by_one = self.engine is not None and (
-            self.journal is not None or not isinstance(limit, int) or getattr(self.source, "heeds", False)
+            self.journal is not None or not isinstance(limit, int) or heeds(self.source)
         )
         if one_by_one:
             fn, limit = self._called(services)
@@ -221,7 +223,7 @@ async def _deliver(run: Scheduler, take: Callable[[Any], object]) -> None:
         raise
 
 
-class Stage(Generic[T_contra, Out_co]):
+class Stage(WithoutItems, Generic[T_contra, Out_co]):
     """A function over items that has not been given its items yet.
 
     ``items | stage`` gives them; ``stage | stage`` joins two.
@@ -239,13 +241,13 @@ class Stage(Generic[T_contra, Out_co]):
         [4, 8, 12]
     """
 
-    __slots__ = ("_apply", "_name")
+    __slots__ = ("_apply",)
     # These make numpy and pandas leave `|` to this class, instead of applying it to each element.
     __array_ufunc__ = None
     __pandas_priority__ = 5000  # that of a data frame, the highest in pandas, is 4000
 
     def __init__(self, name: str, apply: Callable[[Any], Out_co]) -> None:
-        self._name = name
+        super().__init__(name)
         self._apply = apply
 
     def __repr__(self) -> str:
@@ -260,11 +262,13 @@ class Stage(Generic[T_contra, Out_co]):
             check.iterable(self._name, source, "the left side of |")
             return self._apply(source)
 
-    if not TYPE_CHECKING:  # type checkers must still refuse a plain `for`
+    if not TYPE_CHECKING:
 
-        def __getitem__(self, index: object) -> object:
-            # Python calls this for a plain `for`, and for `keys | stage` if these are the keys of a dict.
-            raise TypeError(f"{self!r} has no items to iterate yet; call it with them, as a list: stage(list(items))")
+        def __getattr__(self, name: str) -> object:
+            if name not in OF_STREAMS:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            remedy = f"give it its items first: (items | stage).{name}(...)"
+            raise AttributeError(f"paco.{self._name}: a stage has no {name}; {remedy}")
 
     @overload
     def __or__(self: Stage[T_contra, Stream[R]], other: BatchStage) -> Stage[T_contra, Stream[list[R]]]: ...
@@ -272,6 +276,8 @@ class Stage(Generic[T_contra, Out_co]):
     def __or__(self: Stage[T_contra, Stream[R]], other: Stage[R, X]) -> Stage[T_contra, X]: ...
     def __or__(self: Stage[T_contra, Stream[Any]], other: Any) -> Any:
         if not isinstance(cast("object", other), Stage):
+            if isinstance(other, Iterable | AsyncIterable):
+                raise TypeError(f"paco.{self._name}: the items come first: write items | stage")
             return NotImplemented
         then: Stage[Any, Any] = other
         first, second = self._apply, then._apply
@@ -314,12 +320,12 @@ def build_or_stage(
     Without an ``iterable``, return a `Stage` that does so when it gets one. ``fn`` runs in place of ``coro``.
     """
     try:
-        check.function(name, coro)
-        found = limit if isinstance(limit, int | Limiter) else limits.checked(name, limit)
+        check.function(name, coro, following=iterable)
+        found = limit if isinstance(limit, int | Limiter) else checked(name, limit)
         if isinstance(found, int):
             check.limit(name, found)
         seconds = check.timeout(name, timeout)
-        check.loop(name, loop)
+        check.loop(name, loop, "; pass further arguments by name, those of coro too")
         if catch is not False:
             check.flag(name, "return_exceptions", catch)
         if iterable is not MISSING:

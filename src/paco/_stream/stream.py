@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, Literal, Unpack, overload
 
 from paco._base import check
+from paco._base.errors import called_from
 from paco._base.types import T_co
-from paco._engine.source import Upstream
 from paco._stream.consumer import Consumer
 from paco._stream.coroutine import Answer
 from paco._stream.plan import Plan, identical
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from paco._base.types import Executor, JournalOptions, OrAny, Pool
-    from paco._engine.nursery import Nursery
     from paco._engine.outcomes import Err, Item, Ok
 
 
@@ -28,7 +27,6 @@ class Stream(
     check.Deferred,
     Coroutine[Any, Any, list[T_co]],  # pyright: ignore[reportInvalidTypeArguments]
     AsyncIterator[T_co],
-    Upstream,
     Generic[T_co],
 ):
     """The results of an async function over items: ``await`` it for the list, or iterate it in constant memory.
@@ -72,7 +70,7 @@ class Stream(
         self.__name__: str = f"paco.{plan.name}"  # the name that asyncio shows for a task
         self._consumer = Consumer(plan)
         self._coro: Answer[list[T_co]] | None = None
-        self.heeds: bool = isinstance(plan.source, Upstream) and plan.source.heeds
+        self._made = called_from()
 
     def __repr__(self) -> str:
         plan, use = self._plan, self._consumer.use or "unused"
@@ -367,33 +365,15 @@ class Stream(
 
     async def aclose(self) -> None:
         """Cancel what is running, and wait until it has finished. Does nothing after the end."""
-        await self._consumer.close()
+        await self._consumer.aclose()
 
-    # ---- as the source of another run
-
-    def feeds(self, run: Nursery) -> None:
-        self._consumer.feeds(run)
-
-    def starves(self) -> None:
-        self._consumer.starves()
-
-    def has_result(self) -> bool:
-        return self._consumer.has_result()
-
-    def take(self) -> Any:
-        return self._consumer.take()
-
-    def end_source(self) -> bool:
-        self.stop()
-        return True
-
-    def abandon(self) -> None:
-        self._consumer.abandon()
+    def __upstream__(self) -> Consumer:
+        return self._consumer
 
     def __del__(self) -> None:
         if not self._consumer.use:
             if not self._excused:
-                message = f"paco.{self._plan.name}(...) was never awaited or iterated"
+                message = f"paco.{self._plan.name}(...) was never awaited or iterated{self._made}"
                 warnings.warn(message, RuntimeWarning, stacklevel=2, source=self)
             self.close()
         elif self._consumer.run is not None:

@@ -1,9 +1,9 @@
 """Events of a run: its start and end, and those of each of its items.
 
-A *listener* is a plain function that is called with each event. In a `listening` block, it is called for every run that
-starts inside the block, including nested calls, pipelines and tasks, because such listeners are kept in a context
-variable. With `install`, it is called for every run of the process. A run that starts without listeners pays nothing:
-its function is not even wrapped.
+A *listener* is any callable that is not async; it is called with each event. In a `listening` block, it is called for
+every run that starts inside the block, including nested calls, pipelines and tasks, because such listeners are kept in
+a context variable. With `install`, it is called for every run of the process. A run that starts without listeners pays
+nothing: its function is not even wrapped.
 
 The modules, each importing only from those above it::
 
@@ -29,8 +29,6 @@ from __future__ import annotations
 from paco._base.deadline import clock
 from paco._base.item import Worker
 from paco.events._kinds import (
-    EVENTS,
-    WAITING,
     Event,
     ItemEnded,
     ItemRetried,
@@ -41,12 +39,10 @@ from paco.events._kinds import (
     RunStarted,
     Waiting,
 )
-from paco.events._listeners import Subscription, current, install, installed, listeners, listening, reading
-from paco.events._wrappers import failed, retried, retrying, skipped
+from paco.events._listeners import install, listening
+from paco.events._wrappers import failed, retried, skipped
 
 __all__ = [
-    "EVENTS",
-    "WAITING",
     "Event",
     "ItemEnded",
     "ItemRetried",
@@ -55,18 +51,12 @@ __all__ = [
     "Run",
     "RunEnded",
     "RunStarted",
-    "Subscription",
     "Waiting",
     "Worker",
     "clock",
-    "current",
     "failed",
     "install",
-    "installed",
-    "listeners",
     "listening",
-    "reading",
     "retried",
-    "retrying",
     "skipped",
 ]

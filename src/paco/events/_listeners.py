@@ -63,16 +63,16 @@ installed: Final[list[Subscription]] = []
 def _check(name: str, listener: object, kinds: tuple[object, ...]) -> None:
     """Check a listener, and the types of the events that it is for."""
     if not callable(listener):
-        raise TypeError(check.refusal(name, "listener", "a function of one event", listener))
+        raise TypeError(check.refusal(name, "listener", "a callable that takes an event", listener))
     if inspect.iscoroutinefunction(listener) or inspect.iscoroutinefunction(type(listener).__call__):
         raise TypeError(
-            f"paco.{name}: listener must be a plain function, got the coroutine function {check.called(listener)}, "
+            f"paco.{name}: listener must not be async, got the coroutine function {check.called(listener)}, "
             "which paco does not await; pass a plain function that puts the events into a queue"
         )
     for kind in kinds:
         if kind not in EVENTS:
             names = ", ".join(one.__name__ for one in EVENTS)
-            raise TypeError(check.refusal(name, "kind", f"one of {names}, or None", kind))
+            raise TypeError(check.refusal(name, "kind", f"one of {names}", kind) + "; for all events, pass no kind")
 
 
 class listening:  # noqa: N801 - used as a function; a generator would check its arguments only when entered
@@ -87,11 +87,12 @@ class listening:  # noqa: N801 - used as a function; a generator would check its
 
     Args:
         listener: Called with each event: a `RunStarted`, `ItemStarted`, `ItemRetried`, `ItemEnded` or `RunEnded` of
-            `paco.events`.
-        kind: The type of events to listen to; ``None`` for all. Events without a listener are not created.
+            `paco.events`. Any callable that is not async.
+        kinds: The types of events to listen to; all if none is given. Events without a listener are not created.
 
     Raises:
-        TypeError: At the call, if ``listener`` is not a plain function or ``kind`` is not a type of event.
+        TypeError: At the call, if ``listener`` is not a callable, or is async, or one of ``kinds`` is not a type of
+            event.
 
     Examples:
         >>> async def double(number):
@@ -107,11 +108,11 @@ class listening:  # noqa: N801 - used as a function; a generator would check its
     @overload
     def __init__(self, listener: Callable[[Event], object]) -> None: ...
     @overload
-    def __init__(self, listener: Callable[[E], object], kind: type[E]) -> None: ...
-    def __init__(self, listener: Callable[[Any], object], kind: type[Any] | None = None) -> None:
-        _check("listening", listener, () if kind is None else (kind,))
+    def __init__(self, listener: Callable[[E], object], kind: type[E], /, *kinds: type[E]) -> None: ...
+    def __init__(self, listener: Callable[[Any], object], *kinds: type[Any]) -> None:
+        _check("listening", listener, kinds)
         self._listener = listener
-        self._kinds = EVENTS if kind is None else (kind,)
+        self._kinds = kinds or EVENTS
         self._entered: list[tuple[Subscription, Token[tuple[Subscription, ...]]]] = []
 
     def __enter__(self) -> None:
@@ -130,7 +131,7 @@ class listening:  # noqa: N801 - used as a function; a generator would check its
 @overload
 def install(listener: Callable[[Event], object]) -> Callable[[], None]: ...
 @overload
-def install(listener: Callable[[E], object], *kinds: type[E]) -> Callable[[], None]: ...
+def install(listener: Callable[[E], object], kind: type[E], /, *kinds: type[E]) -> Callable[[], None]: ...
 def install(listener: Callable[[Any], object], *kinds: type[Any]) -> Callable[[], None]:
     """Call a listener with the events of every run that starts in this process from now on, in any thread and context.
 
@@ -139,14 +140,14 @@ def install(listener: Callable[[Any], object], *kinds: type[Any]) -> Callable[[]
     by `listening`.
 
     Args:
-        listener: Called with each event.
+        listener: Called with each event. Any callable that is not async.
         kinds: The types of events to listen to; all if none is given.
 
     Returns:
         A function that removes the listener. It is not called after that.
 
     Raises:
-        TypeError: ``listener`` is not a plain function, or one of ``kinds`` is not a type of event.
+        TypeError: ``listener`` is not a callable, or is async, or one of ``kinds`` is not a type of event.
 
     Examples:
         >>> async def double(number):

@@ -17,7 +17,7 @@ The modules, each importing only from those above it::
 from __future__ import annotations
 
 from paco.limits._adaptive import Adaptive
-from paco.limits._base import AnyLimit, Limiter, checked
+from paco.limits._base import AnyLimit, Limiter
 from paco.limits._budget import Budget
 from paco.limits._combine import Both
 from paco.limits._controller import Decision
@@ -38,5 +38,4 @@ __all__ = [
     "Limiter",
     "PerKey",
     "Rate",
-    "checked",
 ]

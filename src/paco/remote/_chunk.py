@@ -20,7 +20,8 @@ from paco._engine.outcomes import Err, Ok
 from paco._engine.run import Scheduler
 from paco._engine.sinks import Drop
 from paco._engine.watch import Watch
-from paco.events import ItemEnded, ItemRetried, Subscription
+from paco.events import ItemEnded, ItemRetried
+from paco.events._listeners import Subscription
 from paco.remote import _pickles
 from paco.remote._messages import Order, PackedError, Report, pickled, sent
 from paco.remote._processes import called

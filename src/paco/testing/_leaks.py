@@ -5,17 +5,24 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import re
 import sys
+import tracemalloc
 import warnings
 import weakref
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from paco._functions.threads import until_shutdown
-from paco.testing._loop import Deadlock, describe, place
+from paco.testing._loop import Deadlock, describe, origin, place
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+
+#: Frames to remember for each coroutine that is made: those of `paco.each`, and the user's.
+_ORIGIN: Final = 5
+#: A frame in the message about a coroutine that was never awaited.
+_FRAME: Final = re.compile(r'^  File "(.+)", line (\d+), in (.+)$', re.MULTILINE)
 
 
 class Leak(AssertionError):
@@ -100,8 +107,9 @@ def collecting_reports(leaks: list[str]) -> Generator[None]:
     """Add to ``leaks`` what Python and asyncio report when an object is dropped."""
 
     def unraisable(args: sys.UnraisableHookArgs) -> None:  # stores text only: a reference would revive the object
-        message = str(args.exc_value).partition("\n")[0]  # in debug mode a stack follows
-        leaks.append(f"{args.exc_type.__name__}: {message}; {args.err_msg or 'ignored in'} {args.object!r}")
+        message = str(args.exc_value).partition("\n")[0]  # a stack may follow
+        where = "" if "; made at " in message else f"; {_made(args)}"
+        leaks.append(f"{args.exc_type.__name__}: {message}{where}")
 
     def logged(record: logging.LogRecord) -> bool:
         if record.levelno >= logging.ERROR:
@@ -109,6 +117,7 @@ def collecting_reports(leaks: list[str]) -> Generator[None]:
             leaks.append(", ".join(record.getMessage().splitlines()[:2] + error))
         return True
 
+    depth = sys.get_coroutine_origin_tracking_depth()
     logger = logging.getLogger("asyncio")  # the default exception handler of every loop logs here, uvloop's too
     previous = sys.unraisablehook
     # Objects in reference cycles are reported only when they are collected. With 10^6 live objects a full collection
@@ -121,6 +130,7 @@ def collecting_reports(leaks: list[str]) -> Generator[None]:
         warnings.filterwarnings("error", ".*was never awaited", RuntimeWarning)
         warnings.filterwarnings("error", category=ResourceWarning)
         sys.unraisablehook = unraisable
+        sys.set_coroutine_origin_tracking_depth(max(depth, _ORIGIN))
         logger.addFilter(logged)
         try:
             yield
@@ -128,4 +138,18 @@ def collecting_reports(leaks: list[str]) -> Generator[None]:
             gc.collect()
             gc.unfreeze()
             logger.removeFilter(logged)
+            sys.set_coroutine_origin_tracking_depth(depth)
             sys.unraisablehook = previous
+
+
+def _made(args: sys.UnraisableHookArgs) -> str:
+    """Return where the object was made that Python reports while it drops it, or else what that object is."""
+    if made := origin(reversed(_FRAME.findall(str(args.exc_value)))):
+        return f"made at {made}"
+    seen = ""
+    if issubclass(args.exc_type, ResourceWarning) and args.object is not None:  # Python 3.14 keeps the object to itself
+        allocated = tracemalloc.get_object_traceback(args.object)
+        if allocated is not None:
+            return f"made at {allocated[-1]}"
+        seen = "; python -X tracemalloc shows where it was made"
+    return f"{args.err_msg or 'ignored in'} {args.object!r}{seen}"

@@ -28,6 +28,7 @@ _Events: TypeAlias = list[tuple[selectors.SelectorKey, int]]
 _Poll: TypeAlias = Callable[[float | None], _Events]
 
 _ASYNCIO: Final = str(Path(asyncio.__file__).parent)
+_PACO: Final = str(Path(__file__).parents[1])
 _DAY: Final = 24 * 3600.0  # the longest wait that asyncio itself uses; epoll rejects a wait of 25 days
 _TURNS: Final = 250_000  # turns of the loop in which time does not pass, after which a program makes no progress
 _SHOWN: Final = 3  # callbacks in the message then
@@ -278,14 +279,36 @@ def describe(tasks: Iterable[asyncio.Task[Any]]) -> list[str]:
 
 
 def place(suspended: Any) -> str:
-    """Return the file, line and function where a coroutine or generator is suspended, asyncio's own frames apart."""
+    """Return the file, line and function where a coroutine or generator is suspended, asyncio's own frames apart.
+
+    If there are no others, return where it was made, as far as that is known.
+    """
+    frames = frames_of(suspended)
+    if not frames:
+        return "an unknown place"
+    others = [frame for frame in frames if not frame.f_code.co_filename.startswith(_ASYNCIO)]
+    if not others and (made := origin(getattr(suspended, "cr_origin", None) or ())):
+        return made
+    frame = (others or frames)[-1]
+    return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_qualname}"
+
+
+def frames_of(suspended: Any) -> list[FrameType]:
+    """Return the frames of a coroutine or generator and of what it awaits, the innermost last."""
     frames: list[FrameType] = []
     while suspended is not None:
         frames += filter(None, (getattr(suspended, name, None) for name in ("cr_frame", "gi_frame", "ag_frame")))
         inner = (getattr(suspended, name, None) for name in ("cr_await", "gi_yieldfrom", "ag_await"))
         suspended = next(filter(None, inner), None)
-    if not frames:
-        return "an unknown place"
-    others = [frame for frame in frames if not frame.f_code.co_filename.startswith(_ASYNCIO)]
-    frame = (others or frames)[-1]
-    return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_qualname}"
+    return frames
+
+
+def is_internal(frame: FrameType) -> bool:
+    """Return whether a frame is one of asyncio or paco."""
+    return frame.f_code.co_filename.startswith((_ASYNCIO, _PACO))
+
+
+def origin(stack: Iterable[tuple[str, Any, str]]) -> str:
+    """Return the innermost place of a stack, frames of asyncio and paco apart; an empty text if there is none."""
+    places = (f"{file}:{line} in {name}" for file, line, name in stack if not file.startswith((_ASYNCIO, _PACO)))
+    return next(places, "")

@@ -6,11 +6,14 @@ import asyncio
 import itertools
 import os
 import sys
-from collections.abc import Awaitable, Callable
+import traceback
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from contextlib import contextmanager, suppress
+from types import FrameType, TracebackType
 from typing import Any, TypeAlias, TypeVar
 
 from paco.testing._leaks import collecting_from_loop, collecting_reports, raising
-from paco.testing._loop import VirtualLoop
+from paco.testing._loop import Deadlock, VirtualLoop, frames_of, is_internal
 
 T = TypeVar("T")
 
@@ -53,15 +56,46 @@ def run_on(
         expected = "must be called outside of an event loop, but this thread runs one"
         raise RuntimeError(f"paco.testing.run: {expected}; await the function instead")
     leaks: list[str] = []
+    __tracebackhide__ = True
 
     async def checked() -> T:
         with collecting_from_loop(leaks):
             return await (main() if callable(main) else main)
 
     runner = asyncio.Runner(debug=debug or None, loop_factory=loop_factory)
-    with raising(leaks), collecting_reports(leaks), runner:
+    with raising(leaks), collecting_reports(leaks), _without_variables(), runner:
         _use_eager_tasks(runner.get_loop(), eager=eager)
-        return runner.run(checked())
+        coro = checked()
+        try:
+            return runner.run(coro)
+        except Deadlock as error:
+            raise error.with_traceback(_stack(coro)) from None  # instead of the frames of the loop
+
+
+def _stack(coro: Coroutine[Any, Any, Any]) -> TracebackType | None:
+    """Return a traceback of the frames in which a coroutine waits, without those of paco at both ends."""
+    frames = [frame for frame in frames_of(coro) if frame.f_globals.get("__name__") != __name__]
+    while frames and is_internal(frames[-1]):
+        del frames[-1]
+    found = None
+    for frame in reversed(frames):
+        found = TracebackType(found, frame, frame.f_lasti, frame.f_lineno)
+    return found
+
+
+@contextmanager
+def _without_variables() -> Generator[None]:
+    """Release the variables of the frames that a `Deadlock` shows, so that nothing outlives the check for leaks."""
+    try:
+        yield
+    except Deadlock as error:
+        for one, _ in traceback.walk_tb(error.__traceback__):
+            frame: FrameType | None = one
+            while frame is not None:  # on Python 3.13 a frame that has ended keeps those that called it
+                with suppress(RuntimeError):  # it is still executing
+                    frame.clear()
+                frame = frame.f_back
+        raise
 
 
 def _use_eager_tasks(loop: asyncio.AbstractEventLoop, *, eager: bool | None) -> None:
