@@ -179,7 +179,7 @@ async def test_a_source_that_stops_its_own_run_gets_at_most_that_item_started():
     def items():
         for number in range(100):
             if number == 10:
-                stream.abandon()
+                stream.__upstream__().abandon()
             yield number
 
     stream = paco.map(probe, items(), limit=limit)
@@ -352,3 +352,14 @@ async def test_an_item_is_not_read_while_another_waits_and_none_can_start(count)
         assert source.pulled - len(probe.started) <= 1
     assert len(probe.started) == 11
     await ended(task)
+
+
+@pytest.mark.parametrize("kind", [Source, AsyncSource])
+@pytest.mark.parametrize("count", [2, 3, 6])
+async def test_an_item_whose_end_lowers_the_limit_has_no_other_read_in_vain(kind, count):
+    source, probe, limit = kind(range(60)), nap(), paco.Adaptive(count, 1, count)
+    task = asyncio.ensure_future(paco.each(probe, source, limit=limit))
+    while not task.done():
+        await asyncio.sleep(0.5)
+        assert source.pulled - len(probe.started) <= 1
+    assert limit.history[0].why == "lower"

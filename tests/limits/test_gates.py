@@ -140,6 +140,16 @@ async def test_every_use_of_a_stream_can_be_stopped(how, tmp_path):
     assert sorted(ran) == [0, 1, 2, 3, 4, 5]
 
 
+async def test_a_stream_that_has_got_options_is_stopped_by_its_first_form_too():
+    first = paco.map(second, endless(), limit=1)
+    stream = first.buffer(5).as_completed()
+    later(3.5, first.stop)
+    assert await stream == [0, 1, 2, 3]
+    first = paco.map(second, endless(), limit=1)
+    first.stop()
+    assert await first.buffer(5).batch(2) == []
+
+
 @pytest.mark.parametrize("kind", [list, Source, AsyncSource, iter])
 async def test_a_run_that_has_not_begun_takes_nothing(kind):
     source = kind(range(5))

@@ -17,6 +17,7 @@ from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import contextmanager
 from functools import partial
+from itertools import repeat
 from types import CoroutineType, FunctionType
 from typing import TYPE_CHECKING, Any, Final, TypeGuard, cast
 
@@ -35,6 +36,7 @@ _ROWS = {
     "pyarrow.Table": "table.to_pylist()",
     "pyarrow.RecordBatch": "batch.to_pylist()",
 }
+_FRAMES = {name.partition(".")[2] for name in _ROWS}
 #: Python 3.14 evaluates annotations when they are read, and they may have names that only type checkers import.
 _annotations: Final[Any] = sys.modules.get("annotationlib")  # which `inspect` imports there
 _UNEVALUATED: Final = {} if _annotations is None else {"annotation_format": _annotations.Format.FORWARDREF}
@@ -234,14 +236,15 @@ def path(name: str, parameter: str, value: object) -> str:
 def iterable(name: str, value: object, parameter: str = "iterable") -> None:
     """Check for an iterable, an async iterable or an awaitable of one; refuse text, numbers and data frames."""
     for kind in type(value).__mro__:
-        rows = _ROWS.get(f"{kind.__module__.partition('.')[0]}.{kind.__name__}")
+        named = kind.__name__ in _FRAMES
+        rows = _ROWS.get(f"{kind.__module__.partition('.')[0]}.{kind.__name__}") if named else None
         if rows is not None:
             raise TypeError(refusal(name, parameter, SOURCE, type(value)) + f"; pass its rows: {rows}")
     if isinstance(value, str | bytes | bytearray):
         raise TypeError(refusal(name, parameter, SOURCE, value) + "; to run over one value, pass [value]")
     # A numpy scalar has an __iter__, but it raises, as that of a stage does.
     no_source = getattr(value, "shape", None) == () or isinstance(value, WithoutItems)
-    if no_source or not any(hasattr(type(value), method) for method in _ITERABLE):
+    if no_source or not any(map(hasattr, repeat(type(value)), _ITERABLE)):
         call = f"; to iterate what it returns, call it: {called(value)}(...)" if inspect.isroutine(value) else ""
         raise TypeError(refusal(name, parameter, SOURCE, value) + call)
 
@@ -254,11 +257,10 @@ def plain_iterable(name: str, value: object, parameter: str) -> None:
 
 def integer(name: str, parameter: str, value: object, least: int) -> int:
     """Check that ``value`` is an ``int`` of at least ``least``, and return it. Refuse ``bool``; never clamp."""
-    expected = f"an int of {least} or more"
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(refusal(name, parameter, expected, value))
+        raise TypeError(refusal(name, parameter, f"an int of {least} or more", value))
     if value < least:
-        raise ValueError(refusal(name, parameter, expected, value))
+        raise ValueError(refusal(name, parameter, f"an int of {least} or more", value))
     return value
 
 

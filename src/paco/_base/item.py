@@ -89,32 +89,47 @@ class Item:
         parent: The item or call that this one is part of, and that ends after it.
     """
 
-    # Class attributes instead of slots: an attribute that is never set costs nothing.
-    #: The permit from the limit, while `permitted` is true.
-    permit: Any = None
-    #: Whether it holds its permit.
-    permitted: bool = False
-    #: The part of the limit that grants the permit.
-    limit: Any = None
-    #: Whether only the worker that has taken it may run it, because the source has set a context variable for it.
-    bound: bool = False
-    #: The number of attempts so far.
-    attempts: int = 1
-    #: Its error, if its function returns errors or runs on a worker.
-    error: BaseException | None = None
-    #: Where and when it ran, if it ran on a worker.
-    ran: Ran | None = None
-    #: What the journal has found for it.
-    known: Any = None
-    #: Whether its function did not run, because what it did is recorded.
-    skipped: bool = False
-    #: Whether `settle` reads its number of attempts.
-    settles: bool = False
+    # Slots that are all set: Python does not specialize access to an attribute that its class has, too.
+    __slots__ = (
+        "attempts",
+        "bound",
+        "error",
+        "index",
+        "known",
+        "limit",
+        "parent",
+        "permit",
+        "permitted",
+        "ran",
+        "settles",
+        "skipped",
+        "value",
+    )
 
     def __init__(self, value: Any = None, index: int = -1, parent: Item | None = None) -> None:
         self.value: Any = value
         self.index: int = index
         self.parent: Item | None = parent
+        #: The permit from the limit, while `permitted` is true.
+        self.permit: Any = None
+        #: Whether it holds its permit.
+        self.permitted: bool = False
+        #: The part of the limit that grants the permit.
+        self.limit: Any = None
+        #: Whether only the worker that has taken it may run it, because the source has set a context variable for it.
+        self.bound: bool = False
+        #: The number of attempts so far.
+        self.attempts: int = 1
+        #: Its error, if its function returns errors or runs on a worker.
+        self.error: BaseException | None = None
+        #: Where and when it ran, if it ran on a worker.
+        self.ran: Ran | None = None
+        #: What the journal has found for it.
+        self.known: Any = None
+        #: Whether its function did not run, because what it did is recorded.
+        self.skipped: bool = False
+        #: Whether `settle` reads its number of attempts.
+        self.settles: bool = False
 
     def becomes(self, value: Any, index: int) -> None:
         """Make this the record of the item that the same worker runs next, with the same parent."""

@@ -178,7 +178,7 @@ class Admission:
             return self._passes_on(run, worker, item)
         if (gate is None and self._at_gate) or self._holder is not None or run.pool.resting or not item.permitted:
             return False  # others come first
-        if (gate is not None and gate.bound) or not self._has_room(run):
+        if (gate is not None and gate.bound) or (self._stream is not None and not self._has_room(run)):
             return False
         taking = False
         try:
@@ -193,7 +193,7 @@ class Admission:
                 return False
             taking = False
             # The source runs code of the user. A context variable that it has set is for this item, in this worker.
-            may_swap = not worker.has_set() or gate is None
+            may_swap = gate is None or not worker.has_set()
             if may_swap and not run.is_ending and gate is self._gate:
                 renewed = limiter.renew(item.permit)
         except BaseException as error:
@@ -230,7 +230,7 @@ class Admission:
         keeper = self._keeper
         if keeper is None or self.held >= self._ahead:
             return
-        if run.started < run.attention and self._has_room(run):
+        if run.started < run.attention and (self._stream is None or self._has_room(run)):
             try:
                 item = keeper.context.run(self._take, run, keeper)
             except BaseException as error:

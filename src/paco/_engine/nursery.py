@@ -116,13 +116,17 @@ class Nursery(ABC):
             return False
         if seconds is not None:
             self._timer = self.loop.call_later(seconds, self._expire, deadline, context=self.base)
+        if self.services:
+            self._serve()
+        return True
+
+    def _serve(self) -> None:
         for service in self.services:
             self.base.run(service.prepare, self)
         self._serving = frozenset(
             self.start_task(service.serve(), self.base.copy(), f"{self.title} {service.role}")
             for service in self.services
         )
-        return True
 
     def start_task(self, coro: Coroutine[Any, Any, None], context: Context, name: str) -> asyncio.Task[None]:
         """Start a task in the given context; the nursery waits for it."""

@@ -22,7 +22,7 @@ from paco._engine.failure import item_failed, source_failed
 from paco._engine.nursery import Nursery
 from paco._engine.outcomes import settled
 from paco._engine.reader import LEAD, Reader
-from paco._engine.sinks import NOTHING, SKIP
+from paco._engine.sinks import SKIP
 from paco._engine.source import Calls, close, upstream_of
 from paco._engine.workers import Pace, WorkerPool, give_way
 
@@ -40,7 +40,7 @@ _UNWATCHED: Final = nullcontext()
 
 
 class Scheduler(Nursery):
-    """One run of a function over a source: call `start`, then `join`, or `next` for each result of a stream.
+    """One run of a function over a source: call `start`, then `join`, or `take` for each result of a stream.
 
     Args:
         name: The operation, for messages: ``map``.
@@ -202,9 +202,9 @@ class Scheduler(Nursery):
             if last == pace.seen and pace.used > pace.turn.share:
                 return 0
             self.due = started + pace.stride
-        if started >= (room := self.sink.room(started)) or not (reader is None or reader.ready()):
-            return 0
         sink: Any = self.sink
+        if (reader is not None and not reader.ready()) or started >= (room := sink.room(started)):
+            return 0
         self.attention = min(self.due, room) if self.consumer is None or sink.late else -1
         return pace.seen
 
@@ -221,23 +221,32 @@ class Scheduler(Nursery):
             last = 0  # it has waited
             turn = self.at_once(last)
         while not turn:
-            if self.is_ending or self.exhausted or pool.one_too_many():
+            if self.is_ending or self.exhausted:
                 break
-            if self.started >= self.due:
-                await pool.idling(give_way())
-                last = 0
-            else:
-                await pool.idling(self.park())
+            if pool.returning or len(pool.workers) > pool.limit:  # a resting item gets the slot of this worker back
+                pool.vacate(cast("asyncio.Task[None]", asyncio.current_task(self.loop)))
+                break
+            pool.idles()
+            try:
+                if self.started >= self.due:
+                    await give_way()
+                    last = 0
+                else:
+                    await self.park()
+            finally:
+                pool.idle -= 1
+            pool.resumes()
             turn = self.at_once(last)
         return turn
 
     def park(self) -> asyncio.Future[None]:
         """Return a future that is resolved when there may be room or an item."""
-        waiter = self.loop.create_future()
+        waiter = asyncio.Future[None](loop=self.loop)
         self.parked.append(waiter)
         self.hungry = True
-        if self.reader is not None:
-            self.reader.wake()
+        reader = self.reader
+        if reader is not None and reader.parked is not None:
+            reader.wake()
         return waiter
 
     def unpark(self, count: int) -> None:
@@ -337,7 +346,8 @@ class Scheduler(Nursery):
 
     def notify(self) -> None:
         """Wake the consumer if the next result is available."""
-        consumer, sink = self.consumer, cast("InOrder", self.sink)
+        sink: Any = self.sink  # cast() would take 40 ns
+        consumer = self.consumer
         if consumer is not None and sink.ready():
             if not consumer.done():
                 consumer.set_result(None)
@@ -356,31 +366,21 @@ class Scheduler(Nursery):
             self.release()
         return result
 
-    async def next(self) -> Any:
-        """Wait for a result that `take` has not found, and take it; at the end return `NOTHING` or raise the error.
+    def until_result(self) -> asyncio.Future[None]:
+        """Return a future that is resolved when `take`, which has found nothing, may find a result, or at the end.
 
         The run continues if the wait is cancelled, for example by a timeout: the consumer may wait again.
         """
         if self.consumer is not None and not self.consumer.done():
             raise RuntimeError(f"paco.{self.name}: another task waits for the next result; a stream has one consumer")
-        result: Any = NOTHING
-        while result is NOTHING:
-            if self.done:
-                await self.join()
-                break
-            if self.parked:
-                self._release()  # the consumer has taken everything, so there is room
-            self.consumer = waiter = self.loop.create_future()
-            self.attention = self.attention if cast("InOrder", self.sink).late else -1
-            if self.reader is not None and self.reader.heeds:
-                self.reader.starves()
-            try:
-                await waiter
-            finally:
-                if self.consumer is waiter:
-                    self.consumer = None
-            result = self.take()
-        return result
+        if self.parked:
+            self._release()  # the consumer has taken everything, so there is room
+        self.consumer = waiter = asyncio.Future[None](loop=self.loop)
+        sink: Any = self.sink
+        self.attention = self.attention if sink.late else -1
+        if self.reader is not None and self.reader.heeds:
+            self.reader.starves()
+        return waiter
 
     def release(self) -> None:
         """In the next turn, wake the workers that wait for room, and a consumer whose result is available."""

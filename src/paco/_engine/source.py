@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import inspect
-import weakref
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable
 from typing import TYPE_CHECKING, Any, cast
 
 from paco._base.check import discard
-from paco._base.deadline import call_in
 from paco._engine.sinks import NOTHING
 
 if TYPE_CHECKING:
@@ -127,30 +125,6 @@ def end_source(run: Scheduler) -> None:
         if run.admission is None:
             run.out_of_items()
         run.unpark(len(run.parked))
-
-
-class SourceEnd:
-    """Ends the source of the runs of a plan when asked to, which may be before they begin."""
-
-    __slots__ = ("_run", "asked")
-
-    def __init__(self) -> None:
-        #: Whether the source is to end.
-        self.asked: bool = False
-        self._run: Callable[[], Scheduler | None] | None = None
-
-    def follow(self, run: Scheduler) -> None:
-        """End the source of this run, which has begun, when asked to, or now if that has been asked."""
-        self._run = weakref.ref(run)
-        if self.asked:
-            end_source(run)
-
-    def ask(self) -> None:
-        """Take nothing more from the source."""
-        self.asked = True
-        run = None if self._run is None else self._run()
-        if run is not None:
-            call_in(run.loop, end_source, run)
 
 
 class Calls(list[Any]):

@@ -229,19 +229,27 @@ class WorkerPool:
                 useful = length_hint(items, useful)
         return max(useful, 1)
 
-    async def idling(self, wait: Awaitable[None]) -> None:
-        """Await something as an idle worker, one that runs no item."""
+    def idles(self) -> None:
+        """Count one more idle worker, one that runs no item. Afterwards, it lowers the count and calls `resumes`."""
         self.idle += 1
         reader = self.run.reader
         if reader is not None and reader.heeds and self.idle >= len(self.workers):
             reader.starves()
+
+    def resumes(self) -> None:
+        """Start more workers if the pool did not, because the calling worker was idle."""
+        if self._skipped:
+            self._skipped = False
+            self.grow_soon()
+
+    async def idling(self, wait: Awaitable[None]) -> None:
+        """Await something as an idle worker."""
+        self.idles()
         try:
             await wait
         finally:
             self.idle -= 1
-        if self._skipped:
-            self._skipped = False
-            self.grow_soon()
+        self.resumes()
 
     # ---- lending a slot, and getting it back
 
@@ -268,13 +276,6 @@ class WorkerPool:
             self.resting -= 1
             self.workers.add(task)
             run.attention = -1
-
-    def one_too_many(self) -> bool:
-        """Return whether the calling worker must end, so that a resting item gets its slot back."""
-        if self.returning or len(self.workers) > self.limit:
-            self.vacate(cast("WorkerTask", asyncio.current_task(self.run.loop)))
-            return True
-        return False
 
     def vacate(self, task: asyncio.Task[None]) -> None:
         """Free the slot of a task, and give it away."""

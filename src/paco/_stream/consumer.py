@@ -1,34 +1,50 @@
-"""The use of a run by its one consumer: an ``async for``, or the run that reads its results."""
+"""The use of a run by its one consumer: an ``await``, an ``async for``, or the run that reads its results."""
 
 from __future__ import annotations
 
 import asyncio
+import weakref
 from typing import TYPE_CHECKING, Any, cast
 
+from paco._base.deadline import call_in
 from paco._engine.sinks import NOTHING
-from paco._engine.source import Upstream, close, heeds
+from paco._engine.source import Upstream, close, end_source, heeds
 from paco._stream.coroutine import is_in_async_for
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from paco._engine.nursery import Nursery
     from paco._engine.run import Scheduler
     from paco._stream.plan import Plan
 
 
 class Consumer(Upstream):
-    """Starts a run when its first result is asked for, takes its results, and ends it."""
+    """Starts a run when its first result is asked for, takes its results, and ends it, or only its source.
 
-    __slots__ = ("_block", "_downstream", "_plan", "heeds", "run", "use")
+    Args:
+        plan: The run.
+        before: The consumer whose place this one takes, with other options. What ends its source ends that of this one.
+    """
 
-    def __init__(self, plan: Plan) -> None:
+    __slots__ = ("_block", "_downstream", "_plan", "_running", "heeds", "heir", "run", "stopped", "use")
+
+    def __init__(self, plan: Plan, before: Consumer | None = None) -> None:
         self._plan = plan
         #: How the results are used; empty if they are not used yet.
         self.use: str = ""
         self._block = False  # whether an `async with` block will end the run
-        #: The run; ``None`` if it has not started.
+        #: The run whose results are taken one by one; ``None`` if it has not started.
         self.run: Scheduler | None = None
         self._downstream: Nursery | None = None
         self.heeds: bool = heeds(plan.source)
+        #: Whether the source is to end, or has ended.
+        self.stopped: bool = before is not None and before.stopped
+        self._running: Callable[[], Scheduler | None] | None = None  # the run, while something else refers to it
+        #: The consumer that takes its place.
+        self.heir: Consumer | None = None
+        if before is not None:
+            before.heir = self
 
     def claim(self, use: str) -> None:
         """Use the results, which is possible once."""
@@ -37,6 +53,23 @@ class Consumer(Upstream):
             used = f"a stream can be used once, and this one was {self.use}"
             raise RuntimeError(f"{name}: {used}; call {name} again")
         self.use = use
+
+    # ---- ending the source
+
+    def follow(self, run: Scheduler) -> None:
+        """Note the run, which has begun, and end its source if that has been asked for."""
+        self._running = weakref.ref(run)
+        if self.stopped:
+            end_source(run)
+
+    def stop(self) -> None:
+        """Take nothing more from the source: at once, or when the run begins."""
+        self.stopped = True
+        if self.heir is not None:
+            self.heir.stop()
+        run = None if self._running is None else self._running()
+        if run is not None:
+            call_in(run.loop, end_source, run)
 
     # ---- async for, async with
 
@@ -56,19 +89,27 @@ class Consumer(Upstream):
         result = run.take()
         if result is NOTHING:
             try:
-                result = await run.next()
+                while result is NOTHING:
+                    if run.done:
+                        await run.join()
+                        raise StopAsyncIteration
+                    waiter = run.until_result()
+                    try:
+                        await waiter
+                    finally:
+                        if run.consumer is waiter:
+                            run.consumer = None
+                    result = run.take()
             except asyncio.CancelledError as error:
                 if not self._block and is_in_async_for():  # a consumer that calls `anext` may wait again
                     await self.cancelled(error)
                 raise
-            if result is NOTHING:
-                raise StopAsyncIteration
         return result
 
     def _start(self) -> Scheduler:
         if self.use != "iterated":
             self.claim("iterated")
-        run = self.run = self._plan.start(self._plan.consumed(), self._downstream)
+        run = self.run = self._plan.start(self._plan.consumed(), self, self._downstream)
         return run
 
     async def cancelled(self, error: asyncio.CancelledError) -> None:
@@ -113,7 +154,7 @@ class Consumer(Upstream):
         return NOTHING if self.run is None else self.run.take()
 
     def end_source(self) -> bool:
-        self._plan.source_end.ask()
+        self.stop()
         return True
 
     def abandon(self) -> None:

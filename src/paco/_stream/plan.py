@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast, overload
 
@@ -15,7 +15,7 @@ from paco._engine.admission import Admission
 from paco._engine.outcomes import Unfinished, settled
 from paco._engine.run import Scheduler
 from paco._engine.sinks import NOTHING, AsCompleted, Batches, Drop, ErrorBudget, InOrder, Keep, Sink
-from paco._engine.source import SourceEnd, heeds
+from paco._engine.source import heeds
 from paco._engine.watch import Watch, length
 from paco._stream.coroutine import OF_STREAMS
 from paco.events._listeners import installed, listeners
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from paco._base.check import ItemFunction
     from paco._base.types import OnError, Service, Source
     from paco._engine.nursery import Nursery
+    from paco._stream.consumer import Consumer
     from paco._stream.stream import Stream
     from paco.limits import AnyLimit
 
@@ -53,9 +54,9 @@ class Recording(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # a frozen one takes five times as long to make: as much as the rest of a run of one item
 class Plan:
-    """A run that has not started: its function, its source and its options."""
+    """A run that has not started: its function, its source and its options. It never changes."""
 
     name: str
     fn: ItemFunction
@@ -73,7 +74,6 @@ class Plan:
     max_errors: float | None = None
     journal: Recording | None = None
     engine: Callable[[], Any] | None = None  # opens the engine on which the items run: see `paco.remote`
-    source_end: SourceEnd = field(default_factory=SourceEnd)  # ends the source early: see `Stream.stop`
 
     def length_hint(self) -> int:
         """Return how many results a stream will deliver; ``NotImplemented`` if that is unknown."""
@@ -137,29 +137,33 @@ class Plan:
             how["admission"] = Chunks(self.name, self.source, sink, buffer=self.buffer, watch=watch, **there)
         return Scheduler(self.name, fn, self.source, sink, limit=limit, **how)
 
-    def start(self, sink: Sink, downstream: Nursery | None = None) -> Scheduler:
-        """Start the run in the running loop. If it feeds another run, that one fails at once with an error of it."""
+    def start(self, sink: Sink, consumer: Consumer | None = None, downstream: Nursery | None = None) -> Scheduler:
+        """Start the run in the running loop, for a consumer that may end its source.
+
+        If it feeds another run, that one fails at once with an error of it.
+        """
         run = self.run(sink)
         if downstream is not None:
             run.feeds(downstream)
         run.start()  # may raise from the source's __iter__; then there is no run to close
-        self.source_end.follow(run)
+        if consumer is not None:
+            consumer.follow(run)
         return run
 
-    async def collect(self) -> list[Any]:
+    async def collect(self, consumer: Consumer | None = None) -> list[Any]:
         """Run all items, and return the results as a list."""
         if not self.ordered or self.journal is not None or self.batch is not None:
-            return await self._collect_delivered()
+            return await self._collect_delivered(consumer)
         keep = Keep(self.head, gaps=self.gaps)
-        run = self.start(keep)
+        run = self.start(keep, consumer)
         await run.join()
         return keep.results(run.started)
 
-    async def _collect_delivered(self) -> list[Any]:
+    async def _collect_delivered(self, consumer: Consumer | None) -> list[Any]:
         """Return the results that a run delivers one by one."""
         # The list keeps every result anyway, so results behind a slow item need no bound.
         plan, results = replace(self, buffer=sys.maxsize, feeds=False), list[Any]()
-        run = plan.start(plan.consumed())
+        run = plan.start(plan.consumed(), consumer)
         try:
             await _deliver(run, results.append)
         except Unfinished as error:
@@ -172,14 +176,14 @@ class Plan:
         """Run all items, and discard the results."""
         await self.count()
 
-    async def count(self) -> int:
+    async def count(self, consumer: Consumer | None = None) -> int:
         """Run all items, discard the results, and return the number of items."""
         if self.journal is None:
-            run = self.start(Drop())
+            run = self.start(Drop(), consumer)
             await run.join()
         else:  # which holds a result back until its line is written
             plan = replace(self, batch=None, ordered=False, feeds=False)
-            run = plan.start(plan.consumed())
+            run = plan.start(plan.consumed(), consumer)
             await _deliver(run, bool)  # whose answer is dropped, as the results are
         return run.started - run.offset
 
@@ -212,9 +216,13 @@ async def _deliver(run: Scheduler, take: Callable[[Any], object]) -> None:
     """Call ``take`` with each result of a run that has begun."""
     try:
         while True:
-            if (result := run.take()) is NOTHING and (result := await run.next()) is NOTHING:
+            if (result := run.take()) is not NOTHING:
+                take(result)
+            elif run.done:
+                await run.join()
                 break
-            take(result)
+            else:
+                await run.until_result()
     except asyncio.CancelledError as error:
         run.stop()
         await run.join(error)

@@ -63,12 +63,12 @@ class Stream(
     _remedy = "await this or pass it to paco.run(...) for a list, or write `async for`; in sync code, "
     _remedy += "`with paco.iterate(this) as results:` before the `for`"
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, before: Consumer | None = None) -> None:
         # Whether it may be dropped without a warning. Each option sets this: it raises an error or replaces the stream.
         self._excused = False
         self._plan = plan
         self.__name__: str = f"paco.{plan.name}"  # the name that asyncio shows for a task
-        self._consumer = Consumer(plan)
+        self._consumer = Consumer(plan, before)
         self._coro: Answer[list[T_co]] | None = None
         self._made = called_from()
 
@@ -154,7 +154,7 @@ class Stream(
             2
         """
         self._consumer.claim("drained")
-        return Answer(f"{self._plan.name}.drain", self._plan.count(), self._plan.source)
+        return Answer(f"{self._plan.name}.drain", self._plan.count(self._consumer), self._plan.source)
 
     @overload
     def journal(
@@ -299,7 +299,7 @@ class Stream(
 
     def _become(self, **changes: Any) -> Stream[Any]:
         self._consumer.claim("replaced")
-        return Stream(replace(self._plan, **changes))
+        return Stream(replace(self._plan, **changes), self._consumer)
 
     def stop(self) -> None:
         """Take nothing more from the source, finish what has been taken, and end as if the source had ended.
@@ -320,11 +320,11 @@ class Stream(
             >>> paco.run(main())
             True
         """
-        self._plan.source_end.ask()
+        self._consumer.stop()
 
     def __await__(self) -> Generator[Any, Any, list[T_co]]:
         self._consumer.claim("awaited")
-        return self._plan.collect().__await__()
+        return self._plan.collect(self._consumer).__await__()
 
     def send(self, value: Any) -> Any:
         """Resume the stream as a coroutine, as ``asyncio.run`` and ``create_task`` do."""
@@ -346,7 +346,7 @@ class Stream(
     def _coroutine(self) -> Answer[list[T_co]]:
         if self._coro is None:
             self._consumer.claim("awaited")
-            self._coro = Answer(self._plan.name, self._plan.collect(), self._plan.source)
+            self._coro = Answer(self._plan.name, self._plan.collect(self._consumer), self._plan.source)
         return self._coro
 
     def __aiter__(self) -> Stream[T_co]:

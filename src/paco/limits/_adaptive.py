@@ -137,9 +137,7 @@ class Adaptive(Limiter):
         return await self._count.acquire(item)
 
     def begin(self, permit: Permit) -> None:
-        self._begin(permit, asyncio.get_running_loop().time())
-
-    def _begin(self, permit: Permit, now: float) -> None:
+        now = asyncio.get_running_loop().time()
         if now < self._cut_at:  # another event loop, with another clock
             self._cut_at = -math.inf
         self._used_at = now
@@ -147,24 +145,29 @@ class Adaptive(Limiter):
 
     def release(self, permit: Permit, error: BaseException | None = None) -> None:
         try:
-            flight = self._flights.get(permit)
-            if flight is not None:
-                self._learn_from(flight, error, asyncio.get_running_loop().time())
+            self._ended(permit, error)
         finally:
-            self._flights.pop(permit, None)
             self._count.release(permit)
 
     def renews(self, permit: Permit, own: Item | None) -> bool:
+        """Learn from the item, which may lower the limit: then the run must not take another item in vain."""
+        self._ended(permit)
         return self._count.renews(permit, own)
 
     def renew(self, permit: Permit) -> Permit | None:
-        now = asyncio.get_running_loop().time()
-        self._learn_from(self._flights[permit], None, now)
-        del self._flights[permit]
         renewed = self._count.renew(permit)
         if renewed is not None:
-            self._begin(renewed, now)
+            self.begin(renewed)
         return renewed
+
+    def _ended(self, permit: Permit, error: BaseException | None = None) -> None:
+        """Learn from an item, unless that is done or it has not begun."""
+        flight = self._flights.get(permit)
+        if flight is not None:
+            try:
+                self._learn_from(flight, error, asyncio.get_running_loop().time())
+            finally:
+                del self._flights[permit]
 
     def _learn_from(self, flight: _Flight, error: BaseException | None, now: float) -> None:
         """Learn from how an item has ended, while it still counts as in flight."""

@@ -179,7 +179,12 @@ class PerKey(Limiter):
         return all(not entry.users and entry.limit.idle() for entry in self._entries.values())
 
     def part_of(self, item: Any) -> _Part:
-        return self._entry(self._ask(self._key, "key", item))
+        try:
+            key = self._key(item)
+        except Exception as error:
+            self._blame(error, "key", self._key)
+            raise
+        return self._entry(key)
 
     async def reserve(self, item: Any = None) -> tuple[_Part, Any]:
         part = self.part_of(item)
@@ -247,7 +252,11 @@ class PerKey(Limiter):
         return _Part(self, key, found if isinstance(found, Limiter) else Limit(found or sys.maxsize))
 
     def _made(self, key: Hashable) -> int | Limiter:
-        made = self._ask(self._make_limit, "make_limit", *([key] if self._takes_key else []))
+        try:
+            made = self._make_limit(key) if self._takes_key else self._make_limit()
+        except Exception as error:
+            self._blame(error, "make_limit", self._make_limit)
+            raise
         return checked("PerKey", made, f"the result of {check.called(self._make_limit)}()")
 
     def _of_mapping(self, key: Hashable) -> int | Limiter:
@@ -261,12 +270,8 @@ class PerKey(Limiter):
         called = f"{check.called(self._key)}(item)"
         return f"paco.PerKey: the result of {called} must be {expected}, got {check.shorten(key)}"
 
-    def _ask(self, fn: Callable[..., Any], name: str, *args: Any) -> Any:
-        try:
-            return fn(*args)
-        except Exception as error:
-            add_note(error, f"paco.PerKey: raised by its {name} function, {check.called(fn)}")
-            raise
+    def _blame(self, error: Exception, name: str, fn: Callable[..., Any]) -> None:
+        add_note(error, f"paco.PerKey: raised by its {name} function, {check.called(fn)}")
 
 
 def _takes_key(fn: Callable[..., AnyLimit]) -> bool:
