@@ -203,9 +203,12 @@ class Limiter:
     __rand__ = __and__
 
 
-#: What ``limit=`` accepts: a number (0 means no limit), a `Limiter`, or any async context manager that can be entered
-#: many times, such as ``asyncio.Semaphore(20)``.
 AnyLimit: TypeAlias = int | Limiter | AbstractAsyncContextManager[object, bool | None]
+"""The type of a value for ``limit=``: a number (0 means no limit), a `Limiter`, or an async context manager.
+
+The manager must be one that can be entered many times, such as ``asyncio.Semaphore(20)``. Add ``| None`` to a parameter
+that may be left out.
+"""
 
 
 class Foreign(Limiter):
