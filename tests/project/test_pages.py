@@ -70,6 +70,11 @@ def test_the_reference_has_each_public_name_once():
     assert dict(names) == dict.fromkeys(set(paco.__all__) - {"__version__"}, 1)
 
 
+def test_help_of_paco_has_each_public_name():
+    words = set(re.findall(r"\w+", paco.__doc__.partition("by theme:")[2]))
+    assert set(paco.__all__) - {"__version__"} <= words
+
+
 def listed(nav):
     """Return the pages of the navigation."""
     for entry in nav:
