@@ -77,8 +77,8 @@ class Limiter:
     def lookahead(self) -> int:
         """How many items a run may take from its source while they wait for this limit; 0 if it ignores the item.
 
-        With 0 the run takes one item before it asks for a permit, so that it never holds a permit without an item. Items
-        overtake each other only if `part_of` returns different limits for them. Override it as a property.
+        With 0 the run takes one item before it asks for a permit, so that it never holds a permit without an item.
+        Items overtake each other only if `part_of` returns different limits for them. Override it as a property.
         """
         return 0
 
