@@ -58,7 +58,7 @@ def summary(name: str) -> str:
     """Return the first line of a docstring."""
     thing = found(name)
     text = inspect.getdoc(thing) or "" if callable(thing) else described_alias(name)
-    return text.partition("\n")[0].replace("``", "`").replace("|", "\\|")
+    return text.partition("\n")[0].replace("``", "`")
 
 
 def index() -> str:
@@ -74,9 +74,16 @@ def index() -> str:
     return "\n".join(parts)
 
 
+def directive(name: str, hidden: list[str]) -> str:
+    """Return the line that mkdocstrings replaces by a description, without the methods of the class that are hidden."""
+    methods = "|".join(one.removeprefix(f"{name}.") for one in hidden if one.rpartition(".")[0] == name)
+    options = f"\n    options:\n      filters: ['!^_', '!^({methods})$']" if methods else ""
+    return f"::: paco.{name}{options}"
+
+
 def described(theme: dict[str, str]) -> str:
     """Return the page of a theme."""
-    names = [f"::: paco.{name}" for name in theme["names"].split()]
+    names = [directive(name, theme.get("hidden", "").split()) for name in theme["names"].split()]
     return "\n\n".join([f"# {theme['title']}", theme["about"], *names]) + "\n"
 
 
