@@ -75,11 +75,6 @@ def test_what_the_reference_hides_is_there():
         assert all(callable(reference.found(name)) for name in theme.get("hidden", "").split()), theme["page"]
 
 
-def test_help_of_paco_has_each_public_name():
-    words = set(re.findall(r"\w+", paco.__doc__.partition("by theme:")[2]))
-    assert set(paco.__all__) - {"__version__"} <= words
-
-
 def listed(nav):
     """Return the pages of the navigation."""
     for entry in nav:
