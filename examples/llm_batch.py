@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 from pathlib import Path
 
 import openai
@@ -48,9 +49,11 @@ async def main(args: argparse.Namespace) -> None:
         return answer.output_text
 
     prompts = args.prompts.read_text("utf-8").splitlines()
-    with paco.progress():
+    with paco.progress(), budget.gate.closes_on(signal.SIGINT):  # Ctrl-C loses no answer that is paid for
         done, failed = paco.partition(await paco.map(ask, prompts, limit=limit).journal(args.answers))
     print(f"{len(done)} answers, {len(failed)} failed, of {len(prompts)}; spent ${budget.spent:.2f}")
+    if budget.gate.closed:
+        print("stopped early: run it again to go on")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,9 @@ and a docstring.
 
 from __future__ import annotations
 
+import ast
 import inspect
+import itertools
 import tomllib
 from pathlib import Path
 from typing import Final
@@ -21,7 +23,7 @@ HEAD: Final = """# All names
 
 Every name is importable from `paco`, unless it is written with its module. After `import paco`, the modules are there
 too: `paco.journal.JournalError` needs no other import. Each name links to its signature, description and an example.
-Parameters that most functions share:
+[Stability](stability.md) says what these pages promise. Parameters that most functions share:
 
 | parameter | meaning |
 |---|---|
@@ -42,9 +44,21 @@ def found(name: str) -> object:
     return thing
 
 
+def described_alias(name: str) -> str:
+    """Return the string below the definition of a type alias, which has no docstring at runtime."""
+    room, _, alias = name.partition(".")
+    for path in sorted((ROOT / "src" / "paco" / room).glob("*.py")):
+        for line, after in itertools.pairwise(ast.parse(path.read_text("utf-8")).body):
+            if isinstance(line, ast.AnnAssign) and ast.unparse(line.target) == alias:
+                return str(ast.literal_eval(after.value)) if isinstance(after, ast.Expr) else ""
+    return ""
+
+
 def summary(name: str) -> str:
     """Return the first line of a docstring."""
-    return (inspect.getdoc(found(name)) or "").partition("\n")[0].replace("``", "`").replace("|", "\\|")
+    thing = found(name)
+    text = inspect.getdoc(thing) or "" if callable(thing) else described_alias(name)
+    return text.partition("\n")[0].replace("``", "`")
 
 
 def index() -> str:
@@ -60,9 +74,16 @@ def index() -> str:
     return "\n".join(parts)
 
 
+def directive(name: str, hidden: list[str]) -> str:
+    """Return the line that mkdocstrings replaces by a description, without the methods of the class that are hidden."""
+    methods = "|".join(one.removeprefix(f"{name}.") for one in hidden if one.rpartition(".")[0] == name)
+    options = f"\n    options:\n      filters: ['!^_', '!^({methods})$']" if methods else ""
+    return f"::: paco.{name}{options}"
+
+
 def described(theme: dict[str, str]) -> str:
     """Return the page of a theme."""
-    names = [f"::: paco.{name}" for name in theme["names"].split()]
+    names = [directive(name, theme.get("hidden", "").split()) for name in theme["names"].split()]
     return "\n\n".join([f"# {theme['title']}", theme["about"], *names]) + "\n"
 
 

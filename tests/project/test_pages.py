@@ -70,6 +70,11 @@ def test_the_reference_has_each_public_name_once():
     assert dict(names) == dict.fromkeys(set(paco.__all__) - {"__version__"}, 1)
 
 
+def test_what_the_reference_hides_is_there():
+    for theme in reference.THEMES:
+        assert all(callable(reference.found(name)) for name in theme.get("hidden", "").split()), theme["page"]
+
+
 def listed(nav):
     """Return the pages of the navigation."""
     for entry in nav:
@@ -102,6 +107,12 @@ def test_each_table_has_a_name_for_each_column():
         for header in re.findall(r"^(\|.*\|)\n\|[-:| ]+\|$", prose(page), re.MULTILINE):
             cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", header)[1:-1]]
             assert all(cells), f"{page.name}: {header}"
+
+
+def test_no_page_shows_a_backslash_before_a_bar():
+    r"""In code of a table, `\|` is a bar on GitHub and a backslash and a bar on the site; `&#124;` is a bar on both."""
+    for page in PAGES:
+        assert [row for row in prose(page).splitlines() if row.startswith("|") and "\\|" in row] == [], page.name
 
 
 def test_the_site_loads_nothing_from_other_servers():

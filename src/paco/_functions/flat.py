@@ -124,8 +124,9 @@ def flat_map(
     """Run an async function over the leaves of nested iterables, which are flattened lazily and depth first.
 
     Text (``str``, ``bytes`` and ``bytearray``) is a leaf. Every other iterable is flattened, a mapping into its keys.
-    Only the outermost iterable may be async. The arguments that are not described here are those of `map`, for leaves
-    instead of items.
+    So for pages of rows that are dicts or tuples, use `map` over an async generator that yields the rows. Only the
+    outermost iterable may be async. The arguments that are not described here are those of `map`, for leaves instead of
+    items.
 
     Args:
         iterable: Items and iterables of items, nested to any depth. If omitted, a `Stage` for ``|`` is returned.

@@ -37,12 +37,12 @@ class progress:  # noqa: N801 - used as a function, like `listening`
     """Show the progress, rate, failures and remaining time of each run that starts inside the block.
 
     On a terminal, three lines for each run are redrawn on stderr ten times a second, and one line stays when a run has
-    ended. This needs rich, which ``pip install paco[cli]`` installs. In a notebook (Jupyter), the same lines are one
+    ended. This needs rich, which ``pip install 'paco[cli]'`` installs. In a notebook (Jupyter), the same lines are one
     output of the cell, which is updated in place five times a second. Without rich, in CI, or if stderr is not a
     terminal, one line is written every 10 s. Runs that start inside an item of another run are not shown, those inside
     a source are. Narrow terminals show less. The quantiles are at most 1% too high.
 
-    It costs about 3 µs per item, most of it for having a listener at all; ``./dev bench --only listeners`` measures it.
+    It costs 3 to 7 µs per item, most of it for having a listener at all; ``./dev bench --only listeners`` measures it.
 
     Args:
         bar: Update this bar instead of writing lines. Either any object with ``update(n)``, such as a tqdm bar: it gets
@@ -96,7 +96,7 @@ class trace:  # noqa: N801 - used as a function, like `listening`
 
     A trace takes 29 bytes per item and about 2 kB per run. In addition, it keeps the first 1,000 failures and the 20
     slowest items of each run as text. It keeps no results, and only counts the items that a journal skips. It costs
-    about 2.5 µs per item, most of it for having a listener at all; ``./dev bench --only listeners`` measures it.
+    3 to 7 µs per item, most of it for having a listener at all; ``./dev bench --only listeners`` measures it.
 
     Examples:
         >>> async def double(number):

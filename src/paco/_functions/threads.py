@@ -58,7 +58,8 @@ def threaded(fn: Any, threads: int | None = None) -> Any:
     a ``timeout`` around the call ends when the function does: give the function a timeout of its own. The first
     Ctrl-C waits for the calls that run; the third ends the program without them.
 
-    Also works as a decorator: ``@paco.threaded``, ``@paco.threaded(threads=20)``. Costs about 20 µs a call.
+    Also works as a decorator: ``@paco.threaded``, ``@paco.threaded(threads=20)``. Costs 12 to 15 µs of CPU
+    a call if many are in flight, and about 70 µs if one follows the other.
 
     Args:
         fn: The function, which must be safe to run in several threads at once.

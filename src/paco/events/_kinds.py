@@ -205,5 +205,6 @@ class RunEnded(NamedTuple):
 
 
 Event: TypeAlias = RunStarted | ItemStarted | ItemRetried | ItemEnded | RunEnded
+"""The type of what a listener receives: one of the five kinds of events. A later version may add kinds."""
 EVENTS: Final = get_args(Event)
 E = TypeVar("E", bound=Event)

@@ -82,7 +82,7 @@ class listening:  # noqa: N801 - used as a function; a generator would check its
     raises, the error goes to the loop's exception handler, the listener is not called again, and the run continues.
 
     A run calls the listeners that were active when it started. No listener is called after its block has ended.
-    Listening costs about 2 µs per item, a third less for one kind of event, plus the time of the listener;
+    Listening costs 2 to 6 µs per item, less for one kind of event, plus the time of the listener;
     ``./dev bench --only listeners`` measures it.
 
     Args:

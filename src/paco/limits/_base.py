@@ -78,6 +78,7 @@ class Limiter:
         """How many items a run may take from its source while they wait for this limit; 0 if it ignores the item.
 
         With 0 the run takes one item before it asks for a permit, so that it never holds a permit without an item.
+        Items overtake each other only if `part_of` returns different limits for them. Override it as a property.
         """
         return 0
 
@@ -203,9 +204,12 @@ class Limiter:
     __rand__ = __and__
 
 
-#: What ``limit=`` accepts: a number (0 means no limit), a `Limiter`, or any async context manager that can be entered
-#: many times, such as ``asyncio.Semaphore(20)``.
 AnyLimit: TypeAlias = int | Limiter | AbstractAsyncContextManager[object, bool | None]
+"""The type of a value for ``limit=``: a number (0 means no limit), a `Limiter`, or an async context manager.
+
+The manager must be one that can be entered many times, such as ``asyncio.Semaphore(20)``. Add ``| None`` to a parameter
+that may be left out.
+"""
 
 
 class Foreign(Limiter):

@@ -93,7 +93,8 @@ class Gate(Limiter):
         """Return a ``with`` block in which the first of these signals closes the gate.
 
         After it, and after the block, these signals do what they did before the block. So a second Ctrl-C cancels the
-        program as usual. Enter the block in the main thread, inside or outside an event loop.
+        program as usual, and a second SIGTERM ends the process at once, without cleanup. Enter the block in the main
+        thread, inside or outside an event loop.
 
         Args:
             *signals: Such as ``signal.SIGTERM`` and ``signal.SIGINT``; at least one.
