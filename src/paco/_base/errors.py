@@ -87,3 +87,8 @@ def not_awaitable(error: TypeError, where: TracebackType, name: str, fn: object)
         f"it as `async def`, wrap a fast function as paco.wraps({called}), or a blocking one, to run in threads, "
         f"as paco.threaded({called})"
     )
+
+
+def install(extra: str) -> str:
+    """Return the command that installs an extra of paco. It is quoted because zsh takes brackets for a pattern."""
+    return f"pip install 'paco[{extra}]'"

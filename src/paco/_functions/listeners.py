@@ -37,7 +37,7 @@ class progress:  # noqa: N801 - used as a function, like `listening`
     """Show the progress, rate, failures and remaining time of each run that starts inside the block.
 
     On a terminal, three lines for each run are redrawn on stderr ten times a second, and one line stays when a run has
-    ended. This needs rich, which ``pip install paco[cli]`` installs. In a notebook (Jupyter), the same lines are one
+    ended. This needs rich, which ``pip install 'paco[cli]'`` installs. In a notebook (Jupyter), the same lines are one
     output of the cell, which is updated in place five times a second. Without rich, in CI, or if stderr is not a
     terminal, one line is written every 10 s. Runs that start inside an item of another run are not shown, those inside
     a source are. Narrow terminals show less. The quantiles are at most 1% too high.
