@@ -885,8 +885,10 @@ async def test_an_executor_that_fails_ends_the_run():
 
 def test_an_invalid_engine_is_refused():
     stream = paco.map(quick, [1])
-    with pytest.raises(TypeError, match=r"paco\.map\.on: engine must be a number of processes, .* got None"):
+    with pytest.raises(TypeError, match=r"paco\.map\.on: engine must be a number of processes such as .* got None"):
         stream.on(None)
+    with pytest.raises(TypeError, match=r"engine must be a number of processes such as os\.cpu_count\(\), .* got None"):
+        stream.on()
     with pytest.raises(TypeError, match="got <class"):
         stream.on(ThreadPoolExecutor)
     with pytest.raises(ValueError, match=r"paco\.map\.on: engine must be an int of 1 or more, got 0"):

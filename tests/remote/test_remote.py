@@ -1467,7 +1467,7 @@ async def test_an_invalid_engine_is_refused_and_the_stream_is_unchanged():
             raise ZeroDivisionError
 
     stream = paco.map(paco.identity, [1])
-    with pytest.raises(TypeError, match=r"^paco\.map\.on: engine must be a number of processes, "):
+    with pytest.raises(TypeError, match=r"^paco\.map\.on: engine must be a number of processes such as "):
         stream.on(3.5)
     with pytest.raises(ZeroDivisionError):
         await stream.on(Broken())
