@@ -313,15 +313,6 @@ def loop(name: str, value: Any) -> None:
         raise RuntimeError(f"paco.{name}: loop must be {expected}, got another loop; omit the argument")
 
 
-def running_loop(name: str) -> asyncio.AbstractEventLoop:
-    """Return the running event loop."""
-    found = asyncio._get_running_loop()  # returns None instead of raising when no loop runs
-    if found is None:
-        remedy = f"from another thread, write loop.call_soon_threadsafe(limit.{name.partition('.')[2]}, ...)"
-        raise RuntimeError(f"paco.{name}: must be called in the event loop, but none runs in this thread; {remedy}")
-    return found
-
-
 ItemFunction = Callable[[Any], Awaitable[Any]]
 
 
