@@ -1368,6 +1368,12 @@ async def test_functions_of_paco_can_be_items_and_results(engine):
     assert (await settled(2)).value == 4
 
 
+@pytest.mark.parametrize("limit", [1, paco.Limit(1)], ids=["number", "object"])
+async def test_a_plain_function_at_any_depth_ends_the_run(limit):
+    with pytest.raises(TypeError, match=r"^paco\.retry: abs must be a coroutine function"):
+        await on(paco.map(paco.settle(paco.timeout(paco.retry(abs, 4), 5)), range(9), limit=limit), Engine())
+
+
 async def test_the_note_does_not_repeat_a_message_that_has_no_traceback():
     with pytest.raises(TypeError, match="len must be a coroutine function") as caught:
         await on(paco.map(paco.settle(len), ["a"]), Engine())

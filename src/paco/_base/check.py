@@ -148,7 +148,7 @@ def title(fn: object) -> str:
 
 
 class NotAwaitable(TypeError):
-    """A function that must be async is not. This is an error of the program: `settle` makes no outcome of it."""
+    """A function that must be async is not: an error of the program, which neither `settle` nor `retry` catches."""
 
 
 def is_awaitable(value: object) -> TypeGuard[Awaitable[Any]]:

@@ -6,7 +6,7 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from paco._base.check import innermost, shorten
+from paco._base.check import NotAwaitable, innermost, shorten
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -82,7 +82,7 @@ def not_awaitable(error: TypeError, where: TracebackType, name: str, fn: object)
     if where.tb_frame.f_code.co_code[where.tb_lasti] != dis.opmap["GET_AWAITABLE"]:
         return error
     called = getattr(innermost(fn), "__qualname__", None) or shorten(fn)
-    return TypeError(
+    return NotAwaitable(
         f"paco.{name}: {called} must be a coroutine function, but its result cannot be awaited ({error}); write "
         f"it as `async def`, wrap a fast function as paco.wraps({called}), or a blocking one, to run in threads, "
         f"as paco.threaded({called})"

@@ -152,7 +152,7 @@ def settle(
 
     Raises:
         TypeError: ``fn`` is not a coroutine function: at the call, or if that is unknown, when ``fn`` has returned
-            something that cannot be awaited.
+            something that cannot be awaited. This error ends the run, also if ``fn`` wraps such a function.
 
     Examples:
         >>> async def invert(number):
@@ -181,7 +181,7 @@ def settle(
                 value = await result
                 return _ok(item, value, call.attempts, start, now() - began)
         except (Exception, asyncio.CancelledError) as error:
-            if isinstance(error, asyncio.CancelledError) and _is_being_cancelled():
+            if isinstance(error, check.NotAwaitable | asyncio.CancelledError) and _ends_run(error):
                 raise
             trim(error)
             error = cast("Exception", as_item_error(error))
@@ -199,9 +199,10 @@ def settle(
     return keep(wrapper, fn)
 
 
-def _is_being_cancelled() -> bool:
+def _ends_run(error: BaseException) -> bool:
+    """Return whether the function raised an error of the program, or because the run or its caller ends."""
     task = asyncio.current_task()
-    return task is None or task.cancelling() > 0
+    return isinstance(error, check.NotAwaitable) or task is None or task.cancelling() > 0
 
 
 def is_outcome(error: BaseException) -> TypeGuard[Exception]:

@@ -131,6 +131,8 @@ def retry(
                 if check.is_awaitable(result):
                     with limiting(what, timeout):
                         return await result
+            except check.NotAwaitable:
+                raise
             except Exception as error:
                 pause = call.failed(error)
                 if pause is None:
@@ -336,7 +338,7 @@ async def _first_to_succeed(plan: Plan, made: Callable[[], int]) -> Any:
                 if isinstance(outcome, tuple):
                     return cast("tuple[Any]", outcome)[0]
                 errors.append(outcome)
-                if len(errors) == made():
+                if len(errors) == made() or isinstance(outcome, check.NotAwaitable):
                     break
         raise _first(errors)
     finally:
