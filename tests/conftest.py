@@ -60,6 +60,15 @@ def folder(request, tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def without_cloudpickle(tmp_path, monkeypatch):
+    """Hide cloudpickle from this process, and from those that search the path of this one."""
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "hides"), *sys.path])
+    (tmp_path / "hides").mkdir()
+    (tmp_path / "hides" / "cloudpickle.py").write_text("raise ImportError('hidden')")
+    monkeypatch.setitem(sys.modules, "cloudpickle", None)
+
+
+@pytest.fixture
 def main():
     """Return the function that is the command `paco`."""
     from paco._cli import main

@@ -15,7 +15,9 @@ none of their code.
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
+import warnings
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 from itertools import count
@@ -26,10 +28,11 @@ from paco._base import check
 from paco._base.deadline import clock
 from paco._base.errors import as_item_error, trim
 from paco._engine.outcomes import Err, Ok, Outcome, is_outcome
-from paco._records.earlier import EarlierRecords, ItemKey, made_by
+from paco._records.earlier import EarlierRecords, ItemKey
 from paco._records.file import JournalError, RecordFile
 from paco._records.group_commit import GroupCommit
 from paco._records.lines import Span, failure, span_there, success, through_json
+from paco._records.maker import made_by
 from paco.limits import Limiter
 
 if TYPE_CHECKING:
@@ -88,6 +91,11 @@ class Journal:
             if fn is not None:
                 check.plain_function(name, fn, parameter)
         self.path = check.path(name, "path", self.path)
+        self._place = _place_of_caller()
+
+    def warn(self, text: str) -> None:
+        """Warn as if at the line that called `Stream.journal`: that of the run is deep inside asyncio."""
+        warnings.warn_explicit(text, UserWarning, *self._place)
 
     def begin(
         self, name: str, fn: ItemFunction, sink: InOrder, limit: int | Limiter, *, on_error: OnError
@@ -98,6 +106,14 @@ class Journal:
         if isinstance(limit, Limiter):
             limit = _Unrecorded(limit, recorder.look_up)
         return recorder.commit, check.named_as(fn, recorded), limit
+
+
+def _place_of_caller() -> tuple[str, int]:
+    """Return the file and the line of the innermost call that is not in paco."""
+    frame = sys._getframe()  # noqa: SLF001 - as logging does
+    while frame.f_globals.get("__name__", "").startswith("paco.") and frame.f_back is not None:
+        frame = frame.f_back
+    return frame.f_code.co_filename, frame.f_lineno
 
 
 class _Unrecorded(Limiter):
@@ -160,7 +176,7 @@ class _ItemRecorder:
         self._earlier = EarlierRecords(self._file, self._maker, key=journal.key, version=journal.version)
         self._more = self._maker.fields(journal.version)
         #: Writes the lines: a service of the run.
-        self.commit: GroupCommit = GroupCommit(self._file, self._load, sink)
+        self.commit: GroupCommit = GroupCommit(self._file, self._load, sink, tell=journal.warn)
         self._on_error = on_error
         self._free: list[int] = []  # the free slots, as a heap: an item takes the lowest one
         self._new = count().__next__  # returns a slot that was never taken

@@ -264,7 +264,7 @@ def test_what_this_python_cannot_unpack_is_refused_with_the_remedy(run, folder, 
         monkeypatch.setitem(sys.modules, name, None)
     (folder / "a.zst").touch()
     _, _, err = run("jobs:echo", "a.zst")
-    install = "pip install paco[zst], " if sys.version_info < (3, 14) else ""
+    install = "pip install 'paco[zst]', " if sys.version_info < (3, 14) else ""
     assert err == f"paco: cannot read a.zst: this Python cannot unpack zstd; {install}or use: zstd -dc\n"
     (folder / "a.xz").touch()
     assert "this Python cannot unpack xz; or use: xz -dc" in run("jobs:echo", "a.xz")[2]

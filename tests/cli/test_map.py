@@ -309,7 +309,7 @@ def test_repainted_lines_need_rich(run, monkeypatch):
     monkeypatch.setitem(sys.modules, "rich", None)
     code, _, err = run("jobs:echo", "three.txt", "-o", "out.jsonl", "--progress", "bar")
     assert code == 2
-    assert "--progress bar needs rich to repaint lines: pip install paco[cli]" in err
+    assert "--progress bar needs rich to repaint lines: pip install 'paco[cli]'" in err
     assert not Path("out.jsonl").exists()
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from paco._cli.pace import rate_of
 from paco._cli.values import rate
-from paco.limits._rate import Booking
+from paco.limits._bucket import Booking
 
 pytestmark = [pytest.mark.realtime, pytest.mark.usefixtures("folder")]
 

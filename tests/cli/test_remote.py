@@ -101,6 +101,14 @@ def test_a_value_that_cannot_be_sent_fails_its_item_alone(folder, more, run):
     assert (len(records), errors) == (100, dict(zip("34567", harm, strict=True)))
 
 
+@pytest.mark.usefixtures("without_cloudpickle")
+def test_without_cloudpickle_errors_are_those_of_the_items(folder, run):
+    words = ["distant_jobs:where", "in.txt", "--workers", "1", "--head", "10", "--output", "out.jsonl"]
+    assert run(*words)[0] == 1
+    records = [json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()]
+    assert [record["error"] for record in records if not record["ok"]] == [{"type": "ValueError", "message": "7"}]
+
+
 @pytest.mark.parametrize("more", [[], ["--retries", "1"], ["--rate", "2000/s"], ["--limit", "0"]], ids=" ".join)
 def test_items_run_in_processes_and_give_the_same_records(folder, more, run):
     words = ["distant_jobs:where", "in.txt", "--workers", "2", "--limit", "10", *more, "--output", "out.jsonl"]

@@ -353,5 +353,5 @@ def test_the_loop_can_be_chosen(run, folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "uvloop", None)
     assert run("given:kind", "one", "--values")[1] == '"asyncio"\n'
     _, out, err = run("given:kind", "one", "--loop", "uvloop", "-o", "new.jsonl")
-    assert (out, err) == ("", "paco: --loop uvloop needs uvloop: pip install paco[fast]\n")
+    assert (out, err) == ("", "paco: --loop uvloop needs uvloop: pip install 'paco[fast]'\n")
     assert not (folder / "new.jsonl").exists()

@@ -200,6 +200,33 @@ async def test_a_function_that_returns_no_awaitable_is_an_error_of_the_run():
         await paco.map(paco.settle(abs), [1])
 
 
+PLAIN = {
+    "retry": lambda fn: paco.retry(fn, 4, wait=10),
+    "timeout": lambda fn: paco.timeout(fn, 5),
+    "hedge": lambda fn: paco.hedge(fn, 100, extra=3),
+    "once": paco.once,
+    "limited": lambda fn: paco.limited(fn, 2),
+    "partial": paco.partial,
+    "run": lambda fn: lambda item: paco.map(fn, [item]),
+}
+
+
+@pytest.mark.parametrize("limit", [1, paco.Limit(1)], ids=["number", "object"])
+@pytest.mark.parametrize("with_journal", [False, True], ids=["", "journal"])
+async def test_a_plain_function_at_any_depth_ends_the_run_at_once(limit, with_journal, tmp_path):
+    def get(item):
+        calls.append(item)
+        return item
+
+    for outer, inner in itertools.product(PLAIN.values(), repeat=2):
+        calls = []
+        stream = paco.map(paco.settle(outer(inner(get))), range(9), limit=limit)
+        with pytest.raises(TypeError, match=r"^paco\.\w+: (\S+\.)?get must be a coroutine function, .*paco\.threaded"):
+            await (stream.journal(tmp_path / "run.jsonl") if with_journal else stream)
+        assert (calls, now()) == ([0], 0)
+    assert not with_journal or (tmp_path / "run.jsonl").read_text() == ""
+
+
 def test_an_argument_that_is_no_function_is_refused_at_the_call():
     with pytest.raises(TypeError, match=r"^paco\.settle: fn must be a coroutine function, got 5$"):
         paco.settle(5)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given
@@ -179,3 +182,31 @@ def test_a_budget_is_exceeded_at_most_by_what_was_in_flight_or_taken(amount, est
             assert budget.gate.closed
 
     testing.run(main)
+
+
+@pytest.mark.realtime
+def test_no_charge_of_several_threads_is_lost(monkeypatch):
+    budget, before = paco.Budget(1e9), sys.getswitchinterval()
+    monkeypatch.setattr(paco.limits._budget.check, "finite", slow)
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(budget.charge, [1] * 2000))
+    finally:
+        sys.setswitchinterval(before)
+    assert budget.spent == 2000
+
+
+def slow(_name, _parameter, value):
+    """Return the amount after other threads had a turn."""
+    time.sleep(0)
+    return value
+
+
+async def test_a_thread_may_charge_and_close_the_budget_of_a_run():
+    def ask(prompt):
+        budget.charge(2)
+        return prompt
+
+    budget = paco.Budget(5)
+    assert await paco.map(paco.threaded(ask), range(9), limit=1 & budget) == [0, 1, 2]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import functools
 import itertools
+import math
 import operator
 import re
 import sys
+import threading
 from contextvars import copy_context
 
 import pytest
@@ -978,3 +980,36 @@ async def test_a_combination_grants_nothing_at_once_while_a_part_is_paused(monke
         paused.setattr(paco.Rate, "paused", lambda self, permit: 1.0)
         assert both.try_acquire() is None
     assert both.try_acquire() is not None  # the parts kept nothing
+
+
+@pytest.mark.realtime
+def test_a_thread_that_raises_the_limit_lets_waiting_items_start():
+    async def fill():
+        both = asyncio.Barrier(2)
+        waits = asyncio.ensure_future(paco.map(lambda _: both.wait(), [1, 2], limit=limit))
+        await nap()
+        thread.start()
+        return await asyncio.wait_for(waits, 60)
+
+    limit = paco.Limit(1)
+    thread = threading.Timer(0.05, setattr, (limit, "limit", 2))
+    assert sorted(asyncio.run(fill())) == [0, 1]
+    thread.join()
+
+
+def test_a_limit_can_be_raised_while_its_loop_does_not_run():
+    async def enter(number):
+        async with limit.slot():
+            entered.append(number)
+            await asyncio.sleep(math.inf)
+
+    limit, loop, entered = paco.Limit(1), VirtualLoop(), []
+    tasks = [loop.create_task(enter(number)) for number in range(3)]
+    loop.run_until_complete(nap(1))
+    limit.limit = 2
+    loop.run_until_complete(nap(1))
+    assert entered == [0, 1]
+    for task in tasks:
+        task.cancel()
+    loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+    loop.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import operator
+import threading
 from itertools import chain, repeat
 
 import pytest
@@ -477,3 +478,34 @@ def test_a_limited_function_cancelled_at_every_step_leaves_no_key_in_use(again, 
             assert limit.keys == ()
 
     assert cancel_at_every_step(work, again=again) > 10
+
+
+async def test_a_thread_may_pause_the_rate_of_a_key():
+    limit = paco.PerKey(first, lambda: paco.Rate(1, burst=9))
+
+    def refused(item):
+        if item == "a0":
+            limit.limit_of("a").pause(30)
+        return item
+
+    probe = same()
+    await paco.map(paco.threaded(refused), ["a0"], limit=limit)
+    await paco.map(probe, ["a1", "b1"], limit=limit)
+    assert sorted(starts(probe)) == [("a1", 30), ("b1", 0)]
+
+
+async def test_a_key_that_a_thread_asks_for_at_the_same_time_has_one_limit():
+    begun, ended = threading.Event(), threading.Event()
+
+    def make(key):
+        if threading.current_thread() is not threading.main_thread():
+            begun.set()
+            ended.wait(30)
+        return paco.Limit(1)
+
+    limit = paco.PerKey(first, make)
+    asks = asyncio.ensure_future(asyncio.to_thread(limit.limit_of, "a"))
+    await asyncio.to_thread(begun.wait, 30)
+    held = limit.limit_of("a")
+    ended.set()
+    assert await asks is held

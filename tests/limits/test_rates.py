@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import threading
+import time
 from fractions import Fraction
 
 import pytest
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 
 import paco
 from paco import testing
-from paco.limits._rate import Booking, Bucket
+from paco.limits._bucket import Booking, Bucket
 from paco.testing import Probe, Source, VirtualLoop, now
 
 
@@ -426,6 +428,66 @@ async def test_an_infinite_pause_is_allowed_and_its_waiters_can_be_cancelled():
 async def test_a_pause_of_invalid_seconds_is_an_error(wrong, error):
     with pytest.raises(error, match=r"^paco\.Rate\.pause: seconds must be seconds \(a number of 0 or more\), got "):
         paco.Rate(1).pause(wrong)
+
+
+# ---- other threads, and no loop
+
+
+async def test_a_thread_may_charge_and_pause_while_the_loop_runs():
+    limit = paco.Rate(1)
+    assert await starts_of(limit, 1) == [0]
+    await asyncio.to_thread(limit.charge, 4)
+    assert await starts_of(limit, 1) == [5]
+    await asyncio.to_thread((limit & 5).pause, 10)
+    assert await starts_of(limit, 1) == [15]
+
+
+async def test_a_thread_with_a_loop_of_its_own_reaches_the_loop_that_uses_the_rate():
+    async def charge():
+        limit.charge(1)
+
+    limit, starts = paco.Rate(1), []
+    tasks = await queued(limit, 3, starts)
+    await asyncio.to_thread(asyncio.run, charge())
+    await asyncio.gather(*tasks)
+    assert starts == [(0, 0), (1, 2), (2, 3)]
+
+
+@pytest.mark.realtime
+@pytest.mark.parametrize("change", ["n", "per", "charge"])
+def test_a_thread_wakes_items_that_wait(change):
+    async def first_two():
+        waits = asyncio.ensure_future(paco.map(nap, [0, 0], limit=limit))
+        await nap()
+        thread.start()
+        return await asyncio.wait_for(waits, 60)
+
+    limit = paco.Rate(1, per=3600)
+    changes = {"n": (setattr, limit, "n", 1e6), "per": (setattr, limit, "per", 1e-3), "charge": (limit.charge, -1)}
+    call, *args = changes[change]
+    thread = threading.Timer(0.05, call, args)
+    assert asyncio.run(first_two()) == [None, None]
+    thread.join()
+
+
+def test_outside_a_loop_the_clock_is_that_of_the_last_one():
+    limit, loop = paco.Rate(1), VirtualLoop()
+    assert loop.run_until_complete(starts_of(limit, 1)) == [0]
+    limit.charge(4)
+    limit.pause(2)
+    assert loop.run_until_complete(starts_of(limit, 1)) == [5]
+    loop.close()
+
+
+@pytest.mark.realtime
+def test_a_pause_before_the_first_loop_holds():
+    limit = paco.Rate(1)
+    limit.pause(0.05)
+    end = time.monotonic() + 0.05
+    asyncio.run(paco.map(nap, [0], limit=limit))
+    assert time.monotonic() >= end
+    limit.pause(100)
+    assert testing.run(starts_of(limit, 1)) == [0]  # its clock is another one
 
 
 # ---- changes while in use
@@ -862,14 +924,6 @@ async def test_what_a_charge_refuses():
     for wrong, error in ((math.inf, ValueError), (math.nan, ValueError), ("1", TypeError), (True, TypeError)):
         with pytest.raises(error, match=r"^paco\.Rate\.charge: weight must be a finite number, got"):
             paco.Rate(1).charge(wrong)
-
-
-@pytest.mark.parametrize("call", [paco.Rate.charge, paco.Rate.pause])
-def test_without_a_loop_a_charge_and_a_pause_say_where_to_call_them(call):
-    name = f"Rate.{call.__name__}"
-    message = rf"^paco\.{name}: must be called in the event loop, but none runs in this thread; from another thread, "
-    with pytest.raises(RuntimeError, match=rf"{message}write loop\.call_soon_threadsafe\(limit\.{call.__name__}, "):
-        call(paco.Rate(1), 1)
 
 
 async def test_a_combination_pauses_what_can_be_paused():

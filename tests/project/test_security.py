@@ -200,6 +200,7 @@ def test_the_content_of_a_record_is_escaped_on_the_terminal(run, report, folder)
     _, out, err = report("out.jsonl")
     assert out.replace("\n", "").isprintable()
     (folder / "items.txt").write_text("1\n")
+    (folder / "out.jsonl").write_text(json.dumps(record | {"ok": True, "result": text}) + "\n")
     code, out, err = run("jobs:echo", "items.txt", "-o", "out.jsonl", "--resume")
     assert code == 2
     assert err.replace("\n", "").isprintable()

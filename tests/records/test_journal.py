@@ -12,11 +12,14 @@ import enum
 import errno
 import functools
 import gc
+import inspect
 import io
 import itertools
 import json
 import math
 import os
+import shlex
+import subprocess
 import threading
 import time
 import warnings
@@ -401,7 +404,7 @@ async def test_a_missing_field_of_a_mapping_ends_the_run(path):
 async def test_a_key_that_fails_while_the_run_is_ending_is_reported(path):
     def source():
         yield 1
-        stream.abandon()
+        stream.__upstream__().abandon()
         yield Row(2)
 
     told = []
@@ -892,6 +895,64 @@ async def test_a_journal_of_another_function_is_refused(path):
     ):
         await paco.map(fn, [1]).journal(path)
     assert fn.started == []
+
+
+@pytest.mark.posix
+@pytest.mark.filterwarnings("ignore:.*has changed since")
+async def test_the_message_says_how_to_keep_the_results_of_a_renamed_function(tmp_path):
+    async def fetch(item):
+        return {"function": "fetch", "item": item}
+
+    async def get(item):
+        raise AssertionError
+
+    path, items = tmp_path / "it's one.jsonl", [1, '"function":"fetch"']
+    first = await paco.map(fetch, items).journal(path, version=1)
+    with pytest.raises(JournalError, match="use another file, or if it was only renamed, rename it there: sed") as told:
+        await paco.map(get, items).journal(path, version=1)
+    command = shlex.split(str(told.value).partition("rename it there: ")[2])
+    await asyncio.to_thread(subprocess.run, command, check=True)
+    assert await paco.map(get, items).journal(path, version=1) == first
+
+
+async def test_a_name_that_a_shell_or_sed_might_run_is_not_in_a_command(path):
+    await paco.map(same, [1]).journal(path)
+    for name in ("a/e;id", "a'", "$(id)", "a b", "&", ""):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"function": name}) + "\n")
+        with pytest.raises(JournalError) as told:
+            await paco.map(same, [1]).journal(path)
+        assert str(told.value).endswith("and this is same; use another file")
+
+
+async def test_failures_of_another_function_do_not_matter(path):
+    async def fails(item):
+        raise ValueError(item)
+
+    await paco.map(fails, [1, 2], return_exceptions=True).journal(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert await paco.map(same, [1, 2]).journal(path, retry_errors=False) == [1, 2]
+
+
+async def test_a_warning_points_at_the_line_that_called_journal(path, monkeypatch):
+    made_by(monkeypatch, "old")
+    await paco.map(same, [1]).journal(path)
+    made_by(monkeypatch, "new")
+    stream = paco.map(same, [1]).journal(path)
+    line = inspect.currentframe().f_lineno - 1
+    with pytest.warns(UserWarning, match="has changed") as told:
+        await stream
+    assert [(one.filename, one.lineno) for one in told] == [(__file__, line)]
+
+
+async def test_a_function_with_failures_only_may_change_without_a_warning(path, monkeypatch):
+    async def fails(item):
+        raise ValueError(item)
+
+    made_by(monkeypatch, "old")
+    await paco.map(fails, [1], return_exceptions=True).journal(path)
+    made_by(monkeypatch, "new")
+    assert await paco.map(same, [1]).journal(path) == [1]
 
 
 async def test_arguments_partials_and_decorators_do_not_change_the_identity_of_a_function(path):

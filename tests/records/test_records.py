@@ -22,9 +22,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import paco
-from paco._records.earlier import NOWHERE, EarlierRecords, Index, Keys, Maker, Seen, canonical, digest, made_by
+from paco._records.earlier import NOWHERE, EarlierRecords, Index, Keys, Seen, canonical, digest
 from paco._records.file import RecordFile, _leave_all, _sync_folder
 from paco._records.lines import FAST, NotJSONError, Span, _fast, decode, encode, failure, line, opening, success
+from paco._records.maker import Maker, made_by
 from paco.journal import JournalError
 
 MAKER = Maker("fetch", "00")
@@ -433,6 +434,16 @@ def test_the_hash_of_a_source_ignores_indentation_and_changes_with_the_body(tmp_
     indented = load("if True:\n    async def fetch(item):\n        return item\n")
     assert plain == indented
     assert load("async def fetch(item):\n    return item + 1\n").source != plain.source
+    commented = "async def fetch(item):  # one\n    # two\n    return item  # three\n    # four\n"
+    assert load(commented) == load(f"if True:\n    {commented.replace(chr(10), chr(10) + '    ')}") == plain
+    text = 'async def fetch(item):\n    return """\n    # %s\n    """\n'
+    assert load(text % "no comment").source != load(text % "another").source
+
+
+def test_a_source_that_is_no_longer_one_has_a_hash(monkeypatch):
+    for text in ("def f(:\n", "def f(\n", "  def f():\n pass\n"):
+        monkeypatch.setattr("inspect.getsource", lambda _, text=text: text)
+        assert len(made_by(fetch).source) == 16
 
 
 # ---- the file
@@ -527,7 +538,9 @@ def test_a_last_record_without_a_line_end_is_kept(path):
 def test_a_file_of_another_kind_is_refused_and_unchanged(path, text, strict):
     path.write_bytes(text)
     records = unread(path, strict=strict)
-    with pytest.raises(JournalError, match=r"is damaged: line \d is not a record"):
+    with pytest.raises(
+        JournalError, match=r"is not a file of records: line \d is not a record \(.*\); use another file$"
+    ):
         records.load()
     assert path.read_bytes() == text
     close(records)

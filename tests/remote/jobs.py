@@ -8,6 +8,7 @@ import re
 import signal
 import time
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 import paco
@@ -54,6 +55,41 @@ async def attempts(wait):
     with suppress(ValueError):
         await paco.retry(fails, 2, on=lambda error: wait)()
     return len(calls)
+
+
+class Refused(Exception):
+    """An error of a module."""
+
+    def __init__(self, code):
+        super().__init__(code)
+        self.code = code
+
+
+async def raises_kind(kind):
+    """Raise an error of a kind, or return it."""
+    match kind:
+        case "group":
+            raise ExceptionGroup("two", [KeyError("a"), OSError(2, "b")])
+        case "cause":
+            raise Refused(503) from ValueError("there")
+        case "returned":
+            return Refused(404)
+        case "hidden":
+            return find_spec("cloudpickle") is None or "hides" in find_spec("cloudpickle").origin
+        case "local":
+            raise ValueError(lambda: kind)
+    raise {"value": ValueError("async"), "key": KeyError("k"), "refused": Refused(503)}[kind]
+
+
+#: The kinds, and the errors as they come back.
+RAISED = {
+    "value": "ValueError('async')",
+    "key": "KeyError('k')",
+    "refused": "Refused(503)",
+    "group": "ExceptionGroup('two', [KeyError('a'), FileNotFoundError(2, 'b')])",
+    "cause": "Refused(503)",
+    "returned": "Refused(404)",
+}
 
 
 async def holds(item):

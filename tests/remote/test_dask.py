@@ -170,7 +170,7 @@ def test_an_invalid_address_or_client_is_refused(client, monkeypatch):
     with pytest.raises(TypeError, match=r"paco\.map\.on: engine must be a Dask client, got <Future"):
         stream.on(client.submit(len, ()))
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(ImportError, match=r"pip install paco\[dask\]"):
+    with pytest.raises(ImportError, match=r"pip install 'paco\[dask\]'"):
         stream.on("dask://127.0.0.1:1")
     stream.close()
 

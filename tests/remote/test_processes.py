@@ -29,7 +29,7 @@ from paco.remote import WorkerLost, Workers, _engines, _processes
 from paco.remote._fork_server import Server
 from tests.patience import until, wait_until
 from tests.programs import popen
-from tests.remote.jobs import counted, kills, note, quick, where
+from tests.remote.jobs import RAISED, counted, kills, note, quick, raises_kind, where
 
 pytestmark = pytest.mark.realtime
 
@@ -117,6 +117,19 @@ async def test_an_error_has_the_traceback_of_the_process(workers):
     with pytest.raises(ValueError, match="3") as caught:
         await paco.map(fails, [3]).on(workers)
     assert "in fails\n    raise ValueError(number)" in caught.value.__notes__[0]
+
+
+@pytest.mark.usefixtures("without_cloudpickle")
+@pytest.mark.parametrize("engine", ["processes", "spawned pool", "pool"])
+async def test_without_cloudpickle_errors_arrive_as_themselves(engine):
+    with contextlib.ExitStack() as stack:
+        place = 1
+        if engine != "processes":
+            context = multiprocessing.get_context("spawn" if engine == "spawned pool" else None)
+            place = stack.enter_context(ProcessPoolExecutor(1, context))
+        hidden, *found = await paco.map(raises_kind, ["hidden", *RAISED], return_exceptions=True).on(place)
+    assert hidden is True
+    assert dict(zip(RAISED, map(repr, found), strict=True)) == RAISED
 
 
 async def test_a_pipeline_runs_in_several_places(workers, pool):
@@ -885,8 +898,10 @@ async def test_an_executor_that_fails_ends_the_run():
 
 def test_an_invalid_engine_is_refused():
     stream = paco.map(quick, [1])
-    with pytest.raises(TypeError, match=r"paco\.map\.on: engine must be a number of processes, .* got None"):
+    with pytest.raises(TypeError, match=r"paco\.map\.on: engine must be a number of processes such as .* got None"):
         stream.on(None)
+    with pytest.raises(TypeError, match=r"engine must be a number of processes such as os\.cpu_count\(\), .* got None"):
+        stream.on()
     with pytest.raises(TypeError, match="got <class"):
         stream.on(ThreadPoolExecutor)
     with pytest.raises(ValueError, match=r"paco\.map\.on: engine must be an int of 1 or more, got 0"):

@@ -27,7 +27,7 @@ from paco.events import ItemEnded
 from paco.remote import RemoteError, WorkerLost, _pickles
 from paco.remote._feedback import WorkerStats
 from paco.remote._messages import Order, PackedError, Report
-from tests.remote.jobs import attempts
+from tests.remote.jobs import RAISED, attempts, raises_kind
 from tests.torture.remote import Died, Engine, on, process
 
 
@@ -1312,8 +1312,78 @@ async def test_closures_and_lambdas_can_be_sent(engine):
     assert await on(paco.map(lambda number: multiply(number + 1), [1, 2]), Engine()) == [6, 9]
 
 
-async def test_without_cloudpickle_importable_functions_work_and_others_say_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "cloudpickle", None)
+async def arrives(error):
+    """Return an error; raise one that comes from an item."""
+    if isinstance(error, Item):
+        raise error.error
+    return error
+
+
+class Item:
+    def __init__(self, error):
+        self.error = error
+
+
+class OfMain(Exception):
+    """Its module is set to ``__main__`` in a test."""
+
+
+@pytest.mark.usefixtures("without_cloudpickle")
+@pytest.mark.parametrize(
+    "wrapped",
+    [raises_kind, paco.retry(raises_kind, 2, wait=0), paco.settle(raises_kind)],
+    ids=["plain", "retry", "settle"],
+)
+@pytest.mark.parametrize("limit", [5, paco.Limit(5)], ids=["number", "object"])
+async def test_without_cloudpickle_errors_and_results_arrive_as_themselves(wrapped, limit):
+    outcomes = await on(paco.map(wrapped, RAISED, limit=limit, return_exceptions=True), Engine())
+    found = [getattr(one, "error", getattr(one, "value", one)) for one in outcomes]
+    assert dict(zip(RAISED, map(repr, found), strict=True)) == RAISED
+    assert all("in raises_kind" in "".join(error.__notes__) for error in found[:-1])
+    assert repr(found[list(RAISED).index("cause")].__cause__) == "ValueError('there')"
+    with pytest.raises(ValueError, match="async"):
+        await on(paco.map(raises_kind, ["value"]), Engine())
+    with pytest.raises(RemoteError, match=r"^ValueError: <function .* \(it cannot be pickled\)"):
+        await on(paco.map(raises_kind, ["local"]), Engine())
+
+
+@pytest.mark.usefixtures("without_cloudpickle")
+async def test_without_cloudpickle_what_main_defines_is_sent_by_name(monkeypatch):
+    monkeypatch.setattr(OfMain, "__module__", "__main__")
+    monkeypatch.setattr(sys.modules["__main__"], "OfMain", OfMain, raising=False)
+    assert [type(one) for one in await on(paco.map(arrives, [OfMain(5)]), Engine())] == [OfMain]
+    with pytest.raises(OfMain, match="5"):
+        await on(paco.map(arrives, [Item(OfMain(5))]), Engine())
+    with monkeypatch.context() as there:  # a worker does not import the program
+        data = _pickles.dumps(OfMain(5))
+        there.delattr(sys.modules["__main__"], "OfMain")
+        there.setattr(_pickles, "dumps", lambda _: data)
+        told = r"the item cannot be sent .*OfMain.*; move it to a module of its own and import it, or pip install 'paco"
+        with pytest.raises(TypeError, match=told):
+            await on(paco.map(arrives, [OfMain(5)]), Engine())
+
+
+async def test_functions_of_paco_can_be_items_and_results(engine):
+    [settled] = await on(paco.map(identity, [paco.settle(double)]), engine)
+    assert (await settled(2)).value == 4
+
+
+@pytest.mark.parametrize("limit", [1, paco.Limit(1)], ids=["number", "object"])
+async def test_a_plain_function_at_any_depth_ends_the_run(limit):
+    with pytest.raises(TypeError, match=r"^paco\.retry: abs must be a coroutine function"):
+        await on(paco.map(paco.settle(paco.timeout(paco.retry(abs, 4), 5)), range(9), limit=limit), Engine())
+
+
+async def test_the_note_does_not_repeat_a_message_that_has_no_traceback():
+    with pytest.raises(TypeError, match="len must be a coroutine function") as caught:
+        await on(paco.map(paco.settle(len), ["a"]), Engine())
+    where, which = caught.value.__notes__
+    assert re.fullmatch(r"in process \d+ on \S+", where)
+    assert which == "paco.map: item 0: 'a'"
+
+
+@pytest.mark.usefixtures("without_cloudpickle")
+async def test_without_cloudpickle_importable_functions_work_and_others_say_what_to_do():
     wrapped = paco.settle(paco.retry(paco.timeout(double, 5), attempts=2))
     assert [one.value for one in await on(paco.map(wrapped, [1, 2]), Engine())] == [2, 4]
     assert await on(paco.map(power, [2], 0, None, None, False, 3), Engine()) == [8]
@@ -1321,13 +1391,13 @@ async def test_without_cloudpickle_importable_functions_work_and_others_say_what
     async def closure(number):
         return number
 
-    install = r"pip install paco\[workers\]"
-    with pytest.raises(TypeError, match=rf"closure cannot be imported by name; .* {install}"):
+    install = r"and import it, or pip install 'paco\[workers\]'(\n|$)"
+    with pytest.raises(TypeError, match=f"closure cannot be imported by name; define it at the top level .* {install}"):
         await on(paco.map(closure, [1]), Engine())
     main = type("Main", (), {"__module__": "__main__", "__call__": closure})
-    with pytest.raises(TypeError, match=f"Main is defined in __main__; .* {install}"):
+    with pytest.raises(TypeError, match=f"Main is defined in __main__; move it to a module of its own {install}"):
         await on(paco.map(main(), [1]), Engine())
-    with pytest.raises(TypeError, match="the item <function"):
+    with pytest.raises(TypeError, match=f"the item <function .*closure cannot be imported by name; .* {install}"):
         await on(paco.map(double, [closure]), Engine())
 
 
@@ -1338,7 +1408,7 @@ async def test_a_limit_inside_the_function_is_refused():
         async with rate.slot():
             return number
 
-    message = r"polite cannot be sent to other processes: its rate is <paco\.Rate 5 .* pass it to the call, as limit="
+    message = r"polite cannot be sent to other processes: its rate is <paco\.Rate 5 .* pass it to the call, as limit=\n"
     with pytest.raises(TypeError, match=message):
         await on(paco.map(polite, [1]), Engine())
 
@@ -1467,7 +1537,7 @@ async def test_an_invalid_engine_is_refused_and_the_stream_is_unchanged():
             raise ZeroDivisionError
 
     stream = paco.map(paco.identity, [1])
-    with pytest.raises(TypeError, match=r"^paco\.map\.on: engine must be a number of processes, "):
+    with pytest.raises(TypeError, match=r"^paco\.map\.on: engine must be a number of processes such as "):
         stream.on(3.5)
     with pytest.raises(ZeroDivisionError):
         await stream.on(Broken())

@@ -144,6 +144,7 @@ async def refused(numbers: list[int], words: list[str]) -> None:
     paco.map(half, 5)  # type: ignore[call-overload] # pyright: ignore[reportCallIssue, reportArgumentType]
     paco.map(half(1), numbers)  # type: ignore[call-overload] # pyright: ignore[reportCallIssue, reportArgumentType]
     paco.map(half, numbers, limit="1")  # type: ignore[call-overload] # pyright: ignore[reportCallIssue, reportArgumentType]
+    paco.map(half, numbers).on()  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
     paco.map(half, numbers, limt=1)  # type: ignore[call-overload] # pyright: ignore[reportCallIssue]
     paco.map(extra, numbers)  # type: ignore[call-overload] # pyright: ignore[reportCallIssue]
     paco.map(extra, numbers, 0, None, None, False, 5)  # type: ignore[call-overload] # pyright: ignore[reportCallIssue, reportArgumentType]

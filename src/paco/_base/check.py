@@ -160,7 +160,7 @@ def title(fn: object) -> str:
 
 
 class NotAwaitable(TypeError):
-    """A function that must be async is not. This is an error of the program: `settle` makes no outcome of it."""
+    """A function that must be async is not: an error of the program, which neither `settle` nor `retry` catches."""
 
 
 def is_awaitable(value: object) -> TypeGuard[Awaitable[Any]]:
@@ -344,15 +344,6 @@ def loop(name: str, value: Any, remedy: str = "") -> None:
     running = asyncio._get_running_loop()  # returns None instead of raising when no loop runs
     if running is not None and running is not value:
         raise RuntimeError(f"paco.{name}: loop must be {expected}, got another loop; omit the argument")
-
-
-def running_loop(name: str) -> asyncio.AbstractEventLoop:
-    """Return the running event loop."""
-    found = asyncio._get_running_loop()  # returns None instead of raising when no loop runs
-    if found is None:
-        remedy = f"from another thread, write loop.call_soon_threadsafe(limit.{name.partition('.')[2]}, ...)"
-        raise RuntimeError(f"paco.{name}: must be called in the event loop, but none runs in this thread; {remedy}")
-    return found
 
 
 ItemFunction = Callable[[Any], Awaitable[Any]]

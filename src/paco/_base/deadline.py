@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from typing import Self
 
 
-_nothing: Final[Any] = weakref.ref(set[Any]())  # refers to an object that is gone
+#: Returns ``None``, as the weak reference to a loop that is gone does.
+nowhere: Final[Any] = weakref.ref(set[Any]())
 
 
 def own_clock(loop: AbstractEventLoop) -> bool:
@@ -43,15 +44,23 @@ def call_in(loop: AbstractEventLoop, call: Callable[..., object], *args: object)
             loop.call_soon_threadsafe(call, *args)
 
 
+def call_home(home: AbstractEventLoop | None, call: Callable[..., object], *args: object) -> None:
+    """Call, from any thread, in the event loop that uses an object; here and now if that loop does not run."""
+    if home is not None and home.is_running():
+        call_in(home, call, *args)
+    else:
+        call(*args)
+
+
 class Clock:
-    """Remembers the event loop on whose clock an object has recorded times."""
+    """Remembers the event loop on whose clock an object has recorded times; before the first, they are the system's."""
 
     __slots__ = ("_is_system_clock", "loop")
 
     def __init__(self) -> None:
         #: Returns the loop last passed to `follow`, or ``None``.
-        self.loop: Callable[[], AbstractEventLoop | None] = _nothing
-        self._is_system_clock = False
+        self.loop: Callable[[], AbstractEventLoop | None] = nowhere
+        self._is_system_clock = True
 
     def follow(self, loop: AbstractEventLoop) -> bool:
         """Use the clock of ``loop`` from now on, and return whether times recorded so far are valid on it.

@@ -7,7 +7,7 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from paco._base.check import innermost, made_async, shorten
+from paco._base.check import NotAwaitable, innermost, made_async, shorten
 
 if TYPE_CHECKING:
     from types import FrameType, TracebackType
@@ -102,7 +102,12 @@ def not_awaitable(error: TypeError, where: TracebackType, name: str, fn: object)
     if where.tb_frame.f_code.co_code[where.tb_lasti] != dis.opmap["GET_AWAITABLE"]:
         return error
     called = getattr(innermost(fn), "__qualname__", None) or shorten(fn)
-    return TypeError(
+    return NotAwaitable(
         f"paco.{name}: {called} must be a coroutine function, but its result cannot be awaited ({error}); "
         f"{made_async(fn, called)}"
     )
+
+
+def install(extra: str) -> str:
+    """Return the command that installs an extra of paco. It is quoted because zsh takes brackets for a pattern."""
+    return f"pip install 'paco[{extra}]'"

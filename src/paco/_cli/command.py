@@ -10,6 +10,7 @@ from contextlib import ExitStack, closing, contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, NamedTuple, TextIO, cast
 
 import paco
+from paco._base.errors import install
 from paco._base.system import reader_has_gone
 from paco._cli.ending import CLOSED_PIPE, WRONG_USE, CommandError, Interrupts, leave, suggest
 from paco._view.console import Console, has_rich, safe_lines
@@ -90,7 +91,7 @@ def _map(words: Sequence[str], interrupts: Interrupts) -> int:
         print(options, end="", flush=True)
         return 0
     if options.progress == "bar" and not has_rich():
-        raise CommandError("--progress bar needs rich to repaint lines: pip install paco[cli]")
+        raise CommandError(f"--progress bar needs rich to repaint lines: {install('cli')}")
     own = interrupts.for_good and STDIN in options.inputs
     with records_alone(for_good=interrupts.for_good, items_alone=own) as streams:
         console = Console(streams.stderr, os.environ, live=True if options.progress == "bar" else None)

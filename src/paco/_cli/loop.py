@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
+from paco._base.errors import install
 from paco._cli.ending import PATIENCE, CommandError, is_interrupt, still_running
 from paco._view.console import safe_lines
 
@@ -31,7 +32,7 @@ def loop_factory(name: str | None) -> Callable[[], asyncio.AbstractEventLoop]:
         import uvloop
     except ImportError:
         if name is not None:
-            raise CommandError("--loop uvloop needs uvloop: pip install paco[fast]") from None
+            raise CommandError(f"--loop uvloop needs uvloop: {install('fast')}") from None
         return asyncio.new_event_loop
     return uvloop.new_event_loop
 

@@ -19,10 +19,11 @@ from paco._base.errors import as_raised
 from paco._base.system import PRIVATE
 from paco._cli.ending import CommandError, Problem, describe, explain, is_interrupt, reason
 from paco._cli.options import STDOUT
-from paco._records.earlier import EarlierRecords, canonical, digest, made_by
+from paco._records.earlier import EarlierRecords, canonical, digest
 from paco._records.file import APPENDING, JournalError, RecordFile, is_json, is_record
 from paco._records.group_commit import GroupCommit
 from paco._records.lines import encode, failure, span_there, success
+from paco._records.maker import made_by
 from paco.events import clock, failed
 
 if TYPE_CHECKING:
@@ -37,8 +38,8 @@ if TYPE_CHECKING:
     from paco._cli.options import MapOptions
     from paco._cli.progress import Progress
     from paco._engine.sinks import InOrder
-    from paco._records.earlier import Maker
     from paco._records.lines import SpanFields
+    from paco._records.maker import Maker
     from paco.limits import Limiter
 
 

@@ -8,6 +8,7 @@ import zlib
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from paco._base.errors import install
 from paco._cli.ending import CommandError
 from paco._cli.formats import BrokenInputError
 
@@ -38,8 +39,8 @@ def check_unpacker(ending: str, name: str) -> None:
     """
     if ending and _module(ending) is None:
         what = _UNPACKERS[ending][0]
-        install = "pip install paco[zst], " if ending == ".zst" and sys.version_info < (3, 14) else ""
-        raise CommandError(f"cannot read {name}: this Python cannot unpack {what}; {install}or use: {what} -dc")
+        remedy = f"{install('zst')}, " if ending == ".zst" and sys.version_info < (3, 14) else ""
+        raise CommandError(f"cannot read {name}: this Python cannot unpack {what}; {remedy}or use: {what} -dc")
 
 
 def _module(ending: str) -> Any:

@@ -152,7 +152,7 @@ def settle(
 
     Raises:
         TypeError: ``fn`` is not a coroutine function: at the call, or if that is unknown, when ``fn`` has returned
-            something that cannot be awaited.
+            something that cannot be awaited. This error ends the run, also if ``fn`` wraps such a function.
 
     Examples:
         >>> async def invert(number):

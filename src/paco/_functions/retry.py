@@ -346,7 +346,7 @@ async def _first_to_succeed(plan: Plan, made: Callable[[], int]) -> Any:
                 if isinstance(outcome, tuple):
                     return cast("tuple[Any]", outcome)[0]
                 errors.append(outcome)
-                if len(errors) == made():
+                if len(errors) == made() or isinstance(outcome, check.NotAwaitable):
                     break
         raise _first(errors)
     finally:

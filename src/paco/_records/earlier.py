@@ -1,9 +1,7 @@
-"""The records of earlier runs: keys, which identify items, the function that made the results, and finding a record."""
+"""The records of earlier runs: keys, which identify items, and finding a record."""
 
 from __future__ import annotations
 
-import functools
-import inspect
 import json
 import re
 import warnings
@@ -16,11 +14,14 @@ from hashlib import blake2b
 from operator import attrgetter
 from shlex import quote
 from struct import Struct
-from typing import Any, Final, NamedTuple, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from paco._base.check import shorten
-from paco._records.file import JournalError, RecordFile, is_torn
+from paco._records.file import JournalError, RecordFile, begins_as_record, is_torn
 from paco._records.lines import OPENING, SAME, SHORT_KEY, NotJSONError, Record, convert, encode, parse, scalar
+
+if TYPE_CHECKING:
+    from paco._records.maker import Maker
 
 #: Always the encoder of the standard library: others write some floats differently, which would change the keys.
 _CANONICAL, _READABLE = (
@@ -41,6 +42,8 @@ _SHARDS: Final = 1024
 NOWHERE: Final = -1
 #: Passed as a version, accepts records of every version.
 ANY_VERSION: Final = object()
+#: Matches the names of functions that mean nothing else to sed and a shell.
+_SAFE: Final = re.compile(r"[\w.<>]+").fullmatch
 #: What identifies an item: the name of a field, or a function of the item; ``None`` for its content.
 ItemKey: TypeAlias = Callable[[Any], object] | str | None
 
@@ -195,51 +198,6 @@ class Keys:
         return key, position
 
 
-# ---- the function that made the results
-
-
-class Maker(NamedTuple):
-    """The identity of a function that makes results."""
-
-    name: str  # the qualified name, without the module
-    source: str | None  # a hash of the source, 16 hex digits; None if the source is unknown
-    arguments: Mapping[str, str] | None = None  # hashes of those besides the item, by name; None if they do not matter
-    by: str | None = None  # the field that identifies an item; None if that is its content, or a function says it
-
-    def fields(self, version: int | str | None = None) -> bytes:
-        """Return the fields of a record that name the function, as JSON with a leading comma."""
-        arguments = self.arguments or None
-        known = {
-            "function": self.name,
-            "source": self.source,
-            "version": version,
-            "arguments": arguments,
-            "by": self.by,
-        }
-        given = [b',"%b":%b' % (name.encode(), encode(value)) for name, value in known.items() if value is not None]
-        return b"".join(given)
-
-
-def made_by(fn: Any) -> Maker:
-    """Return the identity of the innermost function, inside decorators and `functools.partial` objects.
-
-    The module is left out, since a script is named ``__main__`` when it is run but not when it is imported. The source
-    of a lambda counts as unknown, since `inspect` returns the whole line that contains it.
-    """
-    while isinstance(fn, functools.partial) or hasattr(fn, "__wrapped__"):
-        fn = fn.func if isinstance(fn, functools.partial) else fn.__wrapped__
-    if not hasattr(fn, "__qualname__"):
-        fn = fn.__class__
-    name, source = fn.__qualname__, None
-    if not name.endswith("<lambda>"):
-        try:
-            text = inspect.cleandoc(inspect.getsource(fn))
-            source = blake2b(text.encode(), digest_size=8).hexdigest()
-        except (OSError, TypeError):  # typed into an interpreter, or written in C
-            pass
-    return Maker(name, source)
-
-
 # ---- the records
 
 
@@ -248,7 +206,7 @@ class EarlierRecords:
 
     Args:
         file: The file of the records.
-        maker: The function of the run. Records of another function are refused.
+        maker: The function of the run. Results of another function are refused, and its failures are ignored.
         key: What identifies an item.
         version: Records of another version are ignored, and so are those that know their items by another field.
         strict: Whether a torn record in the middle of the file is refused. If not, it is skipped.
@@ -265,7 +223,7 @@ class EarlierRecords:
         self._strict = strict
         #: The keys of the items and the records. A position is twice the offset of the record, plus 1 if it is ok.
         self.keys = Keys()
-        #: Whether the source of the function has changed since the last record.
+        #: Whether there are results, and the source of the function has changed since the last record.
         self.changed: bool = False
         #: Whether any record has a result.
         self.succeeded: bool = False
@@ -292,14 +250,13 @@ class EarlierRecords:
                 self._file.append([b"\n"])
             function = record.fields.get("function")
             if function not in (None, maker.name):  # not a set: the field may hold any JSON, even a list
-                raise JournalError(
-                    f"{self._file.title} has the results of another function: line {number} was made by {function}, "
-                    f"and this is {maker.name}; use another file"
-                )
+                if record.ok:
+                    raise JournalError(self._of_another(number, function))
+                continue
             source = record.fields.get("source")
             if self._version is ANY_VERSION or record.fields.get("version") == self._version:
                 self._put(record, offset)
-        self.changed = None not in (source, maker.source) and source != maker.source
+        self.changed = self.succeeded and None not in (source, maker.source) and source != maker.source
 
     def _put(self, record: Record, offset: int) -> None:
         """Have a record found by its key, unless it knows its item by another field: two fields may have one value."""
@@ -314,6 +271,18 @@ class EarlierRecords:
             known = cast("dict[str, object]", recorded if isinstance(recorded, dict) else {})
             self.differing |= {name for name in {*known, *given} if known.get(name) != given.get(name)}
 
+    def _of_another(self, number: int, function: object) -> str:
+        """Return the message for a result of another function, with the command that renames it in all records."""
+        file, name = self._file, self._maker.name
+        text = (
+            f"{file.title} has the results of another function: line {number} was made by {function}, and this is "
+            f"{name}; use another file"
+        )
+        if not (isinstance(function, str) and _SAFE(function) and _SAFE(name)):
+            return text
+        rename = rf's/\(.*\)"function":"{function}"/\1"function":"{name}"/'
+        return f"{text}, or if it was only renamed, rename it there: sed -i.bak {quote(rename)} {quote(file.path)}"
+
     def _parsed(self, number: int, offset: int, line: bytes, *, after_record: bool) -> Record | None:
         """Return the record in a line, or ``None`` if it is torn."""
         try:
@@ -323,12 +292,18 @@ class EarlierRecords:
             if torn and last:
                 self._file.cut(offset)
             elif self._strict or not torn:
-                file = self._file
-                raise JournalError(
-                    f"{file.title} is damaged: line {number} is not a record ({error}); delete that line to run its "
-                    f"item again (sed -i.bak {number}d {quote(file.path)}), or move the file away to start afresh"
-                ) from None
+                raise JournalError(self._no_record(number, line, error, after_record=after_record)) from None
             return None
+
+    def _no_record(self, number: int, line: bytes, error: ValueError, *, after_record: bool) -> str:
+        """Return the message for a line that is not a record: damage, or a file of another kind."""
+        file, why = self._file, f"line {number} is not a record ({error})"
+        if not after_record and not begins_as_record(line):
+            return f"{file.title} is not a file of records: {why}; use another file"
+        return (
+            f"{file.title} is damaged: {why}; delete that line to run its item again "
+            f"(sed -i.bak {number}d {quote(file.path)}), or move the file away to start afresh"
+        )
 
     def recall(self, position: int, item: Any) -> tuple[bytes, Record | None]:
         """Return the start of a new record for the item at a position, and the last record of its key, if there is one.

@@ -276,6 +276,11 @@ _ID: Final = re.compile(rb'\{"id":\d+')
 _BEGINNING: Final = b'{"id":0,"key":"'
 
 
+def begins_as_record(line: bytes) -> bool:
+    """Return whether a line begins as every record does."""
+    return _ID.sub(b'{"id":0', line, count=1).startswith(_BEGINNING)
+
+
 def is_torn(line: bytes, *, after_record: bool) -> bool:
     """Return whether a line is the beginning of a record that a killed process or a crashed machine left incomplete.
 

@@ -234,34 +234,32 @@ class Stream(
         """Return a stream whose function runs elsewhere: on all cores of this machine, or on a cluster.
 
         The function, the items and the results are pickled. All else stays the same: ``limit`` holds for all workers
-        together, results come in order or as completed, and the first error is raised as itself, with its remote
-        traceback in a note. After a break, a timeout, a cancellation or an error, control returns when nothing runs
-        there any more. Each worker runs one event loop for its whole life. Items are sent in chunks of about a quarter
-        of a second of work, and the results of a chunk come back together. Up to 10,000 items may be with the workers
-        in addition to those in flight; `buffer` and a slow consumer reduce that. See `paco.remote`.
+        together, results come in order or as completed, and an error is raised as itself, with its remote traceback in
+        a note. However the run ends, control returns when nothing runs there any more. Each worker runs one event loop
+        for its whole life. Items travel in chunks of about a quarter of a second of work, whose results come back
+        together. Besides those in flight, up to 10,000 items may be with the workers; `buffer` and a slow consumer
+        reduce that. See `paco.remote`.
 
         A worker that dies is replaced, and the items that it had not returned run again. So each item runs at least
         once, and its result is delivered once. An item fails with `paco.remote.WorkerLost` when its worker has died at
         least three times, and at least twice with no other item in it.
 
-        A ``ThreadPoolExecutor`` runs each item in one of its threads, in an event loop of that item, with the context
-        variables of the caller. Nothing is pickled, and the function may block, or not be async at all. A blocking call
-        cannot be cancelled: the run waits for it.
+        A ``ThreadPoolExecutor`` runs each item in one of its threads, in an event loop of that item, with the caller's
+        context variables. Nothing is pickled. The function may block, or not be async; a run waits for blocking calls.
 
         With a limit object, each item waits here for its permit, so a `Rate` limits how fast items are sent. Workers
         start them a few milliseconds later, or longer if an executor or a cluster takes few chunks at once.
 
         Args:
-            engine: One of: a number of processes to start on this machine for this run; `paco.remote.Workers`, which
-                serve several runs; an executor such as ``ThreadPoolExecutor``, ``ProcessPoolExecutor`` or, from Python
-                3.14 on, ``InterpreterPoolExecutor``, or any object whose ``submit(fn, *args)`` returns a future; a Dask
-                client; an address, ``"dask://host:8786"``. Objects that are passed in are not closed.
+            engine: A number of processes to start here for this run, such as ``os.cpu_count()``; `paco.remote.Workers`,
+                which serve several runs; an executor such as ``ThreadPoolExecutor``, ``ProcessPoolExecutor`` or, from
+                Python 3.14 on, ``InterpreterPoolExecutor``, or any object whose ``submit(fn, *args)`` returns a future;
+                a Dask client or its address, ``"dask://host:8786"``. Objects that are passed in are not closed.
             slots: The number of chunks that an executor or a cluster works on at once; for a ``ThreadPoolExecutor``, of
                 items. The default is what it reports. For a cluster that grows, pass the most threads it can have.
 
         Raises:
-            TypeError: At the call, ``engine`` is none of these. During the run, the function cannot be pickled; the
-                message names the part that cannot.
+            TypeError: ``engine`` is none of these; or, in the run, the function cannot be pickled.
             ValueError: ``engine`` or ``slots`` is a number below 1, or ``engine`` is an unknown address.
             ImportError: A package is missing; the message names it.
 
@@ -274,6 +272,8 @@ class Stream(
 
         plan, self._excused = self._plan, True
         return self._become(**elsewhere(f"{plan.name}.on", engine, slots, plan.fn, plan.limit))
+
+    on.__defaults__ = (None,)  # what refuses it says what to pass; type checkers refuse a call without it
 
     def max_errors(self, most: float) -> Stream[T_co]:
         """Return a stream that ends early, with `TooManyErrors`, when more than ``most`` items have failed.

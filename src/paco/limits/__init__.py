@@ -6,7 +6,8 @@ Pass a limit as ``limit=`` to any function that runs items. You can share a limi
 The modules, each importing only from those above it::
 
     _slot                     a block that holds a permit
-    _base  _rate              the base of all limits; starts per period
+    _base                     the base of all limits
+    _bucket  _rate            the arithmetic of a rate; starts per period
     _deadlock  _count         whether tasks wait for each other; items in flight
     _combine                  several limits at once
     _controller  _adaptive    how a limit follows what a server can do; a limit that does so

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from paco._base import check
@@ -49,13 +50,14 @@ class Budget(Limiter):
         (6.0, -1.0, True)
     """
 
-    __slots__ = ("_amount", "_cost", "_of_item", "_spent", "gate")
+    __slots__ = ("_amount", "_cost", "_lock", "_of_item", "_spent", "gate")
 
     _order = (0, 1)
 
     def __init__(self, amount: float, cost: float | Callable[[Any], float] = 0) -> None:
         self._amount = check.positive("Budget", "amount", amount)
         self._spent: float = 0
+        self._lock = threading.Lock()  # two threads that add at once would lose an amount
         self._cost: float = 0
         self._of_item: Callable[[Any], float] | None = None
         if callable(cost):
@@ -79,12 +81,14 @@ class Budget(Limiter):
         return self._amount - self._spent
 
     def charge(self, amount: float) -> None:
-        """Add to what is spent, as when the actual price becomes known. Call it in code that the event loop runs.
+        """Add to what is spent, as when the actual price becomes known. Any thread may call it.
 
         Args:
             amount: A finite number. A negative one gives back, but a budget that has been spent does not open again.
         """
-        self._spent += check.finite("Budget.charge", "amount", amount)
+        amount = check.finite("Budget.charge", "amount", amount)
+        with self._lock:
+            self._spent += amount
         if self.left <= self._amount * _ROUNDING:
             self.gate.close()
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from paco._base import check
+from paco._base.deadline import call_home, nowhere
 from paco._base.item import Item, inside
 from paco.limits._base import Limiter
 from paco.limits._deadlock import stuck
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 #: The number of looks for a deadlock in successive turns, and of all; the pauses of the others double from 1 s on.
 _SOON: Final = 5
@@ -38,8 +43,8 @@ class Permit:
 class Limit(Limiter):
     """Allow at most ``limit`` items in flight, over all calls that share the limit; first come, first served.
 
-    You can set `limit` while it is in use. A higher limit lets waiting items start at once; after a lower one, nothing
-    starts until enough items have ended.
+    You can set `limit` while it is in use, from any thread. A higher limit lets waiting items start at once; after a
+    lower one, nothing starts until enough items have ended.
 
     A call inside an item that needs another permit of the limit which the item already holds can deadlock: if every
     item in flight waits like that, none can go on. paco raises ``RuntimeError`` instead, once it is certain: each item
@@ -61,7 +66,7 @@ class Limit(Limiter):
         [[2, 4, 6], [8, 10, 12]]
     """
 
-    __slots__ = ("_admitted", "_limit", "_permits", "_waiting")
+    __slots__ = ("_admitted", "_home", "_limit", "_permits", "_waiting")
 
     _order = (1, 0)
 
@@ -69,6 +74,7 @@ class Limit(Limiter):
         self._limit = check.integer("Limit", "limit", limit, 1)
         self._permits: set[Permit] = set()
         self._waiting: OrderedDict[Permit, None] = OrderedDict()
+        self._home: Callable[[], asyncio.AbstractEventLoop | None] = nowhere  # where callers wait
         self._admitted: set[Permit] = set()  # callers that hold their permits, but have not resumed yet
 
     def __repr__(self) -> str:
@@ -82,7 +88,8 @@ class Limit(Limiter):
     @limit.setter
     def limit(self, limit: int) -> None:
         self._limit = check.integer(type(self).__name__, "limit", limit, 1)
-        self._admit()
+        if (home := self._home()) is not None:  # a caller has waited
+            call_home(home, self._admit)
 
     @property
     def in_flight(self) -> int:
@@ -122,6 +129,7 @@ class Limit(Limiter):
             return permit
         waiter, loop = Permit(), asyncio.get_running_loop()
         self._check_loop(loop)
+        self._home = weakref.ref(loop)
         waiter.future = loop.create_future()
         self._waiting[waiter] = None
         if len(self._permits) >= self._limit and self._is_nested(waiter):

@@ -142,7 +142,7 @@ class PerKey(Limiter):
         self._lookahead = check.integer("PerKey", "lookahead", lookahead, 1)
         self._entries: dict[Hashable, _Part] = {}
         self._alive: WeakValueDictionary[Hashable, _Part] = WeakValueDictionary()  # forgotten, but held by somebody
-        self._unused: OrderedDict[Hashable, None] = OrderedDict()  # keys whose limits are not idle yet, oldest first
+        self._unused: OrderedDict[Hashable, _Part] = OrderedDict()  # keys whose limits are not idle yet, oldest first
 
     def __repr__(self) -> str:
         return f"<paco.PerKey by {check.called(self._key)}, {len(self._entries)} keys>"
@@ -153,7 +153,7 @@ class PerKey(Limiter):
         return tuple(self._entries)
 
     def limit_of(self, key: Hashable) -> Any:
-        """Return the limit of a key, to inspect, change or pause it; make it if the key is new.
+        """Return the limit of a key, to inspect, change or pause it; make it if the key is new. Any thread may ask.
 
         A key without items is forgotten once its limit is idle.
 
@@ -210,9 +210,9 @@ class PerKey(Limiter):
         except TypeError:
             raise TypeError(self._wrong("hashable", key)) from None
         if entry is None:
-            entry = self._entries[key] = self._alive.get(key) or self._make(key)
+            entry = self._entries.setdefault(key, self._alive.get(key) or self._make(key))  # unless another thread did
             self._alive[key] = entry
-            self._unused[key] = None
+            self._unused[key] = entry
         return entry
 
     def enter(self, part: _Part) -> None:
@@ -232,15 +232,14 @@ class PerKey(Limiter):
     def _sweep(self) -> None:
         """Forget unused keys whose limits are idle. Check only a few, oldest first: the cost per item is constant."""
         for _ in range(min(_SWEEP, len(self._unused))):
-            key, _none = self._unused.popitem(last=False)
-            self._forget(self._entries[key])
+            self._forget(self._unused.popitem(last=False)[1])
 
     def _forget(self, entry: _Part) -> None:
         """Forget an unused key if its limit is idle; otherwise keep it among the unused ones, to check it again."""
         if entry.limit.idle():
             self._entries.pop(entry.key, None)
         else:
-            self._unused[entry.key] = None
+            self._unused[entry.key] = entry
 
     # ---- calling the user's functions
 

@@ -1,155 +1,26 @@
-"""A limit on the number of starts per period, and its arithmetic: the generic cell rate algorithm (GCRA)."""
+"""A limit on the number of starts per period."""
 
 from __future__ import annotations
 
 import asyncio
 import math
 import sys
+import time
 from collections import OrderedDict
-from dataclasses import dataclass, field
-from math import ceil, ldexp, nextafter
 from typing import TYPE_CHECKING, Any, Final
 
 from paco._base import check
-from paco._base.deadline import Clock
+from paco._base.deadline import Clock, call_home
 from paco.limits._base import Limiter
+from paco.limits._bucket import Booking, Bucket
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from paco._base.item import Item
 
-#: Ticks per second. Every float from 2**-12 s up is a whole number of ticks, and so is every time of a real clock.
-_EXPONENT: Final = 64
-_TICKS: Final = 1 << _EXPONENT
 #: The resolution of a timer, in seconds.
 _TIMER: Final = 0.001
-
-
-@dataclass(slots=True, eq=False)
-class Booking:
-    """A caller that waits for its start, and then the room that is booked for it."""
-
-    cost: float
-    future: asyncio.Future[None] = field(init=False, repr=False)
-
-
-class Bucket:
-    """A leaky bucket that says when a start is allowed: a start adds its cost, ``n`` tokens leak in ``per`` seconds.
-
-    This is the generic cell rate algorithm of ITU-T I.371, annex A, in its second form, the continuous-state leaky
-    bucket. It makes the same decisions as the first form, virtual scheduling, but stores tokens instead of a time, and
-    tokens stay valid when the rate changes. (https://en.wikipedia.org/wiki/Generic_cell_rate_algorithm)
-
-    A start is allowed when its cost fits in the bucket below ``burst``. A cost above ``burst`` needs an empty bucket
-    and delays later starts accordingly. So the starts within ``per`` seconds together cost less than ``n + burst``, or
-    ``n`` plus the last cost if that is above ``burst``.
-
-    A start can be booked first and made later. Booked tokens do not leak, so the start fits however late it is made.
-
-    All numbers are whole: a token is divided into units so that a whole number of units leaks in a tick. Only a time
-    that no float represents exactly is rounded, and that to a later time. (`fractions` would take ten times as long.)
-    """
-
-    def __init__(self, n: float, per: float, burst: int) -> None:
-        self._burst = burst
-        self._token = 1  # in units
-        self.empty()
-        self.change(n, per)
-
-    def empty(self) -> None:
-        """Forget all starts."""
-        self._level = 0  # in units, at the time of the last start
-        self._last = 0  # in ticks
-        self._empty_at = -math.inf  # in seconds: not before the bucket is empty; infinity if that was not worked out
-        self._alone: float | None = None  # the time of a start into the empty bucket, if level and last are older
-        #: The starts that are booked.
-        self.booked: set[Booking] = set()
-        self._taken = 0  # what they take, in units
-
-    def change(self, n: float, per: float) -> None:
-        """Set the leak to ``n`` tokens in ``per`` seconds, counted from the last start."""
-        self._settle()
-        old, (self._leak, scale) = self._token, n.as_integer_ratio()
-        self._token = scale * _whole(per, _TICKS)
-        self._level = -(-self._level * self._token // old)
-        self._room = (self._burst - 1) * self._token  # for a start of cost 1
-        try:
-            self._leaks_in = self._token / (self._leak << _EXPONENT) * (1 + 2**-50)  # seconds for a token, rounded up
-        except OverflowError:
-            self._leaks_in = math.inf
-        self._empty_at = math.inf
-        self._taken = sum(self._units(booking.cost) for booking in self.booked)
-
-    def earliest(self, cost: float) -> float:
-        """Return the earliest time for a start of this cost; infinity while booked starts take the room it needs."""
-        self._settle()
-        room = self._burst * self._token - self._units(cost)
-        if self._taken > max(room, 0):
-            return math.inf
-        excess = self._level - max(room - self._taken, 0)
-        return _seconds(self._last - (-excess // self._leak)) if excess > 0 else -math.inf
-
-    def book(self, booking: Booking) -> None:
-        """Reserve the room for a start."""
-        self.booked.add(booking)
-        self._taken += self._units(booking.cost)
-
-    def unbook(self, booking: Booking) -> None:
-        """Free the room of a booked start."""
-        self.booked.remove(booking)
-        self._taken -= self._units(booking.cost)
-
-    def start(self, booking: Booking, now: float) -> None:
-        """Make a booked start at the time ``now``."""
-        self.unbook(booking)
-        self.charge(booking.cost, now)
-
-    def charge(self, weight: float, now: float) -> None:
-        """Add to what has been started, at the time ``now``; take from it if the weight is negative."""
-        self._settle()
-        self._empty_at = math.inf
-        ticks = _whole(now, _TICKS)
-        left = max(self._level - (ticks - self._last) * self._leak, 0)
-        self._level, self._last = max(left + self._units(weight), 0), ticks
-
-    def start_now(self, now: float) -> bool:
-        """Make a start of cost 1 that was not booked, if it is allowed now; `earliest` and `start` in one step."""
-        if now >= self._empty_at and not self._taken:
-            self._alone = now
-            self._empty_at = nextafter(now + self._leaks_in, math.inf)
-            return True
-        self._settle()
-        ticks = ceil(ldexp(now, _EXPONENT))
-        level = max(self._level - (ticks - self._last) * self._leak, 0)
-        if level + self._taken > self._room:
-            return False
-        self._level, self._last = level + self._token, ticks
-        self._empty_at = nextafter(now + self._level / self._token * self._leaks_in, math.inf)
-        return True
-
-    def _settle(self) -> None:
-        """Bring level and last up to date."""
-        if self._alone is not None:
-            self._level, self._last, self._alone = self._token, _whole(self._alone, _TICKS), None
-
-    def _units(self, cost: float) -> int:
-        return _whole(cost, self._token)
-
-
-def _whole(number: float, scale: int) -> int:
-    """Return ``number * scale`` without loss of precision, rounded up to a whole number."""
-    numerator, denominator = number.as_integer_ratio()
-    return -(-numerator * scale // denominator)
-
-
-def _seconds(ticks: int) -> float:
-    """Return the first float, in seconds, that is not before ``ticks``."""
-    try:
-        seconds = ticks / _TICKS
-    except OverflowError:
-        return math.inf
-    return seconds if _whole(seconds, _TICKS) >= ticks else nextafter(seconds, math.inf)
 
 
 class Rate(Limiter):
@@ -166,7 +37,7 @@ class Rate(Limiter):
 
     You can set `n` and `per` while the limit is in use. The change applies at once, also to items that already wait. A
     window with a change in it sees no more starts than the highest of its rates allows. `pause` stops all starts for a
-    time.
+    time. Any thread may set these and call `pause` and `charge`: the event loop that uses the rate applies the change.
 
     Args:
         n: Starts per window, an int or a float above 0: 0.5 is one start every ``2 * per`` seconds.
@@ -220,7 +91,7 @@ class Rate(Limiter):
     @n.setter
     def n(self, n: float) -> None:
         self._n = check.positive("Rate", "n", n)
-        self._change()
+        call_home(self._clock.loop(), self._change)
 
     @property
     def per(self) -> float:
@@ -230,7 +101,7 @@ class Rate(Limiter):
     @per.setter
     def per(self, per: float) -> None:
         self._per = check.positive("Rate", "per", per, "seconds (a number above 0)")
-        self._change()
+        call_home(self._clock.loop(), self._change)
 
     @property
     def burst(self) -> int:
@@ -253,31 +124,24 @@ class Rate(Limiter):
     def pause(self, seconds: float) -> None:
         """Stop all starts for ``seconds``, as a server asks for with Retry-After.
 
-        A pause that ends before an earlier one does changes nothing. After a pause a burst may start. Call it from
-        code that runs in the event loop.
+        A pause that ends before an earlier one does changes nothing. After a pause a burst may start.
 
         Args:
             seconds: 0 or more.
         """
         seconds = check.seconds("Rate.pause", "seconds", seconds, optional=False) or 0
-        loop = check.running_loop("Rate.pause")
-        self._follow(loop)
-        self._held_until = max(self._held_until, loop.time() + seconds)
-        self._arm()
+        call_home(self._clock.loop(), self._pause, seconds)
 
     def charge(self, weight: float) -> None:
         """Correct the weight of an item that has started, as when an API reports how many tokens it has counted.
 
-        Later starts wait longer, or shorter. At most what is still owed is given back. Call it in the event loop.
+        Later starts wait longer, or shorter. At most what is still owed is given back.
 
         Args:
             weight: The actual weight less the ``cost`` of the item, a finite number. A negative one gives back.
         """
         weight = check.finite("Rate.charge", "weight", weight)
-        loop = check.running_loop("Rate.charge")
-        self._follow(loop)
-        self._bucket.charge(weight, loop.time())
-        self._arm()
+        call_home(self._clock.loop(), self._charge, weight)
 
     def try_reserve(self, item: Any = None) -> Booking | None:
         loop = asyncio.get_running_loop()
@@ -378,9 +242,26 @@ class Rate(Limiter):
     def _earliest(self, booking: Booking) -> float:
         return max(self._bucket.earliest(booking.cost), self._held_until)
 
+    def _pause(self, seconds: float) -> None:
+        self._held_until = max(self._held_until, self._now() + seconds)
+        self._arm()
+
+    def _charge(self, weight: float) -> None:
+        self._bucket.charge(weight, self._now())
+        self._arm()
+
     def _change(self) -> None:
         self._bucket.change(self._n, self._per)
         self._arm()
+
+    def _now(self) -> float:
+        """Return the time of the event loop that runs here; if none does, of the last one that used this rate."""
+        loop = asyncio._get_running_loop()  # returns None, instead of raising, if no loop runs
+        if loop is None:
+            loop = self._clock.loop()
+        else:
+            self._follow(loop)
+        return time.monotonic() if loop is None else loop.time()
 
     def _follow(self, loop: asyncio.AbstractEventLoop) -> None:
         """Switch to this event loop if it is a new one; forget past starts if its clock is another."""

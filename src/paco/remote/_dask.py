@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from paco._base import check
+from paco._base.errors import install
 from paco._engine.nursery import background
 from paco.remote._worker import end, work
 
@@ -37,7 +38,7 @@ def dask_engine(name: str, engine: Any, slots: int | None) -> Callable[[], Engin
     try:
         distributed = importlib.import_module("distributed")
     except ImportError as error:
-        raise ImportError(f"paco.{name}: a Dask cluster needs the Dask client; pip install paco[dask]") from error
+        raise ImportError(f"paco.{name}: a Dask cluster needs the Dask client; {install('dask')}") from error
     if not isinstance(engine, (str, distributed.Client)):
         raise TypeError(f"paco.{name}: engine must be a Dask client, got {check.shorten(engine)}")
     return lambda: Cluster(engine, slots)

@@ -272,5 +272,8 @@ def engine_of(name: str, engine: Any, slots: int | None, kill_after: float | Non
 
         kind = Interpreters if is_pool(engine) else ExecutorEngine
         return lambda: kind(engine, slots or slots_of(engine))
-    expected = "a number of processes, paco.remote.Workers, an executor (anything with submit), a Dask client"
-    raise TypeError(check.refusal(name, "engine", f"{expected} or an address such as 'dask://host:8786'", engine))
+    expected = (
+        "a number of processes such as os.cpu_count(), paco.remote.Workers, an executor (anything with submit), "
+        "a Dask client or an address such as 'dask://host:8786'"
+    )
+    raise TypeError(check.refusal(name, "engine", expected, engine))

@@ -133,8 +133,9 @@ class PackedError(NamedTuple):
     def of(cls, error: BaseException, depth: int = 0) -> Self:
         """Return the failure for an error, which is pickled, and unpickled to verify that this works."""
         trim(error)
-        shown = "".join(traceback.format_exception(error)) if not depth else ""
         cause = error.__cause__
+        bare = error.__traceback__ is None and cause is None  # the text would be the message, again
+        shown = "" if depth or bare else "".join(traceback.format_exception(error))
         packed = None if cause is None or depth >= _CAUSES else PackedError.of(cause, depth + 1)
         return cls(type(error).__name__, message(error), shown[-_TEXT:], pickled(error), packed)
 
@@ -147,7 +148,7 @@ class PackedError(NamedTuple):
         cause = None if self.cause is None else self.cause.error("")
         _CAUSE.__set__(error, cause)  # not by assignment, which a frozen exception refuses
         if where:
-            add_note(error, f"in {where}:\n{self.traceback.rstrip()}")
+            add_note(error, f"in {where}:\n{self.traceback.rstrip()}" if self.traceback else f"in {where}")
         return error
 
     def _itself(self) -> BaseException:

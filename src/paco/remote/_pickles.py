@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from paco._base import check
 from paco._base.check import given, message
+from paco._base.errors import install
 from paco.limits import Limiter
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
 _LARGE: Final = 1_000_000
 _MAIN: Final = "__main__"
 _OURS: Final = __name__.partition(".")[0] + "."
-_INSTALL: Final = "to send functions of __main__, closures and lambdas, pip install paco[workers]"
+_OR_INSTALL: Final = f"and import it, or {install('workers')}"
+_MOVE: Final = f"move it to a module of its own {_OR_INSTALL}"
 
 
 @contextmanager
@@ -60,6 +62,10 @@ def _cloudpickle() -> Any:
         return None
 
 
+class _Advice(TypeError):
+    """A value cannot be sent, and the message says what to do."""
+
+
 @_raising_errors()
 def dumps(value: object) -> bytes:
     """Return a value as bytes. If cloudpickle is installed, definitions in ``__main__`` are sent by value."""
@@ -67,10 +73,8 @@ def dumps(value: object) -> bytes:
         data = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
     except Exception:
         data = b""
-    cloudpickle = _cloudpickle() if not data or _MAIN.encode() in data else None
-    if cloudpickle is not None:
-        data = cloudpickle.dumps(value)
-    return data or pickle.dumps(value)  # raises the error again
+    by_name = data and (_MAIN.encode() not in data or _cloudpickle() is None)
+    return data if by_name else _dump(value)
 
 
 def dump_function(name: str, fn: Any) -> bytes:
@@ -80,13 +84,11 @@ def dump_function(name: str, fn: Any) -> bytes:
         TypeError: The function cannot be pickled; the message names the culprit.
     """
     try:
-        data = _dump(fn)
+        data = _dump(fn, imports_main=False)
     except Exception as error:
-        called = check.called(given(fn))
-        raise TypeError(
-            f"paco.{name}: {called} cannot be sent to other processes: {_culprit(fn)}{message(error)}; "
-            "create what it needs inside the function, or pass it with the items"
-        ) from error
+        advice = "; create what it needs inside the function, or pass it with the items"
+        why = f"{_culprit(fn)}{message(error)}{'' if isinstance(error, _Advice) else advice}"
+        raise TypeError(f"paco.{name}: {check.called(given(fn))} cannot be sent to other processes: {why}") from error
     if len(data) > _LARGE:
         warnings.warn(
             f"paco.{name}: {check.called(given(fn))} takes {len(data) / 1e6:.1f} MB, which are sent with every chunk "
@@ -98,7 +100,10 @@ def dump_function(name: str, fn: Any) -> bytes:
 
 def unfit(name: str, what: str, error: Exception) -> TypeError:
     """Return an error that says what cannot be sent, with the error of pickle as its cause."""
-    refused = TypeError(f"paco.{name}: {what} cannot be sent to another process: {message(error)}")
+    why = message(error)
+    if isinstance(error, AttributeError) and _MAIN in why:  # a worker does not import the program
+        why += f"; {_MOVE}"
+    refused = TypeError(f"paco.{name}: {what} cannot be sent to another process: {why}")
     refused.__cause__ = error
     return refused
 
@@ -149,14 +154,18 @@ def dump_error(error: BaseException) -> bytes:
 
 
 @_raising_errors()
-def _dump(value: object, *, plain_errors: bool = False) -> bytes:
+def _dump(value: object, *, plain_errors: bool = False, imports_main: bool = True) -> bytes:
+    """Return a value as bytes. ``imports_main`` says that the receiver may have the same ``__main__``."""
     buffer = io.BytesIO()
     cloudpickle = _cloudpickle()
-    kind = _pickler(pickle.Pickler if cloudpickle is None else cloudpickle.Pickler)
+    kind: Any = _ByName if cloudpickle is None else _by_value(cloudpickle.Pickler)
     if plain_errors:
-        table = getattr(kind, "dispatch_table", copyreg.dispatch_table)
-        kind.dispatch_table = {kind: how for kind, how in table.items() if not _is_error(kind)}
-    kind(buffer).dump(value)
+        table = copyreg.dispatch_table if cloudpickle is None else kind.dispatch_table
+        plain = {one: reduce for one, reduce in table.items() if not _is_error(one)}
+        kind = type(kind.__name__, (kind,), {"dispatch_table": plain})
+    pickler = kind(buffer)
+    pickler.imports_main = imports_main
+    pickler.dump(value)
     return buffer.getvalue()
 
 
@@ -164,30 +173,38 @@ def _is_error(kind: object) -> bool:
     return isinstance(kind, type) and issubclass(kind, BaseException)
 
 
-def _pickler(base: Any) -> Any:
-    """Return a pickler class that handles paco's functions and refuses limits.
+class _ByName(pickle.Pickler):
+    """Pickles paco's functions by value, the rest by name; refuses limits, and with advice what has no such name."""
 
-    Without cloudpickle, it also refuses functions that pickle cannot send, with advice.
-    """
+    imports_main = True
 
-    class Pickler(base):  # type: ignore[misc]
+    def reducer_override(self, obj: Any) -> Any:
+        reduced = _special(obj)
+        if reduced is NotImplemented and isinstance(obj, FunctionType | type):
+            if obj.__module__ == _MAIN and not self.imports_main:
+                raise _Advice(f"{obj.__qualname__} is defined in __main__; {_MOVE}")
+            if "<" in obj.__qualname__:
+                advice = f"define it at the top level of a module {_OR_INSTALL}"
+                raise _Advice(f"{obj.__qualname__} cannot be imported by name; {advice}")
+        return reduced
+
+
+def _by_value(base: Any) -> Any:
+    """Return a class of picklers, from that of cloudpickle, that handles paco's functions and refuses limits."""
+
+    class ByValue(base):  # type: ignore[misc]
         def reducer_override(self, obj: Any) -> Any:
-            if isinstance(obj, Limiter):
-                raise TypeError(
-                    f"{check.shorten(obj)} inside the function would be a separate limit in each process; "
-                    "pass it to the call, as limit="
-                )
-            if isinstance(obj, FunctionType) and _is_ours(obj):
-                return _reduced(obj)
-            if base is not pickle.Pickler:
-                return base.reducer_override(self, obj)
-            if isinstance(obj, FunctionType | type) and obj.__module__ == _MAIN:
-                raise TypeError(f"{obj.__qualname__} is defined in __main__; {_INSTALL}")
-            if isinstance(obj, FunctionType) and "<" in obj.__qualname__:
-                raise TypeError(f"{obj.__qualname__} cannot be imported by name; {_INSTALL}")
-            return NotImplemented
+            reduced = _special(obj)
+            return base.reducer_override(self, obj) if reduced is NotImplemented else reduced
 
-    return Pickler
+    return ByValue
+
+
+def _special(obj: Any) -> Any:
+    """Return how to pickle a function of paco; refuse a limit; return ``NotImplemented`` for all else."""
+    if isinstance(obj, Limiter):
+        raise _Advice(f"{check.shorten(obj)} would be a separate limit in each process; pass it to the call, as limit=")
+    return _reduced(obj) if isinstance(obj, FunctionType) and _is_ours(obj) else NotImplemented
 
 
 def _is_ours(fn: FunctionType) -> bool:
