@@ -22,8 +22,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import paco
-from paco._records.earlier import NOWHERE, EarlierRecords, Index, Keys, Maker, Seen, canonical, digest, made_by
+from paco._records.earlier import EarlierRecords, Maker, made_by
 from paco._records.file import RecordFile, _leave_all, _sync_folder
+from paco._records.keys import NOWHERE, Index, Keys, Seen, canonical, digest
 from paco._records.lines import FAST, NotJSONError, Span, _fast, decode, encode, failure, line, opening, success
 from paco.journal import JournalError
 
@@ -338,6 +339,12 @@ def test_an_item_keeps_its_8_byte_key_of_an_earlier_version():
         (digest(canonical("a"), 2, 16), NOWHERE),
         (digest(canonical("c"), 0, 16), NOWHERE),
     ]
+
+
+def test_many_keys_are_those_that_items_get_one_by_one():
+    contents = [canonical(value) for value in ("a", "b", "a", "a", 1, "b")]
+    keys, alone = Keys(), Keys()
+    assert keys.many(contents[:3]) + keys.many([]) + keys.many(contents[3:]) == [alone.next(one)[0] for one in contents]
 
 
 def test_keys_of_repeated_items_collide_with_no_other_item():

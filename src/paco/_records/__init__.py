@@ -4,6 +4,7 @@ The modules, each importing only from those above it::
 
     lines          values to JSON and back; a record to its line and back
     file           the file of the records: lock it, read it, append to it; torn lines
-    earlier        keys of items, the function that made the results, and the records of earlier runs
+    keys           keys of items, and where the records with these keys are
+    earlier        the function that made the results, and the records of earlier runs
     group_commit   a thread that writes lines in groups, and results that wait for it
 """
