@@ -252,6 +252,7 @@ class _ItemRecorder:
         """Return the error to record for an item that raised ``error``; ``None`` if it raised because the run ends."""
         run = self.commit.run
         if not isinstance(error, Exception | asyncio.CancelledError) or run.is_ending or run.was_let_go():
+            self.commit.stored()
             return None
         return cast("Exception", as_item_error(error))
 
@@ -302,6 +303,7 @@ class _ItemRecorder:
 
     def _replayed(self, record: Record) -> Any:
         """Return the recorded result of an item, or raise its recorded error."""
+        self.commit.stored()
         if not record.ok:
             events.skipped()
             raise RecordedError(*record.error())

@@ -30,7 +30,7 @@ from hypothesis import strategies as st
 
 import paco
 from paco import journal
-from paco._records import group_commit
+from paco._records import delivery, group_commit
 from paco._records.file import RecordFile
 from paco.events import ItemEnded
 from paco.journal import JournalError, RecordedError
@@ -1126,7 +1126,7 @@ async def test_a_slow_consumer_delays_new_items(path):
 
 
 async def test_many_results_are_delivered_in_several_turns(path, monkeypatch):
-    monkeypatch.setattr(group_commit, "_BATCH", 3)
+    monkeypatch.setattr(delivery, "_BATCH", 3)
     disk = SlowDisk(monkeypatch)
 
     async def fn(item):

@@ -6,5 +6,6 @@ The modules, each importing only from those above it::
     file           the file of the records: lock it, read it, append to it; torn lines
     keys           keys of items, and where the records with these keys are
     earlier        the function that made the results, and the records of earlier runs
-    group_commit   a thread that writes lines in groups, and results that wait for it
+    delivery       results that wait for their lines
+    group_commit   a thread that writes lines in groups
 """
