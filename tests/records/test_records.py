@@ -471,9 +471,9 @@ def close(records):
 def test_the_last_record_of_an_item_counts(path):
     path.write_bytes(a_record("a", ok=False) + a_record("b") + a_record("a", id=7))
     records = opened(path)
-    head, record = records.recall(5, "a")
+    entry, record = records.recall(5, "a")
     assert (record.ok, record.outcome) == (True, "a")
-    assert head == opening(5, record.key, b'"a"')
+    assert (entry.position, entry.key, entry.text) == (5, record.key, b'"a"')
     assert records.recall(6, "c")[1] is None
     close(records)
 
@@ -482,7 +482,8 @@ def test_two_keys_with_the_same_first_64_bits_are_distinguished(path):
     key = digest(canonical("a"), 0, 16)
     path.write_bytes(line(opening(0, key[:8] + bytes(8), b'"z"'), success(b'"z"'), Span(1, 0, 0.0, 1.0)))
     records = opened(path)
-    assert records.recall(0, "a") == (opening(0, key, b'"a"'), None)
+    entry, record = records.recall(0, "a")
+    assert (entry.key, record) == (key, None)
     close(records)
 
 

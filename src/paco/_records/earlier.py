@@ -10,13 +10,31 @@ from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from operator import attrgetter
 from shlex import quote
-from typing import Any, Final, NamedTuple, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, cast
 
 from paco._base.check import shorten
 from paco._records.file import JournalError, RecordFile, is_torn
 from paco._records.keys import NOWHERE, Keys, canonical, distinct
-from paco._records.lines import OPENING, NotJSONError, Record, encode, parse, scalar
+from paco._records.lines import (
+    ENDING,
+    HALF,
+    OPENING,
+    SUCCESS,
+    NotJSONError,
+    Record,
+    encode,
+    moment_of,
+    parse,
+    scalar,
+    worker_of,
+)
 
+if TYPE_CHECKING:
+    from paco._base.item import Item
+
+#: The line of an item with the JSON of its result, or with what `failure` returns.
+_SUCCEEDED: Final = OPENING + b"," + SUCCESS + b"%b" + ENDING
+_FAILED: Final = OPENING + b",%b" + ENDING
 #: Passed as a version, accepts records of every version.
 ANY_VERSION: Final = object()
 #: What identifies an item: the name of a field, or a function of the item; ``None`` for its content.
@@ -71,6 +89,46 @@ def made_by(fn: Any) -> Maker:
 # ---- the records
 
 
+class Entry:
+    """What becomes the record of an item, from its start on."""
+
+    __slots__ = (
+        "attempts",
+        "content",
+        "key",
+        "outcome",
+        "position",
+        "seconds",
+        "slot",
+        "start",
+        "succeeded",
+        "text",
+        "worker",
+    )
+
+    position: int
+    content: bytes  # the canonical form of what identifies the item
+    text: bytes  # the item as JSON, made at its start, since its function may change it
+    key: bytes
+    slot: int
+    start: float  # in seconds since 1970
+    seconds: float
+    attempts: int
+    worker: str | None  # the name of the worker that ran it; None for this process
+    succeeded: bool
+    outcome: bytes  # the result as JSON, or what `failure` returns
+
+    def noted(self, item: Item, began: float) -> None:
+        """Take over the attempts of the item, and when and where it ran, if that was on a worker.
+
+        Its start here was at ``began`` on the clock of the run.
+        """
+        self.attempts, ran = item.attempts, item.ran
+        if ran is not None:
+            self.start += ran.start - began
+            self.seconds, self.worker = ran.end - ran.start, ran.worker
+
+
 class EarlierRecords:
     """Finds the records of earlier runs by the keys of this run's items. `Keys` says how much memory that takes.
 
@@ -91,6 +149,7 @@ class EarlierRecords:
         self._unique = key is not None  # whether to warn of an item that equals an earlier one
         self._version = version
         self._strict = strict
+        self._waiting: list[Entry] = []  # items that have no key yet, in the order of their starts
         #: The keys of the items and the records. A position is twice the offset of the record, plus 1 if it is ok.
         self.keys = Keys()
         #: Whether the source of the function has changed since the last record.
@@ -158,25 +217,63 @@ class EarlierRecords:
                 ) from None
             return None
 
-    def recall(self, position: int, item: Any) -> tuple[bytes, Record | None]:
+    def recall(self, position: int, item: Any) -> tuple[Entry, Record | None]:
         """Return the start of a new record for the item at a position, and the last record of its key, if there is one.
+
+        If there are no records, the key is not needed before the line is written: `lines` makes many at once.
 
         Raises:
             TypeError: What identifies the item has no JSON form.
             JournalError: The file was changed after `load` read it.
         """
+        entry = Entry()
+        entry.position = position
         text = scalar(item)
-        key, place = self.keys.next(text if text is not None and self._known_by is None else self._identity(item))
+        entry.content = text if text is not None and self._known_by is None else self._identity(item)
+        entry.text = self._shown(item) if text is None else text
+        if not (self.keys.any or self._unique):
+            self._waiting.append(entry)
+            return entry, None
+        entry.key, place = self.keys.next(entry.content)
         if self.keys.repeats and self._unique:
             self._warn(item)
         record = None if place == NOWHERE else self._record(place // 2)
-        if text is None:
-            try:
-                text = encode(item)
-            except NotJSONError:
-                text = encode(shorten(item))
-        head = OPENING % (position, hexlify(key), text)
-        return head, record if record is not None and record.key == key else None
+        return entry, record if record is not None and record.key == entry.key else None
+
+    def lines(self, more: bytes, entries: list[Entry]) -> list[bytes]:
+        """Return the lines of a group of items that have ended; ``more`` are further fields, with a leading comma.
+
+        First, give all items that have started their keys, in the order of their starts.
+        """
+        waiting = self._waiting[:]
+        del self._waiting[: len(waiting)]  # in place, since the loop may add one meanwhile
+        for one, key in zip(waiting, self.keys.many([one.content for one in waiting]), strict=True):
+            one.key = key
+        lines, last, moment = list[bytes](), -1, b""
+        for one in entries:
+            milliseconds = int(1e3 * one.start + HALF)
+            if milliseconds != last:  # many items start in the same millisecond
+                last, moment = milliseconds, moment_of(milliseconds)
+            where = more if one.worker is None else worker_of(one.worker) + more
+            values = (
+                one.position,
+                hexlify(one.key),
+                one.text,
+                one.outcome,
+                one.attempts,
+                one.slot,
+                moment,
+                1000 * one.seconds,
+                where,
+            )
+            lines.append((_SUCCEEDED if one.succeeded else _FAILED) % values)
+        return lines
+
+    def _shown(self, item: Any) -> bytes:
+        try:
+            return encode(item)
+        except NotJSONError:
+            return encode(shorten(item))
 
     def _identity(self, item: Any) -> bytes:
         """Return the canonical form of what identifies an item."""
