@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import paco
 from paco._records import lines
-from paco._records.earlier import Index, digest
+from paco._records.keys import Index, digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

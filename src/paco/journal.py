@@ -19,6 +19,7 @@ import sys
 import time
 import warnings
 from dataclasses import dataclass, replace
+from functools import partial
 from heapq import heappop, heappush
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -31,7 +32,7 @@ from paco._engine.outcomes import Err, Ok, Outcome, is_outcome
 from paco._records.earlier import EarlierRecords, ItemKey
 from paco._records.file import JournalError, RecordFile
 from paco._records.group_commit import GroupCommit
-from paco._records.lines import Span, failure, span_there, success, through_json
+from paco._records.lines import SAME, decode, encode, failure, scalar
 from paco._records.maker import made_by
 from paco.limits import Limiter
 
@@ -42,11 +43,14 @@ if TYPE_CHECKING:
     from paco._base.item import Item, Ran, WorkerTask
     from paco._base.types import OnError
     from paco._engine.sinks import InOrder
-    from paco._records.lines import Record, SpanFields
+    from paco._records.earlier import Entry
+    from paco._records.lines import Record
     from paco.limits import Gate
 
 __all__ = ["Journal", "JournalError", "RecordedError"]
 
+#: The bytes of a record besides its result, roughly.
+_SIZE: Final = 240
 #: The permit of an item that needs none.
 _FREE: Final = object()
 
@@ -119,7 +123,7 @@ def _place_of_caller() -> tuple[str, int]:
 class _Unrecorded(Limiter):
     """A limit that applies only to items without a record. It looks up each item before it asks the run's limit."""
 
-    def __init__(self, limit: Limiter, look_up: Callable[[Any], tuple[bytes, Record | None]]) -> None:
+    def __init__(self, limit: Limiter, look_up: Callable[[Any], tuple[Entry, Record | None]]) -> None:
         self._limit = limit
         self._look_up = look_up
 
@@ -141,6 +145,18 @@ class _Unrecorded(Limiter):
 
     def waits_only_for(self, tasks: set[Any]) -> bool:
         return self._limit.waits_only_for(tasks)
+
+    def part_of(self, item: Any) -> Limiter:
+        part = self._limit.part_of(item)
+        return self if part is self._limit else _Unrecorded(part, self._look_up)
+
+    # Items of one part of the limit wait in one queue.
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Unrecorded) and other._limit is self._limit
+
+    def __hash__(self) -> int:
+        return hash(self._limit)
 
     def try_reserve(self, item: Any = None) -> Any:
         task: Any = asyncio.current_task()
@@ -174,9 +190,10 @@ class _ItemRecorder:
         self._file = RecordFile(journal.path, title, power=journal.durable == "power")
         self._maker = made_by(fn)._replace(by=journal.key if isinstance(journal.key, str) else None)
         self._earlier = EarlierRecords(self._file, self._maker, key=journal.key, version=journal.version)
-        self._more = self._maker.fields(journal.version)
+        more = self._maker.fields(journal.version)
         #: Writes the lines: a service of the run.
-        self.commit: GroupCommit = GroupCommit(self._file, self._load, sink, tell=journal.warn)
+        make = partial(self._earlier.lines, more)
+        self.commit: GroupCommit = GroupCommit(self._file, self._load, sink, make=make, tell=journal.warn)
         self._on_error = on_error
         self._free: list[int] = []  # the free slots, as a heap: an item takes the lowest one
         self._new = count().__next__  # returns a slot that was never taken
@@ -205,19 +222,23 @@ class _ItemRecorder:
     def results(self, fn: ItemFunction) -> ItemFunction:
         """Return a function that returns the recorded result of an item, or calls ``fn`` and records what it does."""
         free, new, now, wall = self._free, self._new, clock(), time.time
-        current_task, look_up, known, succeeded = asyncio.current_task, self.look_up, self._known, self._succeeded
-        add, more = self.commit.add, self._more
+        current_task, look_up, known, through = asyncio.current_task, self.look_up, self._known, self._through
+        add, plain = self.commit.take, self._journal.encode is self._journal.decode is None
 
         async def recorded(item: Any) -> Any:
             worker: Any = current_task()
-            head, record = look_up(item) if worker.item is None else known(worker, item)
+            entry, record = look_up(item) if worker.item is None else known(worker, item)
             if record is not None:
                 return self._replayed(record)
-            slot, start, began = heappop(free) if free else new(), wall(), now()
+            entry.slot = slot = heappop(free) if free else new()
+            entry.start, began = wall(), now()
             failed: BaseException | None = None
             value = None
             try:
-                text, value = succeeded(await fn(item))
+                value = await fn(item)
+                text = scalar(value) if plain else None
+                if text is None:
+                    text, value = through(value)
             except BaseException as error:
                 failed = self._of_the_item(error)
                 if failed is None:
@@ -225,11 +246,12 @@ class _ItemRecorder:
                 text = _failure(failed)
             finally:
                 heappush(free, slot)
-            noted: Item | None = worker.item
-            span: SpanFields = (1 if noted is None else noted.attempts, slot, start, 1000 * (now() - began), None)
-            if noted is not None and noted.ran is not None:
-                span = span_there(noted.attempts, slot, start, began, noted.ran)
-            add((head, text, span, more))
+            entry.seconds = now() - began
+            entry.succeeded, entry.outcome = failed is None, text
+            entry.attempts, entry.worker = 1, None
+            if worker.item is not None:
+                entry.noted(worker.item, began)
+            add(entry, _SIZE + len(text))
             if failed is None:
                 return value
             try:
@@ -245,10 +267,10 @@ class _ItemRecorder:
 
         async def recorded(item: Any) -> Outcome[Any, Any]:
             task: Any = asyncio.current_task()
-            head, record = self._known(task, item)
+            entry, record = self._known(task, item)
             if record is not None:
                 return self._replayed_outcome(item, record)
-            slot = heappop(free) if free else new()
+            entry.slot = slot = heappop(free) if free else new()
             try:
                 outcome = await fn(item)
             except BaseException as error:  # it has cancelled itself, or was lost on a worker
@@ -258,8 +280,8 @@ class _ItemRecorder:
                 outcome = Err(item, failed)
             finally:
                 heappush(free, slot)
-            text, outcome = self._settled(outcome)
-            self._add_outcome(head, text, outcome, slot, None if task.item is None else task.item.ran)
+            entry.outcome, outcome = self._settled(outcome)
+            self._add_outcome(entry, outcome, None if task.item is None else task.item.ran)
             return outcome
 
         return recorded
@@ -268,26 +290,27 @@ class _ItemRecorder:
         """Return the error to record for an item that raised ``error``; ``None`` if it raised because the run ends."""
         run = self.commit.run
         if not isinstance(error, Exception | asyncio.CancelledError) or run.is_ending or run.was_let_go():
+            self.commit.stored()
             return None
         return cast("Exception", as_item_error(error))
 
-    def _add_outcome(self, head: bytes, text: bytes, outcome: Outcome[Any, Any], slot: int, ran: Ran | None) -> None:
+    def _add_outcome(self, entry: Entry, outcome: Outcome[Any, Any], ran: Ran | None) -> None:
         # Not inside the coroutine: coverage does not see its lines after a cancellation that was caught below it.
         if isinstance(outcome, Err) and self.commit.run.is_ending:
             return  # the item failed because the run is ending
-        worker = None if ran is None else ran.worker
-        span = Span(outcome.attempts, slot, outcome.start, 1000 * outcome.elapsed, worker)
-        self.commit.add((head, text, span, self._more))
+        entry.succeeded, entry.worker = isinstance(outcome, Ok), None if ran is None else ran.worker
+        entry.attempts, entry.start, entry.seconds = outcome.attempts, outcome.start, outcome.elapsed
+        self.commit.take(entry, _SIZE + len(entry.outcome))
 
-    def _known(self, worker: WorkerTask, item: Any) -> tuple[bytes, Record | None]:
+    def _known(self, worker: WorkerTask, item: Any) -> tuple[Entry, Record | None]:
         """Return what `look_up` returns for the item that a worker runs."""
         if worker.item is not None and worker.item.known is not None:  # `_Unrecorded` has looked it up
-            known: tuple[bytes, Record | None] = worker.item.known
+            known: tuple[Entry, Record | None] = worker.item.known
             return known
         worker.item = None  # a note left there belongs to an earlier item
         return self.look_up(item)
 
-    def look_up(self, item: Any) -> tuple[bytes, Record | None]:
+    def look_up(self, item: Any) -> tuple[Entry, Record | None]:
         """Return the start of a new record for the next item, and its earlier record if that is used again."""
         position = self._items
         self._items += 1
@@ -299,17 +322,17 @@ class _ItemRecorder:
             raise
         return head, record if record is not None and (record.ok or not self._journal.retry_errors) else None
 
-    def _succeeded(self, value: Any) -> tuple[bytes, Any]:
-        """Return the part of a record for a result, and the result as reading the record will return it."""
+    def _through(self, value: Any) -> tuple[bytes, Any]:
+        """Return a result as JSON, and as reading its record will return it."""
         journal = self._journal
-        text, value = through_json(value if journal.encode is None else journal.encode(value))
-        return success(text), value if journal.decode is None else journal.decode(value)
+        text, value = _through_json(value if journal.encode is None else journal.encode(value))
+        return text, value if journal.decode is None else journal.decode(value)
 
     def _settled(self, outcome: Outcome[Any, Any]) -> tuple[bytes, Outcome[Any, Any]]:
         """Return the part of a record for an outcome, and the outcome as reading the record will return it."""
         if isinstance(outcome, Ok):
             try:
-                text, value = self._succeeded(outcome.value)
+                text, value = self._through(outcome.value)
                 return text, replace(outcome, value=value)
             except Exception as error:
                 trim(error)
@@ -318,6 +341,7 @@ class _ItemRecorder:
 
     def _replayed(self, record: Record) -> Any:
         """Return the recorded result of an item, or raise its recorded error."""
+        self.commit.stored()
         if not record.ok:
             events.skipped()
             raise RecordedError(*record.error())
@@ -343,6 +367,21 @@ class _ItemRecorder:
         recorded = RecordedError(type(error).__name__, check.message(error))
         recorded.__cause__ = error
         return recorded
+
+
+#: The beginning of a lone surrogate in JSON: two lone surrogates in a row come back as one character.
+_SURROGATE: Final = b"\\ud"
+
+
+def _through_json(value: Any) -> tuple[bytes, Any]:
+    """Return a value as JSON, and the value that reading this JSON returns.
+
+    Raises:
+        NotJSONError: JSON cannot hold the value.
+    """
+    text = encode(value)
+    same = value.isascii() or text.find(_SURROGATE) < 0 if type(value) is str else type(value) in SAME
+    return text, value if same else decode(text)
 
 
 def _failure(error: BaseException) -> bytes:

@@ -33,7 +33,7 @@ from hypothesis import strategies as st
 
 import paco
 from paco import journal
-from paco._records import group_commit
+from paco._records import delivery, group_commit
 from paco._records.file import RecordFile
 from paco.events import ItemEnded
 from paco.journal import JournalError, RecordedError
@@ -399,6 +399,21 @@ async def test_an_error_of_the_key_function_ends_the_run(path, key, error):
 async def test_a_missing_field_of_a_mapping_ends_the_run(path):
     with pytest.raises(KeyError, match="other"):
         await paco.map(same, [{"id": 1}]).journal(path, key="other")
+
+
+@pytest.mark.parametrize("make", [lambda limit: limit, lambda limit: limit & 9], ids=["alone", "combined"])
+async def test_items_of_one_key_of_a_limit_do_not_wait_for_those_of_another(path, make):
+    ends = {}
+
+    async def work(item):
+        key, number = item
+        await asyncio.sleep(10 if key == "a" else 1)
+        ends[key, number] = now()
+        return number
+
+    items = [("a", 0), ("a", 1), ("a", 2), ("b", 0), ("b", 1), ("b", 2), ("b", 3)]
+    await paco.map(work, items, limit=make(paco.PerKey(lambda item: item[0], lambda: paco.Limit(1)))).journal(path)
+    assert [round(ends[item]) for item in items] == [10, 20, 30, 1, 2, 3, 4]
 
 
 async def test_a_key_that_fails_while_the_run_is_ending_is_reported(path):
@@ -1187,7 +1202,7 @@ async def test_a_slow_consumer_delays_new_items(path):
 
 
 async def test_many_results_are_delivered_in_several_turns(path, monkeypatch):
-    monkeypatch.setattr(group_commit, "_BATCH", 3)
+    monkeypatch.setattr(delivery, "_BATCH", 3)
     disk = SlowDisk(monkeypatch)
 
     async def fn(item):

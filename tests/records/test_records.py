@@ -22,8 +22,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import paco
-from paco._records.earlier import NOWHERE, EarlierRecords, Index, Keys, Seen, canonical, digest
+from paco._records.earlier import EarlierRecords
 from paco._records.file import RecordFile, _leave_all, _sync_folder
+from paco._records.keys import NOWHERE, Index, Keys, Seen, canonical, digest
 from paco._records.lines import FAST, NotJSONError, Span, _fast, decode, encode, failure, line, opening, success
 from paco._records.maker import Maker, made_by
 from paco.journal import JournalError
@@ -341,6 +342,12 @@ def test_an_item_keeps_its_8_byte_key_of_an_earlier_version():
     ]
 
 
+def test_many_keys_are_those_that_items_get_one_by_one():
+    contents = [canonical(value) for value in ("a", "b", "a", "a", 1, "b")]
+    keys, alone = Keys(), Keys()
+    assert keys.many(contents[:3]) + keys.many([]) + keys.many(contents[3:]) == [alone.next(one)[0] for one in contents]
+
+
 def test_keys_of_repeated_items_collide_with_no_other_item():
     contents = [canonical(value) for value in ("a", "a 1", 1, [1], "1 1", {"a": 1})]
     keys = {digest(content, occurrence, 16) for content in contents for occurrence in range(20)}
@@ -475,9 +482,9 @@ def close(records):
 def test_the_last_record_of_an_item_counts(path):
     path.write_bytes(a_record("a", ok=False) + a_record("b") + a_record("a", id=7))
     records = opened(path)
-    head, record = records.recall(5, "a")
+    entry, record = records.recall(5, "a")
     assert (record.ok, record.outcome) == (True, "a")
-    assert head == opening(5, record.key, b'"a"')
+    assert (entry.position, entry.key, entry.text) == (5, record.key, b'"a"')
     assert records.recall(6, "c")[1] is None
     close(records)
 
@@ -486,7 +493,8 @@ def test_two_keys_with_the_same_first_64_bits_are_distinguished(path):
     key = digest(canonical("a"), 0, 16)
     path.write_bytes(line(opening(0, key[:8] + bytes(8), b'"z"'), success(b'"z"'), Span(1, 0, 0.0, 1.0)))
     records = opened(path)
-    assert records.recall(0, "a") == (opening(0, key, b'"a"'), None)
+    entry, record = records.recall(0, "a")
+    assert (entry.key, record) == (key, None)
     close(records)
 
 

@@ -23,7 +23,7 @@ from paco._cli.formats import FORMATS, OBJECTS, TABLES, Beginning, TableFormat
 from paco._cli.options import STDIN
 from paco._cli.packed import check_unpacker, packed_as, unpacked
 from paco._exec.template import lacks
-from paco._records.earlier import NOWHERE, Keys, canonical
+from paco._records.keys import NOWHERE, Keys, canonical
 from paco._records.lines import encode, opening
 
 if TYPE_CHECKING:

@@ -19,9 +19,10 @@ from paco._base.errors import as_raised
 from paco._base.system import PRIVATE
 from paco._cli.ending import CommandError, Problem, describe, explain, is_interrupt, reason
 from paco._cli.options import STDOUT
-from paco._records.earlier import EarlierRecords, canonical, digest
+from paco._records.earlier import EarlierRecords
 from paco._records.file import APPENDING, JournalError, RecordFile, is_json, is_record
 from paco._records.group_commit import GroupCommit
+from paco._records.keys import canonical, digest
 from paco._records.lines import encode, failure, span_there, success
 from paco._records.maker import made_by
 from paco.events import clock, failed

@@ -11,7 +11,7 @@ from paco._cli.ending import CommandError, Problem, Tally, describe
 from paco._cli.files import Use, check_apart, check_pictures
 from paco._cli.options import parse_report
 from paco._cli.progress import summary
-from paco._records.earlier import NOWHERE, Index
+from paco._records.keys import NOWHERE, Index
 from paco._records.lines import parse
 from paco._view.meter import Sketch
 from paco.events import ItemEnded, Run, RunEnded

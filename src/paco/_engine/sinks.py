@@ -65,6 +65,18 @@ class Sink(Protocol):
         ...
 
 
+class Late(Protocol):
+    """Brings results to the sink of a stream later than they are stored. It calls `Scheduler.release` when it does."""
+
+    def window(self) -> int:
+        """Return the window of the sink, widened by the results that are on their way; 0 if no item may start."""
+        ...
+
+    def freeze(self) -> None:
+        """Ignore what is stored from now on: the run is ending early."""
+        ...
+
+
 class Collector(Protocol):
     """Receives the errors of a run with the error policy ``collect``."""
 
@@ -134,15 +146,18 @@ class InOrder:
         self.taken: int = 0
         self.window: int = window
         self.most: int = most
-        #: Whether results come here later than they are stored. What brings them calls `Scheduler.release`.
-        self.late: bool = False
+        #: What brings results here, if they come later than they are stored.
+        self.late: Late | None = None
 
     def room(self, started: int) -> int:
-        return started if len(self.results) >= self.most else self.taken + self.window
+        window = self.window if self.late is None else self.late.window()
+        return started if len(self.results) >= self.most else self.taken + window
 
     def freeze(self) -> None:
         """Keep the present results; from now on workers write to a dict that nothing reads."""
         self.results = self.results.copy()
+        if self.late is not None:
+            self.late.freeze()
 
     def left(self) -> Iterable[Any]:
         """Return the results behind the first missing one; the consumer will still take those before it."""
@@ -183,7 +198,8 @@ class AsCompleted(InOrder):
         self._batch: deque[Any] = deque()
 
     def room(self, started: int) -> int:
-        return started if len(self.results) + len(self._batch) >= self.most else self.taken + self.window
+        window = self.window if self.late is None else self.late.window()
+        return started if len(self.results) + len(self._batch) >= self.most else self.taken + window
 
     def left(self) -> Iterable[Any]:
         return ()  # the consumer will take every result
@@ -284,16 +300,18 @@ class Batches(InOrder):
 
     def room(self, started: int) -> int:
         self.taken = self._arrivals.taken
-        if self.window <= 0 or self.waiting() >= self.most:
+        window = self.window if self.late is None else self.late.window()
+        if window <= 0 or self.waiting() >= self.most:
             return started
-        return self.taken - len(self._arrivals.ready) + self._size + self.window
+        return self.taken - len(self._arrivals.ready) + self._size + window
 
     def waiting(self) -> int:
         """Return the number of results that wait for the consumer, without those of the next list."""
         return len(self._arrivals) + max(len(self._arrivals.ready) - self._size, 0)
 
     def freeze(self) -> None:
-        self.results = self._arrivals = self._arrivals.copy()
+        super().freeze()
+        self._arrivals = cast("_Arrivals", self.results)
         self._due = True
         self._stop_timer()
 

@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from paco.limits import Limiter
 
 _LIMIT, _RATE, _INPUT, _OUTPUT, _ORDER, _LOOP, _TAIL = range(len(WAITING))
-#: The position, the slot and the start time of an item.
-_Begun = tuple[int, int, float]
 _new: Final[Any] = vars(tuple)["__new__"]  # takes half the time of a named tuple's constructor
 
 
@@ -149,19 +147,31 @@ class Watch:
 
     def around(self, fn: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Awaitable[Any]]:
         """Return the function over the items, wrapped to send an event when an item starts and when it ends."""
-        begins, ends = self._item_begins, self._item_ends
+        view, on_start, free, new = self.view, self._on_start, self._slots.free, self._slots.new
+        count, ends, kind = self._count, self._item_ends, events.ItemStarted
 
         async def watched(item: Any) -> Any:
-            begun = begins(item)
+            position = view.started
+            view.started = position + 1
+            slot = heappop(free) if free else new()
+            self._running += 1
+            count(start := self._clock())
+            if on_start:
+                event: events.ItemStarted = _new(kind, (view, position, slot, item, start))
+                for one in on_start:  # as `_publish` does, without a call
+                    try:
+                        one.call(event)
+                    except (Exception, CancelledError) as error:
+                        one.fail(error)
             try:
                 result = await fn(item)
             except StopIteration as error:  # Python would turn it into a RuntimeError when it leaves this coroutine
-                ends(begun, item, error)
+                ends(position, slot, item, start, error)
                 raise as_item_error(error) from error
             except BaseException as error:
-                ends(begun, item, error)
+                ends(position, slot, item, start, error)
                 raise
-            ends(begun, item)
+            ends(position, slot, item, start)
             return result
 
         watched.__name__ = self.view.function or check.title(fn)
@@ -170,21 +180,9 @@ class Watch:
         )  # error messages contain it
         return watched
 
-    def _item_begins(self, item: Any) -> _Begun:
-        view = self.view
-        position = view.started
-        view.started = position + 1
-        slots = self._slots
-        slot = heappop(slots.free) if slots.free else slots.new()
-        self._running += 1
-        now = self._clock()
-        self._count(now)
-        if self._on_start:
-            _publish(self._on_start, _new(events.ItemStarted, (view, position, slot, item, now)))
-        return position, slot, now
-
-    def _item_ends(self, begun: _Begun, item: Any, error: BaseException | None = None) -> None:
-        position, slot, start = begun
+    def _item_ends(  # noqa: C901 - a call costs for each item
+        self, position: int, slot: int, item: Any, start: float, error: BaseException | None = None
+    ) -> None:
         view, now, run = self.view, self._clock(), self._run
         attempts, end, where, skipped = 1, now, None, False
         if run.noted:
@@ -206,7 +204,12 @@ class Watch:
         self._count(now, position + run.offset)
         if self._on_end:
             what = view, position, slot, item, start, end, attempts, outcome, error, where, skipped
-            _publish(self._on_end, _new(events.ItemEnded, what))
+            event: events.ItemEnded = _new(events.ItemEnded, what)
+            for one in self._on_end:
+                try:
+                    one.call(event)
+                except (Exception, CancelledError) as raised:
+                    one.fail(raised)
 
     def _noted(
         self, error: BaseException | None, start: float, end: float
@@ -261,7 +264,7 @@ class Watch:
         The reason does not change between two events: if an obstacle disappears, an item starts at once. Two further
         changes count as events here: an item that waits for its permit, and the end of the source.
         """
-        run, stream, reader, reason = self._run, self._stream, self._reader, self._reason
+        run, reader, reason = self._run, self._reader, self._reason
         if self._counting is not None:
             self._top = self._counting.most
             self.view.limit = self._shown()
@@ -271,7 +274,9 @@ class Watch:
         self._last = now
         if self._running >= self._top:
             self._reason = _LIMIT
-        elif self._admission is not None and self._admission.held:
+            return
+        stream = self._stream
+        if self._admission is not None and self._admission.held:
             self._reason = self._held_back_by
         elif stream is not None and stream.room(run.started) <= run.started:
             self._reason = _OUTPUT if stream.ready() or _is_next(stream, ended) else _ORDER

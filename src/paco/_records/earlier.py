@@ -1,45 +1,39 @@
-"""The records of earlier runs: keys, which identify items, and finding a record."""
+"""The records of earlier runs: finding the record of an item."""
 
 from __future__ import annotations
 
-import json
 import re
 import warnings
-from array import array
 from binascii import hexlify
-from bisect import bisect_left
-from collections import defaultdict
 from collections.abc import Callable, Mapping
-from hashlib import blake2b
 from operator import attrgetter
 from shlex import quote
-from struct import Struct
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from paco._base.check import shorten
 from paco._records.file import JournalError, RecordFile, begins_as_record, is_torn
-from paco._records.lines import OPENING, SAME, SHORT_KEY, NotJSONError, Record, convert, encode, parse, scalar
+from paco._records.keys import NOWHERE, Keys, canonical, distinct
+from paco._records.lines import (
+    ENDING,
+    HALF,
+    OPENING,
+    SUCCESS,
+    NotJSONError,
+    Record,
+    encode,
+    moment_of,
+    parse,
+    scalar,
+    worker_of,
+)
 
 if TYPE_CHECKING:
+    from paco._base.item import Item
     from paco._records.maker import Maker
 
-#: Always the encoder of the standard library: others write some floats differently, which would change the keys.
-_CANONICAL, _READABLE = (
-    json.JSONEncoder(ensure_ascii=ascii, sort_keys=True, separators=(",", ":"), default=convert).encode
-    for ascii in (True, False)
-)
-#: Returns the number that the first 64 bits of a key are.
-_as_number: Final = Struct(">Q").unpack_from
-#: Two lone surrogates that together, in the escapes of JSON, are one character.
-_PAIR: Final = re.compile("[\ud800-\udbff][\udc00-\udfff]")
-#: The member, in a canonical form, that names a type which JSON does not have.
-_TYPE: Final = "\0type"
-#: The bytes of a key. A record shows it as twice as many hex digits.
-KEY_SIZE: Final = 16
-#: With ten million keys in this many shards, an insertion into an array moves 80 kB.
-_SHARDS: Final = 1024
-#: The position of a record that does not exist.
-NOWHERE: Final = -1
+#: The line of an item with the JSON of its result, or with what `failure` returns.
+_SUCCEEDED: Final = OPENING + b"," + SUCCESS + b"%b" + ENDING
+_FAILED: Final = OPENING + b",%b" + ENDING
 #: Passed as a version, accepts records of every version.
 ANY_VERSION: Final = object()
 #: Matches the names of functions that mean nothing else to sed and a shell.
@@ -48,157 +42,47 @@ _SAFE: Final = re.compile(r"[\w.<>]+").fullmatch
 ItemKey: TypeAlias = Callable[[Any], object] | str | None
 
 
-# ---- keys
-
-
-def canonical(value: Any) -> bytes:
-    """Return the canonical JSON form of a value: equal values have the same form, in whatever order their fields are.
-
-    Raises:
-        TypeError: The value has no JSON form.
-        ValueError: The value contains itself.
-        RecursionError: The value is nested too deeply.
-    """
-    if (known := scalar(value)) is not None:
-        return known
-    text = _CANONICAL(value)
-    if "\\ud" in text and _PAIR.search(readable := _READABLE(value)):
-        return readable.encode(errors="surrogatepass")
-    return text.encode()
-
-
-def distinct(value: Any) -> Any:
-    """Return a value whose canonical form no value of another type has.
-
-    In it, what JSON would return with another type (a set as a list, an enum as its value) is an object that names the
-    type. The rest, which is all that can be read from JSON, stays the same.
-
-    Raises:
-        TypeError: The value has no JSON form.
-        RecursionError: The value contains itself, or is nested too deeply.
-    """
-    kind = cast("Any", type(value))
-    if kind in SAME or kind is float:
-        return value
-    if kind is list:
-        return list(map(distinct, value))
-    if kind is not dict:
-        return {_TYPE: kind.__qualname__, "": distinct(convert(value))}
-    inner = dict(zip(value, map(distinct, value.values()), strict=True))
-    keys = {type(key).__qualname__ for key in value}
-    return inner if keys <= {"str"} and _TYPE not in value else {_TYPE: f"dict of {sorted(keys)}", "": inner}
-
-
-#: A copy of a hash takes half the time of a new one.
-_new_hash: Final = blake2b(digest_size=KEY_SIZE).copy
-
-
-def digest(content: bytes, occurrence: int, size: int) -> bytes:
-    """Return the key of an item: ``size`` bytes of BLAKE2b (RFC 7693) of the canonical form of what identifies it.
-
-    If equal items came before, a space and their number are hashed too. No canonical form ends like that, so the hashed
-    bytes never equal those of another item.
-    """
-    if occurrence:
-        content = b"%b %d" % (content, occurrence)
-    return blake2b(content, digest_size=size).digest()
-
-
-class Seen:
-    """A set of 64-bit numbers that only grows.
-
-    Memory: 9 to 14 bytes for each number, where a ``set`` of ints takes 60 to 100. The numbers are in sorted arrays,
-    which are searched and moved in C. There are 1024 arrays, so an insertion moves little.
-    """
-
-    def __init__(self) -> None:
-        self._shards: defaultdict[int, array[int]] = defaultdict(lambda: array("Q"))
-
-    def add(self, number: int) -> bool:
-        """Add a number; return whether it was in the set before."""
-        shard = self._shards[number % _SHARDS]
-        place = bisect_left(shard, number)
-        if place < len(shard) and shard[place] == number:
-            return True
-        shard.insert(place, number)
-        return False
-
-
-class Index:
-    """Maps keys to the positions of their records.
-
-    Memory: 17 to 27 bytes for each key, where a ``dict`` takes 200. Sorted arrays, as in `Seen`, hold 64 bits of each
-    key and 64 bits for its position. In one of 37 million files of a million keys, two keys share their 64 bits; the
-    record at the position then has another key.
-    """
-
-    def __init__(self) -> None:
-        self._shards: defaultdict[int, tuple[array[int], array[int]]] = defaultdict(lambda: (array("Q"), array("Q")))
-
-    def put(self, key: bytes, position: int) -> int:
-        """Store the position of the record of a key; return the earlier position that it replaces, or `NOWHERE`."""
-        number: int = _as_number(key)[0]
-        numbers, positions = self._shards[number % _SHARDS]
-        place = bisect_left(numbers, number)
-        if place == len(numbers) or numbers[place] != number:
-            numbers.insert(place, number)
-            positions.insert(place, position)
-            return NOWHERE
-        earlier, positions[place] = positions[place], position
-        return earlier
-
-    def get(self, key: bytes) -> int:
-        """Return the position of the record of a key, or `NOWHERE`."""
-        number: int = _as_number(key)[0]
-        numbers, positions = self._shards[number % _SHARDS]
-        place = bisect_left(numbers, number)
-        return positions[place] if place < len(numbers) and numbers[place] == number else NOWHERE
-
-
-class Keys:
-    """Assigns each item its key, and finds the record of that key from an earlier run.
-
-    Memory: 9 to 14 bytes for each item, about 200 for one that equals an earlier one, and 17 to 27 for each record.
-    """
-
-    def __init__(self) -> None:
-        self._seen = Seen()
-        self._index = Index()
-        self._repeats: dict[bytes, int] = {}
-        self._any = self._short = False  # whether there are records, and some with short keys
-        #: Whether the last item equals an earlier one.
-        self.repeats: bool = False
-
-    def put(self, key: bytes, position: int) -> None:
-        """Store the position of the record of a key, in place of an earlier position."""
-        self._index.put(key, position)
-        self._any = True
-        self._short = self._short or len(key) == SHORT_KEY
-
-    def next(self, content: bytes) -> tuple[bytes, int]:
-        """Return the key of the next item by the canonical form of what identifies it, and the position of its record.
-
-        The position may be `NOWHERE`. An item that equals an earlier one gets a key of its own. An item that has a
-        record with a short key keeps that key, so that all its records share one key.
-        """
-        occurrence, hashed = 0, _new_hash()
-        hashed.update(content)
-        key = hashed.digest()
-        self.repeats = self._seen.add(_as_number(key)[0])
-        if self.repeats:
-            self._repeats[key] = occurrence = self._repeats.get(key, 0) + 1
-            key = digest(content, occurrence, KEY_SIZE)
-        if not self._any:
-            return key, NOWHERE
-        position = self._index.get(key)
-        if self._short and position == NOWHERE:
-            older = digest(content, occurrence, SHORT_KEY)
-            if (position := self._index.get(older)) != NOWHERE:
-                return older, position
-        return key, position
-
-
 # ---- the records
+
+
+class Entry:
+    """What becomes the record of an item, from its start on."""
+
+    __slots__ = (
+        "attempts",
+        "content",
+        "key",
+        "outcome",
+        "position",
+        "seconds",
+        "slot",
+        "start",
+        "succeeded",
+        "text",
+        "worker",
+    )
+
+    position: int
+    content: bytes  # the canonical form of what identifies the item
+    text: bytes  # the item as JSON, made at its start, since its function may change it
+    key: bytes
+    slot: int
+    start: float  # in seconds since 1970
+    seconds: float
+    attempts: int
+    worker: str | None  # the name of the worker that ran it; None for this process
+    succeeded: bool
+    outcome: bytes  # the result as JSON, or what `failure` returns
+
+    def noted(self, item: Item, began: float) -> None:
+        """Take over the attempts of the item, and when and where it ran, if that was on a worker.
+
+        Its start here was at ``began`` on the clock of the run.
+        """
+        self.attempts, ran = item.attempts, item.ran
+        if ran is not None:
+            self.start += ran.start - began
+            self.seconds, self.worker = ran.end - ran.start, ran.worker
 
 
 class EarlierRecords:
@@ -221,6 +105,7 @@ class EarlierRecords:
         self._unique = key is not None  # whether to warn of an item that equals an earlier one
         self._version = version
         self._strict = strict
+        self._waiting: list[Entry] = []  # items that have no key yet, in the order of their starts
         #: The keys of the items and the records. A position is twice the offset of the record, plus 1 if it is ok.
         self.keys = Keys()
         #: Whether there are results, and the source of the function has changed since the last record.
@@ -305,25 +190,63 @@ class EarlierRecords:
             f"(sed -i.bak {number}d {quote(file.path)}), or move the file away to start afresh"
         )
 
-    def recall(self, position: int, item: Any) -> tuple[bytes, Record | None]:
+    def recall(self, position: int, item: Any) -> tuple[Entry, Record | None]:
         """Return the start of a new record for the item at a position, and the last record of its key, if there is one.
+
+        If there are no records, the key is not needed before the line is written: `lines` makes many at once.
 
         Raises:
             TypeError: What identifies the item has no JSON form.
             JournalError: The file was changed after `load` read it.
         """
+        entry = Entry()
+        entry.position = position
         text = scalar(item)
-        key, place = self.keys.next(text if text is not None and self._known_by is None else self._identity(item))
+        entry.content = text if text is not None and self._known_by is None else self._identity(item)
+        entry.text = self._shown(item) if text is None else text
+        if not (self.keys.any or self._unique):
+            self._waiting.append(entry)
+            return entry, None
+        entry.key, place = self.keys.next(entry.content)
         if self.keys.repeats and self._unique:
             self._warn(item)
         record = None if place == NOWHERE else self._record(place // 2)
-        if text is None:
-            try:
-                text = encode(item)
-            except NotJSONError:
-                text = encode(shorten(item))
-        head = OPENING % (position, hexlify(key), text)
-        return head, record if record is not None and record.key == key else None
+        return entry, record if record is not None and record.key == entry.key else None
+
+    def lines(self, more: bytes, entries: list[Entry]) -> list[bytes]:
+        """Return the lines of a group of items that have ended; ``more`` are further fields, with a leading comma.
+
+        First, give all items that have started their keys, in the order of their starts.
+        """
+        waiting = self._waiting[:]
+        del self._waiting[: len(waiting)]  # in place, since the loop may add one meanwhile
+        for one, key in zip(waiting, self.keys.many([one.content for one in waiting]), strict=True):
+            one.key = key
+        lines, last, moment = list[bytes](), -1, b""
+        for one in entries:
+            milliseconds = int(1e3 * one.start + HALF)
+            if milliseconds != last:  # many items start in the same millisecond
+                last, moment = milliseconds, moment_of(milliseconds)
+            where = more if one.worker is None else worker_of(one.worker) + more
+            values = (
+                one.position,
+                hexlify(one.key),
+                one.text,
+                one.outcome,
+                one.attempts,
+                one.slot,
+                moment,
+                1000 * one.seconds,
+                where,
+            )
+            lines.append((_SUCCEEDED if one.succeeded else _FAILED) % values)
+        return lines
+
+    def _shown(self, item: Any) -> bytes:
+        try:
+            return encode(item)
+        except NotJSONError:
+            return encode(shorten(item))
 
     def _identity(self, item: Any) -> bytes:
         """Return the canonical form of what identifies an item."""

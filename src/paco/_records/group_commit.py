@@ -16,15 +16,15 @@ import warnings
 import weakref
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import suppress
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from paco._base.errors import ItemCancelled, trim
+from paco._records.delivery import Delivery
 from paco._records.file import JournalError
 from paco._records.lines import line as line_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable
 
     from paco._engine.run import Scheduler
     from paco._engine.sinks import InOrder
@@ -44,10 +44,13 @@ _GROUP_BYTES: Final = 1 << 20
 _FULL_BYTES: Final = 4 << 20
 #: Seconds that a process that exits at once allows for the last write: the reader may have stopped reading.
 _LAST_SECONDS: Final = 0.5
-#: The most results that are delivered in one turn of the loop: a millisecond of work, besides that of the consumer.
-_BATCH: Final = 1000
 #: The bytes of a record besides its item and its result, roughly.
 _REST: Final = 160
+
+
+def lines_of(rows: Iterable[bytes | Row]) -> list[bytes]:
+    """Return the lines of a group, some of which are made already."""
+    return [one if isinstance(one, bytes) else line_of(*one) for one in rows]
 
 
 class GroupCommit:
@@ -59,6 +62,7 @@ class GroupCommit:
             text of a warning, or an empty text.
         sink: The sink of the run if each of its results must wait for its line; see `Delivery`.
         keep_order: Whether lines are written in the order of their numbers. A line waits for those with lower numbers.
+        make: Makes the lines of what was added, in the thread.
         tell: Called in the loop with what the user must know, such as the loss of the file, which fails the run later.
     """
 
@@ -69,16 +73,18 @@ class GroupCommit:
         sink: InOrder | None = None,
         *,
         keep_order: bool = False,
+        make: Callable[[list[Any]], list[bytes]] = lines_of,
         tell: Callable[[str], None] = warnings.warn,
     ) -> None:
         self.role = "journal"
         self._file = file
         self._load = load
+        self._make = make
         self._tell = tell
         self._lost = ""  # what to tell about the loss of the file
         self._told = False  # whether that was told
         self._delivery = None if sink is None else Delivery(sink, self)
-        self._lines: list[bytes | Row] = []
+        self._lines: list[Any] = []
         self._busy = threading.RLock()  # held while lines are taken from the list and written
         self._thread = ThreadPoolExecutor(1, "paco-journal")  # not the loop's executor, which the items may keep busy
         # While the thread watches whether the loop asks for a write in time, what it waits for. A future, not an event:
@@ -114,10 +120,8 @@ class GroupCommit:
                 half the time. With ``keep_order``, an item that has no line adds an empty one.
             number: With ``keep_order``, the position of the line: each number from 0 on is added once.
         """
-        if self.error is not None:
-            return
         if self._held is None:
-            self._take(line)
+            self.take(line, _size(line))
             return
         self._held[number] = line
         self._held_bytes += _size(line)
@@ -125,16 +129,24 @@ class GroupCommit:
             line = self._held.pop(self._next)
             self._next += 1
             self._held_bytes -= _size(line)
-            self._take(line)
+            self.take(line, _size(line))
 
-    def _take(self, line: bytes | Row) -> None:
-        self.added += _size(line)
+    def take(self, line: Any, size: int) -> None:
+        """Add a line of about so many bytes, or what ``make`` makes one of, as `add` does without ``keep_order``."""
+        if self.error is not None:
+            return
+        self.added = added = self.added + size
         self._lines.append(line)
         if self._asked is None or time.monotonic() >= self._due:  # after the append: the thread resets it, then writes
             self._watch(self._asked)
-        if self.added - self.written >= self._enough:
+        if added - self.written >= self._enough:
             if self._delivery is not None:
-                self._delivery.widen()  # or close it
+                self.run.attention = -1  # before a worker takes an item, it looks whether there is room
+            self.wake()
+
+    def stored(self) -> None:
+        """Deliver a result that is stored next, and whose item adds no line, when no line waits to be written."""
+        if self.added == self.written:
             self.wake()
 
     def _watch(self, asked: Future[None] | None) -> None:
@@ -223,7 +235,7 @@ class GroupCommit:
         """Record that the other tasks of the run have ended: no missing line will come, so write all that wait."""
         held, self._held, self._others_ended = self._held, None, True
         for _, line in sorted((held or {}).items()):
-            self._take(line)
+            self.take(line, _size(line))
         self.wake()
 
     async def _write_all(self) -> None:
@@ -296,8 +308,7 @@ class GroupCommit:
             del self._lines[:count]  # in place, since the loop may add a line meanwhile
             try:
                 if self.error is None:
-                    lines = [one if isinstance(one, bytes) else line_of(*one) for one in group]
-                    self._lost = self._file.append(lines) or self._lost
+                    self._lost = self._file.append(self._make(group)) or self._lost
             except BaseException as error:
                 self.error = error
 
@@ -336,64 +347,3 @@ class GroupCommit:
 def _size(line: bytes | Row) -> int:
     """Return the bytes of a line, estimated if it is not made yet."""
     return len(line) if isinstance(line, bytes) else len(line[0]) + len(line[1]) + _REST
-
-
-class Delivery:
-    """The store of a run with a journal. It holds back each result until the line of its item is written."""
-
-    def __init__(self, sink: InOrder, commit: GroupCommit) -> None:
-        self._sink = sink
-        self._commit = commit
-        self._window, sink.window = sink.window, 0  # nothing starts before the journal is read
-        sink.store, sink.late = self, True
-        self._results = sink.results
-        self._held: dict[int, Any] = {}  # results whose lines come with the next group
-        self._group: dict[int, Any] = {}  # results whose lines are being written
-        self._ready: Iterator[tuple[int, Any]] = iter(())  # results whose lines are written
-        #: The number of results whose lines are written, and that are not delivered yet.
-        self.left: int = 0
-
-    def __setitem__(self, index: int, result: Any, /) -> None:
-        """Store a result. It is delivered when every line that was added until now is written."""
-        sink, commit = self._sink, self._commit
-        if sink.results is not self._results:  # frozen: the outcome of the run is already decided
-            return
-        self._held[index] = result
-        sink.window += 1  # it does not wait for the consumer, so it must not hold back the items that start next
-        if commit.added == commit.written:
-            commit.wake()
-
-    def widen(self, delivered: int = 0) -> None:
-        """Widen the window by the results that wait for their lines, or were just delivered; close it if it is full."""
-        waiting = len(self._held) + len(self._group) + self.left
-        self._sink.window = 0 if self._commit.full else self._window + waiting + delivered
-
-    def group(self) -> None:
-        """Note that the lines of the results that wait until now are written next."""
-        self._group, self._held = self._held, {}
-
-    def has_results(self) -> bool:
-        """Return whether there are results that wait for no line."""
-        return bool(self._held) and self._commit.added == self._commit.written
-
-    def deliver(self) -> bool:
-        """Deliver results whose lines are written, and let more items start; return false if there are none."""
-        if not self.left:
-            ready, self._group = self._group, {}
-            if self.has_results():
-                ready.update(self._held)
-                self._held = {}
-            self._ready, self.left = iter(ready.items()), len(ready)
-        count = min(self.left, _BATCH)
-        if count:
-            self._sink.add(islice(self._ready, count))
-            self.left -= count
-            if not self.left:
-                self._ready = iter(())  # the iterator would keep the results alive
-        self.widen(count)
-        self._commit.run.release()
-        return count > 0
-
-    def end(self) -> None:
-        """Have the sink store results itself again, which releases the run."""
-        self._sink.store = self._sink.results

@@ -124,7 +124,10 @@ def scalar(value: Any) -> bytes | None:
     """Return the JSON form of an int or of ASCII text, whose canonical form it is too; ``None`` for any other value."""
     if type(value) is str:
         return _quoted(value).encode() if value.isascii() else None
-    return b"%d" % value if type(value) is int and -_LARGE < value < _LARGE else None
+    try:
+        return b"%d" % value if type(value) is int else None
+    except ValueError:  # it has more digits than Python reads
+        return None
 
 
 def encode(value: Any) -> bytes:
@@ -232,19 +235,6 @@ def decode(text: bytes) -> Any:
 
 #: Types whose values JSON returns unchanged. Not float: NaN comes back as None.
 SAME: Final = frozenset({str, int, bool, type(None)})
-#: The beginning of a lone surrogate in JSON: two lone surrogates in a row come back as one character.
-_SURROGATE: Final = b"\\ud"
-
-
-def through_json(value: Any) -> tuple[bytes, Any]:
-    """Return a value as JSON, and the value that reading this JSON returns.
-
-    Raises:
-        NotJSONError: JSON cannot hold the value.
-    """
-    text = encode(value)
-    same = value.isascii() or text.find(_SURROGATE) < 0 if type(value) is str else type(value) in SAME
-    return text, value if same else decode(text)
 
 
 # ---- records to lines
@@ -282,7 +272,11 @@ def opening(position: int, key: bytes, text: bytes) -> bytes:
 
 def success(text: bytes) -> bytes:
     """Return the part of a record that holds a result, given as JSON."""
-    return b'"ok":true,"result":' + text
+    return SUCCESS + text
+
+
+#: The start of the part of a record that holds a result.
+SUCCESS: Final = b'"ok":true,"result":'
 
 
 def failure(kind: str, text: str) -> bytes:
@@ -302,26 +296,32 @@ def line(opening: bytes, outcome: bytes, span: SpanFields, more: bytes = b"") ->
     Formatting bytes takes half the time of formatting text and encoding it.
     """
     attempts, slot, start, ms, worker = span
-    moment = _moment(int(1e3 * start + 5e-4))  # to the microsecond, since no float is exact; then the rest is cut off
+    moment = moment_of(int(1e3 * start + HALF))
     if worker is not None:
-        more = _where(worker) + more
+        more = worker_of(worker) + more
     if slot is None:
         return _NOT_RUN % (opening, outcome, attempts, moment, ms, more)
     return _RAN % (opening, outcome, attempts, slot, moment, ms, more)
 
 
-_RAN: Final = b'%b,%b,"attempts":%d,"slot":%d,"start":"%b","ms":%.1f%b}\n'
+#: The end of a record: attempts, slot, start, milliseconds, and further fields with a leading comma.
+ENDING: Final = b',"attempts":%d,"slot":%d,"start":"%b","ms":%.1f%b}\n'
+_RAN: Final = b"%b,%b" + ENDING
 _NOT_RUN: Final = b'%b,%b,"attempts":%d,"slot":null,"start":"%b","ms":%.1f%b}\n'
 
 
+#: Of a start in milliseconds, the part of a microsecond that rounds it, since no float is exact. The rest is cut off.
+HALF: Final = 5e-4
+
+
 @functools.lru_cache(64)  # formatting takes 2 us; when that matters, many items start in the same millisecond
-def _moment(milliseconds: int) -> bytes:
+def moment_of(milliseconds: int) -> bytes:
     second, fraction = divmod(milliseconds, 1000)
     return f"{dt.datetime.fromtimestamp(second, dt.UTC):%Y-%m-%dT%H:%M:%S}.{fraction:03}Z".encode()
 
 
 @functools.lru_cache(64)
-def _where(worker: str) -> bytes:
+def worker_of(worker: str) -> bytes:
     return b',"worker":' + encode(worker)
 
 
@@ -362,7 +362,7 @@ def _number(value: object, default: float) -> float:
 def _date(text: Any) -> float:
     """Return the seconds since 1970 of a date in ISO 8601; 0 if it is none."""
     try:
-        if text[19] == "." and text[23:] == "Z" and text[20:23].isdecimal():  # as `_moment` writes it
+        if text[19] == "." and text[23:] == "Z" and text[20:23].isdecimal():  # as `moment_of` writes it
             return _seconds(text[:19]) + int(text[20:23]) / 1000
         return dt.datetime.fromisoformat(text).timestamp()
     except (LookupError, TypeError, ValueError, OverflowError):
