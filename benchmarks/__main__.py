@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import busy, chart, command, markdown, memory, programs, remote, report, ring
+from benchmarks import busy, chart, command, jobs, markdown, memory, programs, remote, report, ring
 from benchmarks.demands import SPEED, footprint_demands, growth_demands
 from benchmarks.findings import Findings
 from benchmarks.measure import Setting, compare
@@ -142,6 +142,17 @@ def measure_ring(found: Findings, options: argparse.Namespace) -> None:
             found.demands.append(demand)
 
 
+def measure_jobs(found: Findings, options: argparse.Namespace) -> None:
+    """Measure whole jobs against the same by hand; only if selected by name, because it takes five minutes."""
+
+    def wanted(part: str) -> bool:
+        return selected(options.only, ("jobs", part))
+
+    if options.only and any(map(wanted, jobs.PARTS)):
+        for demand in jobs.measure(options.rounds, options.setting.new_loop, wanted):
+            found.demands.append(demand)
+
+
 def write(found: Findings, options: argparse.Namespace) -> None:
     """Write the requested files."""
     if options.json:
@@ -165,6 +176,7 @@ def main() -> int:
         measure_programs(found, options)
         measure_remote(found, options)
         measure_ring(found, options)
+        measure_jobs(found, options)
         judge_all(found, options)
     finally:
         write(found, options)  # also after Ctrl-C: write what has been measured

@@ -6,8 +6,16 @@ import asyncio
 import contextlib
 import math
 import multiprocessing
+import os
 import random
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -22,12 +30,13 @@ HOST = "127.0.0.1"
 
 
 @contextlib.contextmanager
-def serving(serve: Serve) -> Iterator[int]:
-    """Run a server in a new process inside the block, and yield its port."""
+def serving(serve: Serve) -> Iterator[Any]:
+    """Run a server in a new process inside the block, and yield its port, or what else it sends."""
     spawn = multiprocessing.get_context("spawn")
     ours, theirs = spawn.Pipe()
     process = spawn.Process(target=serve, args=(theirs,), daemon=True)
     process.start()
+    theirs.close()  # so that `recv` raises if the server does not start
     try:
         yield ours.recv()
     finally:
@@ -150,9 +159,69 @@ async def _busy(parent: Connection) -> None:
     await _serve(Busy().app(), parent)
 
 
-async def _serve(app: web.Application, parent: Connection) -> None:
+async def _serve(app: web.Application, parent: Connection, ports: int = 1) -> None:
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    await web.TCPSite(runner, HOST, 0, backlog=1024).start()
-    parent.send(runner.addresses[0][1])
+    for _ in range(ports):
+        await web.TCPSite(runner, HOST, 0, backlog=1024).start()
+    found = [address[1] for address in runner.addresses]
+    parent.send(found if ports > 1 else found[0])
     await asyncio.Event().wait()
+
+
+def flaky(parent: Connection) -> None:
+    """Run an HTTP server with ten ports that refuses one page in fifty with 503 at first, and sends its ports."""
+    asyncio.run(_flaky(parent))
+
+
+async def _flaky(parent: Connection) -> None:
+    refused: set[str] = set()
+
+    async def answer(request: web.Request) -> web.Response:
+        number = request.match_info["number"]
+        if int(number) % 50 == 0 and number not in refused:
+            refused.add(number)
+            return web.Response(status=503)
+        refused.discard(number)  # so that the next run is refused too
+        return web.Response(text=f"page {number}")
+
+    app = web.Application()
+    app.router.add_get("/{number}", answer)
+    await _serve(app, parent, 10)
+
+
+class NoServer(Exception):
+    """Raised if a server is not installed; the message says what to do."""
+
+
+@contextlib.contextmanager
+def postgres() -> Iterator[str]:
+    """Run a PostgreSQL server in a new folder inside the block, and yield its address. Nothing of it is kept."""
+    # Debian has the programs of the server outside of the path. They refuse to run as root.
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda one: int(one.parents[1].name))
+    initdb = shutil.which("initdb") or (found and found[-1])
+    if not initdb:
+        raise NoServer("it needs PostgreSQL: apt-get install postgresql")
+    programs, folder = Path(initdb).resolve().parent, Path(tempfile.mkdtemp(prefix="pg"))
+    how: dict[str, Any] = {"cwd": folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    if os.name == "posix" and os.getuid() == 0:
+        shutil.chown(folder, "nobody")
+        how |= {"user": "nobody", "extra_groups": []}
+    try:
+        with socket.create_server((HOST, 0)) as reserved:
+            port = str(reserved.getsockname()[1])
+        made = ["--no-sync", "--auth=trust", "--username=paco", "--encoding=UTF8", "--locale=C"]
+        subprocess.run([programs / "initdb", *made, folder / "data"], check=True, **how)  # noqa: S603 - own command
+        settings = [f"--listen_addresses={HOST}", f"--port={port}", "--fsync=off", "-k", "", "-D", folder / "data"]
+        with subprocess.Popen([programs / "postgres", *settings], **how) as server:  # noqa: S603 - own command
+            try:
+                ready = [programs / "pg_isready", "-q", "-h", HOST, "-p", port]
+                while subprocess.run(ready, check=False).returncode:  # noqa: S603 - own command
+                    if server.poll() is not None:
+                        raise NoServer("PostgreSQL does not start here")
+                    time.sleep(0.01)
+                yield f"postgresql://paco@{HOST}:{port}/postgres"
+            finally:
+                server.send_signal(signal.SIGINT)
+    finally:
+        shutil.rmtree(folder)
