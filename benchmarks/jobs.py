@@ -104,12 +104,9 @@ class Etl:
 
     async def with_paco(self) -> None:
         """Run each stage under its own limit."""
-        rows = (
-            self.events()
-            | paco.map(self.parse, limit=QUEUE)
-            | paco.map(self.locate, limit=QUERIES)
-            | paco.map(self.convert, limit=QUEUE)
-        )
+        events = self.events() | paco.map(self.parse, limit=QUEUE)
+        located = (events | paco.map(self.locate, limit=QUERIES)).buffer(QUEUE)
+        rows = located | paco.map(self.convert, limit=QUEUE)
         await (rows | paco.batch(BATCH) | paco.each(self.copy, limit=1))
 
     async def by_hand(self) -> None:
