@@ -161,18 +161,16 @@ def test_records_are_appended_to_a_file_that_only_its_owner_reads(run, folder):
     assert out == ""
 
 
-@pytest.mark.parametrize(
-    ("torn", "left"),
-    [('{"id":1,"ke', ""), ('{"id":1,"key":"' + 100_000 * "k", ""), ("something else", "something else\n")],
-    ids=["short", "long", "else"],
-)
+@pytest.mark.parametrize("torn", ['{"id":1,"ke', '{"id":1,"key":"' + 100_000 * "k"], ids=["short", "long"])
 @pytest.mark.parametrize("size", [9, 200_000])
-def test_a_partial_line_of_a_killed_run_does_not_damage_the_next_record(run, folder, torn, left, size):
-    before = '{"id":0}\n' + "x" * (size - 9) + "\n" * (size > 9)
+def test_a_partial_line_of_a_killed_run_does_not_damage_the_next_record(run, folder, torn, size):
+    (folder / "one.txt").write_text("x" * size)
+    assert run("jobs:echo", "one.txt", "-o", "out.jsonl")[0] == 0
+    before = (folder / "out.jsonl").read_text()
     (folder / "out.jsonl").write_text(before + torn)
     assert run("jobs:echo", "three.txt", "--head", 1, "-o", "out.jsonl")[0] == 0
     whole, _, new = (folder / "out.jsonl").read_text()[:-1].rpartition("\n")
-    assert f"{whole}\n" == before + left
+    assert f"{whole}\n" == before
     assert json.loads(new)["input"] == "1"
 
 
