@@ -207,8 +207,8 @@ class _ItemRecorder:
             "stay as they are, and the other items run with the new code (to run all items again, change version=)"
         )
         others = (
-            f"{self._file.title} has records that know their items by key={', '.join(sorted(self._earlier.others))}, "
-            f"not by {self._maker.by!r}; they are not used"
+            f"{self._file.title} has records of another key: they know their items by "
+            f"{', '.join(sorted(self._earlier.others))}, not by {self._earlier.by}, and are not used"
         )
         told = [
             self._file.warning,

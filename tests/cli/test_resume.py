@@ -420,18 +420,39 @@ def test_the_arguments_of_a_failed_record_do_not_matter(run, folder):
 
 
 @pytest.mark.parametrize(("how", "left"), [("--resume", 2), ("--retry-failed", 0)])
-def test_the_records_of_another_key_skip_no_item_and_that_is_told(run, folder, how, left):
+@pytest.mark.parametrize(
+    ("before", "now", "told"),
+    [
+        ("id", "to", "'id', not by 'to'"),
+        ("id", None, "'id', not by their whole content"),
+        (None, "id", "their whole content, not by 'id'"),
+    ],
+)
+def test_the_records_of_another_key_skip_no_item_and_that_is_told(run, folder, how, left, before, now, told):
     """The values of two members may be the same: here each is the other one of the other item."""
-    (folder / "rows.jsonl").write_text('{"id":1,"to":2}\n{"id":2,"to":1}\n')
+    (folder / "rows.jsonl").write_text('{"id":1,"to":2}\n{"id":2,"to":1}\nno object\n')
     words = ["jobs:row", "rows.jsonl", "-o", "out.jsonl"]
-    assert run(*words, "--key", "id")[0] == 0
-    code, _, err = run(*words, "--key", "to", how)
+    earlier, this = (["--key", field] if field else [] for field in (before, now))
+    assert run(*words, *earlier)[0] == 1
+    assert "another --key" not in run(*words, *earlier, how)[2]
+    (folder / "rows.jsonl").write_text('{"id":1,"to":2}\n{"id":2,"to":1}\n')
+    code, _, err = run(*words, *this, how)
     assert code == 0
-    assert "paco: out.jsonl has records that know their items by --key 'id', not by to; they are not used\n" in err
+    assert f"paco: out.jsonl has records of another --key: they know their items by {told}, and are not used\n" in err
     found = [json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()]
-    assert [(one["input"]["id"], one["by"]) for one in found] == [(1, "id"), (2, "id"), (1, "to"), (2, "to")][
-        : 2 + left
-    ]
+    kept = [(one["input"]["id"], one.get("by")) for one in found if one["ok"]]
+    assert kept == [(1, before), (2, before), (1, now), (2, now)][: 2 + left]
+
+
+def test_a_record_by_a_key_of_an_earlier_version_counts_even_if_it_does_not_say_its_key(run, folder):
+    (folder / "rows.jsonl").write_text('{"id":1}\n{"id":2}\n')
+    words = ["jobs:row", "rows.jsonl", "--key", "id", "-o", "out.jsonl"]
+    assert run(*words)[0] == 0
+    text = (folder / "out.jsonl").read_text()
+    (folder / "out.jsonl").write_text(text.replace(',"by":"id"', ""))
+    err = run(*words, "--resume")[2]
+    assert "2 skipped" in err
+    assert "another --key" not in err
 
 
 def test_a_key_that_is_given_twice_is_told_once(run, folder):

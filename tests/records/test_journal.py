@@ -361,12 +361,17 @@ async def test_the_records_of_another_field_skip_no_item_and_that_is_told(path):
     fn = Probe(lambda row: row["id"])
     await paco.map(fn, rows).journal(path, key="id")
     with pytest.warns(
-        UserWarning, match=r"run\.jsonl has records that know their items by key='id', not by 'to'; they"
+        UserWarning, match=r"run\.jsonl has records of another key: they know their items by 'id', not by 'to', and"
     ):
         assert await paco.map(fn, rows).journal(path, key="to") == [1, 2]
     assert await paco.map(fn, rows).journal(path, key=lambda row: row["to"]) == [1, 2]  # it may be the same field
     assert len(fn.started) == 4
     assert [record["by"] for record in records(path)] == ["id", "id", "to", "to"]
+    with pytest.warns(UserWarning, match=r"know their items by 'id', 'to', not by their whole content, and are not"):
+        assert await paco.map(fn, rows).journal(path) == [1, 2]
+    with pytest.warns(UserWarning, match=r"know their items by 'to', their whole content, not by 'id', and are not"):
+        assert await paco.map(fn, rows).journal(path, key="id") == [1, 2]
+    assert len(fn.started) == 6
 
 
 NESTED = functools.reduce(lambda inner, _: [inner], range(100_000), [])

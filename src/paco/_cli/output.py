@@ -52,7 +52,7 @@ _OTHER_ARGUMENTS = (
     "--arg {} had another value, or none, for results in {}; recorded results stay as they are, and the other items "
     "run with the new value (to run all items with it, use another file)"
 )
-_OTHER_KEYS = "{} has records that know their items by --key {}, not by {}; they are not used"
+_OTHER_KEYS = "{} has records of another --key: they know their items by {}, not by {}, and are not used"
 #: The bytes of the hash of an argument.
 _HASH: Final = 4
 
@@ -110,7 +110,7 @@ def _begun(options: MapOptions, file: RecordFile, maker: Maker, tell: Callable[[
         if earlier.changed:
             tell(_CHANGED.format(maker.name, name))
         if earlier.others:
-            tell(_OTHER_KEYS.format(name, ", ".join(sorted(earlier.others)), options.key))
+            tell(_OTHER_KEYS.format(name, ", ".join(sorted(earlier.others)), earlier.by))
         if earlier.differing:
             tell(_OTHER_ARGUMENTS.format(", ".join(sorted(earlier.differing)), name))
         return earlier

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from paco._base.check import shorten
 from paco._records.file import JournalError, RecordFile, begins_as_record, is_torn
-from paco._records.keys import NOWHERE, Keys, canonical, distinct
+from paco._records.keys import NOWHERE, Keys, canonical, digest, distinct
 from paco._records.lines import (
     ENDING,
     HALF,
@@ -38,6 +38,7 @@ _FAILED: Final = OPENING + b",%b" + ENDING
 ANY_VERSION: Final = object()
 #: Matches the names of functions that mean nothing else to sed and a shell.
 _SAFE: Final = re.compile(r"[\w.<>]+").fullmatch
+_CONTENT: Final = "their whole content"  # what identifies items, in a message
 #: What identifies an item: the name of a field, or a function of the item; ``None`` for its content.
 ItemKey: TypeAlias = Callable[[Any], object] | str | None
 
@@ -92,7 +93,7 @@ class EarlierRecords:
         file: The file of the records.
         maker: The function of the run. Results of another function are refused, and its failures are ignored.
         key: What identifies an item.
-        version: Records of another version are ignored, and so are those that know their items by another field.
+        version: Records of another version are ignored, and so are those that know their items by something else.
         strict: Whether a torn record in the middle of the file is refused. If not, it is skipped.
     """
 
@@ -102,6 +103,8 @@ class EarlierRecords:
         self._file = file
         self._maker = maker
         self._known_by = _field(key) if isinstance(key, str) else key
+        #: What a message calls what identifies an item; ``None`` if a function says it.
+        self.by: str | None = shorten(maker.by) if maker.by is not None else _CONTENT if key is None else None
         self._unique = key is not None  # whether to warn of an item that equals an earlier one
         self._version = version
         self._strict = strict
@@ -114,7 +117,7 @@ class EarlierRecords:
         self.succeeded: bool = False
         #: The names of the arguments that a recorded result was made with other values of.
         self.differing: set[str] = set()
-        #: The names of other fields by which records know their items, which are not used.
+        #: The same for records that know their items by something else, which are not used.
         self.others: set[str] = set()
 
     def load(self) -> None:
@@ -144,10 +147,10 @@ class EarlierRecords:
         self.changed = self.succeeded and None not in (source, maker.source) and source != maker.source
 
     def _put(self, record: Record, offset: int) -> None:
-        """Have a record found by its key, unless it knows its item by another field: two fields may have one value."""
-        maker, by = self._maker, record.fields.get("by")
-        if None not in (by, maker.by) and by != maker.by:
-            self.others.add(shorten(by))
+        """Have a record found by its key, unless it knows its item by something else: two fields may have one value."""
+        maker, by = self._maker, self._by_of(record)
+        if None not in (self.by, by) and by != self.by:
+            self.others.add(by)
             return
         self.keys.put(record.key, 2 * offset + record.ok)
         self.succeeded = self.succeeded or record.ok
@@ -167,6 +170,13 @@ class EarlierRecords:
             return text
         rename = rf's/\(.*\)"function":"{function}"/\1"function":"{name}"/'
         return f"{text}, or if it was only renamed, rename it there: sed -i.bak {quote(rename)} {quote(file.path)}"
+
+    def _by_of(self, record: Record) -> Any:
+        """Return what a record knows its item by; ``None`` if that is unknown. Earlier versions recorded no field."""
+        by, item = record.fields.get("by"), record.fields.get("input")
+        if by is None and isinstance(item, dict) and self.by not in {None, _CONTENT}:
+            return _CONTENT if record.key == digest(canonical(item), 0, len(record.key)) else None
+        return None if by is None else shorten(by)
 
     def _parsed(self, number: int, offset: int, line: bytes, *, after_record: bool) -> Record | None:
         """Return the record in a line, or ``None`` if it is torn."""
