@@ -18,6 +18,7 @@ from paco._base.check import message
 from paco._base.errors import as_raised
 from paco._base.system import PRIVATE
 from paco._cli.ending import CommandError, Problem, describe, explain, is_interrupt, reason
+from paco._cli.inputs import InputItem
 from paco._cli.options import STDOUT
 from paco._records.earlier import EarlierRecords
 from paco._records.file import APPENDING, JournalError, RecordFile, is_json, is_record
@@ -35,12 +36,12 @@ if TYPE_CHECKING:
     from paco._base.item import WorkerTask
     from paco._base.types import OnError
     from paco._cli.ending import Tally
-    from paco._cli.inputs import InputItem
     from paco._cli.options import MapOptions
     from paco._cli.progress import Progress
     from paco._engine.sinks import InOrder
     from paco._records.lines import SpanFields
     from paco._records.maker import Maker
+    from paco.events import ItemEnded
     from paco.limits import Limiter
 
 
@@ -162,6 +163,7 @@ class ItemRecords:
         charge: Callable[[Any], None] | None = None,
     ) -> None:
         self._charge = charge
+        self._name = output.maker.name
         self._made_by = output.maker.fields()
         self._options = options
         self._tally = tally
@@ -238,7 +240,7 @@ class ItemRecords:
             finally:
                 del error  # its traceback refers to this frame: break the cycle
 
-        recorded.__name__ = recorded.__qualname__ = self._options.target  # listeners show it
+        recorded.__name__ = recorded.__qualname__ = self._name  # listeners show it
         return recorded
 
     def _is_of_the_item(self, error: BaseException) -> bool:
@@ -269,6 +271,14 @@ class ItemRecords:
         failed(error)  # tells listeners, since an error that is not an Exception is not raised
         error = as_raised(error)  # the record shows anyway that the error is one of the item
         return Problem(type(error).__name__, message(error))
+
+
+class ItemTrace(paco.trace):
+    """A trace that numbers the items as their records do: a resumed run does not start with the first one."""
+
+    def _item(self, event: ItemEnded) -> None:
+        item = event.item
+        super()._item(event._replace(position=item.id) if isinstance(item, InputItem) else event)
 
 
 def _noted(span: SpanFields, began: float) -> SpanFields:

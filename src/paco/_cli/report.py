@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import stat
+from bisect import bisect
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -13,7 +15,7 @@ from paco._cli.options import parse_report
 from paco._cli.progress import summary
 from paco._records.keys import NOWHERE, Index
 from paco._records.lines import parse
-from paco._view.meter import Sketch
+from paco._view.meter import Sketch, duration
 from paco.events import ItemEnded, Run, RunEnded
 from paco.events._kinds import WAITING
 
@@ -29,10 +31,13 @@ _WIDTH = 120
 #: The bound of items and slots in a plausible record, and the end of the year 9999 in seconds since 1970.
 _MOST = 1 << 32
 _LAST = 253_402_300_799
+#: A pause between two runs: nothing runs for more than this many seconds, and this many times the usual time between
+#: two starts.
+_PAUSE, _USUAL = 10.0, 10
 
 
 def report_command(words: Sequence[str]) -> int:
-    """Run `paco report` with these arguments and return the exit code: 1 if an item failed, otherwise 0.
+    """Run `paco report` with these arguments and return the exit code.
 
     Raises:
         CommandError: The file cannot be read or has no records, or the pictures cannot be written.
@@ -60,13 +65,18 @@ def _report(options: Namespace) -> int:
     check_apart([Use("the file of the records", options.file, options.file)], pictures)
     check_pictures(pictures)
     table, tally, latencies = _read(options.file)
+    left_out = _leave_out_pauses(table)
+    table.run.start, table.ended = min(table.starts), RunEnded(table.run, max(table.ends), "ok", None)
+    pauses = [f"{duration(left_out)} in which nothing ran"] if left_out else []
+    table.facts = [f"without {pause}" for pause in pauses]
     file.write(target, file.REPORT, [page([table])])
     if options.trace:
         file.write(options.trace, file.TRACE, chrome([table]))
     seconds = table.end() - table.run.start
     first, *rest = summary(tally, latencies, None, seconds, width=_WIDTH)
+    rest += [f"  left out  {pause}" for pause in pauses]
     print("\n".join([f"{options.file} {first}", *rest, f"  pictures  {target}"]), flush=True)
-    return 1 if tally.failed else 0
+    return 0
 
 
 def _read(path: str) -> tuple[ItemTable, Tally, Sketch]:
@@ -88,12 +98,29 @@ def _read(path: str) -> tuple[ItemTable, Tally, Sketch]:
             function = record.fields.get("function", "")
     if not table:
         raise CommandError(f"{path} has no records; expected a file that `paco map --output` or a journal wrote")
-    run.function, run.limit = str(function), table.renumber()
-    run.date = run.start = min(table.starts)
+    table.renumber()
+    run.function = str(function)
+    run.date = min(table.starts)
     run.started = tally.done
     run.ok, run.failed = tally.ok, tally.failed
-    table.ended = RunEnded(run, max(table.ends), "ok", None)
     return table, tally, latencies
+
+
+def _leave_out_pauses(table: ItemTable) -> float:
+    """Move the items of later runs to the end of earlier ones. Return the seconds between the runs."""
+    starts, ends = sorted(table.starts), sorted(table.ends)
+    between = sorted(later - start for start, later in pairwise(starts))
+    least = max(_PAUSE, _USUAL * between[(len(between) - 1) // 2]) if between else 0.0
+    # As many items have ended before a start as started before it: nothing runs.
+    pauses = [(start, start - end) for end, start in zip(ends, starts[1:], strict=False) if start - end > least]
+    if not pauses:
+        return 0.0
+    after, until = [start for start, _ in pauses], [0.0, *accumulate(seconds for _, seconds in pauses)]
+    for item, start in enumerate(table.starts):
+        before = until[bisect(after, start)]
+        table.starts[item] -= before
+        table.ends[item] -= before
+    return until[-1]
 
 
 def _before(path: str, offset: int, earlier: dict[int, int]) -> tuple[Record, Span] | None:

@@ -24,7 +24,7 @@ from paco._cli.ending import (
 )
 from paco._cli.loop import completed, end_tasks, loop_factory
 from paco._cli.options import AUTO, STDOUT
-from paco._cli.output import ItemRecords
+from paco._cli.output import ItemRecords, ItemTrace
 from paco._cli.pace import may_mend
 from paco._cli.values import without_secrets
 from paco._records.file import JournalError
@@ -145,7 +145,7 @@ class _MapRun:
         if self._job.keys >= 0 and progress is not None:
             self._read_keys(progress)
         if options.report or options.trace:
-            self._trace = self._block.enter_context(paco.trace())
+            self._trace = self._block.enter_context(ItemTrace())
 
     def _read_keys(self, progress: Progress) -> None:
         from paco._cli.keys import KeyReader, Steering

@@ -80,8 +80,8 @@ def _overview(shown: Sequence[ItemTable], count: int) -> str:
 def _section(record: ItemTable) -> str:
     run = record.run
     began = datetime.fromtimestamp(run.date).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
-    limit = f"limit {run.limit:,}" if run.limit else "no limit"
-    facts = " · ".join((f"started {began}", limit, _ending(record)))
+    known = [f"limit {run.limit:,}" if run.limit else "no limit"] if record.facts is None else record.facts
+    facts = " · ".join((f"started {began}", *known, _ending(record)))
     parts = [
         f'<section id="run-{run.id}"><header><h1>{text(run.title)}</h1><p class="facts">{text(facts)}</p></header>',
         f'<p class="verdict">{text(_where_the_time_went(record))}</p>',

@@ -54,6 +54,10 @@ class ItemTable:
         self.kinds: Counter[str] = Counter()  # the number of failures with each error
         self.first: dict[str, Detail] = {}  # the first failure of each kind
         self.ended: RunEnded | None = None
+        #: What the page says of the run in place of its limit, if that is unknown.
+        self.facts: list[str] | None = None
+        #: The most items in flight where the limit is unknown; 0 if this is too.
+        self.most: int = 0
         self._slowest: list[Detail] = []  # a heap
         #: Items that take no longer, in seconds, are not among the slowest.
         self.quick: float = -1.0
@@ -77,11 +81,11 @@ class ItemTable:
         self.workers.append(self.names.setdefault(worker, len(self.names)))
         self.states.append(state)
 
-    def renumber(self) -> int:
-        """Number the slots anew from 0 on, in their order, and return how many there are."""
+    def renumber(self) -> None:
+        """Number the slots anew from 0 on, in their order. No more items than that were in flight."""
         rank = {slot: row for row, slot in enumerate(sorted(set(self.slots)))}
         self.slots = array("I", map(rank.__getitem__, self.slots))
-        return len(rank)
+        self.most = len(rank)
 
     def _judge(self, event: ItemEnded) -> int:
         if event.outcome == "ok":
@@ -257,7 +261,7 @@ def peak_of(record: ItemTable) -> int:
     if not record.is_elsewhere():
         return max(record.slots, default=-1) + 1
     peak = max((count for _, _, count in _steps(record)), default=1)
-    return min(peak, record.run.limit or peak)
+    return min(peak, record.run.limit or record.most or peak)
 
 
 def _steps(record: ItemTable) -> Iterator[tuple[float, float, int]]:
