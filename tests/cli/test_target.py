@@ -359,6 +359,21 @@ def test_arg_is_text_unless_its_parameter_is_annotated(called):
     assert called(job, **given)[0] == ["1.10", 2, 1.5, True, {"e": "5"}]
 
 
+def test_unpacked_text_is_converted_like_that_of_arg(run, folder):
+    (folder / "typed.py").write_text(
+        "async def f(name, age: int, *, far: float | None = None, **more: bool): return [name, age, far, more]\n"
+        "def plain(name, age: 'int'): return [name, age]\n"
+    )
+    (folder / "rows.csv").write_text("name,age,far,last\n1,7,2.5,no\n2,old,1,yes\n")
+    code, out, _ = run("typed:f", "rows.csv", "--unpack", "-k")
+    assert code == 1
+    first, second = map(json.loads, out.splitlines())
+    assert first["result"] == ["1", 7, 2.5, {"last": False}]
+    assert second["error"] == {"type": "ValueError", "message": "--unpack: age must be of type int, got 'old'"}
+    (folder / "rows.jsonl").write_text('{"name": 1, "age": "7"}\n')
+    assert json.loads(run("typed:plain", "rows.jsonl", "--unpack")[1])["result"] == [1, 7]
+
+
 Count = NewType("Count", int)
 
 

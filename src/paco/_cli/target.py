@@ -41,12 +41,14 @@ if TYPE_CHECKING:
 _TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 #: What ends a coroutine from outside.
 _CANCELLATIONS: Final = (asyncio.CancelledError, GeneratorExit)
-#: How the value of ``--arg`` is converted to the type of its parameter. Other types get the text.
+#: How text of ``--arg`` and ``--unpack`` is converted to the type of its parameter. Other types get the text.
 _CONVERSIONS: dict[Any, Callable[[str], Any]] = {
     int: int,
     float: lambda text: float(text) if "inf" in text.lower() else number(text),
     bool: lambda text: _TRUTH[text.lower()],
 }
+#: Stands for the parameters that a function takes as ``**name``.
+_FURTHER: Final = "**"
 
 
 def find_target(target: str, folder: str = "") -> Any:
@@ -234,15 +236,24 @@ async def _entered(make: Callable[[], Any], name: str, *, unpack: bool) -> Async
 
 def _one_item(function: Any, name: str, keywords: dict[str, Any], *, unpack: bool) -> ItemFunction:
     if unpack:  # the parameters are checked at each call, since the members are unknown before
-        return functools.partial(_unpacked, functools.partial(function, **keywords))
+        return functools.partial(_unpacked, functools.partial(function, **keywords), _kinds_of(function) or {})
     _bind(function, name, "called with one item", object(), **keywords)
     return functools.partial(function, **keywords) if keywords else function
 
 
-async def _unpacked(function: Callable[..., Awaitable[Any]], item: object) -> Any:
+async def _unpacked(function: Callable[..., Awaitable[Any]], kinds: Mapping[str, Sequence[Any]], item: object) -> Any:
+    return await function(**_members(kinds, item))
+
+
+def _members(kinds: Mapping[str, Sequence[Any]], item: object) -> dict[str, Any]:
+    """Return the members of an item as keyword arguments. Text, as of a table, is converted like that of ``--arg``."""
     if not isinstance(item, dict):
         raise TypeError(f"--unpack: expected a JSON object, got {type(item).__name__}")
-    return await function(**cast("dict[str, Any]", item))
+    given = cast("dict[str, Any]", item)
+    try:
+        return {key: _value(key, one, kinds) if isinstance(one, str) else one for key, one in given.items()}
+    except ValueError as error:
+        raise ValueError(f"--unpack: {error}") from None
 
 
 def _bind(function: Any, name: str, how: str, /, *arguments: Any, **keywords: Any) -> None:
@@ -272,22 +283,29 @@ def _async_function(found: Any, name: str) -> ItemFunction:
 
 def _convert(found: Any, name: str, arguments: Mapping[str, str]) -> dict[str, Any]:
     """Return the values of ``--arg``: text, or int, float or bool if the parameter is annotated as such."""
-    if not arguments:
-        return {}
-    try:
-        parameters = signature_of(found).parameters
-    except (TypeError, ValueError):
+    kinds = _kinds_of(found) if arguments else None
+    if kinds is None:
         return dict(arguments)
-    free = next((one for one in parameters.values() if one.kind is one.VAR_KEYWORD), None)
-    known: Any = sys.modules.get(getattr(inspect.unwrap(innermost(found)), "__module__", ""))
-    values: dict[str, Any] = {}
-    for key, text in arguments.items():
-        parameter = parameters.get(key, free)
-        if parameter is None:
-            hint = suggest(key, parameters) or f"; it has {', '.join(parameters) or 'none'}"
+    for key in arguments:
+        if key not in kinds and _FURTHER not in kinds:
+            hint = suggest(key, kinds) or f"; it has {', '.join(kinds) or 'none'}"
             raise CommandError(f"--arg {key}: {name} has no such parameter{hint}")
-        values[key] = _value(key, text, _types(parameter.annotation, getattr(known, "__dict__", {})))
-    return values
+    try:
+        return {key: _value(key, text, kinds) for key, text in arguments.items()}
+    except ValueError as error:
+        raise CommandError(f"--arg {error}") from None
+
+
+def _kinds_of(found: Any) -> dict[str, list[Any]] | None:
+    """Return the types that text is converted to for each parameter, or none of them; ``None`` without a signature."""
+    try:
+        parameters = signature_of(found).parameters.values()
+    except (TypeError, ValueError):
+        return None
+    known: Any = sys.modules.get(getattr(inspect.unwrap(innermost(found)), "__module__", ""))
+    names = getattr(known, "__dict__", {})
+    kinds = {_FURTHER if one.kind is one.VAR_KEYWORD else one.name: _types(one.annotation, names) for one in parameters}
+    return {key: types if _CONVERSIONS.keys() >= set(types) else [] for key, types in kinds.items()}
 
 
 def _types(annotation: Any, names: Mapping[str, Any]) -> list[Any]:
@@ -308,13 +326,14 @@ def _types(annotation: Any, names: Mapping[str, Any]) -> list[Any]:
     return [object] if alias is None else _types(alias, names)
 
 
-def _value(key: str, text: str, kinds: Sequence[Any]) -> Any:
+def _value(key: str, text: str, types_of: Mapping[str, Sequence[Any]]) -> Any:
     """Convert ``text`` to the annotated type. Guessing the type from the text would turn 1.10 into the number 1.1."""
-    if not kinds or any(kind not in _CONVERSIONS for kind in kinds):
-        return text
+    kinds = types_of.get(key, types_of.get(_FURTHER, ()))
     for kind in kinds:
         with contextlib.suppress(ValueError, KeyError):
             return _CONVERSIONS[kind](text)
+    if not kinds:
+        return text
     expected = " or ".join(kind.__name__ for kind in kinds)
     shown = hide_secrets(f"{key}={text}").removeprefix(f"{key}=")
-    raise CommandError(f"--arg {key} must be of type {expected}, got {shown!r}")
+    raise ValueError(f"{key} must be of type {expected}, got {shown!r}")
