@@ -200,7 +200,10 @@ def test_a_dry_run_shows_the_command_of_the_first_item(run, folder):
     assert code == 0
     assert "\nruns     ./tool a.jpg '{}' 10.png\n" in out
     (folder / "rows.jsonl").write_text('{"name": 1}')
-    assert "\nruns     the item has no field 'nam'" in run("--exec", "./tool {nam}", "rows.jsonl", "-n")[1]
+    code, out, _ = run("--exec", "./tool {nam}", "rows.jsonl", "-n")
+    assert code == 1
+    assert "\nruns " not in out
+    assert "\nbad      #0: TemplateError: the item has no field 'nam'" in out
 
 
 def test_the_view_has_the_name_of_the_program(run):

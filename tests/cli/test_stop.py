@@ -16,7 +16,7 @@ import paco
 pytestmark = pytest.mark.usefixtures("folder")
 
 JOBS = """
-import asyncio, signal
+import asyncio, contextlib, signal
 
 async def fail(item):
     raise ValueError(item)
@@ -70,8 +70,24 @@ async def reverse_and_stop(item):
         asyncio.get_running_loop().call_later(0.01, signal.raise_signal, signal.SIGINT)
         asyncio.get_running_loop().call_later(0.02, signal.raise_signal, signal.SIGINT)
 
+async def odd(item):
+    if item == "2":
+        raise ValueError(item)
+
 async def add(a, b=0, c=0):
     return a + b + c
+
+@contextlib.asynccontextmanager
+async def manager():
+    yield add
+
+class Unknown:
+    __signature__ = "unreadable"
+
+    async def __call__(self, **members):
+        return members
+
+unknown = Unknown()
 """
 FILES = {
     "jobs.py": JOBS,
@@ -266,9 +282,42 @@ class TestOutput:
         ]
         assert not (folder / "out.jsonl").exists()
 
-    def test_a_dry_run_counts_all_items_even_if_a_run_would_skip_some(self, run):
-        code, out, _ = run("jobs:fail", "three.txt", "-o", "out.jsonl", "--retry-failed", "--dry-run")
+    def test_a_dry_run_counts_the_items_that_would_be_skipped_and_changes_no_file(self, run, folder):
+        words = ("jobs:odd", "three.txt", "-o", "out.jsonl")
+        code, out, err = run(*words, "--resume", "--dry-run")
         assert (code, out.splitlines()[2]) == (0, "items    3")
+        assert err == "paco: out.jsonl has no records yet: all items run\n"
+        code, _, err = run(*words, "--retry-failed", "--dry-run")
+        assert (code, err) == (2, "paco: --retry-failed runs what failed in out.jsonl, which does not exist\n")
+        assert not (folder / "out.jsonl").exists()
+        assert run("jobs:odd", "three.txt", "-o", "out.jsonl", "--head", 2)[0] == 1
+        torn = (folder / "out.jsonl").read_bytes() + b'{"id":9,"key":"'
+        for text in (torn, torn.rpartition(b"\n")[0]):
+            (folder / "out.jsonl").write_bytes(text)
+            code, out, _ = run(*words, "--resume", "--dry-run")
+            assert (code, out.splitlines()[2:4]) == (0, ["items    3, 1 done, 2 left", "first    2"])
+            code, out, _ = run(*words, "--retry-failed", "--dry-run")
+            assert (code, out.splitlines()[2:4]) == (0, ["items    3, 2 skipped, 1 left", "first    2"])
+            assert (folder / "out.jsonl").read_bytes() == text
+
+    def test_a_dry_run_reports_items_that_the_target_cannot_be_called_with(self, run, folder):
+        (folder / "rows.csv").write_text("a,d\n1,2\n")
+        code, out, _ = run("jobs:add", "rows.csv", "--unpack", "--dry-run")
+        assert code == 1
+        assert "\nitems    1, 1 of them bad\n" in out
+        assert "\nbad      #0: TypeError: got an unexpected keyword argument 'd'\n" in out
+        (folder / "rows.jsonl").write_text('{"a": 1, "b": 2}\n{"a": 1}\n[1]\n')
+        code, out, _ = run("jobs:add", "rows.jsonl", "--unpack", "--dry-run", "--arg", "c=5")
+        assert "\nbad      #2: TypeError: --unpack: expected a JSON object, got list\n" in out
+        code, out, _ = run("jobs:fail", "rows.jsonl", "--budget", 9, "--cost", "b", "--dry-run")
+        assert code == 1
+        assert "\nitems    3, 2 of them bad\n" in out
+        assert "\nbad      #1: CostError: --cost: expected a number in the field b of the item, got none" in out
+
+    def test_a_dry_run_does_not_know_what_a_context_manager_or_a_function_in_c_takes(self, run, folder):
+        (folder / "rows.jsonl").write_text('{"a": 1}\n')
+        for target in ("jobs:manager", "jobs:unknown"):
+            assert run(target, "rows.jsonl", "--unpack", "--dry-run")[0] == 0
 
     def test_a_dry_run_reports_invalid_items(self, run, folder):
         (folder / "a.jsonl").write_text('{"a": 1}\n{oops\n{oops\n')

@@ -7,18 +7,19 @@ import os
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
+from paco._base.check import message
 from paco._base.system import END_OF_INPUT, has_keys
 from paco._cli.budget import Cost
-from paco._cli.ending import FAILED, CommandError, Tally, describe
+from paco._cli.ending import FAILED, CommandError, Problem, Tally, describe
 from paco._cli.fields import check_fields
 from paco._cli.files import Use, check_apart, check_pictures, current_folder, placed, sources
 from paco._cli.inputs import ItemReader, find_inputs
 from paco._cli.loop import loop_factory
 from paco._cli.options import STDIN, STDOUT
-from paco._cli.output import open_output
+from paco._cli.output import look_up, open_output
 from paco._cli.pace import pace_of, retry_on
 from paco._cli.run import MapJob
-from paco._cli.target import find_target, open_target
+from paco._cli.target import find_target, open_target, unpacking
 from paco._view.console import fit, safe
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from paco._cli.inputs import Input, InputItem
     from paco._cli.options import MapOptions
     from paco._cli.output import Output
+    from paco._records.earlier import EarlierRecords
     from paco._view.console import Console
 
 _SHOWN = 100
@@ -59,7 +61,8 @@ def prepared(
     path = "" if options.output == STDOUT else placed(options.output, folder)
     options = _with_files(options, inputs, found, path or stdout, folder)
     if options.dry_run:
-        return asyncio.run(dry_run(options, inputs, tell, found))
+        earlier = look_up(options, path, found, tell, opened)
+        return asyncio.run(dry_run(options, inputs, tell, _checks(options, found), earlier))
     output = open_output(options, path, found, stdout, tell, opened)
     typing = _announce(inputs, console)
     keys = stdin if _reads_keys(options, stdin, console, output) else -1
@@ -116,37 +119,74 @@ def _with_files(options: MapOptions, inputs: Sequence[Input], found: Any, output
 # ---- --dry-run
 
 
+def _checks(options: MapOptions, found: Any) -> list[Callable[[InputItem], object]]:
+    """Return what raises an error for an item that cannot run."""
+    cost = Cost(options.cost)
+    checks: list[Callable[[InputItem], object]] = [found.show] if options.exec else []
+    if cost.of_item:
+        checks.append(lambda item: cost.read(item.value))
+    if options.unpack and (call := unpacking(found, options.target, options.arguments)) is not None:
+        checks.append(lambda item: call(item.value))
+    return checks
+
+
+def _problem(item: InputItem, checks: Sequence[Callable[[InputItem], object]]) -> Problem | None:
+    """Return why an item cannot run."""
+    if item.problem is not None:
+        return item.problem
+    try:
+        for check in checks:
+            check(item)
+    except (TypeError, ValueError) as error:
+        return Problem(type(error).__name__, message(error))
+    return None
+
+
 async def dry_run(
-    options: MapOptions, inputs: Sequence[Input], tell: Callable[[str], None], found: Any = None
+    options: MapOptions,
+    inputs: Sequence[Input],
+    tell: Callable[[str], None],
+    checks: Sequence[Callable[[InputItem], object]],
+    earlier: EarlierRecords | None,
 ) -> tuple[str, int]:
     """Read and count the items; return what a run would do, and the exit code: 1 if an item is bad.
 
     Raises:
         CommandError: An input cannot be read to its end.
     """
-    reader = ItemReader(options, inputs, Tally(), None, tell)
+    tally = Tally()
+    reader = ItemReader(options, inputs, tally, earlier, tell)
     first: InputItem | None = None
-    first_bad: InputItem | None = None
-    count = bad = 0
+    first_bad = ""
+    left = bad = 0
     async with aclosing(reader.live_items()) as items:
         async for item in items:
             first = first or item
-            count += 1
-            if item.problem is not None:
+            left += 1
+            if (problem := _problem(item, checks)) is not None:
                 bad += 1
-                first_bad = first_bad or item
+                first_bad = first_bad or f"#{item.id}: {fit(f'{problem.type}: {problem.message}', _SHOWN)}"
     if reader.error is not None:
         raise CommandError(f"cannot read {describe(reader.error)}")
+    counts = [f"{left + tally.skipped:,}"]
+    if earlier is not None:
+        counts += [f"{tally.skipped:,} {'done' if options.resume else 'skipped'}", f"{left:,} left"]
     lines = [
         f"target   {options.target}",
         f"inputs   {', '.join(f'{one.name} ({one.format})' for one in inputs)}",
-        f"items    {count:,}{f', {bad:,} of them bad' if bad else ''}",
+        f"items    {', '.join([*counts, *([f'{bad:,} of them bad'] if bad else [])])}",
     ]
     if first is not None:
-        lines.append(f"first    {fit(first.value if isinstance(first.value, str) else repr(first.value), _SHOWN)}")
-    if first is not None and options.exec:
-        lines.append(f"runs     {fit(found.show(first), _SHOWN)}")
-    if first_bad is not None and (problem := first_bad.problem):
-        lines.append(f"bad      #{first_bad.id}: {fit(f'{problem.type}: {problem.message}', _SHOWN)}")
+        lines += _shown(options, first, checks)
+    if first_bad:
+        lines.append(f"bad      {first_bad}")
     lines.append(f"output   {'standard output' if options.output == STDOUT else options.output}")
     return "\n".join(map(safe, [*lines, "nothing was run (--dry-run)"])), FAILED if bad else 0
+
+
+def _shown(options: MapOptions, item: InputItem, checks: Sequence[Callable[[InputItem], object]]) -> list[str]:
+    """Return lines that show the first item, and the program that runs for it."""
+    lines = [f"first    {fit(item.value if isinstance(item.value, str) else repr(item.value), _SHOWN)}"]
+    if options.exec and _problem(item, checks) is None:
+        lines.append(f"runs     {fit(str(checks[0](item)), _SHOWN)}")
+    return lines

@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 from collections import deque
-from contextlib import closing
+from contextlib import closing, contextmanager
 from functools import partial
 from heapq import heappop, heappush
 from itertools import count
@@ -29,7 +29,7 @@ from paco._records.maker import made_by
 from paco.events import clock, failed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator, Iterable
     from contextlib import ExitStack
 
     from paco._base.check import ItemFunction
@@ -54,6 +54,9 @@ _OTHER_ARGUMENTS = (
     "run with the new value (to run all items with it, use another file)"
 )
 _OTHER_KEYS = "{} has records of another --key: they know their items by {}, not by {}, and are not used"
+_NO_RECORDS = "{} has no records yet: all items run"
+#: Opens a pipe without waiting for its writer.
+_AT_ONCE: Final = getattr(os, "O_NONBLOCK", 0)
 #: The bytes of the hash of an argument.
 _HASH: Final = 4
 
@@ -84,21 +87,61 @@ def open_output(
         CommandError: The file cannot be used.
     """
     name = options.output
-    # Reads source files, so it comes before the output exists. A hash, since an argument may be a secret.
-    hashes = {key: digest(canonical(text), 0, _HASH).hex() for key, text in options.arguments.items()}
-    maker = made_by(found)._replace(arguments=hashes, by=options.key)
-    try:
-        if options.retry_failed and not Path(path).exists():
-            raise CommandError(f"--retry-failed runs what failed in {name}, which does not exist")
+    maker = _maker(options, found)  # reads source files, so it comes before the output exists
+    with _explained(name):
+        _check_exists(options, path)
         file = _open(name, path, stdout, opened)
         earlier = _begun(options, file, maker, tell) if name != STDOUT else None
+    if file.warning:
+        tell(file.warning)
+    return Output(file, maker, earlier, tell)
+
+
+def look_up(
+    options: MapOptions, path: str, found: Any, tell: Callable[[str], None], opened: ExitStack
+) -> EarlierRecords | None:
+    """Return the records of earlier runs that this run would resume, for ``--dry-run``; see `open_output`."""
+    if not (options.resume or options.retry_failed):
+        return None
+    with _explained(options.output):
+        _check_exists(options, path)
+        if not Path(path).exists():
+            tell(_NO_RECORDS.format(options.output))
+            return None
+        file = opened.enter_context(closing(_Unchanged(path, options.output)))
+        file.share(os.open(path, os.O_RDONLY | _AT_ONCE))
+        return _begun(options, file, _maker(options, found), tell)
+
+
+class _Unchanged(RecordFile):
+    """A file of records that is read by a dry run, which leaves torn lines as they are."""
+
+    def cut(self, offset: int) -> None: ...
+
+    def append(self, lines: Iterable[bytes]) -> str:
+        return ""
+
+
+@contextmanager
+def _explained(name: str) -> Generator[None]:
+    """Raise `CommandError` if the output cannot be used."""
+    try:
+        yield
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise CommandError(f"cannot write {name}: {reason(error)}") from None
     except JournalError as error:
         raise CommandError(str(error)) from None
-    if file.warning:
-        tell(file.warning)
-    return Output(file, maker, earlier, tell)
+
+
+def _maker(options: MapOptions, found: Any) -> Maker:
+    # A hash, since an argument may be a secret.
+    hashes = {key: digest(canonical(text), 0, _HASH).hex() for key, text in options.arguments.items()}
+    return made_by(found)._replace(arguments=hashes, by=options.key)
+
+
+def _check_exists(options: MapOptions, path: str) -> None:
+    if options.retry_failed and not Path(path).exists():
+        raise CommandError(f"--retry-failed runs what failed in {options.output}, which does not exist")
 
 
 def _begun(options: MapOptions, file: RecordFile, maker: Maker, tell: Callable[[str], None]) -> EarlierRecords | None:
@@ -107,7 +150,7 @@ def _begun(options: MapOptions, file: RecordFile, maker: Maker, tell: Callable[[
     if options.resume or options.retry_failed:
         earlier = _earlier(file, maker)
         if file.regular and not Path(file.path).stat().st_size:
-            tell(f"{name} has no records yet: all items run")
+            tell(_NO_RECORDS.format(name))
         if earlier.changed:
             tell(_CHANGED.format(maker.name, name))
         if earlier.others:

@@ -102,11 +102,8 @@ class ProgramTarget:
         self._programs = Programs()
 
     def show(self, item: InputItem) -> str:
-        """Return the command line for an item, or why there is none."""
-        try:
-            return command_line(self._words(item))
-        except TemplateError as error:
-            return str(error)
+        """Return the command line for an item; raise `TemplateError` if there is none."""
+        return command_line(self._words(item))
 
     def _words(self, item: InputItem) -> list[str]:
         return self._template.fill(item.value, item.id + 1)

@@ -256,6 +256,18 @@ def _members(kinds: Mapping[str, Sequence[Any]], item: object) -> dict[str, Any]
         raise ValueError(f"--unpack: {error}") from None
 
 
+def unpacking(found: Any, name: str, arguments: Mapping[str, str]) -> Callable[[Any], object] | None:
+    """Return what raises the error that the call for an item has with ``--unpack``; ``None`` if it is unknown yet."""
+    if hasattr(found.__class__, "__aenter__") or _makes_manager(found):
+        return None
+    function = _async_function(found, name)
+    kinds, keywords = _kinds_of(function), _convert(function, name, arguments)
+    if kinds is None:
+        return None
+    signature = signature_of(function)
+    return lambda item: signature.bind(**{**keywords, **_members(kinds, item)})
+
+
 def _bind(function: Any, name: str, how: str, /, *arguments: Any, **keywords: Any) -> None:
     try:
         signature = signature_of(function)
