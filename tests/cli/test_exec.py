@@ -217,6 +217,8 @@ def test_the_view_has_the_name_of_the_program(run):
 
 REFUSED = [
     (["no-such-program-zzz"], "--exec: there is no program no-such-program-zzz"),
+    (["wc", "-l", "items.txt"], "got 'items.txt' (the program and its arguments are one word: --exec 'wc ...')\n"),
+    (["wc {a b}"], 'for a literal one, double it: {{; for a field with a space in its name, quote it: "{a b}"\n'),
     (["ech {}"], "--exec: there is no program ech; did you mean echo?"),
     (["./tol {}"], "--exec: there is no program ./tol; did you mean ./tool?"),
     (["none/tool"], "--exec: there is no program none/tool\n"),
@@ -263,6 +265,11 @@ def test_wrong_use_is_refused_before_anything_runs(run):
     assert "give the program with --exec" in run("jobs:f", "items.txt", "--stdin", "item")[2]
     assert run("gzip -k", "items.txt")[2].endswith("got 'gzip -k'; to run a program: paco map --exec 'gzip -k'\n")
     assert "TARGET is missing: module:function or path.py:function; or --exec with a program" in run()[2]
+
+
+def test_the_first_error_of_a_program_has_a_short_name(run, folder):
+    (folder / "many.txt").write_text("a\n" * 20)
+    assert "the first error:\nProgramError: exit code 1\n" in run("--exec", "false", "many.txt")[2]
 
 
 def test_a_folder_of_programs_that_cannot_be_read_does_no_harm(run, monkeypatch):

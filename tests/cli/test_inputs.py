@@ -282,7 +282,7 @@ def test_a_signal_ends_the_search_for_an_item(run, monkeypatch):
     monkeypatch.setattr("paco._cli.inputs.chunks_of", blank)
     code, out, err = run("jobs:echo", "a", "--progress", "off", "-o", "out")
     assert (code, out) == (130, "")
-    assert "draining 0 running items" in err
+    assert "no item is running\n" in err
 
 
 def test_the_format_can_be_given(results, folder):

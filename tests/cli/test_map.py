@@ -111,7 +111,7 @@ async def late():
         await asyncio.sleep(0)
     await asyncio.sleep(3600)
 """
-FILES = {"jobs.py": JOBS, "three.txt": "1\n2\n3\n"}
+FILES = {"jobs.py": JOBS, "three.txt": "1\n2\n3\n", "-dash.txt": "", "semicolons.csv": "id;name\n1;a\n"}
 
 
 HANDLED = ["SIGINT", "SIGBREAK", "SIGHUP", "SIGTERM", "SIGUSR1"]
@@ -396,7 +396,7 @@ def test_a_second_ctrl_c_cancels_the_cleanup_of_the_target(run):
     code, out, err = run("jobs:late", "three.txt")
     assert code == 130
     assert len(records(out)) == 3
-    assert "cancelling 0 running items" in err
+    assert "no item is running; Ctrl-C again leaves at once" in err
 
 
 def test_an_error_of_the_system_that_no_reader_caused_is_raised(run, monkeypatch):
@@ -428,7 +428,7 @@ def test_a_signal_before_the_run_is_delivered_to_the_run(run, monkeypatch):
     monkeypatch.setattr("paco._cli.run.loop_factory", lambda _: interrupt() or asyncio.new_event_loop)
     code, out, err = run("jobs:echo", "three.txt")
     assert (code, out) == (130, "")
-    assert "draining 0 running items" in err
+    assert "no item is running\n" in err
 
 
 def test_a_signal_before_the_target_is_imported_ends_the_command(run, monkeypatch):
@@ -641,6 +641,14 @@ def test_progress_is_repainted_only_where_it_disturbs_no_other_output(run, monke
         (["jobs:echo", "--limt", "5", "three.txt"], "unknown option --limt; did you mean --limit?"),
         (["jobs:echo", "three.txt", "--zzz=5"], "unknown option --zzz\n"),
         (["jobs:echo", "three.txt", "-x"], "unknown option -x\n"),
+        (["jobs:echo", "three.txt", "--jobs", "4"], "unknown option --jobs; did you mean --limit?\n"),
+        (["jobs:echo", "three.txt", "--concurrency=4"], "unknown option --concurrency; did you mean --limit?\n"),
+        (["jobs:echo", "--version"], "unknown option --version; did you mean paco --version?\n"),
+        (["jobs:echo", "-dash.txt"], "unknown option -dash.txt; the file of this name: -- -dash.txt\n"),
+        (
+            ["jobs:echo", "semicolons.csv", "--key", "id"],
+            "but 'id;name'; to split it: --delimiter ",
+        ),
         (["jobs:echo", "three.txt", "--limit", "-1"], "must be a whole number of 0 or more, or auto, got '-1'"),
         (["jobs:echo", "three.txt", "--limit", "ten"], "must be a whole number of 0 or more, or auto, got 'ten'"),
         (["jobs:echo", "three.txt", "--limit", "Auto"], "or auto, got 'Auto'; did you mean auto?"),
@@ -749,6 +757,8 @@ def test_paco_alone_has_a_version_a_help_and_known_subcommands(main, capfd, monk
     assert main([]) == 2
     assert main(["mpa"]) == 2
     assert "unknown command mpa; did you mean map?" in capfd.readouterr().err
+    assert main(["my jobs.py:f", "urls.txt"]) == 2
+    assert "unknown command my jobs.py:f; did you mean: paco map 'my jobs.py:f' urls.txt\n" in capfd.readouterr().err
 
 
 def test_help_into_a_closed_pipe_is_not_an_error(main, monkeypatch):

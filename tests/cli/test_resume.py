@@ -544,6 +544,10 @@ def test_a_last_line_that_is_no_partial_record_is_not_cut_off(run, folder):
         (["--key", "id"], "--key needs items that are JSON objects, but items.txt is read as lines"),
         (["--rate", "50"], "must be N/s, N/m or N/h"),
         (["--rate", "0/s"], "N above 0"),
+        (
+            ["--retry-on", "OSError,KeyError"],
+            "; give each by itself: --retry-on OSError --retry-on KeyError\n",
+        ),
         (["--retry-on", "TimeotError"], "there is no such exception; did you mean TimeoutError?"),
         (["--retry-on", "Nonsense"], "as in aiohttp.ClientError"),
         (["--retry-on", "asyncio.Nonsense"], "--retry-on asyncio.Nonsense: there is no such exception"),

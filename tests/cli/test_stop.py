@@ -70,7 +70,7 @@ async def reverse_and_stop(item):
         asyncio.get_running_loop().call_later(0.01, signal.raise_signal, signal.SIGINT)
         asyncio.get_running_loop().call_later(0.02, signal.raise_signal, signal.SIGINT)
 
-async def odd(item):
+async def uneven(item):
     if item == "2":
         raise ValueError(item)
 
@@ -160,7 +160,7 @@ class TestHalting:
         code, out, err = run("jobs:fail", "items.txt", "-l", 1)
         assert code == 3
         assert ids(out) == list(range(20))
-        assert "halting: the first 20 items all failed (to go on: --halt never); draining 0 running items\n" in err
+        assert "halting: the first 20 items all failed (to go on: --halt never); no item is running\n" in err
         assert "halted in " in err
         assert "the first error:\nTraceback (most recent call last):\n" in err
         assert err.endswith("ValueError: 1\n")
@@ -197,7 +197,7 @@ class TestHalting:
 
     def test_a_halt_is_announced_without_progress_too(self, run):
         code, _, err = run("jobs:fail", "three.txt", "--fail-fast", "-l", 1, "--progress", "off")
-        assert (code, err) == (3, "halting: 1 item failed (--halt now,fail=1); cancelling 0 running items\n")
+        assert (code, err) == (3, "halting: 1 item failed (--halt now,fail=1); no item is running\n")
 
     def test_a_halt_percentage_ends_the_run(self, run):
         code, out, _ = run("jobs:odd", "items.txt", "--halt", "soon,fail=30%", "-l", 1, "--total", 100)
@@ -283,14 +283,14 @@ class TestOutput:
         assert not (folder / "out.jsonl").exists()
 
     def test_a_dry_run_counts_the_items_that_would_be_skipped_and_changes_no_file(self, run, folder):
-        words = ("jobs:odd", "three.txt", "-o", "out.jsonl")
+        words = ("jobs:uneven", "three.txt", "-o", "out.jsonl")
         code, out, err = run(*words, "--resume", "--dry-run")
         assert (code, out.splitlines()[2]) == (0, "items    3")
         assert err == "paco: out.jsonl has no records yet: all items run\n"
         code, _, err = run(*words, "--retry-failed", "--dry-run")
         assert (code, err) == (2, "paco: --retry-failed runs what failed in out.jsonl, which does not exist\n")
         assert not (folder / "out.jsonl").exists()
-        assert run("jobs:odd", "three.txt", "-o", "out.jsonl", "--head", 2)[0] == 1
+        assert run("jobs:uneven", "three.txt", "-o", "out.jsonl", "--head", 2)[0] == 1
         torn = (folder / "out.jsonl").read_bytes() + b'{"id":9,"key":"'
         for text in (torn, torn.rpartition(b"\n")[0]):
             (folder / "out.jsonl").write_bytes(text)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, TextIO, cast
 
 import paco
 from paco._base.errors import install
-from paco._base.system import reader_has_gone
+from paco._base.system import command_line, reader_has_gone
 from paco._cli.ending import CLOSED_PIPE, WRONG_USE, CommandError, Interrupts, leave, suggest
 from paco._view.console import Console, has_rich, safe_lines
 
@@ -75,6 +75,8 @@ def _dispatch(words: list[str], interrupts: Interrupts) -> int:
         print(_USAGE, end="", flush=True)
     else:
         hint = suggest(first, ["map", "report", "--version", "--help"])
+        if ":" in first or first == "--exec":
+            hint = f"; did you mean: paco map {command_line(words)}"
         what = f"unknown command {first}{hint}" if words else "the command is missing"
         raise CommandError(f"{what}\n\n{_USAGE.rstrip()}")
     return 0

@@ -75,7 +75,9 @@ def explain(error: BaseException) -> str:
     frames = error.__traceback__
     while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_BETWEEN):
         frames = frames.tb_next
-    return "".join(traceback.format_exception(type(error), error, frames)).rstrip()
+    text = "".join(traceback.format_exception(type(error), error, frames)).rstrip()
+    module = type(error).__module__
+    return text.removeprefix(f"{module}.") if module.startswith("paco._") else text  # users do not know the module
 
 
 def reason(error: Exception) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
+from paco._base.system import command_line
 from paco._cli.ending import CommandError
 from paco._cli.formats import TableFormat
 from paco._cli.inputs import chunks_of
@@ -26,7 +27,13 @@ def check_fields(option: str, fields: Iterable[str], inputs: Sequence[Input]) ->
     for one in inputs if wanted else ():
         header = _header_of(one)
         if header is not None and (field := next((name for name in wanted if name not in header), None)) is not None:
-            raise CommandError(f"{option}: {one.name} {lacks(field, header)}")
+            raise CommandError(f"{option}: {one.name} {lacks(field, header)}{_delimited(header)}")
+
+
+def _delimited(header: Sequence[str]) -> str:
+    """Return which delimiter a header of a single field has, if there is one in it."""
+    delimiter = next((char for char in ";\t|," if len(header) == 1 and char in header[0]), None)
+    return "" if delimiter is None else f"; to split it: --delimiter {command_line([delimiter])}"
 
 
 def _header_of(one: Input) -> list[str] | None:

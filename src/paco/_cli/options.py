@@ -95,8 +95,11 @@ class MapOptions(NamedTuple):
 class _Parser(argparse.ArgumentParser):
     """A parser that raises `CommandError` on wrong use, instead of ending the process."""
 
+    #: What was probably meant if a word is wrong.
+    hint = ""
+
     def error(self, message: str) -> NoReturn:
-        raise CommandError(f"{message}\ntry: {self.prog} --help")
+        raise CommandError(f"{message}{self.hint}\ntry: {self.prog} --help")
 
 
 def _new_parser(name: str, usage: str, epilog: str = "") -> _Parser:
@@ -217,13 +220,22 @@ def _add_display_and_input(parser: _Parser) -> None:
     add("--arg", type=pair, action="append", default=[], dest="arguments", metavar="NAME=VALUE", help=about)
 
 
+#: What options of other programs are here, unless the names are similar.
+_MEANT: Final = {
+    **dict.fromkeys(("--jobs", "--concurrency", "--parallel", "--max-procs", "--threads", "--max-workers"), "--limit"),
+    "--delay": "--rate",
+    "--version": "paco --version",
+}
+
+
 def _check_options(parser: _Parser, words: Sequence[str]) -> None:
     """Refuse an unknown option, before argparse takes its value for an INPUT."""
     known = re.findall(r"--[a-z-]+", parser.format_help())
     for word in words:
         name = word.partition("=")[0]
         if word.startswith("--") and name not in known:
-            parser.error(f"unknown option {name}{suggest(name, known)}{_of_program(words, name)}")
+            meant = f"; did you mean {_MEANT[name]}?" if name in _MEANT else suggest(name, known)
+            parser.error(f"unknown option {name}{meant}{_of_program(words, name)}")
 
 
 def _of_program(words: Sequence[str], option: str) -> str:
@@ -233,15 +245,24 @@ def _of_program(words: Sequence[str], option: str) -> str:
     return f" (an option of the program belongs into its text: --exec 'PROGRAM {option} {{}}')"
 
 
+def _unquoted(words: Sequence[str]) -> str:
+    """Return what is wrong if the program of --exec is a single word, so that its arguments are taken for others."""
+    after = [word for option, word in itertools.pairwise(words) if option == "--exec" and " " not in word]
+    return f" (the program and its arguments are one word: --exec '{after[0]} ...')" if after else ""
+
+
 def _parsed(parser: _Parser, argv: Sequence[str]) -> argparse.Namespace | str:
     """Return the parsed arguments, or the help text if they ask for it."""
     words = list(itertools.takewhile("--".__ne__, argv))
     _check_options(parser, words)
     if "-h" in words or "--help" in words:
         return parser.format_help()
+    parser.hint = _unquoted(words)
     given, rest = parser.parse_known_intermixed_args(list(argv))
+    parser.hint = ""
     if rest:
-        unknown = f"unknown option {rest[0]}{_of_program(words, rest[0])}"
+        file = f"; the file of this name: -- {rest[0]}" if Path(rest[0]).exists() else ""
+        unknown = f"unknown option {rest[0]}{file}{_of_program(words, rest[0])}"
         parser.error(unknown if rest[0].startswith("-") else f"unexpected argument {rest[0]}")
     return given
 

@@ -65,7 +65,8 @@ def _exception(name: str) -> Any:
     try:
         return getattr(importlib.import_module(module) if dot else builtins, attribute)
     except (ImportError, AttributeError):
-        hint = suggest(name, known) or "; give its module too, as in aiohttp.ClientError"
+        several = f"; give each by itself: --retry-on {name.replace(',', ' --retry-on ')}" if "," in name else ""
+        hint = several or suggest(name, known) or "; give its module too, as in aiohttp.ClientError"
         raise CommandError(f"--retry-on {name}: there is no such exception{hint}") from None
 
 

@@ -274,7 +274,8 @@ class _MapRun:
         state, count = "cancelling" if cancel else "draining", self._tally.in_flight
         if self._progress is not None:
             self._progress.say_state(state)
-        self._job.console.say(safe_lines(f"{why}{state} {count:,} running item{'' if count == 1 else 's'}{more}"))
+        running = f"{state} {count:,} running item{'' if count == 1 else 's'}{more}"
+        self._job.console.say(safe_lines(why + (running if count else f"no item is running{more if cancel else ''}")))
         if cancel and not self._cancelling:
             self._cancelling = True
             self._task.cancel()
@@ -345,9 +346,8 @@ def _progress(job: MapJob) -> Progress | None:
 
     display = display_for(options.progress, console, job.output.file, typing=job.typing)
     cap = ", ".join(map(str, options.rate))
-    title = options.title
     shown = console, job.tally, job.reader.total, display
-    return Progress(*shown, title=title, limit=job.pace.limit, cap=cap, tells_all=options.values)
+    return Progress(*shown, title=options.title, limit=job.pace.limit, cap=cap, tells_all=options.values)
 
 
 def attempted(function: ItemFunction, options: MapOptions, on: RetryOn) -> ItemFunction:

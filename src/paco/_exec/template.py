@@ -98,7 +98,7 @@ class Template:
             if part["stray"]:
                 raise TemplateError(
                     f"{word!r} has a {part['stray']} that belongs to no placeholder; for a literal one, double it: "
-                    f"{part['stray'] * 2}"
+                    f"{part['stray'] * 2}{_unquoted(self.text)}"
                 )
             if part["name"] is not None:
                 parts.append(self._placeholder(part["name"]))
@@ -117,6 +117,12 @@ class Template:
             return partial(_item, change, f"{{{name}}}")
         self.fields.append(field)
         return partial(_field, field, change)
+
+
+def _unquoted(text: str) -> str:
+    """Return how to write the first placeholder with a space, if there is one: a shell would split it."""
+    found = re.search(r"\{[^{}]*\s[^{}]*\}", text)
+    return "" if found is None else f'; for a field with a space in its name, quote it: "{found[0]}"'
 
 
 def text_of(value: Any) -> str:

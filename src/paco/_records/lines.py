@@ -77,7 +77,8 @@ def convert(value: Any) -> Any:
     if dataclasses.is_dataclass(kind):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(kind)}
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    raise NotJSONError(f"JSON cannot hold a value of type {name}; return dict, list, str, numbers, bool or None")
+    advice = "return dict, list, str, numbers, bool or None (of NumPy or pandas: .item(), .tolist(), .to_dict())"
+    raise NotJSONError(f"JSON cannot hold a value of type {name}; {advice}")
 
 
 def _finite(value: Any) -> Any:
