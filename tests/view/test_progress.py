@@ -116,7 +116,20 @@ async def test_a_run_has_three_lines_with_progress_rate_and_latency():
         "  p50 1s   p95 1s   p99 1s   retried 30   waiting on limit 100%",
     ]
     (end,) = screen.ends
-    assert end == "each work  1,000 items in 10.0s  100/s  failed 40 (4%)  p50 1s  p95 1s  p99 1s  retried 100"
+    assert end == "each work  1,000 items in 10.0s  100/s  failed 40 (4%)  40 ValueError  retried 100  p50 1s  p95 1s"
+
+
+async def test_the_last_line_names_the_most_frequent_kinds_of_failures():
+    async def breaks(number):
+        raise (OSError, KeyError, ValueError, TypeError, LookupError)[int(number**0.5)]
+
+    screen = Screen(200)
+    with watched(screen):
+        await paco.map(breaks, range(24, -1, -1), return_exceptions=True)
+        await paco.map(breaks, range(4), return_exceptions=True)
+    some, few = screen.ends
+    assert "failed 25 (100%)  9 LookupError, 7 TypeError, 5 ValueError, 2 other kinds" in some
+    assert "failed 4 (100%)  3 KeyError, 1 OSError" in few
 
 
 @pytest.mark.parametrize("limit", [lambda _: 4, lambda gate: paco.Rate(2) & 4 & gate], ids=["stream", "gate"])
@@ -275,7 +288,7 @@ async def test_cancelled_items_are_counted_and_have_no_latency():
     screen = Screen(200)
     with watched(screen), pytest.raises(TimeoutError):
         await paco.each(nap, [1, 9, 9], timeout=2)
-    assert screen.ends == ["each nap  1 of 3 items in 2.0s  0.5/s  failed 0  p50 1s  p95 1s  p99 1s  cancelled 2"]
+    assert screen.ends == ["each nap  1 of 3 items in 2.0s  0.5/s  failed 0  cancelled 2  p50 1s  p95 1s  p99 1s"]
 
 
 # ---- when
@@ -292,8 +305,8 @@ async def test_skipped_items_are_counted_apart_and_have_neither_rate_nor_latency
         await paco.each(known, [0] * 4 + [2] * 6, 2)
     assert screen.frames[3][0].endswith("60%  6/10  eta 0:08")
     assert screen.frames[3][1].startswith("  rate 0.5/s   in flight 2/2   ok 2")
-    assert screen.frames[3][2].startswith("  p50 2s   p95 2s   p99 2s   skipped 4")
-    assert screen.ends == ["each known  6 items in 6.0s  1/s  failed 0  p50 2s  p95 2s  p99 2s  skipped 4"]
+    assert screen.frames[3][2].startswith("  skipped 4   p50 2s   p95 2s   p99 2s   ")
+    assert screen.ends == ["each known  6 items in 6.0s  1/s  failed 0  skipped 4  p50 2s  p95 2s  p99 2s"]
 
 
 async def test_lines_are_repainted_only_while_a_run_is_active():

@@ -22,6 +22,8 @@ _QUANTILES: Final = (50, 95, 99)
 _WIDE: Final = 300
 #: The most runs that are shown at once, and the most lines for workers.
 _RUNS, _WORKERS = 4, 5
+#: The most kinds of failures that the summary of a run names, and its most columns for them.
+_KINDS, _LONGEST = 3, 60
 
 
 def live(meters: Sequence[Meter], width: int, *, unicode: bool = True) -> list[Line]:
@@ -53,7 +55,8 @@ def ended(meter: Meter, width: int) -> Line:
     items = "item" if counted == "1" else "items"
     took = duration(seconds) if seconds >= 1 else latency(seconds)
     rate = per_second(now.done / seconds) if seconds > 0 else ""
-    parts = [(f"{counted} {items} in {took}", ""), (rate, ""), _failed(meter), *_latencies(meter), *_rare(meter)]
+    parts = [(f"{counted} {items} in {took}", ""), (rate, ""), _failed(meter), _kinds(meter), _skipped(meter)]
+    parts += [*_rare(meter), *_latencies(meter)]
     return joined([(fit(meter.title, max(width // 3, 1)), "bold"), *parts], width)
 
 
@@ -115,12 +118,24 @@ def _times(meter: Meter, *, counted: bool = True) -> Line:
     waiting = meter.waiting()
     reason = "" if waiting is None else f"waiting on {waiting[0]} {share(waiting[1], 1)}"
     workers = count_of_workers(meter.now.workers.values()) if counted else ""
-    return [*_latencies(meter), *_rare(meter), (workers, ""), (reason, "bold")]
+    return [_skipped(meter), *_latencies(meter), *_rare(meter), (workers, ""), (reason, "bold")]
 
 
 def _failed(meter: Meter) -> Part:
     now = meter.now
     return (f"failed {now.failed:,} ({share(now.failed, now.done)})", "red") if now.failed else ("failed 0", "")
+
+
+def _kinds(meter: Meter) -> Part:
+    """Return the most frequent kinds of failures."""
+    ranked = meter.kinds.most_common()
+    shown = [f"{count:,} {name}" for name, count in ranked[:_KINDS]]
+    more = len(ranked) - _KINDS
+    return fit(", ".join([*shown, *([f"{more} other kinds"] if more > 0 else [])]), _LONGEST), "red"
+
+
+def _skipped(meter: Meter) -> Part:
+    return (f"skipped {meter.now.skipped:,}" if meter.now.skipped else "", "")
 
 
 def _latencies(meter: Meter) -> Line:
@@ -130,7 +145,7 @@ def _latencies(meter: Meter) -> Line:
 
 
 def _rare(meter: Meter) -> Line:
-    counts = (("skipped", meter.now.skipped), ("retried", meter.now.retried), ("cancelled", meter.now.cancelled))
+    counts = (("retried", meter.now.retried), ("cancelled", meter.now.cancelled))
     return [(f"{word} {count:,}" if count else "", "") for word, count in counts]
 
 

@@ -177,6 +177,8 @@ class Meter:
     def __init__(self, title: str, read: Callable[[], Reading], latencies: Sketch, *, cap: str = "") -> None:
         self.title = title
         self.latencies = latencies
+        #: The number of failures of each type.
+        self.kinds: Counter[str] = Counter()
         self.cap = cap
         #: A word to show before the title if the run goes on in another way, such as ``draining``.
         self.state = ""

@@ -145,10 +145,12 @@ class Board:
             self._timers[loop] = loop.call_later(self._display.every, self._tick, loop)
 
     def item(self, event: ItemEnded) -> None:
-        """Add the duration of an item."""
+        """Add the duration of an item, and the type of its error."""
         meter = self._meters.get(event.run)
         if meter is not None and not event.skipped and event.outcome != "cancelled":
             meter.latencies.add(event.end - event.start)
+            if event.error is not None:
+                meter.kinds[type(event.error).__name__] += 1
 
     def ended(self, event: RunEnded) -> None:
         """Show that a run has ended."""
