@@ -323,7 +323,7 @@ def test_a_paused_run_can_be_ended(session):
     one = session("jobs:nap", "in.txt", "-o", "out.jsonl")
     wait_until(lambda: is_raw(one.slave))
     one.press("p", "paused")
-    one.press("\x03", "draining")
+    one.press("\x03", "draining|no item is running")
     assert one.close() == 130
 
 

@@ -152,7 +152,7 @@ def test_report_and_trace_have_rows_for_each_worker_also_when_made_from_records(
     assert code == 1
     said = json.loads(err.splitlines()[-1])
     assert (said["limit"], sum(worker["ok"] for worker in said["workers"])) == (10, 99)
-    assert report("out.jsonl", "--output", "s.html", "--trace", "u.json")[0] == 1
+    assert report("out.jsonl", "--output", "s.html", "--trace", "u.json")[0] == 0
     for page, trace, limit in (("r.html", "t.json", ", limit 10"), ("s.html", "u.json", None)):
         records = [json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()]
         workers = {record["worker"] for record in records}

@@ -209,4 +209,6 @@ async def test_a_thread_may_charge_and_close_the_budget_of_a_run():
         return prompt
 
     budget = paco.Budget(5)
-    assert await paco.map(paco.threaded(ask), range(9), limit=1 & budget) == [0, 1, 2]
+    results = await paco.map(paco.threaded(ask), range(9), limit=1 & budget)
+    assert results == list(range(len(results)))
+    assert 3 <= len(results) <= 4  # one more may have been taken when the third closed the gate
