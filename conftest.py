@@ -131,9 +131,10 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
     measuring = item.config.stash[COVERAGE]
     if measuring is None or not is_measured(item):
         return (yield)
-    with measuring.collect():
-        of_processes = os.environ.pop(OF_PROCESSES, None)
-        with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "_exit", os._exit)  # coverage wraps it whenever it starts; this undoes that
+        with measuring.collect():
+            of_processes = os.environ.pop(OF_PROCESSES, None)
             if of_processes and item.get_closest_marker("measured_processes"):
                 patch.setenv(OF_PROCESSES, of_processes)
             return (yield)

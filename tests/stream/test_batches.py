@@ -155,6 +155,17 @@ async def test_all_slots_are_used_when_a_late_item_has_let_others_pass(limit, re
     assert now() < 100 + 300 / 3 + 5
 
 
+async def test_a_late_item_may_let_an_item_pass_that_is_left_out():
+    async def is_late(item, seen=set()):  # noqa: B006 - each test defines it anew
+        if item == 0 and not seen:
+            seen.add(item)
+            raise OSError
+        return item == 0
+
+    stream = paco.filter(paco.retry(is_late, on=lambda _: 20), AsyncSource([0, 1, 2]), limit=1)
+    assert [batch async for batch in stream.batch(2)] == [[0]]
+
+
 async def test_an_unlimited_run_starts_all_items():
     assert await paco.map(nap(), range(3000)).batch(1000) == [
         list(range(first, first + 1000)) for first in (0, 1000, 2000)

@@ -243,13 +243,13 @@ class _Arrivals(dict[int, Any]):
             super().__setitem__(index, result)
             return
         now, ready = self._now(), self.ready
-        expected = len(ready) + 1
+        alone = self.taken + 1, len(ready) + 1
         while result is not NOTHING:
             self.taken += 1
             if result is not SKIP:
                 ready.append((now, result))
             result = self.pop(self.taken, NOTHING)
-        if len(ready) != expected and (run := self.run()) is not None and run.hungry:
+        if (self.taken, len(ready)) != alone and (run := self.run()) is not None and run.hungry:
             run.release()  # results that waited have moved on, or one is left out: more items may start
 
     def copy(self) -> _Arrivals:
