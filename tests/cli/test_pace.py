@@ -36,6 +36,11 @@ async def none(item): ...
 async def echo(item):
     return item
 
+arrived = asyncio.Barrier(2)
+
+async def together(item):
+    await arrived.wait()
+
 async def wrong(item):
     raise ValueError(item)
 
@@ -266,6 +271,13 @@ def test_a_result_without_its_cost_ends_the_run_and_is_kept(run, folder):
     _, out, err = run("jobs:echo", *costs(folder, 7), "--budget", 100, "--cost", "result.x")
     assert json.loads(out)["result"] == 7
     assert "expected a number in the field x of the result, got none;" in err
+
+
+def test_results_without_their_cost_end_the_run_once(run, folder):
+    rows = costs(folder, 1, 2, 3)[0]
+    code, out, err = run("jobs:together", rows, "--limit", 2, "--budget", 100, "--cost", "result.x")
+    assert (code, len(out.splitlines())) == (1, 2)
+    assert err.count("without it the budget cannot hold") == 1
 
 
 def test_the_cost_of_an_item_is_checked_for_a_program_too(run, folder):

@@ -380,6 +380,19 @@ async def test_a_listener_does_not_change_the_lookahead_of_a_limit():
         assert await pulled() == expected
 
 
+@pytest.mark.parametrize("kind", [ItemStarted, ItemEnded, RunStarted, RunEnded])
+async def test_a_listener_of_one_kind_that_raises_is_reported_once(kind):
+    reports = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, report: reports.append(report["message"]))
+
+    def broken(event):
+        raise ValueError(event)
+
+    with paco.listening(broken, kind):
+        assert await paco.map(nap, [1, 2, 3], limit=2) == [1, 2, 3]
+    assert reports == ["paco.listening: broken raised, and will not be called again"]
+
+
 async def test_a_listener_that_raises_is_reported_once_and_does_not_affect_the_run():
     reports = []
     asyncio.get_running_loop().set_exception_handler(lambda _, report: reports.append(report))

@@ -663,6 +663,19 @@ async def test_an_unused_permit_is_no_sample():
     assert (limit.in_flight, limit._controller.round_trip) == (0, math.inf)
 
 
+async def test_a_permit_is_not_renewed_if_the_limit_was_cut_after_the_question():
+    limit = paco.Adaptive(start=2)
+    permits = [limit.try_reserve() for _ in range(2)]
+    for permit in permits:
+        limit.begin(permit)
+    assert limit.renews(permits[0], None)
+    limit._count.limit = 1
+    assert limit.renew(permits[0]) is None
+    for permit in permits:
+        limit.release(permit)
+    assert limit.in_flight == 0
+
+
 async def test_first_come_first_served():
     limit, order = paco.Adaptive(start=1), []
 
