@@ -52,6 +52,56 @@ async def test_what_was_added_before_is_dropped(limit):
     assert [inbox.add(1, 2, 1), inbox.add(2), inbox.add(3, 3)] == [2, 0, 1]
 
 
+@limits
+@pytest.mark.parametrize("pause", [0, 5])
+@pytest.mark.parametrize("count", [1, 3, 9])
+async def test_a_run_ends_after_items_were_retried(limit, pause, count):
+    failed = set()
+
+    async def fetch(page):
+        await asyncio.sleep(page % 2)
+        if page % 3 == 0 and page not in failed:
+            failed.add(page)
+            raise OSError
+        return page
+
+    fetch = paco.retry(fetch, on=lambda _: pause)
+    assert await paco.map(fetch, paco.Inbox(range(count)), limit=limit()) == list(range(count))
+    failed.clear()
+    both = paco.Inbox(range(count)) | paco.map(fetch, limit=limit()) | paco.map(nap(), limit=limit())
+    assert await both == list(range(count))
+
+
+TIMEOUTS = {
+    "asyncio": lambda put, item: _within(asyncio.timeout(2), put(item)),
+    "TimeoutLimit": lambda put, item: _within(paco.TimeoutLimit(2), put(item)),
+    "timeout": lambda put, item: paco.timeout(put, 2)(item),
+    "wait_for": lambda put, item: asyncio.wait_for(put(item), 2),
+}
+
+
+async def _within(block, coro):
+    async with block:
+        await coro
+
+
+@pytest.mark.parametrize("limit", [lambda: 1, lambda: paco.Limit(1)], ids=["1", "Limit"])
+@pytest.mark.parametrize("timed", TIMEOUTS.values(), ids=TIMEOUTS)
+async def test_an_item_that_puts_for_a_time_waits_for_room_and_may_drop_what_it_puts(limit, timed):
+    inbox, dropped = paco.Inbox([0], maxsize=1), []
+
+    async def work(item):
+        for more in (1, 2, 3) if item == 0 else ():
+            try:
+                await timed(inbox.put, more)
+            except TimeoutError:
+                dropped.append(more)
+        return item
+
+    done = await paco.map(work, inbox, limit=limit())
+    assert sorted(done + dropped) == [0, 1, 2, 3]
+
+
 async def test_a_later_stage_may_wait_again_after_the_inbox_was_closed():
     inbox = paco.Inbox([1])
     async with inbox | paco.map(nap(10)) | paco.map(nap()) as results:

@@ -421,6 +421,11 @@ async def test_items_of_one_key_of_a_limit_do_not_wait_for_those_of_another(path
     assert [round(ends[item]) for item in items] == [10, 20, 30, 1, 2, 3, 4]
 
 
+async def test_an_inbox_does_not_have_a_batch_delivered_while_results_wait_for_their_lines(path):
+    stream = paco.map(turn, paco.Inbox(range(5)), limit=2).journal(path).batch(3)
+    assert [batch async for batch in stream] == [[0, 1, 2], [3, 4]]
+
+
 async def test_a_key_that_fails_while_the_run_is_ending_is_reported(path):
     def source():
         yield 1

@@ -324,7 +324,8 @@ class Batches(InOrder):
         return super().left()
 
     def holds_back(self, started: int) -> bool:
-        self._due = bool(self._arrivals.ready)  # what would complete the list may depend on its results
+        if self._arrivals.taken == started:  # otherwise further results are on the way
+            self._due = bool(self._arrivals.ready)  # what would complete the list may depend on its results
         return self._due or self._arrivals.taken < started
 
     def ready(self) -> bool:

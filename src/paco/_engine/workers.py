@@ -280,6 +280,9 @@ class WorkerPool:
     def vacate(self, task: asyncio.Task[None]) -> None:
         """Free the slot of a task, and give it away."""
         self.workers.discard(task)
+        reader = self.run.reader
+        if reader is not None and reader.heeds and self.idle >= len(self.workers):
+            reader.starves()
         self._fill()
 
     def resize(self, limit: int) -> None:

@@ -25,19 +25,28 @@ _NAMES: Final = {"outer", "waiter", "timeout_handle"}
 def stuck(waiting: set[Task | None]) -> set[Task | None]:
     """Return the tasks that cannot continue before one that is waiting does.
 
-    A task is stuck if it is waiting, or if every task that could wake it is stuck.
+    A task is stuck if it is waiting, or if every task that could wake it is stuck, unless a timeout will cancel it.
     """
-    running = asyncio.all_tasks()
+    timed = _timed(asyncio.get_running_loop())
+    running = asyncio.all_tasks() - timed
     feeding: defaultdict[Future, set[Task]] = defaultdict(set)  # the tasks that could resolve each future
     for task in running:
         for future in _fed(task):
             feeding[future].add(task)
-    found, more = set(waiting), set[Task]()
+    found, more = waiting - timed, set[Task]()
     while True:
         more = {task for task in running - found if _wakes(task, feeding) <= found}
         if not more:
             return found
         found |= more
+
+
+def _timed(loop: Any) -> set[Any]:
+    """Return the tasks for which a timeout of asyncio or paco has a timer. Loops of other libraries do not tell."""
+    timers: Any = [handle for handle in getattr(loop, "_scheduled", ()) if not handle.cancelled()]
+    owners: Any = [getattr(timer._callback, "__self__", None) for timer in timers]  # noqa: SLF001 - no other way
+    calls = {call.task for owner in owners for call in getattr(owner, "_calls", ())}
+    return calls | {getattr(owner, "_task", None) for owner in owners}
 
 
 def _wakes(task: Task, feeding: dict[Future, set[Task]]) -> set[Any]:
