@@ -39,6 +39,17 @@ def steered(*words):
     return pace, steering, said
 
 
+async def test_keys_that_come_in_the_background_are_left_to_the_program_in_the_foreground(monkeypatch):
+    pressed = []
+    reading, writing = os.pipe()
+    monkeypatch.setattr(system, "in_foreground", lambda _: False)
+    os.write(writing, b"q")
+    KeyReader(reading, pressed.append)._receive()
+    os.close(writing)
+    assert (pressed, os.read(reading, 9)) == ([], b"q")
+    os.close(reading)
+
+
 def test_keys_change_the_number_of_items_in_flight_by_a_tenth():
     pace, steering, said = steered("--limit", "20")
     for key in "++=-":
