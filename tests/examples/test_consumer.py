@@ -29,9 +29,19 @@ def url(tmp_path_factory):
     folder = tmp_path_factory.mktemp("redis")
     command = [SERVER, "--port", "0", "--unixsocket", "redis.sock", "--save", ""]
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL) as server:
-        wait_until((folder / "redis.sock").exists)
-        yield f"unix://{folder}/redis.sock"
+        place = f"unix://{folder}/redis.sock"
+        wait_until(lambda: answers(place))
+        yield place
         server.terminate()
+
+
+def answers(place):
+    """Return whether a server accepts connections: the socket exists a moment earlier."""
+    try:
+        with redis.Redis.from_url(place) as client:
+            return client.ping()
+    except redis.ConnectionError:
+        return False
 
 
 @pytest.fixture
