@@ -139,7 +139,9 @@ async def test_a_slow_item_holds_back_only_its_batch():
 @pytest.mark.parametrize("retried", [False, True])
 @pytest.mark.parametrize("late", [0, 2, 40])
 async def test_all_slots_are_used_when_a_late_item_has_let_others_pass(limit, retried, late):
-    async def late_once(item, seen=set()):  # noqa: B006 - each test defines it anew
+    seen = set()
+
+    async def late_once(item):
         if item == late and item not in seen:
             if not retried:
                 await asyncio.sleep(100)
@@ -156,7 +158,9 @@ async def test_all_slots_are_used_when_a_late_item_has_let_others_pass(limit, re
 
 
 async def test_a_late_item_may_let_an_item_pass_that_is_left_out():
-    async def is_late(item, seen=set()):  # noqa: B006 - each test defines it anew
+    seen = set()
+
+    async def is_late(item):
         if item == 0 and not seen:
             seen.add(item)
             raise OSError

@@ -232,6 +232,10 @@ class WorkerPool:
     def idles(self) -> None:
         """Count one more idle worker, one that runs no item. Afterwards, it lowers the count and calls `resumes`."""
         self.idle += 1
+        self._call_source()
+
+    def _call_source(self) -> None:
+        """Tell a source that waits for this if no worker runs an item: then no item can add to it."""
         reader = self.run.reader
         if reader is not None and reader.heeds and self.idle >= len(self.workers):
             reader.starves()
@@ -280,9 +284,7 @@ class WorkerPool:
     def vacate(self, task: asyncio.Task[None]) -> None:
         """Free the slot of a task, and give it away."""
         self.workers.discard(task)
-        reader = self.run.reader
-        if reader is not None and reader.heeds and self.idle >= len(self.workers):
-            reader.starves()
+        self._call_source()
         self._fill()
 
     def resize(self, limit: int) -> None:
