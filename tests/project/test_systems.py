@@ -86,12 +86,12 @@ def line_with(stream, word):
 @pytest.mark.measured_processes
 def test_the_library_runs_and_journals(start, folder):
     code = """
-import asyncio, importlib.util, signal, sys, warnings
+import asyncio, importlib.util, itertools, signal, sys, warnings
 import jobs, paco
 
 async def main():
     assert type(asyncio.get_running_loop()).__module__ == "windows"
-    first = paco.map(jobs.echo, range(1000), limit=2).journal("run.jsonl", durable="power")
+    first = paco.map(jobs.echo, itertools.count(), limit=2).journal("run.jsonl", durable="power")
     other = paco.map(jobs.echo, range(10)).journal("run.jsonl")
     async with first as results:
         await anext(results)
@@ -99,7 +99,7 @@ async def main():
             await other
         except paco.journal.JournalError as error:
             print(error)
-    print(await paco.map(jobs.echo, range(1200)).journal("run.jsonl"))
+    print(await paco.map(jobs.echo, range(-200, 1000)).journal("run.jsonl"))
 
 import paco.journal
 assert sys.modules["fcntl"] is None and not hasattr(signal, "SIGKILL")
@@ -107,9 +107,9 @@ paco.run(main())
 """
     out, err = start("-c", code).communicate()
     assert err == ""
-    assert (out.splitlines()[1], err) == (str([*range(1200)]), "")
+    assert out.splitlines()[1] == str([*range(-200, 1000)])
     assert out.startswith("paco.map: the journal run.jsonl is in use by another run")
-    assert sorted({record["result"] for record in records(folder / "run.jsonl")}) == [*range(1200)]
+    assert {record["result"] for record in records(folder / "run.jsonl")} >= {*range(-200, 1000)}
 
 
 @pytest.mark.measured_processes
