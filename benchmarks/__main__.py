@@ -143,7 +143,7 @@ def measure_ring(found: Findings, options: argparse.Namespace) -> None:
 
 
 def measure_jobs(found: Findings, options: argparse.Namespace) -> None:
-    """Measure whole jobs against the same by hand; only if selected by name, because it takes five minutes."""
+    """Measure whole jobs against the same by hand; only if selected by name, because it takes three minutes."""
 
     def wanted(part: str) -> bool:
         return selected(options.only, ("jobs", part))

@@ -1,7 +1,8 @@
-"""Measure two whole jobs with paco against the same jobs by hand, with real servers on loopback.
+"""Measure whole jobs with paco against the same jobs by hand, two of them with real servers on loopback.
 
 Both do the same work with the same client library, on the same loop, and run alternately in one process, in swapped
-order each round. The servers are other processes. So what counts is the CPU time of the client, threads included.
+order each round. The servers are other processes. So what counts is the CPU time of the client, threads included. Of
+calls that block in threads, the real time counts: the threads wait together.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import random
 import tempfile
 import time
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 from urllib.parse import urlsplit
@@ -23,15 +26,13 @@ import orjson
 import paco
 from benchmarks import servers
 from benchmarks.ring import shown
+from benchmarks.workloads import LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
     from contextlib import AbstractAsyncContextManager
 
     from benchmarks.demands import Demand
-
-#: The largest allowed ratio of paco to the same by hand.
-MOST = 1.15
 
 
 class Job(Protocol):
@@ -273,33 +274,89 @@ async def crawl() -> AsyncGenerator[Crawl]:
             yield Crawl(session, ports, Path(folder, "records.jsonl"))
 
 
+# ---- calls that block, in threads
+
+CALLS, BLOCKED = 20_000, 0.02
+
+
+def block(number: int) -> int:
+    """Return the number after a while, as a client does that knows no async."""
+    time.sleep(BLOCKED)
+    return number
+
+
+class Threads:
+    """Call a blocking function in a hundred threads."""
+
+    def __init__(self) -> None:
+        self._found: list[int] = []
+
+    async def with_paco(self) -> None:
+        """Call it by `paco.threaded`."""
+        self._found = await paco.map(paco.threaded(block), range(CALLS), limit=LIMIT)
+
+    async def by_hand(self) -> None:
+        """Call it by `ThreadPoolExecutor.map`."""
+        self._found = await asyncio.to_thread(self._mapped)
+
+    def _mapped(self) -> list[int]:
+        with ThreadPoolExecutor(LIMIT) as pool:
+            return list(pool.map(block, range(CALLS)))
+
+    async def reset(self) -> None:
+        """Forget the results."""
+        self._found = []
+
+    async def check(self) -> None:
+        """Check that each call returned its number."""
+        assert self._found == list(range(CALLS))
+
+
+@contextlib.asynccontextmanager
+async def threads() -> AsyncGenerator[Threads]:
+    """Yield the job."""
+    yield Threads()
+
+
 # ---- measuring
 
-PARTS: dict[str, tuple[str, Callable[[], AbstractAsyncContextManager[Job]]]] = {
-    "etl": (f"{ROWS:,} rows of a cursor, three stages, COPY / the same", etl),
-    "crawl": (f"{REQUESTS:,} GETs, a limit per host, retries, journal / the same", crawl),
+
+@dataclass(frozen=True)
+class Part:
+    """A job, what is measured of it, and the largest allowed ratio of paco to the same by hand."""
+
+    name: str
+    opened: Callable[[], AbstractAsyncContextManager[Job]]
+    clock: Callable[[], float] = time.process_time
+    most: float = 1.15
+
+
+PARTS: dict[str, Part] = {
+    "etl": Part(f"{ROWS:,} rows of a cursor, three stages, COPY / the same", etl),
+    "crawl": Part(f"{REQUESTS:,} GETs, a limit per host, retries, journal / the same", crawl),
+    "threads": Part(f"{CALLS:,} calls that block, time / ThreadPoolExecutor.map", threads, time.perf_counter, 1.05),
 }
 
 
-async def cpu(job: Job, run: Callable[[], Awaitable[None]]) -> float:
-    """Return the CPU seconds of one run, and check its results."""
+async def spent(job: Job, run: Callable[[], Awaitable[None]], clock: Callable[[], float]) -> float:
+    """Return the seconds of one run by the clock, and check its results."""
     await job.reset()
     gc.collect()
-    began = time.process_time()
+    began = clock()
     await run()
-    spent = time.process_time() - began
+    seconds = clock() - began
     await job.check()
-    return spent
+    return seconds
 
 
-async def ratios(opened: AbstractAsyncContextManager[Job], rounds: int) -> list[float]:
+async def ratios(part: Part, rounds: int) -> list[float]:
     """Return the ratio of paco to the same by hand for each round after a warm-up, sorted."""
     times: list[float] = []
-    async with opened as job:
+    async with part.opened() as job:
         both = (job.with_paco, job.by_hand)
         for number in range(rounds + 1):
-            spent = {run: await cpu(job, run) for run in (both if number % 2 else reversed(both))}
-            times.append(spent[job.with_paco] / spent[job.by_hand])
+            took = {run: await spent(job, run, part.clock) for run in (both if number % 2 else reversed(both))}
+            times.append(took[job.with_paco] / took[job.by_hand])
     return sorted(times[1:])
 
 
@@ -308,12 +365,11 @@ def measure(
 ) -> Iterator[Demand]:
     """Measure each job, print a line for it, and yield its demand. Skip a job whose server or package is missing."""
     print(f"\nwhole jobs and the same by hand: CPU of the client, median of {rounds} rounds")
-    for part in filter(wanted, PARTS):
-        name, job = PARTS[part]
+    for part in (PARTS[name] for name in PARTS if wanted(name)):
         try:
             with asyncio.Runner(loop_factory=new_loop) as runner:
-                times = runner.run(ratios(job(), rounds))
+                times = runner.run(ratios(part, rounds))
         except (ImportError, servers.NoServer) as error:
-            print(f"  {name}: skipped: {error}")
+            print(f"  {part.name}: skipped: {error}")
         else:
-            yield shown(name, times, MOST)
+            yield shown(part.name, times, part.most, "the CPU" if part.clock is time.process_time else "the time")

@@ -367,8 +367,8 @@ def measure(rounds: int, new_loop: Callable[[], asyncio.AbstractEventLoop]) -> I
     yield from measure_programs(rounds)
 
 
-def shown(name: str, times: list[float], most: float) -> Demand:
+def shown(name: str, times: list[float], most: float, of: str = "the CPU") -> Demand:
     """Print the line of a pair, and return its demand."""
     figures = f"{median(times):5.2f}   [{times[0]:.2f} .. {times[-1]:.2f}]   demand {most}"
     print(f"  {name:58}{figures}", flush=True)
-    return Demand(f"{name}: at most {most} times the CPU", f"{median(times):.2f} times", median(times) <= most)
+    return Demand(f"{name}: at most {most} times {of}", f"{median(times):.2f} times", median(times) <= most)
