@@ -34,18 +34,16 @@ from paco._records.file import JournalError, RecordFile
 from paco._records.group_commit import GroupCommit
 from paco._records.lines import SAME, decode, encode, failure, scalar
 from paco._records.maker import made_by
-from paco.limits import Limiter
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from paco._base.check import ItemFunction
-    from paco._base.item import Item, Ran, WorkerTask
-    from paco._base.types import OnError
+    from paco._base.item import Ran, WorkerTask
+    from paco._base.types import LookUp, OnError
     from paco._engine.sinks import InOrder
     from paco._records.earlier import Entry
     from paco._records.lines import Record
-    from paco.limits import Gate
 
 __all__ = ["Journal", "JournalError", "RecordedError"]
 
@@ -102,14 +100,12 @@ class Journal:
         warnings.warn_explicit(text, UserWarning, *self._place)
 
     def begin(
-        self, name: str, fn: ItemFunction, sink: InOrder, limit: int | Limiter, *, on_error: OnError
-    ) -> tuple[GroupCommit, ItemFunction, int | Limiter]:
-        """Return the service that writes the journal, and the function and the limit that replace those of a run."""
+        self, name: str, fn: ItemFunction, sink: InOrder, *, on_error: OnError
+    ) -> tuple[GroupCommit, ItemFunction, LookUp]:
+        """Return the service that writes the journal, the function that replaces that of a run, and its records."""
         recorder = _ItemRecorder(self, name, fn, sink, on_error=on_error)
         recorded = recorder.outcomes(fn) if on_error == "settle" else recorder.results(fn)
-        if isinstance(limit, Limiter):
-            limit = _Unrecorded(limit, recorder.look_up)
-        return recorder.commit, check.named_as(fn, recorded), limit
+        return recorder.commit, check.named_as(fn, recorded), recorder.look_up
 
 
 def _place_of_caller() -> tuple[str, int]:
@@ -118,62 +114,6 @@ def _place_of_caller() -> tuple[str, int]:
     while frame.f_globals.get("__name__", "").startswith("paco.") and frame.f_back is not None:
         frame = frame.f_back
     return frame.f_code.co_filename, frame.f_lineno
-
-
-class _Unrecorded(Limiter):
-    """A limit that applies only to items without a record. It looks up each item before it asks the run's limit."""
-
-    def __init__(self, limit: Limiter, look_up: Callable[[Any], tuple[Entry, Record | None]]) -> None:
-        self._limit = limit
-        self._look_up = look_up
-
-    @property
-    def most(self) -> int:
-        return self._limit.most
-
-    @property
-    def free(self) -> int:
-        return max(self._limit.free, 1)
-
-    @property
-    def lookahead(self) -> int:
-        return max(self._limit.lookahead, 1)
-
-    @property
-    def gates(self) -> tuple[Gate, ...]:
-        return self._limit.gates
-
-    def waits_only_for(self, tasks: set[Any]) -> bool:
-        return self._limit.waits_only_for(tasks)
-
-    def part_of(self, item: Any) -> Limiter:
-        part = self._limit.part_of(item)
-        return self if part is self._limit else _Unrecorded(part, self._look_up)
-
-    # Items of one part of the limit wait in one queue.
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Unrecorded) and other._limit is self._limit
-
-    def __hash__(self) -> int:
-        return hash(self._limit)
-
-    def try_reserve(self, item: Any = None) -> Any:
-        task: Any = asyncio.current_task()
-        here: Item = task.item
-        if here.known is None:  # otherwise this is a further attempt
-            here.known = self._look_up(item)
-        return self._limit.try_reserve(item) if here.known[1] is None else _FREE
-
-    async def reserve(self, item: Any = None) -> Any:
-        return await self._limit.reserve(item)
-
-    def begin(self, permit: Any) -> None:
-        if permit is not _FREE:
-            self._limit.begin(permit)
-
-    def release(self, permit: Any, error: BaseException | None = None) -> Awaitable[None] | None:
-        return None if permit is _FREE else self._limit.release(permit, error)
 
 
 class _ItemRecorder:
@@ -304,7 +244,7 @@ class _ItemRecorder:
 
     def _known(self, worker: WorkerTask, item: Any) -> tuple[Entry, Record | None]:
         """Return what `look_up` returns for the item that a worker runs."""
-        if worker.item is not None and worker.item.known is not None:  # `_Unrecorded` has looked it up
+        if worker.item is not None and worker.item.known is not None:  # an `Admission` has looked it up
             known: tuple[Entry, Record | None] = worker.item.known
             return known
         worker.item = None  # a note left there belongs to an earlier item

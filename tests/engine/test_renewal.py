@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from contextlib import suppress
-from itertools import pairwise
+from itertools import count, pairwise
 
 import pytest
 
@@ -83,6 +83,61 @@ async def test_a_permit_is_renewed_as_long_as_items_succeed():
     await paco.each(third_fails, range(5), limit=limit, return_exceptions=True)
     assert limit.calls.count("release") == 2
     assert limit.calls.count("renew") == 3
+
+
+@pytest.mark.parametrize("journal", [False, True], ids=["plain", "journal"])
+@pytest.mark.parametrize("keyed", [False, True], ids=["Limit", "PerKey"])
+async def test_permits_are_renewed_while_another_item_is_in_back_off(keyed, journal, tmp_path):
+    limit, ended, probe = Counted(2), asyncio.Event(), nap()
+
+    async def work(item):
+        if item == 0 and not ended.is_set():
+            raise OSError
+        if item == 299:
+            ended.set()
+        return await probe(item)
+
+    fn = paco.retry(work, wait=10**6, max_wait=10**6, on=OSError)
+    run = paco.map(fn, range(300), limit=paco.PerKey(lambda _: "key", {"key": limit}) if keyed else limit)
+    assert await (run.journal(tmp_path / "run.jsonl") if journal else run) == list(range(300))
+    assert limit.calls.count("renew") > 150
+
+
+async def test_items_with_a_record_use_no_permit_among_items_that_renew_theirs(tmp_path):
+    async def recorded(limit, items):
+        return await paco.map(nap(), items, limit=limit).journal(tmp_path / "run.jsonl")
+
+    assert await recorded(2, range(0, 60, 6)) == list(range(0, 60, 6))
+    limit = Counted(2)
+    assert await recorded(limit, range(60)) == list(range(60))
+    granted = limit.calls.count("try_acquire") + limit.calls.count("renew")
+    assert limit.calls.count("release") < granted
+    assert now() == 5 + 25  # 50 items, two at once; those with a record take no time
+
+
+@pytest.mark.parametrize(
+    "make_limit",
+    [LIMITS["Limit"], LIMITS["Adaptive"], LIMITS["two Limits"], lambda: paco.PerKey(bool, lambda: 2)],
+    ids=["Limit", "Adaptive", "two Limits", "PerKey"],
+)
+async def test_a_task_that_is_cancelled_while_it_waits_for_the_next_turn_has_lost_no_item(monkeypatch, make_limit):
+    monkeypatch.setattr("paco._engine.workers.own_clock", lambda loop: False)
+    seconds, tasks, busy, cancelled = count(), {}, set(), []
+    monkeypatch.setattr("paco._engine.workers.perf_counter", lambda: float(next(seconds)))  # so that items are slow
+
+    async def work(item):
+        tasks[item] = task = asyncio.current_task()
+        busy.add(task)
+        await asyncio.sleep(0)
+        busy.remove(task)
+        earlier = tasks.get(item - 1, task)
+        if earlier not in busy and earlier is not task and not earlier.done() and earlier._fut_waiter is None:
+            cancelled.append(earlier)
+            earlier.cancel()
+        return item
+
+    assert await paco.map(work, range(40), limit=make_limit()) == list(range(40))
+    assert len(cancelled) > 5
 
 
 async def test_no_turn_of_the_loop_is_lost_between_two_items():

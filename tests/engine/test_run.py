@@ -758,11 +758,12 @@ class Clock:
         return [later - earlier for earlier, later in itertools.pairwise(self.turns)]
 
 
+@pytest.mark.parametrize("make", [int, paco.Limit])
 @pytest.mark.parametrize(("cost", "limit", "per_item"), [(1e-6, 4, 1 / 4), (1e-3, 4, 2 / 4), (1e-3, 1, 1)])
-async def test_only_slow_items_among_others_are_delayed_by_a_turn(monkeypatch, cost, limit, per_item):
+async def test_only_slow_items_among_others_are_delayed_by_a_turn(monkeypatch, cost, limit, per_item, make):
     clock = Clock()
     go_by(monkeypatch, clock.look)
-    turns = len(await clock.beside(paco.each(clock.take_and_wait, [cost] * 1000, limit=limit)))
+    turns = len(await clock.beside(paco.each(clock.take_and_wait, [cost] * 1000, limit=make(limit))))
     assert 0 <= turns - per_item * 1000 < 10
 
 
@@ -798,12 +799,6 @@ async def test_items_that_prove_to_be_fast_are_no_longer_started_in_batches(monk
     go_by(monkeypatch, clock.look)
     turns = len(await clock.beside(paco.each(clock.take_and_wait, [1e-3] * 400 + [1e-6] * 4000, limit=4)))
     assert turns < 400 * 2 / 4 + 4000 / 4 + 20
-
-
-async def test_slow_items_under_a_limit_object_are_not_delayed(monkeypatch):
-    clock = Clock()
-    go_by(monkeypatch, clock.look)
-    assert len(await clock.beside(paco.each(clock.take_and_wait, [1e-3] * 1000, limit=paco.Limit(4)))) < 500
 
 
 async def test_slow_items_that_do_not_suspend_are_not_delayed(monkeypatch):

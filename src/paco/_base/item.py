@@ -124,17 +124,21 @@ class Item:
         self.error: BaseException | None = None
         #: Where and when it ran, if it ran on a worker.
         self.ran: Ran | None = None
-        #: What the journal has found for it.
-        self.known: Any = None
+        #: What the journal knows of it: the beginning of its new record, and its earlier record if there is one.
+        self.known: tuple[Any, Any] | None = None
         #: Whether its function did not run, because what it did is recorded.
         self.skipped: bool = False
         #: Whether `settle` reads its number of attempts.
         self.settles: bool = False
 
-    def becomes(self, value: Any, index: int) -> None:
+    def becomes(self, value: Any, index: int, known: tuple[Any, Any] | None = None) -> None:
         """Make this the record of the item that the same worker runs next, with the same parent."""
-        self.value, self.index = value, index
-        self.attempts, self.error, self.ran, self.known, self.skipped = 1, None, None, None, False
+        self.value, self.index, self.known = value, index, known
+        self.attempts, self.error, self.ran, self.skipped = 1, None, None, False
+
+    def is_recorded(self) -> bool:
+        """Return whether it has an earlier record, so that its function does not run."""
+        return self.known is not None and self.known[1] is not None
 
     def around(self) -> Iterator[Item]:
         """Yield the items and calls that this one is part of, innermost first."""

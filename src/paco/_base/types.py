@@ -44,6 +44,9 @@ Loop: TypeAlias = AbstractEventLoop | None
 #: the function is settled), or the sink collects it.
 OnError: TypeAlias = Literal["raise", "return", "settle", "collect"]
 
+#: Returns what the journal knows of an item: the beginning of its new record, and its earlier record or ``None``.
+LookUp: TypeAlias = Callable[[Any], tuple[Any, Any]]
+
 
 if TYPE_CHECKING:
     # pyrefly 1.5 takes what comes before ``*args: P.args`` for required. So it needs overloads without further

@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from paco._records.lines import SpanFields
     from paco._records.maker import Maker
     from paco.events import ItemEnded
-    from paco.limits import Limiter
 
 
 _CHANGED = (
@@ -220,10 +219,10 @@ class ItemRecords:
     # ---- the interface of a journal
 
     def begin(
-        self, name: str, fn: ItemFunction, sink: InOrder, limit: int | Limiter, *, on_error: OnError
-    ) -> tuple[GroupCommit, ItemFunction, int | Limiter]:
-        """Return the service that writes, the function that also adds records, and the same limit."""
-        return self.commit, self._recorded(fn), limit
+        self, name: str, fn: ItemFunction, sink: InOrder, *, on_error: OnError
+    ) -> tuple[GroupCommit, ItemFunction, None]:
+        """Return the service that writes, and the function that also adds records. The source has no recorded items."""
+        return self.commit, self._recorded(fn), None
 
     # ---- an item
 

@@ -7,7 +7,7 @@ The modules, each importing only from those above it::
     failure                         the errors of a run
     nursery  workers                tasks that end together; workers, their slots, and the time that they hold the loop
     watch                           how listeners are notified
-    recycled  queues                a worker under a limit object; items that wait for permits of the same key
+    recycled  queues  permits       a worker under a limit object; items that wait in queues; what items hold
     run  admission                  the scheduler; its variant for limit objects
     here                            which item runs here
 """

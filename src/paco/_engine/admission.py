@@ -9,26 +9,26 @@ that depends on the item, more items may wait outside the gate.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from paco._base.check import discard
 from paco._base.deadline import call_in
-from paco._base.errors import trim
 from paco._base.item import Item
 from paco._engine.failure import item_failed, source_failed
+from paco._engine.permits import Permits
 from paco._engine.queues import Queues
 from paco._engine.reader import LEAD
 from paco._engine.recycled import RecycledWorker
 from paco._engine.sinks import InOrder
 from paco._engine.source import end_source
-from paco._engine.workers import absorb_cancellation
+from paco._engine.workers import absorb_cancellation, give_way
 
 if TYPE_CHECKING:
     import contextvars
-    from collections.abc import Awaitable
 
     from paco._base.item import WorkerTask
+    from paco._base.types import LookUp
     from paco._engine.run import Scheduler
     from paco._engine.sinks import Sink
     from paco.limits import Limiter
@@ -44,36 +44,37 @@ class Admission:
 
     Args:
         buffer: The most finished results that wait for a consumer; ``None`` for the most items in flight at once.
+        look_up: Finds what is known of an item, the second part of which is its record. An item that has one needs no
+            permit.
     """
 
-    def __init__(self, limit: Limiter, sink: Sink, buffer: int | None = None) -> None:
+    def __init__(self, limit: Limiter, sink: Sink, buffer: int | None = None, look_up: LookUp | None = None) -> None:
         self._limiter = limit
         self._ahead = max(limit.lookahead, 1)
         self.held: int = 0
         self.role: str = "worker"
+        self._look_up = look_up
         self._stream = sink if isinstance(sink, InOrder) else None
-        self._unbuffered = self._stream if buffer is None else None
+        self.permits: Permits = Permits(limit, self._stream if buffer is None else None)
         self._store = sink.store  # after the run has ended early, nothing reads it
-        self._running = 0  # items that hold permits
         self._at_gate = False  # whether a worker is at the gate
         self._gate: Item | None = None  # the item that waits there for its permit
         self._holder: RecycledWorker | None = None  # the worker that has taken the next item without getting a permit
         self._queues = Queues(limit)  # the items that wait for permits, if the limit depends on the item
         self._keeper: RecycledWorker | None = None  # the worker that waits at the gate because enough items are held
         self._burst = 1
-        self._could_run = 0  # the largest limit since the items now in back-off began to rest
         self._off_duty: list[asyncio.Future[None]] = []  # workers that wait for the gate; the last one is next
         self.run: Any = None
 
     def attach(self, run: Scheduler) -> None:
-        self.run = run
+        self.run = self.permits.run = run
         for gate in self._limiter.gates:
             gate.join(run, partial(call_in, run.loop, end_source, run))
 
     def detach(self) -> None:
         for gate in self._limiter.gates:
             gate.leave(self.run)
-        self.run = None
+        self.run = self.permits.run = None
 
     def stop(self) -> None:
         """Do nothing: cancelling the workers ends their waits for permits."""
@@ -119,7 +120,7 @@ class Admission:
         worker = RecycledWorker(context, cast("WorkerTask", asyncio.current_task(run.loop)))
         run.noted = True
         try:
-            while (item := await self._admit(worker)) is not None:
+            while (item := self._admit_at_once(run, worker) or await self._admit(worker)) is not None:
                 worker.turn = run.pace.seen
                 try:
                     goes_on = await self._run_items(run, worker, item)
@@ -143,19 +144,20 @@ class Admission:
         failed: BaseException | None = None
         try:
             worker.begins(item)
-            await self._permit(item)
+            if not self._permit_at_once(item):
+                await self._wait_for_permit(item)
             self._store[item.index] = await run.fn(item.value)
-            while self._renews(run, worker, item):
+            while self._renews(run, worker, item) or await self._renews_later(run, worker, item):
                 self._store[item.index] = await run.fn(item.value)
         except BaseException as error:
             failed = error
         try:
             if item.permitted:
                 try:
-                    released = self._give_back(item, failed)
+                    released = self.permits.give_back(item, failed)
                     if released is not None:
                         await absorb_cancellation()  # one of the item, which must not hit the limit
-                        await self._heard(released)
+                        await self.permits.heard(released)
                 except Exception:
                     released = None  # already reported; the outcome of the item must be reported too
             return failed is None or item_failed(run, failed, item.index, item.value)
@@ -174,51 +176,63 @@ class Admission:
             if not turn:
                 return False
             worker.turn = turn
+        if run.pool.resting and self.permits.too_many_rest():
+            return False
         if self._ahead > 1:
             return self._passes_on(run, worker, item)
-        if (gate is None and self._at_gate) or self._holder is not None or run.pool.resting or not item.permitted:
+        if (gate.bound if gate is not None else self._at_gate) or self._holder is not None or not item.permitted:
             return False  # others come first
-        if (gate is not None and gate.bound) or (self._stream is not None and not self._has_room(run)):
-            return False
         taking = False
         try:
-            if worker.is_marked() or not limiter.renews(item.permit, gate):
+            if worker.is_marked() or not self._has_room(run) or not limiter.renews(item.permit, gate):
                 return False
             index, taking = run.started, True
             for taken in run.items:
                 value, run.started = taken, index + 1
+                known = self._look_up and self._look_up(value)
                 break
             else:
                 run.out_of_items()
                 return False
             taking = False
             # The source runs code of the user. A context variable that it has set is for this item, in this worker.
-            may_swap = gate is None or not worker.has_set()
+            may_swap = (gate is None or not worker.has_set()) and (known is None or known[1] is None)
             if may_swap and not run.is_ending and gate is self._gate:
                 renewed = limiter.renew(item.permit)
         except BaseException as error:
-            source_failed(run, error) if taking else self._limit_failed(error)
+            source_failed(run, error) if taking else self.permits.failed(error)
             return False
         if renewed is None:
             worker.taken, self._holder = Item(value, index), worker
+            worker.taken.known = known
             self.held += 1
             return False
         if gate is not None:
             value, gate.value = gate.value, value
             index, gate.index = gate.index, index
-        item.becomes(value, index)
+            known, gate.known = gate.known, known
+        item.becomes(value, index, known)
         item.permit, worker.task.item = renewed, item
         return True
 
+    async def _renews_later(self, run: Scheduler, worker: RecycledWorker, item: Item) -> bool:
+        """Try it again in the next turn, after all arrived results were handled, if items are slow."""
+        if not run.pace.in_batches or worker.turn in {0, run.pace.turn.now}:
+            return False
+        with suppress(asyncio.CancelledError):  # of the run; or of the item, which has ended, and so marks its task
+            await give_way()
+        worker.turn = 0  # it has waited
+        return self._renews(run, worker, item)
+
     def _passes_on(self, run: Scheduler, worker: RecycledWorker, item: Item) -> bool:
         """Make an item that has succeeded the next one of its queue, with the same permit."""
-        if run.pool.resting or not item.permitted or worker.is_marked():
+        if not item.permitted or worker.is_marked():
             return False
         try:
             if not self._queues.renew(item):
                 return False
         except BaseException as error:
-            self._limit_failed(error)
+            self.permits.failed(error)
             return False
         worker.task.item = item
         self.held -= 1
@@ -230,7 +244,7 @@ class Admission:
         keeper = self._keeper
         if keeper is None or self.held >= self._ahead:
             return
-        if run.started < run.attention and (self._stream is None or self._has_room(run)):
+        if run.started < run.attention and self._has_room(run):
             try:
                 item = keeper.context.run(self._take, run, keeper)
             except BaseException as error:
@@ -244,68 +258,67 @@ class Admission:
     def _has_room(self, run: Scheduler) -> bool:
         return self._stream is None or self._stream.room(run.started) > run.started
 
-    async def _permit(self, item: Item) -> None:
-        """Get the permit of an item, waiting for it if necessary, and mark the start of the item.
+    def _permit_at_once(self, item: Item) -> bool:
+        """Get the permit of an item if that needs no wait, and mark the start of the item; return whether that is done.
 
         If a limit that depends on the item raises, that item fails. If another limit raises, the run fails.
         """
+        waits = False
         try:
-            if item.limit is None:
-                item.limit = self._limiter.part_of(item.value)
-            limiter: Limiter = item.limit
-            permit = limiter.try_reserve(item.value)
-            if permit is None:
-                self._gate = item if self._ahead == 1 else None
-                permit = await self._queues.wait(item)
-            limiter.begin(permit)
+            if not item.is_recorded():
+                if item.limit is None:
+                    item.limit = self._limiter.part_of(item.value)
+                permit = item.limit.try_reserve(item.value)
+                waits = permit is None
+                if not waits:
+                    item.limit.begin(permit)
+                    self.permits.hold(item, permit)
         except Exception as failed:
             if not self._limiter.lookahead:
-                self._limit_failed(failed)
+                self.permits.failed(failed)
             raise
         finally:
-            self.held -= 1
-            if self._ahead == 1:
-                self._gate = None
-                self._leave_gate()
-            if self._queues.leave_front(item.limit) and not (self.run.is_ending or self._call_one()):
-                self.run.pool.spawn()
-            if self.run.parked:
-                self.run.unpark(1)
-        self._hold(item, permit)
+            if not waits:
+                self._passes(item)
+        return not waits
 
-    def _hold(self, item: Item, permit: Any) -> None:
-        item.permit, item.permitted = permit, True
-        self._running += 1
-        if self._unbuffered is not None and self._running > self._unbuffered.most:
-            # At most as many results wait for a slow consumer as items were in flight at once.
-            self._unbuffered.most = self._running
-
-    def _give_back(self, item: Item, error: BaseException | None) -> Awaitable[None] | None:
-        """Release the permit of an item that has ended; the caller must await the result unless it is ``None``."""
-        permit, item.permit, item.permitted = item.permit, None, False
-        self._running -= 1
+    async def _wait_for_permit(self, item: Item) -> None:
+        """Wait for the permit of an item, and mark the start of the item. Errors count as there."""
+        self._gate = item if self._ahead == 1 else None
         try:
-            released: Awaitable[None] | None = item.limit.release(permit, error)
+            permit = await self._queues.wait(item)
+            item.limit.begin(permit)
         except Exception as failed:
-            self._limit_failed(failed)
+            if not self._limiter.lookahead:
+                self.permits.failed(failed)
             raise
-        if isinstance(error, GeneratorExit) and asyncio.current_task(self.run.loop) is None:
-            discard(released)  # the loop is gone, so the release cannot be awaited
-            return None
-        return released
+        finally:
+            self._passes(item)
+        self.permits.hold(item, permit)
 
-    async def _heard(self, released: Awaitable[None]) -> None:
-        try:
-            await released
-        except Exception as failed:
-            self._limit_failed(failed)
-            raise
-
-    def _limit_failed(self, error: BaseException) -> None:
-        trim(error)
-        self.run.fail(error, "its limit")
+    def _passes(self, item: Item) -> None:
+        """Let the next item come to the gate, and another one wait in front of a queue."""
+        self.held -= 1
+        if self._ahead == 1:
+            self._gate = None
+            self._leave_gate()
+        if self._queues.leave_front(item.limit) and not (self.run.is_ending or self._call_one()):
+            self.run.pool.spawn()
+        if self.run.parked:
+            self.run.unpark(1)
 
     # ---- the gate
+
+    def _admit_at_once(self, run: Scheduler, worker: RecycledWorker) -> Item | None:
+        """Take the next item if nothing has to be waited for; otherwise return ``None``."""
+        if self._at_gate or self._holder is not None or self._queues.chosen:
+            return None
+        item = self._take_at_once(run, worker)
+        if item is not None and self._ahead == 1:
+            self._at_gate = True
+        elif item is not None:
+            self._leave_gate()
+        return item
 
     async def _admit(self, worker: RecycledWorker) -> Item | None:
         """Wait for the gate, then for the next item, and take it; return ``None`` if this worker must end."""
@@ -343,12 +356,11 @@ class Admission:
 
     async def _next(self, run: Scheduler, worker: RecycledWorker) -> Item | None:
         """Wait for room and for an item, and take it; return ``None`` if this worker must end."""
-        turn = worker.turn
-        while turn := run.at_once(turn) or await run.ready(turn):
-            if self.held < self._ahead and not (run.pool.resting and self._too_many_rest()):
-                item = self._take(run, worker)
-                if item is None or self._ahead == 1 or not self._queues.joins(item):
-                    return item
+        while (item := self._take_at_once(run, worker)) is None:
+            if not self._holds_enough(run):
+                if not await run.ready(worker.turn):
+                    break
+                worker.turn = 0  # it has waited
                 continue
             self._keeper = worker
             try:
@@ -357,6 +369,19 @@ class Admission:
                 self._keeper = None
             item, worker.taken = worker.taken, None
             if item is not None:
+                break
+        return item
+
+    def _holds_enough(self, run: Scheduler) -> bool:
+        """Return whether so many items wait, for permits or in back-off, that no other one is to be taken."""
+        return self.held >= self._ahead or (run.pool.resting > 0 and self.permits.too_many_rest())
+
+    def _take_at_once(self, run: Scheduler, worker: RecycledWorker) -> Item | None:
+        """Take items until one need not wait behind others, and return it; ``None`` if there is none at once."""
+        while not self._holds_enough(run) and (turn := run.at_once(worker.turn)):
+            worker.turn = turn
+            item = self._take(run, worker)
+            if item is None or self._ahead == 1 or not self._queues.joins(item):
                 return item
         return None
 
@@ -365,36 +390,11 @@ class Admission:
             item = Item(value, run.started)
             run.started += 1
             self.held += 1
-            if worker.has_set():
-                item.bound = True
+            item.bound = worker.has_set()
+            if self._look_up is not None:
+                item.known = self._look_up(value)
             if run.watch is not None and run.reader is not None:
                 run.watch.source_changed()
             return item
         run.out_of_items()
         return None
-
-    async def rest(self, task: WorkerTask, seconds: float, error: BaseException) -> None:
-        item = task.item
-        if item is None or not item.permitted:
-            await asyncio.sleep(seconds)
-            return
-        run: Scheduler = self.run
-        self._could_run = max(self._limiter.most, self._could_run if run.pool.resting else 0)
-        run.pool.resting += 1
-        try:
-            released = self._give_back(item, error)
-            if released is not None:
-                await self._heard(released)
-            await asyncio.sleep(seconds)
-            item.limit = limiter = self._limiter.part_of(item.value)
-            permit = limiter.try_acquire(item.value)
-            self._hold(item, await limiter.acquire(item.value) if permit is None else permit)
-        finally:
-            run.pool.resting -= 1
-            run.unpark(1)
-            del error  # it may refer to this frame
-
-    def _too_many_rest(self) -> bool:
-        """Return whether too many items are in back-off, where they hold no permit but use memory, to start another."""
-        most, resting = min(max(self._limiter.most, self._could_run), _RESTING), self.run.pool.resting
-        return bool(resting >= most and resting + self._running >= 2 * most)

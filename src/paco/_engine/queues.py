@@ -30,6 +30,8 @@ class Queues:
 
         An item to which the context of its worker belongs cannot: only that worker may run it.
         """
+        if item.is_recorded():  # it needs no permit
+            return False
         try:
             item.limit = part = self._limit.part_of(item.value)
         except Exception:  # it is raised again, as an error of the item
@@ -80,8 +82,8 @@ class Queues:
         renewed = part.renew(item.permit)
         if renewed is None:
             return False
-        item.becomes(front.value, front.index)
+        item.becomes(front.value, front.index, front.known)
         item.permit = renewed
         behind = queue.popleft()
-        front.value, front.index = behind.value, behind.index
+        front.value, front.index, front.known = behind.value, behind.index, behind.known
         return True

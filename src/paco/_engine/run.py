@@ -139,7 +139,7 @@ class Scheduler(Nursery):
                 if self.watch is not None:
                     context.run(self.watch.reads)
                 self.reader.start(context)
-            self.pace: Pace = Pace(self.loop, self.offset, batches=self.admission is None)
+            self.pace: Pace = Pace(self.loop, self.offset)
             self.pool.run = self
             if self.admission is not None:
                 self.admission.attach(self)

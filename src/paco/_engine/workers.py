@@ -77,7 +77,7 @@ _turns: Final[weakref.WeakKeyDictionary[AbstractEventLoop, Turn]] = weakref.Weak
 class Pace:
     """Measures how long the items of one run hold the loop, and decides how often its workers read the clock.
 
-    When the run begins, ``started`` items count as started. With ``batches``, slow items may start in batches.
+    When the run begins, ``started`` items count as started.
     """
 
     _looked: float  # the time of the last reading of the clock
@@ -86,7 +86,7 @@ class Pace:
     #: The seconds of the current turn that the run has used.
     used: float
 
-    def __init__(self, loop: AbstractEventLoop, started: int, *, batches: bool) -> None:
+    def __init__(self, loop: AbstractEventLoop, started: int) -> None:
         #: The number of items between two readings of the clock; 1 if items are slow.
         self.stride: int = 2
         #: Whether items are slow and start in batches, one for each turn of the loop.
@@ -94,7 +94,7 @@ class Pace:
         #: The turn of the last reading of the clock.
         self.seen: int = 0
         self.turn: Turn = _turns.setdefault(loop, Turn())
-        self._loop, self._batches = loop, batches
+        self._loop = loop
         self._counted = started  # the number of items started at the last reading of the clock
 
     def look(self, started: int) -> None:
@@ -119,7 +119,7 @@ class Pace:
             elif each * self.stride > SLICE / 4:
                 self.stride //= 2
             # If the loop has its own clock, the order of items must not depend on real time.
-            self.in_batches = self.stride == 1 and self._batches and not own_clock(self._loop)
+            self.in_batches = self.stride == 1 and not own_clock(self._loop)
         self._looked, self._counted = now, started
         self.used = now - self._since if started - self._first < MOST else math.inf
 
@@ -308,6 +308,6 @@ async def back_off(seconds: float, error: BaseException) -> None:
     task = asyncio.current_task()
     run: Any = task.nursery if isinstance(task, WorkerTask) else None
     if run is not None and task in run.pool.workers:
-        await (run.pool if run.admission is None else run.admission).rest(task, seconds, error)
+        await (run.pool if run.admission is None else run.admission.permits).rest(task, seconds, error)
     else:
         await asyncio.sleep(seconds)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from paco._base.check import ItemFunction
-    from paco._base.types import OnError, Service, Source
+    from paco._base.types import LookUp, OnError, Service, Source
     from paco._engine.nursery import Nursery
     from paco._stream.consumer import Consumer
     from paco._stream.stream import Stream
@@ -48,9 +48,9 @@ class Recording(Protocol):
     """Writes a record of each item: a journal, which is imported only when it is used, or the output of the command."""
 
     def begin(
-        self, name: str, fn: ItemFunction, sink: InOrder, limit: int | Limiter, *, on_error: OnError
-    ) -> tuple[Service, ItemFunction, int | Limiter]:
-        """Return the service that writes the records, and the function and the limit that replace those of the run."""
+        self, name: str, fn: ItemFunction, sink: InOrder, *, on_error: OnError
+    ) -> tuple[Service, ItemFunction, LookUp | None]:
+        """Return the service that writes, the function that replaces that of the run, and one that finds records."""
         ...
 
 
@@ -83,7 +83,7 @@ class Plan:
 
     def run(self, sink: Sink) -> Scheduler:
         """Return the run, not yet started."""
-        fn, limit, judged = self.fn, self.limit, None
+        fn, limit, judged, look_up = self.fn, self.limit, None, None
         services: list[Service] = []
         one_by_one = self.engine is not None and (
             self.journal is not None or not isinstance(limit, int) or heeds(self.source)
@@ -92,11 +92,11 @@ class Plan:
             fn, limit = self._called(services)
         if self.journal is not None:
             begin, stream = self.journal.begin, cast("InOrder", sink)
-            service, fn, limit = begin(self.name, fn, stream, limit, on_error=self.on_error)
+            service, fn, look_up = begin(self.name, fn, stream, on_error=self.on_error)
             services.append(service)
         if self.max_errors is not None:
             judged = sink.store = ErrorBudget(self.name, sink.store, self.max_errors, self.on_error)
-        run = self._run(fn, sink, limit, None if one_by_one else self.engine)
+        run = self._run(fn, sink, limit, None if one_by_one else self.engine, look_up)
         run.services = tuple(services)
         if isinstance(sink, Batches):
             sink.serves(run)
@@ -114,7 +114,14 @@ class Plan:
         services.append(calls)
         return calls.function, calls.limit
 
-    def _run(self, fn: ItemFunction, sink: Sink, limit: int | Limiter, engine: Callable[[], Any] | None) -> Scheduler:
+    def _run(
+        self,
+        fn: ItemFunction,
+        sink: Sink,
+        limit: int | Limiter,
+        engine: Callable[[], Any] | None,
+        look_up: LookUp | None,
+    ) -> Scheduler:
         """Return a run with a `Watch` only if there are listeners, and an admission only if a number is not enough."""
         how: dict[str, Any] = {
             "timeout": self.timeout,
@@ -128,7 +135,7 @@ class Plan:
             how["watch"] = watch = Watch(self.name, fn, self.source, sink, most, feeds=self.feeds)
             fn = fn if engine is not None else watch.around(fn)
         if not isinstance(limit, int):
-            how["admission"] = Admission(limit, sink, self.buffer)
+            how["admission"] = Admission(limit, sink, self.buffer, look_up)
             limit = 0
         elif engine is not None:
             from paco.remote._chunked_run import Chunks
