@@ -1196,6 +1196,60 @@ async def test_a_slow_disk_delays_new_items(path, monkeypatch):
         assert source.pulled > 13
 
 
+async def test_a_slow_disk_delays_the_items_of_a_run_whose_results_nobody_takes(path, monkeypatch):
+    monkeypatch.setattr(group_commit, "_FULL_BYTES", 100_000)
+    disk, source, many = SlowDisk(monkeypatch), Source(range(50)), asyncio.Event()
+
+    async def fn(item):
+        if item == 9:
+            many.set()
+        await asyncio.sleep(0)
+        return "x" * 10_000
+
+    for limit in (3, paco.Limit(3)):
+        drained = asyncio.ensure_future(paco.map(fn, source, limit=limit).journal(path).drain())
+        await many.wait()
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert source.pulled <= 10 + 3
+        disk.release.set()
+        assert await drained == 50
+        assert len(records(path)) == 50
+        disk, source, many = SlowDisk(monkeypatch), Source(range(50)), asyncio.Event()
+        path.unlink()
+
+
+async def test_a_drained_run_starts_nothing_before_the_journal_is_read_and_ends_with_all_records(path):
+    assert await paco.map(Probe(lambda item: item, takes=0), range(5), limit=2).journal(path).drain() == 5
+    probe = Probe(lambda item: item, takes=0)
+    assert await paco.map(probe, range(8), limit=2).journal(path).drain() == 8
+    assert probe.started == [5, 6, 7]
+    assert results(path) == {item: item for item in range(8)}
+    path.write_text("no record\n")
+    with pytest.raises(JournalError, match="is not a file of records"):
+        await paco.map(probe, range(9), limit=2).journal(path).drain()
+    assert probe.started == [5, 6, 7]
+
+
+async def test_a_recorded_dict_is_delivered_as_it_was_when_it_was_recorded(path):
+    kept = []
+
+    async def fn(value):
+        kept.append({"a": value, "b": None, "c": "\u00e9", "d": True})
+        return kept[-1]
+
+    async with paco.map(fn, [1, 2**70, "x", "\ud83d\udc4d"], limit=1).journal(path) as stream:
+        found = []
+        async for one in stream:
+            found.append(one)
+            for given in kept:
+                given["a"] = "changed"
+    again = await paco.map(fn, [1, 2**70, "x", "\ud83d\udc4d"], limit=1).journal(path)
+    assert (
+        found == again == [{"a": value, "b": None, "c": "\u00e9", "d": True} for value in (1, 2**70, "x", "\U0001f44d")]
+    )
+
+
 async def test_a_slow_consumer_delays_new_items(path):
     for order in (lambda stream: stream, lambda stream: stream.as_completed()):
         source, taken = Source(itertools.count()), 0

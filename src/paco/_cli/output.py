@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from paco._cli.ending import Tally
     from paco._cli.options import MapOptions
     from paco._cli.progress import Progress
-    from paco._engine.sinks import InOrder
+    from paco._engine.sinks import Drop, InOrder
     from paco._records.lines import SpanFields
     from paco._records.maker import Maker
     from paco.events import ItemEnded
@@ -219,7 +219,7 @@ class ItemRecords:
     # ---- the interface of a journal
 
     def begin(
-        self, name: str, fn: ItemFunction, sink: InOrder, *, on_error: OnError
+        self, name: str, fn: ItemFunction, sink: InOrder | Drop, *, on_error: OnError
     ) -> tuple[GroupCommit, ItemFunction, None]:
         """Return the service that writes, and the function that also adds records. The source has no recorded items."""
         return self.commit, self._recorded(fn), None

@@ -66,7 +66,7 @@ class Sink(Protocol):
 
 
 class Late(Protocol):
-    """Brings results to the sink of a stream later than they are stored. It calls `Scheduler.release` when it does."""
+    """Brings results to a sink later than they are stored, and then calls `Scheduler.release`."""
 
     def window(self) -> int:
         """Return the window of the sink, widened by the results that are on their way; 0 if no item may start."""
@@ -120,9 +120,10 @@ class Drop:
     """Discards all results, for a run with side effects only, in constant memory."""
 
     store: Store = _Forget()
+    late: Late | None = None  # what holds items back
 
     def room(self, started: int) -> int:
-        return sys.maxsize
+        return sys.maxsize if self.late is None or self.late.window() > 0 else started
 
     def freeze(self) -> None:
         """Do nothing: no results are kept."""
@@ -276,14 +277,7 @@ class Batches(InOrder):
     """
 
     def __init__(
-        self,
-        size: int,
-        within: float | None,
-        window: int,
-        most: int,
-        head: tuple[Any, ...] = (),
-        *,
-        ordered: bool,
+        self, size: int, within: float | None, window: int, most: int, head: tuple[Any, ...] = (), *, ordered: bool
     ) -> None:
         super().__init__(window, most)
         self._loop = asyncio.get_running_loop()

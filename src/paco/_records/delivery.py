@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from paco._engine.sinks import InOrder
+    from paco._engine.sinks import Drop, InOrder
     from paco._records.group_commit import GroupCommit
 
 #: The most results that are delivered in one turn of the loop: a millisecond of work, besides that of the consumer.
@@ -74,3 +74,36 @@ class Delivery:
     def end(self) -> None:
         """Have the sink store results itself again, which releases the run."""
         self._sink.store, self._sink.late = self._sink.results, None
+
+
+class Drain:
+    """Holds back the items of a run whose results nobody takes, as a `Delivery` does; it has no results to bring."""
+
+    left: int = 0
+
+    def __init__(self, sink: Drop, commit: GroupCommit) -> None:
+        self._sink, self._commit = sink, commit
+        self._begun = False
+        sink.late = self
+
+    def window(self) -> int:
+        return int(self._begun and not self._commit.full)
+
+    def freeze(self) -> None:
+        """Do nothing: no results are kept."""
+
+    def group(self) -> None:
+        """Do nothing: no results wait."""
+
+    def has_results(self) -> bool:
+        return False
+
+    def deliver(self) -> bool:
+        """Let more items start; return false, since there are no results."""
+        self._begun = True
+        self._commit.run.release()
+        return False
+
+    def end(self) -> None:
+        """Hold back nothing more."""
+        self._sink.late = None

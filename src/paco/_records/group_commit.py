@@ -19,7 +19,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from paco._base.errors import ItemCancelled, trim
-from paco._records.delivery import Delivery
+from paco._engine.sinks import InOrder
+from paco._records.delivery import Delivery, Drain
 from paco._records.file import JournalError
 from paco._records.lines import line as line_of
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from paco._engine.run import Scheduler
-    from paco._engine.sinks import InOrder
+    from paco._engine.sinks import Drop
     from paco._records.file import RecordFile
     from paco._records.lines import Row
 
@@ -70,7 +71,7 @@ class GroupCommit:
         self,
         file: RecordFile,
         load: Callable[[], str] | None = None,
-        sink: InOrder | None = None,
+        sink: InOrder | Drop | None = None,
         *,
         keep_order: bool = False,
         make: Callable[[list[Any]], list[bytes]] = lines_of,
@@ -83,7 +84,9 @@ class GroupCommit:
         self._tell = tell
         self._lost = ""  # what to tell about the loss of the file
         self._told = False  # whether that was told
-        self._delivery = None if sink is None else Delivery(sink, self)
+        self._delivery: Delivery | Drain | None = None
+        if sink is not None:
+            self._delivery = Delivery(sink, self) if isinstance(sink, InOrder) else Drain(sink, self)
         self._lines: list[Any] = []
         self._busy = threading.RLock()  # held while lines are taken from the list and written
         self._thread = ThreadPoolExecutor(1, "paco-journal")  # not the loop's executor, which the items may keep busy

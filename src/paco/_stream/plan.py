@@ -48,7 +48,7 @@ class Recording(Protocol):
     """Writes a record of each item: a journal, which is imported only when it is used, or the output of the command."""
 
     def begin(
-        self, name: str, fn: ItemFunction, sink: InOrder, *, on_error: OnError
+        self, name: str, fn: ItemFunction, sink: InOrder | Drop, *, on_error: OnError
     ) -> tuple[Service, ItemFunction, LookUp | None]:
         """Return the service that writes, the function that replaces that of the run, and one that finds records."""
         ...
@@ -91,8 +91,8 @@ class Plan:
         if one_by_one:
             fn, limit = self._called(services)
         if self.journal is not None:
-            begin, stream = self.journal.begin, cast("InOrder", sink)
-            service, fn, look_up = begin(self.name, fn, stream, on_error=self.on_error)
+            begin, held_back = self.journal.begin, cast("InOrder | Drop", sink)
+            service, fn, look_up = begin(self.name, fn, held_back, on_error=self.on_error)
             services.append(service)
         if self.max_errors is not None:
             judged = sink.store = ErrorBudget(self.name, sink.store, self.max_errors, self.on_error)
@@ -185,13 +185,8 @@ class Plan:
 
     async def count(self, consumer: Consumer | None = None) -> int:
         """Run all items, discard the results, and return the number of items."""
-        if self.journal is None:
-            run = self.start(Drop(), consumer)
-            await run.join()
-        else:  # which holds a result back until its line is written
-            plan = replace(self, batch=None, ordered=False, feeds=False)
-            run = plan.start(plan.consumed(), consumer)
-            await _deliver(run, bool)  # whose answer is dropped, as the results are
+        run = self.start(Drop(), consumer)
+        await run.join()
         return run.started - run.offset
 
     def consumed(self) -> InOrder:

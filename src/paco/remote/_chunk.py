@@ -51,7 +51,7 @@ class _Results(Drop):
         #: The errors that items raised.
         self.errors: dict[int, BaseException] = {}
         #: The errors that items raised while they were cancelled.
-        self.late: dict[int, BaseException] = {}
+        self.last_errors: dict[int, BaseException] = {}
         self._goes_on = on_error != "raise"
         self._frozen = False
 
@@ -62,7 +62,7 @@ class _Results(Drop):
         if not self._frozen:
             self.errors[index] = error
         elif not isinstance(error, asyncio.CancelledError | GeneratorExit):
-            self.late[index] = error
+            self.last_errors[index] = error
         return self._goes_on
 
 
@@ -128,7 +128,7 @@ class Chunk:
         tail = 0.0 if self._over is None else now - self._over
         values, outcomes = self._pickled()  # which may add errors
         errors = {number: PackedError.of(error) for number, error in results.errors.items()}
-        late = {number: PackedError.of(error) for number, error in results.late.items()}
+        late = {number: PackedError.of(error) for number, error in results.last_errors.items()}
         return Report(
             *(self._where, run.started, now - began, busy, tail, values, outcomes, errors, late, self._spans(), now),
             retries=self._retries,
