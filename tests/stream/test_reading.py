@@ -71,6 +71,118 @@ async def test_items_of_one_page_run_while_the_next_page_is_read():
     assert now() == 10 + 6
 
 
+async def endless():
+    for number in itertools.count():
+        yield number
+
+
+async def paged(pages, size, wait):
+    for page in range(pages):
+        await asyncio.sleep(wait)
+        for number in range(page * size, (page + 1) * size):
+            yield number
+
+
+@pytest.mark.parametrize("limit", [1, 2, 5, 64, 100])
+async def test_items_that_are_there_at_once_start_together_and_none_is_read_before_it_can_start(limit):
+    starts, read = [], 0
+
+    async def work(item):
+        starts.append(now())
+        await asyncio.sleep(10)
+
+    async def numbers():
+        nonlocal read
+        async with contextlib.aclosing(endless()) as source:
+            async for number in source:
+                read += 1
+                yield number
+
+    task = asyncio.ensure_future(paco.each(work, numbers(), limit=limit))
+    for rounds in range(1, 4):
+        await asyncio.sleep(5)
+        assert starts == sorted(10.0 * (number // limit) for number in range(rounds * limit))
+        assert read == rounds * limit
+        await asyncio.sleep(5)
+    await ended(task)
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+async def test_the_items_of_a_page_start_together(size):
+    starts = {}
+
+    async def work(item):
+        starts[item] = now()
+        await asyncio.sleep(1)
+
+    await paco.each(work, paged(5, size, wait=10), limit=5)
+    assert starts == {item: 10 * (1 + item // size) for item in range(5 * size)}
+
+
+@pytest.mark.parametrize("takes", [0, 1])
+@pytest.mark.parametrize("count", [1, 3, 5])
+async def test_slots_that_a_slow_consumer_frees_are_used_at_once_and_no_item_is_read_for_others(count, takes):
+    starts, read = [], 0
+
+    async def work(item):
+        starts.append(now())
+        await asyncio.sleep(takes)
+
+    async def numbers():
+        nonlocal read
+        for number in itertools.count():
+            read += 1
+            yield number
+
+    async with paco.map(work, numbers(), limit=5).buffer(0) as stream:
+        for rounds in range(1, 9):
+            for _ in range(count):
+                await anext(stream)
+            await asyncio.sleep(100)
+            assert len(starts) == read == count * rounds + 5
+            assert len(set(starts[-count:])) == 1
+
+
+async def test_a_function_that_suspends_for_some_items_alone_leaves_no_slot_unused():
+    starts = {}
+
+    async def work(item):
+        starts[item] = now()
+        if item % 10 == 0:
+            await asyncio.sleep(10)
+
+    await paco.each(work, paged(3, 50, wait=0), limit=5)
+    assert starts[149] == 30  # fifteen items of 10 s, five at once: the last five hold all slots until then
+    assert [starts[item] for item in range(0, 150, 10)] == [10 * (place // 5) for place in range(15)]
+
+
+async def test_a_source_that_ends_its_run_is_read_no_further():
+    gate, read = paco.Gate(), []
+
+    async def numbers():
+        for number in itertools.count():
+            read.append(number)
+            if number == 7:
+                gate.close()
+            yield number
+
+    probe = nap(0)
+    await paco.each(probe, numbers(), limit=20 & gate)
+    assert (read[-1], probe.started[-1]) == (7, 7)
+
+
+async def test_an_error_of_a_source_that_is_read_in_one_go_comes_after_the_items_before_it():
+    async def numbers():
+        for number in range(10):
+            yield number
+        raise OSError("no more")
+
+    probe = nap(0)
+    with pytest.raises(OSError, match="no more"):
+        await paco.each(probe, numbers(), limit=50)
+    assert probe.started == list(range(10))
+
+
 async def test_a_slow_consumer_holds_back_reading_ahead():
     source = AsyncSource(range(1000))
     async with paco.map(nap(0), source, limit=2).buffer(3).ahead(10) as results:

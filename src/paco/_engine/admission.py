@@ -132,7 +132,7 @@ class Admission:
                     return
                 worker.task.item = item.value = None  # so that the item is not kept alive while this worker waits
                 if worker.taken is None and worker.is_marked():
-                    run.retire(worker.task)
+                    run.pool.retire(worker.task)
                     return
         except BaseException as error:
             source_failed(run, error)

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final, cast
+import weakref
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from paco._base.check import shorten
 from paco._base.errors import add_note, as_item_error, not_awaitable, trim
-from paco._engine.outcomes import Err, is_outcome
+from paco._engine.outcomes import Err, TooManyErrors, is_outcome
 
 if TYPE_CHECKING:
+    from paco._base.types import OnError
+    from paco._engine.nursery import Nursery
     from paco._engine.run import Scheduler
-    from paco._engine.sinks import Collector
+    from paco._engine.sinks import Collector, Store
 
 #: Errors that end a program, as asyncio sees it. They are raised however late they come.
 EXITS: Final = (KeyboardInterrupt, SystemExit)
 
+#: The number of results from which a fraction of errors is judged: one error in two results says nothing.
+_ENOUGH: Final = 20
 #: How many errors after the first are shown; the rest are only counted.
 _SHOWN: Final = 3
 
@@ -155,3 +160,43 @@ def _leave_if_collected(run: Scheduler, error: BaseException) -> None:
     """Re-raise a GeneratorExit that no item raised: the loop is gone, and this coroutine is garbage-collected."""
     if isinstance(error, GeneratorExit) and asyncio.current_task(run.loop) is None:
         raise error
+
+
+class ErrorBudget:
+    """A store that ends the run if too many results are errors.
+
+    Args:
+        most: The maximum number of errors; or a float, the maximum fraction, judged from `_ENOUGH` results on.
+        on_error: The error policy. With ``return``, returned exceptions count as errors.
+    """
+
+    def __init__(self, name: str, store: Store, most: float, on_error: OnError) -> None:
+        self._name = name
+        self._store = store
+        self._most = most
+        self._kinds = (Err, Exception) if on_error == "return" else (Err,)
+        self._results = self._errors = 0
+        self._last: Any = None  # the last error
+
+    def ends(self, run: Nursery) -> None:
+        """Store the run that is ended when there are too many errors. The reference is weak: the run refers to this."""
+        self._run = weakref.ref(run)
+
+    def __setitem__(self, index: int, result: Any, /) -> None:
+        """Store the result, then end the run if there are too many errors. Its outcomes include this result."""
+        self._store[index] = result
+        self._results += 1
+        if isinstance(result, self._kinds):
+            self._errors += 1
+            self._last = cast("Any", result).error if isinstance(result, Err) else result
+        run = self._run()
+        if self._is_too_much() and run is not None and not run.ending():
+            said = f"paco.{self._name}: {self._errors} of {self._results} items failed, and max_errors is {self._most}"
+            error = TooManyErrors(said, run.outcomes())
+            error.__cause__ = self._last
+            run.fail(error)
+
+    def _is_too_much(self) -> bool:
+        if isinstance(self._most, int):
+            return self._errors > self._most
+        return self._results >= _ENOUGH and self._errors / self._results > self._most

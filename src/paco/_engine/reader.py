@@ -81,9 +81,8 @@ class Reader:
             if len(items) <= self._ahead // 2:
                 self._refill()
             return item
-        if self._upstream is not None and (item := self._upstream.take()) is not NOTHING:
-            return item
-        if self._iterator is not None and (item := self._advance(self._iterator)) is not NOTHING:
+        item = self._advance() if self._upstream is None else self._upstream.take()
+        if item is not NOTHING:
             return item
         error, self._error = self._error, None
         try:
@@ -98,32 +97,48 @@ class Reader:
         elif self._iterator is not None:
             self._run.pool.grow_soon()
 
-    def _advance(self, iterator: AsyncIterator[Any]) -> Any:
-        """Execute a step of the source on behalf of the task that reads; return the item, or `NOTHING`."""
-        loop, self._iterator = self._run.loop, None
-        worker = asyncio.current_task(loop)
+    def _advance(self) -> Any:
+        """Execute steps of the source on behalf of the task that reads: one, and more while there are free slots.
+
+        Return the first item, or `NOTHING` if it has to wait.
+        """
+        run, iterator, self._iterator = self._run, self._iterator, None
+        if iterator is None:
+            return NOTHING
+        loop, worker = run.loop, asyncio.current_task(run.loop)
         try:
-            self._context.run(self._begin, iterator, loop, worker)
-        except StopIteration as found:
-            self._iterator = None if self._cut else iterator
-            return found.value
+            self._context.run(self._begin, iterator, loop, worker, min(1 + run.pool.spare(), run.pace.stride))
         except BaseException as error:
             _set_current_task(loop, worker)  # `_begin` may have been interrupted before it did this
             self.ended = True
             if not isinstance(error, StopAsyncIteration):
                 trim(error)
                 self._error = error
-        self.wake()
-        return NOTHING
+        if self.ended or self._step is not None:
+            self.wake()
+        elif not self._cut:
+            self._iterator = iterator
+        item = self._items.popleft() if self._items else NOTHING
+        if self._items:
+            run.supplied(len(self._items))
+        return item
 
     def _begin(
-        self, iterator: AsyncIterator[Any], loop: asyncio.AbstractEventLoop, worker: asyncio.Task[Any] | None
+        self, iterator: AsyncIterator[Any], loop: asyncio.AbstractEventLoop, worker: asyncio.Task[Any] | None, most: int
     ) -> None:
-        """Begin a step of the source. It raises what the step raises, ``StopIteration`` if the item is there."""
+        """Read up to ``most`` items, until a step of the source has to wait. It raises what the step raises."""
+        items = self._items
         try:
             _set_current_task(loop, self._task)
-            step = _next_step(iterator)
-            self._step = _Step(step, step.send(None))
+            while len(items) < most and not self._cut:
+                step = _next_step(iterator)
+                try:
+                    waits_for = step.send(None)
+                except StopIteration as found:
+                    items.append(found.value)
+                else:
+                    self._step = _Step(step, waits_for)
+                    break
         finally:
             _set_current_task(loop, worker)
 

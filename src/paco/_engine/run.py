@@ -170,7 +170,7 @@ class Scheduler(Nursery):
                     except Exception:  # an item has set a value that cannot be compared
                         marked = True
                     if marked:
-                        self.retire(task)
+                        self.pool.retire(task)
                         return
                     if self.started >= self.attention:
                         break
@@ -257,13 +257,6 @@ class Scheduler(Nursery):
                 count -= 1
             self.parked.popleft()
 
-    def retire(self, task: asyncio.Task[None]) -> None:
-        """Give the slot of a worker on which an item has left a trace to a new task."""
-        self.pool.vacate(task)
-        self.notify()
-        if not (self.exhausted or self.is_ending):
-            self.pool.spawn()
-
     def out_of_items(self) -> None:
         if self.watch is not None:
             self.watch.source_changed()
@@ -284,10 +277,10 @@ class Scheduler(Nursery):
             return min(self.admission.wanted(), room)
         return min(pool.limit - len(pool.workers) + pool.idle, room, LEAD)
 
-    def supplied(self) -> None:
-        """Have a worker take the item that was read, or handle the end of the source."""
+    def supplied(self, count: int = 1) -> None:
+        """Have workers take the items that were read, or one of them handle the end of the source."""
         if self.parked:
-            self.unpark(1)
+            self.unpark(count)
         else:
             self.pool.grow_soon()
 

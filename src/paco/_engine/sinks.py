@@ -13,13 +13,9 @@ import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
-from paco._engine.outcomes import Err, TooManyErrors
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from paco._base.types import OnError
-    from paco._engine.nursery import Nursery
     from paco._engine.run import Scheduler
 
 
@@ -37,8 +33,6 @@ NOTHING: Final = object()
 
 #: A list grows by this many places at a time. Results fill them in any order.
 _PLACES: Final = [None] * 64
-#: The number of results from which a fraction of errors is judged: one error in two results says nothing.
-_ENOUGH: Final = 20
 
 
 class Store(Protocol):
@@ -244,6 +238,10 @@ class _Arrivals(dict[int, Any]):
             super().__setitem__(index, result)
             return
         now, ready = self._now(), self.ready
+        if result is not SKIP and not self:  # nothing waits for it
+            self.taken += 1
+            ready.append((now, result))
+            return
         alone = self.taken + 1, len(ready) + 1
         while result is not NOTHING:
             self.taken += 1
@@ -281,7 +279,8 @@ class Batches(InOrder):
     ) -> None:
         super().__init__(window, most)
         self._loop = asyncio.get_running_loop()
-        self.store = self.results = self._arrivals = _Arrivals(self._loop.time, ordered=ordered)
+        now = self._loop.time if within is not None else float  # without a time, any number will do
+        self.store = self.results = self._arrivals = _Arrivals(now, ordered=ordered)
         for index, result in enumerate(head):
             self._arrivals[index] = result
         self._size, self._within = size, within
@@ -352,43 +351,3 @@ class Batches(InOrder):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-
-class ErrorBudget:
-    """A store that ends the run if too many results are errors.
-
-    Args:
-        most: The maximum number of errors; or a float, the maximum fraction, judged from `_ENOUGH` results on.
-        on_error: The error policy. With ``return``, returned exceptions count as errors.
-    """
-
-    def __init__(self, name: str, store: Store, most: float, on_error: OnError) -> None:
-        self._name = name
-        self._store = store
-        self._most = most
-        self._kinds = (Err, Exception) if on_error == "return" else (Err,)
-        self._results = self._errors = 0
-        self._last: Any = None  # the last error
-
-    def ends(self, run: Nursery) -> None:
-        """Store the run that is ended when there are too many errors. The reference is weak: the run refers to this."""
-        self._run = weakref.ref(run)
-
-    def __setitem__(self, index: int, result: Any, /) -> None:
-        """Store the result, then end the run if there are too many errors. Its outcomes include this result."""
-        self._store[index] = result
-        self._results += 1
-        if isinstance(result, self._kinds):
-            self._errors += 1
-            self._last = cast("Any", result).error if isinstance(result, Err) else result
-        run = self._run()
-        if self._is_too_much() and run is not None and not run.ending():
-            said = f"paco.{self._name}: {self._errors} of {self._results} items failed, and max_errors is {self._most}"
-            error = TooManyErrors(said, run.outcomes())
-            error.__cause__ = self._last
-            run.fail(error)
-
-    def _is_too_much(self) -> bool:
-        if isinstance(self._most, int):
-            return self._errors > self._most
-        return self._results >= _ENOUGH and self._errors / self._results > self._most

@@ -229,6 +229,22 @@ class WorkerPool:
                 useful = length_hint(items, useful)
         return max(useful, 1)
 
+    def spare(self) -> int:
+        """Return how many items, besides that of the calling worker, could start now; 0 under a limit object."""
+        run: Scheduler = self.run
+        free = self.limit - len(self.workers) + self.idle
+        if free <= 0 or run.admission is not None:
+            return 0
+        return max(min(free, run.sink.room(run.started) - run.started - 1), 0)
+
+    def retire(self, task: asyncio.Task[None]) -> None:
+        """Give the slot of a worker on which an item has left a trace to a new task."""
+        run: Scheduler = self.run
+        self.vacate(task)
+        run.notify()
+        if not (run.exhausted or run.is_ending):
+            self.spawn()
+
     def idles(self) -> None:
         """Count one more idle worker, one that runs no item. Afterwards, it lowers the count and calls `resumes`."""
         self.idle += 1

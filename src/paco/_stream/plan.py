@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast, overloa
 from paco._base import check
 from paco._base.types import MISSING, Loop, R, T, T_contra, WithoutItems
 from paco._engine.admission import Admission
+from paco._engine.failure import ErrorBudget
 from paco._engine.outcomes import Unfinished, settled
 from paco._engine.run import Scheduler
-from paco._engine.sinks import NOTHING, AsCompleted, Batches, Drop, ErrorBudget, InOrder, Keep, Sink
+from paco._engine.sinks import NOTHING, AsCompleted, Batches, Drop, InOrder, Keep, Sink
 from paco._engine.source import heeds
 from paco._engine.watch import Watch, length
 from paco._stream.coroutine import OF_STREAMS
