@@ -34,7 +34,7 @@ async def main(args: argparse.Namespace) -> None:
     def pause(error: Exception) -> float | bool:
         if isinstance(error, openai.RateLimitError):
             seconds = float(error.response.headers.get("Retry-After", 5))
-            limit.pause(seconds)  # holds all, not only this one
+            limit.pause(min(seconds, 60))  # holds all, not only this one
             return seconds
         return isinstance(error, openai.APIConnectionError | openai.InternalServerError)
 

@@ -50,7 +50,8 @@ class ConcurrentExecutor:
     An executor belongs to one event loop at a time. From another thread: ``loop.call_soon_threadsafe(pool.add, coro)``.
 
     Args:
-        limit: The maximum number of coroutines in flight, or a limit such as `Rate`; 0 or ``None`` for no limit.
+        limit: The maximum number of coroutines in flight, or a limit such as `Rate`; 0 or ``None`` for no limit. If a
+            limit depends on the item, put it on the function with `limited`: here it gets an object of paco.
         loop: ``None`` or the running loop. Accepted for compatibility; has no effect.
         coros: Coroutine objects and functions to start with.
         ignore_empty: Return two empty sets from a run without coroutines, instead of raising ``ValueError``.
@@ -166,8 +167,7 @@ class ConcurrentExecutor:
             The future of the outcome, as from `add`.
 
         Raises:
-            RuntimeError: Nothing runs, so there will be no room. Or it would wait forever, because all coroutines in
-                flight wait for room. `add` says what else is raised.
+            RuntimeError: No room will come: nothing runs, or all in flight wait for room. `add` says what else.
 
         Examples:
             >>> async def main():

@@ -31,6 +31,9 @@ class Inbox(AsyncIterator[T], Upstream, Generic[T]):
     So add from inside an item, from a later stage, or from the body of that ``async for``. In a plain
     ``async for item in inbox:``, asking for the next item ends the one before.
 
+    With `Stream.journal`, add in the body of that ``async for``, from the results. A recorded item does not run again,
+    so a function that adds to the inbox adds nothing for it, and a resumed run ends early.
+
     Every added item is given out once, first in, first out. One run can read an inbox, once. If that run ends early,
     the inbox is closed, and what is left in it is dropped.
 

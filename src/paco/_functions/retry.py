@@ -94,7 +94,8 @@ def retry(
         on: The errors to retry: a type of ``Exception``, a tuple of types, or a function that is called with the error.
             The function returns whether to retry, or the seconds to wait before the retry. These seconds are used
             as they are, without jitter and even beyond ``max_wait``, as a server's ``Retry-After`` requires; if they
-            are more than ``longest``, the error is raised at once.
+            are more than ``longest``, the error is raised at once. In a run, ``paco.current().attempt`` is the number
+            of the attempt that failed; elsewhere, ``paco.current()`` is ``None``.
         wait: The maximum of the first wait, in seconds.
         max_wait: The maximum of every wait, in seconds.
         timeout: Seconds for each attempt; ``None`` for no limit. An attempt that takes longer is cancelled, and when it

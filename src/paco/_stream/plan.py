@@ -237,7 +237,8 @@ async def _deliver(run: Scheduler, take: Callable[[Any], object]) -> None:
 class Stage(WithoutItems, Generic[T_contra, Out_co]):
     """A function over items that has not been given its items yet.
 
-    ``items | stage`` gives them; ``stage | stage`` joins two.
+    ``items | stage`` gives them; ``stage | stage`` joins two. Only paco makes stages: the class is public for
+    annotations. A stage of your own is an async generator function that takes the stream before it as its argument.
 
     A stage is immutable and reusable: each use starts a new run. All stages of a pipeline run at the same time, each
     under its own limit, with backpressure from the consumer to the source. If one stage fails, all end at once.

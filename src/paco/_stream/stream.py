@@ -185,7 +185,8 @@ class Stream(
         is already free, and whatever the event loop does. If the run is killed, run it again: recorded results are
         delivered in the order of the items, and only the other items run. So the function runs at least once for each
         item, and a delivered result never changes on a later run. On every run, a result is what reading its record
-        returns: a tuple is a list, and `paco.journal` says what becomes of the types that JSON does not have.
+        returns: a tuple is a list, and `paco.journal` says what becomes of the types that JSON does not have. An item
+        with a record adds nothing to an `Inbox`, because it does not run: add in the loop over the results.
 
         Args:
             path: The file. A new one is readable by its owner only. It is locked while the run lasts.

@@ -21,7 +21,7 @@ class Limiter:
     """The base class of all limits. For your own, implement `acquire` and, if it matters how items end, `release`.
 
     A limit is a value: calls that receive the same object share one limit. ``a & b`` is a limit that requires a permit
-    of both. A limit belongs to one event loop at a time.
+    of both. A limit belongs to one event loop at a time. Give attributes of your own none of the names of this class.
 
     Examples:
         >>> import asyncio

@@ -29,7 +29,8 @@ class Budget(Limiter):
     `GateClosed` when the budget is spent.
 
     An item pays its ``cost`` when it starts, and so does each further attempt of `retry`. If the price is known only
-    afterwards, call `charge` with it, or with its difference from the estimate.
+    afterwards, call `charge` with it, or with its difference from the estimate. A budget begins anew in each process:
+    to continue one, `charge` what earlier processes have spent.
 
     Args:
         amount: What may be spent, a number above 0.

@@ -124,7 +124,8 @@ class Rate(Limiter):
     def pause(self, seconds: float) -> None:
         """Stop all starts for ``seconds``, as a server asks for with Retry-After.
 
-        A pause that ends before an earlier one does changes nothing. After a pause a burst may start.
+        A pause that ends before an earlier one does changes nothing. After a pause a burst may start. A pause cannot
+        be ended early, and closing a gate does not spare taken items the wait for its end: bound the seconds.
 
         Args:
             seconds: 0 or more.
