@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from itertools import count, pairwise
 
 import pytest
@@ -418,3 +418,83 @@ async def test_an_item_whose_end_lowers_the_limit_has_no_other_read_in_vain(kind
         await asyncio.sleep(0.5)
         assert source.pulled - len(probe.started) <= 1
     assert limit.history[0].why == "lower"
+
+
+class Heard(paco.Limit):
+    """A limit that keeps how each item has ended."""
+
+    def __init__(self, limit):
+        super().__init__(limit)
+        self.ended = []
+
+    def renews(self, permit, own):
+        return super().renews(permit, own)
+
+    def release(self, permit, error=None):
+        self.ended.append(error if error is None else type(error).__name__)
+        super().release(permit, error)
+
+
+def listened():
+    return paco.listening(lambda event: None)
+
+
+async def odd_fails(item):
+    await asyncio.sleep(1)
+    if item % 2:
+        raise OSError(item)
+    return item
+
+
+@pytest.mark.parametrize("block", [nullcontext, listened], ids=["alone", "with a listener"])
+@pytest.mark.parametrize("keyed", [False, True], ids=["Limit", "PerKey"])
+@pytest.mark.parametrize("journal", [False, True], ids=["plain", "journal"])
+async def test_a_limit_gets_the_error_of_an_item_that_settle_returns(block, keyed, journal, tmp_path):
+    limit = Heard(1)
+    run = paco.map(
+        paco.settle(odd_fails), range(5), limit=paco.PerKey(lambda _: "key", {"key": limit}) if keyed else limit
+    )
+    with block():
+        outcomes = await (run.journal(tmp_path / "run.jsonl") if journal else run)
+    assert [isinstance(one, paco.Ok) for one in outcomes] == [True, False] * 2 + [True]
+    assert list(filter(None, limit.ended)) == ["OSError"] * 2
+    assert limit.in_flight == 0
+
+
+async def test_a_limit_gets_an_error_that_a_wrapper_reports():
+    limit = Heard(1)
+
+    async def work(item):
+        if item == 1:
+            events.failed(KeyError(item))
+
+    await paco.map(work, range(3), limit=limit)
+    assert limit.ended == ["KeyError", None]  # 0 passes its permit on
+
+
+async def test_an_error_that_an_attempt_returns_is_not_that_of_the_next_attempt():
+    limit, calls = Heard(1), count()
+
+    async def work(item):
+        outcome = await paco.settle(odd_fails)(1 - next(calls) % 2)
+        if isinstance(outcome, paco.Err):
+            raise TimeoutError
+        return item
+
+    log = []
+    with paco.listening(lambda event: log.append(event.outcome), events.ItemEnded):
+        await paco.map(paco.retry(work, wait=0), [1], limit=limit)
+        await paco.map(paco.retry(work, wait=0), [1])
+    assert limit.ended == ["TimeoutError", None]
+    assert log == ["ok", "ok"]
+
+
+async def test_adaptive_learns_from_the_errors_of_settled_items():
+    limit = paco.Adaptive(start=20, drop_on=OSError)
+
+    async def busy(item):
+        await asyncio.sleep(1)
+        raise OSError
+
+    await paco.each(paco.settle(busy), range(100), limit=limit)
+    assert limit.history[0].why == "drop"

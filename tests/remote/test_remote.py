@@ -957,6 +957,17 @@ async def test_a_count_holds_for_all_runs_that_share_it():
     assert limit.in_flight == 0
 
 
+async def test_a_limit_gets_the_error_that_a_settled_item_returns():
+    class Heard(paco.Limit):
+        def release(self, permit, error=None):
+            ended.append(repr(error))
+            super().release(permit, error)
+
+    ended = []
+    await on(paco.map(paco.settle(odd_fails), range(3), limit=Heard(1)), Engine())
+    assert ended == ["None", "ValueError(1)", "None"]
+
+
 async def test_under_a_limit_object_items_are_sent_in_groups():
     engine = Engine(2, 64)
     await on(paco.map(quick, range(2000), limit=paco.Limit(100)), engine)

@@ -213,7 +213,7 @@ def tried() -> None:
         if item.index not in {-1, here[0]}:  # the record of an earlier item of the same worker
             item.becomes(None, -1)
         item.index = here[0]
-        item.attempts += 1
+        item.attempts, item.error = item.attempts + 1, None
     while call is not None and not call.settles:
         call = call.parent
     if call is not None:

@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
 #: The maximum number of workers to wake in one turn of the loop.
 _BURST: Final = 64
-#: The maximum number of items in back-off, under a limit that does not count items.
-_RESTING: Final = 1000
 
 
 class Admission:
@@ -130,7 +128,9 @@ class Admission:
                     goes_on = not run.is_ending
                 if not goes_on:
                     return
-                worker.task.item = item.value = None  # so that the item is not kept alive while this worker waits
+                worker.task.item = item.value = item.error = (
+                    None  # so that nothing keeps them alive while this worker waits
+                )
                 if worker.taken is None and worker.is_marked():
                     run.pool.retire(worker.task)
                     return
@@ -147,7 +147,7 @@ class Admission:
             if not self._permit_at_once(item):
                 await self._wait_for_permit(item)
             self._store[item.index] = await run.fn(item.value)
-            while self._renews(run, worker, item) or await self._renews_later(run, worker, item):
+            while item.error is None and (self._renews(run, worker, item) or await self._renews_later(worker, item)):
                 self._store[item.index] = await run.fn(item.value)
         except BaseException as error:
             failed = error
@@ -215,8 +215,9 @@ class Admission:
         item.permit, worker.task.item = renewed, item
         return True
 
-    async def _renews_later(self, run: Scheduler, worker: RecycledWorker, item: Item) -> bool:
+    async def _renews_later(self, worker: RecycledWorker, item: Item) -> bool:
         """Try it again in the next turn, after all arrived results were handled, if items are slow."""
+        run: Scheduler = self.run
         if not run.pace.in_batches or worker.turn in {0, run.pace.turn.now}:
             return False
         with suppress(asyncio.CancelledError):  # of the run; or of the item, which has ended, and so marks its task
@@ -391,8 +392,7 @@ class Admission:
             run.started += 1
             self.held += 1
             item.bound = worker.has_set()
-            if self._look_up is not None:
-                item.known = self._look_up(value)
+            item.known = self._look_up and self._look_up(value)
             if run.watch is not None and run.reader is not None:
                 run.watch.source_changed()
             return item

@@ -187,7 +187,7 @@ def settle(
                 raise
             trim(error)
             error = cast("Exception", as_item_error(error))
-            failed(error)  # the function returns, but listeners must see that the item has failed
+            failed(error)  # the function returns, but listeners and the limit must see that the item has failed
             # The Err is in no variable, because the frames of its error refer to this one.
             return Err(item, error, call.attempts, start, now() - began)
         finally:

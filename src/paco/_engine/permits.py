@@ -43,8 +43,12 @@ class Permits:
             self._stream.most = self._running
 
     def give_back(self, item: Item, error: BaseException | None) -> Awaitable[None] | None:
-        """Release the permit of an item that has ended; the caller must await the result unless it is ``None``."""
+        """Release the permit of an item that has ended; the caller must await the result unless it is ``None``.
+
+        If the item returned its error, as `settle` does, the limit gets that error.
+        """
         permit, item.permit, item.permitted = item.permit, None, False
+        error, item.error = item.error if error is None else error, None
         self._running -= 1
         try:
             released: Awaitable[None] | None = item.limit.release(permit, error)

@@ -222,7 +222,7 @@ class Watch:
         record, worker.item = worker.item, None  # so that the record is not taken for that of the next item
         if record is None:
             return error, 1, start, end, None, False
-        error, record.error = record.error if error is None else error, None
+        error = record.error if error is None else error
         ran, attempts = record.ran, record.attempts
         self.view.retried += attempts > 1
         if ran is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from paco._base.item import item_here, place, tried
+from paco._base.item import item_here, place, tried, worker_here
 from paco.events._kinds import ItemRetried
 from paco.events._listeners import current, installed, listeners
 
@@ -51,7 +51,8 @@ def retried(error: BaseException | None = None, *, attempt: int = 1, pause: floa
 def failed(error: BaseException) -> None:
     """Mark the item that runs in this task as failed, although its function will return.
 
-    For wrappers that turn an error into a value. Does nothing if the run has no listeners.
+    For wrappers that turn an error into a value. Listeners and the limit object of the run get the error. If the run
+    has neither, nothing happens.
 
     Examples:
         >>> async def settled(number):
@@ -61,7 +62,7 @@ def failed(error: BaseException) -> None:
         failed
         [None]
     """
-    item = _watched_item()
+    item = _noted_item()
     if item is not None:
         item.error = error
 
@@ -81,11 +82,12 @@ def skipped() -> None:
         ok True
         [25]
     """
-    item = _watched_item()
+    item = _noted_item()
     if item is not None:
         item.skipped = True
 
 
-def _watched_item() -> Item | None:
-    """Return the record of the item that runs in this task, if its run has listeners."""
-    return None if current.get() is None else item_here()
+def _noted_item() -> Item | None:
+    """Return the record of the item that runs in this task, if listeners or a limit object read it."""
+    worker = worker_here()
+    return None if worker is None or (worker.item is None and current.get() is None) else item_here()

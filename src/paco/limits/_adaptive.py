@@ -42,8 +42,8 @@ class Adaptive(Limiter):
     latency signal of Netflix's Gradient2 limit, with additive increase and multiplicative decrease on drops.
 
     Latency is the time from the start of an item to its end. It counts if the item succeeds and at least half of the
-    limit was in flight. A limit sees the errors that leave the function: put `settle` around `limited`, not the other
-    way round. `retry` reports each attempt to the limit.
+    limit was in flight. The limit of a run sees the errors of items, settled or not, and `retry` reports each attempt
+    to it. A `limited` function shows its limit what it raises: put `settle` around `limited`, not the other way round.
 
     An adaptive limit cannot learn a rate. If a server allows a number of requests per second, it learns from refusals
     how many are in flight at that rate. If you know the rate, state it: ``paco.Rate(50) & paco.Adaptive()``.

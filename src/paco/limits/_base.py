@@ -151,7 +151,8 @@ class Limiter:
 
         Args:
             permit: What `acquire` returned.
-            error: The exception with which the item ended; ``None`` if it succeeded.
+            error: The exception with which the item ended, also if `settle` returned it as an `Err`; ``None`` if it
+                succeeded.
 
         Returns:
             ``None``, or an awaitable that completes the release.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from paco._base.check import instead_of
 from paco._base.item import item_here
 from paco._engine.outcomes import Err
+from paco.events import failed
 from paco.remote._dispatch import Dispatcher, RunOptions
 
 if TYPE_CHECKING:
@@ -97,14 +98,15 @@ class ItemCalls:
             del late
 
     def _tell(self, call: _SentItem) -> None:
-        """Record where and when the item ran, for listeners and the journal."""
-        if not self._options.watched or (item := item_here()) is None:
-            return
-        item.ran = ran = call.ran
-        if ran is not None:
+        """Record where and when the item ran, and the error that it returned, for listeners, limits and the journal."""
+        answer, ran = call.answer, call.ran
+        if answer.done() and not answer.cancelled() and answer.exception() is None:
+            outcome = answer.result()
+            if isinstance(outcome, Err):
+                failed(outcome.error)
+        if ran is not None and (item := item_here()) is not None:
+            item.ran = ran
             item.attempts += ran.attempts - 1
-            if ran.failed and call.answer.exception() is None and isinstance(call.answer.result(), Err):
-                item.error = call.answer.result().error
 
     # ---- the task that sends; it starts before those of the items
 
