@@ -880,6 +880,56 @@ def test_a_signal_wakes_a_run_whose_source_waits_and_the_block_may_be_around_the
         assert other.closed
 
 
+@pytest.mark.posix
+@pytest.mark.realtime
+def test_a_handler_of_the_loop_hears_the_second_signal_and_not_the_first():
+    heard, gate = [], paco.Gate()
+
+    async def item(value):
+        if value == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+            await turns()
+            assert (gate.closed, heard) == (True, [])
+            os.kill(os.getpid(), signal.SIGTERM)
+            await turns()
+            assert heard == ["before"]
+        return value
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, heard.append, "before")
+        with gate.closes_on(signal.SIGTERM, signal.SIGINT):
+            return await paco.map(item, range(1000), limit=1 & gate)
+
+    assert asyncio.run(main()) == [0, 1, 2, 3]  # number 3 was taken already
+
+
+@pytest.mark.posix
+@pytest.mark.realtime
+def test_a_handler_of_the_loop_is_restored_after_the_block_unless_another_one_was_set():
+    heard = []
+
+    async def main(inside):
+        loop, gate = asyncio.get_running_loop(), paco.Gate()
+        loop.add_signal_handler(signal.SIGTERM, heard.append, "before")
+        with gate.closes_on(signal.SIGTERM):
+            if inside:
+                loop.add_signal_handler(signal.SIGTERM, heard.append, "inside")
+        os.kill(os.getpid(), signal.SIGTERM)
+        await turns()
+        assert not gate.closed
+
+    asyncio.run(main(inside=False))
+    asyncio.run(main(inside=True))
+    assert heard == ["before", "inside"]
+
+
+async def turns():
+    """Let the loop read its signals."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
 def test_a_block_restores_only_what_it_has_set():
     before, gate = signal.getsignal(signal.SIGTERM), paco.Gate()
     try:

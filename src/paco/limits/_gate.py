@@ -94,7 +94,8 @@ class Gate(Limiter):
 
         After it, and after the block, these signals do what they did before the block. So a second Ctrl-C cancels the
         program as usual, and a second SIGTERM ends the process at once, without cleanup. Enter the block in the main
-        thread, inside or outside an event loop.
+        thread, inside or outside an event loop. It replaces a handler of ``loop.add_signal_handler``, too, if it is
+        entered in that loop. Of uvloop, whose handlers cannot be read, remove the handler first.
 
         Args:
             *signals: Such as ``signal.SIGTERM`` and ``signal.SIGINT``; at least one.
@@ -134,27 +135,13 @@ class Gate(Limiter):
                 "paco.Gate.closes_on: must be entered in the main thread, the only one in which Python handles "
                 "signals; enter it there, and share the gate"
             )
-        before = dict[int, Any]()
-
-        def restore() -> None:
-            for number, handler in before.items():
-                if signal.getsignal(number) is handle:
-                    signal.signal(number, signal.SIG_DFL if handler is None else handler)
-
-        def handle(_number: int, _frame: object) -> None:
-            restore()
-            loop = asyncio._get_running_loop()  # returns None, instead of raising, if no loop runs
-            if loop is None:
-                self.close()
-            else:
-                loop.call_soon_threadsafe(self.close)  # not now: this is between any two bytecodes of the loop
-
+        handlers = _Handlers(self.close)
         try:
             for number in signals:
-                before[number] = signal.signal(number, handle)
+                handlers.set(number)
             yield
         finally:
-            restore()
+            handlers.restore()
 
     # ---- runs
 
@@ -232,6 +219,47 @@ class Gate(Limiter):
 
 #: Signals that no program can handle.
 _UNHANDLED = {getattr(signal, name, None) for name in ("SIGKILL", "SIGSTOP")}
+
+
+class _Handlers:
+    """Handlers of signals that are in place until the first of these signals comes."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self._call = call
+        self._before: dict[int, Any] = {}
+        self._of_loop: dict[int, tuple[asyncio.Handle, asyncio.Handle]] = {}
+        self._loop: Any = asyncio._get_running_loop()  # returns None, instead of raising, if no loop runs
+        # The loop calls its own handlers even after `signal.signal`. It has no public way to read them.
+        self._its: dict[int, asyncio.Handle] = getattr(self._loop, "_signal_handlers", {})
+
+    def set(self, number: int) -> None:
+        other = self._its.get(number)
+        if other is None:
+            self._before[number] = signal.signal(number, self._handle)
+        else:
+            self._loop.add_signal_handler(number, self._first)
+            self._of_loop[number] = self._its[number], other
+
+    def restore(self) -> None:
+        """Undo `set` where no other handler was set since."""
+        for number, handler in self._before.items():
+            if signal.getsignal(number) == self._handle:
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        for number, (own, other) in self._of_loop.items():
+            if self._its.get(number) is own:
+                self._its[number] = other
+
+    def _handle(self, _number: int, _frame: object) -> None:
+        loop = asyncio._get_running_loop()
+        if loop is None:
+            self._first()
+        else:
+            self.restore()
+            loop.call_soon_threadsafe(self._call)  # not now: this is between any two bytecodes of the loop
+
+    def _first(self) -> None:
+        self.restore()
+        self._call()
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:
