@@ -101,6 +101,98 @@ async def test_every_attempt_pays_and_what_did_not_start_does_not():
     assert budget.spent == 5
 
 
+@pytest.mark.parametrize(
+    "make",
+    [lambda budget: budget & 5, lambda budget: paco.PerKey(lambda _: 1, lambda: budget & 5)],
+    ids=["shared", "PerKey"],
+)
+async def test_no_item_makes_another_attempt_after_the_budget_is_spent(make):
+    budget, calls = paco.Budget(1.00), []
+
+    async def ask(item):
+        calls.append(testing.now())
+        await asyncio.sleep(1)
+        budget.charge(0.10)  # billed, although the answer is unusable
+        raise ValueError(item)
+
+    careful = paco.settle(paco.retry(ask, attempts=5, on=lambda error: 20))
+    failed = await paco.map(careful, range(10), limit=make(budget))
+    assert calls == [0] * 5 + [1] * 5  # five more begin while the first ones rest
+    notes = {note for one in failed for note in one.error.__notes__}
+    assert notes == {
+        "paco.retry: gave up after 1 attempt and 21 s: the budget in its limit is spent",
+        "paco.retry: gave up after 1 attempt and 1 s: the budget in its limit is spent",
+    }
+
+
+async def test_an_attempt_that_waits_while_others_spend_the_budget_does_not_start_and_is_not_paid():
+    budget, calls = paco.Budget(3, cost=1), []
+
+    async def ask(item):
+        calls.append(item)
+        await asyncio.sleep(10 if item else 1)
+        if not item:
+            raise ValueError
+
+    async def charge():
+        await asyncio.sleep(5)
+        budget.charge(1)
+
+    others = asyncio.ensure_future(charge())
+    done = await paco.map(paco.settle(paco.retry(ask, on=lambda _: 1)), [0, 1], limit=1 & budget)
+    await others
+    assert calls == [0, 1]
+    assert [type(one) for one in done] == [paco.Err, paco.Ok]
+    assert budget.spent == 3
+
+
+async def test_the_attempt_that_spends_the_budget_runs():
+    budget, calls = paco.Budget(3, cost=1), []
+
+    async def ask(item):
+        calls.append(item)
+        if len(calls) < 3:
+            raise OSError
+        return item
+
+    assert await paco.map(paco.retry(ask, attempts=9), [7], limit=1 & budget) == [7]
+    assert budget.gate.closed
+
+
+async def test_a_budget_around_a_run_and_a_task_of_an_item_ends_their_retries():
+    async def ask(_):
+        calls.append(testing.now())
+        await asyncio.sleep(1)
+        budget.charge(1)
+        raise OSError
+
+    async def inner_run(item):
+        await paco.map(paco.retry(ask, attempts=9, on=lambda _: 1), [item], limit=2)
+
+    async def task(item):
+        await asyncio.create_task(paco.retry(ask, attempts=9, on=lambda _: 1)(item))
+
+    for fn in (inner_run, task):
+        calls, budget = [], paco.Budget(2)
+        [error] = await paco.map(fn, [1], limit=budget & 1, return_exceptions=True)
+        assert error.__notes__[0].endswith("gave up after 2 attempts and 3 s: the budget in its limit is spent")
+        assert len(calls) == 2
+
+
+async def test_a_gate_lets_what_was_taken_make_all_its_attempts():
+    gate, budget, calls = paco.Gate(), paco.Budget(100), []
+
+    async def ask(item):
+        calls.append(item)
+        if len(calls) < 3:
+            gate.close()
+            budget.gate.close()
+            raise OSError
+        return item
+
+    assert await paco.map(paco.retry(ask, attempts=3), [1], limit=gate & budget) == [1]
+
+
 async def test_a_budget_for_each_key_fails_the_items_that_come_after_it():
     tenants = paco.PerKey(lambda item: item[0], lambda: paco.Budget(2, cost=1))
     results = await paco.map(second, ["a1", "a2", "b1", "a3"], limit=tenants, return_exceptions=True)

@@ -140,6 +140,11 @@ class Item:
         """Return whether it has an earlier record, so that its function does not run."""
         return self.known is not None and self.known[1] is not None
 
+    def is_out_of_budget(self) -> bool:
+        """Return whether a budget in its limit, or in that of an item around it, is spent."""
+        limits = [one.limit for one in (self, *self.around()) if one.limit is not None]
+        return any(limit._is_spent for limit in limits)  # noqa: SLF001 - a subclass may use a public name
+
     def around(self) -> Iterator[Item]:
         """Yield the items and calls that this one is part of, innermost first."""
         one = self.parent

@@ -71,11 +71,12 @@ class Permits:
         trim(error)
         self.run.fail(error, "its limit")
 
-    async def rest(self, task: WorkerTask, seconds: float, error: BaseException) -> None:
+    async def rest(self, task: WorkerTask, seconds: float, error: BaseException) -> bool:
+        """Sleep without the permit of the item, and get another one; return whether it may make another attempt."""
         item = task.item
         if item is None or not item.permitted:
             await asyncio.sleep(seconds)
-            return
+            return item is None or not item.is_out_of_budget()
         run: Scheduler = self.run
         self._could_run = max(self._limiter.most, self._could_run if run.pool.resting else 0)
         run.pool.resting += 1
@@ -85,8 +86,16 @@ class Permits:
                 await self.heard(released)
             await asyncio.sleep(seconds)
             item.limit = limiter = self._limiter.part_of(item.value)
-            permit = limiter.try_acquire(item.value)
-            self.hold(item, await limiter.acquire(item.value) if permit is None else permit)
+            if item.is_out_of_budget():
+                return False
+            permit = limiter.try_reserve(item.value)
+            if permit is None:
+                permit = await limiter.reserve(item.value)
+            self.hold(item, permit)
+            if item.is_out_of_budget():  # others have spent it during the wait
+                return False
+            limiter.begin(permit)
+            return True
         finally:
             run.pool.resting -= 1
             run.unpark(1)

@@ -14,7 +14,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from paco._base.deadline import own_clock
-from paco._base.item import WorkerTask
+from paco._base.item import WorkerTask, inside
 from paco._engine.source import Calls
 
 if TYPE_CHECKING:
@@ -319,11 +319,24 @@ class WorkerPool:
         self.grow_soon()
 
 
-async def back_off(seconds: float, error: BaseException) -> None:
-    """Sleep after an attempt that raised ``error``. Inside an item, others use its slot and its permits meanwhile."""
+def is_out_of_budget() -> bool:
+    """Return whether what runs here is part of an item whose budget is spent."""
+    item = inside.get()
+    return item is not None and item.is_out_of_budget()
+
+
+async def back_off(seconds: float, error: BaseException) -> bool:
+    """Sleep after an attempt that raised ``error``. Inside an item, others use its slot and its permits meanwhile.
+
+    Return whether another attempt may start; not if a budget of the item was spent meanwhile.
+    """
     task = asyncio.current_task()
     run: Any = task.nursery if isinstance(task, WorkerTask) else None
     if run is not None and task in run.pool.workers:
-        await (run.pool if run.admission is None else run.admission.permits).rest(task, seconds, error)
+        if run.admission is not None:
+            may_start: bool = await run.admission.permits.rest(task, seconds, error)
+            return may_start
+        await run.pool.rest(task, seconds, error)
     else:
         await asyncio.sleep(seconds)
+    return not is_out_of_budget()

@@ -12,7 +12,7 @@ from paco._base.deadline import remaining
 from paco._base.decorator import Decorator, decorator, keep
 from paco._base.errors import add_note
 from paco._base.item import tried
-from paco._engine.workers import back_off
+from paco._engine.workers import back_off, is_out_of_budget
 from paco._functions.timeout import limiting
 from paco._stream.plan import Plan
 from paco._stream.stream import Stream
@@ -34,6 +34,7 @@ _SAVED: Final = 100
 #: The maximum number of times that ``wait`` doubles, which exceeds any ``max_wait``.
 _DOUBLINGS: Final = 64
 
+_SPENT: Final = "the budget in its limit is spent"
 _TOO_LATE: Final = "the deadline comes before the next attempt"
 
 
@@ -80,9 +81,9 @@ def retry(
     not wait for a slot; what it still does runs in addition to the limit. Outside a run, the back-off is a plain sleep.
 
     When no attempts are left, the last exception is raised as itself, with a note of the attempts and the elapsed time.
-    It is raised at once if ``on`` rejects it or asks for too long a wait, if the budget is spent, or if the back-off
-    would not end before a `deadline`. A `GateClosed`, cancellations, ``KeyboardInterrupt`` and ``SystemExit`` are never
-    retried.
+    It is raised at once if ``on`` rejects it or asks for too long a wait, if the back-off would not end before a
+    `deadline`, or if ``budget`` or a `Budget` in the limit of the item is spent. A `GateClosed`, cancellations,
+    ``KeyboardInterrupt`` and ``SystemExit`` are never retried.
 
     A call that succeeds costs about 3 µs more than a plain call of ``fn``.
 
@@ -248,6 +249,8 @@ class _Call:
         """Return what to await before the next attempt, or ``None`` to give up; then a note of the error says why."""
         self._attempts += 1
         pause = self._policy.pause(error, self._attempts)
+        if not isinstance(pause, str) and is_out_of_budget():
+            pause = _SPENT
         if isinstance(pause, str):
             self._give_up(error, pause)
             return None
@@ -256,9 +259,9 @@ class _Call:
 
     async def _rest(self, seconds: float, error: Exception) -> None:
         try:
-            await back_off(seconds, error)
-            if remaining() <= 0:  # the wait for a slot passed the deadline
-                self._give_up(error, _TOO_LATE)
+            may_start = await back_off(seconds, error)
+            if not may_start or remaining() <= 0:  # the wait for a slot passed the deadline
+                self._give_up(error, _TOO_LATE if may_start else _SPENT)
                 raise error
         finally:
             del error  # it refers to this frame: avoid a cycle

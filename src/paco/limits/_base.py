@@ -64,6 +64,11 @@ class Limiter:
         return False
 
     @property
+    def _is_spent(self) -> bool:
+        """Whether a budget is spent, so that items that have started make no further attempts."""
+        return False
+
+    @property
     def most(self) -> int:
         """The largest number of items in flight; ``sys.maxsize`` if the limit does not count items."""
         return sys.maxsize

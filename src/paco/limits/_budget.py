@@ -24,9 +24,10 @@ class Budget(Limiter):
     """Start items until an amount of money, tokens or anything else is spent, over all calls that share the budget.
 
     When it is spent, it closes its `gate`: every run that uses it takes nothing more, finishes what it has taken, and
-    ends as if its source had ended. So the amount is exceeded at most by what was taken by then: the items in flight,
-    one more for each run, those that wait for a `PerKey`, and those read ahead. A call of a `limited` function raises
-    `GateClosed` when the budget is spent.
+    ends as if its source had ended. `retry` makes no further attempt at an item then: the item fails with its last
+    error, and a note says why. So the amount is exceeded at most by one attempt at each item that was taken by then:
+    those in flight, one more for each run, those that wait for a `PerKey`, and those read ahead. A call of a `limited`
+    function raises `GateClosed` when the budget is spent.
 
     An item pays its ``cost`` when it starts, and so does each further attempt of `retry`. If the price is known only
     afterwards, call `charge` with it, or with its difference from the estimate. A budget begins anew in each process:
@@ -51,13 +52,14 @@ class Budget(Limiter):
         (6.0, -1.0, True)
     """
 
-    __slots__ = ("_amount", "_cost", "_lock", "_of_item", "_spent", "gate")
+    __slots__ = ("_amount", "_cost", "_lock", "_of_item", "_over", "_spent", "gate")
 
     _order = (0, 1)
 
     def __init__(self, amount: float, cost: float | Callable[[Any], float] = 0) -> None:
         self._amount = check.positive("Budget", "amount", amount)
         self._spent: float = 0
+        self._over = False
         self._lock = threading.Lock()  # two threads that add at once would lose an amount
         self._cost: float = 0
         self._of_item: Callable[[Any], float] | None = None
@@ -91,9 +93,14 @@ class Budget(Limiter):
         with self._lock:
             self._spent += amount
         if self.left <= self._amount * _ROUNDING:
+            self._over = True
             self.gate.close()
 
     # ---- permits: that of the gate, and the cost
+
+    @property
+    def _is_spent(self) -> bool:
+        return self._over
 
     @property
     def gates(self) -> tuple[Gate, ...]:

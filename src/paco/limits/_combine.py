@@ -48,6 +48,10 @@ class Both(Limiter):
         return max(part.lookahead for part in self.parts)
 
     @property
+    def _is_spent(self) -> bool:
+        return any(part._is_spent for part in self.parts)  # noqa: SLF001 - of its own base class
+
+    @property
     def gates(self) -> tuple[Gate, ...]:
         return tuple(gate for part in self.parts for gate in part.gates)
 

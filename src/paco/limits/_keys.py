@@ -42,6 +42,10 @@ class _Part(Limiter):
     def _renews_in_place(self) -> bool:
         return self.limit._renews_in_place  # noqa: SLF001 - of its own base class
 
+    @property
+    def _is_spent(self) -> bool:
+        return self.limit._is_spent  # noqa: SLF001 - of its own base class
+
     def try_reserve(self, item: Any = None) -> Any:
         permit = self.limit.try_reserve(item)
         if permit is not None:
