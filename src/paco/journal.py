@@ -28,7 +28,7 @@ from paco import events
 from paco._base import check
 from paco._base.deadline import clock
 from paco._base.errors import as_item_error, trim
-from paco._engine.outcomes import Err, Ok, Outcome, is_outcome
+from paco._engine.outcomes import Err, Ok, Outcome, err_of, is_outcome
 from paco._records.earlier import EarlierRecords, ItemKey
 from paco._records.file import JournalError, RecordFile
 from paco._records.group_commit import GroupCommit
@@ -219,7 +219,8 @@ class _ItemRecorder:
                 failed = self._of_the_item(error)
                 if failed is None or not is_outcome(failed):
                     raise
-                outcome = Err(item, failed)
+                outcome = err_of(item, failed)
+                events.failed(failed)
             finally:
                 heappush(free, slot)
             entry.outcome, outcome = self._settled(outcome)

@@ -1113,3 +1113,30 @@ def test_a_kind_must_be_an_event_type(kind):
         paco.listening(print, kind)
     with pytest.raises(TypeError, match=rf"^paco\.events\.install: {expected}"):
         events.install(print, ItemEnded, kind)
+
+
+# ---- items that cancel themselves
+
+
+@pytest.mark.parametrize("journal", [True, False], ids=["journal", "plain"])
+@pytest.mark.parametrize("limit", [2, paco.Limit(2)], ids=["a number", "a limit"])
+async def test_an_item_that_cancels_itself_ends_with_the_error_that_the_run_returns(limit, journal, tmp_path):
+    async def cancels(item):
+        await asyncio.sleep(1)
+        asyncio.current_task().cancel()
+        await asyncio.sleep(1)
+
+    def run(fn, name, **options):
+        stream = paco.map(fn, [1], limit=limit, **options)
+        return stream.journal(tmp_path / name) if journal else stream
+
+    log, listening = heard()
+    with listening:
+        [error] = await run(cancels, "returned", return_exceptions=True)
+        [outcome] = await run(paco.settle(cancels), "settled")
+        with pytest.raises(paco.ItemCancelled) as caught:
+            await run(cancels, "raised")
+    assert [event.outcome for event in log.of(ItemEnded)] == ["failed"] * 3
+    for event, expected in zip(log.of(ItemEnded), [error, outcome.error, caught.value], strict=True):
+        assert isinstance(expected, paco.ItemCancelled)
+        assert event.error is expected

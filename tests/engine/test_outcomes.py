@@ -169,6 +169,33 @@ async def test_an_item_that_cancels_itself_is_an_err_and_the_others_go_on(form, 
                     assert isinstance(found[1].error, paco.ItemCancelled)
 
 
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("limit", [1, paco.Limit(2)], ids=["1", "a limit"])
+async def test_an_item_that_cancels_itself_has_its_attempts_and_times(form, limit, tmp_path, monkeypatch):
+    async def fetch(item):
+        calls.append(item)
+        await asyncio.sleep(3)
+        if len(calls) < 2:
+            raise OSError
+        asyncio.current_task().cancel()
+        await asyncio.sleep(3)
+
+    monkeypatch.setattr("paco._engine.outcomes.time", lambda: 1_700_000_000 + now())
+    for watch in (paco.listening(lambda event: None), contextlib.nullcontext()):
+        calls, began = [], now()
+        with watch:
+            fn = paco.settle(paco.retry(fetch, on=lambda _: 1))
+            [one] = await FORMS[form](paco.map(fn, [1], limit=limit), tmp_path / f"{began}.jsonl")
+        assert (one.attempts, one.start, one.elapsed) == (2, 1_700_000_000 + began, 7)
+
+
+async def test_an_item_that_its_limit_refuses_has_the_time_of_that(monkeypatch):
+    monkeypatch.setattr("paco._engine.outcomes.time", lambda: 1_700_000_000 + now())
+    limit = paco.Rate(1, cost=lambda item: 1 / item)
+    one = (await paco.map(paco.settle(slowly()), [1, 0], limit=limit))[1]
+    assert (one.attempts, one.start, one.elapsed) == (1, 1_700_000_000, 0)
+
+
 async def test_a_cancellation_of_the_caller_is_not_settled():
     calling = asyncio.ensure_future(paco.settle(slowly(10))(1))
     await asyncio.sleep(1)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from paco._base.check import shorten
 from paco._base.errors import add_note, as_item_error, not_awaitable, trim
-from paco._engine.outcomes import Err, TooManyErrors, is_outcome
+from paco._engine.outcomes import Err, TooManyErrors, err_of, is_outcome
 
 if TYPE_CHECKING:
     from paco._base.types import OnError
@@ -131,7 +131,7 @@ def item_failed(run: Scheduler, error: BaseException, index: int, item: object) 
         run.sink.store[index] = error
         return True
     if run.on_error == "settle" and is_outcome(error):
-        run.sink.store[index] = Err(item, error)
+        run.sink.store[index] = err_of(item, error)
         return True
     run.fail(error, f"{position}: {shorten(item)}")
     return False

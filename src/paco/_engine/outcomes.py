@@ -54,8 +54,8 @@ class Err(Generic[Item_co]):
         item: The item.
         error: The exception that the function raised; after several attempts, that of the last one.
         attempts: 1, plus 1 for each further attempt by `retry`.
-        start: When the call started, in seconds since 1970, by the system clock; 0 if the call did not end by itself,
-            because the item cancelled itself or was lost on a worker.
+        start: When the call started, in seconds since 1970, by the system clock. If that is unknown because the item
+            was refused by its limit, or lost on a worker, the time of that; ``elapsed`` is 0 then.
         elapsed: Seconds from start to end, back-off included, by the clock of the event loop.
     """
 
@@ -184,6 +184,7 @@ def settle(
             raise
         except (Exception, asyncio.CancelledError) as error:
             if isinstance(error, asyncio.CancelledError) and _is_being_cancelled():
+                cast("Any", error).paco_call = call.attempts, start, now() - began  # for `err_of`
                 raise
             trim(error)
             error = cast("Exception", as_item_error(error))
@@ -212,6 +213,12 @@ def is_outcome(error: BaseException) -> TypeGuard[Exception]:
     Such errors come from around the function: a cancellation that the item caused, a limit, or the way to a worker.
     """
     return isinstance(error, Exception) and not isinstance(error, check.NotAwaitable)
+
+
+def err_of(item: Item, error: Exception) -> Err[Item]:
+    """Return the `Err` of an item whose settled function raised. If that does not know its times, now is the time."""
+    attempts, start, elapsed = getattr(error.__cause__, "paco_call", (1, time(), 0.0))
+    return Err(item, error, attempts, start, elapsed)
 
 
 def partition(outcomes: Iterable[Ok[Item, T] | Err[Item]]) -> tuple[list[Ok[Item, T]], list[Err[Item]]]:

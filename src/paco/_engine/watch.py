@@ -168,6 +168,13 @@ class Watch:
             except StopIteration as error:  # Python would turn it into a RuntimeError when it leaves this coroutine
                 ends(position, slot, item, start, error)
                 raise as_item_error(error) from error
+            except CancelledError as error:
+                raised = error if self._run.is_ending else as_item_error(error)
+                try:
+                    ends(position, slot, item, start, raised)
+                    raise raised
+                finally:
+                    del raised  # it refers to this frame
             except BaseException as error:
                 ends(position, slot, item, start, error)
                 raise
