@@ -1115,6 +1115,32 @@ def test_a_kind_must_be_an_event_type(kind):
         events.install(print, ItemEnded, kind)
 
 
+@pytest.mark.parametrize("settled", [True, False], ids=["settle", "return_exceptions"])
+@pytest.mark.parametrize("journal", [True, False], ids=["journal", "plain"])
+@pytest.mark.parametrize(
+    "limit",
+    [
+        lambda: paco.Rate(10, cost=lambda item: 1 / item),
+        lambda: paco.PerKey(lambda item: 1 / item, lambda: 2) & 1,
+        lambda: paco.PerKey(lambda item: item, {1: 2, 0: paco.Budget(0.1, cost=lambda item: 1 / item)}),
+    ],
+    ids=["cost", "key", "a limit of a key"],
+)
+async def test_an_item_that_its_limit_refuses_is_a_failed_item(limit, journal, settled, tmp_path):
+    log, listening = heard()
+    fn = paco.settle(nap) if settled else nap
+    with listening:
+        run = paco.map(fn, [1, 0, 1], limit=limit(), return_exceptions=not settled)
+        results = await (run.journal(tmp_path / "run.jsonl") if journal else run)
+    error = results[1].error if settled else results[1]
+    [ended] = [event for event in log.of(ItemEnded) if event.item == 0]
+    assert isinstance(error, ZeroDivisionError)
+    assert (ended.outcome, ended.error, ended.start) == ("failed", error, ended.end)
+    assert [event.item for event in log.of(events.ItemStarted)].count(0) == 1
+    view = log.runs()[0]
+    assert (view.started, view.ok, view.failed) == (3, 2, 1)
+
+
 # ---- items that cancel themselves
 
 

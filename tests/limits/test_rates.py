@@ -318,6 +318,7 @@ async def test_an_error_of_the_cost_function_is_an_error_of_the_item_and_uses_no
     limit, probe = paco.Rate(1, cost=weigh), Probe(lambda item: item)
     results = await paco.map(probe, [1, 0, 1], limit=limit, return_exceptions=True)
     assert isinstance(results[1], ZeroDivisionError)
+    assert results[1].__notes__ == ["paco.Rate: raised by its cost function, weigh"]
     assert probe.started_at == [0, 1]
 
 

@@ -1809,3 +1809,17 @@ async def test_a_second_journal_of_a_stream_is_refused(path):
     assert await stream == [0]
     with pytest.raises(RuntimeError, match="can be used once"):
         stream.journal(Path("x")) if stream._plan.journal is None else await stream
+
+
+@pytest.mark.parametrize("settled", [True, False], ids=["settle", "return_exceptions"])
+async def test_an_item_that_its_limit_refuses_has_a_record_of_its_error(settled, tmp_path):
+    fn, limit = paco.settle(same) if settled else same, paco.Rate(10, cost=lambda item: item["t"])
+    path = tmp_path / "run.jsonl"
+    for _ in range(2):
+        stream = paco.map(fn, [{"t": 1}, {}], limit=limit, return_exceptions=not settled)
+        assert await stream.journal(path).drain() == 2
+    assert [(one["ok"], one.get("error", {}).get("type")) for one in records(path)] == [
+        (True, None),
+        (False, "KeyError"),
+        (False, "KeyError"),
+    ]

@@ -101,6 +101,7 @@ class Item:
         "permit",
         "permitted",
         "ran",
+        "refusal",
         "settles",
         "skipped",
         "value",
@@ -122,6 +123,8 @@ class Item:
         self.attempts: int = 1
         #: Its error, if its function returns errors or runs on a worker.
         self.error: BaseException | None = None
+        #: The error with which its limit has refused it.
+        self.refusal: Exception | None = None
         #: Where and when it ran, if it ran on a worker.
         self.ran: Ran | None = None
         #: What the journal knows of it: the beginning of its new record, and its earlier record if there is one.

@@ -260,10 +260,7 @@ class Admission:
         return self._stream is None or self._stream.room(run.started) > run.started
 
     def _permit_at_once(self, item: Item) -> bool:
-        """Get the permit of an item if that needs no wait, and mark the start of the item; return whether that is done.
-
-        If a limit that depends on the item raises, that item fails. If another limit raises, the run fails.
-        """
+        """Get the permit of an item if that needs no wait, and mark its start; return whether that is done."""
         waits = False
         try:
             if not item.is_recorded():
@@ -275,27 +272,23 @@ class Admission:
                     item.limit.begin(permit)
                     self.permits.hold(item, permit)
         except Exception as failed:
-            if not self._limiter.lookahead:
-                self.permits.failed(failed)
-            raise
+            self.permits.refused(item, failed)
         finally:
             if not waits:
                 self._passes(item)
         return not waits
 
     async def _wait_for_permit(self, item: Item) -> None:
-        """Wait for the permit of an item, and mark the start of the item. Errors count as there."""
+        """Wait for the permit of an item, and mark the start of the item."""
         self._gate = item if self._ahead == 1 else None
         try:
             permit = await self._queues.wait(item)
             item.limit.begin(permit)
+            self.permits.hold(item, permit)
         except Exception as failed:
-            if not self._limiter.lookahead:
-                self.permits.failed(failed)
-            raise
+            self.permits.refused(item, failed)
         finally:
             self._passes(item)
-        self.permits.hold(item, permit)
 
     def _passes(self, item: Item) -> None:
         """Let the next item come to the gate, and another one wait in front of a queue."""

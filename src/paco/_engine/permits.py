@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
-from paco._base.check import discard
+from paco._base.check import discard, named_as
 from paco._base.errors import trim
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
+    from paco._base.check import ItemFunction
     from paco._base.item import Item, WorkerTask
     from paco._engine.run import Scheduler
     from paco._engine.sinks import InOrder
@@ -18,6 +19,25 @@ if TYPE_CHECKING:
 
 #: The maximum number of items in back-off, under a limit that does not count items.
 _RESTING: Final = 1000
+
+
+def refusable(fn: ItemFunction) -> ItemFunction:
+    """Return a function that calls ``fn``, or raises the error with which the limit has refused the item.
+
+    So listeners and the journal see such an item as one that has failed.
+    """
+
+    async def called(value: Any) -> Any:
+        item: Any = cast("WorkerTask", asyncio.current_task()).item
+        error, item.refusal = item.refusal, None
+        if error is None:
+            return await fn(value)
+        try:
+            raise error
+        finally:
+            del error, item  # the error refers to this frame
+
+    return named_as(fn, called)
 
 
 class Permits:
@@ -33,6 +53,8 @@ class Permits:
         self._stream = stream
         self._running = 0  # items that hold permits
         self._could_run = 0  # the largest limit since the items now in back-off began to rest
+        #: Whether the function of the run is a `refusable` one, which raises the errors of the limit.
+        self.refusable: bool = False
         self.run: Any = None
 
     def hold(self, item: Item, permit: Any) -> None:
@@ -66,6 +88,18 @@ class Permits:
         except Exception as failed:
             self.failed(failed)
             raise
+
+    def refused(self, item: Item, error: Exception) -> None:
+        """Fail the item if a limit that depends on it has raised; otherwise fail the run."""
+        if not self._limiter.lookahead:
+            self.failed(error)
+        if self.refusable:
+            item.refusal = error
+            return
+        try:
+            raise error
+        finally:
+            del error  # it refers to this frame
 
     def failed(self, error: BaseException) -> None:
         trim(error)

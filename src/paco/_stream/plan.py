@@ -14,6 +14,7 @@ from paco._base.types import MISSING, Loop, R, T, T_contra, WithoutItems
 from paco._engine.admission import Admission
 from paco._engine.failure import ErrorBudget
 from paco._engine.outcomes import Unfinished, settled
+from paco._engine.permits import refusable
 from paco._engine.run import Scheduler
 from paco._engine.sinks import NOTHING, AsCompleted, Batches, Drop, InOrder, Keep, Sink
 from paco._engine.source import heeds
@@ -91,6 +92,9 @@ class Plan:
         )
         if one_by_one:
             fn, limit = self._called(services)
+        by_item = not isinstance(limit, int) and limit.lookahead > 0
+        if noted := by_item and (self.journal is not None or bool(installed or listeners.get())):
+            fn = refusable(fn)
         if self.journal is not None:
             begin, held_back = self.journal.begin, cast("InOrder | Drop", sink)
             service, fn, look_up = begin(self.name, fn, held_back, on_error=self.on_error)
@@ -99,6 +103,8 @@ class Plan:
             judged = sink.store = ErrorBudget(self.name, sink.store, self.max_errors, self.on_error)
         run = self._run(fn, sink, limit, None if one_by_one else self.engine, look_up)
         run.services = tuple(services)
+        if noted:
+            cast("Admission", run.admission).permits.refusable = True
         if isinstance(sink, Batches):
             sink.serves(run)
         if judged is not None:

@@ -117,7 +117,7 @@ class RunStarted(NamedTuple):
 
 
 class ItemStarted(NamedTuple):
-    """The function is about to be called with an item.
+    """The function is about to be called with an item, or the limit has refused the item, which then ends at once.
 
     Attributes:
         run: The run.

@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from paco._base import check
+from paco._base.errors import add_note
 from paco.limits._slot import Slot
 
 if TYPE_CHECKING:
@@ -216,6 +217,16 @@ AnyLimit: TypeAlias = int | Limiter | AbstractAsyncContextManager[object, bool |
 The manager must be one that can be entered many times, such as ``asyncio.Semaphore(20)``. Add ``| None`` to a parameter
 that may be left out.
 """
+
+
+def weighed(name: str, cost: Callable[[Any], float], item: Any) -> float:
+    """Return what the ``cost`` function of a limit says of an item, checked. If it raises, a note says so."""
+    try:
+        weight = cost(item)
+    except Exception as error:
+        add_note(error, f"paco.{name}: raised by its cost function, {check.called(cost)}")
+        raise
+    return check.weight(name, cost, weight)
 
 
 class Foreign(Limiter):

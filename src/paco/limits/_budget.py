@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from paco._base import check
-from paco.limits._base import Limiter
+from paco.limits._base import Limiter, weighed
 from paco.limits._gate import Gate
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class Budget(Limiter):
     async def reserve(self, item: Any = None) -> _Permit:
         cost, weigh = self._cost, self._of_item
         if weigh is not None:
-            cost = check.weight("Budget", weigh, weigh(item))
+            cost = weighed("Budget", weigh, item)
         return await self.gate.reserve(item), cost
 
     def begin(self, permit: _Permit) -> None:

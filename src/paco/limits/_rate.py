@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from paco._base import check
 from paco._base.deadline import Clock, call_home
-from paco.limits._base import Limiter
+from paco.limits._base import Limiter, weighed
 from paco.limits._bucket import Booking, Bucket
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ class Rate(Limiter):
         return booking
 
     async def reserve(self, item: Any = None) -> Booking:
-        booking = Booking(1 if self._cost is None else check.weight("Rate", self._cost, self._cost(item)))
+        booking = Booking(1 if self._cost is None else weighed("Rate", self._cost, item))
         loop = asyncio.get_running_loop()
         self._follow(loop)
         if self._line or loop.time() < self._earliest(booking):
