@@ -393,17 +393,26 @@ async def test_an_item_without_a_json_form_or_a_key_ends_the_run_with_an_error_t
 
 
 @pytest.mark.parametrize(
-    ("key", "error"),
-    [("other", AttributeError), (lambda item: item["x"], TypeError), (lambda item: 1 / 0, ZeroDivisionError)],
+    ("key", "error", "said"),
+    [
+        ("other", AttributeError, "key='other': each item needs this field"),
+        (lambda item: item["x"], TypeError, "its key= function, <lambda>"),
+        (lambda item: 1 / 0, ZeroDivisionError, "its key= function, <lambda>"),
+    ],
 )
-async def test_an_error_of_the_key_function_ends_the_run(path, key, error):
-    with pytest.raises(error):
+async def test_an_error_of_the_key_function_ends_the_run(path, key, error, said):
+    with pytest.raises(error) as caught:
         await paco.map(same, [Row(1)], return_exceptions=True).journal(path, key=key)
+    assert caught.value.__notes__[0] == f"paco.map: the journal {path}: raised by {said}"
 
 
 async def test_a_missing_field_of_a_mapping_ends_the_run(path):
-    with pytest.raises(KeyError, match="other"):
+    with pytest.raises(KeyError, match="other") as caught:
         await paco.map(same, [{"id": 1}]).journal(path, key="other")
+    assert caught.value.__notes__ == [
+        f"paco.map: the journal {path}: raised by key='other': each item needs this field",
+        "paco.map: item 0: {'id': 1}",
+    ]
 
 
 @pytest.mark.parametrize("make", [lambda limit: limit, lambda limit: limit & 9], ids=["alone", "combined"])

@@ -10,7 +10,8 @@ from operator import attrgetter
 from shlex import quote
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
-from paco._base.check import shorten
+from paco._base.check import called, shorten
+from paco._base.errors import add_note
 from paco._records.file import JournalError, RecordFile, begins_as_record, is_torn
 from paco._records.keys import NOWHERE, Keys, canonical, digest, distinct
 from paco._records.lines import (
@@ -260,7 +261,7 @@ class EarlierRecords:
 
     def _identity(self, item: Any) -> bytes:
         """Return the canonical form of what identifies an item."""
-        known_by = item if self._known_by is None else self._known_by(item)
+        known_by = item if self._known_by is None else self._known(self._known_by, item)
         try:
             return canonical(distinct(known_by))
         except (TypeError, ValueError, RecursionError) as error:
@@ -268,6 +269,16 @@ class EarlierRecords:
                 f"{self._file.title} must recognize {shorten(item)} on a later run, but {shorten(known_by)} has no "
                 f"JSON form ({error}); say what identifies an item: key='id', or key=lambda item: item.id"
             ) from None
+
+    def _known(self, by: Callable[[Any], object], item: Any) -> object:
+        try:
+            return by(item)
+        except Exception as error:
+            said = (
+                f"its key= function, {called(by)}" if self.by is None else f"key={self.by}: each item needs this field"
+            )
+            add_note(error, f"{self._file.title}: raised by {said}")
+            raise
 
     def _warn(self, item: Any) -> None:
         self._unique = False
