@@ -152,6 +152,46 @@ def test_a_deadlock_names_the_waiting_tasks_and_their_places():
     assert re.search(rf"\n  task '.*', at {re.escape(__file__)}:\d+ in .*main\b", str(caught.value))
 
 
+class Waiting:
+    """An async iterator that is no generator."""
+
+    def __aiter__(self):
+        return self
+
+    async def __anext__(self):
+        await asyncio.Event().wait()
+
+
+async def waiting():
+    yield 1
+    await asyncio.Event().wait()
+
+
+async def outer():
+    async for one in waiting():
+        yield one
+
+
+@pytest.mark.parametrize(("source", "name"), [(waiting, "waiting"), (outer, "waiting"), (Waiting, "Waiting.__anext__")])
+@pytest.mark.parametrize("read", [paco.map, None], ids=["map", "async for"])
+def test_a_deadlock_names_the_line_in_which_an_async_source_waits(source, name, read):
+    async def ask(item):
+        await forever()
+
+    async def main():
+        if read is not None:
+            await read(ask, source(), limit=2)
+        async for _ in source():
+            pass
+
+    with pytest.raises(Deadlock) as caught:
+        run(main)
+    assert re.search(
+        rf"\n  task '.*', at {re.escape(__file__)}:\d+ in {re.escape(name)}$", str(caught.value), re.MULTILINE
+    )
+    assert "reader.py" not in str(caught.value)
+
+
 def test_a_deadlock_shows_the_frames_in_which_the_function_waits_and_releases_their_variables():
     gone = []
 
