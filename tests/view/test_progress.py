@@ -294,6 +294,20 @@ async def test_cancelled_items_are_counted_and_have_no_latency():
 # ---- when
 
 
+async def test_failures_of_a_resumed_run_are_shown_as_a_share_of_all_items_with_results(tmp_path):
+    async def breaks(number):
+        if number % 10 == 0:
+            raise ValueError
+
+    screen = Screen(200)
+    with watched(screen):
+        for _ in range(2):
+            await paco.map(breaks, range(100), return_exceptions=True).journal(tmp_path / "run.jsonl")
+    assert "100 items in" in screen.ends[0]
+    assert "failed 10 (10%)" in screen.ends[0]
+    assert "failed 10 (10%)  10 ValueError  skipped 90" in screen.ends[1]
+
+
 async def test_skipped_items_are_counted_apart_and_have_neither_rate_nor_latency(tmp_path):
     async def known(seconds):
         if not seconds:

@@ -122,8 +122,10 @@ def _times(meter: Meter, *, counted: bool = True) -> Line:
 
 
 def _failed(meter: Meter) -> Part:
+    """Return the failures, and their share of the items that have a result, from this run or an earlier one."""
     now = meter.now
-    return (f"failed {now.failed:,} ({share(now.failed, now.done)})", "red") if now.failed else ("failed 0", "")
+    part = share(now.failed, now.done + now.skipped)
+    return (f"failed {now.failed:,} ({part})", "red") if now.failed else ("failed 0", "")
 
 
 def _kinds(meter: Meter) -> Part:
