@@ -180,6 +180,13 @@ async def test_a_key_whose_rate_delays_nothing_is_forgotten_as_other_keys_come()
     assert limit.keys == ("g",)
 
 
+async def test_a_pause_without_a_key_says_how_to_pause_that_of_one():
+    keyed = paco.PerKey(len, lambda: paco.Rate(1))
+    said = r"paused for a time; pause the limit of a key: keyed\.limit_of\(key\)\.pause\(seconds\)$"
+    with pytest.raises(TypeError, match=said):
+        (keyed & paco.Limit(2)).pause(1)
+
+
 async def test_a_key_is_kept_while_its_rate_is_paused():
     limit = paco.PerKey(first, lambda: paco.Rate(1))
     probe = same()

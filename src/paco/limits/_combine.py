@@ -58,6 +58,8 @@ class Both(Limiter):
     def pause(self, seconds: float) -> None:
         """Stop all starts for ``seconds``: pause each part that can be paused for a time, as a `Rate` can.
 
+        The limits in a `PerKey` are not paused, because they are those of single keys: `PerKey.limit_of` returns one.
+
         Args:
             seconds: 0 or more.
 
@@ -66,7 +68,9 @@ class Both(Limiter):
         """
         pausing: list[Any] = [part for part in self.parts if hasattr(part, "pause") and not part.gates]
         if not pausing:
-            raise TypeError(f"paco: no part of {self!r} can be paused for a time; add a paco.Rate")
+            keyed = any(hasattr(part, "limit_of") for part in self.parts)
+            remedy = "pause the limit of a key: keyed.limit_of(key).pause(seconds)" if keyed else "add a paco.Rate"
+            raise TypeError(f"paco: no part of {self!r} can be paused for a time; {remedy}")
         for part in pausing:
             part.pause(seconds)
 
