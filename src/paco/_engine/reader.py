@@ -64,7 +64,7 @@ class Reader:
         self._task: asyncio.Task[None]
         self._context: contextvars.Context
         self._iterator: AsyncIterator[Any] | None = None  # the opened source, if a worker may execute a step of it
-        self._step: Step | None = None  # a step that a worker has begun
+        self._step: SourceStep | None = None  # a step that a worker has begun
 
     def start(self, context: contextvars.Context) -> None:
         """Start the task that reads, in the given context."""
@@ -137,7 +137,7 @@ class Reader:
                 except StopIteration as found:
                     items.append(found.value)
                 else:
-                    self._step = Step(step, waits_for)
+                    self._step = SourceStep(step, waits_for)
                     break
         finally:
             _set_current_task(loop, worker)
@@ -282,7 +282,7 @@ def is_calm(run: Any) -> bool:
     return run.downstream is None or is_calm(run.downstream)
 
 
-class Step:
+class SourceStep:
     """A step of a source that a worker has begun, and that has to wait. The task that reads awaits it to finish it."""
 
     __slots__ = ("_error", "_step", "_waits_for")

@@ -13,10 +13,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from decimal import Context, Decimal, getcontext
 from pathlib import Path
-from types import AsyncGeneratorType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, TypeVarTuple
 
-from paco._engine.reader import Step
+from paco._engine.reader import SourceStep
 from paco._functions.threads import ThreadPool
 
 if TYPE_CHECKING:
@@ -308,8 +307,9 @@ def frames_of(suspended: Any) -> list[FrameType]:
 def _awaited_by(suspended: Any) -> Any:
     """Return what a coroutine or generator awaits; ``None`` if that is unknown."""
     if type(suspended).__name__.startswith("async_generator_a"):  # what `asend` and `athrow` return; it tells nothing
-        return next((one for one in gc.get_referents(suspended) if isinstance(one, AsyncGeneratorType)), None)
-    if getattr(suspended, "gi_code", None) is Step.__await__.__code__:
+        found: list[Any] = gc.get_referents(suspended)
+        return next((one for one in found if hasattr(one, "ag_frame")), None)
+    if getattr(suspended, "gi_code", None) is SourceStep.__await__.__code__:
         return suspended.gi_frame.f_locals["step"]  # a step of a source, which a worker has begun
     inner = (getattr(suspended, name, None) for name in ("cr_await", "gi_yieldfrom", "ag_await"))
     return next(filter(None, inner), None)
