@@ -128,9 +128,8 @@ class Admission:
                     goes_on = not run.is_ending
                 if not goes_on:
                     return
-                worker.task.item = item.value = item.error = (
-                    None  # so that nothing keeps them alive while this worker waits
-                )
+                # So that nothing keeps them alive while this worker waits.
+                worker.task.item = item.value = item.error = None
                 if worker.taken is None and worker.is_marked():
                     run.pool.retire(worker.task)
                     return
