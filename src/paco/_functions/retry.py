@@ -290,8 +290,10 @@ def _follows_cancellation(error: BaseException | None) -> bool:
     while error is not None:
         if isinstance(error, asyncio.CancelledError):
             return True
-        if isinstance(error, BaseExceptionGroup) and all(map(_follows_cancellation, error.exceptions)):
-            return True
+        if isinstance(error, BaseExceptionGroup):
+            group = cast("BaseExceptionGroup[BaseException]", error)
+            if all(map(_follows_cancellation, group.exceptions)):
+                return True
         error = error.__context__
     return False
 
