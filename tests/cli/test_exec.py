@@ -272,6 +272,29 @@ def test_the_first_error_of_a_program_has_a_short_name(run, folder):
     assert "the first error:\nProgramError: exit code 1\n" in run("--exec", "false", "many.txt")[2]
 
 
+def test_the_error_of_a_program_has_its_exit_code_and_stderr_as_fields(run, report, folder):
+    (folder / "codes.txt").write_text("3\n3\n75\n")
+    _, _, err = run("--exec", "sh -c 'echo no $1 >&2; exit $1' sh", "codes.txt", "-o", "out.jsonl", "-l", 1)
+    assert [record["error"] for record in records((folder / "out.jsonl").read_text())] == [
+        *2 * [{"type": "ProgramError", "message": "exit code 3: no 3", "code": 3, "stderr": "no 3"}],
+        {"type": "ProgramError", "message": "exit code 75: no 75", "code": 75, "stderr": "no 75"},
+    ]
+    assert "  failures  2 exit code 3: no 3   1 exit code 75: no 75\n" in err
+    assert "  failures  2 exit code 3: no 3   1 exit code 75: no 75\n" in report("out.jsonl")[1]
+
+
+def test_a_program_that_a_signal_ended_has_its_negative_number_as_code(run):
+    _, out, err = run("--exec", "sh -c 'kill -SEGV $$' {}", "items.txt", "--head", 1)
+    assert results(out) == [{"type": "ProgramError", "message": "by SIGSEGV", "code": -signal.SIGSEGV, "stderr": ""}]
+    assert "  failures  1 SIGSEGV\n" in err
+
+
+@pytest.mark.parametrize("words", [(), ("--retries", 1)])
+def test_a_timeout_names_the_program(run, words):
+    _, out, _ = run("--exec", "sleep 9", "items.txt", "--head", 1, "--timeout", "20ms", *words, "--stdin", "item")
+    assert "sleep did not finish within 0.02 s" in results(out)[0]["message"]
+
+
 def test_a_folder_of_programs_that_cannot_be_read_does_no_harm(run, monkeypatch):
     monkeypatch.setenv("PATH", f"{os.environ['PATH']}:/none:items.txt")
     assert "there is no program ech; did you mean echo?" in run("--exec", "ech", "items.txt")[2]

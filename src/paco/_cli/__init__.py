@@ -3,7 +3,7 @@
 The modules, each importing only from those above it::
 
     ending     errors, signals and exit codes, and the counts of how items ended
-    loop       the event loop of a run: which one it is, and how it ends
+    loop       the event loop of a run: which one it is, how it ends, and its garbage
     formats    split bytes into items, and parse them
     packed     unpack compressed inputs as they are read
     values     the values of options: durations, rates, rules to halt; the secrets among them
