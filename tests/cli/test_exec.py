@@ -54,6 +54,18 @@ def test_without_a_placeholder_the_item_is_the_last_argument(run):
     assert results(run("--exec", "./tool -x", "items.txt")[1]) == ["2: -x a", "2: -x b c"]
 
 
+def test_programs_get_the_very_bytes_of_names_that_end_in_zero_bytes(run, folder):
+    names = [b"it's", b"-n", b"line\nend\r", b"M\xfcller", "日本".encode()]
+    for name in names:
+        (folder / os.fsdecode(name)).write_bytes(name)
+    (folder / "names").write_bytes(b"\0".join(names))
+    code, _, _ = run("--exec", "cat --", "names", "--format", "null", "-o", "out.jsonl")
+    assert code == 0
+    again = run("--exec", "cat --", "names", "--format", "null", "-o", "out.jsonl", "--resume")[2]
+    assert "0 items   0 ok   0 failed   5 skipped" in again
+    assert {os.fsencode(record["input"]) for record in records((folder / "out.jsonl").read_text())} == set(names)
+
+
 def test_fields_are_those_of_a_row(run):
     _, out, _ = run("--exec", "./tool {name.}-{size}.png {#}", "rows.csv")
     assert results(out) == ["2: a-10.png 1", "2: b, c-20.png 2"]
