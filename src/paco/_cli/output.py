@@ -20,7 +20,7 @@ from paco._base.system import PRIVATE
 from paco._cli.ending import CommandError, Problem, describe, explain, is_interrupt, origin, reason
 from paco._cli.inputs import InputItem
 from paco._cli.options import STDOUT
-from paco._records.earlier import EarlierRecords
+from paco._records.earlier import CONTENT, EarlierRecords
 from paco._records.file import APPENDING, JournalError, RecordFile, is_json, is_record
 from paco._records.group_commit import GroupCommit
 from paco._records.keys import canonical, digest
@@ -53,7 +53,7 @@ _OTHER_ARGUMENTS = (
     "--arg {} had another value, or none, for results in {}; recorded results stay as they are, and the other items "
     "run with the new value (to run all items with it, use another file)"
 )
-_OTHER_KEYS = "{} has records of another --key: they know their items by {}, not by {}, and are not used"
+_OTHER_KEYS = "{} has records of another --key: they know their items by {}, not by {}, and are not used{}"
 _NO_RECORDS = "{} has no records yet: all items run"
 #: Opens a pipe without waiting for its writer.
 _AT_ONCE: Final = getattr(os, "O_NONBLOCK", 0)
@@ -154,7 +154,9 @@ def _begun(options: MapOptions, file: RecordFile, maker: Maker, tell: Callable[[
         if earlier.changed:
             tell(_CHANGED.format(maker.name, name))
         if earlier.others:
-            tell(_OTHER_KEYS.format(name, ", ".join(sorted(earlier.others)), earlier.by))
+            others = ", ".join(sorted(earlier.others))
+            remedy = f"; to use them: --key {others}" if len(earlier.others) == 1 and others != CONTENT else ""
+            tell(_OTHER_KEYS.format(name, others, earlier.by, remedy))
         if earlier.differing:
             tell(_OTHER_ARGUMENTS.format(", ".join(sorted(earlier.differing)), name))
         return earlier
