@@ -281,10 +281,7 @@ SUCCESS: Final = b'"ok":true,"result":'
 
 
 def failure(kind: str, text: str, more: bytes = b"") -> bytes:
-    """Return the part of a record that holds an error: the name of its type, and its message.
-
-    ``more`` has further fields of it, with a leading comma.
-    """
+    """Return the part of a record that holds an error; ``more`` has further fields of it, with a leading comma."""
     return b'"ok":false,"error":{"type":%b,"message":%b%b}' % (encode(kind), encode(text), more)
 
 
