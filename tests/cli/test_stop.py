@@ -207,7 +207,7 @@ class TestHalting:
         (folder / "rows.csv").write_text("a,b\n" + "1\n" * 20)
         code, _, err = run("jobs:fail", "rows.csv")
         assert code == 3
-        assert err.endswith("the first error:\nCSVError: the row has 1 fields, but the header has 2\n")
+        assert err.endswith("the first error:\nCSVError: line 2: the row has 1 fields, but the header has 2\n")
 
     @pytest.mark.parametrize("words", [(), ("--retries", 1), ("--timeout", 9)])
     def test_the_summary_says_where_the_first_error_was_raised(self, run, words):
@@ -383,7 +383,7 @@ class TestOutput:
         [
             (
                 ["--format", "cvs"],
-                "must be one of lines, jsonl, json, csv, tsv, or one of these with .gz, .bz2, .xz or .zst, got 'cvs'",
+                "must be one of lines, null, jsonl, json, csv, tsv, or one of these with .gz, .bz2, .xz or .zst, got 'cvs'",
             ),
             (["--max-time", "soon"], "must be a duration such as 30s"),
             (["--halt", "son,fail=1"], "got 'son,fail=1'; did you mean soon?"),
