@@ -383,7 +383,7 @@ class TestOutput:
         [
             (
                 ["--format", "cvs"],
-                "must be one of lines, null, jsonl, json, csv, tsv, or one of these with .gz, .bz2, .xz or .zst, got 'cvs'",
+                "must be one of lines, null, jsonl, json, csv, tsv, or one of these with .gz, .bz2, .xz or .zst, got",
             ),
             (["--max-time", "soon"], "must be a duration such as 30s"),
             (["--halt", "son,fail=1"], "got 'son,fail=1'; did you mean soon?"),
