@@ -54,6 +54,18 @@ def test_without_a_placeholder_the_item_is_the_last_argument(run):
     assert results(run("--exec", "./tool -x", "items.txt")[1]) == ["2: -x a", "2: -x b c"]
 
 
+def test_programs_get_the_very_bytes_of_names_that_end_in_zero_bytes(run, folder):
+    names = [b"it's", b"-n", b"line\nend\r", b"M\xfcller", "日本".encode()]
+    for name in names:
+        (folder / os.fsdecode(name)).write_bytes(name)
+    (folder / "names").write_bytes(b"\0".join(names))
+    code, _, _ = run("--exec", "cat --", "names", "--format", "null", "-o", "out.jsonl")
+    assert code == 0
+    again = run("--exec", "cat --", "names", "--format", "null", "-o", "out.jsonl", "--resume")[2]
+    assert "0 items   0 ok   0 failed   5 skipped" in again
+    assert {os.fsencode(record["input"]) for record in records((folder / "out.jsonl").read_text())} == set(names)
+
+
 def test_fields_are_those_of_a_row(run):
     _, out, _ = run("--exec", "./tool {name.}-{size}.png {#}", "rows.csv")
     assert results(out) == ["2: a-10.png 1", "2: b, c-20.png 2"]
@@ -270,6 +282,29 @@ def test_wrong_use_is_refused_before_anything_runs(run):
 def test_the_first_error_of_a_program_has_a_short_name(run, folder):
     (folder / "many.txt").write_text("a\n" * 20)
     assert "the first error:\nProgramError: exit code 1\n" in run("--exec", "false", "many.txt")[2]
+
+
+def test_the_error_of_a_program_has_its_exit_code_and_stderr_as_fields(run, report, folder):
+    (folder / "codes.txt").write_text("3\n3\n75\n")
+    _, _, err = run("--exec", "sh -c 'echo no $1 >&2; exit $1' sh", "codes.txt", "-o", "out.jsonl", "-l", 1)
+    assert [record["error"] for record in records((folder / "out.jsonl").read_text())] == [
+        *2 * [{"type": "ProgramError", "message": "exit code 3: no 3", "code": 3, "stderr": "no 3"}],
+        {"type": "ProgramError", "message": "exit code 75: no 75", "code": 75, "stderr": "no 75"},
+    ]
+    assert "  failures  2 exit code 3: no 3   1 exit code 75: no 75\n" in err
+    assert "  failures  2 exit code 3: no 3   1 exit code 75: no 75\n" in report("out.jsonl")[1]
+
+
+def test_a_program_that_a_signal_ended_has_its_negative_number_as_code(run):
+    _, out, err = run("--exec", "sh -c 'kill -SEGV $$' {}", "items.txt", "--head", 1)
+    assert results(out) == [{"type": "ProgramError", "message": "by SIGSEGV", "code": -signal.SIGSEGV, "stderr": ""}]
+    assert "  failures  1 SIGSEGV\n" in err
+
+
+@pytest.mark.parametrize("words", [(), ("--retries", 1)])
+def test_a_timeout_names_the_program(run, words):
+    _, out, _ = run("--exec", "sleep 9", "items.txt", "--head", 1, "--timeout", "20ms", *words, "--stdin", "item")
+    assert "sleep did not finish within 0.02 s" in results(out)[0]["message"]
 
 
 def test_a_folder_of_programs_that_cannot_be_read_does_no_harm(run, monkeypatch):

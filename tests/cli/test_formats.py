@@ -21,7 +21,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paco._cli.formats import FORMATS, BrokenInputError
+from paco._cli.beginning import BrokenInputError
+from paco._cli.ending import Problem
+from paco._cli.formats import FORMATS
 from paco._cli.packed import unpacked
 
 VALUES = st.recursive(
@@ -103,7 +105,7 @@ def test_an_input_that_is_not_an_array_is_reported(data, said, size):
 @pytest.mark.usefixtures("short")
 def test_an_element_above_the_size_limit_does_not_fill_the_memory():
     long, last = read("json", b'["' + b"x" * 300_000 + b'",2]', 100)
-    assert long == ('"' + 199 * "x" + "...", ("LineTooLong", "an element must not exceed 0 MiB"))
+    assert long == ('"' + 199 * "x" + "...", Problem("LineTooLong", "an element must not exceed 0 MiB"))
     assert last == (2, None)
 
 
@@ -117,31 +119,59 @@ def test_a_byte_order_mark_bad_utf_8_and_nul_are_handled_as_in_lines():
 
 def test_a_row_with_too_few_or_too_many_fields_is_an_error_of_that_item():
     assert read("tsv", b"a\tb\n1\n1\t2\n1\t2\t3") == [
-        ("1", ("CSVError", "the row has 1 fields, but the header has 2")),
+        ("1", Problem("CSVError", "line 2: the row has 1 fields, but the header has 2")),
         ({"a": "1", "b": "2"}, None),
-        ("1\t2\t3", ("CSVError", "the row has 3 fields, but the header has 2")),
+        ("1\t2\t3", Problem("CSVError", "line 4: the row has 3 fields, but the header has 2")),
     ]
+
+
+@pytest.mark.parametrize("size", [1, 2, 1000])
+def test_a_bad_row_names_its_line_in_the_file(size):
+    rows = read("csv", b'a,b\n"1\n\n1",2\n\n3\n4,5\n"6,7\n\n8,9,10', size)
+    assert [problem and problem.message.partition(":")[0] for _, problem in rows] == [
+        *(None, "line 6", None, "line 8", "line 10")
+    ]
+
+
+@pytest.mark.parametrize("size", [1, 1000])
+@pytest.mark.parametrize("told", [b"sep=;\n", b"\xef\xbb\xbfSEP=;\r\n"])
+def test_the_first_line_by_which_excel_knows_the_delimiter_says_it_here_too(told, size):
+    assert read("csv", told + b'a;b\n1,5;"2;3"\n', size) == good([{"a": "1,5", "b": "2;3"}])
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 1000])
+def test_names_that_end_in_zero_bytes_are_as_python_has_them(size):
+    names = [b"a b", b" ", b"with\nlines\n", b"end\r", b"\xef\xbb\xbf", b"M\xfcller", "ü".encode()]
+    read_back = read("null", b"\0".join(names) + b"\0", size)
+    assert [os.fsencode(name) for name, problem in read_back if problem is None] == names
+
+
+@pytest.mark.usefixtures("short")
+def test_a_name_above_the_size_limit_is_an_error_of_its_item():
+    long, last = read("null", b"x" * 2000 + b"\0y")
+    assert long == ("x" * 200 + "...", Problem("LineTooLong", "a name must not exceed 0 MiB"))
+    assert last == ("y", None)
 
 
 def test_a_quote_inside_a_field_is_text_and_text_after_a_closing_quote_is_an_error_of_the_row():
     inch, early, last = read("csv", b'a,b\n5" wide,x\n"a"b,x\n1,2\n')
     assert inch == ({"a": '5" wide', "b": "x"}, None)
-    assert early[1].message == "',' expected after '\"'"
+    assert early[1].message == "line 3: ',' expected after '\"'"
     assert last == ({"a": "1", "b": "2"}, None)
 
 
 def test_an_unclosed_quote_is_an_error_of_its_own_line_only():
     first, open_, *rest = read("csv", b'a,b\n"1\n""1",2\nx,"oops\n3,4\n\n5,""\n6,7')
     assert first == ({"a": '1\n"1', "b": "2"}, None)
-    assert open_ == ('x,"oops', ("CSVError", "a quote is never closed"))
+    assert open_ == ('x,"oops', Problem("CSVError", "line 4: a quote is never closed"))
     assert rest == good([{"a": "3", "b": "4"}, {"a": "5", "b": ""}, {"a": "6", "b": "7"}])
 
 
 @pytest.mark.usefixtures("short")
 def test_an_unclosed_quote_neither_fills_the_memory_nor_loses_lines():
     long, *rest = read("csv", b"a,b\n" + b"y" * 2000 + b'\nx,"oops\n' + b"3,4\n" * 1000)
-    assert long == ("y" * 200 + "...", ("LineTooLong", "a row must not exceed 0 MiB"))
-    assert rest[0][1].message == "a quote is never closed"
+    assert long == ("y" * 200 + "...", Problem("LineTooLong", "line 2: a row must not exceed 0 MiB"))
+    assert rest[0][1].message == "line 3: a quote is never closed"
     assert rest[1:] == good([{"a": "3", "b": "4"}] * 1000)
 
 

@@ -17,7 +17,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from paco._cli.formats import FORMATS, BrokenInputError
+from paco._cli.beginning import BrokenInputError
+from paco._cli.formats import FORMATS
 from tests.patience import until, wait_until
 
 pytestmark = [pytest.mark.realtime, pytest.mark.usefixtures("folder")]
@@ -133,6 +134,39 @@ def test_lines_with_unusual_bytes_are_items_like_others(results, folder):
     assert results(written(folder, b"\xff\xfe\na\0b\n\x1b[2J\n"))[0] == ["\\xff\\xfe", "a\0b", "\x1b[2J"]
 
 
+CITIES = "name,city\n" + "ok,ok\n" * 20_000 + "Müller,Köln\n" * 2
+
+
+@pytest.mark.parametrize("words", [(), ("--dry-run",), ("-o", "new", "--resume"), ("--head", 20_001)])
+def test_a_line_that_is_not_utf_8_is_told_once_with_the_remedy(run, folder, words):
+    written(folder, CITIES.encode("cp1252"), "w.csv")
+    code, _, err = run("jobs:echo", "w.csv", *words)
+    said = r"paco: w.csv: line 20,002 is not UTF-8: M\xfcller,K\xf6ln; items have such a byte as text, like \xff; "
+    assert code == 0
+    assert err.count("is not UTF-8") == 1
+    assert said + "to convert a file of Windows: iconv -f WINDOWS-1252 -t UTF-8\n" in err
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 1000])
+def test_the_first_line_that_is_not_utf_8_is_found_wherever_the_chunks_end(size):
+    for data, line in (
+        ("Größe\n".encode("cp1252"), 1),
+        (b"a\n\n" + "日本\nb\n".encode() + b"\xff\n", 5),
+        (b"a\n\xc3", 2),
+    ):
+        form = FORMATS["csv"]()
+        for at in range(0, len(data), size):
+            list(form.split(data[at : at + size]))
+        list(form.split(b""))
+        assert form.beginning.invalid.startswith(f"line {line} is not UTF-8: ")
+    assert not form.beginning.pass_on(b"")
+
+
+def test_text_in_utf_8_or_utf_16_is_not_told(run, folder):
+    for data in (CITIES.encode(), CITIES.encode("utf-16")):
+        assert "UTF-8" not in run("jobs:echo", written(folder, data, "w.csv"))[2]
+
+
 def test_a_line_above_the_size_limit_is_an_error_of_its_item(run, folder, monkeypatch):
     monkeypatch.setattr("paco._cli.formats.LONGEST", 1000)
     _, out, _ = run("jobs:echo", written(folder, b"x" * 1000 + b"\n" + b"y" * 300_000 + b"\nz\n"))
@@ -181,9 +215,9 @@ NOT_TEXT = [
     (BZIP2, "got bzip2; give a format that ends in .bz2, as in --format lines.bz2"),
     (XZ, "got xz; give a format that ends in .xz"),
     (b"\x28\xb5\x2f\xfd\x04\0", "got zstd; give a format that ends in .zst"),
-    (b"PK\x03\x04\x14", "got a zip file; unpack it with: unzip -p"),
+    (b"PK\x03\x04\x14", "got a zip file, as .xlsx is; export a table as CSV; unpack other files with: unzip -p"),
     (b"%PDF-1.7\n1 0 obj\n", "got a PDF; "),
-    (b"one\0two\0", r"items that end in zero bytes; convert such items with: tr '\0' '\n'"),
+    (b"one\0two\0", "items that end in zero bytes; for such items: --format null"),
     (b"\x7fELF\x02\x01\x01\n\0\0\0\0\x02\0>\0", "got binary data; export it as text"),
     (bytes(range(256)) * 300, "got binary data; "),
     (b"name.txt" + b"\0" * 92 + b"0000644\0ustar" + b"\0" * 200 + b"text\n" * 1000, "got binary data; "),
@@ -230,6 +264,15 @@ def test_the_delimiter_of_a_table_can_be_another_one(run, folder):
         text = f'x{char}y\n1,5{char}"a{char}b"\n'.replace(r"\t", "\t")
         _, out, _ = run("jobs:echo", written(folder, text.encode(), name), "--delimiter", char, *more)
         assert records(out)[0]["result"] == {"x": "1,5", "y": f"a{char}b".replace(r"\t", "\t")}
+
+
+@pytest.mark.parametrize("words", [(), ("--dry-run",), ("--unpack",)])
+def test_a_header_of_one_field_with_a_delimiter_in_it_is_told(run, folder, words):
+    written(folder, b"name;city\na;b\n", "s.csv")
+    err = run("jobs:echo", "s.csv", *words)[2]
+    assert err.startswith("paco: s.csv has a single field, 'name;city'; to split it: --delimiter ';'\n")
+    for one, more in (("s.csv", ["--delimiter", ";"]), (written(folder, b"name\na;b\n", "one.csv"), [])):
+        assert "has a single field" not in run("jobs:echo", one, *more, *words)[2]
 
 
 def test_a_delimiter_that_makes_no_sense_is_refused(run, folder):

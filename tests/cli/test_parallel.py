@@ -37,6 +37,7 @@ EXPECTED = {
     "paco map --exec 'echo {name}' people.tsv": (0, ["Ann", "Bob"]),
     "paco map --exec 'wc -w' --stdin item names.txt": (0, [1, 4]),
     "seq 3 | paco map --exec echo -": (0, [1, 2, 3]),
+    "find . -print0 | paco map --format null --exec 'ls -d' -": (0, [".", "./names.txt", "./a/b c.txt"]),
     "paco map -l 2 -k --exec echo names.txt": (0, ["Ann", BOB]),
     "paco map --rate 10/s --exec echo names.txt": (0, ["Ann", BOB]),
     "paco map --timeout 3s --exec sleep seconds.txt": (1, ["", None]),
@@ -48,6 +49,8 @@ EXPECTED = {
     "paco map --progress plain --exec echo names.txt": (0, ["Ann", BOB]),
     "paco map --dry-run --exec 'rm {}' files.txt": (0, None),
 }
+#: What the command before a pipe writes, as far as it matters.
+FED = {"": b"", "seq 3": b"1\n2\n3\n", "find . -print0": b".\0./names.txt\0./a/b c.txt\0"}
 
 
 def rows():
@@ -68,7 +71,7 @@ def ran(run, folder, pipe):
 
     def ran(line):
         feeds, _, line = line.rpartition(" | ")
-        os.write(pipe[1], b"1\n2\n3\n" if feeds else b"")
+        os.write(pipe[1], FED[feeds])
         os.close(pipe[1])
         code, out, _ = run(*shlex.split(line)[2:])
         if "-o log.jsonl" in line:

@@ -438,7 +438,9 @@ def test_the_records_of_another_key_skip_no_item_and_that_is_told(run, folder, h
     (folder / "rows.jsonl").write_text('{"id":1,"to":2}\n{"id":2,"to":1}\n')
     code, _, err = run(*words, *this, how)
     assert code == 0
-    assert f"paco: out.jsonl has records of another --key: they know their items by {told}, and are not used\n" in err
+    remedy = "; to use them: --key 'id'" if before else ""
+    known = f"they know their items by {told}, and are not used{remedy}"
+    assert f"paco: out.jsonl has records of another --key: {known}\n" in err
     found = [json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()]
     kept = [(one["input"]["id"], one.get("by")) for one in found if one["ok"]]
     assert kept == [(1, before), (2, before), (1, now), (2, now)][: 2 + left]

@@ -197,7 +197,34 @@ class TestHalting:
 
     def test_a_halt_is_announced_without_progress_too(self, run):
         code, _, err = run("jobs:fail", "three.txt", "--fail-fast", "-l", 1, "--progress", "off")
-        assert (code, err) == (3, "halting: 1 item failed (--halt now,fail=1); no item is running\n")
+        assert code == 3
+        assert err.startswith(
+            "halting: 1 item failed (--halt now,fail=1); no item is running\npaco: the first error:\n"
+        )
+        assert err.endswith("    raise ValueError(item)\nValueError: 1\n")
+
+    def test_the_first_error_of_a_halted_run_may_be_a_bad_row(self, run, folder):
+        (folder / "rows.csv").write_text("a,b\n" + "1\n" * 20)
+        code, _, err = run("jobs:fail", "rows.csv")
+        assert code == 3
+        assert err.endswith("the first error:\nCSVError: line 2: the row has 1 fields, but the header has 2\n")
+
+    @pytest.mark.parametrize("words", [(), ("--retries", 1), ("--timeout", 9)])
+    def test_the_summary_says_where_the_first_error_was_raised(self, run, words):
+        err = run("jobs:odd", "items.txt", *words)[2]
+        assert "\n  first     ValueError at jobs.py:10 in odd: raise ValueError(item)\n" in err
+
+    def test_a_function_that_deletes_its_folder_is_named_by_its_whole_path(self, run, folder, monkeypatch):
+        (folder / "gone").mkdir()
+        (folder / "rid.py").write_text("import os\ndef f(item):\n    os.chdir('gone'); os.rmdir('../gone'); 1 / 0\n")
+        monkeypatch.chdir(folder)  # back, in the end
+        err = run("rid:f", "items.txt", "--head", 1)[2]
+        assert f"first     ZeroDivisionError at {folder}/rid.py:3 in f: os.chdir('gone'); " in err
+
+    def test_an_error_of_a_library_is_shown_at_the_line_that_called_it(self, run, folder):
+        (folder / "load.py").write_text("import json\ndef f(item):\n    return json.loads('{' + item)\n")
+        err = run("load:f", "items.txt", "--head", 1)[2]
+        assert "\n  first     JSONDecodeError at load.py:3 in f: return json.loads('{' + item)\n" in err
 
     def test_a_halt_percentage_ends_the_run(self, run):
         code, out, _ = run("jobs:odd", "items.txt", "--halt", "soon,fail=30%", "-l", 1, "--total", 100)
@@ -356,7 +383,7 @@ class TestOutput:
         [
             (
                 ["--format", "cvs"],
-                "must be one of lines, jsonl, json, csv, tsv, or one of these with .gz, .bz2, .xz or .zst, got 'cvs'",
+                "must be one of lines, null, jsonl, json, csv, tsv, or one of these with .gz, .bz2, .xz or .zst, got",
             ),
             (["--max-time", "soon"], "must be a duration such as 30s"),
             (["--halt", "son,fail=1"], "got 'son,fail=1'; did you mean soon?"),

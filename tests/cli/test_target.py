@@ -332,7 +332,10 @@ async def two(session, item): ...
         (contextmanager(reads), "@contextlib.asynccontextmanager"),
         (lambda: 7, "cannot be called with one item: too many positional arguments"),
         (generator, "@contextlib.asynccontextmanager"),
-        (two, "jobs:it(session, item) cannot be called with one item: missing a required argument: 'item'"),
+        (
+            two,
+            "it(session, item) cannot be called with one item: missing a required argument: 'item'; to pass the ",
+        ),
         (Caller, "jobs:it is a class; TARGET must be a function"),
         (asynccontextmanager(generator), "cannot be called with --arg alone"),
     ],

@@ -84,7 +84,7 @@ UNFILLED = [
     ("{name}", {"a": 1, "b": 2}, "the item has no field 'name', but 'a', 'b'"),
     ("{name}", dict.fromkeys("abcdefghijklmn"), f"the item has no field 'name', but {TWELVE} and 2 more"),
     ("{name}", {}, "the item has no field 'name', but none"),
-    ("{name}", "text", "{name} needs an item that is an object, got 'text'"),
+    ("{name}", "text", "{name} needs an item that is an object, got 'text'; for literal braces: {{name}}"),
     ("{.}", {"a": 1}, "{.} needs an item that is a path, got {'a': 1}"),
 ]
 

@@ -234,6 +234,100 @@ async def test_a_cancelled_call_makes_no_further_attempt():
     assert (fetch.started, now()) == ([1], 5)
 
 
+class Stubborn:
+    """An async function that waits for 10 s and, when it is cancelled, raises another error in place of that."""
+
+    def __init__(self):
+        self.times = []
+
+    async def __call__(self, item=0):
+        self.times.append(now())
+        try:
+            await asyncio.sleep(10)
+        except asyncio.CancelledError:
+            raise OSError("connection lost") from None
+
+
+@pytest.mark.parametrize("wrap", [paco.retry, lambda fetch: paco.retry(paco.hedge(fetch, 60))], ids=["retry", "hedge"])
+async def test_a_cancelled_call_that_raises_another_error_makes_no_further_attempt(wrap):
+    fetch = Stubborn()
+    calling = asyncio.ensure_future(wrap(fetch)())
+    await asyncio.sleep(5)
+    calling.cancel()
+    with pytest.raises((OSError, asyncio.CancelledError)):
+        await calling
+    assert (fetch.times, now()) == ([0], 5)
+
+
+async def test_the_note_of_such_an_error_says_that_the_call_was_cancelled():
+    with pytest.raises(OSError, match="connection lost") as caught:
+        await paco.timeout(paco.retry(Stubborn()), 5)()
+    assert notes(caught) == ["paco.retry: gave up after 1 attempt and 5 s: the call was cancelled"]
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda fetch: paco.map(paco.retry(fetch), [1, 2], limit=2, timeout=5),
+        lambda fetch: paco.map(paco.timeout(paco.retry(fetch), 5), [1, 2], limit=2),
+        lambda fetch: paco.gather(paco.retry(fetch)(), paco.timeout(asyncio.sleep(10), 5)),
+        lambda fetch: paco.map(paco.settle(paco.retry(fetch)), [1, 2], limit=paco.Limit(2), timeout=5),
+    ],
+    ids=["timeout of the run", "timeout of the item", "error of another", "settled"],
+)
+async def test_a_run_that_ends_makes_no_further_attempts_at_items_that_raise_another_error(end):
+    fetch = Stubborn()
+    with pytest.raises((OSError, TimeoutError)):
+        await end(fetch)
+    assert set(fetch.times) == {0}
+    assert now() == 5
+
+
+async def test_a_cancelled_call_whose_task_group_fails_makes_no_further_attempt():
+    async def fetch():
+        async with asyncio.TaskGroup() as group:
+            group.create_task(stubborn())
+            group.create_task(stubborn())
+
+    stubborn = Stubborn()
+    with pytest.raises(ExceptionGroup):
+        await paco.timeout(paco.retry(fetch), 5)()
+    assert stubborn.times == [0, 0]
+
+
+async def test_an_attempt_that_times_out_inside_is_retried(longest):
+    async def fetch():
+        times.append(now())
+        async with asyncio.timeout(1):
+            await asyncio.sleep(10)
+
+    times = []
+    with pytest.raises(TimeoutError):
+        await paco.timeout(paco.retry(fetch, wait=1), 60)()
+    assert times == [0, 2, 5]
+
+
+async def test_an_attempt_whose_task_group_fails_is_retried(longest):
+    """On Python 3.11 and 3.12, a group whose child fails at its end leaves ``cancelling()`` above 0 (gh-116720)."""
+
+    async def fail():
+        await asyncio.sleep(1)
+        raise OSError
+
+    async def fetch():
+        times.append(now())
+        if len(times) == 2:
+            async with asyncio.timeout(1):
+                await asyncio.sleep(10)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(fail())
+
+    times = []
+    with pytest.raises(ExceptionGroup):
+        await paco.retry(fetch, wait=1)()
+    assert times == [0, 2, 5]
+
+
 # ---- what is raised in the end
 
 

@@ -355,6 +355,25 @@ async def test_a_timeout_around_a_call_ends_when_the_function_does():
     assert ended == [1]
 
 
+@pytest.mark.realtime
+async def test_a_cancelled_call_that_fails_is_not_tried_again():
+    begun, go_on = [], threading.Event()
+
+    def work():
+        begun.append(1)
+        go_on.wait(PATIENCE)
+        raise OSError("late")
+
+    task = asyncio.ensure_future(paco.retry(paco.threaded(work), wait=0)())
+    await until(lambda: begun)
+    task.cancel()
+    await asyncio.sleep(0)
+    go_on.set()
+    with pytest.raises(OSError, match="late"):
+        await task
+    assert begun == [1]
+
+
 @pytest.mark.parametrize("again", [None, 0, 1])
 def test_cancelled_at_every_step_nothing_runs_when_control_returns(cancel_at_every_step, again):
     async def calls():

@@ -3,7 +3,8 @@
 The modules, each importing only from those above it::
 
     ending     errors, signals and exit codes, and the counts of how items ended
-    loop       the event loop of a run: which one it is, and how it ends
+    loop       the event loop of a run: which one it is, how it ends, and its garbage
+    beginning  what is not text at the beginning of an input, and the first line that is not UTF-8
     formats    split bytes into items, and parse them
     packed     unpack compressed inputs as they are read
     values     the values of options: durations, rates, rules to halt; the secrets among them

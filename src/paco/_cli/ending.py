@@ -8,6 +8,7 @@ import concurrent.futures
 import contextlib
 import difflib
 import importlib
+import linecache
 import os
 import signal
 import socket
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from paco._base.check import message
-from paco._base.system import ENDINGS
+from paco._base.system import ENDINGS, how_ended
 from paco._view.console import fit, safe, safe_lines
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ CLOSED_PIPE: Final = 141
 
 #: The files between the command and the user's code. Their frames say nothing about the user's error.
 _STARTS_THREADS = (threading.__file__, str(Path(concurrent.futures.__file__).parent))
+_LIBRARY, _INSTALLED = str(Path(os.__file__).parent), frozenset({"site-packages", "dist-packages"})
 _BETWEEN = ("<frozen ", str(Path(__file__).parent.parent), str(Path(importlib.__file__).parent), contextlib.__file__)
 
 
@@ -53,10 +55,19 @@ class ClosingError(Exception):
 
 
 class Problem(NamedTuple):
-    """The error of an item, as its record has it: the name of a type, and a message."""
+    """The error of an item, as its record has it: the name of a type, and a message; of a program more."""
 
     type: str
     message: str
+    code: int | None = None  # the exit code of a program, or the negative number of the signal that ended it
+    stderr: str = ""  # the end of what the program wrote there
+
+    @property
+    def kind(self) -> tuple[str, str]:
+        """The kind of the error, for a count, and what it says besides: ``KeyError`` and ``'city'``."""
+        if self.code is None:
+            return self.type, self.message
+        return how_ended(self.code).removeprefix("with ").removeprefix("by "), self.stderr
 
     def error(self) -> Exception:
         """Return an exception with this type name and message, for listeners, which receive exceptions."""
@@ -78,6 +89,20 @@ def explain(error: BaseException) -> str:
     text = "".join(traceback.format_exception(type(error), error, frames)).rstrip()
     module = type(error).__module__
     return text.removeprefix(f"{module}.") if module.startswith("paco._") else text  # users do not know the module
+
+
+def origin(error: BaseException) -> str:
+    """Return where the user's code raised ``error``, and the code there; an empty text if it did not."""
+    places = [(frame.f_code, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    own = [(code, line) for code, line in places if not code.co_filename.startswith((*_BETWEEN, _LIBRARY))]
+    own = [place for place in own if not _INSTALLED.intersection(Path(place[0].co_filename).parts)] or own
+    if not own:
+        return ""
+    code, line = own[-1]
+    file = code.co_filename
+    with contextlib.suppress(OSError):  # the folder was deleted
+        file = file.removeprefix(f"{Path.cwd()}{os.sep}")
+    return f"{file}:{line} in {code.co_name}: {linecache.getline(code.co_filename, line).strip()}"
 
 
 def reason(error: Exception) -> str:
@@ -324,10 +349,11 @@ class Tally:
         return self.started - self.done - self.cancelled
 
     def fail(self, problem: Problem) -> None:
-        """Count a failure by its type. Keep the message as long as all failures of the type have the same."""
+        """Count a failure by its kind. Keep the message as long as all failures of the kind have the same."""
         self.failed += 1
-        count, text = self._kinds.get(problem.type, (0, problem.message))
-        self._kinds[problem.type] = count + 1, text if text == problem.message else None
+        kind, said = problem.kind
+        count, text = self._kinds.get(kind, (0, said))
+        self._kinds[kind] = count + 1, text if text == said else None
 
     def kinds(self) -> list[str]:
         """Return texts such as ``311 TimeoutError`` or ``64 HTTPError: 503``, the most frequent first."""

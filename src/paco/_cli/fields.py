@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
+from paco._base.check import shorten
 from paco._base.system import command_line
 from paco._cli.ending import CommandError
 from paco._cli.formats import TableFormat
@@ -12,7 +13,7 @@ from paco._cli.inputs import chunks_of
 from paco._exec.template import lacks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from paco._cli.inputs import Input
 
@@ -28,6 +29,14 @@ def check_fields(option: str, fields: Iterable[str], inputs: Sequence[Input]) ->
         header = _header_of(one)
         if header is not None and (field := next((name for name in wanted if name not in header), None)) is not None:
             raise CommandError(f"{option}: {one.name} {lacks(field, header)}{_delimited(header)}")
+
+
+def undelimited(inputs: Sequence[Input]) -> Iterator[str]:
+    """Yield what to tell of each table whose header is a single field that has a delimiter in it."""
+    for one in inputs:
+        header = _header_of(one) or []
+        if text := _delimited(header):
+            yield f"{one.name} has a single field, {shorten(header[0])}{text}"
 
 
 def _delimited(header: Sequence[str]) -> str:

@@ -7,13 +7,13 @@ separate, so that items can be counted without being parsed.
 
 from __future__ import annotations
 
-import codecs
 import csv
-import errno
 import json
 import re
+from collections import deque
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from paco._cli.beginning import Beginning, BrokenInputError
 from paco._cli.ending import Problem
 from paco._records.lines import first_twice, members, number, refuse
 
@@ -23,91 +23,6 @@ if TYPE_CHECKING:
 #: The most bytes of an item. A longer one fails, so that no input can exhaust the memory.
 LONGEST: Final = 16 << 20
 _SHOWN = 200
-
-
-class BrokenInputError(OSError):
-    """Raised if an input cannot be read any further. The text says why."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(errno.EINVAL, text)
-
-
-# ---- the beginning
-
-_BOM = b"\xef\xbb\xbf"  # the byte order mark, with which some Windows editors begin a file
-_UTF_16: Final = (b"\xff\xfe", b"\xfe\xff")
-_ICONV: Final = "convert it with: iconv -f {} -t UTF-8"
-_NAMED: Final = "give a format that ends in {0}, as in --format lines{0}"
-_PACKED: Final = "unpack it with: {}"
-#: The first bytes of what is no text in UTF-8, what it is, and what to do.
-_MARKS: Final[dict[bytes, tuple[str, str]]] = {
-    b"\xff\xfe\0\0": ("UTF-32", _ICONV.format("UTF-32")),
-    b"\0\0\xfe\xff": ("UTF-32", _ICONV.format("UTF-32")),
-    b"\x1f\x8b": ("gzip", _NAMED.format(".gz")),
-    **{b"BZh%d1AY&SY" % level: ("bzip2", _NAMED.format(".bz2")) for level in range(1, 10)},
-    b"\xfd7zXZ\0": ("xz", _NAMED.format(".xz")),
-    b"\x28\xb5\x2f\xfd": ("zstd", _NAMED.format(".zst")),
-    b"\x04\x22\x4d\x18": ("lz4", _PACKED.format("lz4 -dc")),
-    b"\x1f\x9d": ("compress", _PACKED.format("gzip -dc")),
-    b"LZIP\x01": ("lzip", _PACKED.format("lzip -dc")),
-    b"PK\x03\x04": ("a zip file", _PACKED.format("unzip -p")),
-    b"7z\xbc\xaf\x27\x1c": ("a 7z file", _PACKED.format("7z x -so")),
-    b"%PDF-": ("a PDF", "extract its text"),
-    b"PAR1": ("Parquet", "export its rows as JSON lines or CSV"),
-}
-#: UTF-16 without a mark: characters of ASCII, each with a zero byte.
-_WIDE: Final = {"UTF-16LE": re.compile(rb"(?:[\x01-\x7f]\0){2}"), "UTF-16BE": re.compile(rb"(?:\0[\x01-\x7f]){2}")}
-#: Text has no control characters but these, or a few. Of bytes that look random, a tenth are such characters.
-_CONTROLS: Final = bytes({*range(32), 127} - {*b"\b\t\n\v\f\r\x1b"})
-_LOOKED_AT: Final = 512
-
-
-class Beginning:
-    """The first bytes of an input: drops a byte order mark, and refuses what is not text in UTF-8 or marked UTF-16."""
-
-    def __init__(self) -> None:
-        self._wide: codecs.IncrementalDecoder | None = None  # of UTF-16
-        self._held = b""
-        self._decided = False
-
-    def pass_on(self, chunk: bytes) -> bytes:
-        """Return what can be split. An empty chunk ends the input; before that, part of a mark is held back.
-
-        Raises:
-            BrokenInputError: The input is not text. The message says what it is, and what to do.
-        """
-        if self._decided:
-            return chunk if self._wide is None else self._wide.decode(chunk, not chunk).encode()
-        first = self._held = self._held + chunk
-        if chunk and any(len(first) < len(mark) and mark.startswith(first) for mark in (_BOM, *_UTF_16, *_MARKS)):
-            return b""
-        self._held, self._decided = b"", True
-        if _is_utf_16(first):
-            self._wide = codecs.getincrementaldecoder("utf-16")("backslashreplace")
-            return self._wide.decode(first, not chunk).encode()
-        _check_text(first)
-        return first.removeprefix(_BOM)
-
-
-def _is_utf_16(first: bytes) -> bool:
-    """Return whether an input is UTF-16, and not UTF-32 or lines of bytes, the first of which happens to begin so."""
-    marked = first.startswith(_UTF_16) and not first.startswith(tuple(_MARKS))
-    return marked and (b"\n" not in first or "\n" in first.decode("utf-16", "replace"))
-
-
-def _check_text(first: bytes) -> None:
-    what, remedy = next((known for mark, known in _MARKS.items() if first.startswith(mark)), ("", ""))
-    wide = next((name for name, characters in _WIDE.items() if characters.match(first)), None)
-    looked_at = first[:_LOOKED_AT]
-    controls = len(looked_at) - len(looked_at.translate(None, _CONTROLS))
-    if wide is not None:
-        what, remedy = wide, _ICONV.format(wide)
-    elif not what and b"\0" in looked_at and b"\n" not in first:
-        what, remedy = "binary data, or items that end in zero bytes", r"convert such items with: tr '\0' '\n'"
-    elif not what and controls > max(1, len(looked_at) // 20):
-        what, remedy = "binary data", "export it as text"
-    if what:
-        raise BrokenInputError(f"expected UTF-8, got {what}; {remedy}")
 
 
 # ---- the parts of an item
@@ -146,20 +61,20 @@ class _Parts:
 
 
 class Splitter:
-    r"""Splits chunks into lines at ``\n``."""
+    """Splits chunks into lines, or at other bytes than a line end."""
 
-    def __init__(self) -> None:
+    def __init__(self, end: bytes = b"\n") -> None:
         self._line = _Parts()
-        self._beginning = Beginning()
+        self._end = end
 
-    def feed(self, chunk: bytes) -> list[bytes]:
-        """Return the lines that end in ``chunk``; for an empty one, the last line if it has no line end."""
-        *lines, tail = self._beginning.pass_on(chunk).split(b"\n")
+    def feed(self, chunk: bytes, *, last: bool) -> list[bytes]:
+        """Return the lines that end in ``chunk``; for the ``last`` one, also the rest if it has no line end."""
+        *lines, tail = chunk.split(self._end)
         if lines:
             self._line.add(lines[0])
             lines[0] = self._line.take()
         self._line.add(tail)
-        if not chunk and self._line.size:
+        if last and self._line.size:
             lines.append(self._line.take())
         return lines
 
@@ -168,16 +83,34 @@ class LineFormat:
     """Lines, as text or as JSON."""
 
     def __init__(self, *, is_json: bool) -> None:
+        self.beginning = Beginning()
         self._splitter = Splitter()
         self._is_json = is_json
 
     def split(self, chunk: bytes) -> Iterable[bytes]:
-        return filter(bytes.strip, self._splitter.feed(chunk))
+        return filter(bytes.strip, self._splitter.feed(self.beginning.pass_on(chunk), last=not chunk))
 
     def parse(self, raw: bytes) -> tuple[Any, Problem | None]:
         if len(raw) > LONGEST:
             return _cut_short(raw, "a line")
         return _as_json(_text(raw)) if self._is_json else (_text(raw), None)
+
+
+class NullFormat:
+    """Names of files that end in zero bytes, as ``find -print0`` writes them, with any other bytes in them."""
+
+    beginning: Final = None
+
+    def __init__(self) -> None:
+        self._splitter = Splitter(b"\0")
+
+    def split(self, chunk: bytes) -> Iterable[bytes]:
+        return filter(None, self._splitter.feed(chunk, last=not chunk))
+
+    def parse(self, raw: bytes) -> tuple[Any, Problem | None]:
+        if len(raw) > LONGEST:
+            return _cut_short(raw, "a name")
+        return raw.decode(errors="surrogateescape"), None  # as Python names files, so that programs get the same bytes
 
 
 def _as_json(text: str, what: str = "the line") -> tuple[Any, Problem | None]:
@@ -214,7 +147,7 @@ class ArrayFormat:
     """
 
     def __init__(self) -> None:
-        self._beginning = Beginning()
+        self.beginning = Beginning()
         self._element = _Parts()
         self._depth = 0
         self._in_string = False
@@ -226,7 +159,7 @@ class ArrayFormat:
         """Return the elements that end in ``chunk``; raise `BrokenInputError` if the input is not one whole array."""
         if not chunk and self._depth:
             raise BrokenInputError("the file is cut off: the JSON array has no end")
-        chunk = self._beginning.pass_on(chunk)
+        chunk = self.beginning.pass_on(chunk)
         if self._depth == 0:
             chunk = self._opened(chunk)
         kept, place = 0, self._after_string(chunk, 0)
@@ -296,34 +229,43 @@ class TableFormat:
 
     def __init__(self, delimiter: str) -> None:
         csv.field_size_limit(max(csv.field_size_limit(), LONGEST))
+        self.beginning = Beginning()
         self._splitter = Splitter()
-        self._delimiter = delimiter
-        self._quoted = f'{delimiter}"'.encode()
+        self._use(delimiter)
         #: The names of the fields, once the first row has been split.
         self.header: list[str] | None = None
+        #: The line on which each row began that was split and is not parsed yet.
+        self.began: deque[int] = deque()
+        self._number = self._start = 0  # of the current line, and of the first one of the current row
         self._lines: list[bytes] = []
         self._size = 0
         self._open = False
 
+    def _use(self, delimiter: str) -> None:
+        self._delimiter = delimiter
+        self._quoted = f'{delimiter}"'.encode()
+
     def split(self, chunk: bytes) -> Iterable[bytes]:
         """Return the rows that end in ``chunk``; raise `BrokenInputError` if the header is bad or has a name twice."""
-        for line in self._splitter.feed(chunk):
+        for line in self._splitter.feed(self.beginning.pass_on(chunk), last=not chunk):
             yield from self._add(line)
         if not chunk:
             yield from self._give_up()
 
     def parse(self, raw: bytes) -> tuple[Any, Problem | None]:
         """Return a row as an object with text values, or its text and the problem with it."""
+        line = self.began.popleft()
         if len(raw) > LONGEST:
-            return _cut_short(raw, "a row")
+            return _cut_short(raw, f"line {line}: a row")
         text, header = _text(raw), self.header or []
         try:
             fields = self._fields(text)
         except csv.Error as error:
-            unclosed = "unexpected end" in str(error)
-            return text, Problem("CSVError", "a quote is never closed" if unclosed else str(error))
+            why = "a quote is never closed" if "unexpected end" in str(error) else str(error)
+            return text, Problem("CSVError", f"line {line}: {why}")
         if len(fields) != len(header):
-            return text, Problem("CSVError", f"the row has {len(fields)} fields, but the header has {len(header)}")
+            why = f"the row has {len(fields)} fields, but the header has {len(header)}"
+            return text, Problem("CSVError", f"line {line}: {why}")
         return dict(zip(header, fields, strict=True)), None
 
     def _fields(self, text: str) -> list[str]:
@@ -331,12 +273,14 @@ class TableFormat:
 
     def _add(self, line: bytes) -> Iterable[bytes]:
         """Add a line, and return the row that it ends. While a quote is open, the row continues in the next line."""
+        self._number += 1
         if self._open or line.strip():
+            self._start = self._start if self._lines else self._number
             self._lines.append(line)
             self._size += len(line) + 1
             self._open = self._is_open(line)
             if not self._open:
-                yield from self._row(b"\n".join(self._lines))
+                yield from self._row(b"\n".join(self._lines), self._start)
                 self._lines, self._size = [], 0
             elif self._size > LONGEST:
                 yield from self._give_up()
@@ -344,8 +288,9 @@ class TableFormat:
     def _give_up(self) -> Iterable[bytes]:
         """Return the lines from an unclosed quote on, each as a row: no quote in them can close it."""
         lines, self._lines, self._size, self._open = self._lines, [], 0, False
-        for line in filter(bytes.strip, lines):
-            yield from self._row(line)
+        for place, line in enumerate(lines, self._start):
+            if line.strip():
+                yield from self._row(line, place)
 
     def _is_open(self, line: bytes) -> bool:
         """Return whether a quoted field continues after ``line``. A quote opens a field only at its beginning."""
@@ -365,11 +310,14 @@ class TableFormat:
                 return False
             inside, place = True, place + len(self._quoted)
 
-    def _row(self, raw: bytes) -> Iterable[bytes]:
-        if self.header is None:
-            self.header = self._read_header(raw)
-        else:
+    def _row(self, raw: bytes, line: int) -> Iterable[bytes]:
+        if self.header is not None:
+            self.began.append(line)
             yield raw
+        elif line == 1 and (told := _TOLD.fullmatch(raw)):
+            self._use(told[1].decode())
+        else:
+            self.header = self._read_header(raw)
 
     def _read_header(self, raw: bytes) -> list[str]:
         try:
@@ -383,10 +331,14 @@ class TableFormat:
 
 _CLOSING: Final = re.compile(rb'(?:[^"]++|"")*+"')
 
-Format: TypeAlias = LineFormat | ArrayFormat | TableFormat
+#: The first line of a table by which Excel knows its delimiter.
+_TOLD: Final = re.compile(rb"sep=([\t -~])\r?", re.IGNORECASE)
+
+Format: TypeAlias = LineFormat | NullFormat | ArrayFormat | TableFormat
 
 FORMATS: dict[str, Callable[[], Format]] = {
     "lines": lambda: LineFormat(is_json=False),
+    "null": NullFormat,
     "jsonl": lambda: LineFormat(is_json=True),
     "json": ArrayFormat,
     "csv": lambda: TableFormat(","),
@@ -394,5 +346,5 @@ FORMATS: dict[str, Callable[[], Format]] = {
 }
 #: The formats whose delimiter can be another one.
 TABLES: Final = frozenset({"csv", "tsv"})
-#: The formats whose items may be objects; those of ``lines`` are text.
-OBJECTS: Final = FORMATS.keys() - {"lines"}
+#: The formats whose items may be objects; those of the others are text.
+OBJECTS: Final = FORMATS.keys() - {"lines", "null"}

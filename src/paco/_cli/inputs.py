@@ -7,6 +7,7 @@ import contextlib
 import os
 import stat
 import threading
+from collections import deque
 from concurrent.futures import Future, InvalidStateError
 from contextlib import aclosing
 from functools import partial
@@ -17,9 +18,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from paco._base import system
 from paco._base.check import shorten
+from paco._cli.beginning import Beginning
 from paco._cli.ending import CommandError, Problem, reason
 from paco._cli.files import placed
-from paco._cli.formats import FORMATS, OBJECTS, TABLES, Beginning, TableFormat
+from paco._cli.formats import FORMATS, OBJECTS, TABLES, TableFormat
 from paco._cli.options import STDIN
 from paco._cli.packed import check_unpacker, packed_as, unpacked
 from paco._exec.template import lacks
@@ -92,7 +94,7 @@ def _file(name: str, path: str, options: MapOptions) -> Input:
         raise CommandError(f"cannot read {name}: permission denied")
     form, packed = _format_of(name.lower(), options.format)
     one = Input(name, path, form, packed, stat.S_ISREG(mode), options.delimiter)
-    if one.regular and not packed:
+    if one.regular and not packed and form != "null":
         try:
             with Path(path).open("rb", buffering=0) as file:
                 Beginning().pass_on(file.read(_CHUNK))
@@ -215,6 +217,7 @@ class ItemReader:
         self._unique = self._key is not None  # whether to tell of an item that equals an earlier one
         self._tally = tally
         self._tell = tell
+        self._is_utf8 = True  # as far as it was told
         self._total = options.total  # used if the inputs cannot be counted
         self._read = 0
         self._waiting: Future[bytes] = Future()  # for a chunk of a pipe
@@ -241,8 +244,10 @@ class ItemReader:
         count = 0
         with contextlib.suppress(OSError):  # the run reads the file too, and reports the error
             for one in self._inputs:
-                split = one.new_format().split
-                count += sum(1 for chunk in chunks_of(one) for _ in split(chunk))
+                form = one.new_format()
+                if isinstance(form, TableFormat):
+                    form.began = deque(maxlen=0)  # nobody parses the rows
+                count += sum(1 for chunk in chunks_of(one) for _ in form.split(chunk))
             self._total = count
 
     def total(self) -> int | None:
@@ -264,7 +269,7 @@ class ItemReader:
             form = one.new_format()
             try:
                 for chunk in chunks_of(one):
-                    yield from self._pick(form, form.split(chunk))
+                    yield from self._pick(one, form, form.split(chunk))
                     if self._interrupts is not None and self._interrupts.count:
                         self.stopped = True  # the loop, which waits for an item, could say so only afterwards
                     if self.ended or self.stopped:
@@ -281,7 +286,7 @@ class ItemReader:
             try:
                 async with aclosing(self.chunks(one)) as chunks:
                     async for chunk in chunks:
-                        for item in self._pick(form, form.split(chunk)):
+                        for item in self._pick(one, form, form.split(chunk)):
                             yield item
                         if self.ended or self.stopped:
                             return
@@ -323,17 +328,25 @@ class ItemReader:
         finally:
             wanted.put(None)
 
-    def _pick(self, form: Format, raws: Iterable[bytes]) -> Iterator[InputItem]:
+    def _pick(self, one: Input, form: Format, raws: Iterable[bytes]) -> Iterator[InputItem]:
         """Yield the items of a chunk that run, until ``head`` is reached or a stop is wanted."""
         left = None if self._head is None else self._head - self._read
         for few in _few_of(islice(raws, left)):  # does not ask for another item, which may never come
+            self._warn(one, form.beginning)
             for item in [self._item(form, number, raw) for number, raw in enumerate(few, self._read)]:
                 if self.stopped:
                     return
                 self._read += 1
                 if item is not None:
                     yield item
+        self._warn(one, form.beginning)
         self.ended = self._read == self._head
+
+    def _warn(self, one: Input, beginning: Beginning | None) -> None:
+        """Tell once of a line that is not UTF-8."""
+        if self._is_utf8 and beginning is not None and beginning.invalid:
+            self._is_utf8 = False
+            self._tell(f"{one.name}: {beginning.invalid}")
 
     def _item(self, form: Format, number: int, raw: bytes) -> InputItem | None:
         """Return an item, or ``None`` if it is skipped."""

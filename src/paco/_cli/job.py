@@ -11,7 +11,7 @@ from paco._base.check import message
 from paco._base.system import END_OF_INPUT, has_keys
 from paco._cli.budget import Cost
 from paco._cli.ending import FAILED, CommandError, Problem, Tally, describe
-from paco._cli.fields import check_fields
+from paco._cli.fields import check_fields, undelimited
 from paco._cli.files import Use, check_apart, check_pictures, current_folder, placed, sources
 from paco._cli.inputs import ItemReader, find_inputs
 from paco._cli.loop import loop_factory
@@ -56,6 +56,8 @@ def prepared(
     for option, field in ("--key", options.key), ("--cost", Cost(options.cost).field):
         check_fields(option, filter(None, [field]), inputs)
     found = _found(options, inputs, tell, folder)
+    for text in undelimited(inputs):
+        tell(text)
     target = open_target(found, options.target, options.arguments, unpack=options.unpack)
     on = retry_on(options.retry_on, folder)
     path = "" if options.output == STDOUT else placed(options.output, folder)

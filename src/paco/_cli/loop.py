@@ -1,8 +1,10 @@
-"""The event loop of a run: which one it is, and how it ends."""
+"""The event loop of a run: which one it is, how it ends, and how often garbage is collected in it."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from paco._base.errors import install
@@ -10,7 +12,7 @@ from paco._cli.ending import PATIENCE, CommandError, is_interrupt, still_running
 from paco._view.console import safe_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Generator
 
     from paco._base.types import T
     from paco._cli.ending import Interrupts
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 #: The loops that ``--loop`` may name.
 LOOPS: Final = ("asyncio", "uvloop")
+#: The fewest new objects between two garbage collections. Python's default is 700 to 2,000.
+_NEW: Final = 10_000
 
 
 def loop_factory(name: str | None) -> Callable[[], asyncio.AbstractEventLoop]:
@@ -69,3 +73,25 @@ async def end_tasks(console: Console) -> None:
 
 def _say_nothing(_loop: asyncio.AbstractEventLoop, _context: dict[str, Any]) -> None:
     """Report nothing."""
+
+
+@contextmanager
+def collected_seldom() -> Generator[None]:
+    """Make garbage collection cheaper within the block. In a run of HTTP requests it takes a tenth of the time.
+
+    HTTP clients create many cycles, so Python searches the objects of all imported modules again and again. The block
+    exempts these with `gc.freeze`, unless some objects are exempt already, and collects less often. A collector that is
+    turned off, or collects even less often, stays so.
+    """
+    thresholds = gc.get_threshold()
+    exempts = gc.get_freeze_count() == 0
+    if thresholds[0]:
+        gc.set_threshold(max(thresholds[0], _NEW), *thresholds[1:])
+    if exempts:
+        gc.freeze()
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
+        if exempts:
+            gc.unfreeze()

@@ -17,10 +17,10 @@ import paco
 from paco._base.check import message
 from paco._base.errors import as_raised
 from paco._base.system import PRIVATE
-from paco._cli.ending import CommandError, Problem, describe, explain, is_interrupt, reason
+from paco._cli.ending import CommandError, Problem, describe, explain, is_interrupt, origin, reason
 from paco._cli.inputs import InputItem
 from paco._cli.options import STDOUT
-from paco._records.earlier import EarlierRecords
+from paco._records.earlier import CONTENT, EarlierRecords
 from paco._records.file import APPENDING, JournalError, RecordFile, is_json, is_record
 from paco._records.group_commit import GroupCommit
 from paco._records.keys import canonical, digest
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from paco._cli.options import MapOptions
     from paco._cli.progress import Progress
     from paco._engine.sinks import Drop, InOrder
+    from paco._exec.outcome import ProgramError
     from paco._records.lines import SpanFields
     from paco._records.maker import Maker
     from paco.events import ItemEnded
@@ -52,7 +53,7 @@ _OTHER_ARGUMENTS = (
     "--arg {} had another value, or none, for results in {}; recorded results stay as they are, and the other items "
     "run with the new value (to run all items with it, use another file)"
 )
-_OTHER_KEYS = "{} has records of another --key: they know their items by {}, not by {}, and are not used"
+_OTHER_KEYS = "{} has records of another --key: they know their items by {}, not by {}, and are not used{}"
 _NO_RECORDS = "{} has no records yet: all items run"
 #: Opens a pipe without waiting for its writer.
 _AT_ONCE: Final = getattr(os, "O_NONBLOCK", 0)
@@ -153,7 +154,9 @@ def _begun(options: MapOptions, file: RecordFile, maker: Maker, tell: Callable[[
         if earlier.changed:
             tell(_CHANGED.format(maker.name, name))
         if earlier.others:
-            tell(_OTHER_KEYS.format(name, ", ".join(sorted(earlier.others)), earlier.by))
+            others = ", ".join(sorted(earlier.others))
+            remedy = f"; to use them: --key {others}" if len(earlier.others) == 1 and others != CONTENT else ""
+            tell(_OTHER_KEYS.format(name, others, earlier.by, remedy))
         if earlier.differing:
             tell(_OTHER_ARGUMENTS.format(", ".join(sorted(earlier.differing)), name))
         return earlier
@@ -213,8 +216,8 @@ class ItemRecords:
         self._item_failed = item_failed
         #: Writes the lines.
         self.commit = GroupCommit(output.file, keep_order=options.keep_order, tell=output.tell)
-        #: The traceback of the first failure; empty if there is none.
-        self.first_error = ""
+        #: The traceback of the first failure, and where in the user's code the first that came from there was raised.
+        self.first_error = self.first_place = ""
 
     # ---- the interface of a journal
 
@@ -299,8 +302,10 @@ class ItemRecords:
 
     def _fail(self, item: InputItem, number: int, error: BaseException, span: SpanFields) -> None:
         """Add the line of an item that failed, then count and show the failure. ``number`` is its order of starting."""
+        if not self._tally.failed:
+            self.first_error = explain(error)
         problem = item.problem or self._problem(error)
-        outcome = failure(problem.type, problem.message)
+        outcome = failure(problem.type, problem.message, _of_program(problem))
         self.commit.add(b"" if self._options.values else (item.head, outcome, span, self._made_by), number)
         self._tally.fail(problem)
         if self._progress is not None:
@@ -308,11 +313,20 @@ class ItemRecords:
         self._item_failed(number)
 
     def _problem(self, error: BaseException) -> Problem:
-        if not self._tally.failed:
-            self.first_error = explain(error)
         failed(error)  # tells listeners, since an error that is not an Exception is not raised
         error = as_raised(error)  # the record shows anyway that the error is one of the item
-        return Problem(type(error).__name__, message(error))
+        kind, text = type(error).__name__, message(error)
+        if self._options.exec:
+            code = getattr(error, "returncode", None)
+            return Problem(kind, text) if code is None else Problem(kind, text, code, cast("ProgramError", error).said)
+        if not self.first_place and (place := origin(error)):
+            self.first_place = f"{kind} at {place}"
+        return Problem(kind, text)
+
+
+def _of_program(problem: Problem) -> bytes:
+    """Return the further fields of the error of a program."""
+    return b"" if problem.code is None else b',"code":%d,"stderr":%b' % (problem.code, encode(problem.stderr))
 
 
 class ItemTrace(paco.trace):

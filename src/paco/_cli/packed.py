@@ -9,8 +9,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from paco._base.errors import install
+from paco._cli.beginning import BrokenInputError
 from paco._cli.ending import CommandError
-from paco._cli.formats import BrokenInputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -109,7 +109,11 @@ class ProgramTarget:
         return self._template.fill(item.value, item.id + 1)
 
     async def __aenter__(self) -> ItemFunction:
-        return self._run
+        async def run(item: InputItem) -> Any:
+            return await self._run(item)
+
+        run.__name__ = self._template.words[0]  # messages of timeouts and retries show it
+        return run
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -30,12 +30,20 @@ _QUANTILES = (50, 95, 99)
 
 
 def summary(
-    tally: Tally, latencies: Sketch, total: int | None, seconds: float, *, width: int, found: int = 0, again: str = ""
+    tally: Tally,
+    latencies: Sketch,
+    total: int | None,
+    seconds: float,
+    *,
+    width: int,
+    found: int = 0,
+    again: str = "",
+    place: str = "",
 ) -> list[str]:
     """Return the lines of a summary; the first one goes after a word such as ``done``.
 
     ``found`` is the last limit of ``--limit auto``, otherwise 0; ``again`` is the command line that runs the items
-    left, if there are any.
+    left, if there are any; ``place`` says where the first error was raised.
     """
     start = f"in {duration(seconds)}    "
     lines = _rows(_counts(tally, total, seconds), width - len(_LONGEST) - len(start))
@@ -47,6 +55,7 @@ def summary(
         lines.append(f"  limit     {found:,}   (auto)")
     if tally.failed:
         lines += _failures(tally, width - len(_FAILURES))
+        lines += [safe(f"  first     {place}")] if place else []
     return [*lines, safe(f"  again     {again}")] if again else lines
 
 
@@ -227,7 +236,7 @@ class Progress:
             self._console.say(f"  and {self._unshown:,} more failures; see the records")
         self._unshown = 0
 
-    def summary(self, ended: str = "done", again: str = "", found: int = 0) -> None:
+    def summary(self, ended: str = "done", again: str = "", found: int = 0, place: str = "") -> None:
         """Write the summary of a run that ended as ``done``, ``stopped`` or ``halted``; see `summary` for the rest."""
         self._meter.look()
         seconds, width = self._meter.elapsed(), self._console.width()
@@ -236,5 +245,5 @@ class Progress:
             self._console.say(json.dumps(facts))
             return
         counts = self._tally, self.latencies, self._total(), seconds
-        first, *rest = summary(*counts, width=width, found=found, again=again)
+        first, *rest = summary(*counts, width=width, found=found, again=again, place=place)
         self._console.say("\n".join([f"{self._console.style(ended, 'bold')} {first}", *rest]))

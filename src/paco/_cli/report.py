@@ -142,7 +142,7 @@ def _count(record: Record, span: Span, table: ItemTable, tally: Tally) -> None:
         tally.retried += attempts - 1
         table.put(position, slot or 0, start, end, worker)
         return
-    problem = None if record.ok else Problem(*record.error())
+    problem = None if record.ok else _problem(record)
     error = None if problem is None else problem.error()
     outcome: Outcome = "ok" if problem is None else "failed"
     what = position, slot or 0, record.fields.get("input"), start, end
@@ -153,6 +153,11 @@ def _count(record: Record, span: Span, table: ItemTable, tally: Tally) -> None:
         tally.ok += 1
     else:
         tally.fail(problem)
+
+
+def _problem(record: Record) -> Problem:
+    code, stderr = record.outcome.get("code"), record.outcome.get("stderr")
+    return Problem(*record.error(), code, str(stderr)) if type(code) is int else Problem(*record.error())
 
 
 #: The beginning of a line that paco writes, with the key of the record.

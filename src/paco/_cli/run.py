@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import signal
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -22,7 +21,7 @@ from paco._cli.ending import (
     CommandError,
     describe,
 )
-from paco._cli.loop import completed, end_tasks, loop_factory
+from paco._cli.loop import collected_seldom, completed, end_tasks, loop_factory
 from paco._cli.options import AUTO, STDOUT
 from paco._cli.output import ItemRecords, ItemTrace
 from paco._cli.pace import may_mend
@@ -33,7 +32,7 @@ from paco._view.console import safe_lines
 from paco.events import RunStarted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable
     from contextlib import AbstractAsyncContextManager
 
     from paco._base.check import ItemFunction
@@ -55,8 +54,6 @@ _MOST: Final = 10_000
 _PATIENT: Final = 1.0
 #: The most threads of `asyncio.to_thread`, and the fewest that may run at once.
 _THREADS, _FEW_THREADS = 1000, 32
-#: The fewest new objects between two garbage collections. Python's default is 700 to 2,000.
-_NEW: Final = 10_000
 #: Without ``--halt``, a run is halted only if its first items all fail, as with a wrong URL or an expired password.
 #: These are the first ones of the input, since the first ones to end are often those that fail.
 _FIRST: Final = 20
@@ -110,9 +107,7 @@ class _MapRun:
         self._records = ItemRecords(job.output, job.options, job.tally, self._progress, self._item_failed, charge)
         self._task: Any = asyncio.current_task()
         self._started = self._cancelling = False
-        #: Why the run was halted, if it was; and whether the reason is that the first items all failed.
-        self._halted = ""
-        self._all_failed = False
+        self._halted = False
         self._first_failed = 0  # of the first items
         #: Why items were left out, if the run was ended early.
         self._left_out = ""
@@ -259,12 +254,12 @@ class _MapRun:
             return
         if rule is not None:
             if rule.is_reached(failed, job.reader.total()):
-                self._halted = f"{failed:,} item{'' if failed == 1 else 's'} failed (--halt {rule})"
-                self._stop(f"halting: {self._halted}; ", cancel=rule.when == "now")
+                self._halted = True
+                why = f"{failed:,} item{'' if failed == 1 else 's'} failed (--halt {rule})"
+                self._stop(f"halting: {why}; ", cancel=rule.when == "now")
         elif self._first_failed == _FIRST and not (self._tally.ok or job.output.proven):
-            self._all_failed = True
-            self._halted = f"the first {_FIRST} items all failed (to go on: --halt never)"
-            self._stop(f"halting: {self._halted}; ")
+            self._halted = True
+            self._stop(f"halting: the first {_FIRST} items all failed (to go on: --halt never); ")
 
     def _stop(self, why: str = "", more: str = "", *, cancel: bool = False) -> None:
         """Start no more items, and say so, with ``why`` before and ``more`` after; ``cancel`` also cancels."""
@@ -293,7 +288,7 @@ class _MapRun:
             ended = "halted" if self._halted else "stopped" if self._leaves_items() else "done"
             limit = job.pace.limit
             found = limit.most if job.options.limit == AUTO and not isinstance(limit, int) else 0
-            self._progress.summary(ended, self._left(), found)
+            self._progress.summary(ended, self._left(), found, "" if self._halted else self._records.first_place)
         for trouble in self._troubles:
             job.console.say(safe_lines(f"paco: {trouble}"))
         if by_signal or self._halted:
@@ -317,8 +312,8 @@ class _MapRun:
             troubles.append(f"cannot read further, so the later items are missing: {describe(reader.error)}")
         if self._left_out and self._leaves_items():
             troubles.append(f"{self._left_out} before all items had started")
-        if self._all_failed:
-            troubles.append(f"{self._halted}; the first error:\n{self._records.first_error}")
+        if self._halted:
+            troubles.append(f"the first error:\n{self._records.first_error}")
 
     def _leaves_items(self) -> bool:
         """Return whether an early end has cancelled items, or left some out."""
@@ -376,25 +371,3 @@ def _engine(function: ItemFunction, options: MapOptions) -> Callable[[], Any] | 
         return engine_of(name, options.engine, None, kill_after)
     except (ImportError, TypeError, ValueError) as error:
         raise CommandError(message(error).removeprefix("paco.")) from None
-
-
-@contextmanager
-def collected_seldom() -> Generator[None]:
-    """Make garbage collection cheaper within the block. In a run of HTTP requests it takes a tenth of the time.
-
-    HTTP clients create many cycles, so Python searches the objects of all imported modules again and again. The block
-    exempts these with `gc.freeze`, unless some objects are exempt already, and collects less often. A collector that is
-    turned off, or collects even less often, stays so.
-    """
-    thresholds = gc.get_threshold()
-    exempts = gc.get_freeze_count() == 0
-    if thresholds[0]:
-        gc.set_threshold(max(thresholds[0], _NEW), *thresholds[1:])
-    if exempts:
-        gc.freeze()
-    try:
-        yield
-    finally:
-        gc.set_threshold(*thresholds)
-        if exempts:
-            gc.unfreeze()

@@ -276,7 +276,8 @@ def _bind(function: Any, name: str, how: str, /, *arguments: Any, **keywords: An
     try:
         signature.bind(*arguments, **keywords)
     except TypeError as error:
-        raise CommandError(f"{name}{signature} cannot be {how}: {message(error)}") from None
+        hint = "; to pass the fields of an object: --unpack" if arguments and "missing" in message(error) else ""
+        raise CommandError(f"{name}{signature} cannot be {how}: {message(error)}{hint}") from None
 
 
 def _async_function(found: Any, name: str) -> ItemFunction:

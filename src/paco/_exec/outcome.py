@@ -25,10 +25,14 @@ class ProgramError(CalledProcessError):
     The attributes are those of `subprocess.CalledProcessError`; ``stderr`` has its last 4 KiB.
     """
 
+    @property
+    def said(self) -> str:
+        """The end of what the program wrote to stderr, as text."""
+        return bytes(self.stderr).decode(errors="backslashreplace").strip()
+
     def __str__(self) -> str:
-        said = self.stderr.decode(errors="backslashreplace").strip()
         how = how_ended(self.returncode).removeprefix("with ")
-        return f"{how}: {said}" if said else how
+        return f"{how}: {self.said}" if self.said else how
 
 
 def result_of(argv: Sequence[str], ended: Ended) -> Any:

@@ -146,7 +146,8 @@ def _item(change: Callable[[str], str], placeholder: str, item: Any, _number: in
 
 def _field(field: str, change: Callable[[str], str], item: Any, _number: int) -> str:
     if not isinstance(item, dict):
-        raise TemplateError(f"{{{field}}} needs an item that is an object, got {shorten(item)}")
+        needs = f"{{{field}}} needs an item that is an object, got {shorten(item)}"
+        raise TemplateError(f"{needs}; for literal braces: {{{{{field}}}}}")
     values = cast("dict[str, Any]", item)
     if field not in values:
         raise TemplateError(f"the item {lacks(field, values)}")

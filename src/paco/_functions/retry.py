@@ -13,7 +13,7 @@ from paco._base.decorator import Decorator, decorator, keep
 from paco._base.errors import add_note
 from paco._base.item import tried
 from paco._engine.workers import back_off, is_out_of_budget
-from paco._functions.timeout import limiting
+from paco._functions.timeout import limiting, requested
 from paco._stream.plan import Plan
 from paco._stream.stream import Stream
 from paco.events._wrappers import retrying
@@ -36,6 +36,7 @@ _DOUBLINGS: Final = 64
 
 _SPENT: Final = "the budget in its limit is spent"
 _TOO_LATE: Final = "the deadline comes before the next attempt"
+_CANCELLED: Final = "the call was cancelled"
 
 
 @overload
@@ -83,7 +84,8 @@ def retry(
     When no attempts are left, the last exception is raised as itself, with a note of the attempts and the elapsed time.
     It is raised at once if ``on`` rejects it or asks for too long a wait, if the back-off would not end before a
     `deadline`, or if ``budget`` or a `Budget` in the limit of the item is spent. A `GateClosed`, cancellations,
-    ``KeyboardInterrupt`` and ``SystemExit`` are never retried.
+    ``KeyboardInterrupt`` and ``SystemExit`` are never retried, and neither is an error that ``fn`` raises because the
+    call is cancelled.
 
     A call that succeeds costs about 3 µs more than a plain call of ``fn``.
 
@@ -129,6 +131,7 @@ def retry(
     async def wrapper(*args: Any, **kw: Any) -> Any:
         call = _Call(policy)
         while True:
+            call.begin()
             try:
                 result = fn(*args, **kw)
                 if check.is_awaitable(result):
@@ -235,20 +238,26 @@ class _Budget:
 class _Call:
     """One call of the function, with its attempts."""
 
-    __slots__ = ("_attempts", "_now", "_policy", "_start")
+    __slots__ = ("_attempts", "_now", "_policy", "_requests", "_start", "_task")
 
     def __init__(self, policy: _Policy) -> None:
+        loop = asyncio.get_running_loop()
         self._policy = policy
-        self._attempts = 0
-        self._now = asyncio.get_running_loop().time
+        self._attempts = self._requests = 0
+        self._task = asyncio.current_task(loop)
+        self._now = loop.time
         self._start = self._now()
         if policy.budget is not None:
             policy.budget.pay()
 
+    def begin(self) -> None:
+        """Begin an attempt."""
+        self._requests = 0 if self._task is None else requested(self._task)
+
     def failed(self, error: Exception) -> Coroutine[Any, Any, None] | None:
         """Return what to await before the next attempt, or ``None`` to give up; then a note of the error says why."""
         self._attempts += 1
-        pause = self._policy.pause(error, self._attempts)
+        pause = _CANCELLED if self._is_cancelled(error) else self._policy.pause(error, self._attempts)
         if not isinstance(pause, str) and is_out_of_budget():
             pause = _SPENT
         if isinstance(pause, str):
@@ -256,6 +265,14 @@ class _Call:
             return None
         retrying(self._attempts, error, pause)
         return self._rest(pause, error)
+
+    def _is_cancelled(self, error: Exception) -> bool:
+        """Return whether a cancellation from outside has ended the attempt, which raised another error in its place.
+
+        Its count alone does not say so: a task group in ``fn`` may leave it too high (gh-116720).
+        """
+        task = self._task
+        return task is not None and task.cancelling() > self._requests and _follows_cancellation(error)
 
     async def _rest(self, seconds: float, error: Exception) -> None:
         try:
@@ -270,6 +287,19 @@ class _Call:
         tries = f"{self._attempts} attempt" + "s" * (self._attempts > 1)
         elapsed = round(self._now() - self._start, 3)
         add_note(error, f"paco.retry: gave up after {tries} and {elapsed:g} s" + f": {why}" * bool(why))
+
+
+def _follows_cancellation(error: BaseException | None) -> bool:
+    """Return whether an error was raised while a cancellation was handled; a group, whether all its errors were."""
+    while error is not None:
+        if isinstance(error, asyncio.CancelledError):
+            return True
+        if isinstance(error, BaseExceptionGroup):
+            group = cast("BaseExceptionGroup[BaseException]", error)
+            if all(map(_follows_cancellation, group.exceptions)):
+                return True
+        error = error.__context__
+    return False
 
 
 @overload

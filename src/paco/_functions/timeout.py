@@ -26,6 +26,15 @@ _UNLIMITED: Final = nullcontext()
 _TIMER: Final = 0.001
 
 
+def requested(task: asyncio.Task[Any]) -> int:
+    """Return how often a task was asked to cancel before what it does next.
+
+    A cancellation that was requested but not delivered arrives inside that. Count it as requested there, so that it is
+    not mistaken for another one (asyncio.timeout(0) swallows it: gh-134471).
+    """
+    return task.cancelling() - bool(getattr(task, "_must_cancel", False))
+
+
 class TimeoutLimit:
     """Cancel a block after ``timeout`` seconds, and raise ``TimeoutError`` when the block has ended.
 
@@ -78,10 +87,7 @@ class TimeoutLimit:
         if self._task is not None:
             raise RuntimeError("paco.TimeoutLimit: this TimeoutLimit is already in use; create one for each block")
         check.loop("TimeoutLimit", self._loop)
-        # A cancellation that was requested but not delivered arrives inside the block. Count it as requested there, so
-        # that it is not mistaken for ours (asyncio.timeout(0) swallows it: gh-134471).
-        pending = bool(getattr(task, "_must_cancel", False))
-        self._requests = task.cancelling() - pending
+        self._requests = requested(task)
         self._task = task
         self.expired = False
         self._start = now = loop.time()
@@ -245,8 +251,7 @@ class _TimedCall:
     def __init__(self, when: float, task: asyncio.Task[Any]) -> None:
         self.when = when
         self.task: Any = task
-        # A cancellation that was requested but not delivered arrives inside the call: see `TimeoutLimit.__enter__`.
-        self.requests: int = task.cancelling() - bool(getattr(task, "_must_cancel", False))
+        self.requests: int = requested(task)
         self.expired = False
 
 

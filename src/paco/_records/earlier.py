@@ -39,7 +39,8 @@ _FAILED: Final = OPENING + b",%b" + ENDING
 ANY_VERSION: Final = object()
 #: Matches the names of functions that mean nothing else to sed and a shell.
 _SAFE: Final = re.compile(r"[\w.<>]+").fullmatch
-_CONTENT: Final = "their whole content"  # what identifies items, in a message
+#: What identifies items without a key, in a message.
+CONTENT: Final = "their whole content"
 #: What identifies an item: the name of a field, or a function of the item; ``None`` for its content.
 ItemKey: TypeAlias = Callable[[Any], object] | str | None
 
@@ -105,7 +106,7 @@ class EarlierRecords:
         self._maker = maker
         self._known_by = _field(key) if isinstance(key, str) else key
         #: What a message calls what identifies an item; ``None`` if a function says it.
-        self.by: str | None = shorten(maker.by) if maker.by is not None else _CONTENT if key is None else None
+        self.by: str | None = shorten(maker.by) if maker.by is not None else CONTENT if key is None else None
         self._unique = key is not None  # whether to warn of an item that equals an earlier one
         self._version = version
         self._strict = strict
@@ -175,8 +176,8 @@ class EarlierRecords:
     def _by_of(self, record: Record) -> Any:
         """Return what a record knows its item by; ``None`` if that is unknown. Earlier versions recorded no field."""
         by, item = record.fields.get("by"), record.fields.get("input")
-        if by is None and isinstance(item, dict) and self.by not in {None, _CONTENT}:
-            return _CONTENT if record.key == digest(canonical(item), 0, len(record.key)) else None
+        if by is None and isinstance(item, dict) and self.by not in {None, CONTENT}:
+            return CONTENT if record.key == digest(canonical(item), 0, len(record.key)) else None
         return None if by is None else shorten(by)
 
     def _parsed(self, number: int, offset: int, line: bytes, *, after_record: bool) -> Record | None:

@@ -280,9 +280,9 @@ def success(text: bytes) -> bytes:
 SUCCESS: Final = b'"ok":true,"result":'
 
 
-def failure(kind: str, text: str) -> bytes:
-    """Return the part of a record that holds an error: the name of its type, and its message."""
-    return b'"ok":false,"error":{"type":%b,"message":%b}' % (encode(kind), encode(text))
+def failure(kind: str, text: str, more: bytes = b"") -> bytes:
+    """Return the part of a record that holds an error; ``more`` has further fields of it, with a leading comma."""
+    return b'"ok":false,"error":{"type":%b,"message":%b%b}' % (encode(kind), encode(text), more)
 
 
 #: The fields of a `Span`, as a tuple that is made in a tenth of the time.
