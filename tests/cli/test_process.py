@@ -558,9 +558,10 @@ def test_on_a_terminal_lines_are_repainted_below_the_failures(start, folder):
     assert process.wait() == 1
     assert not re.search(r"\x1b\[[0-9;]*m", shown)
     again = f"paco map {' '.join(map(str, words[1:]))} --retry-failed"
-    first, *_, failures, last = left(shown)
+    first, *_, failures, where, last = left(shown)
     assert first == "✗ #1 1  ValueError: no"
     assert (failures, last) == ("  failures  1 ValueError: no", f"  again     {again}")
+    assert where.startswith("  first     ValueError at jobs.py:")
 
 
 def test_a_named_pipe_is_read_while_it_is_written(start, folder):

@@ -294,6 +294,49 @@ async def test_an_item_sees_the_context_variables_that_the_source_set_for_it(mak
 # ---- deadlocks
 
 
+@pytest.mark.parametrize(
+    "make_limit", [*LIMITS.values(), lambda: paco.PerKey(bool, lambda: 2)], ids=[*LIMITS, "PerKey"]
+)
+@pytest.mark.parametrize("every", [2, 3, 5])
+@pytest.mark.parametrize("naps", [1, 2, 3])
+async def test_what_the_source_sets_for_some_items_no_other_item_sees(make_limit, every, naps):
+    seen = {}
+
+    def numbers():
+        for number in range(60):
+            if number % every == 0:
+                VAR.set(number)
+            yield number
+
+    async def work(number):
+        seen[number] = VAR.get()
+        await asyncio.sleep(number % naps)
+
+    await paco.each(work, numbers(), limit=make_limit())
+    assert seen == {number: None if number % every else number for number in range(60)}
+
+
+async def test_a_permit_is_returned_if_the_other_limit_raises_when_the_item_begins():
+    class Broken(paco.Limiter):
+        def try_reserve(self, item=None):
+            return item
+
+        async def reserve(self, item=None):
+            return item
+
+        def begin(self, permit):
+            raise OSError("broken")
+
+        def release(self, permit, error=None):
+            return None
+
+    shared = paco.Limit(1)
+    for items in ([1], [1, 2]):
+        with pytest.raises(OSError, match="broken"):
+            await paco.each(nap(), items, limit=shared & Broken())
+    assert await paco.map(nap(), [1, 2], limit=shared) == [1, 2]
+
+
 async def test_a_deadlock_is_found_however_many_items_came_before():
     limit, ended_all = paco.Limit(2), asyncio.Event()
 

@@ -203,7 +203,7 @@ class Admission:
             return False
         if renewed is None:
             worker.taken, self._holder = Item(value, index), worker
-            worker.taken.known = known
+            worker.taken.known, worker.taken.bound = known, True
             self.held += 1
             return False
         if gate is not None:
@@ -217,7 +217,12 @@ class Admission:
     async def _renews_later(self, worker: RecycledWorker, item: Item) -> bool:
         """Try it again in the next turn, after all arrived results were handled, if items are slow."""
         run: Scheduler = self.run
-        if not run.pace.in_batches or worker.turn in {0, run.pace.turn.now}:
+        if not run.pace.in_batches or worker.turn in {0, run.pace.turn.now} or not item.permitted:
+            return False
+        try:
+            item.limit.renews(item.permit, self._gate)  # so that an `Adaptive` hears now when the item has ended
+        except BaseException as error:
+            self.permits.failed(error)
             return False
         with suppress(asyncio.CancelledError):  # of the run; or of the item, which has ended, and so marks its task
             await give_way()
@@ -268,8 +273,8 @@ class Admission:
                 permit = item.limit.try_reserve(item.value)
                 waits = permit is None
                 if not waits:
-                    item.limit.begin(permit)
                     self.permits.hold(item, permit)
+                    item.limit.begin(permit)
         except Exception as failed:
             self.permits.refused(item, failed)
         finally:
@@ -282,8 +287,8 @@ class Admission:
         self._gate = item if self._ahead == 1 else None
         try:
             permit = await self._queues.wait(item)
-            item.limit.begin(permit)
             self.permits.hold(item, permit)
+            item.limit.begin(permit)
         except Exception as failed:
             self.permits.refused(item, failed)
         finally:

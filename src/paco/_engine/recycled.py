@@ -29,24 +29,19 @@ class RecycledWorker:
 
     def begins(self, item: Item) -> None:
         """Make the task and its context those of this item."""
+        has_set = self.has_set()
         self.task.item, item.parent = item, self._around
         inside.set(item)
-        self._base = self.context.copy()
+        if not has_set:  # otherwise the item stays marked, since no other one may see what its source has set
+            self._base = self.context.copy()
 
     def has_set(self) -> bool:
-        """Return whether a context variable was set since the last call."""
+        """Return whether a context variable was set since the last item began."""
         try:
-            changed = self.context != self._base  # by pointer if nothing was set
+            return self.context != self._base  # by pointer if nothing was set
         except Exception:  # a value cannot be compared
-            changed = True
-        if changed:
-            self._base = self.context.copy()
-        return changed
+            return True
 
     def is_marked(self) -> bool:
         """Return whether the item has left a context variable, a cancellation or a name on the task."""
-        try:
-            changed = self.context != self._base  # by pointer if nothing was set
-            return changed or bool(self._cancelling()) or self._get_name() is not self._name
-        except Exception:  # an item has set a value that cannot be compared
-            return True
+        return self.has_set() or bool(self._cancelling()) or self._get_name() is not self._name

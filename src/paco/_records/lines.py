@@ -145,7 +145,7 @@ def encode(value: Any) -> bytes:
         return text
     if FAST is not None:
         try:
-            data = FAST[0](value)
+            data = bytes(memoryview(FAST[0](value)))  # a copy, since what orjson returns keeps a buffer of 4 KB
         except (TypeError, RecursionError):  # an int of more than 64 bits, a key that is not text, or a real error
             pass
         else:
