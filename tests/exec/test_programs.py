@@ -20,7 +20,7 @@ import time
 import pytest
 
 import paco
-from paco._exec import server
+from paco._exec import client, server
 from paco._exec.client import Ended, Programs
 from tests.patience import until, wait_until
 from tests.programs import SOURCE, is_there
@@ -463,3 +463,18 @@ def test_a_cancelled_run_of_items_leaves_no_program(tmp_path):
     pids = using(main)
     assert len(pids) == 2
     assert not any(map(is_there, pids))
+
+
+@pytest.mark.parametrize("turns", range(1, 6))
+async def test_a_call_that_is_cancelled_while_the_process_starts_waits_for_its_end(monkeypatch, turns):
+    started, run_server = [], client._run_server
+    monkeypatch.setattr(client, "_run_server", lambda end: started.append(run_server(end)) or started[0])
+    programs = Programs()
+    call = asyncio.ensure_future(programs.run(["true"]))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    call.cancel()
+    await asyncio.wait([call])
+    await programs.close()
+    assert call.cancelled()
+    assert [process.returncode for process in started] == [0]

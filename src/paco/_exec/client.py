@@ -75,7 +75,12 @@ async def _start() -> _Link:
     ours, theirs = socket.socketpair()
     with theirs:
         process = _run_server(theirs.fileno())
-    _, link = await loop.create_unix_connection(lambda: _Link(process), sock=ours)
+    try:
+        _, link = await loop.create_unix_connection(lambda: _Link(process), sock=ours)
+    except BaseException:  # the process ends when the connection does, and `connection_lost` waits for it before that
+        ours.shutdown(socket.SHUT_RDWR)
+        process.wait()
+        raise
     return link
 
 
