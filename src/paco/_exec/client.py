@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -78,7 +79,8 @@ async def _start() -> _Link:
     try:
         _, link = await loop.create_unix_connection(lambda: _Link(process), sock=ours)
     except BaseException:  # the process ends when the connection does, and `connection_lost` waits for it before that
-        ours.shutdown(socket.SHUT_RDWR)
+        with suppress(OSError):  # it is closed already
+            ours.shutdown(socket.SHUT_RDWR)
         process.wait()
         raise
     return link
