@@ -386,17 +386,33 @@ class Flaky:
         return item
 
 
-async def test_a_limit_that_fails_when_it_renews_ends_the_run():
+@pytest.mark.parametrize("slow", [False, True])
+@pytest.mark.parametrize("method", ["renews", "renew"])
+@pytest.mark.parametrize(
+    "fails_after", range(9, 17)
+)  # a slow item has it asked twice: in its own turn and in the next one
+async def test_a_limit_that_fails_when_it_renews_ends_the_run(monkeypatch, fails_after, method, slow):
+    calls = count()
+
     class Broken(paco.Limit):
         def renews(self, permit, own):
-            return True
+            return method == "renew" or works()
 
         def renew(self, permit):
-            raise OSError("the limit is broken")
+            return permit if method == "renews" or works() else None
 
-    limit = Broken(1)
+    def works():
+        if next(calls) == fails_after:
+            raise OSError("the limit is broken")
+        return True
+
+    if slow:
+        seconds = count()
+        monkeypatch.setattr("paco._engine.workers.own_clock", lambda loop: False)
+        monkeypatch.setattr("paco._engine.workers.perf_counter", lambda: float(next(seconds)))
+    limit = Broken(4)
     with pytest.raises(OSError, match="the limit is broken") as caught:
-        await paco.map(nap(), range(10), limit=limit)
+        await paco.map(nap(), range(30), limit=limit)
     assert caught.value.__notes__[0] == "paco.map: its limit"
     assert limit.in_flight == 0
 

@@ -812,6 +812,7 @@ LIMITS = {
     "rate": lambda: paco.Rate(1, cost=lambda item: 1),
     "both": lambda: paco.Rate(1) & paco.Limit(5),
     "semaphore": lambda: asyncio.Semaphore(2),
+    "keys": lambda: paco.PerKey(bool, lambda: 2),
 }
 
 

@@ -299,6 +299,23 @@ async def test_a_consumer_that_is_cancelled_leaves_nothing_running():
     assert now() == 6
 
 
+@pytest.mark.parametrize(
+    "make", [lambda stream: stream.as_completed(), lambda stream: stream.batch(3)], ids=["as_completed", "batch"]
+)
+async def test_a_list_in_order_of_completion_or_of_lists_that_is_cancelled_leaves_nothing_running(make):
+    probe = Probe(lambda item: item, takes=10)
+
+    async def collected():
+        return await make(paco.map(probe, range(5), limit=2))
+
+    task = asyncio.ensure_future(collected())
+    await asyncio.sleep(15)
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    assert (probe.started, probe.running) == ([0, 1, 2, 3], 0)
+
+
 # ---- a wait for the next result that is cancelled
 
 

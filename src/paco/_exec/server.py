@@ -278,7 +278,7 @@ class Starter:
             self._reports.setdefault(program, time.monotonic() + GRACE)
 
     def _report(self, program: Program) -> None:
-        if self._programs.pop(program.number, None) is None:
+        if self._programs.pop(program.number, None) is None:  # pragma: no cover - its grace and its output end together
             return
         self._reports.pop(program, None)
         for descriptor in (program.stdin, program.stdout.pipe, program.stderr.pipe):
