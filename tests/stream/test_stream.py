@@ -299,9 +299,10 @@ async def test_a_consumer_that_is_cancelled_leaves_nothing_running():
     assert now() == 6
 
 
-@pytest.mark.parametrize(
-    "make", [lambda stream: stream.as_completed(), lambda stream: stream.batch(3)], ids=["as_completed", "batch"]
-)
+DELIVERED = {"as_completed": lambda stream: stream.as_completed(), "batch": lambda stream: stream.batch(3)}
+
+
+@pytest.mark.parametrize("make", DELIVERED.values(), ids=DELIVERED)
 async def test_a_list_in_order_of_completion_or_of_lists_that_is_cancelled_leaves_nothing_running(make):
     probe = Probe(lambda item: item, takes=10)
 
@@ -314,6 +315,22 @@ async def test_a_list_in_order_of_completion_or_of_lists_that_is_cancelled_leave
     await asyncio.wait([task])
     assert task.cancelled()
     assert (probe.started, probe.running) == ([0, 1, 2, 3], 0)
+
+
+@pytest.mark.parametrize("make", DELIVERED.values(), ids=DELIVERED)
+async def test_such_a_list_whose_coroutine_is_closed_leaves_nothing_running(make):
+    probe = Probe(lambda item: item, takes=10)
+
+    async def collected():
+        return await make(paco.map(probe, range(5), limit=2))
+
+    waiting = collected()
+    waiting.send(None)
+    await asyncio.sleep(5)
+    assert probe.running == 2
+    waiting.close()
+    await asyncio.sleep(1)
+    assert (probe.started, probe.running) == ([0, 1], 0)
 
 
 # ---- a wait for the next result that is cancelled

@@ -232,7 +232,7 @@ async def _deliver(run: Scheduler, take: Callable[[Any], object]) -> None:
                 break
             else:
                 await run.until_result()
-    except asyncio.CancelledError as error:  # pragma: no cover - tested, but the tracer of Python 3.11 does not see it
+    except asyncio.CancelledError as error:
         run.stop()
         await run.join(error)
     except GeneratorExit:
