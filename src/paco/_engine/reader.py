@@ -105,9 +105,10 @@ class Reader:
         run, iterator, self._iterator = self._run, self._iterator, None
         if iterator is None:
             return NOTHING
-        loop, worker = run.loop, asyncio.current_task(run.loop)
+        loop, pool, worker = run.loop, run.pool, asyncio.current_task(run.loop)
+        most = 1 if len(pool.workers) - pool.idle >= pool.limit else min(1 + pool.spare(), run.pace.stride)
         try:
-            self._context.run(self._begin, iterator, loop, worker, min(1 + run.pool.spare(), run.pace.stride))
+            self._context.run(self._begin, iterator, loop, worker, most)
         except BaseException as error:
             _set_current_task(loop, worker)  # `_begin` may have been interrupted before it did this
             self.ended = True
@@ -118,9 +119,11 @@ class Reader:
             self.wake()
         elif not self._cut:
             self._iterator = iterator
-        item = self._items.popleft() if self._items else NOTHING
-        if self._items:
-            run.supplied(len(self._items))
+        if not (items := self._items):
+            return NOTHING
+        item = items.popleft()
+        if items:
+            run.supplied(len(items))
         return item
 
     def _begin(
@@ -130,7 +133,7 @@ class Reader:
         items = self._items
         try:
             _set_current_task(loop, self._task)
-            while len(items) < most and not self._cut:
+            while True:
                 step = _next_step(iterator)
                 try:
                     waits_for = step.send(None)
@@ -138,6 +141,8 @@ class Reader:
                     items.append(found.value)
                 else:
                     self._step = SourceStep(step, waits_for)
+                    break
+                if len(items) >= most or self._cut:
                     break
         finally:
             _set_current_task(loop, worker)
