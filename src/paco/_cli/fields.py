@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from paco._base.check import shorten
 from paco._base.system import command_line
+from paco._cli import inputs as _inputs
 from paco._cli.ending import CommandError
 from paco._cli.formats import TableFormat
-from paco._cli.inputs import chunks_of
 from paco._exec.template import lacks
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def _header_of(one: Input) -> list[str] | None:
     form = one.new_format()
     if not one.regular or not isinstance(form, TableFormat):
         return None
-    with suppress(OSError), closing(chunks_of(one)) as chunks:  # the run reports what is wrong with the file
+    with suppress(OSError), closing(_inputs.chunks_of(one)) as chunks:  # the run reports what is wrong with the file
         for chunk in chunks:
             if any(form.split(chunk)) or form.header is not None:
                 break
