@@ -43,8 +43,6 @@ _WIDE: Final = {"UTF-16LE": re.compile(rb"(?:[\x01-\x7f]\0){2}"), "UTF-16BE": re
 #: Text has no control characters but these, or a few. Of bytes that look random, a tenth are such characters.
 _CONTROLS: Final = bytes({*range(32), 127} - {*b"\b\t\n\v\f\r\x1b"})
 _LOOKED_AT: Final = 512
-
-
 _END: Final = b"\n"
 #: The most characters of a line in a message.
 _SHOWN: Final = 60

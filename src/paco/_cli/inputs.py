@@ -246,7 +246,7 @@ class ItemReader:
             for one in self._inputs:
                 form = one.new_format()
                 if isinstance(form, TableFormat):
-                    form.began = deque(maxlen=0)  # nobody parses the rows
+                    form.began = deque(maxlen=0)  # the rows are only counted
                 count += sum(1 for chunk in chunks_of(one) for _ in form.split(chunk))
             self._total = count
 
@@ -343,7 +343,7 @@ class ItemReader:
         self.ended = self._read == self._head
 
     def _warn(self, one: Input, beginning: Beginning | None) -> None:
-        """Tell once of a line that is not UTF-8."""
+        """Tell the user about the first line that is not UTF-8."""
         if self._is_utf8 and beginning is not None and beginning.invalid:
             self._is_utf8 = False
             self._tell(f"{one.name}: {beginning.invalid}")

@@ -251,7 +251,7 @@ class WorkerPool:
         self._call_source()
 
     def _call_source(self) -> None:
-        """Tell a source that waits for this if no worker runs an item: then no item can add to it."""
+        """If no worker runs an item, tell the source: no item can add to it any more."""
         reader = self.run.reader
         if reader is not None and reader.heeds and self.idle >= len(self.workers):
             reader.starves()

@@ -77,7 +77,7 @@ class Delivery:
 
 
 class Drain:
-    """Holds back the items of a run whose results nobody takes, as a `Delivery` does; it has no results to bring."""
+    """Holds items back as a `Delivery` does, in a run whose results are discarded."""
 
     left: int = 0
 
