@@ -102,6 +102,10 @@ class Bucket:
         left = max(self._level - (ticks - self._last) * self._leak, 0)
         self._level, self._last = max(left + self._units(weight), 0), ticks
 
+    def is_open(self, now: float) -> bool:
+        """Return whether a start of cost 1 is allowed now."""
+        return (now >= self._empty_at and not self._taken) or now >= self.earliest(1)
+
     def start_now(self, now: float) -> bool:
         """Make a start of cost 1 that was not booked, if it is allowed now; `earliest` and `start` in one step."""
         if now >= self._empty_at and not self._taken:

@@ -176,7 +176,10 @@ class Rate(Limiter):
     def renews(self, permit: Booking, own: Item | None) -> bool:
         if self._line or self._cost is not None:
             return False  # and if an item of the run waits, another one must not be taken in vain
-        return own is None or asyncio.get_running_loop().time() >= self._earliest(permit)
+        if own is None:
+            return True
+        now = asyncio.get_running_loop().time()
+        return now >= self._held_until and self._bucket.is_open(now)
 
     def renew(self, permit: Booking) -> Booking | None:
         loop = asyncio.get_running_loop()
