@@ -183,12 +183,14 @@ class Admission:
             return False  # others come first
         taking = False
         try:
-            if worker.is_marked() or not self._has_room(run) or not limiter.renews(item.permit, gate):
+            if worker.is_marked() or (stream := self._stream) is not None and stream.room(run.started) <= run.started:
+                return False
+            if not limiter.renews(item.permit, gate):
                 return False
             index, taking = run.started, True
             for taken in run.items:
                 value, run.started = taken, index + 1
-                known = self._look_up and self._look_up(value)
+                known = None if self._look_up is None else self._look_up(value)
                 break
             else:
                 run.out_of_items()

@@ -44,4 +44,9 @@ class RecycledWorker:
 
     def is_marked(self) -> bool:
         """Return whether the item has left a context variable, a cancellation or a name on the task."""
-        return self.has_set() or bool(self._cancelling()) or self._get_name() is not self._name
+        try:
+            if self.context != self._base:
+                return True
+        except Exception:
+            return True
+        return self._cancelling() != 0 or self._get_name() is not self._name

@@ -20,6 +20,7 @@ class Booking:
     """A caller that waits for its start, and then the room that is booked for it."""
 
     cost: float
+    loop: asyncio.AbstractEventLoop | None = field(default=None, repr=False)
     future: asyncio.Future[None] = field(init=False, repr=False)
 
 
@@ -50,7 +51,7 @@ class Bucket:
         """Forget all starts."""
         self._level = 0  # in units, at the time of the last start
         self._last = 0  # in ticks
-        self._empty_at = -math.inf  # in seconds: not before the bucket is empty; infinity if that was not worked out
+        self._empty_at = -math.inf  # in seconds: the bucket is empty after it; infinity if that was not worked out
         self._alone: float | None = None  # the time of a start into the empty bucket, if level and last are older
         #: The starts that are booked.
         self.booked: set[Booking] = set()
@@ -104,13 +105,13 @@ class Bucket:
 
     def is_open(self, now: float) -> bool:
         """Return whether a start of cost 1 is allowed now."""
-        return (now >= self._empty_at and not self._taken) or now >= self.earliest(1)
+        return (now > self._empty_at and not self._taken) or now >= self.earliest(1)
 
     def start_now(self, now: float) -> bool:
         """Make a start of cost 1 that was not booked, if it is allowed now; `earliest` and `start` in one step."""
-        if now >= self._empty_at and not self._taken:
+        if now > self._empty_at and not self._taken:
             self._alone = now
-            self._empty_at = nextafter(now + self._leaks_in, math.inf)
+            self._empty_at = now + self._leaks_in
             return True
         self._settle()
         ticks = ceil(ldexp(now, _EXPONENT))
@@ -118,7 +119,7 @@ class Bucket:
         if level + self._taken > self._room:
             return False
         self._level, self._last = level + self._token, ticks
-        self._empty_at = nextafter(now + self._level / self._token * self._leaks_in, math.inf)
+        self._empty_at = now + self._level / self._token * self._leaks_in
         return True
 
     def _settle(self) -> None:

@@ -149,15 +149,15 @@ class Rate(Limiter):
         self._follow(loop)
         if self._cost is not None or self._line:  # `reserve` calls `cost`, which must be called once per item
             return None
-        booking = Booking(1)
+        booking = Booking(1, loop)
         if loop.time() < self._earliest(booking):
             return None
         self._bucket.book(booking)
         return booking
 
     async def reserve(self, item: Any = None) -> Booking:
-        booking = Booking(1 if self._cost is None else weighed("Rate", self._cost, item))
         loop = asyncio.get_running_loop()
+        booking = Booking(1 if self._cost is None else weighed("Rate", self._cost, item), loop)
         self._follow(loop)
         if self._line or loop.time() < self._earliest(booking):
             await self._wait(booking, loop)
@@ -178,11 +178,11 @@ class Rate(Limiter):
             return False  # and if an item of the run waits, another one must not be taken in vain
         if own is None:
             return True
-        now = asyncio.get_running_loop().time()
+        now = permit.loop.time()
         return now >= self._held_until and self._bucket.is_open(now)
 
     def renew(self, permit: Booking) -> Booking | None:
-        loop = asyncio.get_running_loop()
+        loop = permit.loop
         now = loop.time()
         if self._line or now < self._held_until or self._clock.loop() is not loop:
             return None
