@@ -137,7 +137,7 @@ class Adaptive(Limiter):
         return await self._count.acquire(item)
 
     def begin(self, permit: Permit) -> None:
-        now = asyncio.get_running_loop().time()
+        now = permit.now()
         if now < self._cut_at:  # another event loop, with another clock
             self._cut_at = -math.inf
         self._used_at = now
@@ -161,30 +161,28 @@ class Adaptive(Limiter):
         return renewed
 
     def _ended(self, permit: Permit, error: BaseException | None = None) -> None:
-        """Learn from an item, unless that is done or it has not begun."""
+        """Learn from an item, unless that is done or it has not begun. It still counts as in flight."""
         flight = self._flights.get(permit)
-        if flight is not None:
-            try:
-                self._learn_from(flight, error, asyncio.get_running_loop().time())
-            finally:
-                del self._flights[permit]
-
-    def _learn_from(self, flight: _Flight, error: BaseException | None, now: float) -> None:
-        """Learn from how an item has ended, while it still counts as in flight."""
-        dropped = isinstance(error, Exception) and self._drop_on(error)
-        if error is not None and not dropped:
+        if flight is None:
             return
-        self._used_at = now
-        in_flight = len(self._flights)
+        try:
+            if error is None or (isinstance(error, Exception) and self._drop_on(error)):
+                self._learn_from(flight, permit.now(), dropped=error is not None)
+        finally:
+            del self._flights[permit]
+
+    def _learn_from(self, flight: _Flight, now: float, *, dropped: bool) -> None:
+        self._used_at, in_flight, controller = now, len(self._flights), self._controller
         if not dropped:
             self._succeeded += 1
             self._proven = self._proven or flight.began >= self._cut_at
-            self._controller.succeeded(now - flight.began, max(flight.beside, in_flight), in_flight, now)
-        elif self._controller.drop() and self._calls_for_cut(flight, now):
-            self._controller.cut(self._carried(flight), in_flight, now)
+            beside = flight.beside if flight.beside > in_flight else in_flight
+            controller.succeeded(now - flight.began, beside, in_flight, now)
+        elif controller.drop() and self._calls_for_cut(flight, now):
+            controller.cut(self._carried(flight), in_flight, now)
             self._cut_at, self._proven = now, False
-        if self._controller.limit != self._count.limit:
-            self._count.limit = self._controller.limit
+        if controller.limit != self._count.limit:
+            self._count.limit = controller.limit
 
     def _calls_for_cut(self, dropped: _Flight, now: float) -> bool:
         """Return whether a drop shows an overload that the last cut has not answered.

@@ -89,8 +89,8 @@ class _Average:
         self.count = 0
 
     def add(self, value: float, span: int) -> None:
-        self.count += 1
-        self.value += (value - self.value) / min(self.count, span)
+        self.count = count = self.count + 1
+        self.value += (value - self.value) / (count if count < span else span)
 
 
 class _Before(NamedTuple):
@@ -136,8 +136,9 @@ class Controller:
         """
         if 2 * beside < self.limit:
             return  # the limit was not in effect, so this latency says nothing about it
-        short, span = self._short, max(self.limit, _FEW)
-        latency = min(latency, _OUTLIER * short.value or math.inf)
+        short, span = self._short, self.limit if self.limit > _FEW else _FEW
+        if latency > (most := _OUTLIER * short.value) and most:
+            latency = most
         short.add(latency, span)
         if in_flight > self.limit:
             return  # the limit was lowered, and the items in flight are still above it

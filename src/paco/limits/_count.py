@@ -37,7 +37,10 @@ class Permit:
     holder: Item | None = field(init=False, default_factory=inside.get)
     task: asyncio.Task[Any] | None = field(init=False, default_factory=current_task)
     future: asyncio.Future[None] = field(init=False)
-    timer: asyncio.Handle | None = field(init=False, default=None)
+
+    def now(self) -> float:
+        """Return the time of the loop in which it was acquired."""
+        return (asyncio.get_running_loop() if self.task is None else self.task.get_loop()).time()
 
 
 class Limit(Limiter):
@@ -66,7 +69,7 @@ class Limit(Limiter):
         [[2, 4, 6], [8, 10, 12]]
     """
 
-    __slots__ = ("_admitted", "_home", "_limit", "_permits", "_waiting")
+    __slots__ = ("_admitted", "_home", "_limit", "_looking", "_permits", "_waiting")
 
     _order = (1, 0)
 
@@ -76,6 +79,7 @@ class Limit(Limiter):
         self._waiting: OrderedDict[Permit, None] = OrderedDict()
         self._home: Callable[[], asyncio.AbstractEventLoop | None] = nowhere  # where callers wait
         self._admitted: set[Permit] = set()  # callers that hold their permits, but have not resumed yet
+        self._looking: dict[Permit, asyncio.Handle] = {}  # callers that wait, with their next look for a deadlock
 
     def __repr__(self) -> str:
         return f"<paco.{type(self).__name__} {self._limit}, {len(self._permits)} in flight>"
@@ -146,8 +150,8 @@ class Limit(Limiter):
             raise
         finally:
             self._admitted.discard(waiter)
-            if waiter.timer is not None:
-                waiter.timer.cancel()
+            if waiter in self._looking:
+                self._looking.pop(waiter).cancel()
         return waiter
 
     def release(self, permit: Permit, error: BaseException | None = None) -> None:
@@ -171,11 +175,11 @@ class Limit(Limiter):
     def renew(self, permit: Permit) -> Permit | None:
         if len(self._permits) > self._limit:
             return None
-        for waiter in self._waiting:
-            # The same caller still waits, but now for the end of another item: look for a deadlock as often as before.
-            if waiter.timer is not None:
-                waiter.timer.cancel()
-                waiter.timer = waiter.future.get_loop().call_soon(self._refuse_deadlock, waiter)
+        if self._looking:
+            for waiter, look in self._looking.items():
+                # It still waits, but now for the end of another item: look for a deadlock as often as before.
+                look.cancel()
+                self._looking[waiter] = waiter.future.get_loop().call_soon(self._refuse_deadlock, waiter)
         return permit
 
     def _admit(self) -> None:
@@ -223,4 +227,5 @@ class Limit(Limiter):
             )
         elif looks < _LOOKS:
             pause = 0 if looks < _SOON else 2 ** (looks - _SOON)
-            newcomer.timer = newcomer.future.get_loop().call_later(pause, self._refuse_deadlock, newcomer, looks + 1)
+            loop = newcomer.future.get_loop()
+            self._looking[newcomer] = loop.call_later(pause, self._refuse_deadlock, newcomer, looks + 1)

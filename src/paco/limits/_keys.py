@@ -28,7 +28,7 @@ _SWEEP: Final = 2
 class _Part(Limiter):
     """The limit of one key, and how many items wait for it or hold a permit."""
 
-    __slots__ = ("key", "limit", "owner", "users")
+    __slots__ = ("begin", "key", "limit", "owner", "paused", "renew", "renews", "users", "waits_only_for")
 
     _order = (0, 0)
 
@@ -37,6 +37,8 @@ class _Part(Limiter):
         self.key: Hashable = key
         self.limit: Limiter = limit
         self.users: int = 0
+        self.begin, self.paused, self.waits_only_for = limit.begin, limit.paused, limit.waits_only_for
+        self.renews, self.renew = limit.renews, limit.renew
 
     @property
     def _renews_in_place(self) -> bool:
@@ -59,21 +61,6 @@ class _Part(Limiter):
         except BaseException:
             self.owner.leave(self)
             raise
-
-    def waits_only_for(self, tasks: set[Any]) -> bool:
-        return self.limit.waits_only_for(tasks)
-
-    def begin(self, permit: Any) -> None:
-        self.limit.begin(permit)
-
-    def paused(self, permit: Any) -> float:
-        return self.limit.paused(permit)
-
-    def renews(self, permit: Any, own: Item | None) -> bool:
-        return self.limit.renews(permit, own)
-
-    def renew(self, permit: Any) -> Any:
-        return self.limit.renew(permit)
 
     def release(self, permit: Any, error: BaseException | None = None) -> Awaitable[None] | None:
         try:
