@@ -75,6 +75,7 @@ def look(base: str, chromium: str, wanted: list[str]) -> int:
             for screen, (width, height) in SCREENS.items():
                 size: Any = {"width": width, "height": height}
                 tab = browser.new_context(viewport=size, color_scheme=scheme).new_page()
+                print(f"looking at {len(wanted)} pages ({screen}, {scheme}), which takes about a minute", flush=True)
                 for page in wanted:
                     for problem in problems(tab, page, base, axe):
                         print(f"{page} ({screen}, {scheme}): {problem}", flush=True)

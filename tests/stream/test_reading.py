@@ -11,7 +11,7 @@ import itertools
 import pytest
 
 import paco
-from paco.testing import AsyncSource, Probe, now
+from paco.testing import AsyncSource, Probe, Source, now
 from tests.turns import Turns
 
 LIMITS = {"number": lambda: 2, "Limit": lambda: paco.Limit(2)}
@@ -552,3 +552,57 @@ async def test_an_end_in_the_middle_of_a_step_leaves_no_reference_cycle(is_cance
         assert gc.collect() == 0
     finally:
         gc.enable()
+
+
+# ---- no further than there is room
+
+
+async def test_a_stage_takes_no_result_before_it_can_start_the_item():
+    """Its reader waits for one result, and a worker takes that one: the next, which is ready too, stays where it is."""
+    first, second = ([asyncio.Event() for _ in range(20)] for _ in range(2))
+
+    async def fetch(number):
+        await first[number].wait()
+        return number
+
+    async def save(number):
+        await second[number].wait()
+        return number
+
+    source = Source(range(20))
+    pages = paco.map(fetch, source, limit=4).buffer(0)
+    async with paco.map(save, pages, limit=2).buffer(0) as results:
+        first[0].set()
+        second[0].set()
+        assert await anext(results) == 0
+        first[1].set()
+        await asyncio.sleep(1)
+        assert source.pulled == 6
+        for event in (first[2], first[3], second[1]):
+            event.set()
+        await asyncio.sleep(1)
+        assert source.pulled == 7  # item 2 has started, and item 3 cannot before the consumer takes another result
+        for event in (*first, *second):
+            event.set()
+        assert [result async for result in results] == list(range(1, 20))
+
+
+async def test_no_item_is_taken_from_an_inbox_before_it_can_start():
+    inbox, events = paco.Inbox([0]), [asyncio.Event() for _ in range(4)]
+
+    async def wait(number):
+        await events[number].wait()
+        return number
+
+    async with paco.map(wait, inbox, limit=2).buffer(0) as results:
+        events[0].set()
+        assert await anext(results) == 0
+        inbox.add(1)
+        await asyncio.sleep(1)
+        events[1].set()  # its worker takes item 2, for which the reader waits
+        inbox.add(2, 3)
+        await asyncio.sleep(1)
+        assert repr(inbox) == "<paco.Inbox with 1 items, open>"
+        events[2].set()
+        events[3].set()
+        assert [result async for result in results] == [1, 2, 3]

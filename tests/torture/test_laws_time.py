@@ -27,6 +27,25 @@ SLOW_AT_THE_END = Scenario(
     (Stage("map", (Item(), Item(())), limit=2), Stage("map", (Item(),), limit=3), Stage("map", (Item(),), limit=1)),
     Consumer("await"),
 )
+#: At 5, workers of the second stage take two results, for which there is room, and its reader waits for one of them.
+WORKERS_BEFORE_THE_READER = Scenario(
+    Source("list", 20),
+    (
+        Stage("map", (Item((1, 1)), Item((3,)), Item()), limit=5),
+        Stage("map", (Item(), Item((5,)), Item(), Item(), Item(), Item()), limit=4),
+        Stage("map", (Item(),), limit=1),
+    ),
+    Consumer("await"),
+)
+#: At 4, the consumer makes room. Two workers are busy, the third has not been started, and the reader has paused.
+ROOM_WITHOUT_A_WORKER = Scenario(
+    Source("list", 12),
+    (
+        Stage("filterfalse", tuple(Item(verdict=verdict) for verdict in (True, False, False, True, False)), limit=3),
+        Stage("map", (Item(), Item(), Item((2,)), Item(), Item()), limit=3),
+    ),
+    Consumer("for", buffer=0),
+)
 
 
 def is_exact(scenario: Scenario) -> bool:
@@ -38,6 +57,8 @@ def is_exact(scenario: Scenario) -> bool:
 @given(scenarios(PLAIN, before=2, completed=False).filter(is_exact))
 @example(INSTANT_THEN_SLOW)
 @example(SLOW_AT_THE_END)
+@example(WORKERS_BEFORE_THE_READER)
+@example(ROOM_WITHOUT_A_WORKER)
 def test_every_item_of_a_pipeline_starts_as_soon_as_there_is_room(scenario):
     log = play(scenario)
     starts, end = model.schedule(scenario)

@@ -234,23 +234,27 @@ class Reader:
             self._task.cancel()
 
     async def _read_one(self, source: AsyncIterator[Any]) -> bool:
-        """Read an item; return false at the end of the source or of the run."""
+        """Read an item if one is still wanted when it comes; return false at the end of the source or of the run."""
         step = self._step
         try:
-            item = await (anext(source) if step is None else step)
+            if self._upstream is not None:
+                item = await self._upstream.next(self.reads_on)
+            else:
+                item = await (anext(source) if step is None else step)
         except StopAsyncIteration:
             return False
         self._step = None
         if self._run.is_ending:
             return False  # the source has swallowed its only cancellation, as wait_for does on 3.11 (gh-86296)
-        self._items.append(item)
-        self._run.supplied()
+        if item is not NOTHING:
+            self._items.append(item)
+            self._run.supplied()
         return True
 
     async def _pause(self, source: AsyncIterator[Any]) -> None:
         """Wait until more items are wanted. Meanwhile, workers may execute steps of the source."""
         run = self._run
-        if self._ahead:
+        if self._ahead or run.sink.room(run.started) <= run.started:
             run.hungry = True  # maybe no worker waits for room, so the consumer must wake this task
         # A step of a previous stage would wait for its next result, and take it although no slot is free by then.
         self._iterator = source if self._upstream is None else None

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Hashable, Iterable
-from typing import TYPE_CHECKING, Any, Generic, cast
+from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Iterable
+from typing import TYPE_CHECKING, Any, Generic
 
 from paco._base import check
 from paco._base.types import T
@@ -161,7 +161,11 @@ class Inbox(AsyncIterator[T], Upstream, Generic[T]):
 
     # ---- giving out
 
-    async def __anext__(self) -> T:
+    def __anext__(self) -> Coroutine[Any, Any, T]:
+        return self.next()
+
+    async def next(self, wanted: Callable[[], bool] | None = None, /) -> Any:
+        """Wait for the next item and return it, as ``__anext__`` does; a run passes whether it is still ``wanted``."""
         self._loop = loop = asyncio.get_running_loop()
         while (item := self.take()) is NOTHING:
             if self._state != "open":
@@ -172,7 +176,9 @@ class Inbox(AsyncIterator[T], Upstream, Generic[T]):
                 await self._waiter
             finally:
                 self._waiter = None
-        return cast("T", item)
+            if wanted is not None and self._items and not wanted():
+                break
+        return item
 
     def has_result(self) -> bool:
         return bool(self._items)

@@ -83,8 +83,8 @@ class Consumer(Upstream):
         self.claim("iterated")
         self._block = True
 
-    async def next(self) -> Any:
-        """Wait for the next result and return it, as ``__anext__`` does."""
+    async def next(self, wanted: Callable[[], bool] | None = None, /) -> Any:
+        """Wait for the next result and return it, as ``__anext__`` does; with ``wanted``, as `Upstream.next` does."""
         run = self.run or self._start()
         result = run.take()
         if result is NOTHING:
@@ -99,6 +99,8 @@ class Consumer(Upstream):
                     finally:
                         if run.consumer is waiter:
                             run.consumer = None
+                    if wanted is not None and run.has_result() and not wanted():
+                        break
                     result = run.take()
             except asyncio.CancelledError as error:
                 if not self._block and is_in_async_for():  # a consumer that calls `anext` may wait again
