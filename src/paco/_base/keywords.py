@@ -26,7 +26,7 @@ def check_keywords(name: str, coro: Any, kw: dict[str, Any], *own: str) -> None:
 
     A function that takes any keyword argument would take a mistyped one silently, and the run would have no limit.
     """
-    named = _keywords(coro)
+    named = _keywords(coro) if kw else None
     for key, value in kw.items():
         if named is not None and key in named:
             continue

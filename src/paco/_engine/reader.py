@@ -14,6 +14,7 @@ import sys
 from collections import deque
 from contextlib import suppress
 from time import perf_counter
+from types import AsyncGeneratorType
 from typing import TYPE_CHECKING, Any, Final
 
 from paco._base.check import discard
@@ -130,11 +131,11 @@ class Reader:
         self, iterator: AsyncIterator[Any], loop: asyncio.AbstractEventLoop, worker: asyncio.Task[Any] | None, most: int
     ) -> None:
         """Read up to ``most`` items, until a step of the source has to wait. It raises what the step raises."""
-        items = self._items
+        items, is_generator = self._items, type(iterator) is AsyncGeneratorType
         try:
             _set_current_task(loop, self._task)
             while True:
-                step = _next_step(iterator)
+                step: Any = iterator.__anext__() if is_generator else _next_step(iterator)
                 try:
                     waits_for = step.send(None)
                 except StopIteration as found:

@@ -172,14 +172,20 @@ class Job:
         With ``catch``, an error is set as the result of the future. A call whose future was cancelled has no error; a
         call that ends cancelled for another reason has failed.
         """
-        task = cast("asyncio.Task[Any]", asyncio.current_task())
+        task, own = cast("asyncio.Task[Any]", asyncio.current_task()), self._own
         result, failed = None, None
         try:
-            if not self.over():
-                result = await self._outcome(name, task)
+            if own is None:
+                result = None if self.future.cancelled() else await self.call
+            elif not own.done():
+                own.task = task  # meanwhile, cancelling the future cancels the task
+                try:
+                    result = await begun(name, self.call, *self._args, **self._kw)
+                finally:
+                    own.task = None
         except asyncio.CancelledError as error:
-            expected = self.future.cancelled() if self._own is None else self._own.cancelled_task
-            if expected and self._own is not None:
+            expected = self.future.cancelled() if own is None else own.cancelled_task
+            if expected and own is not None:
                 task.uncancel()  # the cancellation was for the call, which has ended
             if run.ending() or (run.was_let_go() and task.cancelling()):
                 self.future.cancel()
@@ -196,18 +202,7 @@ class Job:
         try:
             return result, cast("Exception | None", failed)
         finally:
-            del self, failed  # a kept error refers to this frame: avoid a cycle
-
-    async def _outcome(self, name: str, task: asyncio.Task[Any]) -> Any:
-        """Await the call. Meanwhile, cancelling its future cancels the task."""
-        if self._own is None:
-            return await self.call
-        self._own.task = task
-        try:
-            return await begun(name, self.call, *self._args, **self._kw)
-        finally:
-            self._own.task = None
-            del self
+            del self, own, failed  # a kept error refers to this frame: avoid a cycle
 
     def _settle(self, result: Any, failed: BaseException | None, *, catch: bool) -> None:
         if self.future.done():

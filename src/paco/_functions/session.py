@@ -142,7 +142,8 @@ class Session:
             if error is not None:
                 await self._failed(job, error)
             elif not job.future.cancelled():
-                await absorb_cancellation()
+                if cast("asyncio.Task[Any]", asyncio.current_task()).cancelling():
+                    await absorb_cancellation()
                 if self._listeners:
                     await self._listeners.tell("task.finish", job, result)
         finally:
