@@ -226,6 +226,8 @@ class Admission:
         except BaseException as error:
             self.permits.failed(error)
             return False
+        if run.watch is not None:
+            run.watch.update()
         with suppress(asyncio.CancelledError):  # of the run; or of the item, which has ended, and so marks its task
             await give_way()
         worker.turn = 0  # it has waited
@@ -323,6 +325,8 @@ class Admission:
     async def _admit(self, worker: RecycledWorker) -> Item | None:
         """Wait for the gate, then for the next item, and take it; return ``None`` if this worker must end."""
         run: Scheduler = self.run
+        if run.watch is not None:
+            run.watch.update()
         if run.consumer is not None and (self._at_gate or run.exhausted or self._holder is not None):
             run.notify()  # otherwise `ready` does it
         if run.pool.resting:
@@ -393,7 +397,7 @@ class Admission:
             item.bound = worker.has_set()
             item.known = self._look_up and self._look_up(value)
             if run.watch is not None and run.reader is not None:
-                run.watch.source_changed()
+                run.watch.update()
             return item
         run.out_of_items()
         return None

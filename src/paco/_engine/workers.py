@@ -242,6 +242,8 @@ class WorkerPool:
         run: Scheduler = self.run
         self.vacate(task)
         run.notify()
+        if run.watch is not None:
+            run.watch.update()
         if not (run.exhausted or run.is_ending):
             self.spawn()
 
