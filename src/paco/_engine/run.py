@@ -205,7 +205,7 @@ class Scheduler(Nursery):
         sink: Any = self.sink
         if (reader is not None and not reader.ready()) or started >= (room := sink.room(started)):
             return 0
-        self.attention = min(self.due, room) if self.consumer is None or sink.late else -1
+        self.attention = min(self.due, room) if self.consumer is None or sink.late or sink.wakes else -1
         return pace.seen
 
     async def ready(self, last: int) -> int:
@@ -372,7 +372,7 @@ class Scheduler(Nursery):
             self._release()  # the consumer has taken everything, so there is room
         self.consumer = waiter = asyncio.Future(loop=self.loop)
         sink: Any = self.sink
-        self.attention = self.attention if sink.late else -1
+        self.attention = self.attention if sink.late or sink.wakes else -1
         if self.reader is not None and self.reader.heeds:
             self.reader.starves()
         return waiter

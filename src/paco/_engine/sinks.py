@@ -135,6 +135,9 @@ class InOrder:
         head: Results that precede those of the items.
     """
 
+    #: Whether it wakes the consumer itself. Otherwise workers do, each after its item.
+    wakes: bool = False
+
     def __init__(self, window: int, most: int, head: tuple[Any, ...] = ()) -> None:
         self.results: dict[int, Any] = dict(enumerate(head))
         self.store: Store = self.results
@@ -217,15 +220,17 @@ class _Arrivals(dict[int, Any]):
     """The results that wait for an earlier one. Those whose turn has come move on, each with the time.
 
     Args:
+        size: The length of a list. The first result of one, and the last, may wake the consumer.
         ordered: Whether a result must wait for the earlier ones.
         now: The clock.
     """
 
-    __slots__ = ("_now", "_ordered", "ready", "run", "taken")
+    __slots__ = ("_notable", "_now", "_ordered", "ready", "run", "taken")
 
-    def __init__(self, now: Callable[[], float], *, ordered: bool) -> None:
+    def __init__(self, size: int, now: Callable[[], float], *, ordered: bool) -> None:
         super().__init__()
         self._now, self._ordered = now, ordered
+        self._notable = 0, size - 1  # the numbers of results before the first of a list, and before the last
         #: Returns the run while it lasts.
         self.run: Callable[[], Scheduler | None] = lambda: None
         #: The results whose turn has come, without those left out, and when it came.
@@ -238,22 +243,28 @@ class _Arrivals(dict[int, Any]):
             super().__setitem__(index, result)
             return
         now, ready = self._now(), self.ready
+        before = len(ready)
         if result is not SKIP and not self:  # nothing waits for it
             self.taken += 1
             ready.append((now, result))
+            if before in self._notable and (run := self.run()) is not None:
+                run.notify()
             return
-        alone = self.taken + 1, len(ready) + 1
+        alone = self.taken + 1, before + 1
         while result is not NOTHING:
             self.taken += 1
             if result is not SKIP:
                 ready.append((now, result))
             result = self.pop(self.taken, NOTHING)
-        if (self.taken, len(ready)) != alone and (run := self.run()) is not None and run.hungry:
+        if (self.taken, len(ready)) == alone or (run := self.run()) is None:
+            return
+        run.notify()
+        if run.hungry:
             run.release()  # results that waited have moved on, or one is left out: more items may start
 
     def copy(self) -> _Arrivals:
         """Return a copy that later results do not reach."""
-        copied = _Arrivals(self._now, ordered=self._ordered)
+        copied = _Arrivals(self._notable[1] + 1, self._now, ordered=self._ordered)
         copied.update(self)  # not through `__setitem__`: they stay where they are
         copied.ready, copied.taken, copied.run = self.ready.copy(), self.taken, self.run
         return copied
@@ -274,13 +285,15 @@ class Batches(InOrder):
         ordered: Whether results come in input order, and not as items complete.
     """
 
+    wakes = True
+
     def __init__(
         self, size: int, within: float | None, window: int, most: int, head: tuple[Any, ...] = (), *, ordered: bool
     ) -> None:
         super().__init__(window, most)
         self._loop = asyncio.get_running_loop()
         now = self._loop.time if within is not None else float  # without a time, any number will do
-        self.store = self.results = self._arrivals = _Arrivals(now, ordered=ordered)
+        self.store = self.results = self._arrivals = _Arrivals(size, now, ordered=ordered)
         for index, result in enumerate(head):
             self._arrivals[index] = result
         self._size, self._within = size, within
