@@ -44,7 +44,12 @@ SOURCE: Final = ROOT / "src" / "paco"
 #: The packages whose mutants may be argued.
 ROOMS: Final = ("_engine", "_stream")
 MODULES: Final = (
+    "_engine.sinks",
+    "_engine.reader",
     "_engine.workers",
+    "_engine.recycled",
+    "_engine.queues",
+    "_engine.permits",
     "_engine.run",
     "_engine.admission",
     "_engine.failure",
@@ -60,7 +65,12 @@ TESTS: Final = (
     "tests/engine/test_tasks.py",
     "tests/engine/test_admission.py",
     "tests/engine/test_renewal.py",
+    "tests/engine/test_queues.py",
+    "tests/stream/test_reading.py",
+    "tests/stream/test_batches.py",
     "tests/limits/test_counts.py",
+    "tests/limits/test_keys.py",
+    "tests/limits/test_budgets.py",
     "tests/remote/test_remote.py",
     "tests/remote/test_threads.py",
     "tests/functions/test_items.py",
