@@ -74,6 +74,7 @@ TESTS: Final = (
     "tests/remote/test_remote.py",
     "tests/remote/test_threads.py",
     "tests/functions/test_items.py",
+    "tests/functions/test_inbox.py",
     "tests/functions/test_groups.py",
     "tests/functions/test_retries.py",
     "tests/engine/test_outcomes.py",
