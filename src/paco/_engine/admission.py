@@ -280,6 +280,7 @@ class Admission:
         finally:
             if not waits:
                 self._passes(item)
+            del self  # a kept error refers to this frame, and the store to that error
         return not waits
 
     async def _wait_for_permit(self, item: Item) -> None:
