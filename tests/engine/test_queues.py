@@ -26,6 +26,7 @@ def by_key(make_limit=lambda: 1, **how):
 
 LIMITS = {
     "a number": by_key,
+    "a short look-ahead": lambda: by_key(lookahead=4),
     "Limit": lambda: by_key(lambda: paco.Limit(1)),
     "Rate": lambda: by_key(lambda: paco.Rate(1) & paco.Limit(1)),
     "Adaptive": lambda: by_key(lambda: paco.Adaptive(start=1, max=1)),

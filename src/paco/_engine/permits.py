@@ -32,10 +32,7 @@ def refusable(fn: ItemFunction) -> ItemFunction:
         error, item.refusal = item.refusal, None
         if error is None:
             return await fn(value)
-        try:
-            raise error
-        finally:
-            del error, item  # the error refers to this frame
+        raise error
 
     return named_as(fn, called)
 
@@ -52,10 +49,10 @@ class Permits:
         self._limiter = limit
         self._stream = stream
         self._running = 0  # items that hold permits
-        self._could_run = 0  # the largest limit since the items now in back-off began to rest
+        self._could_run: int  # the largest limit since the items now in back-off began to rest
         #: Whether the function of the run is a `refusable` one, which raises the errors of the limit.
         self.refusable: bool = False
-        self.run: Any = None
+        self.run: Any
 
     def hold(self, item: Item, permit: Any) -> None:
         item.permit, item.permitted = permit, True
@@ -96,10 +93,7 @@ class Permits:
         if self.refusable:
             item.refusal = error
             return
-        try:
-            raise error
-        finally:
-            del error  # it refers to this frame
+        raise error
 
     def failed(self, error: BaseException) -> None:
         trim(error)
@@ -107,10 +101,10 @@ class Permits:
 
     async def rest(self, task: WorkerTask, seconds: float, error: BaseException) -> bool:
         """Sleep without the permit of the item, and get another one; return whether it may make another attempt."""
-        item = task.item
-        if item is None or not item.permitted:
+        item = cast("Item", task.item)
+        if not item.permitted:
             await asyncio.sleep(seconds)
-            return item is None or not item.is_out_of_budget()
+            return not item.is_out_of_budget()
         run: Scheduler = self.run
         self._could_run = max(self._limiter.most, self._could_run if run.pool.resting else 0)
         run.pool.resting += 1
