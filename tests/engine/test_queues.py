@@ -287,24 +287,6 @@ async def test_context_variables_that_cannot_be_compared_are_no_error(make_limit
     assert await paco.map(marks, ["a1", "a2", "b3", "a4"], limit=make_limit()) == ["a1", "a2", "b3", "a4"]
 
 
-@pytest.mark.parametrize("make_limit", [by_key, lambda: paco.Limit(2)], ids=["keys", "no key"])
-async def test_a_context_variable_that_cannot_be_compared_is_seen_by_no_other_item(make_limit):
-    class Incomparable:
-        def __eq__(self, other):
-            raise TypeError("not comparable")
-
-        __hash__ = None
-
-    async def marks(item):
-        seen.append(VAR.get() is outer)
-        VAR.set(Incomparable())
-
-    VAR.set(outer := Incomparable())
-    seen = []
-    await paco.each(marks, ["a"] * 9, limit=make_limit())
-    assert seen == [True] * 9
-
-
 def test_cancelled_at_every_step_no_permit_of_a_key_is_lost(cancel_at_every_step):
     limits = []
 
