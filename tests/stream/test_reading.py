@@ -171,6 +171,24 @@ async def test_a_source_that_ends_its_run_is_read_no_further():
     assert (read[-1], probe.started[-1]) == (7, 7)
 
 
+async def test_a_source_that_stops_its_stream_while_it_is_read_in_one_go_is_read_no_further():
+    read = []
+
+    async def numbers():
+        for number in itertools.count():
+            read.append(number)
+            if number == 7:
+                stream.stop()
+            yield number
+
+    stream = paco.map(nap(0), numbers(), limit=5).buffer(0)
+    async with stream:
+        found = [await anext(stream) for _ in range(5)]
+        await asyncio.sleep(1)
+        found += [number async for number in stream]
+    assert found == read == list(range(8))
+
+
 async def test_an_error_of_a_source_that_is_read_in_one_go_comes_after_the_items_before_it():
     async def numbers():
         for number in range(10):
@@ -181,6 +199,42 @@ async def test_an_error_of_a_source_that_is_read_in_one_go_comes_after_the_items
     with pytest.raises(OSError, match="no more"):
         await paco.each(probe, numbers(), limit=50)
     assert probe.started == list(range(10))
+
+
+async def test_an_error_of_a_plain_anext_is_part_of_no_reference_cycle():
+    class Broken(Exception):
+        alive = 0
+
+        def __init__(self):
+            Broken.alive += 1
+
+        def __del__(self):
+            Broken.alive -= 1
+
+    class Items:
+        def __init__(self):
+            self.numbers = iter(range(4))
+
+        def __aiter__(self):
+            return self
+
+        def __anext__(self):
+            for number in self.numbers:
+                return asyncio.sleep(0, number)
+            raise Broken
+
+    async def caught():
+        with contextlib.suppress(Broken):
+            await paco.map(nap(0), Items(), limit=1)
+
+    gc.collect()
+    gc.disable()
+    try:
+        await caught()
+        await asyncio.sleep(0)
+        assert Broken.alive == 0
+    finally:
+        gc.enable()
 
 
 async def test_a_slow_consumer_holds_back_reading_ahead():

@@ -78,8 +78,8 @@ class Reader:
         items = self._items
         if items:
             item = items.popleft()
-            if len(items) <= self._ahead // 2:
-                self._refill()
+            if len(items) <= self._ahead // 2 and (self._ahead or self._upstream is not None):
+                self.wake()
             return item
         item = self._advance() if self._upstream is None else self._upstream.take()
         if item is not NOTHING:
@@ -89,13 +89,6 @@ class Reader:
             raise StopIteration if error is None else error
         finally:
             del error  # it refers to this frame: a reference cycle
-
-    def _refill(self) -> None:
-        """Have more items read if some are wanted, by this task or by more workers."""
-        if self._ahead or self._run.parked or self._upstream is not None:
-            self.wake()
-        elif self._iterator is not None:
-            self._run.pool.grow_soon()
 
     def _advance(self) -> Any:
         """Execute steps of the source on behalf of the task that reads: one, and more while there are free slots.
