@@ -15,6 +15,7 @@ from operator import length_hint
 import pytest
 
 import paco
+from paco._engine.sinks import Keep
 from paco.testing import AsyncSource, Probe, Source, now
 from tests.turns import Turns
 
@@ -1034,3 +1035,8 @@ async def test_an_error_as_a_result_is_part_of_no_cycle_even_if_the_function_is_
         assert Broken.alive == 0
     finally:
         gc.enable()
+
+
+def test_a_list_of_results_grows_only_when_its_places_are_used():
+    keep = Keep()
+    assert [keep.room(started) for started in (0, 1, 63, 64, 65)] == [64, 64, 64, 128, 128]

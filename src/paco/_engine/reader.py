@@ -185,7 +185,7 @@ class Reader:
             if not self._cut:
                 await self._read(run)
         except BaseException as error:  # a worker raises it after the items before it
-            if run.is_ending or not (self._cut and isinstance(error, asyncio.CancelledError)):
+            if not (self._cut and isinstance(error, asyncio.CancelledError)):
                 trim(error)
                 self._error = _misplaced(error) if isinstance(error, StopIteration) else error
         self.ended = True
@@ -242,12 +242,9 @@ class Reader:
 
     async def _pause(self, source: AsyncIterator[Any]) -> None:
         """Wait until more items are wanted. Meanwhile, workers may execute steps of the source."""
-        run = self._run
-        if self._ahead:
-            run.hungry = True  # maybe no worker waits for room, so the consumer must wake this task
         # A step of a previous stage would wait for its next result, and take it although no slot is free by then.
         self._iterator = source if self._upstream is None else None
-        self.parked = run.loop.create_future()
+        self.parked = self._run.loop.create_future()
         try:
             await self.parked
         except asyncio.CancelledError as error:
