@@ -127,9 +127,11 @@ async def test_a_limit_that_fails_ends_the_run(limit):
     assert source.gi_frame is None
 
 
-async def test_as_many_results_wait_for_a_slow_consumer_as_items_were_in_flight_at_once():
+@pytest.mark.parametrize("completed", [False, True])
+async def test_as_many_results_wait_for_a_slow_consumer_as_items_were_in_flight_at_once(completed):
     probe, waiting = nap(), []
-    async with paco.map(probe, range(60), limit=paco.Limit(3)) as results:
+    stream = paco.map(probe, range(60), limit=paco.Limit(3))
+    async with stream.as_completed() if completed else stream as results:
         async for number in results:
             await asyncio.sleep(10)
             waiting.append(len(probe.started) - number - 1)

@@ -657,8 +657,9 @@ async def test_a_stop_iteration_out_of_place_is_an_error_of_the_source(good):
             return asyncio.sleep(0, next(self._numbers))  # raises StopIteration at the end
 
     probe = nap()
-    with pytest.raises(RuntimeError, match="an async iterator raised StopIteration"):
+    with pytest.raises(RuntimeError, match="an async iterator raised StopIteration") as caught:
         await paco.map(probe, Numbers(), limit=1)
+    assert isinstance(caught.value.__cause__, StopIteration)
     assert probe.started == list(range(good))
 
 

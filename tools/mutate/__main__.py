@@ -70,6 +70,7 @@ TESTS: Final = (
     "tests/stream/test_batches.py",
     "tests/limits/test_counts.py",
     "tests/limits/test_keys.py",
+    "tests/limits/test_gates.py",
     "tests/limits/test_budgets.py",
     "tests/remote/test_remote.py",
     "tests/remote/test_threads.py",
