@@ -294,6 +294,7 @@ class Admission:
             self.permits.refused(item, failed)
         finally:
             self._passes(item)
+            del self  # as above
 
     def _passes(self, item: Item) -> None:
         """Let the next item come to the gate, and another one wait in front of a queue."""
