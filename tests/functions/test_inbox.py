@@ -38,6 +38,21 @@ def crawler(inbox, takes=1):
 
 
 @limits
+async def test_an_inbox_does_not_end_while_an_item_is_in_back_off(limit):
+    inbox, fails = paco.Inbox([0]), [False, True]
+
+    async def crawl(number):
+        if number == 0:
+            if fails.pop():
+                raise OSError
+            inbox.add(1)
+        return number
+
+    assert await paco.map(paco.retry(crawl, on=lambda _: 10), inbox, limit=limit()) == [0, 1]
+    assert now() == 10
+
+
+@limits
 async def test_items_that_items_add_run_once(limit):
     inbox = paco.Inbox([0])
     assert sorted(await paco.map(crawler(inbox), inbox, limit=limit())) == TREE

@@ -227,7 +227,7 @@ class _Arrivals(dict[int, Any]):
         super().__init__()
         self._now, self._ordered = now, ordered
         #: Returns the run while it lasts.
-        self.run: Callable[[], Scheduler | None] = lambda: None
+        self.run: Callable[[], Scheduler | None]
         #: The results whose turn has come, without those left out, and when it came.
         self.ready: deque[tuple[float, Any]] = deque()
         #: How many results have moved on.
