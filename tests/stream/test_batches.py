@@ -125,6 +125,26 @@ async def test_a_buffer_is_kept_beside_the_batch():
         assert len(probe.started) == 10 + 10 + 3 + 50
 
 
+async def test_in_a_run_that_is_ending_what_came_before_is_delivered_at_once_and_what_comes_later_is_not():
+    async def work(item):
+        try:
+            await asyncio.sleep(item)
+        except asyncio.CancelledError:
+            await asyncio.sleep(10)
+            return "late"
+        if item == 2:
+            raise OSError
+        return item
+
+    batches = []
+    with pytest.raises(OSError, match="item 3"):
+        async for batch in paco.map(work, [0, 0, 1, 2, 3], limit=5).as_completed().batch(2):
+            batches.append((now(), batch))
+            await asyncio.sleep(3)
+    assert batches == [(0, [0, 0]), (3, [1])]
+    assert now() == 12
+
+
 async def test_a_slow_item_holds_back_only_its_batch():
     probe = nap(lambda item: 100 if item == 5 else 1)
     async with paco.map(probe, range(1000), limit=2).batch(5) as batches:

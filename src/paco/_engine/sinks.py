@@ -312,10 +312,6 @@ class Batches(InOrder):
         for index, result in results:
             self._arrivals[index] = result
 
-    def left(self) -> Iterable[Any]:
-        self.taken = self._arrivals.taken
-        return super().left()
-
     def holds_back(self, started: int) -> bool:
         if self._arrivals.taken == started:  # otherwise further results are on the way
             self._due = bool(self._arrivals.ready)  # what would complete the list may depend on its results
