@@ -125,6 +125,18 @@ async def test_a_buffer_is_kept_beside_the_batch():
         assert len(probe.started) == 10 + 10 + 3 + 50
 
 
+async def test_a_list_has_its_own_time_after_one_that_was_full_before_its_time():
+    async def source():
+        yield 0
+        await asyncio.sleep(1)
+        yield 1
+        await asyncio.sleep(1)
+        yield 2
+        await asyncio.sleep(100)
+
+    assert await timed(paco.batch(2, source(), within=5)) == [(1, [0, 1]), (7, [2])]
+
+
 async def test_in_a_run_that_is_ending_what_came_before_is_delivered_at_once_and_what_comes_later_is_not():
     async def work(item):
         try:
@@ -137,11 +149,11 @@ async def test_in_a_run_that_is_ending_what_came_before_is_delivered_at_once_and
         return item
 
     batches = []
-    with pytest.raises(OSError, match="item 3"):
-        async for batch in paco.map(work, [0, 0, 1, 2, 3], limit=5).as_completed().batch(2):
+    with pytest.raises(OSError, match="item 5"):
+        async for batch in paco.map(work, [0, 0, 1, 1, 1, 2, 3]).as_completed().batch(2):
             batches.append((now(), batch))
             await asyncio.sleep(3)
-    assert batches == [(0, [0, 0]), (3, [1])]
+    assert batches == [(0, [0, 0]), (3, [1, 1]), (6, [1])]
     assert now() == 12
 
 
