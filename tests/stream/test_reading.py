@@ -252,6 +252,28 @@ async def take(stream, count):
     return [await anext(stream) for _ in range(count)]
 
 
+async def test_an_item_that_a_source_is_about_to_return_as_another_stops_the_stream_is_run():
+    async def numbers():
+        for number in itertools.count():
+            if number == 11:
+                await asyncio.sleep(0)
+            yield number
+
+    async def work(item):
+        if item == 10:
+            stream.stop()
+        return item
+
+    stream = paco.map(work, numbers(), limit=5).buffer(0)
+    async with stream:
+        found = await take(stream, 5)
+        await asyncio.sleep(1)
+        found += await take(stream, 5)
+        await asyncio.sleep(1)  # 10 and what follows it are read in one go
+        found += [number async for number in stream]
+    assert found == list(range(12))
+
+
 async def noted(wait, told):
     try:
         await wait
