@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import contextvars
 import gc
+import traceback
 import weakref
 
 import pytest
@@ -124,6 +125,39 @@ async def test_a_limit_that_fails_ends_the_run(limit):
         await paco.map(same, source, limit=limit)
     assert caught.value.__notes__[0] == "paco.map: its limit"
     assert source.gi_frame is None
+
+
+@pytest.mark.parametrize("completed", [False, True])
+async def test_as_many_results_wait_for_a_slow_consumer_as_items_were_in_flight_at_once(completed):
+    probe, waiting = nap(), []
+    stream = paco.map(probe, range(60), limit=paco.Limit(3))
+    async with stream.as_completed() if completed else stream as results:
+        async for number in results:
+            await asyncio.sleep(10)
+            waiting.append(len(probe.started) - number - 1)
+    assert set(waiting[:-4]) == {3, 4, 5, 6}  # the other three were in flight when the third began to wait
+
+
+async def test_an_error_of_a_limit_shows_its_frames_and_none_of_the_engine():
+    class Broken(paco.Limit):
+        def renew(self, permit):
+            raise OSError("closed")
+
+    with pytest.raises(OSError, match="closed") as caught:
+        await paco.map(same, range(9), limit=Broken(1))
+    names = [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
+    assert names[-2:] == ["throw", "renew"]  # others would keep the results alive
+
+
+async def test_an_item_that_raises_generator_exit_has_its_release_awaited():
+    semaphore = asyncio.Semaphore(1)
+
+    async def leave(item):
+        raise GeneratorExit
+
+    with pytest.raises(BaseException):  # noqa: B017, PT011 - the kind is not the point
+        await paco.map(leave, [1], limit=semaphore)
+    assert not semaphore.locked()
 
 
 @pytest.mark.parametrize(

@@ -403,16 +403,16 @@ async def test_a_timeout_of_zero_has_no_outcomes():
 
 
 async def test_the_timeout_of_an_iterated_stream_has_the_undelivered_outcomes():
-    probe = Probe(invert, takes=lambda number: {1: 1, 2: 2, 3: 60, 4: 3, 5: 3}[number])
-    stream = paco.map(paco.settle(probe), [1, 2, 3, 4, 5], limit=3, timeout=10)
+    probe = Probe(invert, takes=lambda number: {1: 1, 2: 2, 3: 2, 4: 60, 5: 3, 6: 3}[number])
+    stream = paco.map(paco.settle(probe), [1, 2, 3, 4, 5, 6], limit=6, timeout=10)
     handed = []
     with pytest.raises(paco.RunTimeout) as caught:
         async for outcome in stream:
             handed.append(outcome.item)
             if outcome.item == 1:
-                await asyncio.sleep(20)  # a slow consumer: the second one waits as well, and is handed on
-    assert handed == [1, 2]
-    assert [one.item for one in caught.value.outcomes] == [4, 5]
+                await asyncio.sleep(20)  # a slow consumer: two more wait by then, and are handed on
+    assert handed == [1, 2, 3]
+    assert [one.item for one in caught.value.outcomes] == [5, 6]
 
 
 async def test_the_timeout_of_a_stream_as_completed_has_no_undelivered_outcomes():

@@ -26,6 +26,7 @@ def by_key(make_limit=lambda: 1, **how):
 
 LIMITS = {
     "a number": by_key,
+    "a short look-ahead": lambda: by_key(lookahead=4),
     "Limit": lambda: by_key(lambda: paco.Limit(1)),
     "Rate": lambda: by_key(lambda: paco.Rate(1) & paco.Limit(1)),
     "Adaptive": lambda: by_key(lambda: paco.Adaptive(start=1, max=1)),
@@ -102,6 +103,23 @@ async def test_two_runs_share_the_limit_of_a_key_in_turn():
     assert now() == 40
     assert "xxxxx" not in "".join(order)
     assert "yyyyy" not in "".join(order)
+
+
+async def test_two_runs_share_the_limit_of_a_key_in_turn_once_items_with_context_variables_have_started():
+    limit, order = by_key(), []
+
+    def items():
+        for number in range(25):
+            if number < 6:
+                VAR.set(number)  # each of these waits in a worker of its own
+            yield "ax"
+
+    async def note(item):
+        order.append(item[1])
+        await asyncio.sleep(1)
+
+    await paco.gather(paco.each(note, items(), limit=limit), paco.each(note, ["ay"] * 20, limit=limit))
+    assert "".join(order[8:40]) == "yxyxyxyx" * 4
 
 
 class Renewing(paco.Limit):
@@ -198,20 +216,20 @@ async def test_results_wait_for_room_in_a_slow_consumer():
 
 
 @pytest.mark.parametrize("make_limit", [*LIMITS.values(), lambda: paco.Limit(2)], ids=[*LIMITS, "no key"])
-@pytest.mark.parametrize("every", [1, 3])
-async def test_a_context_variable_that_the_source_sets_for_some_items_is_seen_by_these(make_limit, every):
+@pytest.mark.parametrize("setting", [range(60), range(0, 60, 3), [3]], ids=["all", "one key", "one item"])
+async def test_a_context_variable_that_the_source_sets_for_some_items_is_seen_by_these(make_limit, setting):
     def items():
         for number in range(60):
-            if number % every == 0:
+            if number in setting:
                 VAR.set(number)
             yield f"{'abc'[number % 3]}{number}"
 
     async def look(item):
-        await asyncio.sleep(int(item[1:]) % 2)
+        await asyncio.sleep(1 - int(item[1:]) % 2)
         return VAR.get()
 
     seen = await paco.map(look, items(), limit=make_limit())
-    assert [found for number, found in enumerate(seen) if number % every == 0] == list(range(0, 60, every))
+    assert [seen[number] for number in setting] == list(setting)
 
 
 async def test_items_wait_for_room_in_a_slow_consumer_while_their_keys_are_free():

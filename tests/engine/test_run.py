@@ -15,6 +15,7 @@ from operator import length_hint
 import pytest
 
 import paco
+from paco._engine.sinks import Keep
 from paco.testing import AsyncSource, Probe, Source, now
 from tests.turns import Turns
 
@@ -277,7 +278,15 @@ async def test_an_item_that_sets_a_context_variable_costs_a_turn_of_the_loop(mon
     assert len(await clock.beside(paco.each(mark, range(100), limit=1))) < 110
 
 
-async def test_context_values_that_cannot_be_compared_do_not_leak_either():
+one_at_a_time = pytest.mark.parametrize(
+    "make_limit",
+    [lambda: 1, lambda: paco.Limit(1), lambda: paco.PerKey(lambda _: "key", lambda: 1)],
+    ids=["number", "Limit", "PerKey"],
+)
+
+
+@one_at_a_time
+async def test_context_values_that_cannot_be_compared_do_not_leak_either(make_limit):
     class Incomparable:
         def __eq__(self, other):
             raise RuntimeError("not comparable")
@@ -292,11 +301,12 @@ async def test_context_values_that_cannot_be_compared_do_not_leak_either():
         VAR.set(Incomparable())
         return item
 
-    assert await paco.map(mark, range(5), limit=1) == list(range(5))
+    assert await paco.map(mark, range(5), limit=make_limit()) == list(range(5))
     assert len({id(value) for value in seen}) == 1
 
 
-async def test_a_name_given_to_the_task_does_not_reach_the_next_item():
+@one_at_a_time
+async def test_a_name_given_to_the_task_does_not_reach_the_next_item(make_limit):
     names = []
 
     async def rename(item):
@@ -305,11 +315,13 @@ async def test_a_name_given_to_the_task_does_not_reach_the_next_item():
         task.set_name("mine")
         await asyncio.sleep(0)
 
-    await paco.map(rename, range(4), limit=1)
-    assert names == [f"paco.map rename worker {number}" for number in range(1, 5)]
+    await paco.map(rename, range(4), limit=make_limit())
+    assert len(set(names)) == 4
+    assert all(name.startswith("paco.map rename worker ") for name in names)
 
 
-async def test_an_item_that_cancels_its_own_task_and_returns_does_not_affect_the_next():
+@one_at_a_time
+async def test_an_item_that_cancels_its_own_task_and_returns_does_not_affect_the_next(make_limit):
     async def cancel(item):
         if item == 1:
             asyncio.current_task().cancel()
@@ -317,7 +329,7 @@ async def test_an_item_that_cancels_its_own_task_and_returns_does_not_affect_the
             await asyncio.sleep(0)
         return item
 
-    assert await paco.map(cancel, range(4), limit=1) == [0, 1, 2, 3]
+    assert await paco.map(cancel, range(4), limit=make_limit()) == [0, 1, 2, 3]
 
 
 async def test_an_async_generator_source_runs_in_one_task_with_its_own_context():
@@ -1023,3 +1035,8 @@ async def test_an_error_as_a_result_is_part_of_no_cycle_even_if_the_function_is_
         assert Broken.alive == 0
     finally:
         gc.enable()
+
+
+def test_a_list_of_results_grows_only_when_its_places_are_used():
+    keep = Keep()
+    assert [keep.room(started) for started in (0, 1, 63, 64, 65)] == [64, 64, 64, 128, 128]

@@ -38,6 +38,21 @@ def crawler(inbox, takes=1):
 
 
 @limits
+async def test_an_inbox_does_not_end_while_an_item_is_in_back_off(limit):
+    inbox, fails = paco.Inbox([0]), [False, True]
+
+    async def crawl(number):
+        if number == 0:
+            if fails.pop():
+                raise OSError
+            inbox.add(1)
+        return number
+
+    assert await paco.map(paco.retry(crawl, on=lambda _: 10), inbox, limit=limit()) == [0, 1]
+    assert now() == 10
+
+
+@limits
 async def test_items_that_items_add_run_once(limit):
     inbox = paco.Inbox([0])
     assert sorted(await paco.map(crawler(inbox), inbox, limit=limit())) == TREE
@@ -436,6 +451,40 @@ async def test_an_item_that_waits_for_room_which_comes_is_no_error(make_limit, a
     async with paco.map(crawl, inbox, limit=make_limit()).ahead(ahead) as results:
         found = [number async for number in results]
     assert len(found) == len(set(found)) > 9
+
+
+async def test_an_item_that_waits_for_room_while_another_key_will_be_free_is_no_error():
+    inbox, limit = paco.Inbox([0, 2, 1], maxsize=1), paco.PerKey(lambda item: item % 2, lambda: 1, lookahead=2)
+
+    async def crawl(number):
+        if number == 0:
+            await inbox.put(4)
+            await inbox.put(6)  # the others wait: 2 for this item, and 1 for the block below
+        return number
+
+    async with limit.slot(1):
+        run = asyncio.ensure_future(paco.map(crawl, inbox, limit=limit))
+        await asyncio.sleep(1)
+    assert await run == [0, 2, 1, 4, 6]
+
+
+async def test_an_item_that_waits_for_room_while_results_wait_for_their_consumer_is_no_error():
+    inbox, limit = paco.Inbox([0, 1, 2, 3], maxsize=1), paco.PerKey(lambda _: "host", lambda: 1, lookahead=3)
+
+    async def crawl(number):
+        if number == 0:
+            await asyncio.sleep(1)  # meanwhile, the next three are taken
+        if number == 2:
+            await inbox.put(4)
+            await inbox.put(5)  # item 3 waits for this one, and no other is taken while results wait
+        return number
+
+    found = []
+    async with paco.map(crawl, inbox, limit=limit).buffer(1) as results:
+        async for number in results:
+            found.append(number)
+            await asyncio.sleep(1)
+    assert found == [0, 1, 2, 3, 4, 5]
 
 
 async def test_a_put_under_a_limit_that_is_lent_elsewhere_waits():

@@ -590,14 +590,62 @@ async def test_an_item_that_times_out_as_its_slot_becomes_free_leaves_it_to_the_
 async def test_after_a_limit_was_lowered_items_start_although_many_are_in_back_off(longest):
     """Else a limit that is low for a moment, as `Adaptive` is when it looks, idles until they come back."""
     limit = paco.Limit(10)
-    fetch = Flaky(lambda item: item < 10, takes=1)
+    fetch = Flaky(lambda item: item < 10 or item == 20, takes=1)  # item 20 joins them later
     running = asyncio.ensure_future(paco.map(paco.retry(fetch, wait=100, max_wait=100), range(30), limit=limit))
     await asyncio.sleep(1.5)
     limit.limit = 2
     assert await running == list(range(30))
     assert fetch.times[:20] == [0] * 10 + [1] * 10
     assert fetch.times[20:30] == [2 + number // 2 for number in range(10)]
-    assert fetch.times[30:] == [101 + number // 2 for number in range(10)]
+    assert fetch.times[30:] == [101 + number // 2 for number in range(11)]
+
+
+async def test_a_lowered_limit_bounds_the_items_in_back_off_once_those_of_before_have_returned():
+    limit, fetch = paco.Limit(10), Flaky(1, takes=1)
+
+    async def source():
+        for number in range(100):
+            if number == 10:
+                await asyncio.sleep(10)
+                limit.limit = 2
+            yield number
+
+    retried = paco.retry(fetch, on=lambda error: 1 if error.args[0] < 10 else 200)
+    running = asyncio.ensure_future(paco.map(retried, source(), limit=limit))
+    await asyncio.sleep(100)
+    assert len(fetch.calls) == 10 + 4  # under a limit of two, as many rest as have run and rested
+    running.cancel()
+    await asyncio.wait([running])
+
+
+async def test_a_limit_that_fails_when_an_item_enters_back_off_ends_the_run():
+    class Broken(paco.Limit):
+        def release(self, permit, error=None):
+            raise ValueError("closed")
+
+    with pytest.raises(ValueError, match="closed") as caught:
+        await paco.map(paco.retry(Flaky(9), on=lambda _: 100), [1], limit=Broken(1))
+    assert caught.value.__notes__ == ["paco.map: its limit"]
+    assert now() == 0
+
+
+async def test_an_item_does_not_rest_after_its_limit_has_failed_in_a_run_that_is_ending():
+    class Stubborn(paco.Limit):
+        async def release(self, permit, error=None):
+            try:
+                await asyncio.sleep(10 if error.args == (0,) else 0)
+            except asyncio.CancelledError:
+                raise OSError("closed") from None
+
+    async def fail(item):
+        await asyncio.sleep(item)
+        raise ValueError(item)
+
+    with pytest.raises(ValueError, match="1"):
+        await paco.map(
+            paco.retry(fail, on=lambda error: 100 if error.args[0] == 0 else None), [0, 1], limit=Stubborn(2)
+        )
+    assert now() == 1
 
 
 @pytest.mark.parametrize("pause", [0, 7])
@@ -611,6 +659,13 @@ async def test_every_attempt_pays_the_rate(count, pause):
     assert all(after - before >= 1 for before, after in itertools.pairwise(fetch.times))
     if count is None or pause == 0:
         assert now() <= 24 + pause  # and the rate is used
+
+
+async def test_under_a_rate_alone_an_item_in_back_off_does_not_hold_others_up_however_many_run(longest, monkeypatch):
+    monkeypatch.setattr("paco._engine.permits._RESTING", 3)
+    fetch = Flaky(lambda item: item == 0, takes=50)
+    await paco.map(paco.retry(fetch, wait=200, max_wait=200), range(100), limit=paco.Rate(1))
+    assert fetch.times == [*range(100), 250]
 
 
 @pytest.mark.slow
@@ -650,6 +705,20 @@ async def test_an_item_that_times_out_in_back_off_continues_without_a_slot(make_
     assert fetch.times == [0, 1, 2, 5, 16]
     if limit != 1:
         assert (limit.in_flight, limit.waiting) == (0, 0)
+
+
+async def test_an_item_that_times_out_in_back_off_lets_another_start(longest):
+    fetch = Flaky(lambda item: item < 2)
+    retried = paco.retry(fetch, wait=100, max_wait=100)
+
+    async def one(item):
+        try:
+            return await paco.timeout(retried, 5 if item == 0 else 1000)(item)
+        except TimeoutError:
+            await asyncio.sleep(45)
+
+    await paco.map(one, range(3), limit=paco.Limit(1))
+    assert fetch.times == [0, 0, 5, 100]  # until then, as many items rest as may run and rest
 
 
 async def test_a_foreign_limit_is_released_for_the_back_off_and_acquired_again(longest):

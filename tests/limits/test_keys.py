@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
+import gc
 import operator
 import threading
 from itertools import chain, repeat
@@ -516,3 +518,38 @@ async def test_a_key_that_a_thread_asks_for_at_the_same_time_has_one_limit():
     held = limit.limit_of("a")
     ended.set()
     assert await asks is held
+
+
+@pytest.mark.parametrize("watched", [False, True])
+@pytest.mark.parametrize("where", ["key", "limit"])
+async def test_an_error_of_a_key_or_of_its_limit_is_part_of_no_reference_cycle(where, watched):
+    class Broken(Exception):
+        alive = 0
+
+        def __init__(self):
+            Broken.alive += 1
+
+        def __del__(self):
+            Broken.alive -= 1
+
+    class Breaks(paco.Limiter):
+        async def acquire(self, item=None):
+            await nap(1)
+            raise Broken
+
+    def key(item):
+        if where == "key":
+            raise Broken
+        return item
+
+    gc.collect()
+    gc.disable()
+    try:
+        with paco.listening(lambda event: None) if watched else contextlib.nullcontext():
+            results = await paco.map(nap, [1, 2], limit=paco.PerKey(key, Breaks), return_exceptions=True)
+        assert [type(result) for result in results] == [Broken, Broken]
+        del results
+        await nap()
+        assert Broken.alive == 0
+    finally:
+        gc.enable()

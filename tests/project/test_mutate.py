@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from types import ModuleType
 
 import pytest
 
 mutate = pytest.importorskip("tools.mutate.__main__")  # a source distribution comes without it
+trial = pytest.importorskip("tools.mutate.trial")
 mutants = mutate.mutants
 
 SOURCE = """
@@ -95,3 +97,22 @@ def test_an_argument_for_no_mutant_is_reported(monkeypatch, tmp_path, capsys):
     assert "without idle" not in shown
     del reasons["Run.grow", "without gone"]
     assert mutate.main() == 0
+
+
+def test_faults_are_planted_in_methods_of_each_kind():
+    text = """
+class Some:
+    def plain(self): return 1
+    @staticmethod
+    def static(): return 1
+    @classmethod
+    def of_class(cls): return 1
+    @property
+    def value(self): return 1
+"""
+    module = ModuleType("some")
+    module.__file__ = "some.py"
+    exec(text, vars(module))  # noqa: S102 - the text above
+    some = module.Some()
+    trial.plant(module, text.replace("1", "2"))
+    assert [some.plain(), some.static(), some.of_class(), some.value] == [2, 2, 2, 2]

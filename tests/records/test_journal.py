@@ -430,6 +430,17 @@ async def test_items_of_one_key_of_a_limit_do_not_wait_for_those_of_another(path
     assert [round(ends[item]) for item in items] == [10, 20, 30, 1, 2, 3, 4]
 
 
+async def test_an_item_with_a_record_does_not_wait_for_others_of_its_key(path):
+    async def work(item):
+        await asyncio.sleep(10)
+        return item
+
+    await paco.map(work, ["a3"]).journal(path)
+    began, limit = now(), paco.PerKey(lambda item: item[0], lambda: 1)
+    stream = paco.map(work, ["a1", "a2", "a3", "a4"], limit=limit).journal(path).as_completed()
+    assert [(item, round(now() - began)) async for item in stream] == [("a3", 0), ("a1", 10), ("a2", 20), ("a4", 30)]
+
+
 async def test_an_inbox_does_not_have_a_batch_delivered_while_results_wait_for_their_lines(path):
     stream = paco.map(turn, paco.Inbox(range(5)), limit=2).journal(path).batch(3)
     assert [batch async for batch in stream] == [[0, 1, 2], [3, 4]]

@@ -125,6 +125,39 @@ async def test_a_buffer_is_kept_beside_the_batch():
         assert len(probe.started) == 10 + 10 + 3 + 50
 
 
+async def test_a_list_has_its_own_time_after_one_that_was_full_before_its_time():
+    async def source():
+        yield 0
+        await asyncio.sleep(1)
+        yield 1
+        await asyncio.sleep(1)
+        yield 2
+        await asyncio.sleep(100)
+
+    assert await timed(paco.batch(2, source(), within=5)) == [(1, [0, 1]), (7, [2])]
+
+
+@pytest.mark.parametrize("ones", [[1], [1, 1, 1]])
+async def test_in_a_run_that_is_ending_what_came_before_is_delivered_at_once_and_what_comes_later_is_not(ones):
+    async def work(item):
+        try:
+            await asyncio.sleep(item)
+        except asyncio.CancelledError:
+            await asyncio.sleep(10)
+            return "late"
+        if item == 2:
+            raise OSError
+        return item
+
+    batches = []
+    with pytest.raises(OSError, match="item"):
+        async for batch in paco.map(work, [0, 0, *ones, 2, 3]).as_completed().batch(2):
+            batches.append((now(), batch))
+            await asyncio.sleep(3)
+    assert batches == [(0, [0, 0]), *([(3, [1, 1]), (6, [1])] if len(ones) == 3 else [(3, [1])])]
+    assert now() == 12
+
+
 async def test_a_slow_item_holds_back_only_its_batch():
     probe = nap(lambda item: 100 if item == 5 else 1)
     async with paco.map(probe, range(1000), limit=2).batch(5) as batches:

@@ -171,6 +171,144 @@ async def test_a_source_that_ends_its_run_is_read_no_further():
     assert (read[-1], probe.started[-1]) == (7, 7)
 
 
+async def test_a_stream_that_is_stopped_before_it_begins_does_not_open_its_source():
+    opened = []
+
+    async def listed():
+        opened.append(True)
+        return [1, 2]
+
+    stream = paco.map(nap(), listed(), limit=2)
+    stream.stop()
+    assert await stream == opened == []
+
+
+async def test_a_slow_source_gets_no_more_workers_than_items_are_in_flight():
+    most = 0
+
+    async def work(item):
+        nonlocal most
+        most = max(most, len(asyncio.all_tasks()))
+        await asyncio.sleep(10)
+
+    await paco.each(work, AsyncSource(range(100), delay=1), limit=1000)
+    assert most <= 11 + 2  # ten in flight, and one that takes an item; the reader, and this test
+
+
+async def test_workers_double_while_a_source_has_items_at_once():
+    started, all_started = itertools.count(1), asyncio.Event()
+
+    async def work(item):
+        if next(started) == 2000:
+            all_started.set()
+        await asyncio.sleep(1)
+
+    async with Turns() as turns:
+        task = asyncio.ensure_future(paco.each(work, endless(), limit=2000))
+        await all_started.wait()
+        assert turns.count < 100
+    await ended(task)
+
+
+async def test_a_source_continues_while_an_item_that_returns_from_back_off_uses_its_slot():
+    failing, passed = {0}, []
+
+    async def work(item):
+        if item in failing:
+            failing.remove(item)
+            raise OSError
+        await asyncio.sleep(10)
+
+    async def source():
+        yield 0
+        await asyncio.sleep(5)
+        passed.append(now())
+        yield 1
+
+    await paco.each(paco.retry(work, on=lambda _: 3), source(), limit=1)
+    assert passed == [5]
+    assert now() == 23
+
+
+async def test_a_source_that_stops_its_stream_while_it_is_read_in_one_go_is_read_no_further():
+    read = []
+
+    async def numbers():
+        for number in itertools.count():
+            read.append(number)
+            if number == 7:
+                stream.stop()
+            yield number
+
+    stream = paco.map(nap(0), numbers(), limit=5).buffer(0)
+    async with stream:
+        found = await take(stream, 5)
+        await asyncio.sleep(1)
+        found += [number async for number in stream]
+    assert found == read == list(range(8))
+
+
+async def take(stream, count):
+    return [await anext(stream) for _ in range(count)]
+
+
+async def test_an_item_that_a_source_is_about_to_return_as_another_stops_the_stream_is_run():
+    async def numbers():
+        for number in itertools.count():
+            if number == 11:
+                await asyncio.sleep(0)
+            yield number
+
+    async def work(item):
+        if item == 10:
+            stream.stop()
+        return item
+
+    stream = paco.map(work, numbers(), limit=5).buffer(0)
+    async with stream:
+        found = await take(stream, 5)
+        await asyncio.sleep(1)
+        found += await take(stream, 5)
+        await asyncio.sleep(1)  # 10 and what follows it are read in one go
+        found += [number async for number in stream]
+    assert found == list(range(12))
+
+
+async def noted(wait, told):
+    try:
+        await wait
+        await asyncio.sleep(100)
+    except asyncio.CancelledError:
+        told.append(now())
+        raise
+
+
+@pytest.mark.parametrize("waits", ["for a task", "for a turn"])
+async def test_a_step_that_has_to_wait_as_the_run_fails_is_cancelled(waits):
+    other, told = asyncio.ensure_future(asyncio.sleep(100)), []
+
+    async def numbers():
+        for number in itertools.count():
+            if number == 11:
+                await noted(other if waits == "for a task" else asyncio.sleep(0), told)
+            yield number
+
+    async def work(item):
+        if item == 10:
+            raise OSError
+
+    with pytest.raises(OSError, match="item 10"):
+        async with paco.map(work, numbers(), limit=5).buffer(0) as stream:
+            await take(stream, 5)
+            await asyncio.sleep(1)
+            await take(stream, 5)
+            await asyncio.sleep(1)  # 10 and what follows it are read in one go
+            await take(stream, 5)
+    assert told == [1]
+    assert other.cancelled() == (waits == "for a task")
+    await ended(other)
+
+
 async def test_an_error_of_a_source_that_is_read_in_one_go_comes_after_the_items_before_it():
     async def numbers():
         for number in range(10):
@@ -181,6 +319,42 @@ async def test_an_error_of_a_source_that_is_read_in_one_go_comes_after_the_items
     with pytest.raises(OSError, match="no more"):
         await paco.each(probe, numbers(), limit=50)
     assert probe.started == list(range(10))
+
+
+async def test_an_error_of_a_plain_anext_is_part_of_no_reference_cycle():
+    class Broken(Exception):
+        alive = 0
+
+        def __init__(self):
+            Broken.alive += 1
+
+        def __del__(self):
+            Broken.alive -= 1
+
+    class Items:
+        def __init__(self):
+            self.numbers = iter(range(4))
+
+        def __aiter__(self):
+            return self
+
+        def __anext__(self):
+            for number in self.numbers:
+                return asyncio.sleep(0, number)
+            raise Broken
+
+    async def caught():
+        with contextlib.suppress(Broken):
+            await paco.map(nap(0), Items(), limit=1)
+
+    gc.collect()
+    gc.disable()
+    try:
+        await caught()
+        await asyncio.sleep(0)
+        assert Broken.alive == 0
+    finally:
+        gc.enable()
 
 
 async def test_a_slow_consumer_holds_back_reading_ahead():
@@ -505,8 +679,9 @@ async def test_a_stop_iteration_out_of_place_is_an_error_of_the_source(good):
             return asyncio.sleep(0, next(self._numbers))  # raises StopIteration at the end
 
     probe = nap()
-    with pytest.raises(RuntimeError, match="an async iterator raised StopIteration"):
+    with pytest.raises(RuntimeError, match="an async iterator raised StopIteration") as caught:
         await paco.map(probe, Numbers(), limit=1)
+    assert isinstance(caught.value.__cause__, StopIteration)
     assert probe.started == list(range(good))
 
 

@@ -273,7 +273,7 @@ def _call(node: ast.Call) -> _Change:
 
 
 def _returned(node: ast.Return) -> _Change:
-    if node.value is not None and ast.unparse(node.value) != "None":
+    if node.value is not None and ast.unparse(node.value) not in {"None", "False"}:  # None is as false as False
         yield node, "return None", "None for {}"
 
 

@@ -47,7 +47,7 @@ def _graft(old: Any, new: MutableMapping[str, Any], module: str) -> None:
     for name, was in list(vars(old).items()):
         if name not in new:
             delattr(old, name)
-        elif isinstance(was, FunctionType) and was.__module__ == module:
+        elif any(function.__module__ == module for function in _functions(was)):
             _recode(was, new[name])
         elif isinstance(was, type) and was.__module__ == module:
             _graft(was, vars(new[name]), module)
@@ -59,12 +59,19 @@ def _graft(old: Any, new: MutableMapping[str, Any], module: str) -> None:
         raise Unplantable(str(added))
 
 
-def _recode(function: FunctionType, new: Any) -> None:
+def _functions(value: Any) -> list[FunctionType]:
+    """Return a function, or those of a property, or that of a static or class method."""
+    parts = [value.fget, value.fset] if isinstance(value, property) else [getattr(value, "__func__", value)]
+    return [part for part in parts if isinstance(part, FunctionType)]
+
+
+def _recode(old: Any, new: Any) -> None:
     try:
-        function.__code__ = new.__code__
-    except (AttributeError, ValueError) as error:  # no longer a function, or one with another closure
-        raise Unplantable(function.__qualname__) from error
-    function.__defaults__, function.__kwdefaults__ = new.__defaults__, new.__kwdefaults__
+        for function, other in zip(_functions(old), _functions(new), strict=True):
+            function.__code__ = other.__code__
+            function.__defaults__, function.__kwdefaults__ = other.__defaults__, other.__kwdefaults__
+    except ValueError as error:  # no longer a function, or one with another closure
+        raise Unplantable(str(old)) from error
 
 
 class Trials:

@@ -42,8 +42,7 @@ class Admission:
 
     Args:
         buffer: The most finished results that wait for a consumer; ``None`` for the most items in flight at once.
-        look_up: Finds what is known of an item, the second part of which is its record. An item that has one needs no
-            permit.
+        look_up: Finds what is known of an item: the second part is its record, with which it needs no permit.
     """
 
     def __init__(self, limit: Limiter, sink: Sink, buffer: int | None = None, look_up: LookUp | None = None) -> None:
@@ -183,9 +182,8 @@ class Admission:
             return False  # others come first
         taking = False
         try:
-            if worker.is_marked() or (stream := self._stream) is not None and stream.room(run.started) <= run.started:
-                return False
-            if not limiter.renews(item.permit, gate):
+            has_room = self._stream is None or self._stream.room(run.started) > run.started
+            if worker.is_marked() or not has_room or not limiter.renews(item.permit, gate):
                 return False
             index, taking = run.started, True
             for taken in run.items:
@@ -253,7 +251,7 @@ class Admission:
         keeper = self._keeper
         if keeper is None or self.held >= self._ahead:
             return
-        if run.started < run.attention and self._has_room(run):
+        if run.started < run.attention and (self._stream is None or self._stream.room(run.started) > run.started):
             try:
                 item = keeper.context.run(self._take, run, keeper)
             except BaseException as error:
@@ -263,9 +261,6 @@ class Admission:
                 return
             keeper.taken, self._keeper = item, None
         run.unpark(1)
-
-    def _has_room(self, run: Scheduler) -> bool:
-        return self._stream is None or self._stream.room(run.started) > run.started
 
     def _permit_at_once(self, item: Item) -> bool:
         """Get the permit of an item if that needs no wait, and mark its start; return whether that is done."""
@@ -284,6 +279,7 @@ class Admission:
         finally:
             if not waits:
                 self._passes(item)
+            del self  # a kept error refers to this frame, and the store to that error
         return not waits
 
     async def _wait_for_permit(self, item: Item) -> None:
@@ -297,6 +293,7 @@ class Admission:
             self.permits.refused(item, failed)
         finally:
             self._passes(item)
+            del self  # as above
 
     def _passes(self, item: Item) -> None:
         """Let the next item come to the gate, and another one wait in front of a queue."""
@@ -325,8 +322,6 @@ class Admission:
     async def _admit(self, worker: RecycledWorker) -> Item | None:
         """Wait for the gate, then for the next item, and take it; return ``None`` if this worker must end."""
         run: Scheduler = self.run
-        if run.watch is not None:
-            run.watch.update()
         if run.consumer is not None and (self._at_gate or run.exhausted or self._holder is not None):
             run.notify()  # otherwise `ready` does it
         if run.pool.resting:

@@ -52,10 +52,10 @@ class Permits:
         self._limiter = limit
         self._stream = stream
         self._running = 0  # items that hold permits
-        self._could_run = 0  # the largest limit since the items now in back-off began to rest
+        self._could_run: int  # the largest limit since the items now in back-off began to rest
         #: Whether the function of the run is a `refusable` one, which raises the errors of the limit.
         self.refusable: bool = False
-        self.run: Any = None
+        self.run: Any
 
     def hold(self, item: Item, permit: Any) -> None:
         item.permit, item.permitted = permit, True
@@ -107,10 +107,10 @@ class Permits:
 
     async def rest(self, task: WorkerTask, seconds: float, error: BaseException) -> bool:
         """Sleep without the permit of the item, and get another one; return whether it may make another attempt."""
-        item = task.item
-        if item is None or not item.permitted:
+        item = cast("Item", task.item)
+        if not item.permitted:
             await asyncio.sleep(seconds)
-            return item is None or not item.is_out_of_budget()
+            return not item.is_out_of_budget()
         run: Scheduler = self.run
         self._could_run = max(self._limiter.most, self._could_run if run.pool.resting else 0)
         run.pool.resting += 1

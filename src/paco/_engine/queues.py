@@ -21,7 +21,7 @@ class Queues:
     def __init__(self, limit: Limiter) -> None:
         self._limit = limit
         self._fronts: dict[Limiter, Item] = {}
-        self._behind: dict[Limiter, deque[Item]] = {}
+        self._behind: dict[Limiter | None, deque[Item]] = {}
         #: Items that must wait in front of their queues, each in a worker.
         self.chosen: deque[Item] = deque()
 
@@ -56,8 +56,8 @@ class Queues:
 
     def leave_front(self, part: Limiter | None) -> bool:
         """Choose the next item to wait in front, if none does; return whether there is one."""
-        queue = None if part is None else self._behind.get(part)
-        if part is None or queue is None or part in self._fronts:
+        queue = self._behind.get(part)
+        if queue is None or part in self._fronts:
             return False
         if not queue:
             del self._behind[part]

@@ -79,8 +79,8 @@ class Reader:
         items = self._items
         if items:
             item = items.popleft()
-            if len(items) <= self._ahead // 2:
-                self._refill()
+            if len(items) <= self._ahead // 2 and (self._ahead or self._upstream is not None):
+                self.wake()
             return item
         item = self._advance() if self._upstream is None else self._upstream.take()
         if item is not NOTHING:
@@ -90,13 +90,6 @@ class Reader:
             raise StopIteration if error is None else error
         finally:
             del error  # it refers to this frame: a reference cycle
-
-    def _refill(self) -> None:
-        """Have more items read if some are wanted, by this task or by more workers."""
-        if self._ahead or self._run.parked or self._upstream is not None:
-            self.wake()
-        elif self._iterator is not None:
-            self._run.pool.grow_soon()
 
     def _advance(self) -> Any:
         """Execute steps of the source on behalf of the task that reads: one, and more while there are free slots.
@@ -193,7 +186,7 @@ class Reader:
             if not self._cut:
                 await self._read(run)
         except BaseException as error:  # a worker raises it after the items before it
-            if run.is_ending or not (self._cut and isinstance(error, asyncio.CancelledError)):
+            if not (self._cut and isinstance(error, asyncio.CancelledError)):
                 trim(error)
                 self._error = _misplaced(error) if isinstance(error, StopIteration) else error
         self.ended = True
@@ -255,7 +248,7 @@ class Reader:
     async def _pause(self, source: AsyncIterator[Any]) -> None:
         """Wait until more items are wanted. Meanwhile, workers may execute steps of the source."""
         run = self._run
-        if self._ahead or run.sink.room(run.started) <= run.started:
+        if run.sink.room(run.started) <= run.started:
             run.hungry = True  # maybe no worker waits for room, so the consumer must wake this task
         # A step of a previous stage would wait for its next result, and take it although no slot is free by then.
         self._iterator = source if self._upstream is None else None

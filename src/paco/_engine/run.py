@@ -243,7 +243,7 @@ class Scheduler(Nursery):
 
     def park(self) -> asyncio.Future[None]:
         """Return a future that is resolved when there may be room or an item."""
-        waiter: asyncio.Future[None] = asyncio.Future(loop=self.loop)  # not `Future[None](…)`, which takes twice as long
+        waiter: asyncio.Future[None] = asyncio.Future(loop=self.loop)  # `Future[None](…)` takes twice as long
         self.parked.append(waiter)
         self.hungry = True
         reader = self.reader
@@ -370,7 +370,8 @@ class Scheduler(Nursery):
             raise RuntimeError(f"paco.{self.name}: another task waits for the next result; a stream has one consumer")
         if self.parked:
             self._release()  # the consumer has taken everything, so there is room
-        self.consumer = waiter = asyncio.Future(loop=self.loop)
+        waiter: asyncio.Future[None] = asyncio.Future(loop=self.loop)
+        self.consumer = waiter
         sink: Any = self.sink
         self.attention = self.attention if sink.late or sink.wakes else -1
         if self.reader is not None and self.reader.heeds:

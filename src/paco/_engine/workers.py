@@ -40,9 +40,14 @@ def give_way() -> Generator[None, None, None]:
     yield
 
 
+def is_cancelling() -> bool:
+    """Return whether the current task has been cancelled."""
+    return cast("asyncio.Task[Any]", asyncio.current_task()).cancelling() > 0
+
+
 async def absorb_cancellation() -> None:
     """Absorb a cancellation that a call did not receive before it ended, so that it does not hit what follows."""
-    if cast("asyncio.Task[Any]", asyncio.current_task()).cancelling():
+    if is_cancelling():
         with suppress(asyncio.CancelledError):
             await give_way()
 
@@ -267,6 +272,8 @@ class WorkerPool:
     async def idling(self, wait: Awaitable[None]) -> None:
         """Await something as an idle worker."""
         self.idles()
+        if self.run.watch is not None:
+            self.run.watch.update()
         try:
             await wait
         finally:

@@ -184,9 +184,7 @@ class Job:
                 finally:
                     own.task = None
         except asyncio.CancelledError as error:
-            expected = self.future.cancelled() if own is None else own.cancelled_task
-            if expected and own is not None:
-                task.uncancel()  # the cancellation was for the call, which has ended
+            expected = self._was_cancelled(task)
             if run.ending() or (run.was_let_go() and task.cancelling()):
                 self.future.cancel()
                 raise
@@ -203,6 +201,14 @@ class Job:
             return result, cast("Exception | None", failed)
         finally:
             del self, own, failed  # a kept error refers to this frame: avoid a cycle
+
+    def _was_cancelled(self, task: asyncio.Task[Any]) -> bool:
+        """Return whether the future was cancelled, and with it the call, which has ended."""
+        if self._own is None:
+            return self.future.cancelled()
+        if self._own.cancelled_task:
+            task.uncancel()  # the cancellation was for the call
+        return self._own.cancelled_task
 
     def _settle(self, result: Any, failed: BaseException | None, *, catch: bool) -> None:
         if self.future.done():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from paco._base import check
 from paco._engine.sinks import Drop
-from paco._engine.workers import absorb_cancellation
+from paco._engine.workers import absorb_cancellation, is_cancelling
 from paco._functions import futures
 from paco._functions.feed import Added, Feed
 from paco._stream.plan import Plan
@@ -141,11 +141,9 @@ class Session:
         try:
             if error is not None:
                 await self._failed(job, error)
-            elif not job.future.cancelled():
-                if cast("asyncio.Task[Any]", asyncio.current_task()).cancelling():
-                    await absorb_cancellation()
-                if self._listeners:
-                    await self._listeners.tell("task.finish", job, result)
+            elif (self._listeners or is_cancelling()) and not job.future.cancelled():
+                await absorb_cancellation()
+                await self._listeners.tell("task.finish", job, result)
         finally:
             del self, run, job, error  # a kept error refers to this frame: avoid a cycle
 

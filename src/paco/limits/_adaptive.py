@@ -176,8 +176,7 @@ class Adaptive(Limiter):
         if not dropped:
             self._succeeded += 1
             self._proven = self._proven or flight.began >= self._cut_at
-            beside = flight.beside if flight.beside > in_flight else in_flight
-            controller.succeeded(now - flight.began, beside, in_flight, now)
+            controller.succeeded(now - flight.began, max(flight.beside, in_flight), in_flight, now)
         elif controller.drop() and self._calls_for_cut(flight, now):
             controller.cut(self._carried(flight), in_flight, now)
             self._cut_at, self._proven = now, False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from math import ceil, ldexp, nextafter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     import asyncio
@@ -20,7 +20,8 @@ class Booking:
     """A caller that waits for its start, and then the room that is booked for it."""
 
     cost: float
-    loop: asyncio.AbstractEventLoop | None = field(default=None, repr=False)
+    #: The loop in which the caller runs.
+    loop: Any = field(default=None, repr=False)
     future: asyncio.Future[None] = field(init=False, repr=False)
 
 

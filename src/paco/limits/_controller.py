@@ -90,7 +90,7 @@ class _Average:
 
     def add(self, value: float, span: int) -> None:
         self.count = count = self.count + 1
-        self.value += (value - self.value) / (count if count < span else span)
+        self.value += (value - self.value) / (count if count < span else span)  # noqa: FURB136 - `min` takes longer
 
 
 class _Before(NamedTuple):
@@ -136,7 +136,7 @@ class Controller:
         """
         if 2 * beside < self.limit:
             return  # the limit was not in effect, so this latency says nothing about it
-        short, span = self._short, self.limit if self.limit > _FEW else _FEW
+        short, span = self._short, max(self.limit, _FEW)
         if latency > (most := _OUTLIER * short.value) and most:
             latency = most
         short.add(latency, span)

@@ -17,7 +17,6 @@ from paco.limits._count import Limit
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable
 
-    from paco._base.item import Item
 
 K = TypeVar("K", bound="Hashable")
 
@@ -31,12 +30,18 @@ class _Part(Limiter):
     __slots__ = ("begin", "key", "limit", "owner", "paused", "renew", "renews", "users", "waits_only_for")
 
     _order = (0, 0)
+    begin: Any
+    paused: Callable[[Any], float]
+    renew: Any
+    renews: Any
+    waits_only_for: Any
 
     def __init__(self, owner: PerKey, key: Hashable, limit: Limiter) -> None:
         self.owner: PerKey = owner
         self.key: Hashable = key
         self.limit: Limiter = limit
         self.users: int = 0
+        # Its own methods for these would only call those of the limit, for each item.
         self.begin, self.paused, self.waits_only_for = limit.begin, limit.paused, limit.waits_only_for
         self.renews, self.renew = limit.renews, limit.renew
 
