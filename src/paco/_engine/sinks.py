@@ -232,7 +232,7 @@ class _Arrivals(dict[int, Any]):
         self._now, self._ordered = now, ordered
         self._notable = 0, size - 1  # the numbers of results before the first of a list, and before the last
         #: Returns the run while it lasts.
-        self.run: Callable[[], Scheduler | None]
+        self.run: Callable[[], Scheduler | None] = lambda: None
         #: The results whose turn has come, without those left out, and when it came.
         self.ready: deque[tuple[float, Any]] = deque()
         #: How many results have moved on.

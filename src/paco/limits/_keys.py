@@ -31,7 +31,7 @@ class _Part(Limiter):
 
     _order = (0, 0)
     begin: Any
-    paused: Callable[[Any], float]
+    paused: Any
     renew: Any
     renews: Any
     waits_only_for: Any
@@ -188,7 +188,8 @@ class PerKey(Limiter):
 
     def paused(self, permit: tuple[_Part, Any]) -> float:
         part, inner = permit
-        return part.paused(inner)
+        seconds: float = part.paused(inner)
+        return seconds
 
     def begin(self, permit: tuple[_Part, Any]) -> None:
         part, inner = permit
