@@ -770,7 +770,8 @@ class HttpServer:
 @pytest.mark.realtime
 @pytest.mark.parametrize("start", [1, 100])
 async def test_with_a_real_server_and_retry_all_items_succeed_and_few_are_refused(start):
-    server, limit = HttpServer(), adaptive(start=start)
+    server = HttpServer()
+    limit = adaptive(start=start, cooldown=0.1)  # the run takes less than a second, the default
 
     async def fetch(number):
         async with client.get(f"/{number}") as response:
