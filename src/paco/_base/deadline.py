@@ -35,6 +35,11 @@ def clock() -> Callable[[], float]:
     return loop.time if own_clock(loop) else time.perf_counter
 
 
+def time_of(loop: AbstractEventLoop) -> Callable[[], float]:
+    """Return ``loop.time``, or what it calls if that is all it does."""
+    return time.monotonic if getattr(loop.time, "__func__", None) is BaseEventLoop.time else loop.time
+
+
 def call_in(loop: AbstractEventLoop, call: Callable[..., object], *args: object) -> None:
     """Call in an event loop: at once if that loop runs here, otherwise soon; not at all if it is closed."""
     if asyncio._get_running_loop() is loop:  # returns None, instead of raising, if no loop runs

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from math import ceil, ldexp, nextafter
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
 #: Ticks per second. Every float from 2**-12 s up is a whole number of ticks, and so is every time of a real clock.
 _EXPONENT: Final = 64
@@ -20,8 +22,9 @@ class Booking:
     """A caller that waits for its start, and then the room that is booked for it."""
 
     cost: float
-    #: The loop in which the caller runs.
+    #: The loop in which the caller runs, and its clock.
     loop: Any = field(default=None, repr=False)
+    now: Callable[[], float] = field(default=monotonic, repr=False)
     future: asyncio.Future[None] = field(init=False, repr=False)
 
 

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final
 
 from paco._base import check
-from paco._base.deadline import Clock, call_home
+from paco._base.deadline import Clock, call_home, time_of
 from paco.limits._base import Limiter, weighed
 from paco.limits._bucket import Booking, Bucket
 
@@ -149,7 +149,7 @@ class Rate(Limiter):
         self._follow(loop)
         if self._cost is not None or self._line:  # `reserve` calls `cost`, which must be called once per item
             return None
-        booking = Booking(1, loop)
+        booking = Booking(1, loop, time_of(loop))
         if loop.time() < self._earliest(booking):
             return None
         self._bucket.book(booking)
@@ -157,7 +157,7 @@ class Rate(Limiter):
 
     async def reserve(self, item: Any = None) -> Booking:
         loop = asyncio.get_running_loop()
-        booking = Booking(1 if self._cost is None else weighed("Rate", self._cost, item), loop)
+        booking = Booking(1 if self._cost is None else weighed("Rate", self._cost, item), loop, time_of(loop))
         self._follow(loop)
         if self._line or loop.time() < self._earliest(booking):
             await self._wait(booking, loop)
@@ -178,13 +178,12 @@ class Rate(Limiter):
             return False  # and if an item of the run waits, another one must not be taken in vain
         if own is None:
             return True
-        now = permit.loop.time()
+        now = permit.now()
         return now >= self._held_until and self._bucket.is_open(now)
 
     def renew(self, permit: Booking) -> Booking | None:
-        loop = permit.loop
-        now = loop.time()
-        if self._line or now < self._held_until or self._clock.loop() is not loop:
+        now = permit.now()
+        if self._line or now < self._held_until or self._clock.loop() is not permit.loop:
             return None
         return permit if self._bucket.start_now(now) else None
 
