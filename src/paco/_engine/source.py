@@ -48,13 +48,13 @@ class Upstream:
         """Remove and return the next result; `NOTHING` if that needs waiting."""
         return NOTHING
 
-    @abstractmethod
     async def next(self, wanted: Callable[[], bool], /) -> Any:
         """Wait for the next result and return it; raise ``StopAsyncIteration`` at the end.
 
         If a result is not ``wanted`` any more when it has come, leave it there and return `NOTHING`: meanwhile, workers
-        may have called `take` for all items that can start.
+        may have called `take` for all items that can start. By default there is no `take`, so that it is still wanted.
         """
+        return await anext(cast("AsyncIterator[Any]", self))
 
     def end_source(self) -> bool:
         """Take nothing more from its own source, and return whether its results end when those on the way are there."""

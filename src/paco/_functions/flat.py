@@ -188,9 +188,6 @@ class _AsyncLeaves(AsyncIterator[Any], Upstream):
     async def __anext__(self) -> Any:
         return await anext(self._leaves)
 
-    async def next(self, _wanted: Callable[[], bool], /) -> Any:
-        return await anext(self._leaves)  # only the reader takes leaves
-
     async def aclose(self) -> None:
         await self._leaves.aclose()
 
