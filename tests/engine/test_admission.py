@@ -274,19 +274,35 @@ async def test_an_item_sees_the_context_of_the_caller_and_not_that_of_other_item
     assert seen == ["caller"] * 5
 
 
+class Hostile:
+    def __eq__(self, other):
+        raise ValueError
+
+    __hash__ = None
+
+
 async def test_a_context_value_that_cannot_be_compared_counts_as_changed():
-    class Hostile:
-        def __eq__(self, other):
-            raise ValueError
-
-        __hash__ = None
-
     async def marks(item):
         VAR.set(Hostile())
         return VAR.get() is not None
 
     VAR.set(Hostile())
     assert await paco.map(marks, range(3), limit=paco.Limit(1)) == [True] * 3
+
+
+async def test_a_context_value_of_the_source_that_cannot_be_compared_is_for_its_item():
+    given = {}
+
+    def source():
+        for number in range(5):
+            VAR.set(given.setdefault(number, Hostile()))
+            yield number
+
+    async def sees(item):
+        await asyncio.sleep(1)
+        return VAR.get() is given[item]
+
+    assert await paco.map(sees, source(), limit=paco.Limit(2)) == [True] * 5
 
 
 async def test_at_most_as_many_results_wait_for_a_slow_consumer_as_were_in_flight():

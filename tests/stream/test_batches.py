@@ -32,6 +32,17 @@ async def timed(stream):
 # ---- by size
 
 
+async def test_a_list_is_delivered_while_a_later_result_waits_for_an_earlier_one():
+    stream = paco.map(lambda item: asyncio.sleep({0: 2, 1: 9}.get(item, 1 / 8), item), range(200), limit=5)
+    batches = await timed(stream.buffer(1000).batch(1))
+    assert batches == [(2, [0]), *[(9, [item]) for item in range(1, 200)]]
+
+
+async def test_the_time_of_a_list_begins_while_a_later_result_waits_for_an_earlier_one():
+    stream = paco.map(lambda item: asyncio.sleep((2, 9, 1)[item], item), range(3), limit=3).batch(3, within=4)
+    assert await timed(stream) == [(6, [0]), (9, [1, 2])]
+
+
 @pytest.mark.parametrize("source", [list, Source, AsyncSource])
 async def test_batches_have_the_size_and_only_the_last_is_shorter(source):
     expected = [[0, 1, 2], [3, 4, 5], [6]]

@@ -256,11 +256,10 @@ class _Arrivals(dict[int, Any]):
             if result is not SKIP:
                 ready.append((now, result))
             result = self.pop(self.taken, NOTHING)
-        if (self.taken, len(ready)) == alone or (run := self.run()) is None:
-            return
-        run.notify()
-        if run.hungry:
-            run.release()  # results that waited have moved on, or one is left out: more items may start
+        if (run := self.run()) is not None:
+            run.notify()
+            if run.hungry and (self.taken, len(ready)) != alone:
+                run.release()  # results that waited have moved on, or one is left out: more items may start
 
     def copy(self) -> _Arrivals:
         """Return a copy that later results do not reach."""
