@@ -302,6 +302,7 @@ async def test_a_context_value_of_the_source_that_cannot_be_compared_is_for_its_
         await asyncio.sleep(1)
         return VAR.get() is given[item]
 
+    VAR.set(Hostile())
     assert await paco.map(sees, source(), limit=paco.Limit(2)) == [True] * 5
 
 

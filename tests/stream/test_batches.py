@@ -52,6 +52,13 @@ async def test_the_consumer_is_woken_by_the_store_while_a_later_result_waits_for
     assert sink.take() == ["due"]
 
 
+async def test_results_are_stored_in_any_order_before_there_is_a_run():
+    sink = Batches(2, None, 10, 10, ordered=True)
+    for index in (1, 0):
+        sink.store[index] = index
+    assert [result for _, result in sink.store.ready] == [0, 1]
+
+
 async def test_the_time_of_a_list_begins_while_a_later_result_waits_for_an_earlier_one():
     stream = paco.map(lambda item: asyncio.sleep((2, 9, 1)[item], item), range(3), limit=3).batch(3, within=4)
     assert await timed(stream) == [(6, [0]), (9, [1, 2])]
