@@ -224,8 +224,6 @@ class Admission:
         except BaseException as error:
             self.permits.failed(error)
             return False
-        if run.watch is not None:
-            run.watch.update()
         with suppress(asyncio.CancelledError):  # of the run; or of the item, which has ended, and so marks its task
             await give_way()
         worker.turn = 0  # it has waited
@@ -392,7 +390,7 @@ class Admission:
             item.bound = worker.has_set()
             item.known = self._look_up and self._look_up(value)
             if run.watch is not None and run.reader is not None:
-                run.watch.update()
+                run.watch.source_changed()
             return item
         run.out_of_items()
         return None

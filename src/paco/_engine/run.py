@@ -216,8 +216,6 @@ class Scheduler(Nursery):
         item in the next turn, after all arrived results were handled; batches save 7% of the CPU of an HTTP request.
         """
         pace, pool, turn = self.pace, self.pool, 0
-        if self.watch is not None:
-            self.watch.update()
         if pace.in_batches and last and last != pace.turn.now:
             await give_way()
             last = 0  # it has waited
@@ -261,7 +259,7 @@ class Scheduler(Nursery):
 
     def out_of_items(self) -> None:
         if self.watch is not None:
-            self.watch.update()
+            self.watch.source_changed()
         self.attention = -1
         if self.reader is None or self.reader.ended:
             self.exhausted = True

@@ -17,7 +17,7 @@ from paco import events
 from paco._base import check
 from paco._base.errors import as_item_error
 from paco._base.item import Slots
-from paco._engine.sinks import InOrder
+from paco._engine.sinks import AsCompleted, InOrder
 from paco._engine.source import Calls
 from paco.events import _listeners
 from paco.events._kinds import WAITING
@@ -208,6 +208,7 @@ class Watch:
             view.failed += 1
         heappush(self._slots.free, slot)
         self._running -= 1
+        self._count(now, position + run.offset)
         if self._on_end:
             what = view, position, slot, item, start, end, attempts, outcome, error, where, skipped
             event: events.ItemEnded = _new(events.ItemEnded, what)
@@ -264,11 +265,11 @@ class Watch:
 
     # ---- what keeps items from starting
 
-    def _count(self, now: float) -> None:
+    def _count(self, now: float, ended: int = -1) -> None:
         """Add the time since the last event to the current waiting reason, and determine the reason from now on.
 
-        The reason does not change between two events: if an obstacle disappears, an item starts at once. The end of an
-        item is no event here, since most often the next one starts at once; otherwise, `update` is called.
+        The reason does not change between two events: if an obstacle disappears, an item starts at once. Two further
+        changes count as events here: an item that waits for its permit, and the end of the source.
         """
         run, reader, reason = self._run, self._reader, self._reason
         if self._counting is not None:
@@ -285,12 +286,12 @@ class Watch:
         if self._admission is not None and self._admission.held:
             self._reason = self._held_back_by
         elif stream is not None and stream.room(run.started) <= run.started:
-            self._reason = _OUTPUT if stream.ready() else _ORDER
+            self._reason = _OUTPUT if stream.ready() or _is_next(stream, ended) else _ORDER
         else:
             self._reason = self._held_back_by if reader is None or reader.ready() else _INPUT
 
-    def update(self) -> None:
-        """Update the waiting reason: a worker cannot start an item at once, or an item that it has taken must wait."""
+    def source_changed(self) -> None:
+        """Update the waiting reason: the source has ended or has no item yet, or an item waits for its permit."""
         self._count(self._clock())
 
     # ---- ending
@@ -307,6 +308,11 @@ class Watch:
             error, self.error = self.error, None
             outcome: events.Outcome = "failed" if error is not None else "cancelled" if stopped else "ok"
             _publish(self._subscribed(events.RunEnded), events.RunEnded(self.view, now, outcome, error))
+
+
+def _is_next(stream: InOrder, index: int) -> bool:
+    """Return whether the consumer can take the result of the item that is just ending, which is not stored yet."""
+    return index >= 0 and (isinstance(stream, AsCompleted) or index == stream.taken)
 
 
 def length(source: Any) -> int | None:

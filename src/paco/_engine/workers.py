@@ -247,8 +247,6 @@ class WorkerPool:
         run: Scheduler = self.run
         self.vacate(task)
         run.notify()
-        if run.watch is not None:
-            run.watch.update()
         if not (run.exhausted or run.is_ending):
             self.spawn()
 
@@ -272,8 +270,6 @@ class WorkerPool:
     async def idling(self, wait: Awaitable[None]) -> None:
         """Await something as an idle worker."""
         self.idles()
-        if self.run.watch is not None:
-            self.run.watch.update()
         try:
             await wait
         finally:
