@@ -671,6 +671,15 @@ async def test_waiting_on_reports_an_async_source():
     assert waited(log) == {"input": 5 + 5 + 5 + 5}
 
 
+@pytest.mark.parametrize("limit", [lambda: 0, lambda: paco.Limit(4)], ids=["number", "Limit"])
+async def test_waiting_on_reports_an_async_source_also_after_a_result_has_filled_the_buffer(limit):
+    log, listening = heard()
+    with listening:
+        async for _ in paco.map(nap, AsyncSource([1, 1, 1], delay=5), limit=limit()).buffer(1):
+            pass
+    assert waited(log) == {"input": 5 + 5 + 5 + 5}
+
+
 async def test_waiting_on_reports_the_consumer():
     log, listening = heard()
     with listening:
@@ -719,6 +728,17 @@ async def test_waiting_on_reports_the_rate_if_an_async_source_is_faster():
     assert waited(log) == {"rate": 40, "tail": 1}
 
 
+async def test_waiting_on_reports_the_rate_if_an_item_waits_for_it_that_was_taken_when_one_ended():
+    async def at_once(item):
+        return item
+
+    log, listening = heard()
+    with listening:
+        async for _ in paco.map(at_once, range(5), limit=paco.Limit(1) & paco.Rate(1, per=10)):
+            pass
+    assert waited(log) == {"rate": 40}
+
+
 async def test_waiting_on_reports_an_async_source_that_is_slower_than_the_rate():
     log, listening = heard()
     with listening:
@@ -733,6 +753,18 @@ async def test_waiting_on_reports_the_tail_after_an_async_source_has_ended():
             await paco.map(nap, AsyncSource([10, 10]), limit=limit)
         assert waited(log)["tail"] == 10
         assert "input" not in waited(log)
+
+
+@pytest.mark.parametrize(
+    "limit",
+    [lambda: 2, lambda: paco.Limit(2), lambda: paco.Limit(2) & paco.Rate(1000, burst=9)],
+    ids=["number", "Limit", "and"],
+)
+async def test_waiting_on_reports_the_tail_once_the_first_slot_stays_free(limit):
+    log, listening = heard()
+    with listening:
+        await paco.map(nap, [1, 2], limit=limit())
+    assert waited(log) == {"limit": 1, "tail": 1}
 
 
 async def test_the_limit_of_a_run_view_is_the_current_one():

@@ -263,6 +263,19 @@ async def test_the_time_begins_when_the_turn_of_the_first_item_has_come():
     assert found == [(start + 4, [1, 2]), (start + 13, [0]), (start + 20, [3])]
 
 
+async def test_the_first_result_of_a_list_is_in_time_also_if_a_later_item_has_ended_before_it():
+    async def work(item):
+        if item >= 100:  # by then, workers look for a reason to stop only after many items
+            await asyncio.sleep({100: 2, 101: 9, 102: 1, 103: 1}.get(item, 100))
+        return item
+
+    async with paco.map(work, range(200), limit=3).batch(4, within=0.5) as batches:
+        for first in range(0, 100, 4):
+            assert await anext(batches) == list(range(first, first + 4))
+        assert await anext(batches) == [100]
+        assert now() == 2.5
+
+
 async def test_a_batch_grows_until_a_busy_consumer_takes_it():
     async with paco.map(nap(0), each_second(*range(20))).batch(100, within=1.5) as batches:
         assert await anext(batches) == [0, 1]
