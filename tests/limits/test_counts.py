@@ -285,6 +285,27 @@ def test_waiters_of_a_closed_loop_are_skipped():
     assert (limit.in_flight, limit.waiting) == (0, 0)
 
 
+def test_waiters_of_a_closed_loop_that_looked_for_a_deadlock_do_so_no_more():
+    limit, tasks = paco.Limit(1), []
+    loop = VirtualLoop()
+
+    async def adds(number):
+        tasks.append(asyncio.ensure_future(paco.map(ten_seconds, [number], limit=limit)))
+        await asyncio.sleep(100)
+
+    async def main():
+        tasks.append(asyncio.ensure_future(paco.map(adds, [1], limit=limit)))
+        await asyncio.sleep(0.5)
+
+    loop.run_until_complete(main())
+    assert limit.waiting == 1
+    loop.close()
+    limit.limit = 3
+    assert testing.run(paco.map(ten_seconds, range(9), limit=limit)) == list(range(9))
+    for task in (*tasks, *asyncio.all_tasks(loop)):
+        task._log_destroy_pending = False
+
+
 # ---- deadlocks
 
 DEADLOCK = r"^paco\.Limit: deadlock: every item in flight under this limit \({}\) waits for another permit of it; give "

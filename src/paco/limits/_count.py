@@ -189,7 +189,9 @@ class Limit(Limiter):
         """
         while self._waiting and len(self._permits) < self._limit:
             waiter, _ = self._waiting.popitem(last=False)
-            if not (waiter.future.done() or waiter.future.get_loop().is_closed()):
+            if waiter.future.get_loop().is_closed():
+                self._looking.pop(waiter, None)
+            elif not waiter.future.done():
                 waiter.future.set_result(None)
                 self._admitted.add(waiter)
                 self._permits.add(waiter)
