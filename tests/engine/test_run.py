@@ -17,6 +17,7 @@ import pytest
 import paco
 from paco._engine.sinks import Keep
 from paco.testing import AsyncSource, Probe, Source, now
+from tests.counted import Counted
 from tests.turns import Turns
 
 VAR: contextvars.ContextVar[object] = contextvars.ContextVar("VAR", default="unset")
@@ -884,14 +885,8 @@ async def test_streaming_takes_constant_memory(kind):
 
 
 async def test_a_delivered_result_is_not_kept_alive():
-    class Result:
-        alive = 0
-
-        def __init__(self):
-            Result.alive += 1
-
-        def __del__(self):
-            Result.alive -= 1
+    class Result(Counted):
+        pass
 
     async def make(item):
         await asyncio.sleep(item)
@@ -908,14 +903,8 @@ async def test_a_delivered_result_is_not_kept_alive():
 
 
 async def test_an_item_is_not_kept_alive_while_its_worker_waits_for_the_next():
-    class Item:
-        alive = 0
-
-        def __init__(self):
-            Item.alive += 1
-
-        def __del__(self):
-            Item.alive -= 1
+    class Item(Counted):
+        pass
 
     async def drop(item):
         await asyncio.sleep(1)
@@ -979,14 +968,8 @@ async def test_a_run_creates_no_reference_cycle(call):
 
 
 async def test_a_handled_error_is_part_of_no_reference_cycle():
-    class Local:
-        alive = 0
-
-        def __init__(self):
-            Local.alive += 1
-
-        def __del__(self):
-            Local.alive -= 1
+    class Local(Counted):
+        pass
 
     async def fail(item):
         local = Local()
@@ -1014,14 +997,8 @@ async def test_a_handled_error_is_part_of_no_reference_cycle():
 
 
 async def test_an_error_as_a_result_is_part_of_no_cycle_even_if_the_function_is_not_async():
-    class Broken(Exception):
-        alive = 0
-
-        def __init__(self):
-            Broken.alive += 1
-
-        def __del__(self):
-            Broken.alive -= 1
+    class Broken(Counted, Exception):
+        pass
 
     def fail(item):
         raise Broken

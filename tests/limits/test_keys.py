@@ -14,6 +14,7 @@ import pytest
 
 import paco
 from paco.testing import AsyncSource, Probe, Source, now
+from tests.counted import Counted
 
 first = operator.itemgetter(0)
 
@@ -523,14 +524,8 @@ async def test_a_key_that_a_thread_asks_for_at_the_same_time_has_one_limit():
 @pytest.mark.parametrize("watched", [False, True])
 @pytest.mark.parametrize("where", ["key", "limit"])
 async def test_an_error_of_a_key_or_of_its_limit_is_part_of_no_reference_cycle(where, watched):
-    class Broken(Exception):
-        alive = 0
-
-        def __init__(self):
-            Broken.alive += 1
-
-        def __del__(self):
-            Broken.alive -= 1
+    class Broken(Counted, Exception):
+        pass
 
     class Breaks(paco.Limiter):
         async def acquire(self, item=None):

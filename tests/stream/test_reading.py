@@ -12,6 +12,7 @@ import pytest
 
 import paco
 from paco.testing import AsyncSource, Probe, Source, now
+from tests.counted import Counted
 from tests.turns import Turns
 
 LIMITS = {"number": lambda: 2, "Limit": lambda: paco.Limit(2)}
@@ -322,14 +323,8 @@ async def test_an_error_of_a_source_that_is_read_in_one_go_comes_after_the_items
 
 
 async def test_an_error_of_a_plain_anext_is_part_of_no_reference_cycle():
-    class Broken(Exception):
-        alive = 0
-
-        def __init__(self):
-            Broken.alive += 1
-
-        def __del__(self):
-            Broken.alive -= 1
+    class Broken(Counted, Exception):
+        pass
 
     class Items:
         def __init__(self):
