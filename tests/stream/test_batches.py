@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
-from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
@@ -32,24 +31,6 @@ async def timed(stream):
 
 
 # ---- by size
-
-
-async def test_a_list_is_delivered_while_a_later_result_waits_for_an_earlier_one():
-    stream = paco.map(lambda item: asyncio.sleep({0: 2, 1: 9}.get(item, 1 / 8), item), range(200), limit=5)
-    batches = await timed(stream.buffer(1000).batch(1))
-    assert batches == [(2, [0]), *[(9, [item]) for item in range(1, 200)]]
-
-
-async def test_the_consumer_is_woken_by_the_store_while_a_later_result_waits_for_an_earlier_one():
-    """Otherwise only the next worker that looks at the clock wakes it, which is soon in most runs."""
-    run = Mock(hungry=False)
-    sink = Batches(1, None, 10, 10, ordered=True)
-    sink.serves(run)
-    sink.store[2] = "late"
-    run.notify.assert_not_called()
-    sink.store[0] = "due"
-    run.notify.assert_called_once()
-    assert sink.take() == ["due"]
 
 
 async def test_results_are_stored_in_any_order_before_there_is_a_run():
