@@ -104,7 +104,8 @@ class Seen:
 
     def add_all(self, numbers: Iterable[int]) -> list[int]:
         """Add numbers one after the other; return the indices of those that were in the set before."""
-        shards, search, known = self._shards, bisect_left, list[int]()
+        known: list[int] = []
+        shards, search = self._shards, bisect_left
         for index, number in enumerate(numbers):
             shard = shards[number % _SHARDS]
             place = search(shard, number)
@@ -192,7 +193,7 @@ class Keys:
 
     def many(self, contents: Sequence[bytes]) -> list[bytes]:
         """Return the keys of the next items, as `next` does, if there are no records; that takes half the time."""
-        keys = list[bytes]()
+        keys: list[bytes] = []
         for content in contents:
             hashed = _new_hash()
             hashed.update(content)
