@@ -36,7 +36,7 @@ def clock() -> Callable[[], float]:
 
 
 def time_of(loop: AbstractEventLoop) -> Callable[[], float]:
-    """Return ``loop.time``, or what it calls if that is all it does."""
+    """Return the clock of a loop: `time.monotonic` itself if ``loop.time`` only calls that."""
     return time.monotonic if getattr(loop.time, "__func__", None) is BaseEventLoop.time else loop.time
 
 

@@ -343,7 +343,7 @@ class ItemReader:
         self.ended = self._read == self._head
 
     def _warn(self, one: Input, beginning: Beginning | None) -> None:
-        """Tell the user about the first line that is not UTF-8."""
+        """Warn once, about the first line that is not UTF-8."""
         if self._is_utf8 and beginning is not None and beginning.invalid:
             self._is_utf8 = False
             self._tell(f"{one.name}: {beginning.invalid}")
