@@ -1136,10 +1136,14 @@ async def test_the_first_result_is_delivered_at_once_and_later_ones_in_groups(pa
 
 
 async def test_no_result_is_delivered_before_it_is_in_the_file(path):
+    def written():
+        lines = path.read_text().split("\n")[:-1]  # the thread may be writing the next group
+        return {json.loads(line)["input"] for line in lines}
+
     async for item in paco.map(turn, range(50), limit=10).journal(path):
-        assert item in results(path)
+        assert item in written()
     async for item in paco.map(turn, range(200, 150, -1), limit=10).journal(path).as_completed():
-        assert item in results(path)
+        assert item in written()
     other = path.with_name("other")
     async for error in paco.map(Failing(9), [9], return_exceptions=True).journal(other):
         assert isinstance(error, ValueError)
